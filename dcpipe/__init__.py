@@ -1,0 +1,62 @@
+"""dcpipe: an image-classification dataset to a condensed one, and back to students that train on it.
+
+    release = dcpipe.load("digits@v1.0.0", repo="URL")
+    for epoch in range(300):
+        dataset.set_epoch(epoch)     # dataset = release.dataset()
+
+* `load`, `Release`, `CondensedDataset`: reading (`release/`, `dataset.py`)
+* the nouns: what every stage takes and gives (`types.py`)
+
+Names are imported when first used: a stage that needs one module does not come to depend on all of them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dcpipe.dataset import CondensedDataset
+    from dcpipe.release import Release, load
+    from dcpipe.types import (
+        DataError,
+        Features,
+        ImageSet,
+        ImageTable,
+        LabelPack,
+        LabelShape,
+        Score,
+        Selection,
+        SoftLabels,
+        Teacher,
+        ViewPolicy,
+    )
+
+__all__ = [
+    "CondensedDataset",
+    "DataError",
+    "Features",
+    "ImageSet",
+    "ImageTable",
+    "LabelPack",
+    "LabelShape",
+    "Release",
+    "Score",
+    "Selection",
+    "SoftLabels",
+    "Teacher",
+    "ViewPolicy",
+    "load",
+]
+
+_ELSEWHERE = {"CondensedDataset": "dcpipe.dataset", "Release": "dcpipe.release", "load": "dcpipe.release"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'dcpipe' has no attribute {name!r}")
+    return getattr(import_module(_ELSEWHERE.get(name, "dcpipe.types")), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

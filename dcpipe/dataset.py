@@ -1,0 +1,197 @@
+"""`CondensedDataset`: what students train from. One item is (image view, soft label) of one image in one epoch.
+
+Images and packed labels live on one device; a batch is one gather, one batched crop and one batched decode.
+No file a batch, no order that labels are tied to: any batch size, sampler and worker count gives the same pairs.
+Where labels come from is a choice: a pack, the teacher online, or the hard labels; the rest is shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import Dataset
+
+from dcpipe import networks, views
+from dcpipe.compression import CODECS, rebuild
+from dcpipe.training import soften
+from dcpipe.types import ImageSet, IntArray, LabelPack, Teacher, ViewPolicy, require
+from dcpipe.views import Views
+
+
+class Labels(Protocol):
+    """Where the targets of views come from."""
+
+    def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
+        """(rows, views) of the epoch's items, before shuffling."""
+        ...
+
+    def of(
+        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        """Target distributions f32 [m, c] of the given views, whose pixels are `inputs` [m, 3, s, s] in [0, 1]."""
+        ...
+
+
+class PackLabels:
+    """Soft labels decoded from a pack; views beyond K wrap round, as the codec's `replay` says."""
+
+    def __init__(self, pack: LabelPack, device: torch.device) -> None:
+        self.pack = pack
+        self.codec = rebuild(pack, CODECS)
+        self.arrays: Mapping[str, torch.Tensor] = {
+            name: torch.from_numpy(np.ascontiguousarray(array[:])).to(device) for name, array in pack.arrays.items()
+        }
+
+    def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
+        """The codec's replay."""
+        return self.codec.replay(epoch, self.pack.shape)
+
+    def of(
+        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        """softmax(decoded logits / T)."""
+        return soften(self.codec.decode(self.arrays, rows, stored, self.pack.shape, drawn), temperature)
+
+
+class OnlineLabels:
+    """The teachers asked at every step: no bytes of labels, fresh views for ever, the teachers must travel along."""
+
+    def __init__(self, teachers: Sequence[Teacher], n_images: int, device: torch.device) -> None:
+        self.nouns = list(teachers)
+        self.networks: list[nn.Module] = [networks.from_teacher(teacher, device) for teacher in teachers]
+        self.n_images = n_images
+
+    def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
+        """Every image once, in a view never seen before."""
+        return np.arange(self.n_images), np.full(self.n_images, epoch, dtype=np.int64)
+
+    def of(
+        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        """softmax(mean teacher logits / T)."""
+        return soften(networks.ask(self.networks, self.nouns, inputs), temperature)
+
+
+class HardLabels:
+    """One-hot labels of the images; the temperature does not apply."""
+
+    def __init__(self, labels: IntArray, n_classes: int, device: torch.device) -> None:
+        self.one_hot = F.one_hot(torch.from_numpy(labels), n_classes).float().to(device)
+
+    def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
+        """Every image once, in a fresh view."""
+        n = len(self.one_hot)
+        return np.arange(n), np.full(n, epoch, dtype=np.int64)
+
+    def of(
+        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        """The one-hot rows."""
+        return views.take(self.one_hot, rows)
+
+
+class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """Map-style torch dataset of (image f32 [3, s, s] in [0, 1], soft label f32 [c]).
+
+    Call `set_epoch(e)` before each epoch: view number and, for pruned labels, the draw depend on it. Works with any
+    `DataLoader` (it offers `__getitems__`); `batch(items)` is the fast path that leaves everything on the device.
+
+    Args:
+        images: the condensed set.
+        labels: where targets come from, e.g. `PackLabels(pack, device)`.
+        policy: how views are drawn; must be the one the labels were made with.
+        temperature: of the targets.
+        size: pixels of a view; the images' own height by default.
+        device: where images live.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        labels: Labels,
+        policy: ViewPolicy,
+        *,
+        temperature: float = 1.0,
+        size: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        require(images.grid == 1, f"condensed dataset: grid {images.grid} is not decoded yet; decode the images first")
+        self.images = images
+        self.labels = labels
+        # One-hot labels of a mixed image are the lambda-mixed labels: the teacher's view of the mix has no counterpart.
+        linear = isinstance(labels, HardLabels) and policy.mix == "cutmix_images"
+        self.policy = replace(policy, mix="cutmix_labels") if linear else policy
+        self.temperature = temperature
+        self.size = size or images.images.shape[1]
+        self.pixels = torch.from_numpy(images.images).to(device)
+        self.set_epoch(0)
+
+    @classmethod
+    def from_pack(
+        cls, images: ImageSet, pack: LabelPack, *, temperature: float = 1.0, device: torch.device | str = "cpu"
+    ) -> CondensedDataset:
+        """The usual case: a condensed set and its label pack."""
+        labels = PackLabels(pack, torch.device(device))
+        return cls(images, labels, pack.policy, temperature=temperature, device=device)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose views items are."""
+        self.epoch = epoch
+        self.rows, self.views = self.labels.plan(epoch)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, items: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views f32 [m, 3, s, s] in [0, 1] and target distributions f32 [m, c] of the given items."""
+        rows, numbers = self.rows[items], self.views[items]
+        ids = self.images.ids
+        drawn = views.draw(self.policy, ids[rows], numbers, len(ids))
+        own = views.crop(views.take(self.pixels, rows), drawn, self.size)
+        if self.policy.mix == "none":
+            return own, self.labels.of(rows, numbers, drawn, own, self.temperature)
+        partner = drawn.partner
+        theirs = views.draw(self.policy, ids[partner], numbers, len(ids))
+        other = views.crop(views.take(self.pixels, partner), theirs, self.size)
+        mixed = views.paste(own, other, drawn)
+        if self.policy.mix == "cutmix_images":
+            return mixed, self.labels.of(rows, numbers, drawn, mixed, self.temperature)
+        kept = torch.from_numpy(drawn.kept(self.size).astype(np.float32)).to(own.device)[:, None]
+        mine = self.labels.of(rows, numbers, drawn, own, self.temperature)
+        return mixed, kept * mine + (1 - kept) * self.labels.of(partner, numbers, theirs, other, self.temperature)
+
+    def __getitems__(self, items: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """A list of samples, made in one batch: what `DataLoader` asks for."""
+        inputs, targets = self.batch(np.asarray(items, dtype=np.int64))
+        return list(zip(inputs, targets, strict=True))
+
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if not -len(self) <= item < len(self):
+            raise IndexError(f"item {item} of a dataset of {len(self)}")
+        return self.__getitems__([item])[0]
+
+
+def shuffled(
+    dataset: CondensedDataset, batch_size: int, seed: int, finish: Callable[[torch.Tensor], torch.Tensor]
+) -> Callable[[int], Iterable[tuple[torch.Tensor, torch.Tensor]]]:
+    """Batches of an epoch for `training.fit`: shuffled by (seed, epoch), inputs passed through `finish`."""
+
+    def batches(epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
+        dataset.set_epoch(epoch)
+        n = len(dataset)
+        order = views.permutation(seed, epoch, n)
+        pieces = np.array_split(order, -(-n // batch_size))
+
+        def cut(items: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
+            inputs, targets = dataset.batch(items)
+            return finish(inputs), targets
+
+        return map(cut, pieces)
+
+    return batches

@@ -1,0 +1,69 @@
+"""Features: what a teacher says of every candidate, block by block of the table.
+
+For each image: its feature vector and logits seen whole, and R_C of its soft labels over a few random views
+(`label_rate.py`). The views' labels themselves are never stored: only the scalar is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from dcpipe import networks, views
+from dcpipe.label_rate import label_rate
+from dcpipe.types import FloatArray, IntArray, Teacher, ViewPolicy
+
+Float32 = npt.NDArray[np.float32]
+
+
+def extract(
+    network: nn.Module,
+    teacher: Teacher,
+    images: npt.NDArray[np.uint8],
+    ids: IntArray,
+    *,
+    policy: ViewPolicy,
+    n_views: int,
+    rate_options: dict[str, Any],
+    batch_size: int,
+    device: torch.device,
+) -> tuple[Float32, Float32, FloatArray]:
+    """Vectors f32 [n, d], logits f32 [n, c] and label_rate f64 [n] of images u8 [n, s, s, 3].
+
+    `rate_options` go to `label_rate`. Each batch holds `batch_size` images for the whole views, and
+    `batch_size` views of a few images for the rates, so memory does not depend on n or on the number of views.
+    """
+    vectors, logits = _whole(network, teacher, images, batch_size, device)
+    rates = np.empty(len(images), dtype=np.float64)
+    step = max(1, batch_size // n_views)
+    pixels = torch.from_numpy(images)
+    for start in range(0, len(images), step):
+        rows = np.arange(start, min(start + step, len(images)))
+        block = pixels[start : start + len(rows)].to(device)
+        local = np.repeat(np.arange(len(rows)), n_views)
+        drawn = views.draw(policy, ids[rows][local], np.tile(np.arange(n_views), len(rows)), len(rows))
+        said = []
+        for piece in range(0, len(local), batch_size):
+            span = slice(piece, piece + batch_size)
+            inputs = views.crop(views.take(block, local[span]), drawn[span], teacher.size)
+            said.append(networks.ask([network], [teacher], inputs))
+        labels = torch.cat(said).reshape(len(rows), n_views, -1)
+        rates[rows] = label_rate(labels, **rate_options).cpu().numpy()
+    return vectors, logits, rates
+
+
+def _whole(
+    network: nn.Module, teacher: Teacher, images: npt.NDArray[np.uint8], batch_size: int, device: torch.device
+) -> tuple[Float32, Float32]:
+    vectors, logits = [], []
+    for start in range(0, len(images), batch_size):
+        pixels = torch.from_numpy(images[start : start + batch_size]).to(device).permute(0, 3, 1, 2).float() / 255.0
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            vector, logit = networks.forward(network, views.normalise(pixels, teacher.mean, teacher.std))
+        vectors.append(vector.float().cpu().numpy())
+        logits.append(logit.float().cpu().numpy())
+    return np.concatenate(vectors), np.concatenate(logits)

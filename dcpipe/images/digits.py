@@ -1,0 +1,46 @@
+"""`digits`: scikit-learn's 1,797 handwritten digits of 8x8 pixels, for tests and first steps: no download."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from dcpipe.images.decoding import Pixels
+from dcpipe.images.seam import Source, check_ascending, checked, cut_test
+from dcpipe.types import IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """Grey images u8 [n, 8, 8], encoded as PNG when read."""
+
+    classes: tuple[str, ...]
+    labels: IntArray
+    pixels: Pixels
+
+    def read(self, rows: IntArray) -> list[tuple[bytes, str]]:
+        check_ascending(rows, len(self.labels), "digits")
+        return [(_png(self.pixels[row]), f"{row:04d}.png") for row in rows]
+
+
+def digits(*, test_share: float = 0.2, seed: int = 0) -> dict[str, Source]:
+    """The digits data set of scikit-learn (E. Alpaydin, C. Kaynak, UCI 1998), values 0..16 as round(v * 255 / 16).
+
+    A stratified `test_share` becomes test, drawn by `seed`. Classes "0" to "9".
+    """
+    from sklearn.datasets import load_digits  # needed to build, not to read a release
+
+    content = load_digits()
+    pixels = np.floor(content.images * 255 / 16 + 0.5).astype(np.uint8)
+    whole = Digits(tuple(str(digit) for digit in range(10)), content.target.astype(np.int64), pixels)
+    train, test = cut_test(whole, test_share, seed)
+    return checked(train, test, "digits")
+
+
+def _png(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -1,0 +1,108 @@
+"""`imagefolder`: one folder a class, as torchvision's ImageFolder and most papers' scripts expect.
+
+The order of classes is the field's most reported trap: sorted folder names are WordNet ids for one person and English
+names for another, and a teacher trained in the other order scores at chance. So the order may be given, as a list or
+as the `class_to_idx` file that came with the teacher.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dcpipe.images.seam import Source, check_ascending, checked, class_list
+from dcpipe.types import DataError, IntArray, require
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+@dataclass(frozen=True, eq=False)
+class FolderSplit:
+    """Files below `root`, by class and then by name."""
+
+    root: Path
+    classes: tuple[str, ...]
+    labels: IntArray
+    files: tuple[str, ...]
+
+    def read(self, rows: IntArray) -> list[tuple[bytes, str]]:
+        check_ascending(rows, len(self.files), str(self.root))
+        return [(_bytes(self.root / self.files[row]), self.files[row]) for row in rows]
+
+
+def imagefolder(
+    *, path: str, train: str = "train", test: str = "val", classes: Sequence[str] | str | None = None
+) -> dict[str, Source]:
+    """Folders `path`/`train`/CLASS/… and `path`/`test`/CLASS/…; files at any depth in a class, sorted by path.
+
+    `classes`: names in label order, or a JSON file with such a list or with {name: index}; else sorted folder names of
+    train. Hidden folders, loose files and files without an image suffix are passed over. Raises `DataError` for a
+    missing folder, a class without images, and a class folder that is not on the list.
+    """
+    root = Path(path)
+    order = _order(classes) if classes is not None else tuple(_class_folders(root, train))
+    return checked(_split(root, train, order), _split(root, test, order), str(root))
+
+
+def _order(classes: Sequence[str] | str) -> tuple[str, ...]:
+    if not isinstance(classes, str):
+        return class_list(classes)
+    try:
+        content: Any = json.loads(Path(classes).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"class list {classes} cannot be read as JSON ({error}); give a list or {{name: index}}"
+        ) from error
+    if isinstance(content, dict):
+        require(
+            all(type(index) is int for index in content.values())
+            and sorted(content.values()) == list(range(len(content))),
+            f"class list {classes}: indices must be 0..{len(content) - 1}, each once; correct the file",
+        )
+        content = sorted(content, key=content.__getitem__)
+    require(isinstance(content, list), f"class list {classes} holds neither a list nor {{name: index}}; correct it")
+    return class_list(content)
+
+
+def _class_folders(root: Path, split: str) -> list[str]:
+    folder = root / split
+    if not folder.is_dir():
+        near = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+        require(False, f"image folder {folder} not found; {root} has {', '.join(near[:10]) or 'no folders'}")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    require(bool(names), f"image folder {folder} has no class folders; put each class's images in one")
+    return names
+
+
+def _split(root: Path, split: str, classes: tuple[str, ...]) -> FolderSplit:
+    present = set(_class_folders(root, split))
+    unknown = sorted(present.difference(classes))
+    require(not unknown, f"class folder {root / split / (unknown or [''])[0]} is not on the class list; add or move it")
+    files: list[str] = []
+    counts = []
+    for name in classes:
+        folder = root / split / name
+        require(name in present, f"class folder {folder} not found; create it or take {name!r} off the class list")
+        found = sorted(
+            file.relative_to(root).as_posix()
+            for file in folder.rglob("*")
+            if file.suffix.lower() in SUFFIXES and file.is_file()
+        )
+        require(bool(found), f"class folder {folder} holds no images ({', '.join(sorted(SUFFIXES))}); add some")
+        files += found
+        counts.append(len(found))
+    return FolderSplit(root, classes, np.repeat(np.arange(len(classes), dtype=np.int64), counts), tuple(files))
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"image {path} cannot be read ({error.strerror}); restore it or run again without it"
+        ) from error

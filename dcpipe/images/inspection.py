@@ -1,0 +1,165 @@
+"""Every image decoded once, before anything is built on it: is it sound, what are its pixels' sums, is it in test too?
+
+Sums are integers, so reports of parts merge to the same mean and deviation in whatever order they come. The
+fingerprint of an image is BLAKE2b of its upright RGB pixels at their own resolution, with its height and width:
+a train image that was re-encoded without loss or renamed is still found in test.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from dcpipe.images.decoding import Pixels, fit, in_threads, named, open_rgb
+from dcpipe.images.seam import Source
+from dcpipe.types import IntArray, check_labels, require
+
+_STD_FLOOR = 1e-6
+_SHOWN_PAIRS = 100
+
+Triple = tuple[int, int, int]
+
+
+class Encoded(NamedTuple):
+    """One encoded image: id, file bytes, the source's own name for it, label."""
+
+    id: int
+    data: bytes
+    path: str
+    label: int
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """What was measured of one part. `sums` and `squares` are of u8 values, by channel, over `pixels` pixels
+    at the decoded size; `hashes` are 32 hex digits an image, in the order of `ids`."""
+
+    count: int
+    pixels: int
+    sums: Triple
+    squares: Triple
+    ids: tuple[int, ...]
+    hashes: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; `from_json` gives the report back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> PartReport:
+        """A report from what `to_json` gave."""
+        return cls(
+            count=content["count"],
+            pixels=content["pixels"],
+            sums=_triple(content["sums"]),
+            squares=_triple(content["squares"]),
+            ids=tuple(content["ids"]),
+            hashes=tuple(content["hashes"]),
+        )
+
+
+def inspect_part(
+    source: Source, rows: IntArray, classes: Sequence[str], size: int, ids: IntArray
+) -> tuple[list[Encoded], PartReport]:
+    """Read ascending `rows` of a source, decode every image once, in threads, and measure.
+
+    `ids` i64 [m] are what the rows will be called. Raises `DataError` naming an image that does not decode, with its
+    id, and labels outside `classes`. In memory: the encoded part, and a few decoded images a thread.
+    """
+    require(len(rows) == len(ids), f"a part has {len(rows)} rows but {len(ids)} ids; give one id a row")
+    labels = source.labels[rows]
+    check_labels(labels, classes, "part")
+    encoded = source.read(rows)
+
+    def measure(chunk: slice) -> tuple[list[str], Triple, Triple]:
+        hashes = []
+        pixels = np.empty((chunk.stop - chunk.start, size, size, 3), dtype=np.uint8)
+        for row in range(chunk.start, chunk.stop):
+            data, path = encoded[row]
+            image = open_rgb(data, named(path, int(ids[row])))
+            whole = np.asarray(image)
+            hashes.append(pixel_hash(whole))
+            pixels[row - chunk.start] = whole if whole.shape == pixels.shape[1:] else fit(image, size)
+        return hashes, *_sums(pixels)
+
+    found = in_threads(measure, len(encoded))
+    report = PartReport(
+        count=len(encoded),
+        pixels=len(encoded) * size * size,
+        sums=_add(sums for _, sums, _ in found),
+        squares=_add(squares for _, _, squares in found),
+        ids=tuple(ids.tolist()),
+        hashes=tuple(text for hashes, _, _ in found for text in hashes),
+    )
+    images = zip(ids.tolist(), encoded, labels.tolist(), strict=True)
+    return [Encoded(image_id, data, path, label) for image_id, (data, path), label in images], report
+
+
+def pixel_hash(pixels: Pixels) -> str:
+    """32 hex digits of u8 [h, w, 3]: BLAKE2b-128 of h and w (4 bytes each, little-endian), then the pixels."""
+    height, width, _ = pixels.shape
+    state = hashlib.blake2b(height.to_bytes(4, "little") + width.to_bytes(4, "little"), digest_size=16)
+    state.update(np.ascontiguousarray(pixels).data)
+    return state.hexdigest()
+
+
+def _sums(pixels: Pixels) -> tuple[Triple, Triple]:
+    """Sum and sum of squares of u8 [m, s, s, 3] by channel, exact."""
+    flat = pixels.reshape(-1, 3)
+    squares = np.square(flat, dtype=np.uint16)  # 255^2 fits
+    return _triple(flat.sum(axis=0, dtype=np.int64).tolist()), _triple(squares.sum(axis=0, dtype=np.int64).tolist())
+
+
+def _triple(values: Sequence[int]) -> Triple:
+    red, green, blue = values
+    return red, green, blue
+
+
+def _add(triples: Iterable[Triple]) -> Triple:
+    return _triple(np.array(list(triples), dtype=np.int64).reshape(-1, 3).sum(axis=0).tolist())
+
+
+def merge_reports(
+    reports: Sequence[PartReport],
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    """(mean, standard deviation) by channel of all pixels in [0, 1]; a deviation is at least 1e-6.
+
+    Computed in integers, N * sum(x^2) - sum(x)^2, so no order and no cancellation changes the result.
+    """
+    n = sum(report.pixels for report in reports)
+    require(n > 0, "pixel statistics need at least one image; the train split is empty")
+    sums = [sum(report.sums[channel] for report in reports) for channel in range(3)]
+    squares = [sum(report.squares[channel] for report in reports) for channel in range(3)]
+    mean = [total / (255 * n) for total in sums]
+    spread = [(n * square - total * total) / (255 * n) ** 2 for total, square in zip(sums, squares, strict=True)]
+    std = [max(value**0.5, _STD_FLOOR) for value in spread]
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
+
+
+def duplicates(train: Iterable[PartReport], test: Iterable[PartReport]) -> dict[str, Any]:
+    """Images of train whose every pixel is that of a test image.
+
+    Returns `train_images` and `test_images` (how many of each are in the other), `pairs` (how many pairs), and
+    `first` (up to 100 pairs [train id, test id], ascending).
+    """
+    in_test: dict[str, list[int]] = defaultdict(list)
+    for report in test:
+        for image_id, text in zip(report.ids, report.hashes, strict=True):
+            in_test[text].append(image_id)
+    pairs = sorted(
+        (train_id, test_id)
+        for report in train
+        for train_id, text in zip(report.ids, report.hashes, strict=True)
+        for test_id in in_test.get(text, ())
+    )
+    return {
+        "train_images": len({train_id for train_id, _ in pairs}),
+        "test_images": len({test_id for _, test_id in pairs}),
+        "pairs": len(pairs),
+        "first": [list(pair) for pair in pairs[:_SHOWN_PAIRS]],
+    }

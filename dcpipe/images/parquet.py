@@ -1,0 +1,184 @@
+"""`parquet`: a folder in the Hugging Face convention, read row group by row group.
+
+Files `SPLIT-*.parquet` lie in the folder or in its `data/`; `image` is struct<bytes, path>, `label` an integer, and
+class names sit in the schema's `huggingface` metadata. Labels are read at once (8 bytes an image); encoded images
+only by the row groups that hold the rows asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from dcpipe.images.seam import Source, check_ascending, checked, class_list
+from dcpipe.types import DataError, IntArray, require
+
+_TEST_NAMES = ("test", "validation", "valid", "val")
+
+
+@dataclass(frozen=True, eq=False)
+class ParquetSplit:
+    """One split; `ends[i]` is the number of rows in files 0..i."""
+
+    classes: tuple[str, ...]
+    labels: IntArray
+    files: tuple[Path, ...]
+    ends: IntArray
+    image_column: str
+
+    def read(self, rows: IntArray) -> list[tuple[bytes, str]]:
+        check_ascending(rows, len(self.labels), str(self.files[0].parent))
+        places = np.searchsorted(self.ends, rows, side="right")
+        starts = np.concatenate([[0], self.ends[:-1]])
+        found = []
+        for place in np.unique(places):
+            found += pick(self.files[place], rows[places == place] - starts[place], self.image_column)
+        return found
+
+
+def parquet(
+    *,
+    path: str,
+    train: str = "train",
+    test: str = "test",
+    classes: Sequence[str] | None = None,
+    image_column: str = "image",
+    label_column: str = "label",
+) -> dict[str, Source]:
+    """A Parquet folder `path` with splits named `train` and `test`.
+
+    Where `test` is left at "test" and absent, the first of "validation", "valid" and "val" that exists is test.
+    `classes` names the classes of a set that does not do so itself, or renames them in the same order.
+    Raises `DataError` for a missing folder, split or shard, unreadable files, columns of the wrong kind and bad labels.
+    """
+    root = Path(path)
+    require(root.is_dir(), f"parquet folder {path} not found; correct images.options.path")
+    names = _TEST_NAMES if test == "test" else (test,)
+    test_files = next((files for name in names if (files := _files(root, name))), [])
+    splits = []
+    given = None if classes is None else class_list(classes)
+    for split, files in ((train, _files(root, train)), (test, test_files)):
+        require(bool(files), f"{path} has no {split}-*.parquet; it has {_found(root)}")
+        splits.append(_split(tuple(files), given, image_column, label_column))
+    return checked(splits[0], splits[1], str(root))
+
+
+def _files(root: Path, split: str) -> list[Path]:
+    """Shards of a split in order, from the folder or its `data/`; all that their names promise must be there."""
+    for folder in (root, root / "data"):
+        files = sorted(folder.glob(f"{split}-*.parquet"))
+        for file in files:
+            promised = re.search(r"-of-(\d+)", file.name)
+            require(
+                promised is None or int(promised[1]) == len(files),
+                f"{folder} holds {len(files)} shards of {split!r} but {file.name} promises "
+                f"{int(promised[1]) if promised else 0}; download the others or remove strays",
+            )
+        if files:
+            return files
+    return []
+
+
+def _found(root: Path) -> str:
+    names = sorted(file.name for folder in (root, root / "data") for file in folder.glob("*.parquet"))
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") if names else "no Parquet file"
+
+
+def _split(
+    files: tuple[Path, ...], given: tuple[str, ...] | None, image_column: str, label_column: str
+) -> ParquetSplit:
+    named = _class_names(files[0], label_column)
+    if given is not None and named is not None:
+        require(
+            len(given) == len(named),
+            f"{files[0]} names {len(named)} classes but options give {len(given)}; give one name each, in its order",
+        )
+    classes = given or named
+    if classes is None:
+        raise DataError(f"{files[0]} does not name its classes; give images.options.classes in label order")
+    labels = [_labels(file, image_column, label_column) for file in files]
+    ends = np.cumsum([len(part) for part in labels], dtype=np.int64)
+    return ParquetSplit(classes, np.concatenate(labels), files, ends, image_column)
+
+
+def _class_names(path: Path, label_column: str) -> tuple[str, ...] | None:
+    with open_parquet(path) as file:
+        stored = (file.schema_arrow.metadata or {}).get(b"huggingface")
+    if stored is None:
+        return None
+    try:
+        names = json.loads(stored)["info"]["features"].get(label_column, {}).get("names")
+    except (ValueError, KeyError, AttributeError) as error:
+        raise DataError(f"{path}: its 'huggingface' metadata is damaged ({error!r}); write the file again") from error
+    return None if names is None else class_list(names)
+
+
+def _labels(path: Path, image_column: str, label_column: str) -> IntArray:
+    with open_parquet(path) as file:
+        schema = file.schema_arrow
+        for column in (image_column, label_column):
+            require(
+                column in schema.names,
+                f"{path} has no column {column!r}; it has {', '.join(schema.names)}: set image_column and label_column",
+            )
+        kind = schema.field(image_column).type
+        require(
+            pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0,
+            f"{path}: column {image_column!r} is {kind}, expected struct<bytes, path>; write images that way",
+        )
+        kind = schema.field(label_column).type
+        require(
+            pa.types.is_integer(kind), f"{path}: column {label_column!r} is {kind}, expected integers; encode labels so"
+        )
+        column = _guarded(path, lambda: file.read(columns=[label_column]).column(0))
+    require(column.null_count == 0, f"{path}: {column.null_count} labels are null; give every image a label")
+    labels: IntArray = column.to_numpy().astype(np.int64)
+    require(
+        len(labels) == 0 or int(labels.min()) >= 0,
+        f"{path}: some labels are negative (hidden, as in many test sets); choose a split whose labels are public",
+    )
+    return labels
+
+
+def open_parquet(path: Path) -> Any:
+    """A Parquet file open for reading; raises `DataError` when it is not one."""
+    return _guarded(path, lambda: pq.ParquetFile(path))
+
+
+def _guarded(path: Path, read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read as Parquet ({reason}); download or build it again") from error
+
+
+def pick(path: Path, rows: IntArray, column: str = "image") -> list[tuple[bytes, str]]:
+    """(bytes, name) of ascending rows of one file; only their row groups are read, one at a time."""
+    found: list[tuple[bytes, str]] = []
+    with open_parquet(path) as file:
+        meta = file.metadata
+        ends = np.cumsum([meta.row_group(group).num_rows for group in range(meta.num_row_groups)], dtype=np.int64)
+        groups = np.searchsorted(ends, rows, side="right")
+        for group in np.unique(groups):
+            wanted = rows[groups == group]
+            inside = wanted - (ends[group - 1] if group else 0)
+            images = _guarded(path, lambda g=int(group): file.read_row_group(g, [column], use_threads=False)).column(0)
+            images = images.take(pa.array(inside))
+            data = pc.struct_field(images, "bytes").to_pylist()
+            has_names = images.type.get_field_index("path") >= 0
+            names = pc.struct_field(images, "path").to_pylist() if has_names else [None] * len(data)
+            for row, content, name in zip(wanted.tolist(), data, names, strict=True):
+                if content is None:
+                    raise DataError(f"{path}: row {row} holds no image bytes; embed the files in the Parquet set")
+                found.append((content, name or f"{path.name}:{row}"))
+    return found

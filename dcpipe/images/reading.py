@@ -1,0 +1,110 @@
+"""Pixels of an `ImageTable`: a part, chosen rows, everything, or a stream in training order."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from dcpipe.images.decoding import Pixels, decode_into
+from dcpipe.images.parquet import pick
+from dcpipe.types import ImageTable, IntArray, require
+from dcpipe.views import permutation
+
+PART_ROWS = 2048
+MIXED_PARTS = 3  # parts that wait together in `stream`'s buffer
+
+Batch = tuple[Pixels, IntArray, IntArray]
+
+
+def decoded_bytes(table: ImageTable) -> int:
+    """Memory that `read_all` needs."""
+    return len(table) * table.size * table.size * 3
+
+
+def _span(table: ImageTable, part: int) -> slice:
+    """Rows of the table that a part holds."""
+    require(0 <= part < len(table.parts), f"image table has {len(table.parts)} parts; part {part} is none of them")
+    return slice(part * table.part_rows, min((part + 1) * table.part_rows, len(table)))
+
+
+def _read_part(table: ImageTable, part: int, out: Pixels) -> None:
+    span = _span(table, part)
+    encoded = pick(table.parts[part], np.arange(span.stop - span.start))
+    decode_into(out, encoded, table.ids[span])
+
+
+def read_part(table: ImageTable, part: int) -> Batch:
+    """(images u8 [m, s, s, 3], labels i64 [m], ids i64 [m]) of one part, in the table's order."""
+    span = _span(table, part)
+    images = np.empty((span.stop - span.start, table.size, table.size, 3), dtype=np.uint8)
+    _read_part(table, part, images)
+    return images, table.labels[span], table.ids[span]
+
+
+def read_rows(table: ImageTable, rows: IntArray) -> Pixels:
+    """Images u8 [m, s, s, 3] of rows i64 [m] of the table, in the order asked; rows may repeat.
+
+    Only the row groups that hold them are read, one part at a time.
+    """
+    inside = len(rows) == 0 or (int(rows.min()) >= 0 and int(rows.max()) < len(table))
+    require(inside, f"rows must lie within 0..{len(table) - 1}; look them up in this table's ids")
+    wanted, back = np.unique(rows, return_inverse=True)
+    images = np.empty((len(wanted), table.size, table.size, 3), dtype=np.uint8)
+    places = wanted // table.part_rows
+    for part in np.unique(places):
+        low, high = np.searchsorted(places, [part, part + 1])
+        chosen = wanted[low:high]
+        encoded = pick(table.parts[part], chosen - part * table.part_rows)
+        decode_into(images[low:high], encoded, table.ids[chosen])
+    ordered: Pixels = images if np.array_equal(wanted, rows) else images[back]
+    return ordered
+
+
+def read_all(table: ImageTable) -> Pixels:
+    """All images u8 [n, s, s, 3] in the table's order, in memory that is allocated once (`decoded_bytes`)."""
+    images = np.empty((len(table), table.size, table.size, 3), dtype=np.uint8)
+    for part in range(len(table.parts)):
+        _read_part(table, part, images[_span(table, part)])
+    return images
+
+
+def stream(table: ImageTable, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
+    """One epoch of a table larger than memory: every row once, in batches (images u8, labels, ids) of one order
+    that (seed, epoch) decides. The last batch may be smaller.
+
+    Parts come in random order into a buffer of `MIXED_PARTS` parts; whenever it is full, it is shuffled and a part's
+    worth of batches leaves, so a row's neighbours change from epoch to epoch. The next part is read meanwhile.
+    In memory: `MIXED_PARTS` + 2 decoded parts and two batches.
+    """
+    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}; correct it")
+    first = epoch * 2**32  # streams of this epoch; no table has 2^32 parts
+    order = permutation(seed, first, len(table.parts))
+    capacity = min(len(table), MIXED_PARTS * table.part_rows + batch_size)
+    images = np.empty((capacity, table.size, table.size, 3), dtype=np.uint8)
+    labels, ids = np.empty(capacity, dtype=np.int64), np.empty(capacity, dtype=np.int64)
+    free, waiting = np.arange(capacity), np.empty(0, dtype=np.int64)
+    for step, part in enumerate(_read_ahead(table, order), start=1):
+        slots, free = np.split(free, [len(part[1])])
+        images[slots], labels[slots], ids[slots] = part
+        waiting = np.concatenate([waiting, slots])
+        waiting = waiting[permutation(seed, first + step, len(waiting))]
+        leaving = max(0, len(waiting) - (MIXED_PARTS - 1) * table.part_rows)
+        leaving = len(waiting) if step == len(order) else leaving - leaving % batch_size
+        for start in range(0, leaving, batch_size):
+            rows = waiting[start : min(start + batch_size, leaving)]
+            yield images[rows], labels[rows], ids[rows]
+        free, waiting = np.concatenate([free, waiting[:leaving]]), waiting[leaving:]
+
+
+def _read_ahead(table: ImageTable, order: IntArray) -> Iterator[Batch]:
+    """Parts in the given order; the next one is read while the last is used."""
+    with ThreadPoolExecutor(max_workers=1) as reader:
+        coming = deque(reader.submit(read_part, table, int(part)) for part in order[:1])
+        for part in [*order[1:].tolist(), None]:
+            ready = coming.popleft().result()
+            if part is not None:
+                coming.append(reader.submit(read_part, table, part))
+            yield ready

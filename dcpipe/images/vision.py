@@ -1,0 +1,118 @@
+"""`torchvision`: any classification set of torchvision by its class name; images are re-encoded as PNG, losslessly."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from dcpipe.images.seam import Source, check_ascending, checked, cut_test
+from dcpipe.types import DataError, IntArray, require
+
+# `split=` of the sets that do not call their splits "train" and "test".
+_SPLITS = {
+    "FGVCAircraft": ("trainval", "test"),
+    "ImageNet": ("train", "val"),
+    "Imagenette": ("train", "val"),
+    "OxfordIIITPet": ("trainval", "test"),
+}
+_LABELS = ("targets", "labels", "_labels")
+_PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
+
+
+@dataclass(frozen=True, eq=False)
+class VisionSplit:
+    """A torchvision set whose images are encoded when read."""
+
+    classes: tuple[str, ...]
+    labels: IntArray
+    images: Any
+    name: str
+
+    def read(self, rows: IntArray) -> list[tuple[bytes, str]]:
+        check_ascending(rows, len(self.labels), self.name)
+        return [(_png(self.images[int(row)][0]), f"{self.name}-{row:08d}.png") for row in rows]
+
+
+def torchvision(
+    *, name: str, root: str, download: bool = False, test_share: float = 0.2, seed: int = 0
+) -> dict[str, Source]:
+    """The set `name` (CIFAR10, SVHN, Flowers102, Food101, GTSRB, …) below `root`, downloaded there if asked.
+
+    Sets that come in one piece (EuroSAT, Caltech101, …) give a stratified `test_share`, drawn by `seed`, to test.
+    Labels come from the set's list of them, or by one pass over its images where it has none; class names from
+    `.classes`, or indices as text. Raises `DataError` for an unknown name and for what torchvision cannot load.
+    """
+    train_arguments, test_arguments = _arguments(name)
+    train_set = _load(name, root, download, train_arguments)
+    if train_arguments == test_arguments:
+        whole = _split(train_set, name, None)
+        train, test = cut_test(whole, test_share, seed)
+        return checked(train, test, f"torchvision {name}")
+    first = _split(train_set, f"{name}-train", None)
+    # Class names are those of train: sets without names would count test's own labels otherwise.
+    second = _split(_load(name, root, download, test_arguments), f"{name}-test", first.classes)
+    return checked(first, second, f"torchvision {name}")
+
+
+def _arguments(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What makes a set give its train and its test split; equal where it has no splits."""
+    parameters = inspect.signature(_class(name).__init__).parameters
+    if "train" in parameters:
+        return {"train": True}, {"train": False}
+    if "split" in parameters:
+        train, test = _SPLITS.get(name, ("train", "test"))
+        return {"split": train}, {"split": test}
+    return {}, {}
+
+
+def _class(name: str) -> Any:
+    from torchvision import datasets
+
+    known = [entry for entry in datasets.__all__ if "root" in inspect.signature(getattr(datasets, entry)).parameters]
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known
+    require(name in known, f"torchvision has no set {name!r}; did you mean {', '.join(close)}?")
+    return getattr(datasets, name)
+
+
+def _load(name: str, root: str, download: bool, arguments: dict[str, Any]) -> Any:
+    make = _class(name)
+    extra = {"download": download} if "download" in inspect.signature(make.__init__).parameters else {}
+    try:
+        return make(root, **arguments, **extra)
+    except (RuntimeError, ValueError, TypeError, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise DataError(
+            f"torchvision {name} cannot be loaded from {root} ({reason}); set download: true or correct root"
+        ) from error
+
+
+def _split(images: Any, name: str, classes: tuple[str, ...] | None) -> VisionSplit:
+    labels = _labels(images, name)
+    if classes is None:
+        named = getattr(images, "classes", None) or range(int(labels.max(initial=-1)) + 1)
+        # ImageNet's names are tuples of synonyms.
+        classes = tuple(", ".join(entry) if isinstance(entry, tuple) else str(entry) for entry in named)
+    return VisionSplit(classes, labels, images, name)
+
+
+def _labels(images: Any, name: str) -> IntArray:
+    lists = (getattr(images, attribute, None) for attribute in _LABELS)
+    values = next((found for found in lists if found is not None and len(found) == len(images)), None)
+    try:
+        if values is None:
+            values = [int(images[row][1]) for row in range(len(images))]
+        return np.asarray(values).astype(np.int64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} has no class index for each image ({error}); choose a classification set") from error
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    (image if image.mode in _PNG_MODES else image.convert("RGB")).save(buffer, format="PNG")
+    return buffer.getvalue()

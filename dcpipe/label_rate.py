@@ -1,0 +1,77 @@
+"""The label rate R_C: how many nats an image's soft labels cost, before any image is chosen (SCORE, Eq. 7).
+
+Idea. A teacher sees an image in many views; the K x C matrix Y of its answers is what a condensed set must store.
+The coding rate R_C(Y) = 1/2 logdet(I + a Y Y^T) is a smooth stand-in for the rank of Y, so an image of low rate has
+soft labels that compress well. Selection subtracts beta R_C from what an image is worth.
+
+Formula. The paper prints a = d / (n eps^2) for a d x n matrix and writes Y as K x C, which leaves two readings:
+
+* `literal`  d = K rows, n = C columns: a = K / (C eps2). Measured on fewer views v < K than will be stored, Y^T Y is a
+  sample of its sum over K views, so a is scaled by K / v, and the rate estimates that of all K.
+* `sample`   views are the samples, as in R_I: a = C / (v eps2). The rate depends on the mean of y y^T alone and needs
+  no rescaling.
+
+Y is the softmax at a temperature (`tempered`, what students are trained on), the plain softmax (`probabilities`) or
+the logits. Softmax rows are not normalised to unit length: a confident teacher's rows are longer, and count more.
+
+Cost. logdet(I + a Y Y^T) = logdet(I + a Y^T Y), so the smaller side s = min(v, C) is factorised: n s^2 max(v, C)
++ n s^3 / 3 multiply-adds for n images, all in one batched Cholesky, which unlike LU cannot lose the sign.
+
+Paper: "SCORE: Soft Label Compression-Centric Dataset Condensation via Coding Rate Optimization", Sec. 4, Eq. 7;
+eps is not printed there: eps2 = 0.5 follows MCR2 (Yu et al., NeurIPS 2020).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+
+from dcpipe.types import require
+
+_INPUTS: dict[str, Callable[[torch.Tensor, float], torch.Tensor]] = {
+    "tempered": lambda logits, temperature: torch.softmax(logits / temperature, dim=-1),
+    "probabilities": lambda logits, temperature: torch.softmax(logits, dim=-1),
+    "logits": lambda logits, temperature: logits,
+}
+_COEFFICIENTS: dict[str, Callable[[int, int, int], float]] = {
+    "literal": lambda views, classes, stored: stored / classes * (stored / views),
+    "sample": lambda views, classes, stored: classes / views,
+}
+
+
+def label_rate(
+    logits: torch.Tensor,
+    *,
+    input: Literal["tempered", "probabilities", "logits"] = "tempered",
+    temperature: float = 20.0,
+    coefficient: Literal["literal", "sample"] = "literal",
+    stored_views: int = 300,
+    eps2: float = 0.5,
+) -> torch.Tensor:
+    """R_C of each image: logits [n, v, c] of v views, any float dtype -> f64 [n] in nats, on the same device.
+
+    `stored_views` is K, the number of views whose labels will be stored (`literal` only); `eps2` is epsilon squared.
+    Works in f64 and holds n v c numbers, so give it one batch of images at a time. Raises `DataError` for another
+    shape, for logits that are not finite and for options outside their range.
+    """
+    require(
+        logits.ndim == 3 and min(logits.shape[1:]) > 0,
+        f"label_rate: logits must be [n, v, c], got {list(logits.shape)}; stack the views on axis 1",
+    )
+    require(input in _INPUTS, f"label_rate.input is {input!r}; choose one of {', '.join(_INPUTS)}")
+    require(
+        coefficient in _COEFFICIENTS,
+        f"label_rate.coefficient is {coefficient!r}; choose one of {', '.join(_COEFFICIENTS)}",
+    )
+    for name, value in (("temperature", temperature), ("stored_views", stored_views), ("eps2", eps2)):
+        require(value > 0, f"label_rate.{name} is {value}; give a number above 0")
+    require(bool(torch.isfinite(logits).all()), "label_rate: logits hold NaN or infinity; check the teacher")
+    _, views, classes = logits.shape
+    labels = _INPUTS[input](logits.double(), temperature)
+    if classes < views:
+        labels = labels.mT
+    gram = labels @ labels.mT * (_COEFFICIENTS[coefficient](views, classes, stored_views) / eps2)
+    factor: torch.Tensor = torch.linalg.cholesky(gram + torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device))
+    return factor.diagonal(dim1=-2, dim2=-1).log().sum(dim=-1)

@@ -1,0 +1,166 @@
+"""Network names to constructors.
+
+* `convnet-d3-w128`: the ConvNet of the condensation papers, any depth and width (`convnet.py`)
+* `resnet18-small`, `resnet50-small`, `resnet101-small`, `mobilenet_v2-small`: stems for small images (`small.py`)
+* any torchvision classifier: `resnet18`, `swin_t`, …
+* any timm classifier: `timm/NAME` (extra `timm`)
+
+To add one: a file with `build(name, n_classes, size) -> nn.Module | None` and a line in `BUILDERS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from dcpipe import views
+from dcpipe.networks import convnet, small
+from dcpipe.types import DataError, Teacher, check_same_classes, require
+
+__all__ = ["BUILDERS", "ask", "build", "check_teachers", "forward", "from_teacher", "head", "load_weights"]
+
+
+def _torchvision(name: str, n_classes: int, size: int) -> nn.Module | None:
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        return None
+    extra = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    network: nn.Module = models.get_model(name, weights=None, num_classes=n_classes, **extra)
+    return network
+
+
+def _timm(name: str, n_classes: int, size: int) -> nn.Module | None:
+    if not name.startswith("timm/"):
+        return None
+    try:
+        import timm
+    except ImportError as error:
+        raise DataError(f"network {name!r} needs the timm package; install dcpipe[timm]") from error
+    short = name.removeprefix("timm/")
+    if short not in timm.list_models():
+        close = ", ".join(difflib.get_close_matches(short, timm.list_models(), n=5)) or "see timm.list_models()"
+        raise DataError(f"network {name!r}: timm has no model {short!r}; close names: {close}")
+    network: nn.Module = timm.create_model(short, pretrained=False, num_classes=n_classes)
+    return network
+
+
+BUILDERS: dict[str, Callable[[str, int, int], nn.Module | None]] = {
+    "convnet-dN-wN": convnet.build,
+    "NAME-small": small.build,
+    "torchvision's NAME": _torchvision,
+    "timm/NAME": _timm,
+}
+
+
+def build(name: str, n_classes: int, size: int) -> nn.Module:
+    """A freshly initialised network for `size`-pixel RGB images; initial weights follow torch's global seed.
+
+    Raises `DataError` for an unknown name, with the legal forms and close torchvision names.
+    """
+    for builder in BUILDERS.values():
+        network = builder(name, n_classes, size)
+        if network is not None:
+            return network
+    from torchvision import models
+
+    close = difflib.get_close_matches(name, [*small.SMALL, *models.list_models(module=models)], n=4)
+    hint = f"; close names: {', '.join(close)}" if close else ""
+    raise DataError(
+        f"unknown network {name!r}; use one of convnet-dN-wN, {', '.join(small.SMALL)}, "
+        f"a torchvision model name, or timm/NAME{hint}"
+    )
+
+
+def head(network: nn.Module) -> nn.Linear:
+    """The classifier: the last linear layer, in the order modules were registered."""
+    linears = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    require(bool(linears), f"network {type(network).__name__} has no linear layer to read features from")
+    return linears[-1]
+
+
+def forward(network: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Feature vectors [m, d] (input of the head) and logits [m, c] of a batch, without gradients."""
+    caught: list[torch.Tensor] = []
+    hook = head(network).register_forward_pre_hook(lambda _, arguments: caught.append(arguments[0].detach()))
+    try:
+        with torch.no_grad():
+            logits = network(inputs)
+    finally:
+        hook.remove()
+    return caught[-1].flatten(1), logits
+
+
+def check_teachers(teachers: dict[str, Teacher], classes: tuple[str, ...], size: int) -> None:
+    """Every teacher must know the images' classes in their order, and their size."""
+    for name, teacher in teachers.items():
+        check_same_classes(teacher.classes, classes, f"teacher {name!r} and images")
+        require(
+            teacher.size == size,
+            f"teacher {name!r} was trained at {teacher.size} pixels, images have {size}; train it again",
+        )
+
+
+@torch.no_grad()
+def ask(teachers: list[nn.Module], nouns: list[Teacher], inputs: torch.Tensor) -> torch.Tensor:
+    """Mean logits f32 [m, c] of one or several teachers on inputs [m, 3, s, s] in [0, 1]; each normalises its own way.
+
+    On a GPU: bfloat16 and channels-last.
+    """
+    total = torch.zeros((), device=inputs.device)
+    for network, noun in zip(teachers, nouns, strict=True):
+        seen = views.normalise(inputs, noun.mean, noun.std)
+        if inputs.is_cuda:
+            seen = seen.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=inputs.is_cuda):
+            said = network(seen)
+        total = total + said.float()
+    return total / len(teachers)
+
+
+def from_teacher(teacher: Teacher, device: torch.device) -> nn.Module:
+    """The teacher's network in evaluation mode on `device` (channels-last on a GPU)."""
+    network = build(teacher.network, len(teacher.classes), teacher.size)
+    network.load_state_dict(teacher.weights)
+    network = network.to(device).eval().requires_grad_(False)
+    return network.to(memory_format=torch.channels_last) if device.type == "cuda" else network
+
+
+def load_weights(network: nn.Module, name: str, weights: str) -> None:
+    """Load pretrained weights: a `.safetensors` or `.pth` file, or a torchvision enum such as
+    `ResNet18_Weights.IMAGENET1K_V1` (downloaded by torchvision once).
+
+    Raises `DataError` when the file is missing or its tensors do not fit the network.
+    """
+    if weights.endswith((".safetensors", ".pth", ".pt")):
+        path = Path(weights)
+        require(path.is_file(), f"teacher weights {weights!r} not found; give an existing file")
+        state: dict[str, Any] = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        nested: dict[str, torch.Tensor] = state.get("state_dict", state)
+        state = {key.removeprefix("module."): value for key, value in nested.items()}
+    else:
+        from torchvision import models
+
+        try:
+            state = models.get_weight(weights).get_state_dict(progress=False, check_hash=True)
+        except (ValueError, AttributeError) as error:
+            raise DataError(
+                f"teacher weights {weights!r} are neither a .safetensors/.pth file nor a torchvision weights enum "
+                f"for {name!r}"
+            ) from error
+    wanted = network.state_dict()
+    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    if wrong:
+        key = wrong[0]
+        found = list(state[key].shape) if key in state else "nothing"
+        raise DataError(
+            f"teacher weights {weights!r} do not fit {name!r}: {key!r} needs {list(wanted[key].shape)}, found {found} "
+            f"({len(wrong)} such tensors); check the network's name and the number of classes"
+        )
+    network.load_state_dict({key: state[key] for key in wanted})

@@ -1,0 +1,259 @@
+"""`params.yaml` to frozen, validated blocks: one a stage, named like it.
+
+Every value enters here once. An unknown, missing or mistyped key, or a value out of range, stops before any work
+with a sentence that lists the legal ones. The `options` of a source, selector, method or codec are that
+function's own keyword arguments, checked by `check_options` where the function is at hand.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dcpipe.types import DataError, Mix, ViewPolicy, require
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+
+
+class Block(BaseModel):
+    """Frozen; unknown keys are errors; no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Images(Block):
+    """Where images come from and how they are decoded."""
+
+    source: str
+    options: dict[str, Any] = {}
+    size: Count
+    minival: Share = 0.1
+    seed: int = 0
+
+
+class Augmentation(Block):
+    """The views of a training or labelling: crop area range and probability of a flip."""
+
+    scale_min: Annotated[float, Field(gt=0, le=1)] = 0.08
+    scale_max: Annotated[float, Field(gt=0, le=1)] = 1.0
+    flip: Share = 0.5
+
+    def policy(self, seed: int, mix: Mix = "none") -> ViewPolicy:
+        """The view policy these choices make."""
+        return ViewPolicy(self.scale_min, self.scale_max, self.flip, mix, seed)
+
+
+class TeacherNetwork(Block):
+    """One teacher: a network's name and, unless trained from scratch, a weights file or torchvision enum."""
+
+    network: str
+    weights: str | None = None
+
+
+class TeacherTraining(Block):
+    """How every teacher is trained. `epochs: 0` keeps pretrained weights as they are."""
+
+    epochs: Annotated[int, Field(ge=0)]
+    batch_size: Count = 128
+    optimizer: str = "sgd"
+    lr: Positive = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    zeta: Positive = 1.0
+    augmentation: Augmentation = Augmentation()
+    seed: int = 0
+
+
+class TeacherBlock(Block):
+    """The teachers by name, and their training."""
+
+    networks: Annotated[dict[Name, TeacherNetwork], Field(min_length=1)]
+    training: TeacherTraining
+
+
+class LabelRate(Block):
+    """How R_C (SCORE, Eq. 7) of a candidate is measured: see `features.label_rate`."""
+
+    views: Count = 16
+    stored_views: Count = 300
+    input: Literal["logits", "probabilities", "tempered"] = "tempered"
+    temperature: Positive = 20.0
+    coefficient: Literal["literal", "sample"] = "literal"
+    eps2: Positive = 0.5
+
+
+class FeaturesBlock(Block):
+    """Which teacher looks at the candidates, and through which views."""
+
+    teacher: str
+    label_rate: LabelRate = LabelRate()
+    augmentation: Augmentation = Augmentation()
+    batch_size: Count = 256
+    seed: int = 0
+
+
+class SelectionBlock(Block):
+    """Which selector picks `ipc` images per class."""
+
+    method: str
+    ipc: Count
+    seed: int = 0
+    options: dict[str, Any] = {}
+
+
+class SynthesisBlock(Block):
+    """How the picked images are refined; `none` keeps them."""
+
+    method: str = "none"
+    seed: int = 0
+    options: dict[str, Any] = {}
+
+
+class SoftLabelsBlock(Block):
+    """K views of every image through one teacher, or the mean logits of several. `method: none` is hard labels."""
+
+    method: Literal["stored", "none"] = "stored"
+    teachers: Annotated[list[str], Field(min_length=1)]
+    views: Count
+    augmentation: Augmentation = Augmentation()
+    mix: Mix = "none"
+    batch_size: Count = 256
+    seed: int = 0
+
+
+class CompressionBlock(Block):
+    """Which codec, and its budget: a ratio to the fp16 reference, or bytes per image. The budget is the input."""
+
+    codec: str
+    ratio: Annotated[float, Field(ge=1)] | None = None
+    bytes_per_image: Positive | None = None
+    options: dict[str, Any] = {}
+
+
+class EvaluationBlock(Block):
+    """The students' protocol. `baselines` are the rows shown beside the condensed set's own."""
+
+    protocol: str = "score"
+    student: str
+    epochs: Count
+    batch_size: Count
+    optimizer: str = "adamw"
+    lr: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    temperature: Positive = 20.0
+    zeta: Positive = 1.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    seeds: Annotated[list[int], Field(min_length=3)] = [0, 1, 2]
+    baselines: list[Literal["random", "uncompressed", "online", "hard"]] = ["random", "uncompressed", "online", "hard"]
+
+
+class ReleaseBlock(Block):
+    """The release's name (lowercase and dashes), and whether the first soft-label teacher travels with it."""
+
+    name: Name
+    teacher: bool = False
+    licence: str = "unstated"
+
+
+class Params(Block):
+    """The whole of `params.yaml`: one workspace is one condensed dataset."""
+
+    images: Images
+    teacher: TeacherBlock
+    features: FeaturesBlock
+    selection: SelectionBlock
+    synthesis: SynthesisBlock
+    softlabels: SoftLabelsBlock
+    compression: CompressionBlock
+    evaluation: EvaluationBlock
+    release: ReleaseBlock
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a parameter file; raises `DataError` with one sentence for the first thing that is wrong."""
+    require(path.is_file(), f"{path} not found; run `dcpipe init PRESET` or change to the workspace's folder")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}; correct it there") from error
+    require(isinstance(content, dict), f"{path} must hold one block a stage: {', '.join(Params.model_fields)}")
+    return parse(content, str(path))
+
+
+def parse(content: Mapping[str, Any], where: str = "params.yaml") -> Params:
+    """As `load`, from a mapping."""
+    try:
+        params = Params.model_validate(content)
+    except ValidationError as error:
+        raise DataError(f"{where}: {_sentence(error)}") from error
+    teachers = params.teacher.networks
+    for key, names in (
+        ("features.teacher", [params.features.teacher]),
+        ("softlabels.teachers", params.softlabels.teachers),
+    ):
+        for name in names:
+            require(
+                name in teachers,
+                f"{where}: {key} names {name!r}, which teacher.networks lacks; it has {', '.join(teachers)}",
+            )
+    for network in teachers.values():
+        require(
+            params.teacher.training.epochs > 0 or network.weights is not None,
+            f"{where}: teacher.training.epochs is 0 but {network.network!r} has no weights; give weights or train it",
+        )
+    budget = params.compression
+    require(
+        budget.codec == "none" or (budget.ratio is None) != (budget.bytes_per_image is None),
+        f"{where}: compression needs exactly one of ratio and bytes_per_image for codec {budget.codec!r}",
+    )
+    return params
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first problem, with the legal keys where a key is unknown."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        legal = _keys_at(first["loc"][:-1])
+        close = difflib.get_close_matches(str(first["loc"][-1]), legal, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        return f"unknown key {place!r}; legal ones are {', '.join(legal)}{hint}"
+    if first["type"] == "missing":
+        return f"{place!r} is missing; add it"
+    return f"{place} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """Legal keys of the block at a location inside `Params`."""
+    block: Any = Params
+    for part in location:
+        if isinstance(block, type) and issubclass(block, BaseModel):
+            block = block.model_fields[str(part)].annotation
+        else:  # a mapping of names to blocks
+            block = get_args(block)[-1]
+    return list(block.model_fields)
+
+
+def check_options(kind: str, name: str, table: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]) -> None:
+    """`name` must be in `table`, and `options` be keyword-only arguments of what it names; both errors list the legal ones."""
+    require(name in table, f"unknown {kind} {name!r}; choose one of {', '.join(table)}")
+    parameters = inspect.signature(table[name]).parameters.values()
+    legal = {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    for key in options:
+        require(
+            key in legal,
+            f"{kind} {name!r} has no option {key!r}; legal ones are {', '.join(legal) or 'none: it takes no option'}",
+        )
+    for key, parameter in legal.items():
+        require(
+            parameter.default is not inspect.Parameter.empty or key in options,
+            f"{kind} {name!r} needs option {key!r}; add it under options",
+        )

@@ -1,0 +1,95 @@
+"""The files of a release. Equal arguments give equal bytes: nothing here knows the time, the machine or the user."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dcpipe import store
+from dcpipe.release.card import card
+from dcpipe.types import ImageSet, LabelPack, Score, Teacher, ViewPolicy, check_same_classes, require
+
+IMAGES, LABELS, TEACHER, SCORES, CARD = (
+    "images.parquet",
+    "labels.safetensors",
+    "teacher.safetensors",
+    "scores.json",
+    "README.md",
+)
+
+
+def assemble(
+    folder: Path,
+    *,
+    name: str,
+    images: ImageSet,
+    pack: LabelPack | None,
+    teacher: Teacher,
+    with_teacher: bool,
+    scores: Sequence[Score],
+    params: Mapping[str, Any],
+    lineage: Mapping[str, Any],
+    licence: str,
+) -> dict[str, Any]:
+    """Write a release's files into the existing `folder` and return the metadata to publish it with.
+
+    Args:
+        folder: where the files go; the caller publishes it as a `release` artifact with the returned metadata.
+        name: lowercase letters, digits and dashes; the first half of its tags.
+        images: the condensed images.
+        pack: their compressed soft labels; None where the labels are the images' hard ones.
+        teacher: the (first) network that gave the labels; its normalisation is recorded for students.
+        with_teacher: ship its weights along.
+        scores: rows of the evaluation.
+        params: the workspace's parameters as a mapping (`Params.model_dump(mode="json")`).
+        lineage: of the artifact that is made; the card names its `versions`. The manifest keeps all of it apart from
+            the metadata, so that the release's digest speaks of content alone.
+        licence: of the source images, as the owner of the workspace states it.
+
+    Raises `DataError` when the pack or the teacher belongs to other images or to another class order.
+    """
+    if pack is not None:
+        same = np.array_equal(pack.ids, images.ids) and pack.shape.classes == len(images.classes)
+        require(same, f"release {name}: the label pack is of other images; run `dvc repro compression`")
+    check_same_classes(teacher.classes, images.classes, f"release {name}: teacher and images")
+    store.save_set(folder, images)
+    if pack is not None:
+        store.save_pack(folder / LABELS, pack)
+    shipped = None
+    if with_teacher:
+        shipped = store.save_teacher(folder, teacher)
+        (folder / "weights.safetensors").replace(folder / TEACHER)
+    store.save_scores(folder, scores)
+    present = (folder / file for file in (IMAGES, LABELS, TEACHER, SCORES))
+    labellers = params["softlabels"]["teachers"] if pack is not None else []
+    meta = {
+        "name": name,
+        "classes": list(images.classes),
+        "ipc": int(np.bincount(images.labels, minlength=len(images.classes)).min()),
+        "images": len(images),
+        "grid": images.grid,
+        "size": int(images.images.shape[1]),
+        "mean": list(teacher.mean),
+        "std": list(teacher.std),
+        "views": asdict(_policy(pack, params)),
+        "labels": None if pack is None else {"codec": pack.codec, **asdict(pack.shape)},
+        "teachers": [params["teacher"]["networks"][key]["network"] for key in labellers],
+        "teacher": shipped,
+        "licence": licence,
+        "params": dict(params),
+        "bytes": {path.name: path.stat().st_size for path in present if path.is_file()},
+    }
+    (folder / CARD).write_text(card(meta, scores, lineage.get("versions", {})), encoding="utf-8")
+    return meta
+
+
+def _policy(pack: LabelPack | None, params: Mapping[str, Any]) -> ViewPolicy:
+    """The pack's own; a release with hard labels takes the augmentation that its parameters name."""
+    if pack is not None:
+        return pack.policy
+    block = params["softlabels"]
+    return ViewPolicy(**block["augmentation"], mix=block["mix"], seed=block["seed"])

@@ -1,0 +1,117 @@
+"""The dataset card: README.md with the front matter that the Hugging Face Hub reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from dcpipe.types import LabelShape, Score
+
+_FILES = {
+    "images.parquet": "the images: lossless PNG, `label`, and `id`, which views are drawn from",
+    "labels.safetensors": "compressed soft labels of augmented views; its header says how to decode it",
+    "teacher.safetensors": "weights of the teacher that gave the soft labels",
+    "scores.json": "the table above, one number a seed",
+}
+
+
+def card(meta: Mapping[str, Any], scores: Sequence[Score], versions: Mapping[str, str]) -> str:
+    """Markdown of a release from its metadata, scores and the versions of what made it."""
+    sections = [
+        _front_matter(meta),
+        _summary(meta),
+        "## Scores",
+        _score_table(meta, scores),
+        "## Files",
+        _file_table(meta),
+        "## Loading",
+        _loading(meta),
+        "## Licence and sources",
+        _sources(meta, versions),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def reference_bytes(labels: Mapping[str, Any] | None, ipc: int) -> int:
+    """Bytes of all soft labels of `ipc` images a class in fp16, from a pack's shape; 0 for hard labels."""
+    if labels is None:
+        return 0
+    per_class = labels["images"] // labels["classes"]
+    return LabelShape(labels["images"] * ipc // per_class, labels["views"], labels["classes"]).reference_bytes
+
+
+def _front_matter(meta: Mapping[str, Any]) -> str:
+    content = {
+        "pretty_name": meta["name"],
+        "license": "other",
+        "license_name": meta["licence"],
+        "task_categories": ["image-classification"],
+        "tags": ["dataset-condensation", "dataset-distillation", "dcpipe"],
+        # Without it the Hub would guess, and take scores.json for data.
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "images.parquet"}]}],
+    }
+    return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
+
+
+def _summary(meta: Mapping[str, Any]) -> str:
+    labels = meta["labels"]
+    if labels is None:
+        told = "Its labels are the images' own classes."
+    else:
+        told = (
+            f"Each image carries soft labels of {labels['views']} augmented views by {', '.join(meta['teachers'])}, "
+            f"compressed by `{labels['codec']}` to {meta['bytes']['labels.safetensors']:,} bytes "
+            f"({reference_bytes(labels, meta['ipc']):,} in fp16)."
+        )
+    method, refined = meta["params"]["selection"]["method"], meta["params"]["synthesis"]["method"]
+    how = f"picked by `{method}`" + ("" if refined == "none" else f" and refined by `{refined}`")
+    return (
+        f"# {meta['name']}\n\nA condensed dataset for image classification, made with dcpipe: {meta['ipc']} images of "
+        f"each of {len(meta['classes'])} classes, {meta['size']}x{meta['size']} pixels, {how}. {told}"
+    )
+
+
+def _score_table(meta: Mapping[str, Any], scores: Sequence[Score]) -> str:
+    lines = [
+        "Top-1 accuracy in percent on the test split after the last epoch, mean ± standard deviation over seeds; "
+        "every size is the measured size of files in bytes, `fp16` that of the same labels uncompressed.",
+        "",
+        "| row | protocol | student | images per class | accuracy | seeds | images | labels | teacher | fp16 |",
+        "|-|-|-|-:|-:|-:|-:|-:|-:|-:|",
+    ]
+    lines += [
+        f"| {s.name} | {s.protocol} | {s.student} | {s.ipc} | {s.mean:.1f} ± {s.std:.1f} | {len(s.accuracy)} "
+        f"| {s.image_bytes:,} | {s.label_bytes:,} | {s.teacher_bytes:,} | {reference_bytes(meta['labels'], s.ipc):,} |"
+        for s in scores
+    ]
+    return "\n".join(lines) if scores else "No student was trained on this release."
+
+
+def _file_table(meta: Mapping[str, Any]) -> str:
+    rows = [f"| `{name}` | {size:,} | {_FILES[name]} |" for name, size in meta["bytes"].items()]
+    return "\n".join(
+        ["| file | bytes | holds |", "|-|-:|-|", *rows, "", "`artifact.json` holds the SHA-256 of each file."]
+    )
+
+
+def _loading(meta: Mapping[str, Any]) -> str:
+    return (
+        "```python\nimport dcpipe\n\n"
+        f'release = dcpipe.load("{meta["name"]}@vX.Y.Z", repo="URL of its repository")  # or this folder\n'
+        "dataset = release.dataset()  # a torch dataset of (image view, soft label)\n"
+        "dataset.set_epoch(0)\n```\n\n"
+        "`ipc=` loads fewer images per class. The images alone also load with "
+        '`datasets.load_dataset("parquet", data_files="images.parquet")`.'
+    )
+
+
+def _sources(meta: Mapping[str, Any], versions: Mapping[str, str]) -> str:
+    named = ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
+    made = f"\n\nMade with {named}." if named else ""
+    params = yaml.safe_dump(dict(meta["params"]), sort_keys=False, allow_unicode=True)
+    return (
+        f"Licence of the source images: {meta['licence']}. The licence of dcpipe does not cover them.\n\n"
+        f"Everything that decides this dataset's content:\n\n```yaml\n{params}```{made}"
+    )

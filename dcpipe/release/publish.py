@@ -1,0 +1,82 @@
+"""Making a release's tag: the last step, after which others rely on it. So everything it promises is checked first."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from dcpipe import params as parameters
+from dcpipe import store
+from dcpipe.release.tags import RELEASE, TAG, commits, git
+from dcpipe.types import DataError, require
+
+
+def publish(tag: str, *, push: bool = True, workspace: Path | None = None, say: Callable[[str], None] = print) -> None:
+    """Tag the workspace's current commit as a release, after `dvc push`.
+
+    Args:
+        tag: NAME@vX.Y.Z, NAME being `release.name` of params.yaml; must be new.
+        push: copy the data to the default DVC remote first. A workspace without one gets a local folder
+            (`DCPIPE_REMOTE`, or `~/.local/share/dcpipe/remote`), written to .dvc/config and committed.
+            Without it, only those who reach this workspace's own cache can fetch the tag.
+        workspace: the repository's root; by default the current folder.
+        say: told what was done and what to do next.
+
+    Raises `DataError`, having changed nothing, when the tag is ill-formed, taken or of another name, when git has
+    uncommitted changes, or when `dvc repro` would still do something.
+    """
+    root = Path.cwd() if workspace is None else workspace
+    _check_tag(tag, root)
+    _check_committed(root)
+    _check_reproduced(root)
+    digest = store.open_artifact(root / RELEASE, "release").digest
+    if push:
+        _ensure_remote(root, say)
+        _dvc("push", cwd=root)
+    git("tag", "--annotate", tag, "--message", f"{tag}\n\nrelease digest {digest}", cwd=root)
+    say(f"Tagged {tag}; its content is {digest[:12]}.")
+    say(f"Next: git push origin HEAD {tag}")
+
+
+def _check_tag(tag: str, root: Path) -> None:
+    require(TAG.fullmatch(tag) is not None, f"{tag!r} is not a release tag; write NAME@vX.Y.Z, e.g. digits@v1.0.0")
+    name = parameters.load(root / "params.yaml").release.name
+    given = tag.split("@")[0]
+    require(given == name, f"tag {tag!r} names {given!r}, params.yaml says release.name: {name}; make them equal")
+    require(tag not in commits(str(root)), f"tag {tag} exists; a release never changes, so raise the version")
+
+
+def _check_committed(root: Path) -> None:
+    changed = git("status", "--porcelain", cwd=root).splitlines()
+    if changed:
+        raise DataError(f"git has {len(changed)} uncommitted changes, first {changed[0].strip()!r}; commit them first")
+
+
+def _check_reproduced(root: Path) -> None:
+    stale = json.loads(_dvc("status", "--json", cwd=root))
+    require(not stale, f"not reproduced: {', '.join(stale)} would run again; run `dvc repro`, then commit dvc.lock")
+
+
+def _ensure_remote(root: Path, say: Callable[[str], None]) -> None:
+    """A default remote, with an absolute address: others' clones cannot follow a relative one."""
+    if _dvc("config", "core.remote", cwd=root).strip():
+        return
+    folder = Path(os.environ.get("DCPIPE_REMOTE", "~/.local/share/dcpipe/remote")).expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    _dvc("remote", "add", "--default", "local", str(folder), cwd=root)
+    git("add", ".dvc/config", cwd=root)
+    git("commit", "--quiet", "--message", f"Add the DVC remote {folder}", "--", ".dvc/config", cwd=root)
+    say(f"No DVC remote was set: added {folder} as the default and committed .dvc/config.")
+    say("That serves this machine only; for others, add a shared one with `dvc remote add --default NAME URL`.")
+
+
+def _dvc(*arguments: str, cwd: Path) -> str:
+    done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=cwd, capture_output=True, text=True)
+    if done.returncode != 0:
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]
+        raise DataError(f"dvc {arguments[0]} failed: {lines[0].removeprefix('ERROR: ')}; correct it and run again")
+    return done.stdout

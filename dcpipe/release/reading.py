@@ -1,0 +1,157 @@
+"""From a release's folder or tag to a dataset one can train from. Needs no part of dcpipe's `pipeline` extra."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from dcpipe import store
+from dcpipe.dataset import CondensedDataset, HardLabels, Labels, OnlineLabels, PackLabels
+from dcpipe.release import tags
+from dcpipe.release.assemble import IMAGES, LABELS, SCORES, TEACHER
+from dcpipe.store.nouns import read_set
+from dcpipe.types import DataError, ImageSet, IntArray, LabelPack, Score, Teacher, ViewPolicy, require
+from dcpipe.views import Views
+
+LabelKind = Literal["pack", "teacher", "hard"]
+
+
+class PrefixLabels:
+    """A pack's labels for some of its images: rows of the smaller set are looked up in the whole pack, so nothing
+    is encoded again and any codec serves any size."""
+
+    def __init__(self, whole: PackLabels, kept: IntArray) -> None:
+        self.whole = whole
+        self.kept = kept
+        self.position = np.full(whole.pack.shape.images, -1, dtype=np.int64)
+        self.position[kept] = np.arange(len(kept))
+
+    def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
+        """The whole pack's plan, without the images left out."""
+        rows, views = self.whole.plan(epoch)
+        mine = self.position[rows] >= 0
+        return self.position[rows[mine]], views[mine]
+
+    def of(
+        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        """The whole pack's targets."""
+        return self.whole.of(self.kept[rows], stored, drawn, inputs, temperature)
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """A verified release. `images` may be a prefix (`ipc=`); `pack` is always whole. `manifest` is the metadata that
+    `assemble` documents, `digest` names the folder's content."""
+
+    path: Path
+    digest: str
+    images: ImageSet
+    pack: LabelPack | None
+    teacher: Teacher | None
+    scores: tuple[Score, ...]
+    manifest: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.images.classes
+
+    @property
+    def policy(self) -> ViewPolicy:
+        """How views are drawn."""
+        return ViewPolicy(**self.manifest["views"])
+
+    @property
+    def normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+        """Per-channel mean and std of the original training images in [0, 1]: what students normalise with."""
+        return tuple(self.manifest["mean"]), tuple(self.manifest["std"])
+
+    def dataset(
+        self,
+        *,
+        labels: LabelKind | None = None,
+        temperature: float | None = None,
+        size: int | None = None,
+        device: torch.device | str = "cpu",
+    ) -> CondensedDataset:
+        """A torch dataset of (view f32 [3, s, s] in [0, 1], target f32 [c]).
+
+        Args:
+            labels: `pack` decodes the stored soft labels, `teacher` asks the shipped teacher at every step, `hard`
+                is one-hot; by default the pack where there is one.
+            temperature: of the targets; by default the one the release was evaluated at.
+            size: pixels of a view; the images' own by default.
+            device: where images and labels live.
+
+        Raises `DataError` when the release has no such labels.
+        """
+        kind: LabelKind = labels or ("hard" if self.pack is None else "pack")
+        if temperature is None:
+            temperature = float(self.manifest["params"]["evaluation"]["temperature"])
+        source = self._labels(kind, torch.device(device))
+        return CondensedDataset(self.images, source, self.policy, temperature=temperature, size=size, device=device)
+
+    def _labels(self, kind: LabelKind, device: torch.device) -> Labels:
+        if kind == "hard":
+            return HardLabels(self.images.labels, len(self.classes), device)
+        if kind == "teacher":
+            if self.teacher is None:
+                raise DataError(f"release {self.name} ships no teacher; use labels='pack' or 'hard'")
+            return OnlineLabels([self.teacher], len(self.images), device)
+        require(kind == "pack", f"labels {kind!r} are unknown; choose one of pack, teacher, hard")
+        if self.pack is None:
+            raise DataError(f"release {self.name} has hard labels only; use labels='hard'")
+        whole = PackLabels(self.pack, device)
+        if len(self.images) == self.pack.shape.images:
+            return whole
+        # The teacher saw these views with boxes of images that a smaller set no longer holds.
+        require(
+            self.policy.mix != "cutmix_images",
+            f"release {self.name}: labels of images mixed before labelling cannot be cut to a smaller ipc; "
+            "load all of it, or use labels='teacher' or 'hard'",
+        )
+        return PrefixLabels(whole, np.flatnonzero(np.isin(self.pack.ids, self.images.ids)))
+
+
+def load(
+    where: str | Path, *, revision: str | None = None, repo: str | Path | None = None, ipc: int | None = None
+) -> Release:
+    """A release, every byte of it verified.
+
+    Args:
+        where: the folder of a release, or the tag `NAME@vX.Y.Z`, or NAME with `revision`.
+        revision: `vX.Y.Z` (or `X.Y.Z`) of a NAME.
+        repo: path or URL of the git repository that has the tag; by default the one around the current folder.
+        ipc: load only the first `ipc` images of every class.
+
+    Raises `DataError` when the folder or tag is not there, a file is missing or changed, or `ipc` is out of range.
+    """
+    folder = Path(where)
+    if revision is not None:
+        folder = tags.fetch(f"{where}@v{revision.removeprefix('v')}", repo)
+    elif tags.TAG.fullmatch(str(where)) and not folder.exists():
+        folder = tags.fetch(str(where), repo)
+    require(folder.is_dir(), f"{str(where)!r} is neither a folder nor a tag NAME@vX.Y.Z; give one of the two")
+    artifact = store.open_artifact(folder, "release")
+    meta = artifact.meta
+    images = read_set(folder / IMAGES, meta["classes"], meta["grid"])
+    pack = None if meta["labels"] is None else store.read_pack(folder / LABELS, images.ids)
+    teacher = None
+    if meta["teacher"] is not None:
+        told: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in meta["teacher"].items()
+        }
+        teacher = Teacher(weights=load_file(folder / TEACHER), **told)
+    rows = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+    scores = tuple(Score(**{**row, "accuracy": tuple(row["accuracy"])}) for row in rows)
+    return Release(folder, artifact.digest, images if ipc is None else images.prefix(ipc), pack, teacher, scores, meta)

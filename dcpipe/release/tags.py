@@ -1,0 +1,126 @@
+"""NAME@vX.Y.Z: the git tags (as gto makes them) that name a release's versions, and how a version is fetched.
+
+The tag leads to a commit, its dvc.lock to a content hash, and the hash to a DVC remote (or the repository's own
+cache). `dvc get REPO data/release --rev TAG` fetches the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+import tempfile
+from pathlib import Path
+
+from dcpipe import store
+from dcpipe.types import DataError, require
+
+TAG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*@v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
+RELEASE = "data/release"
+
+
+def git(*arguments: str, cwd: Path | None = None) -> str:
+    """Output of a git command; raises `DataError` with git's own last line."""
+    # No prompt: a repository that wants a password must fail, not wait.
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    done = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        told = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise DataError(f"git {arguments[0]} failed: {told}; correct it and run again")
+    return done.stdout
+
+
+def here() -> str:
+    """The git repository around the current folder."""
+    try:
+        return git("rev-parse", "--show-toplevel").strip()
+    except DataError as error:
+        raise DataError(f"{Path.cwd()} is in no git repository; give repo=, the one that has the tag") from error
+
+
+def commits(repo: str) -> dict[str, str]:
+    """Release tag -> commit, of a path or URL."""
+    found: dict[str, str] = {}
+    for line in git("ls-remote", "--tags", repo).splitlines():
+        commit, reference = line.split("\t")
+        # `^{}` is what an annotated tag points at; it follows the tag's own line.
+        found[reference.removeprefix("refs/tags/").removesuffix("^{}")] = commit
+    return {tag: commit for tag, commit in found.items() if TAG.fullmatch(tag)}
+
+
+def cache_root() -> Path:
+    """`DCPIPE_CACHE`, or `~/.cache/dcpipe`."""
+    return Path(os.environ.get("DCPIPE_CACHE", "~/.cache/dcpipe")).expanduser().absolute()
+
+
+def fetch(tag: str, repo: str | Path | None) -> Path:
+    """Folder of a tag's release in the cache, fetched when it is not there yet.
+
+    The cache is keyed by repository, tag and commit, so a tag that was moved is fetched again. Where the
+    repository cannot be reached, a single cached version of the tag serves.
+    """
+    source = _address(repo)
+    require(TAG.fullmatch(tag) is not None, f"{tag!r} is not a release tag; write NAME@vX.Y.Z")
+    shelf = cache_root() / hashlib.sha256(source.encode()).hexdigest()[:12] / tag
+    try:
+        known = commits(source)
+    except DataError:
+        cached = [path for path in shelf.glob("*") if path.is_dir() and not path.name.startswith(".")]
+        if len(cached) == 1:
+            return cached[0]
+        raise
+    folder = shelf / _commit(tag, known, source)[:12]
+    return folder if folder.is_dir() else _download(tag, source, folder)
+
+
+def pull(tag: str, repo: str | Path | None, out: Path) -> store.Artifact:
+    """Fetch a tag's release into the new folder `out`, verified.
+
+    `out` appears whole or not at all. Raises `DataError` when `out` exists, the tag is unknown (listing those there
+    are), the data is in no remote, or bytes differ from what the release recorded.
+    """
+    source = _address(repo)
+    require(not out.exists(), f"{out} exists; give a folder that does not, or remove it")
+    _commit(tag, commits(source), source)
+    return store.open_artifact(_download(tag, source, out), "release")
+
+
+def _address(repo: str | Path | None) -> str:
+    """A path as an absolute one; a URL as it is."""
+    if repo is None:
+        return here()
+    return str(Path(repo).absolute()) if Path(repo).is_dir() else str(repo)
+
+
+def _commit(tag: str, known: dict[str, str], source: str) -> str:
+    listed = ", ".join(sorted(known)) or "no release tag at all"
+    require(tag in known, f"{source} has no release tag {tag!r}; it has {listed}")
+    return known[tag]
+
+
+def _download(tag: str, source: str, out: Path) -> Path:
+    """The release of a tag at `out`, by way of a folder beside it and one rename."""
+    from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
+    from dvc_data.index import DataIndexError
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".pull-", dir=out.parent) as beside:
+        folder = Path(beside) / "release"
+        try:
+            DVCFileSystem(source, rev=tag).get(RELEASE, str(folder), recursive=True)
+        except FileNotFoundError as error:
+            raise DataError(f"{source} at {tag} tracks no {RELEASE}; give the repository that published it") from error
+        except (DvcException, DataIndexError) as error:
+            raise DataError(
+                f"{tag} is in no storage that {source} names ({_first_line(error)}); "
+                "ask its owner to run `dvc push` to a remote with an absolute URL"
+            ) from error
+        store.open_artifact(folder, "release")
+        folder.replace(out)
+    return out
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

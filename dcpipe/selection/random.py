@@ -1,0 +1,30 @@
+"""Random: `ipc` images of every class, drawn without replacement. The baseline that every selector must beat.
+
+Idea: each class is shuffled once and its first `ipc` rows are taken, so a smaller `ipc` picks a prefix of what a
+larger one does. Cost: one sort a class. The order comes from the counter-based generator of `dcpipe.views`
+(Philox words, key (seed, class)), not from NumPy's, whose shuffles may change between versions: a seed names the
+same images for ever.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dcpipe.selection.seam import Candidates, Picks, Watch
+from dcpipe.views import permutation
+
+
+def random(candidates: Candidates, ipc: int, seed: int, watch: Watch) -> Picks:
+    """Rows i64 [ipc * c] in rounds of one image a class; gains are 0, for a random pick maximises nothing.
+
+    `watch.earlier` is not needed: picking again is cheaper than checking. Raises `DataError` when a class has fewer
+    than `ipc` images.
+    """
+    candidates.check_ipc(ipc)
+    sizes = np.diff(candidates.offsets)
+    shuffled = [permutation(seed, label, int(size))[:ipc] for label, size in enumerate(sizes)]
+    rows = (np.stack(shuffled, axis=1) + candidates.offsets[:-1]).reshape(-1)
+    gains = np.zeros(len(rows))
+    for end in range(len(sizes), len(rows) + 1, len(sizes)):
+        watch.report(Picks(rows[:end], gains[:end]))
+    return Picks(rows, gains)

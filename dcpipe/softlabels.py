@@ -1,0 +1,45 @@
+"""Soft labels: teacher logits of K views of every condensed image (FKD, Shen & Xing, ECCV 2022; SCORE, Eq. 1).
+
+Logits, not probabilities: the temperature is the student's choice. With `cutmix_images` the teacher sees the mixed
+view; with `cutmix_labels` it sees clean views, whose labels are mixed in training and compress far better.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from dcpipe import views
+from dcpipe.networks import ask
+from dcpipe.types import IntArray, Teacher, ViewPolicy
+
+
+def label_block(
+    teachers: list[nn.Module],
+    nouns: list[Teacher],
+    images: torch.Tensor,
+    ids: IntArray,
+    rows: IntArray,
+    *,
+    policy: ViewPolicy,
+    n_views: int,
+    size: int,
+    batch_size: int,
+) -> npt.NDArray[np.float16]:
+    """Logits fp16 [len(rows), n_views, c] of every view of some rows of a set.
+
+    `images` u8 [n, h, w, 3] is the whole set on the device (CutMix partners come from it). The order is image by
+    image, view by view, in batches of `batch_size`; memory depends on neither n_views nor n.
+    """
+    seen = policy.labelling
+    flat_rows = np.repeat(rows, n_views)
+    flat_views = np.tile(np.arange(n_views, dtype=np.int64), len(rows))
+    said = []
+    for start in range(0, len(flat_rows), batch_size):
+        span = slice(start, start + batch_size)
+        inputs, _ = views.look(images, seen, ids, flat_rows[span], flat_views[span], size)
+        said.append(ask(teachers, nouns, inputs).to(torch.float16))
+    # One copy to the host a block: the GPU is never made to wait within it.
+    return torch.cat(said).reshape(len(rows), n_views, -1).cpu().numpy()

@@ -1,0 +1,75 @@
+"""Nouns to disk and back: the only part of dcpipe that writes artifacts.
+
+An artifact is a folder with `artifact.json`: its noun, its metadata, the SHA-256 of every file and its lineage
+(digests of inputs, parameters, code, versions). Loading verifies every byte. No pickle, no timestamp, no host name:
+equal content has equal bytes. A folder is filled in scratch, survives a kill there, and is published by one rename.
+
+* `artifact.py`  folders, digests, verification, publishing
+* `bench.py`     scratch folders that survive a kill: fingerprint, lock, free space
+* `blocks.py`    chunked, sharded Zarr arrays filled shard by shard
+* `tensors.py`   safetensors files written without holding them in memory
+* `nouns.py`     what the files of each noun are
+"""
+
+from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, open_artifact, publish
+from dcpipe.store.bench import Bench, clean, need_space, scratch_root, workbench
+from dcpipe.store.blocks import Blocks, create_blocks, open_blocks
+from dcpipe.store.nouns import (
+    ImageRow,
+    load_features,
+    load_pack,
+    load_scores,
+    load_selection,
+    load_set,
+    load_soft_labels,
+    load_table,
+    load_teacher,
+    pack_metadata,
+    read_pack,
+    save_pack,
+    save_scores,
+    save_selection,
+    save_set,
+    save_teacher,
+    table_of,
+    write_columns,
+    write_part,
+)
+from dcpipe.store.tensors import header_bytes
+
+__all__ = [
+    "SCHEMA",
+    "Artifact",
+    "Bench",
+    "Blocks",
+    "ImageRow",
+    "clean",
+    "create_blocks",
+    "digest_of",
+    "folder_bytes",
+    "header_bytes",
+    "load_features",
+    "load_pack",
+    "load_scores",
+    "load_selection",
+    "load_set",
+    "load_soft_labels",
+    "load_table",
+    "load_teacher",
+    "need_space",
+    "open_artifact",
+    "open_blocks",
+    "pack_metadata",
+    "publish",
+    "read_pack",
+    "save_pack",
+    "save_scores",
+    "save_selection",
+    "save_set",
+    "save_teacher",
+    "scratch_root",
+    "table_of",
+    "workbench",
+    "write_columns",
+    "write_part",
+]

@@ -1,0 +1,149 @@
+"""Artifact folders: `artifact.json` beside the files it vouches for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcpipe.types import DataError, require
+
+# Raised whenever bytes on disk change meaning; DVC tracks it, so every stage reruns then.
+SCHEMA = 1
+MANIFEST = "artifact.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A verified folder: `meta` belongs to its noun, `digest` names its content (lineage left out)."""
+
+    path: Path
+    noun: str
+    meta: dict[str, Any]
+    files: dict[str, dict[str, Any]]
+    lineage: dict[str, Any]
+    digest: str
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 of a JSON value in canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_files(root: Path) -> dict[str, dict[str, Any]]:
+    """Relative path -> {sha256, bytes} of every file below `root`, the manifest and unfinished files left out."""
+    paths = sorted(p for p in root.rglob("*") if p.is_file() and p != root / MANIFEST and p.suffix != ".partial")
+    with ThreadPoolExecutor(max_workers=4) as pool:  # hashing releases the GIL
+        digests = list(pool.map(hash_file, paths))
+    return {
+        path.relative_to(root).as_posix(): {"bytes": path.stat().st_size, "sha256": digest}
+        for path, digest in zip(paths, digests, strict=True)
+    }
+
+
+def folder_bytes(root: Path) -> int:
+    """Bytes of all files below `root`, measured on disk."""
+    return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+
+
+def publish(folder: Path, out: Path, noun: str, meta: dict[str, Any], lineage: dict[str, Any]) -> Artifact:
+    """Write the manifest into the finished `folder`, then rename it to `out`; an `out` that exists is replaced.
+
+    Everything is on disk under its final name, or nothing is.
+    """
+    for leftover in folder.rglob("*.partial"):
+        leftover.unlink()
+    files = hash_files(folder)
+    digest = digest_of({"schema": SCHEMA, "noun": noun, "meta": meta, "files": files})
+    content = {
+        "schema": SCHEMA,
+        "noun": noun,
+        "digest": digest,
+        "meta": meta,
+        "files": files,
+        "lineage": lineage,
+    }
+    (folder / MANIFEST).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    source = folder
+    if folder.stat().st_dev != out.parent.stat().st_dev:
+        # Scratch lies on another disk, where a rename is impossible: copy beside the target first.
+        source = out.with_name(out.name + ".partial")
+        shutil.rmtree(source, ignore_errors=True)
+        shutil.copytree(folder, source)
+        shutil.rmtree(folder)
+    old = out.with_name(out.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.replace(old)
+    source.replace(out)
+    shutil.rmtree(old, ignore_errors=True)
+    return Artifact(out, noun, meta, files, lineage, digest)
+
+
+def open_artifact(path: Path, noun: str) -> Artifact:
+    """Read a folder's manifest and verify every byte it vouches for.
+
+    Raises `DataError` naming the folder or file when it is missing, of another noun or schema, cut short or changed.
+    """
+    manifest = path / MANIFEST
+    require(
+        manifest.is_file(),
+        f"{path} holds no {noun} (no {MANIFEST}); run `dvc repro` or `dvc pull` to make it",
+    )
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        found_schema, found_noun = content["schema"], content["noun"]
+        files, meta, lineage, digest = (
+            content["files"],
+            content["meta"],
+            content["lineage"],
+            content["digest"],
+        )
+    except (ValueError, KeyError, UnicodeDecodeError) as error:
+        raise DataError(f"{manifest} is damaged ({error!r}); remove {path} and run `dvc repro`") from error
+    require(
+        found_schema == SCHEMA,
+        f"{path} has schema {found_schema}, this dcpipe reads {SCHEMA}; run `dvc repro` to rebuild it",
+    )
+    require(
+        found_noun == noun,
+        f"{path} holds {found_noun!r}, expected {noun!r}; give the folder of the right stage",
+    )
+    expected = digest_of({"schema": SCHEMA, "noun": noun, "meta": meta, "files": files})
+    require(
+        digest == expected,
+        f"{manifest} is damaged: its digest does not match; remove {path} and run `dvc repro`",
+    )
+    verify_files(path, files)
+    return Artifact(path, noun, meta, files, lineage, digest)
+
+
+def verify_files(root: Path, files: dict[str, dict[str, Any]]) -> None:
+    """Compare each file's size and SHA-256 with what was recorded; raises `DataError` naming the first that differs."""
+    for name, record in files.items():
+        path = root / name
+        require(path.is_file(), f"{path} is missing; run `dvc checkout` or pull the release again")
+        size = path.stat().st_size
+        require(
+            size == record["bytes"],
+            f"{path} has {size} bytes, {record['bytes']} were recorded; run `dvc checkout` or pull the release again",
+        )
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        found = pool.map(hash_file, [root / name for name in files])
+    for (name, record), digest in zip(files.items(), found, strict=True):
+        require(
+            digest == record["sha256"],
+            f"{root / name} is corrupt: SHA-256 {digest[:12]}…, recorded {record['sha256'][:12]}…; "
+            "run `dvc checkout` or pull the release again",
+        )

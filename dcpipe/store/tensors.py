@@ -1,0 +1,75 @@
+"""safetensors files, written without holding them in memory.
+
+The format: 8 bytes of little-endian header length, a JSON header (padded with spaces), then the arrays' bytes.
+The library's writer wants whole arrays as bytes; a label pack for ImageNet-1K is tens of gigabytes, so the
+header is laid out here and rows are copied block by block. Reading is left to the library.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from dcpipe.types import DataError, Sliceable
+
+HEADER_STEP = 256  # headers are padded to a multiple, so a pack's size is known before its settings' digits are
+_NAMES = {
+    "float16": "F16",
+    "float32": "F32",
+    "int8": "I8",
+    "uint8": "U8",
+    "uint16": "U16",
+    "int32": "I32",
+    "int64": "I64",
+}
+_COPY_BYTES = 64 * 2**20
+
+
+def header_bytes(specs: Mapping[str, tuple[tuple[int, ...], str]], metadata: Mapping[str, str]) -> bytes:
+    """The file's first bytes for arrays of the given (shape, dtype name)."""
+    content: dict[str, Any] = {"__metadata__": dict(metadata)}
+    offset = 0
+    # Widest items first keeps every array aligned to its item size.
+    for name in sorted(specs, key=lambda n: (-np.dtype(specs[n][1]).itemsize, n)):
+        shape, dtype = specs[name]
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        content[name] = {
+            "dtype": _NAMES[dtype],
+            "shape": list(shape),
+            "data_offsets": [offset, offset + size],
+        }
+        offset += size
+    text = json.dumps(content, separators=(",", ":")).encode()
+    text += b" " * (-(len(text) + 8) % HEADER_STEP)
+    return len(text).to_bytes(8, "little") + text
+
+
+def write(path: Path, arrays: Mapping[str, Sliceable], metadata: Mapping[str, str]) -> int:
+    """Write arrays (NumPy, memory maps or Zarr) and return the file's size; atomic by rename."""
+    specs = {name: (tuple(array.shape), np.dtype(array.dtype).name) for name, array in arrays.items()}
+    head = header_bytes(specs, metadata)
+    beside = path.with_name(path.name + ".partial")
+    with beside.open("wb") as stream:
+        stream.write(head)
+        for name in sorted(specs, key=lambda n: (-np.dtype(specs[n][1]).itemsize, n)):
+            array = arrays[name]
+            per_row = max(1, int(np.prod(array.shape[1:], dtype=np.int64)) * np.dtype(array.dtype).itemsize)
+            step = max(1, _COPY_BYTES // per_row)
+            for start in range(0, array.shape[0], step):
+                stream.write(np.ascontiguousarray(array[start : start + step]).tobytes())
+    beside.replace(path)
+    return path.stat().st_size
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
+    """All arrays and the metadata; raises `DataError` when the file is not safetensors."""
+    try:
+        with safe_open(path, framework="numpy") as stream:
+            return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, FileNotFoundError) as error:
+        raise DataError(f"{path} cannot be read as safetensors ({error}); pull or rebuild it") from error

@@ -1,0 +1,154 @@
+"""What `dcpipe status` and `dcpipe inspect` show: tables of sizes measured on disk, made without loading arrays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import zarr
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+
+from dcpipe import store
+from dcpipe.release.card import reference_bytes
+from dcpipe.types import DataError, Score, require
+
+PLACES = {
+    "images": "data/images",
+    "teacher": "data/teacher",
+    "features": "data/features",
+    "selection": "data/selection",
+    "synthesis": "data/synthesis",
+    "softlabels": "data/softlabels",
+    "compression": "data/compression",
+    "evaluation": "data/evaluation/scores",
+    "release": "data/release",
+}
+
+
+def human(size: int) -> str:
+    """12345 -> `12.3 kB`; powers of 1000."""
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def status(root: Path) -> RenderableType:
+    """The workspace: each stage's artifacts with their size, then the score table if there is one."""
+    stages = Table("stage", "made", "size", "digest", title="stages")
+    for stage, place in PLACES.items():
+        made = _made(root / place)
+        if not made:
+            stages.add_row(stage, "no", "", "")
+        for folder in made:
+            label = stage if folder == root / place else f"{stage}/{folder.name}"
+            digest = str(_manifest(folder)["digest"])[:12]
+            stages.add_row(label, "yes", human(store.folder_bytes(folder)), digest)
+    if not _made(root / PLACES["evaluation"]):
+        return Group(stages, "No scores yet: `dvc repro` makes what is missing and skips what is not.")
+    labels = _packed_labels(root / PLACES["compression"] / "labels.safetensors")
+    return Group(stages, score_table(store.load_scores(root / PLACES["evaluation"]), labels))
+
+
+def score_table(scores: Sequence[Score], labels: dict[str, Any] | None) -> Table:
+    """One row a score. `labels` is the shape of the label pack (images, views, classes), for the fp16 reference."""
+    table = Table(title="scores: top-1 on test in percent, mean ± std over seeds")
+    for name in ("set", "protocol", "student"):
+        table.add_column(name)
+    for name in ("ipc", "accuracy", "seeds", "images", "labels", "teacher", "fp16 labels"):
+        table.add_column(name, justify="right")
+    for s in scores:
+        sizes = (s.image_bytes, s.label_bytes, s.teacher_bytes, reference_bytes(labels, s.ipc))
+        accuracy = f"{s.mean:.1f} ± {s.std:.1f}"
+        table.add_row(
+            s.name, s.protocol, s.student, str(s.ipc), accuracy, str(len(s.accuracy)), *(human(size) for size in sizes)
+        )
+    return table
+
+
+def inspect(path: Path) -> RenderableType:
+    """Every file of an artifact's folder (or one file), and in each every array with dtype, shape and bytes."""
+    require(path.exists(), f"{path} is neither a folder, a file nor a tag NAME@vX.Y.Z; give one of them")
+    table = Table("array", "dtype", "shape", title=str(path))
+    table.add_column("bytes", justify="right")
+    notes: list[RenderableType] = []
+    root = path if path.is_dir() else path.parent
+    total = 0
+    for file in _files(path):
+        name = file.relative_to(root).as_posix()
+        size = store.folder_bytes(file) if file.is_dir() else file.stat().st_size
+        total += size
+        table.add_row(f"[bold]{name}[/bold]", "", "", f"{size:,}")
+        rows: list[tuple[str, str, list[int], int]] = []
+        if file.suffix == ".safetensors":
+            rows, header = safetensors_header(file)
+            notes += [escape(f"{name}: {key} = {value}") for key, value in header.items()]
+        elif file.suffix == ".parquet":
+            rows = [("rows", "", [pq.read_metadata(file).num_rows], size)]
+        elif file.suffix == ".zarr":
+            array = zarr.open_array(file, mode="r")
+            rows = [("array", str(array.dtype), list(array.shape), size)]
+        for label, dtype, shape, n_bytes in rows:
+            table.add_row(f"  {escape(label)}", dtype, str(shape), f"{n_bytes:,}")
+    table.add_row("total", "", "", f"{total:,}")
+    return Group(table, *notes)
+
+
+def safetensors_header(path: Path) -> tuple[list[tuple[str, str, list[int], int]], dict[str, str]]:
+    """(name, dtype, shape, bytes) of each array and of the header itself, and the metadata; reads no array.
+
+    Raises `DataError` when the file is not safetensors.
+    """
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            require(length <= path.stat().st_size, f"{path} is cut short or not safetensors; pull or rebuild it")
+            content: dict[str, Any] = json.loads(stream.read(length))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path} is cut short or not safetensors; pull or rebuild it") from error
+    metadata: dict[str, str] = content.pop("__metadata__", {})
+    rows: list[tuple[str, str, list[int], int]] = [("header", "", [], 8 + length)]
+    for name, entry in content.items():
+        first, last = entry["data_offsets"]
+        rows.append((name, entry["dtype"], entry["shape"], last - first))
+    return rows, metadata
+
+
+def _files(path: Path) -> list[Path]:
+    """Files below a folder, a Zarr array counting as one; or the path itself."""
+    if path.is_file() or path.suffix == ".zarr":
+        return [path]
+    arrays = sorted(path.rglob("*.zarr"))
+    inside = [p for p in path.rglob("*") if p.is_file() and not any(array in p.parents for array in arrays)]
+    return sorted([*arrays, *inside])
+
+
+def _made(folder: Path) -> list[Path]:
+    """Artifacts at a stage's place: the folder itself, or one a key below it."""
+    if (folder / "artifact.json").is_file():
+        return [folder]
+    return sorted(path.parent for path in folder.glob("*/artifact.json"))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{folder / 'artifact.json'} is damaged; remove {folder} and run `dvc repro`") from error
+    return content
+
+
+def _packed_labels(path: Path) -> dict[str, Any] | None:
+    """Shape of a label pack from its header; None where there is no pack."""
+    if not path.is_file():
+        return None
+    _, metadata = safetensors_header(path)
+    shape: dict[str, Any] = json.loads(metadata["dcpipe"])["shape"]
+    return shape

@@ -1,0 +1,125 @@
+"""Teachers: networks trained on the full train split, by the shared loop; also how any split is fed to a network.
+
+The view number of an image in training is the epoch, so augmentation is replayable and a resumed run sees the
+same pixels as an unbroken one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from dcpipe import networks, training, views
+from dcpipe.training import Batch, Recipe
+from dcpipe.types import IntArray, Teacher, ViewPolicy, require
+
+# Images u8 [m, s, s, 3] with labels and ids, for one epoch in training order, or once in table order.
+Feed = Callable[[int], Iterator[tuple[torch.Tensor, IntArray, IntArray]]]
+Colour = tuple[float, float, float]
+
+
+def even_batches(n: int, batch_size: int) -> list[IntArray]:
+    """range(n) in ceil(n / batch_size) nearly equal pieces: no tail of one image, which batch norm cannot train on."""
+    return [piece for piece in np.array_split(np.arange(n), -(-n // batch_size)) if len(piece)]
+
+
+def memory_feed(
+    images: npt.NDArray[np.uint8], labels: IntArray, ids: IntArray, batch_size: int, seed: int, device: torch.device
+) -> Feed:
+    """A feed of a split that fits in device memory: it stays there, shuffled anew each epoch."""
+    pixels = torch.from_numpy(images).to(device)
+
+    def feed(epoch: int) -> Iterator[tuple[torch.Tensor, IntArray, IntArray]]:
+        order = views.permutation(seed, epoch, len(labels))
+        for piece in even_batches(len(labels), batch_size):
+            rows = order[piece]
+            yield views.take(pixels, rows), labels[rows], ids[rows]
+
+    return feed
+
+
+def training_batches(
+    feed: Feed, policy: ViewPolicy, size: int, mean: Colour, std: Colour
+) -> Callable[[int], Iterator[Batch]]:
+    """Augmented, normalised batches of an epoch."""
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        for images, labels, ids in feed(epoch):
+            drawn = views.draw(policy, ids, np.full(len(ids), epoch, dtype=np.int64), len(ids))
+            inputs = views.normalise(views.crop(images, drawn, size), mean, std)
+            yield inputs, torch.from_numpy(labels).to(images.device)
+
+    return batches
+
+
+def plain_batches(
+    parts: Iterator[tuple[npt.NDArray[np.uint8], IntArray]],
+    mean: Colour,
+    std: Colour,
+    batch_size: int,
+    device: torch.device,
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Whole images, normalised, in the order given: for accuracy on minival and test."""
+    for images, labels in parts:
+        for piece in even_batches(len(labels), batch_size):
+            pixels = torch.from_numpy(images[piece]).to(device).permute(0, 3, 1, 2).float() / 255.0
+            yield views.normalise(pixels, mean, std), torch.from_numpy(labels[piece]).to(device)
+
+
+def train(
+    name: str,
+    weights: str | None,
+    feed: Feed,
+    *,
+    policy: ViewPolicy,
+    recipe: Recipe | None,
+    classes: tuple[str, ...],
+    size: int,
+    mean: Colour,
+    std: Colour,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    report: Callable[[dict[str, float]], None] = lambda row: None,
+) -> tuple[nn.Module, list[dict[str, float]]]:
+    """Train network `name` for `size`-pixel images, from `weights` if given; `recipe=None` keeps them as they are.
+
+    Returns the network in evaluation mode and one row (epoch, loss, lr) an epoch.
+    """
+    torch.manual_seed(seed)
+    network = networks.build(name, len(classes), size)
+    if weights is not None:
+        networks.load_weights(network, name, weights)
+    if recipe is None:
+        return network.to(device).eval(), []
+    batches = training_batches(feed, policy, size, mean, std)
+    return training.fit(
+        network, batches, training.cross_entropy, recipe, seed=seed, device=device, checkpoint=checkpoint, report=report
+    )
+
+
+def make(
+    name: str,
+    network: nn.Module,
+    classes: tuple[str, ...],
+    mean: Colour,
+    std: Colour,
+    size: int,
+    accuracy: dict[str, float],
+) -> Teacher:
+    """The noun from a trained network. Refuses one no better than chance on minival: with pretrained weights that
+    means classes in another order, the field's most reported bug."""
+    chance = 100.0 / len(classes)
+    for split, value in accuracy.items():
+        require(
+            split != "minival" or value > 1.5 * chance,
+            f"teacher {name}: minival accuracy is {value:.1f} %, chance is {chance:.1f} %; "
+            "check the class order of its weights, or train it longer",
+        )
+    weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    return Teacher(name, weights, classes, mean, std, size, accuracy)

@@ -1,0 +1,85 @@
+"""condense: the whole line as one flow, for one click, a schedule or a queue. Needs a Prefect server.
+
+    python -m flows.condense                     run the line once, now
+    python -m flows.condense --serve             offer it as the deployment `condense/line` until stopped
+    python -m flows.condense --serve --cron "0 3 * * *"
+
+Each task runs `dvc --wait-for-lock repro -s STAGE` in the graph's order; each stage shows as a flow of its own. One
+GPU slot: at most one line runs at a time in a deployment, and stages take the concurrency limit `gpu` where it is
+set (`prefect gcl create gpu --limit 1`). Without a server, use `dvc repro`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from dcpipe.types import DataError, require
+from flows.runtime import DEFAULT_API, server_answers
+
+
+def stages() -> list[str]:
+    """Stage names in the graph's order, as DVC sees them."""
+    done = subprocess.run(["dvc", "stage", "list", "--name-only"], check=True, capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def condense(targets: list[str] | None = None) -> None:
+    """Rebuild what is stale, stage by stage; fails with the stage's own last words."""
+    from prefect import task
+    from prefect.artifacts import create_table_artifact
+    from prefect.cache_policies import NO_CACHE
+    from prefect.concurrency.sync import concurrency
+
+    def repro(stage: str) -> str:
+        # A limit that is not defined lets everything through; one of `gpu: 1` keeps two lines off one GPU.
+        with concurrency("gpu", occupy=1, lease_duration=60, strict=False):
+            done = subprocess.run(["dvc", "--wait-for-lock", "repro", "-s", stage], capture_output=True, text=True)
+        print(done.stdout, done.stderr, sep="\n")
+        if done.returncode != 0:
+            lines = (done.stdout + done.stderr).strip().splitlines()
+            raise RuntimeError(f"stage {stage} failed (exit {done.returncode}): {' | '.join(lines[-4:])}")
+        return "skipped" if "didn't change, skipping" in done.stdout + done.stderr else "made"
+
+    rebuild = task(repro, name="repro", cache_policy=NO_CACHE, persist_result=False, log_prints=True)
+    outcome = []
+    for stage in targets or stages():
+        outcome.append({"stage": stage, "outcome": rebuild.with_options(task_run_name=f"repro[{stage}]")(stage)})
+        create_table_artifact(table=outcome, key="condense-stages", description="stages of this run")
+
+
+def main() -> None:
+    """Parse the command line and run or serve the flow."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.condense", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--serve", action="store_true", help="offer the flow as a deployment instead of running it")
+    parser.add_argument("--cron", help="a schedule for the deployment, e.g. '0 3 * * *'")
+    arguments = parser.parse_args()
+    try:
+        url = os.environ.setdefault("PREFECT_API_URL", DEFAULT_API)
+        require(
+            server_answers(url),
+            f"no Prefect server answers at {url}; start one with `prefect server start`, or run `dvc repro` instead",
+        )
+        require(Path("dvc.yaml").is_file(), f"{Path.cwd()} has no dvc.yaml; change to the workspace's folder")
+    except DataError as error:
+        print(f"condense: {error}", file=sys.stderr)
+        sys.exit(1)
+    from prefect import flow
+
+    name = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["release"]["name"]
+    line = flow(condense, name="condense", flow_run_name=f"condense {name}", log_prints=True, validate_parameters=False)
+    if arguments.serve:
+        line.serve(name="line", limit=1, cron=arguments.cron)
+    else:
+        line()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""release: everything a stranger needs in one folder: images, label pack, scores, manifest, card.
+
+Output: data/release. `dcpipe publish NAME@vX.Y.Z` tags and pushes it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dcpipe import release, store
+from flows.runtime import Run, main
+
+
+def release_stage(run: Run) -> None:
+    """Assemble, publish."""
+    block = run.params.release
+    inputs = {noun: store.open_artifact(Path("data") / noun, noun) for noun in ("synthesis", "compression")}
+    inputs["scores"] = store.open_artifact(Path("data/evaluation/scores"), "scores")
+    first = run.params.softlabels.teachers[0]
+    inputs["teacher"] = store.open_artifact(Path("data/teacher") / first, "teacher")
+    settings = run.params.model_dump(mode="json")
+    with run.bench("data/release", settings, inputs) as bench:
+
+        def gather(name: str) -> dict[str, object]:
+            images = store.load_set(inputs["synthesis"].path)
+            hard = inputs["compression"].meta["hard"]
+            return release.assemble(
+                bench.root,
+                name=name,
+                images=images,
+                pack=None if hard else store.load_pack(inputs["compression"].path, images.ids),
+                teacher=store.load_teacher(inputs["teacher"].path),
+                with_teacher=block.teacher,
+                scores=store.load_scores(inputs["scores"].path),
+                params=settings,
+                lineage=bench.lineage,
+                licence=block.licence,
+            )
+
+        [meta] = run.map(gather, [block.name], lambda name: f"assemble[{name}]", retries=2, progress="assemble")
+        run.reporter.markdown("card", (bench.root / "README.md").read_text(encoding="utf-8"))
+        bench.publish("release", meta)
+
+
+if __name__ == "__main__":
+    main(release_stage, "release")

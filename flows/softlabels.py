@@ -1,0 +1,79 @@
+"""softlabels: teacher logits of K views of every condensed image, fp16, one Zarr shard a block of images.
+
+Tasks: one a shard, resumable between shards. Two run at a time: while one writes, the other computes.
+Output: data/softlabels (with `method: none`, a note that labels are hard).
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dcpipe import networks, softlabels, store
+from dcpipe.types import ImageSet, Teacher
+from flows.runtime import Run, main
+
+
+def softlabels_stage(run: Run) -> None:
+    """Label what is missing, publish."""
+    block = run.params.softlabels
+    source = store.open_artifact(Path("data/synthesis"), "synthesis")
+    inputs = {"synthesis": source}
+    if block.method == "none":
+        with run.bench("data/softlabels", block.model_dump(mode="json"), inputs) as bench:
+            bench.publish("softlabels", {"method": "none"})
+        return
+    for key in block.teachers:
+        inputs[f"teacher {key}"] = store.open_artifact(Path("data/teacher") / key, "teacher")
+    teachers = {key: store.load_teacher(inputs[f"teacher {key}"].path) for key in block.teachers}
+    images = store.load_set(source.path)
+    with run.bench("data/softlabels", block.model_dump(mode="json"), inputs) as bench:
+        policy = block.augmentation.policy(block.seed, block.mix)
+        write_labels(run, bench.root, images, teachers)
+        meta = {
+            "method": "stored",
+            "policy": {name: getattr(policy, name) for name in policy.__dataclass_fields__},
+            "ids": images.ids.tolist(),
+            "classes": list(images.classes),
+            "teachers": list(teachers),
+        }
+        bench.publish("softlabels", meta)
+
+
+def write_labels(run: Run, folder: Path, images: ImageSet, teachers: dict[str, Teacher]) -> store.Blocks:
+    """Fill `labels.zarr` in `folder`, shard by shard, from where an earlier run stopped."""
+    block = run.params.softlabels
+    size = images.images.shape[1]
+    networks.check_teachers(teachers, images.classes, size)
+    shape = (len(images), block.views, len(images.classes))
+    store.need_space(2 * int(np.prod(shape)), f"soft labels {list(shape)} in fp16")
+    labels = store.create_blocks(folder / "labels.zarr", shape, "float16")
+    asked = [networks.from_teacher(teacher, run.device) for teacher in teachers.values()]
+    pixels = torch.from_numpy(images.images).to(run.device)
+    compute = threading.Lock()
+
+    def label(shard: int) -> None:
+        span = labels.span(shard)
+        with compute:
+            values = softlabels.label_block(
+                asked,
+                list(teachers.values()),
+                pixels,
+                images.ids,
+                np.arange(span.start, span.stop),
+                policy=block.augmentation.policy(block.seed, block.mix),
+                n_views=block.views,
+                size=size,
+                batch_size=block.batch_size,
+            )
+        labels.write(shard, values)
+
+    run.map(label, labels.missing(), lambda s: f"softlabels[{s:05d}]", retries=2, workers=2, progress="softlabels")
+    return labels
+
+
+if __name__ == "__main__":
+    main(softlabels_stage, "softlabels")

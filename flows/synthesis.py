@@ -1,0 +1,62 @@
+"""synthesis: refine the picked images; method `none` keeps them, as SCORE does.
+
+Output: data/synthesis, the condensed images (lossless) in pick order, with a grid to look at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dcpipe import images, pictures, store, synthesis
+from dcpipe.params import check_options
+from dcpipe.types import ImageSet, ImageTable, IntArray, Selection, require
+from flows.runtime import Run, main
+
+
+def synthesis_stage(run: Run) -> None:
+    """Read the picked images, refine them, publish."""
+    block = run.params.synthesis
+    check_options("synthesis method", block.method, synthesis.METHODS, block.options)
+    source = store.open_artifact(Path("data/images"), "images")
+    chosen = store.open_artifact(Path("data/selection"), "selection")
+    table = store.table_of(source, "train")
+    inputs = {"images": source, "selection": chosen}
+    observers = {}
+    for key in run.params.teacher.networks:
+        inputs[f"teacher {key}"] = store.open_artifact(Path("data/teacher") / key, "teacher")
+        observers[key] = store.load_teacher(inputs[f"teacher {key}"].path)
+    with run.bench("data/synthesis", block.model_dump(mode="json"), inputs) as bench:
+
+        def real() -> Iterator[tuple[npt.NDArray[np.uint8], IntArray]]:
+            for part in range(len(table.parts)):
+                pixels, labels, _ = images.read_part(table, part)
+                yield pixels, labels
+
+        def refine(method: str) -> ImageSet:
+            start = picked(table, store.load_selection(chosen.path))
+            scene = synthesis.Scene(observers, real, run.device)
+            watch = synthesis.Watch(bench.notes, lambda done, total, _: run.reporter.progress("synthesis", done, total))
+            return synthesis.METHODS[method](start, scene, block.seed, watch, **block.options)
+
+        [result] = run.map(refine, [block.method], lambda m: f"synthesise[{m}]", retries=2, progress="synthesise")
+        meta = store.save_set(bench.root, result)
+        run.reporter.image("condensed images", pictures.grid(result))
+        bench.publish("synthesis", meta)
+
+
+def picked(table: ImageTable, selection: Selection) -> ImageSet:
+    """The selected images, in pick order."""
+    order = np.argsort(table.ids, kind="stable")
+    position = np.searchsorted(table.ids, selection.ids, sorter=order)
+    require(bool((position < len(order)).all()), "selection names images that train lacks; run `dvc repro`")
+    rows = order[position]
+    require(bool((table.ids[rows] == selection.ids).all()), "selection names images that train lacks; run `dvc repro`")
+    return ImageSet(images.read_rows(table, rows), table.labels[rows], table.ids[rows], table.classes)
+
+
+if __name__ == "__main__":
+    main(synthesis_stage, "synthesis")

@@ -1,0 +1,99 @@
+"""teacher: train one network on the whole train split (or take pretrained weights) and measure it.
+
+One run a key of teacher.networks in params.yaml. Output: data/teacher/KEY, with accuracy on minival and test, and the
+learning curve.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dcpipe import images, store, teacher, training
+from dcpipe.types import ImageTable, IntArray, require
+from flows.runtime import Run, main
+
+# Decoded train splits up to this size stay in device memory; larger ones are streamed.
+MEMORY_BYTES = 6 * 2**30
+
+
+def teacher_stage(run: Run, key: str) -> None:
+    """Train or load, measure, publish."""
+    networks, block = run.params.teacher.networks, run.params.teacher.training
+    require(key in networks, f"teacher {key!r} is not in teacher.networks: {', '.join(networks)}")
+    source = store.open_artifact(Path("data/images"), "images")
+    tables = {split: store.table_of(source, split) for split in source.meta["splits"]}
+    train, network = tables["train"], networks[key]
+    recipe = (
+        training.Recipe(block.epochs, block.optimizer, block.lr, block.weight_decay, zeta=block.zeta)
+        if block.epochs
+        else None
+    )
+    settings = {**block.model_dump(mode="json"), "network": network.model_dump(mode="json")}
+    with run.bench(f"data/teacher/{key}", settings, {"images": source}) as bench:
+
+        def fit(_: str) -> tuple[torch.nn.Module, list[dict[str, float]]]:
+            return teacher.train(
+                network.network,
+                network.weights,
+                make_feed(train, block.batch_size, block.seed, run.device),
+                policy=block.augmentation.policy(block.seed),
+                recipe=recipe,
+                classes=train.classes,
+                size=train.size,
+                mean=train.mean,
+                std=train.std,
+                seed=block.seed,
+                device=run.device,
+                checkpoint=bench.notes / "checkpoint.pt",
+                report=lambda row: run.reporter.progress(
+                    f"teacher {key}", int(row["epoch"]) + 1, block.epochs, f"loss {row['loss']:.4f}"
+                ),
+            )
+
+        [(trained, history)] = run.map(fit, [key], lambda key: f"train[{key}]", progress=f"train {key}")
+
+        def measure(split: str) -> float:
+            batches = teacher.plain_batches(
+                parts_of(tables[split]), train.mean, train.std, block.batch_size, run.device
+            )
+            return training.accuracy(trained, batches, run.device)
+
+        splits = [split for split in ("minival", "test") if len(tables[split])]
+        accuracy = dict(
+            zip(splits, run.map(measure, splits, lambda s: f"accuracy[{s}]", progress="accuracy"), strict=True)
+        )
+        noun = teacher.make(network.network, trained, train.classes, train.mean, train.std, train.size, accuracy)
+        meta = store.save_teacher(bench.root, noun)
+        (bench.root / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+        run.reporter.table(f"accuracy {key}", [{"split": s, "top-1 %": round(v, 2)} for s, v in accuracy.items()])
+        bench.publish("teacher", meta)
+    print(f"teacher {key}: {network.network}, " + ", ".join(f"{s} {v:.2f} %" for s, v in accuracy.items()))
+
+
+def make_feed(table: ImageTable, batch_size: int, seed: int, device: torch.device) -> teacher.Feed:
+    """The train split, in device memory when it fits, else streamed part by part."""
+    if images.decoded_bytes(table) <= MEMORY_BYTES:
+        return teacher.memory_feed(images.read_all(table), table.labels, table.ids, batch_size, seed, device)
+
+    def feed(epoch: int) -> Iterator[tuple[torch.Tensor, IntArray, IntArray]]:
+        for pixels, labels, ids in images.stream(table, seed, epoch, batch_size):
+            yield torch.from_numpy(pixels).to(device, non_blocking=True), labels, ids
+
+    return feed
+
+
+def parts_of(table: ImageTable) -> Iterator[tuple[npt.NDArray[np.uint8], IntArray]]:
+    """Decoded images and labels in table order, part by part."""
+    for part in range(len(table.parts)):
+        pixels, labels, _ = images.read_part(table, part)
+        yield pixels, labels
+
+
+if __name__ == "__main__":
+    main(teacher_stage, "teacher", keyed=True)

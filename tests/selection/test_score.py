@@ -1,0 +1,392 @@
+"""SCORE's greedy choice against Eq. 4 to 6 evaluated by definition, one determinant at a time."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcpipe.selection import SELECTORS, Candidates, Picks, Watch
+from dcpipe.selection.coding_rate import logdet, more_by_dimension, more_by_sample, sample_form_is_cheaper
+from dcpipe.selection.score import score
+from dcpipe.types import DataError, FloatArray, IntArray
+from dcpipe.views import philox, uniform
+
+TIE = 1e-10
+
+
+def unit(vectors: FloatArray) -> FloatArray:
+    norm = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
+    return vectors / np.where(norm > 0, norm, 1.0)
+
+
+def log_det(a: float, z: FloatArray) -> float:
+    """logdet(I + a Z^T Z) for rows Z."""
+    return float(np.linalg.slogdet(np.eye(z.shape[1]) + a * z.T @ z)[1])
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Eq. 4 of a set of rows, by definition; `held` is ipc where the counts are held at their last values."""
+
+    candidates: Candidates
+    alpha: float
+    beta: float
+    eps2: float = 0.5
+    held: int | None = None
+
+    def rate(self, rows: list[int]) -> float:
+        if not rows:
+            return 0.0
+        z = unit(np.asarray(self.candidates.vectors))[rows]
+        labels = np.searchsorted(self.candidates.offsets, rows, side="right") - 1
+        d, n_classes = z.shape[1], self.candidates.n_classes
+        n = len(rows) if self.held is None else self.held * n_classes
+        r_i = log_det(d / (n * self.eps2), z) / 2
+        r_d = 0.0
+        for label in range(n_classes):
+            own = z[labels == label]
+            if len(own):
+                n_own = len(own) if self.held is None else self.held
+                r_d += n_own / (2 * n) * log_det(d / (n_own * self.eps2), own)
+        return r_i - self.alpha * r_d - self.beta * float(self.candidates.label_rate[rows].sum())
+
+    def greedy(self, ipc: int) -> tuple[list[int], list[float]]:
+        rows: list[int] = []
+        gains: list[float] = []
+        for _ in range(ipc):
+            for label in range(self.candidates.n_classes):
+                own = self.candidates.rows(label)
+                before = self.rate(rows)
+                free = [row for row in range(own.start, own.stop) if row not in rows]
+                gain = {row: self.rate([*rows, row]) - before for row in free}
+                tied = [row for row in free if gain[row] >= max(gain.values()) - TIE]
+                rows.append(min(tied, key=lambda row: (self.candidates.label_rate[row], row)))
+                gains.append(gain[rows[-1]])
+        return rows, gains
+
+
+def candidates_of(vectors: FloatArray, sizes: list[int], label_rate: FloatArray | None = None) -> Candidates:
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    n = int(offsets[-1])
+    assert len(vectors) == n
+    rate = np.zeros(n) if label_rate is None else label_rate
+    return Candidates(vectors.astype(np.float32), np.zeros((n, len(sizes)), dtype=np.float32), rate, offsets)
+
+
+def stable(n: int, d: int, seed: int = 0) -> FloatArray:
+    """Numbers in [-1, 1) that never change between versions: the base of golden picks."""
+    return uniform(philox(seed, np.arange(n)[:, None], 0, np.arange(d)[None, :]))[..., 0] * 2 - 1
+
+
+def made(sizes: list[int], d: int, seed: int = 0) -> Candidates:
+    n = sum(sizes)
+    return candidates_of(stable(n, d, seed), sizes, stable(n, 1, seed + 100)[:, 0] + 1)
+
+
+@st.composite
+def small_candidates(draw: Callable[..., object]) -> tuple[Candidates, int]:
+    """Integer vectors, so that duplicates, zero rows and exact ties are common; ipc up to the smallest class."""
+    sizes = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
+    d = draw(st.integers(1, 4))
+    n = sum(sizes)
+    numbers = draw(st.lists(st.integers(-2, 2), min_size=n * d, max_size=n * d))
+    rates = draw(st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=n, max_size=n))
+    ipc = draw(st.integers(1, min(sizes)))
+    return candidates_of(np.array(numbers, dtype=np.float64).reshape(n, d), sizes, np.array(rates)), ipc
+
+
+@settings(deadline=None, max_examples=200)
+@given(small_candidates(), st.sampled_from([0.0, 0.1, 5.0]), st.sampled_from([0.0, 1.0]), st.booleans())
+def test_picks_and_gains_are_those_of_the_definition(
+    case: tuple[Candidates, int], alpha: float, beta: float, final: bool
+) -> None:
+    candidates, ipc = case
+    picks = score(candidates, ipc, 0, Watch(), alpha=alpha, beta=beta, coefficient="final" if final else "growing")
+    rows, gains = Reference(candidates, alpha, beta, held=ipc if final else None).greedy(ipc)
+    assert picks.rows.tolist() == rows
+    np.testing.assert_allclose(picks.gains, gains, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("eps2", [0.5, 0.01])
+def test_both_forms_are_used_and_agree_with_the_definition(eps2: float) -> None:
+    candidates = made([14, 11], 5)
+    picks = score(candidates, 9, 0, Watch(), alpha=2.0, beta=0.1, eps2=eps2)
+    forms = {sample_form_is_cheaper(n, 5, 11) for n in range(18)}
+    assert forms == {True, False}
+    rows, gains = Reference(candidates, 2.0, 0.1, eps2).greedy(9)
+    assert picks.rows.tolist() == rows
+    np.testing.assert_allclose(picks.gains, gains, rtol=0, atol=1e-9)
+    assert picks.rows.dtype == np.int64
+    assert picks.gains.dtype == np.float64
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 9), st.integers(1, 6), st.integers(1, 5), st.floats(0.01, 1000), st.integers(0, 99))
+def test_the_two_forms_are_one_number(n: int, d: int, many: int, c: float, seed: int) -> None:
+    z, x = torch.from_numpy(unit(stable(n, d, seed))), torch.from_numpy(unit(stable(many, d, seed + 1)))
+    if n:
+        x[0] = z[0]
+    before, more = more_by_sample(z, x, c)
+    assert before == pytest.approx(log_det(c, z.numpy()), abs=1e-8)
+    assert logdet(z, c) == before
+    wide, wide_more = more_by_dimension(z.T @ z, x, c)
+    assert wide == pytest.approx(before, abs=1e-8)
+    expected = [log_det(c, np.vstack([z.numpy(), row[None]])) - before for row in x.numpy()]
+    np.testing.assert_allclose(more.numpy(), expected, rtol=0, atol=1e-8)
+    np.testing.assert_allclose(wide_more.numpy(), expected, rtol=0, atol=1e-8)
+
+
+def test_sample_form_needs_no_more_than_d_vectors() -> None:
+    for d in (1, 2, 7, 64, 512, 2048):
+        for many in (1, 5, 100, 1300):
+            assert not any(sample_form_is_cheaper(n, d, many) for n in range(int(0.62 * d) + 1, 2 * d + 2))
+            assert sample_form_is_cheaper(0, d, many)
+
+
+def test_golden_picks() -> None:
+    picks = score(made([12, 12, 12], 6), 4, 0, Watch())
+    assert picks.rows.tolist() == GOLDEN_ROWS
+    np.testing.assert_allclose(picks.gains, GOLDEN_GAINS, rtol=0, atol=1e-8)
+
+
+GOLDEN_ROWS = [0, 22, 27, 9, 20, 31, 2, 14, 25, 7, 17, 34]
+GOLDEN_GAINS = [
+    -5.3032955343,
+    0.4500080098,
+    0.3222451642,
+    -1.466176125,
+    -0.8743623915,
+    -0.4554662393,
+    -1.0843519709,
+    -0.8269253339,
+    -0.3196411753,
+    -1.1303804812,
+    -0.6593764767,
+    -0.5012555249,
+]
+
+
+def chen(candidates: Candidates, ipc: int, alpha: float, beta: float, eps2: float) -> list[int]:
+    """Fast greedy MAP inference for a fixed kernel (Chen, Zhang, Zhou, NeurIPS 2018), one Cholesky row a pick: the
+    kernel K + I / c for R_I, and each class's own for R_D."""
+    z = unit(np.asarray(candidates.vectors))
+    n, d = z.shape
+    n_classes = candidates.n_classes
+    c_all, c_own = d / (ipc * n_classes * eps2), d / (ipc * eps2)
+    label = np.repeat(np.arange(n_classes), np.diff(candidates.offsets))
+    same = label[:, None] == label[None, :]
+    kernels = [z @ z.T + np.eye(n) / c_all, (z @ z.T) * same + np.eye(n) / c_own]
+    left = [kernel.diagonal().copy() for kernel in kernels]
+    factors = [np.zeros((n, 0)), np.zeros((n, 0))]
+    rows: list[int] = []
+    for step in range(ipc * n_classes):
+        gain = np.log(c_all * left[0]) / 2 - alpha / (2 * n_classes) * np.log(c_own * left[1])
+        gain -= beta * candidates.label_rate
+        gain[label != step % n_classes] = -np.inf
+        gain[rows] = -np.inf
+        j = int(gain.argmax())
+        rows.append(j)
+        for which, kernel in enumerate(kernels):
+            column = (kernel[j] - factors[which] @ factors[which][j]) / np.sqrt(left[which][j])
+            left[which] = left[which] - column**2
+            factors[which] = np.column_stack([factors[which], column])
+            left[which][rows] = 1.0  # nothing is left of a pick; round-off must not reach the logarithm
+    return rows
+
+
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+def test_final_coefficient_equals_incremental_cholesky(alpha: float) -> None:
+    candidates = made([40, 37, 45], 8, seed=3)
+    picks = score(candidates, 7, 0, Watch(), alpha=alpha, beta=0.5, coefficient="final")
+    assert picks.rows.tolist() == chen(candidates, 7, alpha, 0.5, 0.5)
+
+
+def rate_growing(z: FloatArray, eps2: float = 0.5) -> float:
+    return log_det(z.shape[1] / (len(z) * eps2), z) / 2 if len(z) else 0.0
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 999), st.integers(1, 4), st.integers(0, 4), st.integers(0, 4), st.floats(0.01, 100))
+def test_fixed_coefficient_is_monotone_and_submodular(seed: int, d: int, n: int, extra: int, c: float) -> None:
+    rows = unit(stable(n + extra + 1, d, seed))
+    small, large, x = rows[:n], rows[: n + extra], rows[-1:]
+    gain_small = log_det(c, np.vstack([small, x])) - log_det(c, small)
+    gain_large = log_det(c, np.vstack([large, x])) - log_det(c, large)
+    assert gain_large >= -1e-10
+    assert gain_small >= gain_large - 1e-10
+    # and the code's own gains are these
+    assert float(more_by_sample(torch.from_numpy(small), torch.from_numpy(x), c)[1][0]) == pytest.approx(
+        gain_small, abs=1e-9
+    )
+
+
+def test_growing_coefficient_is_neither_monotone_nor_submodular() -> None:
+    e1, e2 = np.eye(2)
+    small, large = np.stack([e1, e2]), np.stack([e1, e2, e2])
+    gain_small = rate_growing(np.vstack([small, e1])) - rate_growing(small)
+    gain_large = rate_growing(np.vstack([large, e1])) - rate_growing(large)
+    assert gain_small < 0
+    assert gain_large > gain_small
+    # The selector reports these very numbers: class 0 holds e1, e2 and e1 again.
+    picks = score(candidates_of(np.stack([e1, e2, e1]), [3]), 3, 0, Watch(), alpha=0.0, beta=0.0)
+    assert picks.gains[2] == pytest.approx(gain_small, abs=1e-12)
+
+
+def test_smaller_ipc_is_a_prefix() -> None:
+    candidates = made([9, 8, 10], 4, seed=5)
+    full = score(candidates, 8, 0, Watch())
+    for ipc in (1, 3, 7):
+        part = score(candidates, ipc, 0, Watch())
+        assert part.rows.tolist() == full.rows[: 3 * ipc].tolist()
+        np.testing.assert_allclose(part.gains, full.gains[: 3 * ipc], rtol=0, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=25)
+@given(small_candidates())
+def test_rounds_are_balanced_and_nothing_is_picked_twice(case: tuple[Candidates, int]) -> None:
+    candidates, ipc = case
+    rows = score(candidates, ipc, 0, Watch()).rows
+    labels = np.searchsorted(candidates.offsets, rows, side="right") - 1
+    assert labels.tolist() == list(range(candidates.n_classes)) * ipc
+    assert len(set(rows.tolist())) == len(rows)
+
+
+def test_rotated_features_give_the_same_picks() -> None:
+    candidates = made([20, 20], 6, seed=8)
+    turn = np.linalg.qr(stable(6, 6, 77))[0]
+    turned = replace(candidates, vectors=np.asarray(candidates.vectors, dtype=np.float64) @ turn)
+    a, b = score(candidates, 10, 0, Watch()), score(turned, 10, 0, Watch())
+    assert a.rows.tolist() == b.rows.tolist()
+    np.testing.assert_allclose(a.gains, b.gains, rtol=0, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.permutations(range(10)), st.permutations(range(10, 20)))
+def test_row_order_does_not_matter_where_nothing_ties(first: list[int], second: list[int]) -> None:
+    candidates, order = made([10, 10], 4, seed=9), np.array(first + second)
+    moved = candidates_of(np.asarray(candidates.vectors)[order], [10, 10], candidates.label_rate[order])
+    picks, again = score(candidates, 6, 0, Watch()), score(moved, 6, 0, Watch())
+    assert picks.rows.tolist() == order[again.rows].tolist()
+
+
+def test_length_of_a_vector_does_not_matter() -> None:
+    candidates = made([10, 10], 4, seed=10)
+    scale = 2.0 ** np.arange(-10, 10)[:, None]
+    longer = replace(candidates, vectors=np.asarray(candidates.vectors) * scale)
+    assert score(longer, 6, 0, Watch()).rows.tolist() == score(candidates, 6, 0, Watch()).rows.tolist()
+
+
+def test_ties_go_to_the_lower_label_rate_then_the_lower_row() -> None:
+    # Four unit vectors tie as a first pick, although their computed norms differ in the last bits.
+    vectors = stable(4, 3, 11)
+    rates = np.array([0.5, 0.25, 0.25, 0.5])
+    first = score(candidates_of(vectors, [4], rates), 1, 0, Watch(), beta=0.0)
+    assert first.rows.tolist() == [1]
+    assert score(candidates_of(vectors, [4]), 1, 0, Watch(), beta=0.0).rows.tolist() == [0]
+
+
+def test_beta_trades_rate_for_cheap_labels() -> None:
+    candidates = made([30], 5, seed=12)
+    rates = [
+        candidates.label_rate[score(candidates, 5, 0, Watch(), beta=beta).rows].mean() for beta in (0.0, 1.0, 100.0)
+    ]
+    assert rates[0] > rates[1] >= rates[2]
+    cheapest = np.sort(candidates.label_rate)[:5].mean()
+    assert rates[2] == pytest.approx(cheapest)
+
+
+@pytest.mark.parametrize("coefficient", ["growing", "final"])
+@pytest.mark.parametrize("kept", [0, 2, 3, 7, 12, 21])
+def test_a_killed_run_goes_on_with_identical_picks(coefficient: str, kept: int) -> None:
+    candidates = made([9, 8, 10], 4, seed=13)
+    whole = score(candidates, 7, 0, Watch(), coefficient=coefficient)
+    earlier = Picks(whole.rows[:kept], whole.gains[:kept])
+    resumed = score(candidates, 7, 0, Watch(earlier=earlier), coefficient=coefficient)
+    assert resumed.rows.tolist() == whole.rows.tolist()
+    np.testing.assert_allclose(resumed.gains, whole.gains, rtol=0, atol=1e-12)
+
+
+def test_each_round_is_reported_and_reports_are_not_overwritten() -> None:
+    candidates = made([6, 6], 3, seed=14)
+    reports: list[Picks] = []
+    whole = score(candidates, 4, 0, Watch(report=reports.append))
+    assert [len(report.rows) for report in reports] == [2, 4, 6, 8]
+    for report in reports:
+        assert report.rows.tolist() == whole.rows[: len(report.rows)].tolist()
+        assert report.gains.tolist() == whole.gains[: len(report.rows)].tolist()
+
+
+def test_single_precision_agrees_to_its_digits() -> None:
+    candidates = made([40, 40], 16, seed=15)
+    exact, single = score(candidates, 12, 0, Watch()), score(candidates, 12, 0, Watch(), precision="float32")
+    assert single.rows.tolist() == exact.rows.tolist()
+    np.testing.assert_allclose(single.gains, exact.gains, rtol=0, atol=1e-4)
+
+
+def test_vectors_are_read_one_class_at_a_time() -> None:
+    class Spy:
+        """Hands out rows like a memory map, and remembers which."""
+
+        def __init__(self, array: FloatArray) -> None:
+            self.array, self.asked = array, []
+            self.shape, self.dtype = array.shape, array.dtype
+
+        def __getitem__(self, index: object) -> FloatArray:
+            self.asked.append(index)
+            return self.array[index]
+
+    candidates = made([5, 6, 7], 3)
+    spy = Spy(np.asarray(candidates.vectors))
+    score(replace(candidates, vectors=spy), 2, 0, Watch())
+    assert spy.asked == [candidates.rows(label) for _ in range(2) for label in range(3)]
+
+
+@pytest.mark.gpu
+def test_a_cuda_device_gives_the_same_picks() -> None:
+    candidates = made([60, 50, 70], 24, seed=16)
+    here, there = score(candidates, 20, 0, Watch()), score(candidates, 20, 0, Watch(), device="cuda")
+    assert there.rows.tolist() == here.rows.tolist()
+    np.testing.assert_allclose(there.gains, here.gains, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", list(SELECTORS))
+def test_more_than_a_class_holds_is_an_error(name: str) -> None:
+    with pytest.raises(DataError) as error:
+        SELECTORS[name](made([5, 3], 2), 4, 0, Watch())
+    assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"
+
+
+def test_errors_name_the_option_and_the_remedy() -> None:
+    candidates = made([3, 3], 2)
+    for options, sentence in (
+        ({"eps2": 0.0}, "selection.options.eps2 is 0.0; give a number above 0"),
+        ({"coefficient": "fixed"}, "selection.options.coefficient is 'fixed'; choose one of growing, final"),
+        ({"precision": "half"}, "selection.options.precision is 'half'; choose one of float64, float32"),
+    ):
+        with pytest.raises(DataError) as error:
+            score(candidates, 1, 0, Watch(), **options)
+        assert str(error.value) == sentence
+
+
+def test_vectors_that_are_not_finite_are_an_error() -> None:
+    candidates = made([3, 3], 2)
+    vectors = np.asarray(candidates.vectors).copy()
+    vectors[4, 1] = np.nan
+    with pytest.raises(DataError) as error:
+        score(replace(candidates, vectors=vectors), 1, 0, Watch())
+    assert str(error.value) == "candidates: vectors of class 1 hold NaN or infinity; extract the features again"
+
+
+@pytest.mark.parametrize("rows", [[3], [0, 1], [0, 3, 0], [0, 3, 1, 4, 2, 5, 0]])
+def test_earlier_picks_of_something_else_are_an_error(rows: list[int]) -> None:
+    earlier: IntArray = np.array(rows, dtype=np.int64)
+    with pytest.raises(DataError) as error:
+        score(made([3, 3], 2), 3, 0, Watch(earlier=Picks(earlier, np.zeros(len(rows)))))
+    assert str(error.value) == (
+        f"the {len(rows)} earlier picks are not the first of 6 in rounds of one image a class; "
+        "remove them and select anew"
+    )
