@@ -1,8 +1,10 @@
 """dcpipe: an image-classification dataset to a condensed one, and back to students that train on it.
 
-    release = dcpipe.load("digits@v1.0.0", repo="URL")
+    dataset = dcpipe.load("digits-score@v1.0.0", repo="URL").dataset()
     for epoch in range(300):
-        dataset.set_epoch(epoch)     # dataset = release.dataset()
+        dataset.set_epoch(epoch)
+        for images, soft_labels in torch.utils.data.DataLoader(dataset, batch_size=64, shuffle=True):
+            ...
 
 * `load`, `Release`, `CondensedDataset`: reading (`release/`, `dataset.py`)
 * the nouns: what every stage takes and gives (`types.py`)

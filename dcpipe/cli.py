@@ -1,4 +1,7 @@
-"""`dcpipe`: the workspace's commands. Building is `dvc repro`; everything here is before it, after it, or beside it."""
+"""`dcpipe`: the workspace's commands. Building is `dvc repro`; everything here is before it, after it, or beside it.
+
+A command imports what it needs when it runs, so that `--help` and `init` do not wait for the libraries of the others.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dcpipe import presets, tables
+from dcpipe import presets
 from dcpipe.types import DataError, require
 
 _OVERVIEW = """\
@@ -23,11 +26,11 @@ A workspace is a git repository with params.yaml (what the dataset is) and dvc.y
     dvc repro                 run the stages that are stale; interrupt it when you like, run it again to go on
     dcpipe status             what is made, how accurate its students are, what it weighs
     git commit -am "Build"    params.yaml and dvc.lock are the version
-    dcpipe publish digits@v1.0.0
+    dcpipe publish digits-score@v1.0.0
 
 and for whoever receives it:
 
-    dcpipe pull digits@v1.0.0 --repo URL --out digits
+    dcpipe pull digits-score@v1.0.0 --repo URL --out digits
     python -c 'import dcpipe; print(len(dcpipe.load("digits").dataset()))'
 """
 
@@ -134,10 +137,13 @@ def _init(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
+    from dcpipe import tables
+
     Console().print(tables.status(Path.cwd()))
 
 
 def _inspect(options: argparse.Namespace) -> None:
+    from dcpipe import tables
     from dcpipe.release import load, tags
 
     path = Path(options.what)
@@ -160,11 +166,12 @@ def _publish(options: argparse.Namespace) -> None:
 
 def _pull(options: argparse.Namespace) -> None:
     from dcpipe.release import pull
+    from dcpipe.tables import human
 
     out = options.out or Path(options.tag.replace("@", "-"))
     artifact = pull(options.tag, options.repo, out)
     size = sum(record["bytes"] for record in artifact.files.values())
-    print(f"Pulled {options.tag} to {out}: {tables.human(size)} in {len(artifact.files)} files, all verified.")
+    print(f"Pulled {options.tag} to {out}: {human(size)} in {len(artifact.files)} files, all verified.")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -177,11 +184,12 @@ def _export(options: argparse.Namespace) -> None:
 
 def _clean(options: argparse.Namespace) -> None:
     from dcpipe.store import clean
+    from dcpipe.tables import human
 
     freed, held = clean()
     for name in held:
         print(f"Left {name} alone: a run is writing it.")
-    print(f"Freed {tables.human(freed)} of unfinished work.")
+    print(f"Freed {human(freed)} of unfinished work.")
 
 
 if __name__ == "__main__":

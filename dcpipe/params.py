@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -27,7 +28,7 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 class Block(BaseModel):
     """Frozen; unknown keys are errors; no silent conversion of types."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Images(Block):
@@ -204,6 +205,13 @@ def parse(content: Mapping[str, Any], where: str = "params.yaml") -> Params:
                 name in teachers,
                 f"{where}: {key} names {name!r}, which teacher.networks lacks; it has {', '.join(teachers)}",
             )
+    for key, augmentation in (
+        ("teacher.training", params.teacher.training.augmentation),
+        ("features", params.features.augmentation),
+        ("softlabels", params.softlabels.augmentation),
+    ):
+        low, high = augmentation.scale_min, augmentation.scale_max
+        require(low <= high, f"{where}: {key}.augmentation has scale_min {low} above scale_max {high}; swap them")
     for network in teachers.values():
         require(
             params.teacher.training.epochs > 0 or network.weights is not None,
@@ -228,7 +236,14 @@ def _sentence(error: ValidationError) -> str:
         return f"unknown key {place!r}; legal ones are {', '.join(legal)}{hint}"
     if first["type"] == "missing":
         return f"{place!r} is missing; add it"
-    return f"{place} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    sentence = f"{place} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    # YAML 1.1 reads 1e-3 as text: the commonest slip in a parameter file deserves its remedy.
+    return f"{sentence}; YAML wants a point, as in 1.0e-3" if _is_number(first["input"]) else sentence
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a text is a number written as YAML 1.1 does not read it."""
+    return isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value) is not None
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:

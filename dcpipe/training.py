@@ -142,7 +142,7 @@ def fit(
         lr = recipe.lr * SCHEDULES[recipe.schedule](epoch, recipe.epochs, recipe.zeta)
         for group in optimizer.param_groups:
             group["lr"] = lr
-        torch.manual_seed(seed * 1_000_003 + epoch)  # dropout and the like, whatever came before
+        torch.manual_seed((seed * 1_000_003 + epoch) % 2**64)  # dropout and the like, whatever came before
         mean_loss = _epoch(network, batches(epoch), loss, optimizer, average, recipe, device)
         require(
             math.isfinite(mean_loss),

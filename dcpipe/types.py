@@ -46,23 +46,16 @@ def check_labels(labels: IntArray, classes: Sequence[str], where: str) -> None:
     require(labels.ndim == 1 and labels.dtype == np.int64, f"{where}: labels must be i64 [n], got {labels.dtype}")
     if len(labels):
         low, high = int(labels.min()), int(labels.max())
-        require(
-            low >= 0 and high < len(classes),
-            f"{where}: labels span {low}..{high} but there are {len(classes)} classes; check the class list",
-        )
+        legal = low >= 0 and high < len(classes)
+        require(legal, f"{where}: labels span {low}..{high} but there are {len(classes)} classes; check the class list")
 
 
 def check_same_classes(first: Sequence[str], second: Sequence[str], where: str) -> None:
-    """Class names must agree in order: a silent mismatch is the field's most reported bug.
-
-    Raises `DataError` naming the first difference.
-    """
+    """Raise `DataError` at the first difference in order: a silent one is the field's most reported bug."""
     for index, (a, b) in enumerate(zip(first, second, strict=False)):
         require(a == b, f"{where}: class {index} is {a!r} on one side and {b!r} on the other; use one class order")
-    require(
-        len(first) == len(second),
-        f"{where}: {len(first)} classes on one side and {len(second)} on the other; use one class list",
-    )
+    n, m = len(first), len(second)
+    require(n == m, f"{where}: {n} classes on one side and {m} on the other; use one class list")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,18 +104,11 @@ class ImageSet:
     def __post_init__(self) -> None:
         check_labels(self.labels, self.classes, "image set")
         shape = self.images.shape
-        require(
-            self.images.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3,
-            f"image set: images must be u8 [n, h, w, 3], got {self.images.dtype} {list(shape)}",
-        )
-        require(
-            len(self.images) == len(self.labels) == len(self.ids),
-            f"image set: {len(self.images)} images, {len(self.labels)} labels, {len(self.ids)} ids",
-        )
-        require(
-            len(np.unique(self.ids)) == len(self.ids),
-            "image set: ids repeat; views are keyed by distinct ids",
-        )
+        legal = self.images.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
+        require(legal, f"image set: images must be u8 [n, h, w, 3], got {self.images.dtype} {list(shape)}")
+        n, labels, ids = len(self.images), len(self.labels), len(self.ids)
+        require(n == labels == ids, f"image set: {n} images, {labels} labels, {ids} ids")
+        require(len(np.unique(self.ids)) == len(self.ids), "image set: ids repeat; views are keyed by distinct ids")
         require(self.grid >= 1, f"image set: grid must be at least 1, got {self.grid}")
 
     def __len__(self) -> int:
@@ -176,13 +162,8 @@ class Features:
     labels: IntArray
 
     def __post_init__(self) -> None:
-        n = len(self.ids)
-        for name, rows in (
-            ("vectors", self.vectors.shape[0]),
-            ("logits", self.logits.shape[0]),
-            ("label_rate", len(self.label_rate)),
-            ("labels", len(self.labels)),
-        ):
+        for name in ("vectors", "logits", "label_rate", "labels"):
+            rows, n = getattr(self, name).shape[0], len(self.ids)
             require(rows == n, f"features: {name} has {rows} rows, ids have {n}")
         require(bool(np.isfinite(self.label_rate).all()), "features: label_rate holds NaN; extract them again")
 
@@ -198,10 +179,8 @@ class Selection:
 
     def __post_init__(self) -> None:
         require(len(np.unique(self.ids)) == len(self.ids), f"selection {self.method}: an image is picked twice")
-        require(
-            len(self.ids) == len(self.labels) == len(self.gains),
-            f"selection {self.method}: ids, labels and gains differ in length",
-        )
+        same = len(self.ids) == len(self.labels) == len(self.gains)
+        require(same, f"selection {self.method}: ids, labels and gains differ in length")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -227,10 +206,8 @@ class ViewPolicy:
         low, high = self.scale_min, self.scale_max
         require(0 < low <= high <= 1, f"views: need 0 < scale_min <= scale_max <= 1, got {low} and {high}")
         require(0 <= self.flip <= 1, f"views: flip is a probability in 0..1, got {self.flip}")
-        require(
-            0 < self.ratio_min <= self.ratio_max,
-            f"views: need 0 < ratio_min <= ratio_max, got {self.ratio_min} and {self.ratio_max}",
-        )
+        low, high = self.ratio_min, self.ratio_max
+        require(0 < low <= high, f"views: need 0 < ratio_min <= ratio_max, got {low} and {high}")
         require(self.mix in MIXES, f"views: unknown mix {self.mix!r}; choose one of {', '.join(MIXES)}")
 
     @property
@@ -250,11 +227,9 @@ class SoftLabels:
     teachers: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        shape = self.logits.shape
-        require(
-            len(shape) == 3 and shape[0] == len(self.ids) and shape[2] == len(self.classes),
-            f"soft labels: logits {list(shape)} do not fit {len(self.ids)} ids and {len(self.classes)} classes",
-        )
+        shape, n, c = self.logits.shape, len(self.ids), len(self.classes)
+        fits = len(shape) == 3 and (shape[0], shape[2]) == (n, c)
+        require(fits, f"soft labels: logits {list(shape)} do not fit {n} ids and {c} classes")
         require(self.logits.dtype == np.float16, f"soft labels: logits must be fp16, got {self.logits.dtype}")
 
 
@@ -288,10 +263,7 @@ class LabelPack:
     n_bytes: int = 0
 
     def __post_init__(self) -> None:
-        require(
-            len(self.ids) == self.shape.images,
-            f"label pack: {len(self.ids)} ids for {self.shape.images} images",
-        )
+        require(len(self.ids) == self.shape.images, f"label pack: {len(self.ids)} ids for {self.shape.images} images")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,10 @@ import sys
 from pathlib import Path
 
 import yaml
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.concurrency.sync import concurrency
 
 from dcpipe.types import DataError, require
 from flows.runtime import DEFAULT_API, server_answers
@@ -29,27 +33,26 @@ def stages() -> list[str]:
     return done.stdout.split()
 
 
+@task(name="repro", task_run_name="repro[{stage}]", cache_policy=NO_CACHE, persist_result=False, log_prints=True)
+def repro(stage: str) -> str:
+    """Reproduce one stage; fails with its own last words."""
+    # A limit that is not defined lets everything through; one of `gpu: 1` keeps two lines off one GPU.
+    with concurrency("gpu", occupy=1, lease_duration=60, strict=False):
+        done = subprocess.run(["dvc", "--wait-for-lock", "repro", "-s", stage], capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    print(said)
+    if done.returncode != 0:
+        lines = [line for line in said.strip().splitlines() if line]
+        raise RuntimeError(f"stage {stage} failed (exit {done.returncode}): {' | '.join(lines[-4:])}")
+    return "skipped" if "didn't change, skipping" in said else "made"
+
+
+@flow(name="condense", log_prints=True, validate_parameters=False)
 def condense(targets: list[str] | None = None) -> None:
-    """Rebuild what is stale, stage by stage; fails with the stage's own last words."""
-    from prefect import task
-    from prefect.artifacts import create_table_artifact
-    from prefect.cache_policies import NO_CACHE
-    from prefect.concurrency.sync import concurrency
-
-    def repro(stage: str) -> str:
-        # A limit that is not defined lets everything through; one of `gpu: 1` keeps two lines off one GPU.
-        with concurrency("gpu", occupy=1, lease_duration=60, strict=False):
-            done = subprocess.run(["dvc", "--wait-for-lock", "repro", "-s", stage], capture_output=True, text=True)
-        print(done.stdout, done.stderr, sep="\n")
-        if done.returncode != 0:
-            lines = (done.stdout + done.stderr).strip().splitlines()
-            raise RuntimeError(f"stage {stage} failed (exit {done.returncode}): {' | '.join(lines[-4:])}")
-        return "skipped" if "didn't change, skipping" in done.stdout + done.stderr else "made"
-
-    rebuild = task(repro, name="repro", cache_policy=NO_CACHE, persist_result=False, log_prints=True)
-    outcome = []
+    """Rebuild what is stale, stage by stage (all stages, or `targets` in the order given)."""
+    outcome: list[dict[str, str]] = []
     for stage in targets or stages():
-        outcome.append({"stage": stage, "outcome": rebuild.with_options(task_run_name=f"repro[{stage}]")(stage)})
+        outcome.append({"stage": stage, "outcome": repro(stage)})
         create_table_artifact(table=outcome, key="condense-stages", description="stages of this run")
 
 
@@ -71,14 +74,11 @@ def main() -> None:
     except DataError as error:
         print(f"condense: {error}", file=sys.stderr)
         sys.exit(1)
-    from prefect import flow
-
     name = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["release"]["name"]
-    line = flow(condense, name="condense", flow_run_name=f"condense {name}", log_prints=True, validate_parameters=False)
     if arguments.serve:
-        line.serve(name="line", limit=1, cron=arguments.cron)
+        condense.serve(name="line", limit=1, cron=arguments.cron)
     else:
-        line()
+        condense.with_options(flow_run_name=f"condense {name}")()
 
 
 if __name__ == "__main__":

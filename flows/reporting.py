@@ -144,22 +144,25 @@ class Prefect(Reporter):
 
     def run_flow(self, body: Callable[[], None], name: str) -> None:
         """Run `body` as the stage's flow; its exceptions come through."""
-        from prefect import flow
+        from prefect.flows import Flow
         from prefect.task_runners import ThreadPoolTaskRunner
 
         def told(flow: Any, flow_run: Any, state: Any) -> None:
             """Prefect passes these three by name."""
             print(f"flow {flow_run.name}: {state.name}: {state.message}", file=sys.stderr)
 
-        flow(
+        threads: Any = ThreadPoolTaskRunner(max_workers=4)
+        shown: Flow[[], None] = Flow(
+            body,
             name=self.stage,
             flow_run_name=name,
             on_failure=[told],
             on_crashed=[told],
             on_cancellation=[told],
-            task_runner=ThreadPoolTaskRunner(max_workers=4),
+            task_runner=threads,
             validate_parameters=False,
-        )(body)()
+        )
+        shown()
 
     def map(
         self,

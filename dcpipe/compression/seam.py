@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ Array = npt.NDArray[Any]
 Specs = dict[str, tuple[tuple[int, ...], str]]  # name -> (shape, dtype name)
 
 
+@dataclass(frozen=True)
 class Codec(ABC):
     """Abstract; each concrete codec is a frozen dataclass of JSON values, and final."""
 
@@ -51,10 +52,14 @@ class Codec(ABC):
         view `epoch mod K`. Codecs that drop views choose among those they keep."""
         return np.arange(shape.images), np.full(shape.images, epoch % shape.views, dtype=np.int64)
 
+    def holds(self, rows: IntArray, stored: IntArray, shape: LabelShape) -> npt.NDArray[np.bool_]:
+        """Which of the pairs (`rows[j]`, `stored[j]`) decode, bool [m]: all, unless the codec drops views."""
+        return np.ones(len(rows), dtype=np.bool_)
+
     @property
     def settings(self) -> dict[str, Any]:
         """The fields, as JSON values."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]
+        return asdict(self)
 
 
 def payload(specs: Specs) -> int:
@@ -62,23 +67,31 @@ def payload(specs: Specs) -> int:
     return sum(int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize for shape, dtype in specs.values())
 
 
-def pack_bytes(codec: Codec, shape: LabelShape, header: int) -> int:
-    """Size of the file: header and arrays."""
-    return header + payload(codec.specs(shape))
+def require_budget(name: str, budget: int, smallest: int, shape: LabelShape, remedy: str) -> None:
+    """Raise `DataError` naming the smallest reachable size unless the arrays may take that many bytes."""
+    ratio = shape.reference_bytes / smallest
+    require(
+        budget >= smallest,
+        f"codec {name!r}: its arrays take at least {smallest} bytes ({ratio:.2f}x below fp16) but the budget leaves "
+        f"{max(budget, 0)} after the header; {remedy}",
+    )
 
 
-def plan(codec: type[Codec], shape: LabelShape, budget: int, options: Mapping[str, Any], header: Any) -> Codec:
+def plan(
+    codec: type[Codec], shape: LabelShape, budget: int, options: Mapping[str, Any], header: Callable[[Codec], int]
+) -> Codec:
     """Settings with which the whole file, its header included, stays within `budget` bytes.
 
-    `header(codec)` gives the header's size for a planned codec.
+    `header(codec)` gives the header's size for a planned codec. It depends on the settings' digits, so it is
+    reserved, the codec planned again, and so on; at the end nothing larger than its reserve is left.
     """
     reserve = 0
     while True:
         planned = codec.plan(shape, budget - reserve, **options)
-        size = int(header(planned))
+        size = header(planned)
         if size + payload(planned.specs(shape)) <= budget:
             return planned
-        require(reserve < size, f"codec {codec.__name__}: plan exceeds its budget of {budget} bytes")
+        require(reserve < size, f"codec {codec.__name__}: plan exceeds its budget of {budget} bytes; mend its plan")
         reserve = size
 
 
@@ -88,12 +101,25 @@ def join(blocks: Sequence[Mapping[str, Array]]) -> dict[str, Sliceable]:
 
 
 def rebuild(pack: LabelPack, codecs: Mapping[str, type[Codec]]) -> Codec:
-    """The codec that made a pack; raises `DataError` for one this version does not know."""
+    """The codec that made a pack.
+
+    Raises `DataError` for a codec or settings this version does not know, and for arrays that do not fit them.
+    """
     require(
         pack.codec in codecs,
         f"label pack was made by codec {pack.codec!r}; this dcpipe knows {', '.join(codecs)}: update dcpipe",
     )
     try:
-        return codecs[pack.codec](**pack.settings)
+        codec = codecs[pack.codec](**pack.settings)
     except TypeError as error:
-        raise DataError(f"label pack has settings {pack.settings} that codec {pack.codec!r} refuses: {error}") from error
+        raise DataError(
+            f"label pack has settings {pack.settings} that codec {pack.codec!r} refuses ({error}); update dcpipe"
+        ) from error
+    expected = codec.specs(pack.shape)
+    found = {name: (tuple(array.shape), np.dtype(array.dtype).name) for name, array in pack.arrays.items()}
+    require(
+        found == expected,
+        f"label pack holds arrays {found} but codec {pack.codec!r} with its settings makes {expected}; "
+        "get the pack again",
+    )
+    return codec

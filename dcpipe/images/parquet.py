@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +163,10 @@ def _guarded(path: Path, read: Callable[[], Any]) -> Any:
         raise DataError(f"{path} cannot be read as Parquet ({reason}); download or build it again") from error
 
 
+def _images(file: Any, group: int, column: str) -> Any:
+    return file.read_row_group(group, columns=[column], use_threads=False).column(0)
+
+
 def pick(path: Path, rows: IntArray, column: str = "image") -> list[tuple[bytes, str]]:
     """(bytes, name) of ascending rows of one file; only their row groups are read, one at a time."""
     found: list[tuple[bytes, str]] = []
@@ -172,7 +177,7 @@ def pick(path: Path, rows: IntArray, column: str = "image") -> list[tuple[bytes,
         for group in np.unique(groups):
             wanted = rows[groups == group]
             inside = wanted - (ends[group - 1] if group else 0)
-            images = _guarded(path, lambda g=int(group): file.read_row_group(g, [column], use_threads=False)).column(0)
+            images = _guarded(path, partial(_images, file, int(group), column))
             images = images.take(pa.array(inside))
             data = pc.struct_field(images, "bytes").to_pylist()
             has_names = images.type.get_field_index("path") >= 0

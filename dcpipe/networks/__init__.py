@@ -132,18 +132,33 @@ def from_teacher(teacher: Teacher, device: torch.device) -> nn.Module:
     return network.to(memory_format=torch.channels_last) if device.type == "cuda" else network
 
 
+def _read_weights(path: Path) -> dict[str, Any]:
+    """The tensors of a weights file by name, without the wrappings that training scripts add."""
+    try:
+        state: dict[str, Any] = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+        state = state.get("state_dict", state)
+        return {key.removeprefix("module."): value for key, value in state.items()}
+    except Exception as error:  # both readers raise whatever the damage leads them to
+        raise DataError(
+            f"teacher weights '{path}' cannot be read ({type(error).__name__}); "
+            "give a .safetensors file, or a .pth file of tensors only"
+        ) from error
+
+
 def load_weights(network: nn.Module, name: str, weights: str) -> None:
     """Load pretrained weights: a `.safetensors` or `.pth` file, or a torchvision enum such as
     `ResNet18_Weights.IMAGENET1K_V1` (downloaded by torchvision once).
 
-    Raises `DataError` when the file is missing or its tensors do not fit the network.
+    Raises `DataError` when the file is missing or damaged, or its tensors do not fit the network.
     """
     if weights.endswith((".safetensors", ".pth", ".pt")):
         path = Path(weights)
         require(path.is_file(), f"teacher weights {weights!r} not found; give an existing file")
-        state: dict[str, Any] = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-        nested: dict[str, torch.Tensor] = state.get("state_dict", state)
-        state = {key.removeprefix("module."): value for key, value in nested.items()}
+        state = _read_weights(path)
     else:
         from torchvision import models
 

@@ -62,7 +62,7 @@ def _summary(meta: Mapping[str, Any]) -> str:
     else:
         told = (
             f"Each image carries soft labels of {labels['views']} augmented views by {', '.join(meta['teachers'])}, "
-            f"compressed by `{labels['codec']}` to {meta['bytes']['labels.safetensors']:,} bytes "
+            f"stored by the codec `{labels['codec']}` in {meta['bytes']['labels.safetensors']:,} bytes "
             f"({reference_bytes(labels, meta['ipc']):,} in fp16)."
         )
     method, refined = meta["params"]["selection"]["method"], meta["params"]["synthesis"]["method"]

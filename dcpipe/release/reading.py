@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from dcpipe import store
 from dcpipe.dataset import CondensedDataset, HardLabels, Labels, OnlineLabels, PackLabels
 from dcpipe.release import tags
-from dcpipe.release.assemble import IMAGES, LABELS, SCORES, TEACHER
+from dcpipe.release.writing import IMAGES, LABELS, SCORES, TEACHER
 from dcpipe.store.nouns import read_set
 from dcpipe.types import DataError, ImageSet, IntArray, LabelPack, Score, Teacher, ViewPolicy, require
 from dcpipe.views import Views

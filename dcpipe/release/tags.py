@@ -109,14 +109,16 @@ def _download(tag: str, source: str, out: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=".pull-", dir=out.parent) as beside:
         folder = Path(beside) / "release"
         try:
-            DVCFileSystem(source, rev=tag).get(RELEASE, str(folder), recursive=True)
-        except FileNotFoundError as error:
-            raise DataError(f"{source} at {tag} tracks no {RELEASE}; give the repository that published it") from error
-        except (DvcException, DataIndexError) as error:
+            files = DVCFileSystem(source, rev=tag)
+            tracked = files.exists(RELEASE)
+            if tracked:
+                files.get(RELEASE, str(folder), recursive=True)
+        except (DvcException, DataIndexError, FileNotFoundError) as error:
             raise DataError(
                 f"{tag} is in no storage that {source} names ({_first_line(error)}); "
                 "ask its owner to run `dvc push` to a remote with an absolute URL"
             ) from error
+        require(tracked, f"{source} at {tag} tracks no {RELEASE}; give the repository that published it")
         store.open_artifact(folder, "release")
         folder.replace(out)
     return out

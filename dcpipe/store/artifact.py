@@ -110,7 +110,7 @@ def open_artifact(path: Path, noun: str) -> Artifact:
             content["lineage"],
             content["digest"],
         )
-    except (ValueError, KeyError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{manifest} is damaged ({error!r}); remove {path} and run `dvc repro`") from error
     require(
         found_schema == SCHEMA,

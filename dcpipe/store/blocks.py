@@ -44,6 +44,8 @@ class Blocks:
     def write(self, block: int, values: npt.NDArray[Any]) -> None:
         """Write all rows of one shard at once; refuses NaN and infinity, so that no store ever holds them."""
         span = self.span(block)
+        with np.errstate(over="ignore"):  # what overflows the stored type is infinite on disk: refuse it here
+            values = values.astype(self.array.dtype)
         if not np.isfinite(values).all():
             row = span.start + int(np.argwhere(~np.isfinite(values))[0][0])
             raise DataError(f"{self.path.name}: row {row} holds NaN or infinity; check the teacher and its inputs")

@@ -76,6 +76,15 @@ def test_real_sizes_on_either_side(shape: tuple[int, int, int]) -> None:
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("shape", [(1, 30, 4), (1, 4, 30)])
+def test_the_smaller_side_is_factorised(shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[torch.Size] = []
+    cholesky = torch.linalg.cholesky
+    monkeypatch.setattr(torch.linalg, "cholesky", lambda a: sizes.append(a.shape) or cholesky(a))
+    label_rate(torch.from_numpy(made(*shape)))
+    assert sizes == [(1, 4, 4)]
+
+
 def test_golden_defaults() -> None:
     logits = torch.arange(24, dtype=torch.float32).reshape(1, 4, 6).remainder(7)
     assert label_rate(logits).item() == pytest.approx(GOLDEN, abs=1e-10)

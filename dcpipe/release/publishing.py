@@ -43,7 +43,9 @@ def publish(tag: str, *, push: bool = True, workspace: Path | None = None, say: 
 
 
 def _check_tag(tag: str, root: Path) -> None:
-    require(TAG.fullmatch(tag) is not None, f"{tag!r} is not a release tag; write NAME@vX.Y.Z, e.g. digits@v1.0.0")
+    require(
+        TAG.fullmatch(tag) is not None, f"{tag!r} is not a release tag; write NAME@vX.Y.Z, e.g. digits-score@v1.0.0"
+    )
     name = parameters.load(root / "params.yaml").release.name
     given = tag.split("@")[0]
     require(given == name, f"tag {tag!r} names {given!r}, params.yaml says release.name: {name}; make them equal")

@@ -40,7 +40,7 @@ def export(release: Release, folder: Path, *, labels: bool = True) -> None:
     )
     require(
         pack is None or pack.codec != "prune",
-        f"release {release.name} keeps the labels of some views only, which no dense array holds; export the images only",
+        f"release {release.name} has labels of some views only, which no dense array holds; export the images only",
     )
     folder.mkdir(parents=True)
     images = release.images

@@ -1,0 +1,43 @@
+"""`none`: the fp16 logits as they are.
+
+The reference that every ratio is told against: 2 n K C bytes. Logits, not probabilities, are stored, so students may
+choose their temperature. Decoding is one gather; labels come back bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self, final
+
+import torch
+
+from dcpipe.compression.seam import Array, Codec, Specs, require_budget
+from dcpipe.types import IntArray, LabelShape
+from dcpipe.views import Views
+
+
+@final
+@dataclass(frozen=True)
+class NoCodec(Codec):
+    """No compression. Arrays: `logits` fp16 [n, K, c]."""
+
+    @classmethod
+    def plan(cls, shape: LabelShape, budget: int) -> Self:
+        """Needs the whole reference; raises `DataError` naming its size when the budget is smaller."""
+        require_budget("none", budget, shape.reference_bytes, shape, "choose another codec or a larger budget")
+        return cls()
+
+    def specs(self, shape: LabelShape) -> Specs:
+        return {"logits": ((shape.images, shape.views, shape.classes), "float16")}
+
+    def encode(self, logits: torch.Tensor, rows: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
+        """Round to fp16, which changes nothing for logits that came from fp16."""
+        return {"logits": logits.to(torch.float16).cpu().numpy()}
+
+    def decode(
+        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    ) -> torch.Tensor:
+        device = arrays["logits"].device
+        picked = arrays["logits"][torch.from_numpy(rows).to(device), torch.from_numpy(stored).to(device)]
+        return picked.to(torch.float32)

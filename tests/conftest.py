@@ -1,0 +1,33 @@
+"""What every test file may ask for: few threads, a scratch folder of its own, and real images where there are any."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(min(2, os.cpu_count() or 1))  # more only slow tiny tensors down
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty scratch folder; the workspace is the test's temporary folder."""
+    root = tmp_path / "scratch"
+    monkeypatch.setenv("DCPIPE_SCRATCH", str(root))
+    monkeypatch.chdir(tmp_path)
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real Parquet sets; skips where there is none."""
+    folder = Path(os.environ.get("DCPIPE_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no real images: {folder} is absent (set DCPIPE_TEST_DATA)")
+    return folder

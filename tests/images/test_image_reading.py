@@ -1,0 +1,146 @@
+"""Tables back to pixels: parts, rows, all, and the stream."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from dcpipe import images
+from dcpipe.images import parquet, reading
+from dcpipe.types import DataError
+
+
+def test_round_trip_from_source_to_pixels(make_source, make_table):
+    source, pixels = make_source(n=40)
+    table = make_table(source)
+    np.testing.assert_array_equal(images.read_all(table), pixels)
+    assert images.decoded_bytes(table) == pixels.nbytes
+    for part, rows in enumerate((slice(0, 16), slice(16, 32), slice(32, 40))):
+        got, labels, ids = images.read_part(table, part)
+        np.testing.assert_array_equal(got, pixels[rows])
+        np.testing.assert_array_equal(labels, source.labels[rows])
+        np.testing.assert_array_equal(ids, table.ids[rows])
+
+
+def test_other_sizes_equal_decode(make_source, make_table):
+    source, _ = make_source(n=10, size=9)
+    table = make_table(source, size=5)
+    expected = np.stack([images.decode(data, 5, name) for data, name in source.items])
+    np.testing.assert_array_equal(images.read_all(table), expected)
+
+
+def test_rows_in_any_order_and_repeated(make_source, make_table):
+    source, pixels = make_source(n=40)
+    table = make_table(source)
+    for rows in ([39, 0, 17, 17, 3], [5], list(range(40)), []):
+        wanted = np.array(rows, dtype=np.int64)
+        np.testing.assert_array_equal(images.read_rows(table, wanted), pixels[wanted])
+    for rows in ([40], [-1]):
+        with pytest.raises(DataError, match=r"^rows must lie within 0\.\.39; look them up in this table's ids$"):
+            images.read_rows(table, np.array(rows))
+
+
+def test_only_the_needed_row_groups_are_read(make_source, make_table, monkeypatch):
+    source, pixels = make_source(n=700, size=2)
+    table = make_table(source, size=2, part_rows=600)  # row groups of 256, 256, 88 and 100
+    groups = []
+    module = sys.modules["dcpipe.images.parquet"]  # the package shows the function of that name
+    real = module._images
+
+    def spy(file, group, column):
+        groups.append((file.metadata.num_rows, group, column))
+        return real(file, group, column)
+
+    monkeypatch.setattr(module, "_images", spy)
+    rows = np.array([650, 599, 255, 0])
+    np.testing.assert_array_equal(images.read_rows(table, rows), pixels[rows])
+    assert groups == [(600, 0, "image"), (600, 2, "image"), (100, 0, "image")]
+
+
+def test_a_part_that_is_not_there(make_source, make_table):
+    table = make_table(make_source()[0])
+    with pytest.raises(DataError, match=r"^image table has 3 parts; part 3 is none of them$"):
+        images.read_part(table, 3)
+
+
+def test_damage_on_disk_is_named(make_source, make_table):
+    table = make_table(make_source()[0])
+    table.parts[1].write_bytes(b"PAR1 but not really")
+    with pytest.raises(DataError, match=r"part-00001\.parquet cannot be read as Parquet \(.+\); download or build"):
+        images.read_all(table)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 100])
+def test_a_stream_shows_every_row_once_with_its_own_label(make_source, make_table, batch_size):
+    source, pixels = make_source(n=133, size=3)
+    table = make_table(source, size=3)
+    sizes, seen = [], []
+    for batch, labels, ids in images.stream(table, 0, 0, batch_size):
+        rows = ids - 1000
+        np.testing.assert_array_equal(batch, pixels[rows])
+        np.testing.assert_array_equal(labels, source.labels[rows])
+        sizes.append(len(ids))
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(133))
+    assert set(sizes[:-1]) <= {batch_size}
+    assert 1 <= sizes[-1] <= batch_size
+
+
+def order_of(table, seed, epoch, batch_size=8):
+    return np.concatenate([ids for _, _, ids in images.stream(table, seed, epoch, batch_size)])
+
+
+def test_a_stream_is_decided_by_seed_and_epoch(make_source, make_table):
+    table = make_table(make_source(n=133, size=2)[0], size=2)
+    first = order_of(table, 3, 1)
+    np.testing.assert_array_equal(first, order_of(table, 3, 1))
+    assert (first != order_of(table, 3, 2)).any()
+    assert (first != order_of(table, 4, 1)).any()
+
+
+def test_a_stream_mixes_parts(make_source, make_table):
+    table = make_table(make_source(n=160, size=2)[0], size=2)  # 10 parts of 16
+    position = np.empty((60, 160))
+    for epoch in range(60):
+        order = order_of(table, 0, epoch) - 1000
+        position[epoch, order] = np.arange(160)
+        parts = (order // 16).reshape(-1, 16)
+        mixed = [len(set(block)) for block in parts]
+        assert np.mean(mixed) > 3, "a part's worth of consecutive rows should come from several parts"
+    # Every row is as likely early as late: 160 means of 60 uniform positions.
+    assert abs(position.mean(axis=0) - 79.5).max() < 5 * 46.2 / np.sqrt(60)
+
+
+def test_a_stream_holds_a_few_parts_only(make_source, make_table):
+    source, _ = make_source(n=160, size=32)
+    table = make_table(source, size=32, part_rows=4)  # 40 parts of 12 KiB
+    part = 4 * 32 * 32 * 3
+    tracemalloc.start()
+    try:
+        for _ in images.stream(table, 0, 0, 2):
+            pass
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert reading.MIXED_PARTS * part < peak < (reading.MIXED_PARTS + 2) * part + 400_000
+
+
+def test_an_abandoned_or_empty_stream_ends(make_source, make_table):
+    table = make_table(make_source()[0])
+    batches = images.stream(table, 0, 0, 4)
+    next(batches)
+    batches.close()
+    with pytest.raises(DataError, match=r"^batch_size must be at least 1, got 0; correct it$"):
+        next(images.stream(table, 0, 0, 0))
+
+
+def test_parts_keep_the_hugging_face_convention(make_source, make_table):
+    table = make_table(make_source()[0])
+    again = parquet(path=str(table.parts[0].parent), train="part", test="part")["train"]
+    assert again.classes == table.classes
+    np.testing.assert_array_equal(again.labels, table.labels)
+    assert pq.ParquetFile(table.parts[0]).schema_arrow.names == ["id", "image", "label"]

@@ -1,0 +1,88 @@
+"""Tiny releases for the tests of release and cli: 3 classes, 4 images of each, 5 views."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dcpipe import networks, params, presets, release, store, views
+from dcpipe.compression import CODECS
+from dcpipe.types import ImageSet, LabelPack, LabelShape, Score, Teacher, ViewPolicy
+
+CLASSES = ("tench", "goldfish", "white shark")
+IPC, SIZE, VIEWS = 4, 8, 5
+POLICY = ViewPolicy(scale_min=0.4, seed=3)
+
+
+@dataclass
+class Parts:
+    """The arguments of `assemble` that tests vary."""
+
+    images: ImageSet
+    pack: LabelPack | None
+    teacher: Teacher
+    scores: list[Score]
+    with_teacher: bool = True
+    name: str = "fish"
+
+
+def parts(seed: int = 0, policy: ViewPolicy = POLICY) -> Parts:
+    """Random content; rows come in rounds of one image a class, ids are not their positions."""
+    source = np.random.default_rng(seed)
+    n, c = IPC * len(CLASSES), len(CLASSES)
+    images = ImageSet(
+        images=source.integers(0, 256, (n, SIZE, SIZE, 3), dtype=np.uint8),
+        labels=np.tile(np.arange(c, dtype=np.int64), IPC),
+        ids=source.permutation(100)[:n].astype(np.int64),
+        classes=CLASSES,
+    )
+    shape = LabelShape(n, VIEWS, c)
+    logits = torch.from_numpy(source.normal(0, 3, (n, VIEWS, c)).astype(np.float16)).float()
+    codec = CODECS["none"].plan(shape, shape.reference_bytes)
+    drawn = views.draw(policy, np.repeat(images.ids, VIEWS), np.tile(np.arange(VIEWS), n), n)
+    arrays = codec.encode(logits, np.arange(n), shape, drawn)
+    pack = LabelPack("none", codec.settings, dict(arrays), shape, policy, images.ids)
+    torch.manual_seed(seed)
+    network = networks.build("convnet-d1-w4", c, SIZE)
+    teacher = Teacher(
+        "convnet-d1-w4", network.state_dict(), CLASSES, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), SIZE, {"test": 50.0}
+    )
+    scores = [
+        Score("score, none", "score", "convnet-d1-w4", IPC, (60.0, 61.0, 62.0), 4321, 999, epochs=9),
+        Score("score, teacher online", "score", "convnet-d1-w4", IPC, (63.0, 63.5, 64.0), 4321, 0, 777, epochs=9),
+    ]
+    return Parts(images, pack, teacher, scores)
+
+
+def hard(some: Parts) -> Parts:
+    """The same without soft labels."""
+    return replace(some, pack=None, with_teacher=False)
+
+
+def settings(name: str) -> params.Params:
+    """Valid parameters, of the default preset."""
+    content = params.parse(params.yaml.safe_load(presets.text("digits")))
+    return content.model_copy(update={"release": content.release.model_copy(update={"name": name})})
+
+
+def build(folder: Path, some: Parts) -> store.Artifact:
+    """The artifact, as the release stage makes it."""
+    scratch = folder.with_name(folder.name + "-scratch")
+    scratch.mkdir(parents=True)
+    lineage = {"inputs": {"synthesis": "0" * 64}, "versions": {"dcpipe": "0.1.0"}}
+    meta = release.assemble(
+        scratch,
+        name=some.name,
+        images=some.images,
+        pack=some.pack,
+        teacher=some.teacher,
+        with_teacher=some.with_teacher,
+        scores=some.scores,
+        params=settings(some.name).model_dump(mode="json"),
+        lineage=lineage,
+        licence="CC0-1.0",
+    )
+    return store.publish(scratch, folder, "release", meta, lineage)

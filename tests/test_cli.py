@@ -1,0 +1,198 @@
+"""The commands: what they print, what they leave on disk, and that a mistake is one line and exit code 2."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import releases
+
+from dcpipe import cli, presets, store, tables
+from dcpipe.types import DataError, Score
+
+COMMANDS = ("init", "status", "inspect", "evaluate", "publish", "pull", "export", "clean")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DCPIPE_SCRATCH", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+def test_help_shows_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], *([command, "--help"] for command in COMMANDS)):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        assert caught.value.code == 0
+    told = capsys.readouterr().out
+    assert all(f"\n    {command} " in told for command in COMMANDS)
+    assert "dvc repro                 run the stages that are stale" in told  # line breaks are kept
+
+
+def test_a_mistake_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", "digit"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("dcpipe: unknown preset 'digit'; choose one of digits, ")
+    assert captured.err.count("\n") == 1
+
+
+def test_init(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", "imagenette-ipc10"]) == 0
+    assert (workspace / "params.yaml").read_text(encoding="utf-8") == presets.text("imagenette-ipc10")
+    assert capsys.readouterr().out == "Wrote params.yaml from preset imagenette-ipc10. Next: dvc repro\n"
+    assert cli.main(["init", "digits"]) == 2
+    assert capsys.readouterr().err == "dcpipe: params.yaml exists; --force replaces it\n"
+    assert cli.main(["init", "digits", "--force"]) == 0
+    assert (workspace / "params.yaml").read_text(encoding="utf-8") == presets.text("digits")
+    assert cli.main(["init"]) == 2
+    assert capsys.readouterr().err.startswith("dcpipe: name a preset: digits, ")
+
+
+def test_init_list_shows_cost_and_accuracy(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", "--list"]) == 0
+    told = capsys.readouterr().out
+    assert all(name in told for name in presets.names())
+    assert "54.6 ± 0.2 uncompressed" in told
+    assert "estimate, not measured" in told
+    assert not (workspace / "params.yaml").exists()
+
+
+def test_status_of_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["status"]) == 0
+    told = capsys.readouterr().out
+    assert all(stage in told for stage in tables.PLACES)
+    assert "yes" not in told
+    assert "No scores yet: `dvc repro` makes what is missing" in told
+
+
+def test_status_measures_what_is_made(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some = releases.parts()
+    assert some.pack is not None
+    for key in ("first", "second"):
+        bench = workspace / f"bench-{key}"
+        bench.mkdir()
+        store.publish(bench, workspace / "data/teacher" / key, "teacher", store.save_teacher(bench, some.teacher), {})
+    bench = workspace / "bench-compression"
+    bench.mkdir()
+    store.save_pack(bench / "labels.safetensors", some.pack)
+    store.publish(bench, workspace / "data/compression", "compression", {"hard": False}, {})
+    scores = [*some.scores, Score("score, none", "score", "resnet18", 2, (50.0,), 1_234_567, 12)]
+    bench = workspace / "bench-scores"
+    bench.mkdir()
+    store.publish(bench, workspace / "data/evaluation/scores", "scores", store.save_scores(bench, scores), {})
+    assert cli.main(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [teacher] = [line for line in lines if "teacher/first" in line]
+    size = tables.human(store.folder_bytes(workspace / "data/teacher/first"))
+    assert size in teacher
+    assert "yes" in teacher
+    [row] = [line for line in lines if "score, none" in line and "convnet" in line]
+    # 2 bytes x 12 images x 5 views x 3 classes; half of it for half the images
+    for cell in ("61.0 ± 1.0", "4.3 kB", "999 B", "360 B"):
+        assert cell in row, cell
+    [row] = [line for line in lines if "resnet18" in line]
+    for cell in ("50.0 ± 0.0", "1.2 MB", "12 B", "180 B"):
+        assert cell in row, cell
+
+
+def test_a_damaged_manifest_is_named(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workspace / "data/images").mkdir(parents=True)
+    (workspace / "data/images/artifact.json").write_text("{")
+    assert cli.main(["status"]) == 2
+    assert "data/images/artifact.json is damaged; remove" in capsys.readouterr().err
+
+
+def test_inspect_accounts_for_every_byte(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some = releases.parts()
+    assert some.pack is not None
+    releases.build(workspace / "fish", some)
+    assert cli.main(["inspect", "fish"]) == 0
+    told = capsys.readouterr().out
+    total = sum(path.stat().st_size for path in (workspace / "fish").iterdir())
+    assert f"{total:,}" in told
+    rows, header = tables.safetensors_header(workspace / "fish" / "labels.safetensors")
+    assert sum(row[3] for row in rows) == (workspace / "fish" / "labels.safetensors").stat().st_size
+    for name, array in some.pack.arrays.items():
+        assert (name, "F16", list(array.shape), 2 * 12 * 5 * 3) in rows
+        [line] = [line for line in told.splitlines() if f" {name} " in line]
+        assert str(list(array.shape)) in line
+    assert json.loads(header["dcpipe"])["codec"] == "none"
+    assert '"codec":"none"' in told
+    [rows_line] = [line for line in told.splitlines() if " rows " in line]
+    assert "[12]" in rows_line
+
+
+def test_inspect_of_a_zarr_array_counts_it_once(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import numpy as np
+    import zarr
+
+    zarr.save_array(workspace / "folder" / "vectors.zarr", np.ones((4, 2), dtype=np.float32))
+    assert cli.main(["inspect", "folder"]) == 0
+    told = capsys.readouterr().out
+    assert "vectors.zarr" in told
+    assert "zarr.json" not in told
+    assert "[4, 2]" in told
+    assert "float32" in told
+
+
+def test_inspect_refuses_what_is_not_there_or_not_whole(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["inspect", "nothing"]) == 2
+    assert (
+        capsys.readouterr().err
+        == "dcpipe: nothing is neither a folder, a file nor a tag NAME@vX.Y.Z; give one of them\n"
+    )
+    (workspace / "torn.safetensors").write_bytes(b"\xff" * 20)
+    with pytest.raises(DataError, match=r"torn.safetensors is cut short or not safetensors; pull or rebuild it$"):
+        tables.safetensors_header(workspace / "torn.safetensors")
+
+
+def test_export(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    releases.build(workspace / "data/release", releases.parts())
+    assert cli.main(["export", "out", "--ipc", "2", "--images-only"]) == 0
+    assert capsys.readouterr().out == "Exported 6 images of 3 classes to out.\n"
+    assert len(list((workspace / "out").glob("*/*.png"))) == 6
+    assert not (workspace / "out/labels.safetensors").exists()
+
+
+def test_publish_and_pull_reach_the_library(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["publish", "fish"]) == 2
+    assert capsys.readouterr().err.startswith("dcpipe: 'fish' is not a release tag; write NAME@vX.Y.Z")
+    assert cli.main(["pull", "fish@v1.0.0", "--repo", "nowhere"]) == 2
+    assert capsys.readouterr().err.startswith("dcpipe: git ls-remote failed: ")
+
+
+def test_clean_removes_abandoned_benches_only(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scratch = workspace / "scratch"
+    monkeypatch.setenv("DCPIPE_SCRATCH", str(scratch))
+    with pytest.raises(RuntimeError), store.workbench(Path("data/features"), {"seed": 0}) as bench:
+        (bench.root / "shard").write_bytes(b"x" * 1500)
+        (bench.notes / "note").write_bytes(b"x" * 100)
+        raise RuntimeError("killed")
+    foreign = scratch / "data-features-of-someone-else"
+    foreign.mkdir()
+    with store.workbench(Path("data/softlabels"), {"seed": 0}) as running:
+        assert cli.main(["clean"]) == 0
+        assert running.root.is_dir()
+    assert not bench.root.exists()
+    assert not bench.notes.exists()
+    assert foreign.is_dir()
+    told = capsys.readouterr().out
+    assert told == "Left data-softlabels alone: a run is writing it.\nFreed 1.6 kB of unfinished work.\n"
+
+
+def test_clean_of_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["clean"]) == 0
+    assert capsys.readouterr().out == "Freed 0 B of unfinished work.\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "told"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (6_000_000_000, "6.0 GB"), (10**16, "10000.0 TB")]
+)
+def test_human(size: int, told: str) -> None:
+    assert tables.human(size) == told

@@ -1,0 +1,203 @@
+"""Views: drawn as stated, for ever, whatever else is in the batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchvision.transforms import v2
+
+from dcpipe import views
+from dcpipe.types import ViewPolicy
+from dcpipe.views import Views
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "views.json").read_text(encoding="utf-8"))
+WORD = st.integers(0, 2**63 - 1)
+
+
+def whole(m: int, flip: bool = False) -> Views:
+    """Views of the full image without a mix."""
+    box = np.tile([0.0, 0.0, 1.0, 1.0], (m, 1))
+    return Views(box, np.full(m, flip), np.zeros(m, dtype=np.int64), np.zeros((m, 4)))
+
+
+def column(n: int, value: int = 0) -> np.ndarray:
+    return np.full(n, value, dtype=np.int64)
+
+
+def random_images(n: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
+    pixels = np.random.default_rng(seed).integers(0, 256, (n, height, width, 3), dtype=np.uint8)
+    return torch.from_numpy(pixels)
+
+
+# --- the generator ---
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**64 - 1), view=WORD, image=WORD, draw=st.integers(0, 12))
+def test_words_are_numpys_philox(seed: int, view: int, image: int, draw: int) -> None:
+    # NumPy adds one to its 256-bit counter before use: start one below (draw, 0, image, 0), with borrow.
+    counter = (draw + (image << 128) - 1) % 2**256
+    limbs = [(counter >> (64 * limb)) % 2**64 for limb in range(4)]
+    reference = np.random.Philox(key=np.array([seed, view], np.uint64), counter=np.array(limbs, np.uint64))
+    assert views.philox(seed, view, draw, image).tolist() == reference.random_raw(4).tolist()
+
+
+def test_words_broadcast_over_views_and_images() -> None:
+    table = views.philox(5, np.arange(3)[:, None], 2, np.arange(4))
+    assert table.shape == (3, 4, 4)
+    assert table[2, 1].tolist() == views.philox(5, 2, 2, 1).tolist()
+
+
+def test_uniform_is_the_top_53_bits() -> None:
+    words = np.array([0, 2**11 - 1, 2**11, 2**63, 2**64 - 1], dtype=np.uint64)
+    assert views.uniform(words).tolist() == [0.0, 0.0, 2.0**-53, 0.5, 1 - 2.0**-53]
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=WORD, stream=WORD, n=st.integers(0, 300))
+def test_permutation_is_a_bijection(seed: int, stream: int, n: int) -> None:
+    order = views.permutation(seed, stream, n)
+    assert order.dtype == np.int64
+    assert sorted(order.tolist()) == list(range(n))
+
+
+def test_permutations_differ_by_seed_and_stream() -> None:
+    orders = [tuple(views.permutation(seed, stream, 20).tolist()) for seed in range(5) for stream in range(5)]
+    assert len(set(orders)) == 25
+    assert tuple(range(20)) not in orders
+
+
+# --- golden values ---
+
+
+def test_golden_words_and_orders() -> None:
+    words = views.philox(7, np.array(GOLDEN["views"]), 3, np.array(GOLDEN["ids"]))
+    assert [[int(word) for word in row] for row in words] == GOLDEN["words"]
+    for name, order in GOLDEN["permutation"].items():
+        seed, stream = map(int, name.split())
+        assert views.permutation(seed, stream, 12).tolist() == order
+
+
+@pytest.mark.parametrize("name", GOLDEN["policies"])
+def test_golden_draws(name: str) -> None:
+    golden = GOLDEN["policies"][name]
+    drawn = views.draw(
+        ViewPolicy(**golden["policy"]), np.array(GOLDEN["ids"]), np.array(GOLDEN["views"]), GOLDEN["n_images"]
+    )
+    assert drawn.flip.tolist() == golden["flip"]
+    assert drawn.partner.tolist() == golden["partner"]
+    assert drawn.pixels(32).tolist() == golden["pixels at 32"]
+    # exp and log may differ in the last bit between processors
+    np.testing.assert_allclose(drawn.box, golden["box"], rtol=0, atol=1e-14)
+    np.testing.assert_allclose(drawn.mix_box, golden["mix_box"], rtol=0, atol=1e-14)
+
+
+# --- the law of the draws ---
+
+
+@st.composite
+def policies(draw: st.DrawFn) -> ViewPolicy:
+    low = draw(st.floats(0.01, 1.0))
+    ratio = draw(st.floats(0.2, 2.0))
+    return ViewPolicy(
+        scale_min=low,
+        scale_max=draw(st.floats(low, 1.0)),
+        flip=draw(st.floats(0, 1)),
+        mix=draw(st.sampled_from(["none", "cutmix_images", "cutmix_labels"])),
+        seed=draw(st.integers(-(2**63), 2**63)),
+        ratio_min=ratio,
+        ratio_max=ratio * draw(st.floats(1.0, 4.0)),
+    )
+
+
+@settings(deadline=None, max_examples=100)
+@given(policy=policies(), view=WORD, n=st.integers(1, 40))
+def test_every_draw_is_legal(policy: ViewPolicy, view: int, n: int) -> None:
+    drawn = views.draw(policy, np.arange(n), column(n, view), n)
+    left, top, width, height = drawn.box.T
+    assert (drawn.box[:, :2] >= 0).all() and (drawn.box[:, 2:] > 0).all()
+    assert (left + width <= 1 + 1e-12).all() and (top + height <= 1 + 1e-12).all()
+    tried = ~((np.maximum(width, height) == 1) & (left + width / 2 == 0.5) & (top + height / 2 == 0.5))
+    area = (width * height)[tried]
+    assert (area >= policy.scale_min - 1e-12).all() and (area <= policy.scale_max + 1e-12).all()
+    aspect = width / height
+    assert (aspect >= policy.ratio_min * (1 - 1e-12)).all() and (aspect <= policy.ratio_max * (1 + 1e-12)).all()
+    assert (drawn.partner >= 0).all() and (drawn.partner < n).all()
+    x0, y0, x1, y1 = drawn.mix_box.T
+    assert (x0 <= x1).all() and (y0 <= y1).all()
+    assert (drawn.mix_box >= 0).all() and (drawn.mix_box <= 1).all()
+    assert (drawn.kept(16) >= 0).all() and (drawn.kept(16) <= 1).all()
+    if policy.mix == "none":
+        assert (drawn.kept(16) == 1).all()
+
+
+def distance(first: np.ndarray, second: np.ndarray) -> float:
+    """The two-sample Kolmogorov-Smirnov statistic."""
+    both = np.sort(np.concatenate([first, second]))
+    cumulative = [np.searchsorted(np.sort(sample), both, side="right") / len(sample) for sample in (first, second)]
+    return float(np.abs(cumulative[0] - cumulative[1]).max())
+
+
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.7, 1.0)])
+def test_boxes_follow_torchvisions_law(scale: tuple[float, float]) -> None:
+    n, side = 3000, 100_000  # so large that torchvision's rounding to pixels is not seen
+    torch.manual_seed(0)
+    theirs_of = v2.RandomResizedCrop(8, scale=scale)
+    image = torch.empty((3, side, side), device="meta")
+    rows = [theirs_of.make_params([image]) for _ in range(n)]
+    theirs = np.array([[row["left"], row["top"], row["width"], row["height"]] for row in rows]) / side
+    ours = views.draw(ViewPolicy(scale_min=scale[0], scale_max=scale[1]), np.arange(n), column(n), n).box
+    bound = np.sqrt(np.log(2 / 1e-5) / n)  # false alarm: 1e-5 a comparison
+    for statistic in (
+        lambda box: box[:, 2] * box[:, 3],
+        lambda box: box[:, 2] / box[:, 3],
+        lambda box: box[:, 0],
+        lambda box: box[:, 1],
+        lambda box: box[:, 0] + box[:, 3],
+    ):
+        assert distance(statistic(ours), statistic(theirs)) < bound
+    spread = (theirs[:, 2] * theirs[:, 3]).std() * np.sqrt(2 / n)
+    assert abs((ours[:, 2] * ours[:, 3]).mean() - (theirs[:, 2] * theirs[:, 3]).mean()) < 5 * spread
+
+
+def test_flips_partners_and_lambda_have_their_frequencies() -> None:
+    n = 20_000
+    drawn = views.draw(ViewPolicy(flip=0.3, mix="cutmix_images"), np.arange(n), column(n, 4), 10)
+    assert abs(drawn.flip.mean() - 0.3) < 5 * np.sqrt(0.21 / n)
+    counts = np.bincount(drawn.partner, minlength=10)
+    assert np.abs(counts - n / 10).max() < 5 * np.sqrt(n * 0.09)
+    # Unclipped boxes (wholly inside) have area 1 - lambda; all have a uniform centre, so their edges balance.
+    x0, y0, x1, y1 = drawn.mix_box.T
+    assert abs((x0 + x1).mean() - 1) < 0.02 and abs((y0 + y1).mean() - 1) < 0.02
+    # E[clipped side | side s] = s - s^2/4 (Yun et al.'s box); sides share s with s^2 = 1 - lambda ~ U(0, 1).
+    s = np.sqrt((np.arange(10_000) + 0.5) / 10_000)
+    assert abs(((x1 - x0) * (y1 - y0)).mean() - np.mean((s - s**2 / 4) ** 2)) < 0.01
+
+
+def test_where_no_attempt_fits_the_box_is_the_largest_centred_one() -> None:
+    wide = views.draw(ViewPolicy(scale_min=1.0, ratio_min=2.0, ratio_max=4.0), np.arange(5), column(5), 5)
+    tall = views.draw(ViewPolicy(scale_min=1.0, ratio_min=0.25, ratio_max=0.5), np.arange(5), column(5), 5)
+    square = views.draw(ViewPolicy(scale_min=1.0, ratio_min=0.99, ratio_max=1.01), np.arange(5), column(5), 5)
+    assert wide.box.tolist() == [[0.0, 0.25, 1.0, 0.5]] * 5
+    assert tall.box.tolist() == [[0.25, 0.0, 0.5, 1.0]] * 5
+    assert square.box.tolist() == [[0.0, 0.0, 1.0, 1.0]] * 5
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"view": 1}, {"image": 1}])
+def test_seed_view_and_image_each_change_everything_drawn(change: dict[str, int]) -> None:
+    def drawn(seed: int = 0, view: int = 0, image: int = 0) -> Views:
+        n = 64
+        policy = ViewPolicy(mix="cutmix_images", seed=seed)
+        return views.draw(policy, np.arange(n) + 1000 * image, column(n, view), 10**6)
+
+    first, second = drawn(), drawn(**change)
+    assert (first.box != second.box).all(axis=1).sum() >= 60  # full boxes may coincide
+    assert (first.flip != second.flip).any()
+    assert (first.partner != second.partner).all()
+    assert (first.mix_box != second.mix_box).any(axis=1).all()
