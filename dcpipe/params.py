@@ -54,10 +54,15 @@ class Augmentation(Block):
 
 
 class TeacherNetwork(Block):
-    """One teacher: a network's name and, unless trained from scratch, a weights file or torchvision enum."""
+    """One teacher: a network's name and, unless trained from scratch, a weights file or torchvision enum.
+
+    `mean` and `std` of the pixels it expects: by default those a torchvision enum states, else those of train.
+    """
 
     network: str
     weights: str | None = None
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
 
 
 class TeacherTraining(Block):
@@ -258,7 +263,7 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
 
 
 def check_options(kind: str, name: str, table: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]) -> None:
-    """`name` must be in `table`, and `options` be keyword-only arguments of what it names; both errors list the legal ones."""
+    """`name` must be in `table`, and `options` be keyword-only arguments of what it names; `DataError` lists them."""
     require(name in table, f"unknown {kind} {name!r}; choose one of {', '.join(table)}")
     parameters = inspect.signature(table[name]).parameters.values()
     legal = {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dcpipe import release, store
+from dcpipe import store
+from dcpipe.release.writing import assemble
 from flows.runtime import Run, main
 
 
@@ -24,7 +25,7 @@ def release_stage(run: Run) -> None:
         def gather(name: str) -> dict[str, object]:
             images = store.load_set(inputs["synthesis"].path)
             hard = inputs["compression"].meta["hard"]
-            return release.assemble(
+            return assemble(
                 bench.root,
                 name=name,
                 images=images,

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 
 from dcpipe import images, store, teacher, training
+from dcpipe.networks import expected_pixels
+from dcpipe.params import TeacherNetwork
 from dcpipe.types import ImageTable, IntArray, require
 from flows.runtime import Run, main
 
@@ -29,6 +31,7 @@ def teacher_stage(run: Run, key: str) -> None:
     source = store.open_artifact(Path("data/images"), "images")
     tables = {split: store.table_of(source, split) for split in source.meta["splits"]}
     train, network = tables["train"], networks[key]
+    mean, std = expected(network, train)
     recipe = (
         training.Recipe(block.epochs, block.optimizer, block.lr, block.weight_decay, zeta=block.zeta)
         if block.epochs
@@ -46,8 +49,8 @@ def teacher_stage(run: Run, key: str) -> None:
                 recipe=recipe,
                 classes=train.classes,
                 size=train.size,
-                mean=train.mean,
-                std=train.std,
+                mean=mean,
+                std=std,
                 seed=block.seed,
                 device=run.device,
                 checkpoint=bench.notes / "checkpoint.pt",
@@ -59,21 +62,26 @@ def teacher_stage(run: Run, key: str) -> None:
         [(trained, history)] = run.map(fit, [key], lambda key: f"train[{key}]", progress=f"train {key}")
 
         def measure(split: str) -> float:
-            batches = teacher.plain_batches(
-                parts_of(tables[split]), train.mean, train.std, block.batch_size, run.device
-            )
+            batches = teacher.plain_batches(parts_of(tables[split]), mean, std, block.batch_size, run.device)
             return training.accuracy(trained, batches, run.device)
 
         splits = [split for split in ("minival", "test") if len(tables[split])]
         accuracy = dict(
             zip(splits, run.map(measure, splits, lambda s: f"accuracy[{s}]", progress="accuracy"), strict=True)
         )
-        noun = teacher.make(network.network, trained, train.classes, train.mean, train.std, train.size, accuracy)
+        noun = teacher.make(network.network, trained, train.classes, mean, std, train.size, accuracy)
         meta = store.save_teacher(bench.root, noun)
         (bench.root / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
         run.reporter.table(f"accuracy {key}", [{"split": s, "top-1 %": round(v, 2)} for s, v in accuracy.items()])
         bench.publish("teacher", meta)
     print(f"teacher {key}: {network.network}, " + ", ".join(f"{s} {v:.2f} %" for s, v in accuracy.items()))
+
+
+def expected(network: TeacherNetwork, train: ImageTable) -> tuple[teacher.Colour, teacher.Colour]:
+    """Mean and std of the pixels the network expects: as told, else as its weights state, else those of train."""
+    stated = expected_pixels(network.weights) or (train.mean, train.std)
+    mean, std = network.mean or stated[0], network.std or stated[1]
+    return (mean[0], mean[1], mean[2]), (std[0], std[1], std[2])
 
 
 def make_feed(table: ImageTable, batch_size: int, seed: int, device: torch.device) -> teacher.Feed:

@@ -127,6 +127,19 @@ def test_a_smaller_set_has_the_same_views_and_labels(made: Path, ipc: int, epoch
     torch.testing.assert_close(targets, wanted_targets)
 
 
+def test_a_smaller_set_of_rows_in_any_order(tmp_path: Path) -> None:
+    """Sorted by class, the kept rows are not the first ones; each label must still be its own image's."""
+    some = releases.parts()
+    assert some.pack is not None
+    sorted_images = replace(some.images, labels=np.sort(some.images.labels))
+    releases.build(tmp_path / "fish", replace(some, images=sorted_images))
+    small = dcpipe.load(tmp_path / "fish", ipc=2).dataset(temperature=3.0)
+    np.testing.assert_array_equal(small.images.ids, some.images.ids[[0, 1, 4, 5, 8, 9]])
+    _, targets = small.batch(np.arange(6))
+    wanted = torch.softmax(logits_of(some.pack)[[0, 1, 4, 5, 8, 9], 0] / 3.0, dim=1)
+    torch.testing.assert_close(targets.double()[np.argsort(small.rows)], wanted, atol=1e-5, rtol=1e-5)
+
+
 def test_a_smaller_set_mixes_its_own_labels(tmp_path: Path) -> None:
     """Lambda-mixed labels of a prefix against a loop over single decoded labels."""
     some = releases.parts(policy=replace(releases.POLICY, mix="cutmix_labels"))
@@ -327,7 +340,7 @@ def test_publish_needs_everything_reproduced(repository: Path, monkeypatch: pyte
     monkeypatch.setattr(publishing, "_dvc", lambda *arguments, cwd: '{"synthesis": [{"changed deps": {}}]}')
     with pytest.raises(DataError, match=r"^not reproduced: synthesis would run again; run `dvc repro`, then commit"):
         release.publish("fish@v1.0.0", workspace=repository)
-    assert tags.commits(str(repository)) == {}
+    assert tags.released(str(repository)) == {}
 
 
 def test_unknown_tag_lists_those_there_are(repository: Path, tmp_path: Path) -> None:

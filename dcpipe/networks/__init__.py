@@ -23,7 +23,17 @@ from dcpipe import views
 from dcpipe.networks import convnet, small
 from dcpipe.types import DataError, Teacher, check_same_classes, require
 
-__all__ = ["BUILDERS", "ask", "build", "check_teachers", "forward", "from_teacher", "head", "load_weights"]
+__all__ = [
+    "BUILDERS",
+    "ask",
+    "build",
+    "check_teachers",
+    "expected_pixels",
+    "forward",
+    "from_teacher",
+    "head",
+    "load_weights",
+]
 
 
 def _torchvision(name: str, n_classes: int, size: int) -> nn.Module | None:
@@ -50,6 +60,8 @@ def _timm(name: str, n_classes: int, size: int) -> nn.Module | None:
     network: nn.Module = timm.create_model(short, pretrained=False, num_classes=n_classes)
     return network
 
+
+WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 
 BUILDERS: dict[str, Callable[[str, int, int], nn.Module | None]] = {
     "convnet-dN-wN": convnet.build,
@@ -149,13 +161,26 @@ def _read_weights(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def expected_pixels(weights: str | None) -> tuple[list[float], list[float]] | None:
+    """Mean and std of the pixels that a torchvision weights enum was trained on; None for files and no weights."""
+    if weights is None or weights.endswith(WEIGHT_FILES):
+        return None
+    from torchvision import models
+
+    try:
+        transforms = models.get_weight(weights).transforms()
+    except (ValueError, AttributeError):
+        return None  # not an enum: `load_weights` says so
+    return list(transforms.mean), list(transforms.std)
+
+
 def load_weights(network: nn.Module, name: str, weights: str) -> None:
     """Load pretrained weights: a `.safetensors` or `.pth` file, or a torchvision enum such as
     `ResNet18_Weights.IMAGENET1K_V1` (downloaded by torchvision once).
 
     Raises `DataError` when the file is missing or damaged, or its tensors do not fit the network.
     """
-    if weights.endswith((".safetensors", ".pth", ".pt")):
+    if weights.endswith(WEIGHT_FILES):
         path = Path(weights)
         require(path.is_file(), f"teacher weights {weights!r} not found; give an existing file")
         state = _read_weights(path)
@@ -163,12 +188,13 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
         from torchvision import models
 
         try:
-            state = models.get_weight(weights).get_state_dict(progress=False, check_hash=True)
-        except (ValueError, AttributeError) as error:
+            enum = models.get_weight(weights)
+        except (ValueError, KeyError) as error:
             raise DataError(
                 f"teacher weights {weights!r} are neither a .safetensors/.pth file nor a torchvision weights enum "
                 f"for {name!r}"
             ) from error
+        state = enum.get_state_dict(progress=False, check_hash=True)
     wanted = network.state_dict()
     wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     if wrong:

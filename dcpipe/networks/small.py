@@ -15,17 +15,17 @@ from torchvision import models
 
 def _resnet(constructor: Callable[..., models.ResNet]) -> Callable[[int], nn.Module]:
     def make(n_classes: int) -> nn.Module:
-        network = constructor(weights=None, num_classes=n_classes)
-        network.conv1 = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
-        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-        network.maxpool = nn.Identity()  # type: ignore[assignment]
+        network: nn.Module = constructor(weights=None, num_classes=n_classes)
+        stem = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+        network.conv1, network.maxpool = stem, nn.Identity()
         return network
 
     return make
 
 
 def _mobilenet_v2(n_classes: int) -> nn.Module:
-    network = models.mobilenet_v2(weights=None, num_classes=n_classes)
+    network: nn.Module = models.mobilenet_v2(weights=None, num_classes=n_classes)
     strided = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
     for convolution in strided[:2]:
         convolution.stride = (1, 1)

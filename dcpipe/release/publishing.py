@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dcpipe import params as parameters
 from dcpipe import store
-from dcpipe.release.tags import RELEASE, TAG, commits, git
+from dcpipe.release.tags import RELEASE, TAG, git, released
 from dcpipe.types import DataError, require
 
 
@@ -49,7 +49,7 @@ def _check_tag(tag: str, root: Path) -> None:
     name = parameters.load(root / "params.yaml").release.name
     given = tag.split("@")[0]
     require(given == name, f"tag {tag!r} names {given!r}, params.yaml says release.name: {name}; make them equal")
-    require(tag not in commits(str(root)), f"tag {tag} exists; a release never changes, so raise the version")
+    require(tag not in released(str(root)), f"tag {tag} exists; a release never changes, so raise the version")
 
 
 def _check_committed(root: Path) -> None:

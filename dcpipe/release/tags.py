@@ -39,14 +39,11 @@ def here() -> str:
         raise DataError(f"{Path.cwd()} is in no git repository; give repo=, the one that has the tag") from error
 
 
-def commits(repo: str) -> dict[str, str]:
-    """Release tag -> commit, of a path or URL."""
-    found: dict[str, str] = {}
-    for line in git("ls-remote", "--tags", repo).splitlines():
-        commit, reference = line.split("\t")
-        # `^{}` is what an annotated tag points at; it follows the tag's own line.
-        found[reference.removeprefix("refs/tags/").removesuffix("^{}")] = commit
-    return {tag: commit for tag, commit in found.items() if TAG.fullmatch(tag)}
+def released(repo: str) -> dict[str, str]:
+    """Release tag -> the git object it names, of a path or URL."""
+    lines = (line.split("\t") for line in git("ls-remote", "--tags", "--refs", repo).splitlines())
+    found = {reference.removeprefix("refs/tags/"): name for name, reference in lines}
+    return {tag: name for tag, name in found.items() if TAG.fullmatch(tag)}
 
 
 def cache_root() -> Path:
@@ -57,20 +54,20 @@ def cache_root() -> Path:
 def fetch(tag: str, repo: str | Path | None) -> Path:
     """Folder of a tag's release in the cache, fetched when it is not there yet.
 
-    The cache is keyed by repository, tag and commit, so a tag that was moved is fetched again. Where the
+    The cache is keyed by repository, tag and git object, so a tag that was moved is fetched again. Where the
     repository cannot be reached, a single cached version of the tag serves.
     """
     source = _address(repo)
     require(TAG.fullmatch(tag) is not None, f"{tag!r} is not a release tag; write NAME@vX.Y.Z")
     shelf = cache_root() / hashlib.sha256(source.encode()).hexdigest()[:12] / tag
     try:
-        known = commits(source)
+        known = released(source)
     except DataError:
         cached = [path for path in shelf.glob("*") if path.is_dir() and not path.name.startswith(".")]
         if len(cached) == 1:
             return cached[0]
         raise
-    folder = shelf / _commit(tag, known, source)[:12]
+    folder = shelf / _object(tag, known, source)[:12]
     return folder if folder.is_dir() else _download(tag, source, folder)
 
 
@@ -82,7 +79,7 @@ def pull(tag: str, repo: str | Path | None, out: Path) -> store.Artifact:
     """
     source = _address(repo)
     require(not out.exists(), f"{out} exists; give a folder that does not, or remove it")
-    _commit(tag, commits(source), source)
+    _object(tag, released(source), source)
     return store.open_artifact(_download(tag, source, out), "release")
 
 
@@ -93,7 +90,7 @@ def _address(repo: str | Path | None) -> str:
     return str(Path(repo).absolute()) if Path(repo).is_dir() else str(repo)
 
 
-def _commit(tag: str, known: dict[str, str], source: str) -> str:
+def _object(tag: str, known: dict[str, str], source: str) -> str:
     listed = ", ".join(sorted(known)) or "no release tag at all"
     require(tag in known, f"{source} has no release tag {tag!r}; it has {listed}")
     return known[tag]

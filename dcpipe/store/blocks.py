@@ -18,6 +18,8 @@ from dcpipe.types import DataError, require
 
 SHARD_BYTES = 48 * 2**20
 CHUNK_BYTES = 384 * 2**10
+# Not stored with the array: without it on reopening too, a shard of zeros would stay missing for ever.
+_EVEN_EMPTY = {"array.write_empty_chunks": True}
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,18 @@ def create_blocks(path: Path, shape: tuple[int, ...], dtype: str, rows: int | No
     itemsize = np.dtype(dtype).itemsize
     rows = rows or shard_rows(shape, itemsize)
     if (path / "zarr.json").exists():
-        return Blocks(zarr.open_array(path, mode="r+"), path, rows)
-    array = zarr.create_array(
-        path,
-        shape=shape,
-        shards=(rows, *_whole(shape, _inner(shape, rows, itemsize))),
-        chunks=_inner(shape, rows, itemsize),
-        dtype=dtype,
-        compressors=None,  # fp16 logits gain 0-9 % from general compressors: not worth a codec that may change
-        fill_value=0,
-        config={"write_empty_chunks": True},
-    )
+        with zarr.config.set(_EVEN_EMPTY):
+            return Blocks(zarr.open_array(path, mode="r+"), path, rows)
+    with zarr.config.set(_EVEN_EMPTY):
+        array = zarr.create_array(
+            path,
+            shape=shape,
+            shards=(rows, *_whole(shape, _inner(shape, rows, itemsize))),
+            chunks=_inner(shape, rows, itemsize),
+            dtype=dtype,
+            compressors=None,  # fp16 logits gain 0-9 % from general compressors: not worth a codec that may change
+            fill_value=0,
+        )
     return Blocks(array, path, rows)
 
 

@@ -102,6 +102,14 @@ def test_a_stream_is_decided_by_seed_and_epoch(make_source, make_table):
     assert (first != order_of(table, 4, 1)).any()
 
 
+def test_the_order_of_a_stream_never_changes(make_source, make_table):
+    table = make_table(make_source(n=11, size=2)[0], size=2, part_rows=2)
+    assert (order_of(table, 5, 9, batch_size=3) - 1000).tolist() == GOLDEN_ORDER
+
+
+GOLDEN_ORDER = [8, 7, 4, 0, 5, 6, 10, 3, 9, 2, 1]
+
+
 def test_a_stream_mixes_parts(make_source, make_table):
     table = make_table(make_source(n=160, size=2)[0], size=2)  # 10 parts of 16
     position = np.empty((60, 160))

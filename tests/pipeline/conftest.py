@@ -92,6 +92,7 @@ def make_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
         env |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "DCPIPE_PREFECT": "off",
+            "OMP_NUM_THREADS": "1",  # sums depend on the number of threads, and these networks are tiny
             "DCPIPE_DEVICE": "cpu",
             "DCPIPE_CACHE": str(root.parent / "cache"),
             "DCPIPE_REMOTE": str(root.parent / "remote"),

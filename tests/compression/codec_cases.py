@@ -1,0 +1,82 @@
+"""What the tests of codecs share: labels to encode, every kind of codec, and packs through the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dcpipe import compression, store, views
+from dcpipe.compression import CODECS, Codec
+from dcpipe.compression.seam import Array
+from dcpipe.types import LabelPack, LabelShape, ViewPolicy
+
+POLICY = ViewPolicy()
+KINDS = {
+    "none": {},
+    "svd": {},
+    "rpca": {},
+    "rpca-dense": {"sparse_share": 0.0, "precision": "float64"},
+    "prune": {},
+    "prune-batch": {"granularity": "batch", "batch_size": 2, "seed": 5},
+}
+
+
+def name_of(kind: str) -> str:
+    return kind.split("-")[0]
+
+
+def labels(shape: LabelShape, seed: int = 0) -> torch.Tensor:
+    """Logits f32 [n, K, c], exactly representable in fp16: rank 2, some noise, a few outliers."""
+    rng = np.random.default_rng(seed)
+    n, k, c = shape.images, shape.views, shape.classes
+    low = 3 * rng.normal(size=(n, k, 2)) @ rng.normal(size=(n, 2, c))
+    odd = 8 * rng.normal(size=(n, k, c)) * (rng.random((n, k, c)) < 0.05)
+    return torch.from_numpy((low + odd + 0.1 * rng.normal(size=(n, k, c))).astype(np.float16)).float()
+
+
+def budget_of(kind: str, shape: LabelShape, ratio: float = 2.0) -> int:
+    """Bytes of arrays for a ratio, which `none` cannot choose."""
+    return shape.reference_bytes if kind == "none" else int(shape.reference_bytes / ratio)
+
+
+def make(kind: str, shape: LabelShape, ratio: float = 2.0) -> Codec:
+    return CODECS[name_of(kind)].plan(shape, budget_of(kind, shape, ratio), **KINDS[kind])
+
+
+def drawn(shape: LabelShape, rows: np.ndarray, stored: np.ndarray) -> views.Views:
+    return views.draw(POLICY, rows, stored, shape.images)
+
+
+def encode(codec: Codec, logits: torch.Tensor, rows: np.ndarray, shape: LabelShape) -> dict[str, Array]:
+    k = shape.views
+    return codec.encode(logits, rows, shape, drawn(shape, np.repeat(rows, k), np.tile(np.arange(k), len(rows))))
+
+
+def decode(codec: Codec, arrays: dict, rows: np.ndarray, stored: np.ndarray, shape: LabelShape) -> torch.Tensor:
+    tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
+    return codec.decode(tensors, rows, stored, shape, drawn(shape, rows, stored))
+
+
+def held_pairs(codec: Codec, shape: LabelShape) -> tuple[np.ndarray, np.ndarray]:
+    """Every (row, stored view) that decodes, image by image."""
+    rows = np.repeat(np.arange(shape.images), shape.views)
+    stored = np.tile(np.arange(shape.views), shape.images)
+    held = codec.holds(rows, stored, shape)
+    return rows[held], stored[held]
+
+
+def header(kind: str, codec: Codec, shape: LabelShape) -> int:
+    metadata = store.pack_metadata(name_of(kind), codec.settings, shape, POLICY)
+    return len(store.header_bytes(codec.specs(shape), metadata))
+
+
+def plan_file(kind: str, shape: LabelShape, budget: int) -> Codec:
+    """The codec whose whole file keeps to the budget."""
+    return compression.plan(CODECS[name_of(kind)], shape, budget, KINDS[kind], lambda c: header(kind, c, shape))
+
+
+def save(path: Path, kind: str, codec: Codec, arrays: dict, shape: LabelShape) -> int:
+    ids = np.arange(shape.images)
+    return store.save_pack(path, LabelPack(name_of(kind), codec.settings, arrays, shape, POLICY, ids))

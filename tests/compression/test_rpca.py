@@ -1,0 +1,157 @@
+"""Principal component pursuit against the textbook's loop on one matrix with a full SVD, and its truncation."""
+
+import numpy as np
+import pytest
+import torch
+from codec_cases import decode, encode, held_pairs, labels
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcpipe.compression.rpca import Rpca, pursue
+from dcpipe.types import DataError, LabelShape
+
+
+def textbook(matrix: np.ndarray, lam: float, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Inexact ALM as printed: one matrix, full SVDs, float64."""
+    norm_two = np.linalg.norm(matrix, 2)
+    Y = matrix / max(norm_two, np.abs(matrix).max() / lam)
+    L = np.zeros_like(matrix)
+    mu, limit = 1.25 / norm_two, 1.25 / norm_two * 1e7
+    for _ in range(1000):
+        T = matrix - L + Y / mu
+        S = np.maximum(T - lam / mu, 0) + np.minimum(T + lam / mu, 0)
+        u, sigma, v = np.linalg.svd(matrix - S + Y / mu, full_matrices=False)
+        L = (u * np.maximum(sigma - 1 / mu, 0)) @ v
+        Z = matrix - L - S
+        Y = Y + mu * Z
+        mu = min(1.5 * mu, limit)
+        if np.linalg.norm(Z) <= tolerance * np.linalg.norm(matrix):
+            return L, S
+    raise AssertionError("did not converge")
+
+
+def planted(n: int, k: int, c: int, rank: int, share: float, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(seed)
+    low = rng.normal(size=(n, k, rank)) @ rng.normal(size=(n, rank, c))
+    sparse = np.where(rng.random((n, k, c)) < share, rng.uniform(-20, 20, (n, k, c)), 0.0)
+    return torch.from_numpy(low), torch.from_numpy(sparse)
+
+
+@pytest.mark.parametrize("size", [(30, 14), (14, 30), (12, 12)])
+def test_equals_the_textbook(size: tuple[int, int]) -> None:
+    logits = labels(LabelShape(4, *size)).double()
+    logits[2] *= 40  # scales differ, so images leave the batch at different iterations
+    lam = 1 / np.sqrt(max(size))
+    low, sparse = pursue(logits, lam=lam, tolerance=1e-7)
+    for image in range(4):
+        expected = textbook(logits[image].numpy(), lam, 1e-7)
+        scale = float(logits[image].norm())
+        np.testing.assert_allclose(low[image], expected[0], atol=1e-8 * scale)
+        np.testing.assert_allclose(sparse[image], expected[1], atol=1e-8 * scale)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance", "error"), [(torch.float64, 1e-7, 1e-6), (torch.float32, 1e-5, 1e-4)])
+def test_recovers_what_was_planted(dtype: torch.dtype, tolerance: float, error: float) -> None:
+    low, sparse = planted(2, 60, 60, rank=2, share=0.03)
+    found, rest = pursue((low + sparse).to(dtype), lam=1 / np.sqrt(60), tolerance=tolerance)
+    assert found.dtype == dtype
+    assert float((found - low).norm() / low.norm()) < error
+    assert float((rest - sparse).norm() / sparse.norm()) < error
+    assert int(torch.linalg.matrix_rank(found[0].double(), rtol=1e-4)) == 2
+
+
+def test_dense_noise_converges_in_fp32() -> None:
+    """An fp32 Gram matrix would stall at a residual of 1e-4 here."""
+    rng = np.random.default_rng(0)
+    noisy = rng.normal(size=(1, 90, 4)) @ rng.normal(size=(1, 4, 70)) + 0.3 * rng.normal(size=(1, 90, 70))
+    matrices = torch.from_numpy(10 * noisy).float()
+    low, sparse = pursue(matrices, lam=1 / np.sqrt(90), tolerance=1e-5)
+    assert float((low + sparse - matrices).norm() / matrices.norm()) <= 1.1e-5
+
+
+def test_an_image_does_not_depend_on_its_neighbours() -> None:
+    logits = labels(LabelShape(3, 20, 11)).double()
+    logits[1] = 0
+    together = pursue(logits, lam=0.2, tolerance=1e-7)
+    for image in range(3):
+        alone = pursue(logits[image : image + 1], lam=0.2, tolerance=1e-7)
+        for found, expected in zip(together, alone, strict=True):
+            torch.testing.assert_close(found[image], expected[0], rtol=0, atol=1e-7)
+
+
+def test_decodes_to_truncated_low_rank_plus_largest_sparse() -> None:
+    shape = LabelShape(2, 25, 300)  # more than 256 classes: u16 columns
+    codec = Rpca.plan(shape, shape.reference_bytes // 3, precision="float64")
+    logits = labels(shape)
+    arrays = encode(codec, logits, np.arange(2), shape)
+    assert arrays["columns"].dtype == np.uint16
+    decoded = decode(codec, arrays, *held_pairs(codec, shape), shape).reshape(logits.shape)
+    for image in range(2):
+        low, sparse = textbook(logits[image].double().numpy(), codec.lam, codec.tolerance)
+        u, sigma, v = np.linalg.svd(low, full_matrices=False)
+        expected = (u[:, : codec.rank] * sigma[: codec.rank]) @ v[: codec.rank]
+        for view in range(25):
+            top = np.argsort(-np.abs(sparse[view]), kind="stable")[: codec.per_view]
+            expected[view, top] += sparse[view, top]
+        np.testing.assert_allclose(decoded[image], expected, atol=1e-3 * np.abs(expected).max())
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    st.builds(LabelShape, st.integers(1, 9), st.integers(1, 300), st.integers(1, 1000)),
+    st.floats(0, 1),
+    st.floats(1, 40),
+)
+def test_the_budget_is_shared_as_asked(shape: LabelShape, share: float, ratio: float) -> None:
+    per_rank = 2 * shape.images * (shape.views + shape.classes)
+    per_entry = shape.images * shape.views * (3 if shape.classes <= 256 else 4)
+    budget = max(per_rank, int(shape.reference_bytes / ratio))
+    codec = Rpca.plan(shape, budget, sparse_share=share)
+    assert 1 <= codec.rank <= min(shape.views, shape.classes) and 0 <= codec.per_view <= shape.classes
+    left = budget - codec.rank * per_rank - codec.per_view * per_entry
+    assert left >= 0
+    if share == 0:
+        assert codec.per_view == 0
+        assert left < per_rank or codec.rank == min(shape.views, shape.classes)
+    else:
+        assert left < per_entry or codec.per_view == shape.classes
+    beside_rank_1 = (budget - per_rank) // per_entry
+    assert codec.per_view >= min(int(share * budget) // per_entry, beside_rank_1, shape.classes)
+
+
+def test_known_ranks_at_a_thousand_classes() -> None:
+    shape = LabelShape(1, 300, 1000)
+    plans = [Rpca.plan(shape, shape.reference_bytes // ratio, sparse_share=0.0).rank for ratio in (10, 20, 30, 40, 100)]
+    assert plans == [23, 11, 7, 5, 2]
+    codec = Rpca.plan(shape, shape.reference_bytes // 10)
+    assert (codec.rank, codec.per_view) == (17, 13)  # 12 entries by share, one more from what rank 18 cannot use
+    assert codec.lam == 1000**-0.5 and codec.tolerance == 1e-5
+
+
+REFUSALS = [
+    ({"precision": "half"}, "codec 'rpca': precision is 'half'; choose one of float32, float64"),
+    ({"sparse_share": 1.5}, "codec 'rpca': sparse_share is 1.5; give a share in 0..1"),
+    ({"lam": 0.0}, "codec 'rpca': lam is 0.0; give a positive number"),
+    (
+        {"tolerance": 1e-7},
+        "codec 'rpca': tolerance is 1e-07, below what float32 resolves (3e-06); give a larger one or precision float64",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), REFUSALS)
+def test_options_are_checked(options: dict, sentence: str) -> None:
+    with pytest.raises(DataError) as caught:
+        Rpca.plan(LabelShape(2, 30, 20), 10**6, **options)
+    assert str(caught.value) == sentence
+
+
+def test_too_many_classes_for_columns() -> None:
+    with pytest.raises(DataError, match="65537 classes, columns are stored up to 65536; choose codec 'svd'"):
+        Rpca.plan(LabelShape(1, 2, 65537), 10**9)
+
+
+def test_no_convergence_is_an_error() -> None:
+    matrices = labels(LabelShape(2, 20, 12))
+    with pytest.raises(DataError, match="2 of 2 images did not reach tolerance 1e-12 in 200 iterations; give a larger"):
+        pursue(matrices, lam=0.2, tolerance=1e-12)

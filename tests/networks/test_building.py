@@ -1,0 +1,124 @@
+"""Names to networks: shapes, stems, and what an unknown name is told."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dcpipe import networks
+from dcpipe.networks.small import SMALL
+from dcpipe.types import DataError
+
+
+def out_of(network: nn.Module, size: int) -> tuple[int, ...]:
+    with torch.no_grad():
+        return tuple(network.eval()(torch.zeros(2, 3, size, size)).shape)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [8, 14, 32, 64])
+def test_convnet_shapes(depth: int, size: int) -> None:
+    name = f"convnet-d{depth}-w6"
+    if size < 2**depth:
+        with pytest.raises(DataError):
+            networks.build(name, 5, size)
+        return
+    network = networks.build(name, 5, size)
+    assert networks.head(network).in_features == 6 * (size // 2**depth) ** 2
+    assert out_of(network, size) == (2, 5)
+
+
+def test_convnet_has_the_papers_parameters() -> None:
+    """ConvNet-D3-W128 on 32 pixels and 10 classes: 320,010 parameters, as the condensation papers' code counts."""
+    network = networks.build("convnet-d3-w128", 10, 32)
+    convolutions = 3 * 128 * 9 + 128 + 2 * (128 * 128 * 9 + 128)
+    assert sum(p.numel() for p in network.parameters()) == convolutions + 3 * 256 + 128 * 16 * 10 + 10 == 320_010
+
+
+def test_convnet_normalises_each_image_alone() -> None:
+    network = networks.build("convnet-d2-w4", 3, 8).train()
+    inputs = torch.randn(3, 3, 8, 8)
+    torch.testing.assert_close(network(inputs)[:1], network(inputs[:1]))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_stems_keep_32_pixels(name: str) -> None:
+    network = networks.build(name, 7, 32)
+    sizes: list[int] = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _, __, out: sizes.append(out.shape[-1]))
+    assert out_of(network, 32) == (2, 7)
+    assert sizes[0] == 32, "the stem halves the image"
+    early = 8 if name.startswith("mobilenet") else 5  # resnets: stem and two blocks; mobilenet: until its third stage
+    assert sizes[:early] == [32] * early
+    assert min(sizes) == 4
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "googlenet"])
+def test_torchvision_names(name: str) -> None:
+    network = networks.build(name, 3, 64)
+    assert out_of(network, 64) == (2, 3)
+
+
+def test_timm_names() -> None:
+    pytest.importorskip("timm")
+    network = networks.build("timm/resnet10t", 4, 32)
+    assert out_of(network, 32) == (2, 4)
+    assert networks.head(network).out_features == 4
+
+
+def test_initial_weights_follow_the_seed() -> None:
+    weights = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        weights.append(networks.head(networks.build("resnet18-small", 3, 32)).weight.detach())
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "sentence"),
+    [
+        (
+            "convnet-d4-w8",
+            8,
+            "network 'convnet-d4-w8' halves images 4 times; 8-pixel images need d <= 3",
+        ),
+        ("convnet-d0-w8", 8, "network 'convnet-d0-w8': depth and width must be at least 1"),
+        ("convnet-d1-w0", 8, "network 'convnet-d1-w0': depth and width must be at least 1"),
+        (
+            "zzzz",
+            8,
+            "unknown network 'zzzz'; use one of convnet-dN-wN, resnet18-small, resnet50-small, resnet101-small, "
+            "mobilenet_v2-small, a torchvision model name, or timm/NAME",
+        ),
+        (
+            "resnet_18-small",
+            8,
+            "unknown network 'resnet_18-small'; use one of convnet-dN-wN, resnet18-small, resnet50-small, "
+            "resnet101-small, mobilenet_v2-small, a torchvision model name, or timm/NAME; close names: "
+            "resnet18-small, resnet101-small, resnet50-small, resnet18",
+        ),
+    ],
+)
+def test_refused_names(name: str, size: int, sentence: str) -> None:
+    with pytest.raises(DataError) as error:
+        networks.build(name, 3, size)
+    assert str(error.value) == sentence
+
+
+def test_an_unknown_timm_name_lists_close_ones() -> None:
+    pytest.importorskip("timm")
+    with pytest.raises(DataError) as error:
+        networks.build("timm/resnet10", 3, 32)
+    sentence = str(error.value)
+    assert sentence.startswith("network 'timm/resnet10': timm has no model 'resnet10'; close names: ")
+    assert "resnet10t" in sentence.split("close names: ")[1].split(", ")
+
+
+def test_a_missing_timm_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "timm", None)
+    with pytest.raises(DataError) as error:
+        networks.build("timm/resnet10t", 3, 32)
+    assert str(error.value) == "network 'timm/resnet10t' needs the timm package; install dcpipe[timm]"

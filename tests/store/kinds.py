@@ -1,0 +1,128 @@
+"""One small artifact of every noun, published as its stage does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dcpipe import store
+from dcpipe.types import ImageSet, LabelPack, LabelShape, Score, Selection, Teacher, ViewPolicy
+
+CLASSES = ("cat", "dog")
+IDS, LABELS = np.array([11, 5, 8, 2]), np.array([0, 1, 0, 1])
+POLICY = ViewPolicy(scale_min=0.3, mix="cutmix_labels", seed=4)
+LINEAGE = {"stage": "test", "inputs": {}, "code": "0" * 8}
+
+
+def numbers(*shape: int, dtype: str = "float32") -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(dtype)
+
+
+def image_set() -> ImageSet:
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 3, 5, 3), dtype=np.uint8)
+    return ImageSet(pixels, LABELS, IDS, CLASSES, grid=2)
+
+
+def teacher() -> Teacher:
+    weights = {"a.weight": torch.from_numpy(numbers(3, 4)), "a.steps": torch.tensor(7)}
+    return Teacher("convnet-d1-w2", weights, CLASSES, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), 8, {"minival": 61.5})
+
+
+def selection() -> Selection:
+    return Selection(IDS, LABELS, np.array([0.5, 0.25, 1 / 3, -1.0]), "score")
+
+
+def pack() -> LabelPack:
+    arrays = {"u": numbers(4, 6, dtype="float16"), "codes": np.arange(7, dtype=np.uint8)}
+    return LabelPack("svd", {"rank": 6}, arrays, LabelShape(4, 3, 2), POLICY, IDS)
+
+
+def scores() -> list[Score]:
+    return [
+        Score("all", "score", "net", 2, (50.0, 51.5, 49.25), 100, 200, 300, epochs=9),
+        Score("random", "score", "net", 2, (1 / 3,), 100, 200),
+    ]
+
+
+def write_set(folder: Path) -> dict[str, Any]:
+    return store.save_set(folder, image_set())
+
+
+def write_teacher(folder: Path) -> dict[str, Any]:
+    return store.save_teacher(folder, teacher())
+
+
+def write_selection(folder: Path) -> dict[str, Any]:
+    return store.save_selection(folder, selection())
+
+
+def write_pack(folder: Path) -> dict[str, Any]:
+    return {"bytes": store.save_pack(folder / "labels.safetensors", pack())}
+
+
+def write_scores(folder: Path) -> dict[str, Any]:
+    return store.save_scores(folder, scores())
+
+
+def fill(path: Path, values: np.ndarray) -> None:
+    blocks = store.create_blocks(path, values.shape, values.dtype.name, rows=2)
+    for block in blocks.missing():
+        blocks.write(block, values[blocks.span(block)])
+
+
+def write_features(folder: Path) -> dict[str, Any]:
+    fill(folder / "vectors.zarr", numbers(4, 5))
+    fill(folder / "logits.zarr", numbers(4, 2))
+    fill(folder / "label_rate.zarr", numbers(4, dtype="float64"))
+    store.write_columns(folder / "keys.parquet", {"id": IDS, "label": LABELS})
+    return {"teacher": "main"}
+
+
+def write_labels(folder: Path) -> dict[str, Any]:
+    fill(folder / "labels.zarr", numbers(4, 3, 2, dtype="float16"))
+    return {"policy": asdict(POLICY), "ids": IDS.tolist(), "classes": list(CLASSES), "teachers": ["main"]}
+
+
+def write_images(folder: Path) -> dict[str, Any]:
+    rows = [store.ImageRow(int(i), b"bytes %d" % i, f"{i}.png", int(k)) for i, k in zip(IDS, LABELS, strict=True)]
+    store.write_part(folder / "part-0.parquet", rows[:3], CLASSES)
+    store.write_part(folder / "part-1.parquet", rows[3:], CLASSES)
+    return {
+        "classes": list(CLASSES),
+        "size": 8,
+        "part_rows": 3,
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.4, 0.5, 0.6],
+        "splits": {"train": ["part-0.parquet", "part-1.parquet"]},
+    }
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A noun's name on disk, its writer and its reader."""
+
+    noun: str
+    write: Callable[[Path], dict[str, Any]]
+    load: Callable[[Path], Any]
+
+    def publish(self, root: Path, name: str = "out") -> store.Artifact:
+        folder = root / f"{name}-bench"
+        folder.mkdir(parents=True)
+        return store.publish(folder, root / name, self.noun, self.write(folder), LINEAGE)
+
+
+KINDS = {
+    "image set": Kind("synthesis", write_set, store.load_set),
+    "teacher": Kind("teacher", write_teacher, store.load_teacher),
+    "selection": Kind("selection", write_selection, store.load_selection),
+    "soft labels": Kind("softlabels", write_labels, store.load_soft_labels),
+    "pack": Kind("compression", write_pack, lambda path: store.load_pack(path, IDS)),
+    "scores": Kind("scores", write_scores, store.load_scores),
+    "features": Kind("features", write_features, store.load_features),
+    "images": Kind("images", write_images, lambda path: store.load_table(path, "train")),
+}

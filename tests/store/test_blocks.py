@@ -1,0 +1,115 @@
+"""Zarr arrays filled shard by shard: any order gives the same bytes, and nothing infinite gets in."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcpipe import store
+from dcpipe.store import blocks as module
+from dcpipe.types import DataError
+
+
+def values_of(shape: tuple[int, ...], dtype: str = "float16") -> np.ndarray:
+    return np.random.default_rng(0).normal(size=shape).astype(dtype)
+
+
+def bytes_of(root: Path) -> dict[str, bytes]:
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@settings(deadline=None, max_examples=10)
+@given(order=st.permutations(range(4)))
+def test_any_write_order_gives_the_same_bytes(order: list[int], tmp_path_factory: pytest.TempPathFactory) -> None:
+    values = values_of((13, 6, 5))
+    written = []
+    for blocks_in in (range(4), order):
+        blocks = store.create_blocks(tmp_path_factory.mktemp("blocks") / "a", values.shape, "float16", rows=4)
+        for block in blocks_in:
+            blocks.write(block, values[blocks.span(block)])
+        written.append(bytes_of(blocks.path))
+    assert written[0] == written[1]
+    np.testing.assert_array_equal(store.open_blocks(blocks.path)[:], values)
+
+
+def test_golden_bytes(tmp_path: Path) -> None:
+    """Label stores of published workspaces must open for ever: their bytes are pinned, index and checksums too."""
+    values = np.arange(5 * 4 * 3, dtype=np.float16).reshape(5, 4, 3)
+    blocks = store.create_blocks(tmp_path / "a", values.shape, "float16", rows=2)
+    for block in range(3):
+        blocks.write(block, values[blocks.span(block)])
+    found = bytes_of(blocks.path)
+    assert sorted(found) == ["c/0/0/0", "c/1/0/0", "c/2/0/0", "zarr.json"]
+    digest = hashlib.sha256(b"".join(found[name] for name in sorted(found) if name != "zarr.json")).hexdigest()
+    assert digest == "24a5ff2fcab77cff962f03ab920b1c36be653e354df3144c417fbc70a9cb6af3"
+
+
+@pytest.mark.parametrize("shape", [(9,), (9, 4), (9, 4, 3)])
+def test_shards_are_missing_until_written(shape: tuple[int, ...], tmp_path: Path) -> None:
+    values = np.zeros(shape, np.float32)  # even empty chunks are written
+    blocks = store.create_blocks(tmp_path / "a", shape, "float32", rows=4)
+    assert len(blocks) == 3 and blocks.missing() == [0, 1, 2]
+    assert [blocks.span(block) for block in range(3)] == [slice(0, 4), slice(4, 8), slice(8, 9)]
+    for block in (2, 0):
+        blocks.write(block, values[blocks.span(block)])
+    again = store.create_blocks(tmp_path / "a", shape, "float32", rows=4)
+    assert again.missing() == [1]
+    again.write(1, values[again.span(1)])
+    assert again.missing() == [] and not list((tmp_path / "a").rglob("*.partial"))
+    assert store.open_blocks(tmp_path / "a").shape == shape
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_refused_by_its_row(value: float, tmp_path: Path) -> None:
+    blocks = store.create_blocks(tmp_path / "labels.zarr", (8, 3, 2), "float16", rows=4)
+    values = values_of((4, 3, 2))
+    values[2, 1, 0] = value
+    with pytest.raises(DataError) as error:
+        blocks.write(1, values)
+    assert str(error.value) == "labels.zarr: row 6 holds NaN or infinity; check the teacher and its inputs"
+    assert blocks.missing() == [0, 1]
+
+
+def test_a_value_that_overflows_the_stored_type_is_refused_too(tmp_path: Path) -> None:
+    blocks = store.create_blocks(tmp_path / "labels.zarr", (2, 3, 2), "float16", rows=2)
+    values = np.zeros((2, 3, 2), np.float32)
+    values[1, 0, 0] = 70_000.0  # fp16 ends at 65,504
+    with pytest.raises(DataError, match=r"^labels\.zarr: row 1 holds NaN or infinity; "):
+        blocks.write(0, values)
+
+
+def test_a_shard_of_another_shape_is_refused(tmp_path: Path) -> None:
+    blocks = store.create_blocks(tmp_path / "labels.zarr", (6, 3), "float32", rows=4)
+    with pytest.raises(DataError) as error:
+        blocks.write(1, np.zeros((4, 3), np.float32))  # the last shard has two rows
+    assert str(error.value) == "labels.zarr: shard 1 has shape [4, 3]"
+
+
+def test_a_folder_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        store.open_blocks(tmp_path / "a")
+    assert str(error.value) == f"{tmp_path / 'a'} is not a Zarr array; run `dvc repro` to make it"
+
+
+@settings(deadline=None, max_examples=60)
+@given(shape=st.lists(st.integers(1, 3000), min_size=1, max_size=3), itemsize=st.sampled_from([2, 4, 8]))
+def test_shards_are_powers_of_two_of_bounded_size(shape: list[int], itemsize: int) -> None:
+    rows = module.shard_rows(tuple(shape), itemsize)
+    assert rows >= 1 and rows & (rows - 1) == 0
+    assert rows == 1 or rows * itemsize * int(np.prod(shape[1:])) <= module.SHARD_BYTES
+    assert rows <= -(-shape[0] // 16), "too few shards to resume by"
+
+
+def test_the_paper_sized_store_has_the_designed_layout() -> None:
+    """ImageNet-1K at 10 images a class and 300 views: shards of 32-64 MiB, chunks of at most 384 KiB."""
+    shape = (10_000, 300, 1000)
+    rows = module.shard_rows(shape, 2)
+    assert 32 * 2**20 <= rows * 300 * 1000 * 2 <= 64 * 2**20
+    inner = module._inner(shape, rows, 2)
+    assert inner[1] <= 16 and 300 % inner[1] == 0 and inner[2] == 1000
+    assert inner[0] * inner[1] * inner[2] * 2 <= module.CHUNK_BYTES

@@ -1,0 +1,214 @@
+"""The shape of the code: who may import whom, what never appears, and nothing at work on import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dcpipe.params import Params
+
+ROOT = Path(__file__).resolve().parents[1]
+STAGES = set(Params.model_fields)
+LIBRARY = sorted((ROOT / "dcpipe").rglob("*.py"))
+FLOWS = sorted((ROOT / "flows").rglob("*.py"))
+EVERYTHING = {"*"}
+
+# A home is a module or package right below dcpipe. One that is not listed may know the nouns, and no more.
+DEFAULT = {"types"}
+WORKING = {"types", "views", "networks", "training", "label_rate"}
+KNOWS: dict[str, set[str]] = {
+    "__init__": EVERYTHING,
+    "types": set(),
+    "params": {"types"},
+    "store": {"types"},
+    "views": {"types"},
+    "networks": {"types", "views"},
+    "training": {"types"},
+    "images": {"types", "views"},
+    "selection": {"types", "views"},
+    "compression": {"types", "views"},
+    "teacher": WORKING,
+    "features": WORKING,
+    "softlabels": WORKING,
+    "synthesis": WORKING,
+    "dataset": WORKING | {"compression"},
+    "evaluation": WORKING | {"compression", "dataset"},
+    "release": EVERYTHING,
+    "cli": EVERYTHING,
+    "tables": EVERYTHING,
+}
+PARAMS_READERS = {"params", "cli", "release"}
+WRITERS = {"Bench", "create_blocks", "publish", "save_pack", "save_scores", "save_selection", "save_set"} | {
+    "save_teacher",
+    "workbench",
+    "write_columns",
+    "write_part",
+}
+AT_THE_EDGE = {"dvc", "dvc_data", "dvc_objects", "gto"}
+HEAVY = {"sklearn", "scipy", "matplotlib", "prefect", "timm", "dvc", "gto", "fastapi"}
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports_of(node: ast.AST) -> Iterator[str]:
+    """Dotted names imported anywhere below a node; `from a import b` is a.b."""
+    for child in ast.walk(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, f"line {child.lineno}: imports are absolute"
+            yield from (f"{child.module}.{alias.name}" for alias in child.names)
+
+
+def home_of(path: Path) -> str:
+    return path.relative_to(ROOT / "dcpipe").parts[0].removesuffix(".py")
+
+
+HOMES = {home_of(path) for path in LIBRARY}
+
+
+def homes_used(path: Path) -> set[str]:
+    """Homes of dcpipe a module imports, its own left out. `from dcpipe import load` is the package itself."""
+    names = [name.split(".") for name in imports_of(tree_of(path))]
+    return {[*name, "__init__"][1] for name in names if name[0] == "dcpipe"} - {home_of(path)}
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(LIBRARY) > 30 and len(FLOWS) > 10 and len(STAGES) == 9
+    assert {"types", "views", "training", "store", "networks", "params"} <= HOMES
+    assert sum(len(homes_used(path)) for path in LIBRARY) > 50, "imports are not seen"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=relative)
+def test_a_module_knows_only_what_it_may(path: Path) -> None:
+    allowed = KNOWS.get(home_of(path), DEFAULT)
+    extra = set() if allowed == EVERYTHING else homes_used(path) - allowed
+    assert not extra, f"{relative(path)} may import {sorted(allowed)} of dcpipe, not {sorted(extra)}"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=relative)
+def test_stages_never_import_each_other(path: Path) -> None:
+    home = home_of(path)
+    if home not in STAGES or home == "release":
+        return
+    decoders = {"compression"} if home == "evaluation" else set()  # students are trained on decoded packs
+    assert homes_used(path) & STAGES <= decoders, f"{relative(path)} imports another stage; let its flow pass arrays"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=relative)
+def test_only_flows_read_parameters_and_write_artifacts(path: Path) -> None:
+    home, tree = home_of(path), tree_of(path)
+    if home not in PARAMS_READERS:
+        assert "params" not in homes_used(path), f"{relative(path)}: a method takes arguments, not parameters"
+    if home in {"store", "release"}:
+        return
+    taken = {name.split(".")[-1] for name in imports_of(tree) if name.startswith("dcpipe.store.")}
+    called = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "store"
+    }
+    assert not (taken | called) & WRITERS, f"{relative(path)} writes artifacts; only flows do"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=relative)
+def test_orchestrators_stay_at_the_edge(path: Path) -> None:
+    tree = tree_of(path)
+    used = {name.split(".")[0] for name in imports_of(tree)}
+    assert not used & {"prefect", "flows"}, f"{relative(path)}: the library knows no orchestrator"
+    if home_of(path) != "release":
+        assert not used & AT_THE_EDGE, f"{relative(path)}: only release.py speaks to DVC"
+    at_import = {name.split(".")[0] for node in tree.body if not is_definition(node) for name in imports_of(node)}
+    assert not at_import & HEAVY, f"{relative(path)}: import {sorted(at_import & HEAVY)} where it is used"
+
+
+def is_definition(node: ast.stmt) -> bool:
+    return isinstance(node, ast.FunctionDef | ast.ClassDef)
+
+
+def works(node: ast.stmt) -> bool:
+    """Whether a statement at the top of a module does more than define, name or import."""
+    if isinstance(node, ast.If):
+        test = ast.unparse(node.test)
+        return test not in ("TYPE_CHECKING", "__name__ == '__main__'")
+    if isinstance(node, ast.Expr):
+        return not isinstance(node.value, ast.Constant)
+    return not (
+        is_definition(node) or isinstance(node, ast.Import | ast.ImportFrom | ast.Assign | ast.AnnAssign | ast.Assert)
+    )
+
+
+@pytest.mark.parametrize("path", LIBRARY + FLOWS, ids=relative)
+def test_nothing_works_at_import(path: Path) -> None:
+    busy = [node.lineno for node in tree_of(path).body if works(node)]
+    assert not busy, f"{relative(path)}: lines {busy} do work when imported; move it into a function"
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_importing_dcpipe_loads_nothing_else() -> None:
+    loaded = loaded_after("import dcpipe")
+    assert "dcpipe" in loaded and not {"torch", "numpy", "pyarrow", "zarr", *HEAVY} & loaded
+    assert [name for name in loaded if name.startswith("dcpipe.")] == []
+
+
+def test_importing_all_of_it_loads_no_optional_package() -> None:
+    names = [relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".") for path in LIBRARY]
+    loaded = loaded_after("import importlib\nfor name in " + repr(names) + ": importlib.import_module(name)")
+    assert set(names) <= loaded and not HEAVY & loaded
+
+
+@pytest.mark.parametrize("path", LIBRARY + FLOWS, ids=relative)
+def test_files_are_short_named_for_what_they_hold_and_explained(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= 300, f"{relative(path)} has {lines} lines; split it by what it does"
+    assert path.stem not in {"utils", "util", "misc", "common", "helpers"}
+    if path.parts[len(ROOT.parts)] == "dcpipe":
+        assert ast.get_docstring(tree_of(path)), f"{relative(path)} lacks a docstring"
+
+
+@pytest.mark.parametrize("path", LIBRARY + FLOWS, ids=relative)
+def test_nothing_reads_a_pickle(path: Path) -> None:
+    tree = tree_of(path)
+    used = {name.split(".")[0] for name in imports_of(tree)}
+    assert not used & {"pickle", "dill", "joblib", "shelve", "marshal", "cloudpickle"}, relative(path)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "np.load"):
+            options = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            safe = options.get("weights_only") == "True" if "torch" in ast.unparse(node.func) else True
+            assert safe, f"{relative(path)}:{node.lineno}: torch.load needs weights_only=True"
+            assert options.get("allow_pickle", "False") == "False", f"{relative(path)}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", FLOWS, ids=relative)
+def test_every_stage_has_a_flow_of_its_name(path: Path) -> None:
+    wiring = {"__init__", "code", "condense", "reporting", "runtime"}
+    assert path.stem in STAGES | wiring, f"{relative(path)} is neither a stage nor wiring"
+    if path.stem in STAGES:
+        assert "prefect" not in {name.split(".")[0] for name in imports_of(tree_of(path))}, (
+            "runtime.py speaks to Prefect"
+        )
+
+
+def test_the_rules_bite() -> None:
+    """Each detector finds what it is for."""
+    bad = ast.parse("from dcpipe import store, views\nimport dvc.api\nfor x in y: pass\nprint(1)\nwith z: pass")
+    assert set(imports_of(bad)) == {"dcpipe.store", "dcpipe.views", "dvc.api"}
+    assert [works(node) for node in bad.body] == [False, False, True, True, True]
+    good = ast.parse('"""Doc."""\nif TYPE_CHECKING:\n    import a\nX = 1\ndef f(): ...\nclass C: ...')
+    assert not any(works(node) for node in good.body)
