@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import zarr
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -58,18 +59,21 @@ def status(root: Path) -> RenderableType:
 
 
 def score_table(scores: Sequence[Score], labels: dict[str, Any] | None) -> Table:
-    """One row a score. `labels` is the shape of the label pack (images, views, classes), for the fp16 reference."""
-    table = Table(title="scores: top-1 on test in percent, mean ± std over seeds")
-    for name in ("set", "protocol", "student"):
-        table.add_column(name)
-    for name in ("ipc", "accuracy", "seeds", "images", "labels", "teacher", "fp16 labels"):
-        table.add_column(name, justify="right")
+    """One row a score, and above it what all rows share: an evaluation's rows differ only in what they are named for.
+
+    `labels` is the shape of the label pack (images, views, classes), for the fp16 reference.
+    """
+    first = scores[0]
+    shared = f"protocol {first.protocol}, student {first.student}, {first.epochs} epochs, ipc {first.ipc}"
+    reference = f"labels in fp16: {human(reference_bytes(labels, first.ipc))}"
+    title = f"test top-1 in percent, {len(first.accuracy)} seeds, last epoch\n{shared}\n{reference}"
+    table = Table(title=title, box=SIMPLE_HEAD)
+    table.add_column("set")
+    for name in ("accuracy", "images", "labels", "teacher", "total"):
+        table.add_column(name, justify="right", no_wrap=True)
     for s in scores:
-        sizes = (s.image_bytes, s.label_bytes, s.teacher_bytes, reference_bytes(labels, s.ipc))
-        accuracy = f"{s.mean:.1f} ± {s.std:.1f}"
-        table.add_row(
-            s.name, s.protocol, s.student, str(s.ipc), accuracy, str(len(s.accuracy)), *(human(size) for size in sizes)
-        )
+        sizes = (s.image_bytes, s.label_bytes, s.teacher_bytes, s.total_bytes)
+        table.add_row(s.name, f"{s.mean:.1f} ± {s.std:.1f}", *(human(size) for size in sizes))
     return table
 
 

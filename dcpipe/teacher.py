@@ -24,8 +24,9 @@ Colour = tuple[float, float, float]
 
 
 def even_batches(n: int, batch_size: int) -> list[IntArray]:
-    """range(n) in ceil(n / batch_size) nearly equal pieces: no tail of one image, which batch norm cannot train on."""
-    return [piece for piece in np.array_split(np.arange(n), -(-n // batch_size)) if len(piece)]
+    """range(n) in ceil(n / batch_size) nearly equal pieces: from a batch size of 3 on, no tail of one image, which
+    batch norm cannot train on. No piece where n is 0."""
+    return np.array_split(np.arange(n), -(-n // batch_size)) if n else []
 
 
 def memory_feed(

@@ -14,8 +14,6 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from dcpipe.types import DataError
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Row = Mapping[str, Any]
@@ -115,20 +113,16 @@ class Plain(Reporter):
 
 
 def attempt(work: Callable[[Item], Result], item: Item, name: str, retries: int) -> Result:
-    """Call `work(item)`, again after an error of the outside world (`OSError`); bad data is never retried."""
+    """Call `work(item)`, again after an error of the outside world (`OSError`) alone: bad data stays bad."""
     for left in range(retries, -1, -1):
         try:
             return work(item)
-        except DataError:
-            raise
-        except OSError as error:
-            if left == 0:
+        except Exception as error:
+            if left == 0 or not isinstance(error, OSError):
+                error.add_note(f"in task {name}")
                 raise
             print(f"task {name}: {error}; trying again", file=sys.stderr)
             time.sleep(1.0)
-        except Exception as error:
-            error.add_note(f"in task {name}")
-            raise
     raise AssertionError
 
 

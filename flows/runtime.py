@@ -9,11 +9,11 @@ is on disk before a flow ends, and a server that dies leaves a run that goes on 
 from __future__ import annotations
 
 import argparse
+import http.client
 import os
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -85,7 +85,7 @@ def server_answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=2) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError, ValueError):
+    except (http.client.HTTPException, OSError, ValueError):  # the first: something answers, but not HTTP
         return False
 
 

@@ -82,7 +82,8 @@ REFUSED = [
     (
         "teacher.networks.main.weight",
         "w.pth",
-        "unknown key 'teacher.networks.main.weight'; legal ones are network, weights; did you mean 'weights'?",
+        "unknown key 'teacher.networks.main.weight'; legal ones are network, weights, mean, std; "
+        "did you mean 'weights'?",
     ),
     (
         "teacher.training.augmentation",

@@ -169,7 +169,7 @@ def expected_pixels(weights: str | None) -> tuple[list[float], list[float]] | No
 
     try:
         transforms = models.get_weight(weights).transforms()
-    except (ValueError, AttributeError):
+    except (ValueError, KeyError):
         return None  # not an enum: `load_weights` says so
     return list(transforms.mean), list(transforms.std)
 

@@ -39,7 +39,7 @@ def export(release: Release, folder: Path, *, labels: bool = True) -> None:
         f"release {release.name} labels mixed images, which single files cannot show; export the images only",
     )
     require(
-        pack is None or pack.codec != "prune",
+        pack is None or _holds_all(pack),
         f"release {release.name} has labels of some views only, which no dense array holds; export the images only",
     )
     folder.mkdir(parents=True)
@@ -53,6 +53,13 @@ def export(release: Release, folder: Path, *, labels: bool = True) -> None:
     (folder / "classes.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
     if pack is not None:
         _write_labels(folder / "labels.safetensors", images, pack, rank)
+
+
+def _holds_all(pack: LabelPack) -> bool:
+    """Whether every view of every image can be decoded."""
+    n, k = pack.shape.images, pack.shape.views
+    rows, stored = np.repeat(np.arange(n), k), np.tile(np.arange(k), n)
+    return bool(rebuild(pack, CODECS).holds(rows, stored, pack.shape).all())
 
 
 def _ranks(images: ImageSet) -> Sequence[int]:

@@ -160,3 +160,10 @@ def test_an_unknown_torchvision_enum_is_refused(weights: str) -> None:
         f"teacher weights {weights!r} are neither a .safetensors/.pth file nor a torchvision weights enum "
         "for 'convnet-d1-w2'"
     )
+
+
+def test_torchvision_enums_state_the_pixels_they_expect() -> None:
+    mean, std = networks.expected_pixels("ResNet18_Weights.IMAGENET1K_V1") or ([], [])
+    assert mean == [0.485, 0.456, 0.406] and std == [0.229, 0.224, 0.225]
+    for weights in (None, "w.pth", "w.safetensors", "nonsense", "NoSuch_Weights.V1", "ResNet18_Weights.NONE_SUCH"):
+        assert networks.expected_pixels(weights) is None

@@ -1,0 +1,353 @@
+"""`CondensedDataset`: each item is the view and the label that its (image, epoch) names, however it is fetched."""
+
+from __future__ import annotations
+
+from functools import cache
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from dcpipe import networks, softlabels, views
+from dcpipe.compression import CODECS, rebuild
+from dcpipe.dataset import CondensedDataset, HardLabels, OnlineLabels, PackLabels, shuffled
+from dcpipe.types import MIXES, DataError, ImageSet, LabelPack, LabelShape, Mix, Teacher, ViewPolicy
+
+CPU = torch.device("cpu")
+CLASSES = ("ant", "bee", "cow", "dog", "elk")
+IPC, SIZE, VIEWS, TEMPERATURE = 3, 8, 6, 4.0
+N = IPC * len(CLASSES)
+ALL = np.arange(N)
+CODEC_KINDS = {"none": {}, "svd": {}, "rpca": {}, "prune": {}, "prune-batch": {"granularity": "batch", "batch_size": 2}}
+
+
+@cache
+def image_set() -> ImageSet:
+    source = np.random.default_rng(0)
+    pixels = source.integers(0, 256, (N, SIZE, SIZE, 3), dtype=np.uint8)
+    labels = np.tile(np.arange(len(CLASSES)), IPC)
+    return ImageSet(pixels, labels, source.permutation(90)[:N].astype(np.int64), CLASSES)
+
+
+@cache
+def teacher() -> Teacher:
+    torch.manual_seed(0)
+    network = networks.build("convnet-d1-w6", len(CLASSES), SIZE)
+    weights = {name: 4 * value for name, value in network.state_dict().items()}  # confident, so that labels differ
+    return Teacher("convnet-d1-w6", weights, CLASSES, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), SIZE, {})
+
+
+def policy_of(mix: Mix) -> ViewPolicy:
+    return ViewPolicy(scale_min=0.3, mix=mix, seed=7)
+
+
+@cache
+def network() -> torch.nn.Module:
+    return networks.from_teacher(teacher(), CPU)
+
+
+@cache
+def logits_of(images: ImageSet, mix: Mix) -> np.ndarray:
+    return softlabels.label_block(
+        [network()],
+        [teacher()],
+        torch.from_numpy(images.images),
+        images.ids,
+        np.arange(len(images)),
+        policy=policy_of(mix),
+        n_views=VIEWS,
+        size=SIZE,
+        batch_size=16,
+    )
+
+
+def pack_of(images: ImageSet, mix: Mix, kind: str = "none") -> LabelPack:
+    policy, shape = policy_of(mix), LabelShape(len(images), VIEWS, len(CLASSES))
+    name = kind.split("-")[0]
+    budget = shape.reference_bytes if kind == "none" else int(shape.reference_bytes / 1.5)
+    codec = CODECS[name].plan(shape, budget, **CODEC_KINDS[kind])
+    numbers = np.tile(np.arange(VIEWS), len(images))
+    drawn = views.draw(policy.labelling, np.repeat(images.ids, VIEWS), numbers, len(images))
+    logits = torch.from_numpy(logits_of(images, mix)).float()
+    arrays = codec.encode(logits, np.arange(len(images)), shape, drawn)
+    return LabelPack(name, codec.settings, dict(arrays), shape, policy, images.ids)
+
+
+@cache
+def dataset_of(mix: Mix) -> CondensedDataset:
+    return CondensedDataset.from_pack(image_set(), pack_of(image_set(), mix), temperature=TEMPERATURE)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp((logits - logits.max()) / TEMPERATURE)
+    return powers / powers.sum()
+
+
+def counted_share(policy: ViewPolicy, image: int, view: int) -> tuple[float, int]:
+    """Share of pixels a view keeps of its own image, counted on a pasted white sheet; and the partner's row."""
+    drawn = views.draw(policy, np.array([image]), np.array([view]), N)
+    sheet = views.paste(torch.zeros(1, 3, SIZE, SIZE), torch.ones(1, 3, SIZE, SIZE), drawn)
+    return 1.0 - float(sheet[0, 0].double().sum()) / SIZE**2, int(drawn.partner[0])
+
+
+def item_by_hand(
+    images: ImageSet, mix: Mix, row: int, view: int, stored: np.ndarray | None = None
+) -> tuple[torch.Tensor, np.ndarray]:
+    """One view of one image, and its label in float64."""
+    policy = policy_of(mix)
+    stored = (logits_of(images, mix) if stored is None else stored).astype(np.float64)
+    pixels, _ = views.look(torch.from_numpy(images.images), policy, images.ids, np.array([row]), np.array([view]), SIZE)
+    label = softmax(stored[row, view])
+    if mix == "cutmix_labels":
+        share, partner = counted_share(policy, int(images.ids[row]), view)
+        label = share * label + (1 - share) * softmax(stored[partner, view])
+    return pixels[0], label
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("epoch", [0, 4])
+def test_an_item_is_the_view_and_the_label_that_its_image_and_epoch_name(mix: Mix, epoch: int) -> None:
+    dataset = dataset_of(mix)
+    dataset.set_epoch(epoch)
+    inputs, targets = dataset.batch(ALL)
+    assert inputs.dtype == targets.dtype == torch.float32
+    assert inputs.shape == (N, 3, SIZE, SIZE) and targets.shape == (N, len(CLASSES))
+    for row in range(N):
+        pixels, label = item_by_hand(image_set(), mix, row, epoch)
+        torch.testing.assert_close(inputs[row], pixels, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(targets[row], label, rtol=0, atol=1e-6)
+    assert len({tuple(row) for row in targets.round(decimals=4).tolist()}) > N // 2
+
+
+@pytest.mark.parametrize("mix", ["cutmix_images", "cutmix_labels"])
+def test_some_views_are_mixed_and_not_all_alike(mix: Mix) -> None:
+    counted = [counted_share(policy_of(mix), int(image), 1) for image in image_set().ids]
+    shares = [1.0 if partner == row else share for row, (share, partner) in enumerate(counted)]
+    assert min(shares) < 0.7 and max(shares) > 0.8 and len(set(shares)) > 5
+    clean, mixed = dataset_of("none"), dataset_of(mix)
+    for dataset in (clean, mixed):
+        dataset.set_epoch(1)
+    changed = (clean.batch(ALL)[0] != mixed.batch(ALL)[0]).any(dim=1).float().mean(dim=(1, 2))
+    np.testing.assert_allclose(1 - changed.numpy(), shares, atol=0.06)  # a pasted pixel may happen to be equal
+
+
+@settings(deadline=None, max_examples=20)
+@given(order=st.permutations(range(N)), size=st.integers(1, N), epoch=st.integers(0, 20), mix=st.sampled_from(MIXES))
+def test_pairs_do_not_depend_on_batches_or_order(order: list[int], size: int, epoch: int, mix: Mix) -> None:
+    dataset = dataset_of(mix)
+    dataset.set_epoch(epoch)
+    inputs, targets = dataset.batch(ALL)
+    for start in range(0, N, size):
+        items = np.array(order[start : start + size])
+        some_inputs, some_targets = dataset.batch(items)
+        torch.testing.assert_close(some_inputs, inputs[items], rtol=0, atol=1e-6)
+        torch.testing.assert_close(some_targets, targets[items], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("mix", ["none", "cutmix_labels"])
+def test_pairs_do_not_depend_on_workers(workers: int, mix: Mix) -> None:
+    dataset = dataset_of(mix)
+    order = np.random.default_rng(workers).permutation(N).tolist()
+    for epoch in (0, 3):  # an iterator after `set_epoch` sees the new epoch in every worker
+        dataset.set_epoch(epoch)
+        loader = DataLoader(dataset, batch_size=4, sampler=order, num_workers=workers)
+        inputs, targets = (torch.cat(pieces) for pieces in zip(*loader, strict=True))
+        expected_inputs, expected_targets = dataset.batch(np.array(order))
+        torch.testing.assert_close(inputs, expected_inputs, rtol=0, atol=1e-6)
+        torch.testing.assert_close(targets, expected_targets, rtol=0, atol=1e-6)
+
+
+def test_items_lists_and_batches_are_the_same() -> None:
+    dataset = dataset_of("cutmix_labels")
+    dataset.set_epoch(2)
+    assert len(dataset) == N
+    items = [4, 0, 11]
+    inputs, targets = dataset.batch(np.array(items))
+    listed = dataset.__getitems__(items)
+    assert [(a.shape, b.shape) for a, b in listed] == [((3, SIZE, SIZE), (len(CLASSES),))] * 3
+    for position, item in enumerate(items):
+        for pixels, label in (listed[position], dataset[item], dataset[item - N]):
+            torch.testing.assert_close(pixels, inputs[position], rtol=0, atol=1e-6)
+            torch.testing.assert_close(label, targets[position], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("item", [N, -N - 1])
+def test_items_outside_the_set_end_it(item: int) -> None:
+    with pytest.raises(IndexError, match=f"^item {item} of a dataset of {N}$"):
+        dataset_of("none")[item]
+    assert len(list(dataset_of("none"))) == N  # plain iteration stops by itself
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_stored_labels_are_what_the_teacher_says_of_the_pixels_students_see(mix: Mix) -> None:
+    images = image_set()
+    stored = dataset_of(mix)
+    online = CondensedDataset(
+        images, OnlineLabels([teacher()], N, CPU), policy_of(mix), temperature=TEMPERATURE, size=SIZE
+    )
+    for epoch in (0, VIEWS - 1):
+        stored.set_epoch(epoch)
+        online.set_epoch(epoch)
+        inputs, targets = stored.batch(ALL)
+        seen, said = online.batch(ALL)
+        assert torch.equal(inputs, seen)
+        torch.testing.assert_close(targets, said, rtol=0, atol=1e-3)  # fp16 logits
+        if mix != "cutmix_labels":
+            logits = network()(views.normalise(inputs, teacher().mean, teacher().std)).double().numpy()
+            np.testing.assert_allclose(said, [softmax(row) for row in logits], atol=1e-5)
+
+
+def test_teachers_online_are_averaged_before_the_softmax() -> None:
+    other = Teacher(
+        teacher().network,
+        {name: -0.5 * value for name, value in teacher().weights.items()},
+        CLASSES,
+        (0.1, 0.2, 0.3),
+        (0.5, 0.5, 0.5),
+        SIZE,
+        {},
+    )
+    labels = OnlineLabels([teacher(), other], N, CPU)
+    inputs, targets = CondensedDataset(image_set(), labels, policy_of("none"), temperature=TEMPERATURE).batch(ALL)
+    each = [
+        networks.from_teacher(noun, CPU)(views.normalise(inputs, noun.mean, noun.std)).double().numpy()
+        for noun in (teacher(), other)
+    ]
+    np.testing.assert_allclose(targets, [softmax(row) for row in (each[0] + each[1]) / 2], atol=1e-5)
+
+
+def test_stored_views_wrap_round_at_their_number_and_others_never() -> None:
+    stored = dataset_of("cutmix_labels")
+    hard = CondensedDataset(image_set(), HardLabels(image_set().labels, len(CLASSES), CPU), policy_of("none"))
+    online = CondensedDataset(image_set(), OnlineLabels([teacher()], N, CPU), policy_of("none"))
+    seen = []
+    for dataset in (stored, hard, online):
+        pixels = {}
+        for epoch in (0, 1, VIEWS, VIEWS + 1):
+            dataset.set_epoch(epoch)
+            pixels[epoch] = dataset.batch(ALL)[0]
+        assert not torch.equal(pixels[0], pixels[1])
+        seen.append([torch.equal(pixels[0], pixels[VIEWS]), torch.equal(pixels[1], pixels[VIEWS + 1])])
+    assert seen == [[True, True], [False, False], [False, False]]
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_hard_labels_are_one_hot_and_mixed_by_the_share_of_pixels(mix: Mix) -> None:
+    images = image_set()
+    dataset = CondensedDataset(images, HardLabels(images.labels, len(CLASSES), CPU), policy_of(mix), temperature=20.0)
+    dataset.set_epoch(9)
+    inputs, targets = dataset.batch(ALL)
+    expected = np.zeros((N, len(CLASSES)))
+    for row in range(N):
+        share, partner = (1.0, 0) if mix == "none" else counted_share(policy_of(mix), int(images.ids[row]), 9)
+        expected[row, images.labels[row]] += share
+        expected[row, images.labels[partner]] += 1 - share
+        assert torch.equal(
+            inputs[row],
+            views.look(
+                torch.from_numpy(images.images), policy_of(mix), images.ids, np.array([row]), np.array([9]), SIZE
+            )[0][0],
+        )
+    np.testing.assert_allclose(targets, expected, atol=1e-6)
+
+
+def decoded(pack: LabelPack) -> np.ndarray:
+    """Logits of every stored view, decoded one at a time; NaN where the codec dropped them."""
+    codec, shape = rebuild(pack, CODECS), pack.shape
+    arrays = {name: torch.from_numpy(np.asarray(array)) for name, array in pack.arrays.items()}
+    logits = np.full((shape.images, shape.views, shape.classes), np.nan, dtype=np.float32)
+    for row, view in np.ndindex(shape.images, shape.views):
+        rows, stored = np.array([row]), np.array([view])
+        if codec.holds(rows, stored, shape).all():
+            drawn = views.draw(pack.policy.labelling, pack.ids[rows], stored, shape.images)
+            logits[row, view] = codec.decode(arrays, rows, stored, shape, drawn)[0]
+    return logits
+
+
+@pytest.mark.parametrize(
+    ("kind", "mix"), [case for case in product(CODEC_KINDS, MIXES) if case != ("prune-batch", "cutmix_labels")]
+)
+def test_every_codec_gives_distributions_of_its_own_decoded_logits(kind: str, mix: Mix) -> None:
+    pack = pack_of(image_set(), mix, kind)
+    dataset = CondensedDataset.from_pack(image_set(), pack, temperature=TEMPERATURE)
+    stored = decoded(pack)
+    lossless = kind in ("none", "prune", "prune-batch")
+    assert lossless == np.array_equal(np.nan_to_num(stored - logits_of(image_set(), mix)), np.zeros_like(stored))
+    for epoch in (0, VIEWS + 2):
+        dataset.set_epoch(epoch)
+        assert len(dataset) == N
+        inputs, targets = dataset.batch(ALL)
+        np.testing.assert_allclose(targets.sum(dim=1), 1.0, atol=1e-5)
+        assert float(targets.min()) >= 0
+        for item in range(0, N, 4):
+            row, view = int(dataset.rows[item]), int(dataset.views[item])
+            pixels, label = item_by_hand(image_set(), mix, row, view, stored)
+            torch.testing.assert_close(inputs[item], pixels, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(targets[item], label, atol=1e-5)
+
+
+def test_labels_of_single_batches_cannot_be_mixed_with_a_partners() -> None:
+    pack = pack_of(image_set(), "cutmix_labels", "prune-batch")
+    sentence = (
+        r"^label pack: codec 'prune' keeps view \d of some images only, but mix 'cutmix_labels' needs its labels of "
+        r"any partner; keep whole views \(granularity epoch\) or choose another mix$"
+    )
+    with pytest.raises(DataError, match=sentence):
+        PackLabels(pack, CPU)
+
+
+def test_a_grid_of_images_is_refused() -> None:
+    images = image_set()
+    packed = ImageSet(images.images, images.labels, images.ids, CLASSES, grid=2)
+    with pytest.raises(DataError, match=r"^condensed dataset: grid 2 is not decoded yet; decode the images first$"):
+        CondensedDataset.from_pack(packed, pack_of(images, "none"))
+
+
+@pytest.mark.parametrize("ipc", [1, 2])
+def test_a_smaller_set_has_the_same_views_and_labels_of_its_images(ipc: int) -> None:
+    whole, small = image_set(), image_set().prefix(ipc)
+    rows = np.flatnonzero(np.isin(whole.ids, small.ids))
+    ours = CondensedDataset.from_pack(small, pack_of(small, "none"), temperature=TEMPERATURE)
+    theirs = dataset_of("none")
+    for epoch in (0, 3):
+        ours.set_epoch(epoch)
+        theirs.set_epoch(epoch)
+        inputs, targets = ours.batch(np.arange(len(small)))
+        whole_inputs, whole_targets = theirs.batch(rows)
+        torch.testing.assert_close(inputs, whole_inputs, rtol=0, atol=1e-6)
+        torch.testing.assert_close(targets, whole_targets, rtol=0, atol=1e-3)  # convolutions of another batch, in fp16
+
+
+def test_views_may_have_another_size_than_the_images() -> None:
+    images, labels = image_set(), PackLabels(pack_of(image_set(), "cutmix_labels"), CPU)
+    large = CondensedDataset(images, labels, policy_of("cutmix_labels"), size=12)
+    inputs, _ = large.batch(ALL)
+    assert CondensedDataset(images, labels, policy_of("cutmix_labels")).size == SIZE
+    look = views.look(torch.from_numpy(images.images), large.policy, images.ids, ALL, np.zeros(N, dtype=np.int64), 12)
+    assert torch.equal(inputs, look[0])
+
+
+@settings(deadline=None, max_examples=10)
+@given(batch_size=st.integers(1, N + 3), seed=st.integers(0, 5))
+def test_shuffled_shows_each_item_once_an_epoch_with_its_own_label(batch_size: int, seed: int) -> None:
+    dataset = dataset_of("none")
+    batches = shuffled(dataset, batch_size, seed, lambda inputs: inputs * 2 - 1)
+    orders = []
+    for epoch in (0, 1):
+        pieces = list(batches(epoch))
+        assert dataset.epoch == epoch
+        sizes = [len(inputs) for inputs, _ in pieces]
+        assert max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
+        inputs, targets = dataset.batch(ALL)
+        seen, said = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+        distance = (seen[:, None] - (inputs * 2 - 1)[None]).abs().flatten(2).amax(dim=2)
+        order = distance.argmin(dim=1)
+        assert sorted(order.tolist()) == list(range(N)) and float(distance.amin(dim=1).max()) < 1e-5
+        torch.testing.assert_close(said, targets[order], rtol=0, atol=1e-6)
+        orders.append(order.tolist())
+    assert orders[0] != orders[1]

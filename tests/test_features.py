@@ -1,0 +1,112 @@
+"""Features of a block of candidates: direct forward passes, and the rate of labels computed one view at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from dcpipe import networks, views
+from dcpipe.features import extract
+from dcpipe.types import Teacher, ViewPolicy
+
+CPU = torch.device("cpu")
+CLASSES = ("ant", "bee", "cow", "dog")
+N, VIEWS, SIZE = 9, 6, 8
+IDS = np.array([31, 4, 15, 92, 65, 35, 8, 97, 93])
+IMAGES = np.random.default_rng(0).integers(0, 256, (N, SIZE, SIZE, 3), dtype=np.uint8)
+POLICY = ViewPolicy(scale_min=0.3, seed=5)
+RATES = {
+    "literal": {"input": "tempered", "temperature": 2.0, "coefficient": "literal", "stored_views": 24, "eps2": 0.25},
+    "sample": {"input": "logits", "coefficient": "sample", "eps2": 0.5},
+}
+
+
+def make_teacher() -> Teacher:
+    torch.manual_seed(0)
+    network = networks.build("convnet-d2-w5", len(CLASSES), SIZE)
+    return Teacher("convnet-d2-w5", network.state_dict(), CLASSES, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), SIZE, {})
+
+
+TEACHER = make_teacher()
+NETWORK = networks.from_teacher(TEACHER, CPU)
+EXACT = networks.from_teacher(TEACHER, CPU).double()
+
+
+def features(
+    order: np.ndarray | None = None, *, batch_size: int = 64, rate: str = "literal"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rows = np.arange(N) if order is None else order
+    return extract(
+        NETWORK,
+        TEACHER,
+        IMAGES[rows],
+        IDS[rows],
+        policy=POLICY,
+        n_views=VIEWS,
+        rate_options=RATES[rate],
+        batch_size=batch_size,
+        device=CPU,
+    )
+
+
+def seen(pixels: torch.Tensor) -> torch.Tensor:
+    """Normalised by the teacher's own colours, in float64."""
+    mean, std = (torch.tensor(value, dtype=torch.float64)[:, None, None] for value in (TEACHER.mean, TEACHER.std))
+    return (pixels.double() - mean) / std
+
+
+def rate_by_hand(labels: np.ndarray, rate: str) -> float:
+    """R_C of one image's logits [v, c], as its formula is printed, by the determinant of the large side."""
+    v, c = labels.shape
+    options = RATES[rate]
+    if options["input"] == "tempered":
+        powers = np.exp(labels / options["temperature"])
+        labels = powers / powers.sum(axis=1, keepdims=True)
+    stored = options.get("stored_views")
+    scale = stored / c * stored / v if rate == "literal" else c / v
+    sign, value = np.linalg.slogdet(np.eye(v) + scale / options["eps2"] * labels @ labels.T)
+    assert sign == 1
+    return 0.5 * value
+
+
+def test_vectors_and_logits_are_a_direct_forward_pass() -> None:
+    vectors, logits, _ = features()
+    inputs = seen(torch.from_numpy(IMAGES).permute(0, 3, 1, 2) / 255)
+    body = torch.nn.Sequential(*list(EXACT.children())[:-1])
+    assert vectors.dtype == logits.dtype == np.float32
+    assert vectors.shape == (N, 5 * 2 * 2) and logits.shape == (N, len(CLASSES))
+    np.testing.assert_allclose(vectors, body(inputs).numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(logits, EXACT(inputs).numpy(), rtol=1e-4, atol=1e-5)
+    assert float(vectors.std(axis=0).max()) > 0.05
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_rates_are_those_of_labels_made_one_view_at_a_time(rate: str) -> None:
+    expected = []
+    for row in range(N):
+        labels = []
+        for view in range(VIEWS):
+            drawn = views.draw(POLICY, IDS[[row]], np.array([view]), N)
+            labels.append(EXACT(seen(views.crop(torch.from_numpy(IMAGES[[row]]), drawn, SIZE)))[0].numpy())
+        expected.append(rate_by_hand(np.stack(labels), rate))
+    _, _, rates = features(rate=rate)
+    assert rates.dtype == np.float64 and rates.shape == (N,)
+    np.testing.assert_allclose(rates, expected, rtol=1e-4)
+    assert np.ptp(expected) > 1e-3 * np.mean(expected)  # images differ by more than the tolerance
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, VIEWS, 2 * VIEWS + 1, 1000])
+def test_features_do_not_depend_on_the_batch_size(batch_size: int) -> None:
+    for found, expected in zip(features(batch_size=batch_size), features(), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_same_call_gives_the_same_bytes() -> None:
+    assert [array.tobytes() for array in features()] == [array.tobytes() for array in features()]
+
+
+def test_features_belong_to_ids_not_to_positions() -> None:
+    order = np.random.default_rng(1).permutation(N)
+    for found, expected in zip(features(order), features(), strict=True):
+        np.testing.assert_allclose(found, expected[order], rtol=1e-4, atol=1e-5)

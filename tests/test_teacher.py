@@ -1,0 +1,173 @@
+"""Teachers: how a split is fed, that a network learns, and what is refused as a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from dcpipe import networks, teacher, training, views
+from dcpipe.training import Recipe
+from dcpipe.types import DataError, ViewPolicy
+
+CPU = torch.device("cpu")
+CLASSES = ("red", "green", "blue")
+N, SIZE, NAME = 61, 8, "convnet-d1-w4"
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+POLICY = ViewPolicy(scale_min=0.5, seed=3)
+
+
+def toy(n: int = N, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Noise with one bright channel, which is the class; ids are not positions."""
+    source = np.random.default_rng(seed)
+    labels = source.integers(0, 3, n)
+    images = source.integers(0, 150, (n, SIZE, SIZE, 3), dtype=np.uint8)
+    images[np.arange(n), :, :, labels] += 100
+    return images, labels, source.permutation(10 * n)[:n]
+
+
+def whole(images: np.ndarray, labels: np.ndarray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    return teacher.plain_batches(iter([(images, labels)]), MEAN, STD, 16, CPU)
+
+
+# --- feeding ---
+
+
+@settings(deadline=None, max_examples=200)
+@given(n=st.integers(0, 500), batch_size=st.integers(1, 70))
+def test_even_batches_cover_every_row_once_and_are_even(n: int, batch_size: int) -> None:
+    pieces = teacher.even_batches(n, batch_size)
+    assert [row for piece in pieces for row in piece.tolist()] == list(range(n))
+    assert len(pieces) == -(-n // batch_size)
+    sizes = {len(piece) for piece in pieces}
+    if n:
+        assert max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
+    assert 1 not in sizes or n == 1 or batch_size < 3
+
+
+def test_a_feed_shows_each_image_once_an_epoch_with_its_own_label_and_id() -> None:
+    images, labels, ids = toy()
+    feed = teacher.memory_feed(images, labels, ids, 8, 4, CPU)
+    row_of = {int(i): row for row, i in enumerate(ids)}
+    orders = []
+    for epoch in range(3):
+        order = []
+        for pixels, said, named in feed(epoch):
+            rows = [row_of[int(i)] for i in named]
+            assert np.array_equal(pixels.numpy(), images[rows]) and np.array_equal(said, labels[rows])
+            order += rows
+        assert sorted(order) == list(range(N))
+        orders.append(order)
+    assert orders[0] != orders[1] != orders[2]
+    again = [int(i) for _, _, named in feed(1) for i in named]
+    assert [row_of[i] for i in again] == orders[1]
+    other = [int(i) for _, _, named in teacher.memory_feed(images, labels, ids, 8, 5, CPU)(1) for i in named]
+    assert sorted(other) == sorted(again) and other != again
+
+
+def test_an_image_is_trained_on_in_the_view_that_its_id_and_the_epoch_name() -> None:
+    images, labels, ids = toy()
+    feed = teacher.memory_feed(images, labels, ids, 8, 0, CPU)
+    batches = teacher.training_batches(feed, POLICY, 6, MEAN, STD)
+    for epoch in (0, 2):
+        for (inputs, target), (pixels, said, named) in zip(batches(epoch), feed(epoch), strict=True):
+            assert target.tolist() == said.tolist()
+            for position, image in enumerate(named):
+                drawn = views.draw(POLICY, np.array([image]), np.array([epoch]), 1)
+                crop = views.crop(pixels[position : position + 1], drawn, 6)[0]
+                expected = (crop - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
+                torch.testing.assert_close(inputs[position], expected, rtol=0, atol=1e-5)
+
+
+def test_whole_images_come_in_order_and_normalised() -> None:
+    images, labels, _ = toy()
+    parts = iter([(images[:20], labels[:20]), (images[20:20], labels[20:20]), (images[20:], labels[20:])])
+    batches = list(teacher.plain_batches(parts, MEAN, STD, 16, CPU))
+    assert max(len(target) for _, target in batches) <= 16
+    assert torch.cat([target for _, target in batches]).tolist() == labels.tolist()
+    expected = (images / 255.0 - np.array(MEAN)) / np.array(STD)
+    found = torch.cat([inputs for inputs, _ in batches])
+    np.testing.assert_allclose(found.permute(0, 2, 3, 1), expected, atol=1e-5)
+
+
+# --- training ---
+
+
+def train(recipe: Recipe | None, weights: str | None = None, seed: int = 0) -> tuple[torch.nn.Module, list]:
+    images, labels, ids = toy()
+    return teacher.train(
+        NAME,
+        weights,
+        teacher.memory_feed(images, labels, ids, 16, 0, CPU),
+        policy=POLICY,
+        recipe=recipe,
+        classes=CLASSES,
+        size=SIZE,
+        mean=MEAN,
+        std=STD,
+        seed=seed,
+        device=CPU,
+    )
+
+
+def test_a_network_learns_classes_that_a_glance_tells_apart() -> None:
+    network, history = train(Recipe(8, lr=0.01))
+    assert training.accuracy(network, whole(*toy(90, seed=1)[:2]), CPU) > 90
+    assert [row["epoch"] for row in history] == list(range(8))
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert not network.training
+
+
+def test_the_seed_decides_the_first_weights() -> None:
+    first, second, again = (train(None, seed=seed)[0].state_dict()["0.weight"] for seed in (0, 1, 0))
+    assert torch.equal(first, again) and not torch.equal(first, second)
+
+
+def test_without_a_recipe_weights_stay_as_they_are(tmp_path: Path) -> None:
+    torch.manual_seed(9)
+    state = networks.build(NAME, len(CLASSES), SIZE).state_dict()
+    save_file(state, tmp_path / "given.safetensors")
+    network, history = train(None, str(tmp_path / "given.safetensors"))
+    assert history == [] and not network.training
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    tuned, _ = train(Recipe(1, lr=1e-6), str(tmp_path / "given.safetensors"))
+    torch.testing.assert_close(tuned.state_dict()["0.weight"], state["0.weight"], rtol=0, atol=1e-4)
+    assert not torch.equal(tuned.state_dict()["0.weight"], state["0.weight"])
+
+
+# --- the noun ---
+
+
+def make(**accuracy: float) -> teacher.Teacher:
+    return teacher.make(NAME, networks.build(NAME, 3, SIZE), CLASSES, MEAN, STD, SIZE, accuracy)
+
+
+@pytest.mark.parametrize("value", [0.0, 33.3, 50.0])
+def test_a_teacher_no_better_than_chance_is_refused(value: float) -> None:
+    sentence = (
+        rf"^teacher convnet-d1-w4: minival accuracy is {value:.1f} %, chance is 33\.3 %; "
+        r"check the class order of its weights, or train it longer$"
+    )
+    with pytest.raises(DataError, match=sentence):
+        make(test=99.0, minival=value)
+
+
+def test_only_minival_may_refuse_a_teacher() -> None:
+    """Test is for reporting: nothing may be chosen by it."""
+    assert make(test=1.0).accuracy == {"test": 1.0}
+    assert make(minival=50.1, test=1.0).accuracy["minival"] == 50.1
+
+
+def test_the_noun_holds_the_networks_weights_and_what_it_needs_to_be_used() -> None:
+    network = networks.build(NAME, 3, SIZE)
+    noun = teacher.make(NAME, network, CLASSES, MEAN, STD, SIZE, {"minival": 80.0})
+    assert (noun.network, noun.classes, noun.mean, noun.std, noun.size) == (NAME, CLASSES, MEAN, STD, SIZE)
+    assert not any(value.requires_grad for value in noun.weights.values())
+    inputs = torch.rand(5, 3, SIZE, SIZE)
+    assert torch.equal(networks.from_teacher(noun, CPU)(inputs), network(inputs))
