@@ -51,14 +51,15 @@ def generate(network: torch.nn.Module, noun: Teacher, n: int, k: int, device: to
 
 
 def bare(network: torch.nn.Module, n: int, k: int, device: torch.device) -> float:
-    """Seconds for as many forwards on one ready batch."""
-    inputs = torch.rand(BATCH, 3, SIZE, SIZE, device=device)
+    """Seconds for as many forwards on one ready batch, of the size that generation uses: a shard's views at most."""
+    batch = min(BATCH, store.shard_rows((n, k, CLASSES), 2) * k)
+    inputs = torch.rand(batch, 3, SIZE, SIZE, device=device)
     if device.type == "cuda":
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     started = time.perf_counter()
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-        for left in range(n * k, 0, -BATCH):
-            out = network(inputs[: min(BATCH, left)])
+        for left in range(n * k, 0, -batch):
+            out = network(inputs[: min(batch, left)])
     float(out.float().sum())  # waits for the device
     return time.perf_counter() - started
 

@@ -59,21 +59,33 @@ def status(root: Path) -> RenderableType:
 
 
 def score_table(scores: Sequence[Score], labels: dict[str, Any] | None) -> Table:
-    """One row a score, and above it what all rows share: an evaluation's rows differ only in what they are named for.
+    """One row a score. What all rows share stands once, above them; what differs gets a column.
 
     `labels` is the shape of the label pack (images, views, classes), for the fp16 reference.
     """
-    first = scores[0]
-    shared = f"protocol {first.protocol}, student {first.student}, {first.epochs} epochs, ipc {first.ipc}"
-    reference = f"labels in fp16: {human(reference_bytes(labels, first.ipc))}"
-    title = f"test top-1 in percent, {len(first.accuracy)} seeds, last epoch\n{shared}\n{reference}"
-    table = Table(title=title, box=SIMPLE_HEAD)
+    facts = [
+        {
+            "protocol": s.protocol,
+            "student": s.student,
+            "epochs": str(s.epochs),
+            "ipc": str(s.ipc),
+            "seeds": str(len(s.accuracy)),
+            "labels in fp16": human(reference_bytes(labels, s.ipc)),
+        }
+        for s in scores
+    ]
+    shared = {name for name in facts[0] if len({row[name] for row in facts}) == 1}
+    told = [f"{name} {facts[0][name]}" for name in facts[0] if name in shared]
+    lines = [", ".join(told[start : start + 4]) for start in range(0, len(told), 4)]
+    own = [name for name in facts[0] if name not in shared]
+    table = Table(title="\n".join(["top-1 on test in percent, last epoch", *lines]), box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("set")
-    for name in ("accuracy", "images", "labels", "teacher", "total"):
+    for name in (*own, "accuracy", "images", "labels", "teacher", "total"):
         table.add_column(name, justify="right", no_wrap=True)
-    for s in scores:
+    for s, row in zip(scores, facts, strict=True):
         sizes = (s.image_bytes, s.label_bytes, s.teacher_bytes, s.total_bytes)
-        table.add_row(s.name, f"{s.mean:.1f} ± {s.std:.1f}", *(human(size) for size in sizes))
+        mean = f"{s.mean:.1f} ± {s.std:.1f}"
+        table.add_row(s.name, *(row[name] for name in own), mean, *(human(size) for size in sizes))
     return table
 
 

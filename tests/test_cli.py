@@ -99,6 +99,13 @@ def test_status_measures_what_is_made(workspace: Path, capsys: pytest.CaptureFix
         assert cell in row, cell
 
 
+def test_what_all_rows_share_stands_above_them() -> None:
+    scores = [Score(name, "score", "resnet18", 10, (50.0, 52.0), 1, 2, epochs=300) for name in ("a", "b")]
+    table = tables.score_table(scores, {"images": 20, "views": 5, "classes": 2})
+    assert "protocol score, student resnet18, epochs 300, ipc 10\nseeds 2, labels in fp16 400 B" in str(table.title)
+    assert [column.header for column in table.columns] == ["set", "accuracy", "images", "labels", "teacher", "total"]
+
+
 def test_a_damaged_manifest_is_named(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workspace / "data/images").mkdir(parents=True)
     (workspace / "data/images/artifact.json").write_text("{")

@@ -23,6 +23,7 @@ from torchvision.datasets import ImageFolder
 
 import dcpipe
 from dcpipe import networks, release, store, views
+from dcpipe.compression import CODECS
 from dcpipe.dataset import CondensedDataset, PackLabels
 from dcpipe.release import publishing, tags
 from dcpipe.release.reading import PrefixLabels
@@ -272,7 +273,13 @@ def test_export_refuses_labels_that_are_not_of_single_files(tmp_path: Path) -> N
     with pytest.raises(DataError, match=r"^release fish labels mixed images, which single files cannot show"):
         release.export(found, tmp_path / "out")
     assert some.pack is not None
-    pruned = replace(found, pack=replace(some.pack, codec="prune", policy=releases.POLICY))
+    shape = some.pack.shape
+    codec = CODECS["prune"].plan(shape, shape.reference_bytes // 2)
+    rows = np.arange(shape.images)
+    drawn = views.draw(releases.POLICY, np.repeat(rows, shape.views), np.tile(np.arange(shape.views), len(rows)), 1)
+    arrays = codec.encode(torch.zeros(shape.images, shape.views, shape.classes), rows, shape, drawn)
+    half = replace(some.pack, codec="prune", settings=codec.settings, arrays=dict(arrays), policy=releases.POLICY)
+    pruned = replace(found, pack=half)
     with pytest.raises(DataError, match=r"^release fish has labels of some views only, which no dense array holds"):
         release.export(pruned, tmp_path / "out")
     release.export(found, tmp_path / "out", labels=False)

@@ -13,7 +13,7 @@ equal content has equal bytes. A folder is filled in scratch, survives a kill th
 
 from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, open_artifact, publish
 from dcpipe.store.bench import Bench, clean, need_space, scratch_root, workbench
-from dcpipe.store.blocks import Blocks, create_blocks, open_blocks
+from dcpipe.store.blocks import Blocks, create_blocks, open_blocks, shard_rows
 from dcpipe.store.nouns import (
     ImageRow,
     load_features,
@@ -68,6 +68,7 @@ __all__ = [
     "save_set",
     "save_teacher",
     "scratch_root",
+    "shard_rows",
     "table_of",
     "workbench",
     "write_columns",
