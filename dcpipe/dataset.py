@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from dcpipe import networks, views
-from dcpipe.compression import CODECS, rebuild
+from dcpipe.compression import CODECS, check_mix, rebuild
 from dcpipe.training import soften
 from dcpipe.types import ImageSet, IntArray, LabelPack, Teacher, ViewPolicy, require
 from dcpipe.views import Views
@@ -47,19 +47,7 @@ class PackLabels:
         self.arrays: Mapping[str, torch.Tensor] = {
             name: torch.from_numpy(np.ascontiguousarray(array[:])).to(device) for name, array in pack.arrays.items()
         }
-        if pack.policy.mix == "cutmix_labels":
-            self._check_partners()
-
-    def _check_partners(self) -> None:
-        """Labels mixed in training need a view's label of any image as soon as they need that of one."""
-        rows = np.arange(self.pack.shape.images)
-        for view in range(self.pack.shape.views):
-            held = self.codec.holds(rows, np.full(len(rows), view, dtype=np.int64), self.pack.shape)
-            require(
-                bool(held.all() == held.any()),
-                f"label pack: codec {self.pack.codec!r} keeps view {view} of some images only, but mix 'cutmix_labels' "
-                "needs its labels of any partner; keep whole views (granularity epoch) or choose another mix",
-            )
+        check_mix(self.codec, pack.shape, pack.policy.mix)
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
         """The codec's replay."""

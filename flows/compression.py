@@ -54,7 +54,9 @@ def plan(block: CompressionBlock, shape: LabelShape, policy: ViewPolicy) -> Code
         budget = int(shape.reference_bytes / block.ratio)
     else:  # only for `none`, which needs no budget: the reference and any header
         budget = shape.reference_bytes + 2**16
-    return compression.plan(CODECS[block.codec], shape, budget, block.options, header)
+    codec = compression.plan(CODECS[block.codec], shape, budget, block.options, header)
+    compression.check_mix(codec, shape, policy.mix)
+    return codec
 
 
 def compress(run: Run, labels: SoftLabels, block: CompressionBlock, notes: Path) -> LabelPack:

@@ -210,7 +210,7 @@ def test_every_codec_gives_distributions_of_its_own_decoded_logits(kind: str, mi
 def test_labels_of_single_batches_cannot_be_mixed_with_a_partners() -> None:
     pack = pack_of(image_set(), "cutmix_labels", "prune-batch")
     sentence = (
-        r"^label pack: codec 'prune' keeps view \d of some images only, but mix 'cutmix_labels' needs its labels of "
+        r"^codec 'prune' keeps view \d of some images only, but mix 'cutmix_labels' needs its labels of "
         r"any partner; keep whole views \(granularity epoch\) or choose another mix$"
     )
     with pytest.raises(DataError, match=sentence):

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dcpipe.compression.none import NoCodec
 from dcpipe.compression.prune import Prune
 from dcpipe.compression.rpca import Rpca
-from dcpipe.compression.seam import Codec, join, payload, plan, rebuild
+from dcpipe.compression.seam import Codec, check_mix, join, payload, plan, rebuild
 from dcpipe.compression.svd import Svd
 
-__all__ = ["CODECS", "Codec", "join", "payload", "plan", "rebuild"]
+__all__ = ["CODECS", "Codec", "check_mix", "join", "payload", "plan", "rebuild"]
 
 CODECS: dict[str, type[Codec]] = {
     "none": NoCodec,

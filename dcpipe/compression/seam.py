@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dcpipe.types import DataError, IntArray, LabelPack, LabelShape, Sliceable, require
+from dcpipe.types import DataError, IntArray, LabelPack, LabelShape, Mix, Sliceable, require
 from dcpipe.views import Views
 
 Array = npt.NDArray[Any]
@@ -93,6 +93,23 @@ def plan(
             return planned
         require(reserve < size, f"codec {codec.__name__}: plan exceeds its budget of {budget} bytes; mend its plan")
         reserve = size
+
+
+def check_mix(codec: Codec, shape: LabelShape, mix: Mix) -> None:
+    """Labels mixed in training need a view's label of any image as soon as they need that of one.
+
+    Raises `DataError` for a codec that keeps a view of some images only.
+    """
+    if mix != "cutmix_labels":
+        return
+    rows = np.arange(shape.images)
+    for view in range(shape.views):
+        held = codec.holds(rows, np.full(len(rows), view, dtype=np.int64), shape)
+        require(
+            bool(held.all() == held.any()),
+            f"codec {type(codec).__name__.lower()!r} keeps view {view} of some images only, but mix 'cutmix_labels' "
+            "needs its labels of any partner; keep whole views (granularity epoch) or choose another mix",
+        )
 
 
 def join(blocks: Sequence[Mapping[str, Array]]) -> dict[str, Sliceable]:

@@ -142,6 +142,10 @@ BAD = {
         "no/such/folder",
     ),
     "budget": ({"compression": {"codec": "svd", "ratio": 1000}}, "ratio"),
+    "mix": (
+        {"compression": {"codec": "prune", "ratio": 2, "options": {"granularity": "batch", "batch_size": 4}}},
+        "but mix 'cutmix_labels' needs its labels of any partner",
+    ),
     "key": (
         {"compression": {"codec": "svd", "ratoi": 2}},
         "unknown key 'compression.ratoi'; legal ones are codec, ratio",
