@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TINY, Workspace
+from workspaces import TINY, Workspace
 
 from dcpipe import store
 
@@ -28,7 +28,7 @@ STAGES = (
 
 
 def test_the_first_repro_runs_every_stage(line: Workspace) -> None:
-    output = line.first_repro  # type: ignore[attr-defined]
+    output = line.first_repro
     for stage in STAGES:
         assert f"Running stage '{stage}'" in output
 

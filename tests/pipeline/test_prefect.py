@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, Workspace
+from workspaces import TINY, Workspace
 
 from dcpipe import store
 

@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from conftest import Workspace
+from workspaces import TINY, Workspace
 
 from dcpipe import store
 
@@ -84,8 +84,6 @@ def test_a_killed_labelling_goes_on_where_it_was(copy_of_line: Workspace) -> Non
 
 def test_changed_parameters_start_anew(copy_of_line: Workspace) -> None:
     """What an older setting left on the bench is not taken for the new one's."""
-    from conftest import TINY
-
     copy_of_line.params(softlabels={**TINY["softlabels"], "seed": 7})
     copy_of_line.stage("softlabels")
     other = store.open_artifact(copy_of_line.root / "data/softlabels", "softlabels").digest

@@ -1,0 +1,70 @@
+"""A workspace of its own for every test that runs the real commands: a Git and DVC repository with tiny parameters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+AUGMENTATION = {"scale_min": 0.6, "flip": 0.0}
+TINY: dict[str, Any] = {
+    "images": {"source": "digits", "options": {"test_share": 0.2, "seed": 0}, "size": 8, "minival": 0.1},
+    "teacher": {
+        "networks": {"convnet": {"network": "convnet-d2-w8"}},
+        "training": {"epochs": 6, "batch_size": 64, "optimizer": "adamw", "lr": 0.01, "augmentation": AUGMENTATION},
+    },
+    "features": {"teacher": "convnet", "label_rate": {"views": 4, "stored_views": 8}, "augmentation": AUGMENTATION},
+    "selection": {"method": "score", "ipc": 3, "options": {"alpha": 5.0, "beta": 1.0}},
+    "synthesis": {"method": "none"},
+    "softlabels": {"teachers": ["convnet"], "views": 8, "augmentation": AUGMENTATION, "mix": "cutmix_labels"},
+    "compression": {"codec": "svd", "ratio": 2},
+    "evaluation": {"student": "convnet-d2-w8", "epochs": 4, "batch_size": 10, "temperature": 4.0},
+    "release": {"name": "tiny-digits", "licence": "CC-BY-4.0"},
+}
+
+
+@dataclass
+class Workspace:
+    """A copy of the project with its own data, run through real commands."""
+
+    root: Path
+    env: dict[str, str] = field(default_factory=dict)
+    first_repro: str = ""  # what the first `dvc repro` printed
+
+    def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own."""
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env={**self.env, **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *command: str, ok: bool = True, **env: str) -> str:
+        """Run a command to its end and return what it printed; with `ok`, it must succeed."""
+        process = self.start(*command, **env)
+        output, _ = process.communicate(timeout=600)
+        assert not ok or process.returncode == 0, f"{command} ended with {process.returncode}:\n{output}"
+        assert ok or process.returncode != 0, f"{command} should have failed:\n{output}"
+        return output
+
+    def stage(self, *words: str, **env: str) -> str:
+        """Run one stage's flow."""
+        return self.run(sys.executable, "-m", f"flows.{words[0]}", *words[1:], **env)
+
+    def params(self, **blocks: Any) -> None:
+        """Write params.yaml: the tiny ones, with blocks replaced."""
+        (self.root / "params.yaml").write_text(yaml.safe_dump({**TINY, **blocks}), encoding="utf-8")
+
+    def commit(self, message: str) -> None:
+        """Commit everything Git would track."""
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "--allow-empty", "-m", message)
