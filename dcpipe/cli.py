@@ -93,7 +93,7 @@ afterwards as you like; `dvc repro` finds out what a change makes stale.
 """
 _STATUS = """\
 Show each stage (made or not, its size on disk) and the score table. Sizes are measured, not computed:
-images, labels and teacher are what must be shipped for a row's accuracy; `fp16 labels` is what the same soft labels
+images, labels and teacher are what must be shipped for a row's accuracy; `labels in fp16` is what the same soft labels
 take uncompressed, 2 bytes for each image, view and class.
 """
 _INSPECT = """\

@@ -19,15 +19,15 @@ import torch
 
 from dcpipe import evaluation, pictures, reports, store, teacher, training
 from dcpipe.dataset import CondensedDataset, HardLabels, Labels, OnlineLabels, PackLabels
+from dcpipe.images import read_parts
 from dcpipe.params import CompressionBlock
-from dcpipe.selection import Candidates, Watch
+from dcpipe.selection import Candidates, Watch, by_label
 from dcpipe.selection.random import random
 from dcpipe.types import ImageSet, ImageTable, LabelPack, Score, Selection, SoftLabels, Teacher, ViewPolicy
 from flows.compression import compress
 from flows.runtime import Run, main
 from flows.softlabels import write_labels
 from flows.synthesis import picked
-from flows.teacher import parts_of
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def evaluation_stage(run: Run) -> None:
             if note.exists():
                 content: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
                 return content
-            content = one_score(run, contenders[job[0]], protocol, train, test, job[1], bench.notes / "student.pt")
+            content = one_score(run, contenders[job[0]], protocol, train, test, job[1], bench.notes)
             note.write_text(json.dumps(content), encoding="utf-8")
             return content
 
@@ -114,11 +114,11 @@ def one_score(
     train: ImageTable,
     test: ImageTable,
     seed: int,
-    checkpoint: Path,
+    notes: Path,
 ) -> dict[str, Any]:
     """Train one student and test it once, after the last epoch."""
     stem = f"{contender.name}-{seed}".replace("/", "-").replace(" ", "-")
-    own = checkpoint.with_name(f"{stem}.pt")
+    checkpoint = notes / f"{stem}.pt"
     dataset = CondensedDataset(
         contender.images,
         contender.labels(),
@@ -135,14 +135,14 @@ def one_score(
         std=train.std,
         seed=seed,
         device=run.device,
-        checkpoint=own,
+        checkpoint=checkpoint,
         report=lambda row: run.reporter.progress(
             f"student {contender.name} {seed}", int(row["epoch"]) + 1, protocol.recipe.epochs
         ),
     )
-    batches = teacher.plain_batches(parts_of(test), train.mean, train.std, 512, run.device)
+    batches = teacher.plain_batches(read_parts(test), train.mean, train.std, 512, run.device)
     accuracy = training.accuracy(student, batches, run.device)
-    own.unlink(missing_ok=True)
+    checkpoint.unlink(missing_ok=True)
     return {"accuracy": accuracy, "history": history}
 
 
@@ -219,9 +219,7 @@ def random_contender(
     run: Run, train: ImageTable, policy: ViewPolicy, teachers: dict[str, Teacher], notes: Path
 ) -> list[Contender]:
     """Random real images, as many, labelled by the same teachers in the same views and packed by the same codec."""
-    order = np.argsort(train.labels, kind="stable")
-    counts = np.bincount(train.labels, minlength=len(train.classes))
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    order, offsets = by_label(train.labels, len(train.classes))
     nothing = np.zeros((len(order), 0), dtype=np.float32)  # random looks at no feature
     candidates = Candidates(nothing, nothing, np.zeros(len(order)), offsets)
     picks = random(candidates, run.params.selection.ipc, run.params.selection.seed, Watch())

@@ -11,7 +11,7 @@ import numpy as np
 
 from dcpipe import selection, store
 from dcpipe.params import check_options
-from dcpipe.selection import Candidates, Picks, Watch
+from dcpipe.selection import Candidates, Picks, Watch, by_label
 from dcpipe.types import Features, IntArray, Selection
 from flows.runtime import Run, main
 
@@ -24,8 +24,8 @@ def selection_stage(run: Run) -> None:
     features = store.load_features(source.path)
     classes = tuple(source.meta["classes"])
     with run.bench("data/selection", block.model_dump(mode="json"), {"features": source}) as bench:
-        order = np.argsort(features.labels, kind="stable")
-        candidates = by_class(features, order, len(classes), bench.notes)
+        order, offsets = by_label(features.labels, len(classes))
+        candidates = by_class(features, order, offsets, bench.notes)
         candidates.check_ipc(block.ipc, classes)
         done = bench.notes / "picks.npz"
         total = block.ipc * len(classes)
@@ -58,7 +58,7 @@ def selection_stage(run: Run) -> None:
         bench.publish("selection", store.save_selection(bench.root, noun))
 
 
-def by_class(features: Features, order: IntArray, n_classes: int, notes: Path) -> Candidates:
+def by_class(features: Features, order: IntArray, offsets: IntArray, notes: Path) -> Candidates:
     """Candidates sorted by class, their vectors and logits memory-mapped: one sequential pass over the store,
     so that a selector can hold one class at a time however the source was ordered."""
     place = np.empty_like(order)
@@ -71,8 +71,6 @@ def by_class(features: Features, order: IntArray, n_classes: int, notes: Path) -
             out[place[start : start + 8192]] = array[start : start + 8192]
         out.flush()
         sorted_arrays.append(np.load(path, mmap_mode="r"))
-    counts = np.bincount(features.labels, minlength=n_classes)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return Candidates(sorted_arrays[0], sorted_arrays[1], features.label_rate[order], offsets)
 
 

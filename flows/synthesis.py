@@ -5,15 +5,14 @@ Output: data/synthesis, the condensed images (lossless) in pick order, with a gr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from dcpipe import images, pictures, store, synthesis
 from dcpipe.params import check_options
-from dcpipe.types import ImageSet, ImageTable, IntArray, Selection, require
+from dcpipe.types import ImageSet, ImageTable, Selection, require
 from flows.runtime import Run, main
 
 
@@ -31,14 +30,9 @@ def synthesis_stage(run: Run) -> None:
         observers[key] = store.load_teacher(inputs[f"teacher {key}"].path)
     with run.bench("data/synthesis", block.model_dump(mode="json"), inputs) as bench:
 
-        def real() -> Iterator[tuple[npt.NDArray[np.uint8], IntArray]]:
-            for part in range(len(table.parts)):
-                pixels, labels, _ = images.read_part(table, part)
-                yield pixels, labels
-
         def refine(method: str) -> ImageSet:
             start = picked(table, store.load_selection(chosen.path))
-            scene = synthesis.Scene(observers, real, run.device)
+            scene = synthesis.Scene(observers, partial(images.read_parts, table), run.device)
             watch = synthesis.Watch(bench.notes, lambda done, total, _: run.reporter.progress("synthesis", done, total))
             return synthesis.METHODS[method](start, scene, block.seed, watch, **block.options)
 

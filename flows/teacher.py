@@ -10,8 +10,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from dcpipe import images, store, teacher, training
@@ -62,7 +60,7 @@ def teacher_stage(run: Run, key: str) -> None:
         [(trained, history)] = run.map(fit, [key], lambda key: f"train[{key}]", progress=f"train {key}")
 
         def measure(split: str) -> float:
-            batches = teacher.plain_batches(parts_of(tables[split]), mean, std, block.batch_size, run.device)
+            batches = teacher.plain_batches(images.read_parts(tables[split]), mean, std, block.batch_size, run.device)
             return training.accuracy(trained, batches, run.device)
 
         splits = [split for split in ("minival", "test") if len(tables[split])]
@@ -94,13 +92,6 @@ def make_feed(table: ImageTable, batch_size: int, seed: int, device: torch.devic
             yield torch.from_numpy(pixels).to(device, non_blocking=True), labels, ids
 
     return feed
-
-
-def parts_of(table: ImageTable) -> Iterator[tuple[npt.NDArray[np.uint8], IntArray]]:
-    """Decoded images and labels in table order, part by part."""
-    for part in range(len(table.parts)):
-        pixels, labels, _ = images.read_part(table, part)
-        yield pixels, labels
 
 
 if __name__ == "__main__":

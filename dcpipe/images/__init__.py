@@ -19,7 +19,7 @@ from dcpipe.images.digits import digits
 from dcpipe.images.folder import imagefolder
 from dcpipe.images.inspection import Encoded, PartReport, duplicates, inspect_part, merge_reports
 from dcpipe.images.parquet import parquet
-from dcpipe.images.reading import PART_ROWS, decoded_bytes, read_all, read_part, read_rows, stream
+from dcpipe.images.reading import PART_ROWS, decoded_bytes, read_all, read_part, read_parts, read_rows, stream
 from dcpipe.images.seam import Source, split_minival
 from dcpipe.images.vision import torchvision
 
@@ -36,6 +36,7 @@ __all__ = [
     "merge_reports",
     "read_all",
     "read_part",
+    "read_parts",
     "read_rows",
     "split_minival",
     "stream",

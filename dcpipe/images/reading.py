@@ -44,6 +44,13 @@ def read_part(table: ImageTable, part: int) -> Batch:
     return images, table.labels[span], table.ids[span]
 
 
+def read_parts(table: ImageTable) -> Iterator[tuple[Pixels, IntArray]]:
+    """Images u8 [m, s, s, 3] and labels of a whole split in table order, part by part."""
+    for part in range(len(table.parts)):
+        images, labels, _ = read_part(table, part)
+        yield images, labels
+
+
 def read_rows(table: ImageTable, rows: IntArray) -> Pixels:
     """Images u8 [m, s, s, 3] of rows i64 [m] of the table, in the order asked; rows may repeat.
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from dcpipe.selection.random import random
 from dcpipe.selection.score import score
-from dcpipe.selection.seam import Candidates, Picks, Watch
+from dcpipe.selection.seam import Candidates, Picks, Watch, by_label
 
-__all__ = ["SELECTORS", "Candidates", "Picks", "Watch"]
+__all__ = ["SELECTORS", "Candidates", "Picks", "Watch", "by_label"]
 
 SELECTORS: dict[str, Callable[..., Picks]] = {
     "random": random,

@@ -43,6 +43,12 @@ class Candidates:
         )
 
 
+def by_label(labels: IntArray, n_classes: int) -> tuple[IntArray, IntArray]:
+    """The order i64 [n] that sorts rows by class and keeps them in place within it, and `Candidates.offsets`."""
+    counts = np.bincount(labels, minlength=n_classes)
+    return np.argsort(labels, kind="stable"), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Picks:
     """Rows of `Candidates` in pick order, i64 [m], and the marginal gain of each pick, f64 [m]."""
