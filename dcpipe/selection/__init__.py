@@ -9,13 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dcpipe.selection.badge import badge
+from dcpipe.selection.bait import bait
+from dcpipe.selection.gradmatch import gradmatch
+from dcpipe.selection.herding import herding
+from dcpipe.selection.k_center import k_center
 from dcpipe.selection.random import random
 from dcpipe.selection.score import score
-from dcpipe.selection.seam import Candidates, Picks, Watch, by_label
+from dcpipe.selection.seam import Candidates, Picks, Watch, class_by_class, unit
+from dcpipe.selection.uncertainty import el2n, entropy, least_confidence, margin
 
-__all__ = ["SELECTORS", "Candidates", "Picks", "Watch", "by_label"]
+__all__ = ["SELECTORS", "Candidates", "Picks", "Watch", "class_by_class", "unit"]
 
 SELECTORS: dict[str, Callable[..., Picks]] = {
     "random": random,
     "score": score,
+    "herding": herding,
+    "k_center": k_center,
+    "gradmatch": gradmatch,
+    "badge": badge,
+    "bait": bait,
+    "least_confidence": least_confidence,
+    "margin": margin,
+    "entropy": entropy,
+    "el2n": el2n,
 }

@@ -1,0 +1,93 @@
+"""k-center: images such that no image of the class is far from all of them.
+
+Idea. The covering radius of picks S is max over images x of min over s in S of |x - s|. Farthest-first traversal picks
+the image that is farthest from its nearest pick, again and again. After k picks the radius is at most twice the
+smallest that any k images reach, whichever image was first; for distances of any kind, no fast algorithm can promise
+a smaller factor unless P = NP.
+
+    d(x) = min over picks s of |x - s|^2       pick argmax d(x)       |x - s|^2 = |x|^2 + |s|^2 - 2 x . s
+
+Cost for a class of N images: one matrix-vector product, N d multiply-adds, a pick. Memory: the class, twice.
+
+Papers: Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer Science 1985 (the
+traversal and its bound); "Active Learning for Convolutional Neural Networks: A Core-Set Approach", Sener and Savarese,
+ICLR 2018, Algorithm 1 (k-Center-Greedy), whose Theorem 1 bounds the loss that a subset leaves by its covering radius.
+
+Where we differ from Sener and Savarese:
+
+* They start from a labelled pool, and code that has none from a random image (DeepCore) or the first one (theirs).
+  `start="medoid"` takes the image nearest to the mean of its class, which has the least sum of squared distances to
+  all others: typical, the best single guess, and without randomness. `start="random"` draws it.
+* Class by class for a balanced set; theirs is one pool without labels.
+* Vectors are scaled to unit length by default, as for SCORE and herding; theirs stay as they are (`normalise=False`),
+  and farthest-first then likes long ones.
+* Algorithm 2, an integer program that ignores outliers, is not here. The traversal seeks outliers: with few images a
+  class, many picks are odd ones.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import numpy as np
+
+from dcpipe.selection.seam import Candidates, Picks, Watch, class_by_class
+from dcpipe.types import FloatArray, IntArray, require
+from dcpipe.views import permutation
+
+Start = Literal["medoid", "random"]
+
+# Round-off of a squared distance, as a share of the largest squared length: closer ones are a tie, or 0.
+_TIE = 1e-12
+
+
+def k_center(
+    candidates: Candidates,
+    ipc: int,
+    seed: int,
+    watch: Watch,
+    *,
+    normalise: bool = True,
+    start: Start = "medoid",
+) -> Picks:
+    """Rows i64 [ipc * c] in rounds of one image a class, and gains f64: by how much each pick lowers the covering
+    radius of its class; 0 for the first, before which there is none.
+
+    `normalise`: the vectors are scaled to unit length first. `start`: the first image of a class is its `medoid`, or
+    the one that the selector `random` would pick first with this `seed`, which is used for nothing else. Ties, and
+    copies of picks once only those are left, go to the lower row. A smaller `ipc` gives a prefix. `watch.earlier` is
+    not needed.
+
+    Raises `DataError` for an unknown `start` and when a class has fewer than `ipc` images.
+    """
+    legal = get_args(Start)
+    require(start in legal, f"selection.options.start is {start!r}; choose one of {', '.join(legal)}")
+
+    def pick(label: int) -> tuple[IntArray, FloatArray]:
+        vectors = candidates.class_units(label) if normalise else candidates.class_vectors(label)
+        first = int(permutation(seed, label, len(vectors))[0]) if start == "random" else None
+        return _traverse(vectors, ipc, first)
+
+    return class_by_class(candidates, ipc, watch, pick)
+
+
+def _traverse(vectors: FloatArray, ipc: int, first: int | None) -> tuple[IntArray, FloatArray]:
+    """Rows i64 [ipc] of one class's vectors [N, d] and their gains f64 [ipc]; without `first`, the medoid is first."""
+    # About the mean, lengths are of the order of the distances, so that their difference loses few digits.
+    moved = vectors - vectors.mean(axis=0)
+    squares = np.einsum("nd,nd->n", moved, moved)
+    tie = _TIE * np.einsum("nd,nd->n", vectors, vectors).max()
+    rows = np.empty(ipc, dtype=np.int64)
+    radii = np.empty(ipc)
+    nearest = np.full(len(vectors), np.inf)
+    free = np.full(len(vectors), True)
+    row = int(np.argmax(squares <= squares.min() + tie)) if first is None else first
+    for k in range(ipc):
+        rows[k] = row
+        free[row] = False
+        squared = squares - 2 * (moved @ moved[row]) + squares[row]
+        squared[squared <= tie] = 0.0  # else the root of round-off, 1e-8, would pass for a radius
+        nearest = np.minimum(nearest, squared)
+        radii[k] = np.sqrt(nearest.max())
+        row = int(np.argmax(free & (nearest >= nearest.max() - tie)))
+    return rows, -np.diff(radii, prepend=radii[0])

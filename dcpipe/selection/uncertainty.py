@@ -1,0 +1,116 @@
+"""Images ranked by how sure the teacher is of them: four scores of its softmax p, each a selector of its own.
+
+    least_confidence    1 - p_1                           p_1 >= p_2 >= ... are the probabilities in order
+    margin              1 - (p_1 - p_2)
+    entropy             - sum_j p_j log p_j
+    el2n                | p - y |_2                       y is one-hot at the image's true class
+
+All are 0 where the teacher is certain (and, for el2n, right) and grow with doubt. Each class is ranked alone and its
+`ipc` first images are taken. Nothing keeps picks apart: copies of a hard image score alike and are taken together.
+
+`order="hard"` takes the highest scores first, as uncertainty sampling and data pruning do. `order="easy"` takes the
+lowest: Sorscher et al., "Beyond neural scaling laws: beating power law scaling via data pruning", NeurIPS 2022, find in
+theory and practice that hard images are the ones to keep when data are plenty, and easy ones when they are few. Where
+most of a set is pruned away, as here, hard ones alone do worse than random ones (Zheng et al., "Coverage-centric
+coreset selection for high pruning rates", ICLR 2023).
+
+Cost for a class of N images: its softmax and a sort, N c + N log N. Memory: a few arrays [N, c].
+
+Papers: least confidence, Lewis and Gale, "A sequential algorithm for training text classifiers", SIGIR 1994; margin,
+Scheffer, Decomain and Wrobel, "Active hidden Markov models for information extraction", IDA 2001; entropy, and a
+comparison, Settles, "Active learning literature survey", 2009, Sec. 3.1; as coreset choices, Coleman et al., "Selection
+via proxy", ICLR 2020; EL2N, Paul et al., "Deep learning on a data diet", NeurIPS 2021, Sec. 2.
+
+Where we differ:
+
+* EL2N is the mean over some ten networks, a few epochs into training. Here it is the norm under the one teacher of
+  the pipeline, trained to the end. It has fitted most images, and what is left are those it found hardest to fit or
+  that are mislabelled. `least_confidence`, `margin` and `entropy` come from active learning and see no labels; our
+  teacher was trained with them.
+* Papers rank all images together, which empties easy classes. Here every class gives `ipc`.
+* A converged teacher's p_1 is 1 to the last digit for many images. 1 - p_1 is therefore the sum of the other
+  probabilities, which has all its digits, so that `easy` ranks images that a subtraction would tie at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import numpy as np
+
+from dcpipe.selection.seam import Candidates, Picks, Watch, class_by_class
+from dcpipe.types import FloatArray, IntArray, require
+
+Order = Literal["hard", "easy"]
+
+
+def least_confidence(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, order: Order = "hard") -> Picks:
+    """Ranked by the probability of all classes but the likeliest, in [0, 1 - 1 / c]; see `_ranked`."""
+    return _ranked(candidates, ipc, watch, order, lambda p, label: _but_the_likeliest(p).sum(axis=1))
+
+
+def margin(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, order: Order = "hard") -> Picks:
+    """Ranked by 1 less the lead of the likeliest class over the next, in [0, 1]; see `_ranked`."""
+
+    def score(p: FloatArray, label: int) -> FloatArray:
+        others = _but_the_likeliest(p)
+        scores: FloatArray = others.sum(axis=1) + others.max(axis=1)
+        return scores
+
+    return _ranked(candidates, ipc, watch, order, score)
+
+
+def entropy(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, order: Order = "hard") -> Picks:
+    """Ranked by the entropy of p in nats, in [0, log c]; see `_ranked`."""
+
+    def score(p: FloatArray, label: int) -> FloatArray:
+        others = _but_the_likeliest(p)
+        logs = np.log(others, out=np.zeros_like(others), where=others > 0)
+        doubt = others.sum(axis=1)
+        scores: FloatArray = -(others * logs).sum(axis=1) - (1 - doubt) * np.log1p(-doubt)
+        return scores
+
+    return _ranked(candidates, ipc, watch, order, score)
+
+
+def el2n(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, order: Order = "hard") -> Picks:
+    """Ranked by the length of p - y for the true class, in [0, sqrt 2]; see `_ranked`."""
+
+    def score(p: FloatArray, label: int) -> FloatArray:
+        error = p.copy()
+        error[:, label] = 0.0
+        error[:, label] = -error.sum(axis=1)
+        scores: FloatArray = np.linalg.norm(error, axis=1)
+        return scores
+
+    return _ranked(candidates, ipc, watch, order, score)
+
+
+def _ranked(
+    candidates: Candidates, ipc: int, watch: Watch, order: str, score: Callable[[FloatArray, int], FloatArray]
+) -> Picks:
+    """Rows i64 [ipc * c] in rounds of one image a class, highest score first (lowest if `order` is `easy`), and gains
+    f64: the scores, `score(p, label)` f64 [N] of a class's probabilities f64 [N, c].
+
+    Ties go to the lower row. The selectors' `seed` is unused, for nothing is random; it is there because all selectors
+    are called alike. A smaller `ipc` gives a prefix. `watch.earlier` is not needed.
+
+    Raises `DataError` for an unknown `order` and when a class has fewer than `ipc` images.
+    """
+    legal = get_args(Order)
+    require(order in legal, f"selection.options.order is {order!r}; choose one of {', '.join(legal)}")
+
+    def pick(label: int) -> tuple[IntArray, FloatArray]:
+        scores = score(candidates.class_probabilities(label), label)
+        rows = np.argsort(-scores if order == "hard" else scores, kind="stable")[:ipc]
+        return rows, scores[rows]
+
+    return class_by_class(candidates, ipc, watch, pick)
+
+
+def _but_the_likeliest(p: FloatArray) -> FloatArray:
+    """A copy of probabilities [N, c] with the largest of every row set to 0."""
+    others = p.copy()
+    others[np.arange(len(p)), p.argmax(axis=1)] = 0.0
+    return others
