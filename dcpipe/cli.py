@@ -25,6 +25,7 @@ A workspace is a git repository with params.yaml (what the dataset is) and dvc.y
     dcpipe init digits        write params.yaml from a preset; `dcpipe init --list` shows them all
     dvc repro                 run the stages that are stale; interrupt it when you like, run it again to go on
     dcpipe status             what is made, how accurate its students are, what it weighs
+    dcpipe study selection    compare selectors on this dataset, with error bars
     git commit -am "Build"    params.yaml and dvc.lock are the version
     dcpipe publish digits-score@v1.0.0
 
@@ -69,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("what", metavar="PATH_or_TAG", help="a folder, a file, or NAME@vX.Y.Z")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
     add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", _EVALUATE)
+    command = add(_study, "study", "compare selectors, or a selector's coefficients", _STUDY)
+    command.add_argument("name", nargs="?", metavar="NAME", help="selection or coefficients")
     command = add(_publish, "publish", "tag this commit as a release", _PUBLISH)
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
     command.add_argument("--no-push", action="store_true", help="leave the data in this workspace's own cache")
@@ -103,6 +106,19 @@ headers. Arrays are not loaded; a release is verified first.
 _EVALUATE = """\
 Train students from scratch on the condensed set and on the baselines that params.yaml names, then test them once.
 Runs `dvc repro evaluation`: what is up to date is not run again.
+"""
+_STUDY = """\
+Select with many settings, train students on every coreset under the evaluation's one protocol, draw the result:
+
+    selection      selectors compared, at each number of images a class (SCORE, Fig. 2)
+    coefficients   alpha and beta of `score` moved, one at a time (SCORE, Fig. 4)
+
+studies/params.yaml says which settings, images per class and seeds; params.yaml says the rest (teachers, views, codec
+and budget, students), so that all coresets are labelled, packed and judged alike. Runs `dvc repro
+studies/dvc.yaml:NAME`, and what it needs of the line (images, teachers, features) before it; interrupt it when you
+like, run it again to go on.
+
+data/study/NAME gets results.csv (a row a selector, ipc and seed), summary.csv, figure.png and, in picked/, the images.
 """
 _PUBLISH = """\
 Make the git tag NAME@vX.Y.Z, NAME being release.name of params.yaml. Before that, git must be clean, `dvc status` empty
@@ -156,6 +172,22 @@ def _inspect(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", "repro", "evaluation"], check=False)
     require(done.returncode == 0, "`dvc repro evaluation` failed; its message is above")
+
+
+def _study(options: argparse.Namespace) -> None:
+    from dcpipe import studies, tables
+
+    studies.check_name(options.name)
+    target = f"studies/dvc.yaml:{options.name}"
+    require(
+        Path("studies/dvc.yaml").is_file(),
+        f"{Path.cwd()} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of dcpipe there",
+    )
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], check=False)
+    require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
+    folder = Path("data/study") / options.name
+    Console().print(tables.study_table(folder / "summary.csv"))
+    print(f"Figure: {folder / 'figure.png'}; pictures of the picks: {folder / 'picked'}")
 
 
 def _publish(options: argparse.Namespace) -> None:

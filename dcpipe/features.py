@@ -1,7 +1,7 @@
 """Features: what a teacher says of every candidate, block by block of the table.
 
-For each image: its feature vector and logits seen whole, and R_C of its soft labels over a few random views
-(`label_rate.py`). The views' labels themselves are never stored: only the scalar is.
+For each image: its feature vector and logits seen whole (`look`), and R_C of its soft labels over a few random views
+(`label_rates`). The views' labels themselves are never stored: only the scalar is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,21 @@ from dcpipe.types import FloatArray, IntArray, Teacher, ViewPolicy
 Float32 = npt.NDArray[np.float32]
 
 
-def extract(
+def look(
+    network: nn.Module, teacher: Teacher, images: npt.NDArray[np.uint8], *, batch_size: int, device: torch.device
+) -> tuple[Float32, Float32]:
+    """Vectors f32 [n, d] and logits f32 [n, c] of images u8 [n, s, s, 3] seen whole."""
+    vectors, logits = [], []
+    for start in range(0, len(images), batch_size):
+        pixels = torch.from_numpy(images[start : start + batch_size]).to(device).permute(0, 3, 1, 2).float() / 255.0
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+            vector, logit = networks.forward(network, views.normalise(pixels, teacher.mean, teacher.std))
+        vectors.append(vector.float().cpu().numpy())
+        logits.append(logit.float().cpu().numpy())
+    return np.concatenate(vectors), np.concatenate(logits)
+
+
+def label_rates(
     network: nn.Module,
     teacher: Teacher,
     images: npt.NDArray[np.uint8],
@@ -31,13 +45,11 @@ def extract(
     rate_options: dict[str, Any],
     batch_size: int,
     device: torch.device,
-) -> tuple[Float32, Float32, FloatArray]:
-    """Vectors f32 [n, d], logits f32 [n, c] and label_rate f64 [n] of images u8 [n, s, s, 3].
+) -> FloatArray:
+    """R_C f64 [n] of images u8 [n, s, s, 3] over `n_views` views each; `rate_options` go to `label_rate`.
 
-    `rate_options` go to `label_rate`. Each batch holds `batch_size` images for the whole views, and
-    `batch_size` views of a few images for the rates, so memory does not depend on n or on the number of views.
+    Each batch holds `batch_size` views of a few images, so memory does not depend on n or on the number of views.
     """
-    vectors, logits = _whole(network, teacher, images, batch_size, device)
     rates = np.empty(len(images), dtype=np.float64)
     step = max(1, batch_size // n_views)
     pixels = torch.from_numpy(images)
@@ -53,17 +65,4 @@ def extract(
             said.append(networks.ask([network], [teacher], inputs))
         labels = torch.cat(said).reshape(len(rows), n_views, -1)
         rates[rows] = label_rate(labels, **rate_options).cpu().numpy()
-    return vectors, logits, rates
-
-
-def _whole(
-    network: nn.Module, teacher: Teacher, images: npt.NDArray[np.uint8], batch_size: int, device: torch.device
-) -> tuple[Float32, Float32]:
-    vectors, logits = [], []
-    for start in range(0, len(images), batch_size):
-        pixels = torch.from_numpy(images[start : start + batch_size]).to(device).permute(0, 3, 1, 2).float() / 255.0
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-            vector, logit = networks.forward(network, views.normalise(pixels, teacher.mean, teacher.std))
-        vectors.append(vector.float().cpu().numpy())
-        logits.append(logit.float().cpu().numpy())
-    return np.concatenate(vectors), np.concatenate(logits)
+    return rates

@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -29,6 +29,9 @@ class Block(BaseModel):
     """Frozen; unknown keys are errors; no silent conversion of types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Checked = TypeVar("Checked", bound=Block)
 
 
 class Images(Block):
@@ -85,8 +88,17 @@ class TeacherBlock(Block):
     training: TeacherTraining
 
 
+class Shortlist(Block):
+    """R_C only for the `per_class` images of a class that the greedy choice by R_I - alpha R_D takes first: several
+    times the ipc to select, of which the selection stage tells how many came from the lower half."""
+
+    per_class: Count
+    alpha: Annotated[float, Field(ge=0)] = 5.0
+    eps2: Positive = 0.5
+
+
 class LabelRate(Block):
-    """How R_C (SCORE, Eq. 7) of a candidate is measured: see `features.label_rate`."""
+    """How R_C (SCORE, Eq. 7) of a candidate is measured: see `dcpipe.label_rate`."""
 
     views: Count = 16
     stored_views: Count = 300
@@ -94,6 +106,7 @@ class LabelRate(Block):
     temperature: Positive = 20.0
     coefficient: Literal["literal", "sample"] = "literal"
     eps2: Positive = 0.5
+    shortlist: Shortlist | None = None
 
 
 class FeaturesBlock(Block):
@@ -186,20 +199,30 @@ class Params(Block):
 def load(path: Path = Path("params.yaml")) -> Params:
     """Read and check a parameter file; raises `DataError` with one sentence for the first thing that is wrong."""
     require(path.is_file(), f"{path} not found; run `dcpipe init PRESET` or change to the workspace's folder")
+    return parse(read(path, f"one block a stage: {', '.join(Params.model_fields)}"), str(path))
+
+
+def read(path: Path, wanted: str) -> dict[str, Any]:
+    """The mapping that a YAML file holds; `DataError` says what was `wanted` when it holds none."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}; correct it there") from error
-    require(isinstance(content, dict), f"{path} must hold one block a stage: {', '.join(Params.model_fields)}")
-    return parse(content, str(path))
+    require(isinstance(content, dict), f"{path} must hold {wanted}")
+    return dict(content)
+
+
+def checked(model: type[Checked], content: Mapping[str, Any], where: str) -> Checked:
+    """`content` as a block; `DataError` tells the first problem, with the legal keys where one is unknown."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise DataError(f"{where}: {_sentence(error, model)}") from error
 
 
 def parse(content: Mapping[str, Any], where: str = "params.yaml") -> Params:
     """As `load`, from a mapping."""
-    try:
-        params = Params.model_validate(content)
-    except ValidationError as error:
-        raise DataError(f"{where}: {_sentence(error)}") from error
+    params = checked(Params, content, where)
     teachers = params.teacher.networks
     for key, names in (
         ("features.teacher", [params.features.teacher]),
@@ -230,12 +253,12 @@ def parse(content: Mapping[str, Any], where: str = "params.yaml") -> Params:
     return params
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, model: type[Block]) -> str:
     """The first problem, with the legal keys where a key is unknown."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        legal = _keys_at(first["loc"][:-1])
+        legal = _keys_at(model, first["loc"][:-1])
         close = difflib.get_close_matches(str(first["loc"][-1]), legal, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         return f"unknown key {place!r}; legal ones are {', '.join(legal)}{hint}"
@@ -243,20 +266,17 @@ def _sentence(error: ValidationError) -> str:
         return f"{place!r} is missing; add it"
     sentence = f"{place} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
     # YAML 1.1 reads 1e-3 as text: the commonest slip in a parameter file deserves its remedy.
-    return f"{sentence}; YAML wants a point, as in 1.0e-3" if _is_number(first["input"]) else sentence
+    number = isinstance(first["input"], str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", first["input"])
+    return f"{sentence}; YAML wants a point, as in 1.0e-3" if number else sentence
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a text is a number written as YAML 1.1 does not read it."""
-    return isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value) is not None
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Legal keys of the block at a location inside `Params`."""
-    block: Any = Params
+def _keys_at(model: type[Block], location: tuple[int | str, ...]) -> list[str]:
+    """Legal keys of the block at a location inside `model`."""
+    block: Any = model
     for part in location:
         if isinstance(block, type) and issubclass(block, BaseModel):
             block = block.model_fields[str(part)].annotation
+            block = get_args(block)[0] if type(None) in get_args(block) else block  # `Block | None`
         else:  # a mapping of names to blocks
             block = get_args(block)[-1]
     return list(block.model_fields)

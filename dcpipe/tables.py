@@ -1,7 +1,9 @@
-"""What `dcpipe status` and `dcpipe inspect` show: tables of sizes measured on disk, made without loading arrays."""
+"""What `dcpipe status`, `inspect` and `study` show: tables of scores, and of sizes measured on disk, made without
+loading arrays."""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,6 +88,21 @@ def score_table(scores: Sequence[Score], labels: dict[str, Any] | None) -> Table
         sizes = (s.image_bytes, s.label_bytes, s.teacher_bytes, s.total_bytes)
         mean = f"{s.mean:.1f} ± {s.std:.1f}"
         table.add_row(s.name, *(row[name] for name in own), mean, *(human(size) for size in sizes))
+    return table
+
+
+def study_table(path: Path) -> Table:
+    """A study's summary.csv, one row an entry and ipc; `seconds` are those of selecting."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    table = Table(title=f"top-1 in percent, mean ± std over {rows[0]['seeds']} seeds", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("selector", no_wrap=True)
+    for name in ("ipc", "accuracy", "images", "labels", "in fp16", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        sizes = [human(int(row[key])) for key in ("image_bytes", "label_bytes", "fp16_label_bytes")]
+        accuracy = f"{float(row['accuracy']):.1f} ± {float(row['std']):.1f}"
+        table.add_row(row["selector"], row["ipc"], accuracy, *sizes, f"{float(row['seconds']):.2f}")
     return table
 
 

@@ -46,8 +46,8 @@ def check_labels(labels: IntArray, classes: Sequence[str], where: str) -> None:
     require(labels.ndim == 1 and labels.dtype == np.int64, f"{where}: labels must be i64 [n], got {labels.dtype}")
     if len(labels):
         low, high = int(labels.min()), int(labels.max())
-        legal = low >= 0 and high < len(classes)
-        require(legal, f"{where}: labels span {low}..{high} but there are {len(classes)} classes; check the class list")
+        fits = low >= 0 and high < len(classes)
+        require(fits, f"{where}: labels span {low}..{high} but there are {len(classes)} classes; check the class list")
 
 
 def check_same_classes(first: Sequence[str], second: Sequence[str], where: str) -> None:
@@ -62,9 +62,8 @@ def check_same_classes(first: Sequence[str], second: Sequence[str], where: str) 
 class ImageTable:
     """A split on disk: Parquet parts of encoded images, in a fixed row order; may be larger than memory.
 
-    `parts` are files with columns `id` i64, `image` struct<bytes, path>, `label` i64, each holding
-    `part_rows` rows (the last fewer). `size` is the side in pixels images are decoded to.
-    `mean` and `std` are per-channel pixel statistics of train in [0, 1].
+    `parts`: files with columns `id` i64, `image` struct<bytes, path>, `label` i64, each of `part_rows` rows (the last
+    fewer). `size`: the side in pixels images are decoded to. `mean`, `std`: per channel, of train's pixels in [0, 1].
     """
 
     parts: tuple[Path, ...]
@@ -149,10 +148,11 @@ class Teacher:
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What a teacher says of every row of a table, in the table's order.
+    """What a teacher says of every row of a table, in its order; arrays may live on disk.
 
-    `vectors` f32 [n, d] (input of the last linear layer), `logits` f32 [n, c], `label_rate` f64 [n]:
-    R_C of each image's soft labels (SCORE, Eq. 7). Arrays may live on disk.
+    `vectors` f32 [n, d] (input of the last linear layer), `logits` f32 [n, c], `label_rate` f64 [n]: R_C of each
+    image's soft labels (SCORE, Eq. 7), infinite for what a shortlist left out; `rank` i64 [n]: place in its class's
+    shortlist, -1 for none.
     """
 
     vectors: Sliceable
@@ -160,12 +160,13 @@ class Features:
     label_rate: FloatArray
     ids: IntArray
     labels: IntArray
+    rank: IntArray | None = None
 
     def __post_init__(self) -> None:
         for name in ("vectors", "logits", "label_rate", "labels"):
             rows, n = getattr(self, name).shape[0], len(self.ids)
             require(rows == n, f"features: {name} has {rows} rows, ids have {n}")
-        require(bool(np.isfinite(self.label_rate).all()), "features: label_rate holds NaN; extract them again")
+        require(not np.isnan(self.label_rate).any(), "features: label_rate holds NaN; extract them again")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,40 +8,23 @@ Output: data/evaluation: scores, metrics, plots and pictures.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from dcpipe import evaluation, pictures, reports, store, teacher, training
-from dcpipe.dataset import CondensedDataset, HardLabels, Labels, OnlineLabels, PackLabels
-from dcpipe.images import read_parts
+from dcpipe import pictures, reports, store
+from dcpipe.dataset import OnlineLabels
 from dcpipe.params import CompressionBlock
-from dcpipe.selection import Candidates, Watch, by_label
+from dcpipe.selection import Candidates, Watch
 from dcpipe.selection.random import random
-from dcpipe.types import ImageSet, ImageTable, LabelPack, Score, Selection, SoftLabels, Teacher, ViewPolicy
+from dcpipe.types import ImageSet, ImageTable, LabelPack, Score, Selection, SoftLabels, Teacher
 from flows.compression import compress
+from flows.contenders import Contender, contender_of, hard_labels, one_score, packed, protocol_of
 from flows.runtime import Run, main
-from flows.softlabels import write_labels
 from flows.synthesis import picked
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One row of the table: images, where labels come from, and what it all weighs."""
-
-    kind: str
-    name: str
-    images: ImageSet
-    labels: Callable[[], Labels]
-    policy: ViewPolicy
-    image_bytes: int
-    label_bytes: int
-    teacher_bytes: int = 0
 
 
 def evaluation_stage(run: Run) -> None:
@@ -62,10 +45,7 @@ def evaluation_stage(run: Run) -> None:
     with run.bench("data/evaluation/scores", settings, inputs) as bench:
         train, test = store.table_of(inputs["images"], "train"), store.table_of(inputs["images"], "test")
         contenders = make_contenders(run, inputs, train, bench.notes)
-        recipe = training.Recipe(
-            block.epochs, block.optimizer, block.lr, block.weight_decay, zeta=block.zeta, ema=block.ema
-        )
-        protocol = evaluation.Protocol(block.protocol, block.student, recipe, block.batch_size, block.temperature)
+        protocol = protocol_of(block)
         jobs = [(row, seed) for row in range(len(contenders)) for seed in block.seeds]
 
         def job_name(job: tuple[int, int]) -> str:
@@ -77,7 +57,9 @@ def evaluation_stage(run: Run) -> None:
                 content: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
                 return content
             content = one_score(run, contenders[job[0]], protocol, train, test, job[1], bench.notes)
-            note.write_text(json.dumps(content), encoding="utf-8")
+            beside = note.with_suffix(".partial")  # a kill in mid-write must not leave half a note
+            beside.write_text(json.dumps(content), encoding="utf-8")
+            beside.replace(note)
             return content
 
         results = dict(zip(jobs, run.map(score, jobs, job_name, progress="students"), strict=True))
@@ -107,45 +89,6 @@ def evaluation_stage(run: Run) -> None:
         bench.publish("scores", store.save_scores(bench.root, scores))
 
 
-def one_score(
-    run: Run,
-    contender: Contender,
-    protocol: evaluation.Protocol,
-    train: ImageTable,
-    test: ImageTable,
-    seed: int,
-    notes: Path,
-) -> dict[str, Any]:
-    """Train one student and test it once, after the last epoch."""
-    stem = f"{contender.name}-{seed}".replace("/", "-").replace(" ", "-")
-    checkpoint = notes / f"{stem}.pt"
-    dataset = CondensedDataset(
-        contender.images,
-        contender.labels(),
-        contender.policy,
-        temperature=protocol.temperature,
-        size=train.size,
-        device=run.device,
-    )
-    student, history = evaluation.train_student(
-        dataset,
-        protocol,
-        n_classes=len(train.classes),
-        mean=train.mean,
-        std=train.std,
-        seed=seed,
-        device=run.device,
-        checkpoint=checkpoint,
-        report=lambda row: run.reporter.progress(
-            f"student {contender.name} {seed}", int(row["epoch"]) + 1, protocol.recipe.epochs
-        ),
-    )
-    batches = teacher.plain_batches(read_parts(test), train.mean, train.std, 512, run.device)
-    accuracy = training.accuracy(student, batches, run.device)
-    checkpoint.unlink(missing_ok=True)
-    return {"accuracy": accuracy, "history": history}
-
-
 def make_contenders(run: Run, inputs: dict[str, store.Artifact], train: ImageTable, notes: Path) -> list[Contender]:
     """The condensed set first, then the baselines that `evaluation.baselines` names."""
     block, softlabels, device = run.params.evaluation, run.params.softlabels, run.device
@@ -159,7 +102,7 @@ def make_contenders(run: Run, inputs: dict[str, store.Artifact], train: ImageTab
         "hard", f"{method}, hard labels", images, hard_labels(images, device), policy, image_bytes, label_bytes=0
     )
     if softlabels.method == "none":
-        return [hard, *random_contender(run, train, policy, {}, notes)] if "random" in block.baselines else [hard]
+        return [hard, *at_random(run, train, {}, notes)]
     pack = store.load_pack(inputs["compression"].path, images.ids)
     labels = store.load_soft_labels(inputs["softlabels"].path)
     teachers = {key: store.load_teacher(inputs[f"teacher {key}"].path) for key in softlabels.teachers}
@@ -191,19 +134,7 @@ def make_contenders(run: Run, inputs: dict[str, store.Artifact], train: ImageTab
         )
     if "hard" in block.baselines:
         rows.append(hard)
-    if "random" in block.baselines:
-        rows += random_contender(run, train, policy, teachers, notes)
-    return rows
-
-
-def packed(pack: LabelPack, device: torch.device) -> Callable[[], Labels]:
-    """Labels of a pack, decoded on the device when asked for."""
-    return partial(PackLabels, pack, device)
-
-
-def hard_labels(images: ImageSet, device: torch.device) -> Callable[[], Labels]:
-    """The images' own one-hot labels."""
-    return partial(HardLabels, images.labels, len(images.classes), device)
+    return [*rows, *at_random(run, train, teachers, notes)]
 
 
 def uncompressed(run: Run, labels: SoftLabels, notes: Path) -> LabelPack:
@@ -215,40 +146,17 @@ def uncompressed(run: Run, labels: SoftLabels, notes: Path) -> LabelPack:
     return store.read_pack(path, labels.ids)
 
 
-def random_contender(
-    run: Run, train: ImageTable, policy: ViewPolicy, teachers: dict[str, Teacher], notes: Path
-) -> list[Contender]:
-    """Random real images, as many, labelled by the same teachers in the same views and packed by the same codec."""
-    order, offsets = by_label(train.labels, len(train.classes))
+def at_random(run: Run, train: ImageTable, teachers: dict[str, Teacher], notes: Path) -> list[Contender]:
+    """Random real images, as many as the set has, labelled and packed like it; none where no baseline asks for them."""
+    if "random" not in run.params.evaluation.baselines:
+        return []
+    order, offsets = store.by_label(train.labels, len(train.classes))
     nothing = np.zeros((len(order), 0), dtype=np.float32)  # random looks at no feature
     candidates = Candidates(nothing, nothing, np.zeros(len(order)), offsets)
     picks = random(candidates, run.params.selection.ipc, run.params.selection.seed, Watch())
     rows = order[picks.rows]
     images = picked(train, Selection(train.ids[rows], train.labels[rows], picks.gains, "random"))
-    folder = notes / "random"
-    folder.mkdir(exist_ok=True)
-    store.save_set(folder, images)
-    image_bytes = (folder / "images.parquet").stat().st_size
-    if not teachers:
-        return [
-            Contender(
-                "random",
-                "random, hard labels",
-                images,
-                hard_labels(images, run.device),
-                policy,
-                image_bytes,
-                label_bytes=0,
-            )
-        ]
-    blocks = write_labels(run, folder, images, teachers)
-    labels = SoftLabels(blocks.array, policy, images.ids, images.classes, tuple(teachers))
-    packed_folder = folder / "blocks"
-    packed_folder.mkdir(exist_ok=True)
-    pack = compress(run, labels, run.params.compression, packed_folder)
-    size = store.save_pack(folder / "labels.safetensors", pack)
-    pack = store.read_pack(folder / "labels.safetensors", images.ids)
-    return [Contender("random", f"random, {pack.codec}", images, packed(pack, run.device), policy, image_bytes, size)]
+    return [contender_of(run, "random", images, teachers, notes / "random")]
 
 
 def write_reports(

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from dcpipe import selection, store
 from dcpipe.params import check_options
-from dcpipe.selection import Candidates, Picks, Watch, by_label
+from dcpipe.selection import Candidates, Picks, Watch
 from dcpipe.types import Features, IntArray, Selection
 from flows.runtime import Run, main
 
@@ -24,25 +22,21 @@ def selection_stage(run: Run) -> None:
     features = store.load_features(source.path)
     classes = tuple(source.meta["classes"])
     with run.bench("data/selection", block.model_dump(mode="json"), {"features": source}) as bench:
-        order, offsets = by_label(features.labels, len(classes))
-        candidates = by_class(features, order, offsets, bench.notes)
-        candidates.check_ipc(block.ipc, classes)
-        done = bench.notes / "picks.npz"
+        order, offsets = store.by_label(features.labels, len(classes))
+        candidates = by_class(features, order, offsets, classes, bench.notes)
+        candidates.check(block.ipc)
         total = block.ipc * len(classes)
 
+        def progress(made: int, to_make: int) -> None:
+            run.reporter.progress("selection", made, to_make)
+
         def keep(picks: Picks) -> None:
-            beside = done.with_suffix(".partial")
-            with beside.open("wb") as stream:
-                np.savez(stream, rows=picks.rows, gains=picks.gains)
-            beside.replace(done)
-            run.reporter.progress("selection", len(picks.rows), total)
+            bench.keep("picks", rows=picks.rows, gains=picks.gains)
+            progress(len(picks.rows), total)
 
         def select(method: str) -> Picks:
-            earlier = None
-            if done.exists():
-                with np.load(done, allow_pickle=False) as state:
-                    earlier = Picks(state["rows"], state["gains"])
-            watch = Watch(earlier, keep)
+            kept = bench.kept("picks")
+            watch = Watch(None if kept is None else Picks(**kept), keep, progress)
             return selection.SELECTORS[method](candidates, block.ipc, block.seed, watch, **block.options)
 
         [picks] = run.map(select, [block.method], lambda m: f"select[{m}]", progress="select")
@@ -55,23 +49,26 @@ def selection_stage(run: Run) -> None:
                 for i in range(min(50, len(noun)))
             ],
         )
-        bench.publish("selection", store.save_selection(bench.root, noun))
+        meta = store.save_selection(bench.root, noun)
+        if features.rank is not None:
+            meta["lower_half"] = lower_half(features.rank, rows)
+            print(f"selection: {meta['lower_half']:.1%} of the picks are from the lower half of the shortlist")
+        bench.publish("selection", meta)
 
 
-def by_class(features: Features, order: IntArray, offsets: IntArray, notes: Path) -> Candidates:
-    """Candidates sorted by class, their vectors and logits memory-mapped: one sequential pass over the store,
-    so that a selector can hold one class at a time however the source was ordered."""
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    sorted_arrays = []
-    for name, array in (("vectors", features.vectors), ("logits", features.logits)):
-        path = notes / f"{name}.npy"
-        out = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=array.shape)
-        for start in range(0, len(order), 8192):
-            out[place[start : start + 8192]] = array[start : start + 8192]
-        out.flush()
-        sorted_arrays.append(np.load(path, mmap_mode="r"))
-    return Candidates(sorted_arrays[0], sorted_arrays[1], features.label_rate[order], offsets)
+def lower_half(rank: IntArray, rows: IntArray) -> float:
+    """The share of picks from the lower half of the shortlist: near 0, a longer one would hardly change them."""
+    return float((rank[rows] >= (int(rank.max()) + 1) / 2).mean())
+
+
+def by_class(
+    features: Features, order: IntArray, offsets: IntArray, classes: tuple[str, ...], notes: Path
+) -> Candidates:
+    """Candidates sorted by class, their vectors and logits memory-mapped, so that a selector can hold one class at a
+    time however the source was ordered."""
+    vectors = store.sorted_rows(features.vectors, order, notes / "vectors.npy")
+    logits = store.sorted_rows(features.logits, order, notes / "logits.npy")
+    return Candidates(vectors, logits, features.label_rate[order], offsets, classes)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ KNOWS: dict[str, set[str]] = {
     "networks": {"types", "views"},
     "training": {"types"},
     "images": {"types", "views"},
-    "selection": {"types", "views"},
+    "coding_rate": {"types"},
+    "selection": {"types", "views", "coding_rate"},
     "compression": {"types", "views"},
     "teacher": WORKING,
     "features": WORKING,
@@ -38,11 +39,12 @@ KNOWS: dict[str, set[str]] = {
     "synthesis": WORKING,
     "dataset": WORKING | {"compression"},
     "evaluation": WORKING | {"compression", "dataset"},
+    "studies": {"types", "params"},
     "release": EVERYTHING,
     "cli": EVERYTHING,
     "tables": EVERYTHING,
 }
-PARAMS_READERS = {"params", "cli", "release"}
+PARAMS_READERS = {"params", "studies", "cli", "release"}
 WRITERS = {"Bench", "create_blocks", "publish", "save_pack", "save_scores", "save_selection", "save_set"} | {
     "save_teacher",
     "workbench",
@@ -197,7 +199,7 @@ def test_nothing_reads_a_pickle(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FLOWS, ids=relative)
 def test_every_stage_has_a_flow_of_its_name(path: Path) -> None:
-    wiring = {"__init__", "code", "condense", "reporting", "runtime"}
+    wiring = {"__init__", "code", "condense", "contenders", "reporting", "runtime", "study"}
     assert path.stem in STAGES | wiring, f"{relative(path)} is neither a stage nor wiring"
     if path.stem in STAGES:
         assert "prefect" not in {name.split(".")[0] for name in imports_of(tree_of(path))}, (

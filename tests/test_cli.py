@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import releases
 from dcpipe import cli, presets, store, tables
 from dcpipe.types import DataError, Score
 
-COMMANDS = ("init", "status", "inspect", "evaluate", "publish", "pull", "export", "clean")
+COMMANDS = ("init", "status", "inspect", "evaluate", "study", "publish", "pull", "export", "clean")
 
 
 @pytest.fixture
@@ -155,6 +156,60 @@ def test_inspect_refuses_what_is_not_there_or_not_whole(workspace: Path, capsys:
     (workspace / "torn.safetensors").write_bytes(b"\xff" * 20)
     with pytest.raises(DataError, match=r"torn.safetensors is cut short or not safetensors; pull or rebuild it$"):
         tables.safetensors_header(workspace / "torn.safetensors")
+
+
+SUMMARY = """\
+selector,ipc,accuracy,std,seeds,image_bytes,label_bytes,fp16_label_bytes,seconds
+random,1,60.25,1.5,3,4321,999,20000,0.004
+score,10,97.0,0.25,3,22500,44500,200000,12.5
+"""
+
+
+def test_study_runs_its_stage_and_shows_what_came_out(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        ran.append(command[1:])
+        folder = workspace / "data/study/selection"
+        folder.mkdir(parents=True)
+        (folder / "summary.csv").write_text(SUMMARY, encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    (workspace / "studies").mkdir()
+    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    assert cli.main(["study", "selection"]) == 0
+    assert ran == [["-m", "dvc", "repro", "studies/dvc.yaml:selection"]]
+    told = capsys.readouterr().out
+    assert "top-1 in percent, mean ± std over 3 seeds" in told
+    [row] = [line for line in told.splitlines() if "score" in line]
+    for cell in ("10", "97.0 ± 0.2", "22.5 kB", "44.5 kB", "200.0 kB", "12.50"):
+        assert cell in row, cell
+    assert "Figure: data/study/selection/figure.png; pictures of the picks: data/study/selection/picked" in told
+
+
+def test_study_refuses_what_it_cannot_run(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, sentence in (
+        (["study"], "dcpipe: name a study: selection, coefficients\n"),
+        (["study", "codecs"], "dcpipe: unknown study 'codecs'; choose one of selection, coefficients\n"),
+        (
+            ["study", "selection"],
+            f"dcpipe: {workspace} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of "
+            "dcpipe there\n",
+        ),
+    ):
+        assert cli.main(words) == 2
+        assert capsys.readouterr().err == sentence
+    (workspace / "studies").mkdir()
+    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 1))
+    assert cli.main(["study", "selection"]) == 2
+    told = capsys.readouterr().err
+    assert told == "dcpipe: `dvc repro studies/dvc.yaml:selection` failed; its message is above\n"
 
 
 def test_export(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

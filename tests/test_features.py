@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dcpipe import networks, views
-from dcpipe.features import extract
+from dcpipe.features import label_rates, look
 from dcpipe.types import Teacher, ViewPolicy
 
 CPU = torch.device("cpu")
@@ -37,7 +37,8 @@ def features(
     order: np.ndarray | None = None, *, batch_size: int = 64, rate: str = "literal"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rows = np.arange(N) if order is None else order
-    return extract(
+    vectors, logits = look(NETWORK, TEACHER, IMAGES[rows], batch_size=batch_size, device=CPU)
+    rates = label_rates(
         NETWORK,
         TEACHER,
         IMAGES[rows],
@@ -48,6 +49,7 @@ def features(
         batch_size=batch_size,
         device=CPU,
     )
+    return vectors, logits, rates
 
 
 def seen(pixels: torch.Tensor) -> torch.Tensor:

@@ -266,3 +266,14 @@ def test_illegal_options(name: str, options: dict[str, Any], sentence: str) -> N
     with pytest.raises(DataError) as error:
         check_options("selector", name, TABLE, options)
     assert str(error.value) == sentence
+
+
+def test_a_block_that_may_be_absent_lists_its_keys() -> None:
+    shortlist = {"per_class": 20, "ipc": 10}
+    with pytest.raises(DataError) as error:
+        params.parse(changed("features.label_rate.shortlist", shortlist))
+    assert str(error.value) == (
+        "params.yaml: unknown key 'features.label_rate.shortlist.ipc'; legal ones are per_class, alpha, eps2"
+    )
+    parsed = params.parse(changed("features.label_rate.shortlist", {"per_class": 20}))
+    assert parsed.features.label_rate.shortlist == params.Shortlist(per_class=20, alpha=5.0, eps2=0.5)

@@ -59,7 +59,7 @@ def _check_committed(root: Path) -> None:
 
 
 def _check_reproduced(root: Path) -> None:
-    stale = json.loads(_dvc("status", "--json", cwd=root))
+    stale = json.loads(_dvc("status", "--json", "dvc.yaml", cwd=root))  # the line, not the studies beside it
     require(not stale, f"not reproduced: {', '.join(stale)} would run again; run `dvc repro`, then commit dvc.lock")
 
 

@@ -9,6 +9,7 @@ equal content has equal bytes. A folder is filled in scratch, survives a kill th
 * `blocks.py`    chunked, sharded Zarr arrays filled shard by shard
 * `tensors.py`   safetensors files written without holding them in memory
 * `nouns.py`     what the files of each noun are
+* `sorting.py`   rows grouped by class, on scratch disk
 """
 
 from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, open_artifact, publish
@@ -35,6 +36,7 @@ from dcpipe.store.nouns import (
     write_columns,
     write_part,
 )
+from dcpipe.store.sorting import by_label, sorted_rows
 from dcpipe.store.tensors import header_bytes
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Bench",
     "Blocks",
     "ImageRow",
+    "by_label",
     "clean",
     "create_blocks",
     "digest_of",
@@ -69,6 +72,7 @@ __all__ = [
     "save_teacher",
     "scratch_root",
     "shard_rows",
+    "sorted_rows",
     "table_of",
     "workbench",
     "write_columns",

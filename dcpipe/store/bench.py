@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, publish
 from dcpipe.types import DataError, require
 
@@ -32,6 +35,22 @@ class Bench:
     notes: Path
     out: Path
     lineage: dict[str, Any]
+
+    def keep(self, name: str, **arrays: npt.NDArray[Any]) -> None:
+        """Note arrays under a name, all or nothing; a killed run finds them with `kept`."""
+        path = self.notes / f"{name}.npz"
+        beside = path.with_suffix(".partial")
+        with beside.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]  # NumPy types the keywords as its own options
+        beside.replace(path)
+
+    def kept(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
+        """What `keep` noted, or None."""
+        path = self.notes / f"{name}.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as state:
+            return dict(state)
 
     def publish(self, noun: str, meta: dict[str, Any]) -> Artifact:
         """Turn the bench into the artifact at `out`; see `store.publish`."""

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from dcpipe.params import Params
+from dcpipe.studies import STUDIES
 from flows.code import closure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,15 +64,46 @@ def test_parameters_a_flow_reads_are_tracked(noun: str) -> None:
     assert read - tracked <= allowed.get(noun, set())
 
 
+def studied() -> dict[str, dict]:
+    stages: dict[str, dict] = yaml.safe_load((ROOT / "studies/dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    return stages
+
+
+def test_every_study_is_a_stage_of_the_file_beside_the_line() -> None:
+    assert tuple(studied()) == STUDIES
+    assert not any("flows.study" in stage["cmd"] for stage in stages().values()), "a plain `dvc repro` runs no study"
+    for name, stage in studied().items():
+        assert (stage["wdir"], stage["cmd"]) == ("..", f"python -m flows.study {name}")
+        assert stage["outs"] == [f"data/study/{name}"]
+        assert {"studies/params.yaml": [name]} in stage["params"]
+        assert {"dcpipe/store/artifact.py": ["SCHEMA"]} in stage["params"]
+        assert {"softlabels", "compression", "evaluation"} == {e for e in stage["params"] if isinstance(e, str)}
+        listed = [dep for dep in stage["deps"] if not dep.startswith("data/")]
+        needed = [path.as_posix() for path in closure("flows.study")]
+        assert [p for p in needed if not any(p == dep or p.startswith(f"{dep}/") for dep in listed)] == []
+        assert [dep for dep in listed if not any(p == dep or p.startswith(f"{dep}/") for p in needed)] == []
+
+
+def test_parameters_a_study_reads_are_tracked() -> None:
+    for module in ("study", "contenders", "softlabels", "compression"):
+        text = (ROOT / "flows" / f"{module}.py").read_text(encoding="utf-8")
+        read = {other for other in NOUNS if f"params.{other}" in text}
+        assert read <= {"softlabels", "compression", "evaluation"}, module
+
+
 def test_readme_shows_the_line_as_dvc_draws_it() -> None:
     drawn = subprocess.run(
-        [sys.executable, "-m", "dvc", "dag", "--mermaid"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "dvc", "dag", "--mermaid", "release"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     edges = {line.strip() for line in drawn.splitlines() if "[" in line or "-->" in line}
     assert len(edges) > 15
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = sorted(edge for edge in edges if edge not in readme)
-    assert not missing, f"paste the output of `dvc dag --mermaid` into README.md; it lacks {missing}"
+    assert not missing, f"paste the output of `dvc dag --mermaid release` into README.md; it lacks {missing}"
 
 
 def test_unimported_folders_do_not_count(tmp_path: Path) -> None:

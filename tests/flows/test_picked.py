@@ -15,7 +15,6 @@ from releases import CLASSES, IPC, SIZE, VIEWS, Parts, parts
 from dcpipe import params, presets, store
 from dcpipe.dataset import HardLabels, OnlineLabels, PackLabels
 from dcpipe.params import CompressionBlock
-from dcpipe.selection import by_label
 from dcpipe.store.nouns import encode_png
 from dcpipe.types import DataError, Features, ImageTable, LabelPack, LabelShape, Selection, ViewPolicy
 from flows.compression import plan
@@ -89,8 +88,8 @@ def test_candidates_are_the_features_sorted_by_class(n: int, tmp_path: Path) -> 
         source.permutation(n),
         labels,
     )
-    order, offsets = by_label(labels, 5)  # class 4 has no image
-    found = by_class(features, order, offsets, tmp_path)
+    order, offsets = store.by_label(labels, 5)  # class 4 has no image
+    found = by_class(features, order, offsets, tuple("abcde"), tmp_path)
     assert found.n_classes == 5 and found.offsets.dtype == np.int64 and found.offsets[-1] == found.offsets[-2] == n
     for label in range(5):
         rows = [row for row in range(n) if labels[row] == label]  # within a class, the table's order
@@ -98,6 +97,7 @@ def test_candidates_are_the_features_sorted_by_class(n: int, tmp_path: Path) -> 
         for name in ("vectors", "logits", "label_rate"):
             assert np.array_equal(getattr(found, name)[span], getattr(features, name)[rows])
     assert isinstance(found.vectors, np.memmap) and found.vectors.dtype == np.float32
+    assert found.called(4) == "'e'"
 
 
 # --- compression: settings within a budget ---

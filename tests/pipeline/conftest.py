@@ -19,7 +19,16 @@ def make_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
     def make(name: str) -> Workspace:
         root = tmp_path_factory.mktemp(name) / "workspace"
         root.mkdir()
-        for entry in ("dcpipe", "flows", "dvc.yaml", "pyproject.toml", ".gitignore", ".dvcignore", "README.md"):
+        for entry in (
+            "dcpipe",
+            "flows",
+            "studies",
+            "dvc.yaml",
+            "pyproject.toml",
+            ".gitignore",
+            ".dvcignore",
+            "README.md",
+        ):
             source = ROOT / entry
             if source.is_dir():
                 shutil.copytree(source, root / entry, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,0 +1,124 @@
+"""Contenders: images with labels, what they weigh, and how well a student does that is trained on them.
+
+Shared by `evaluation` (the condensed set and its baselines) and `study` (whatever selectors pick): any images are
+labelled by the same teachers in the same views, packed by the same codec and budget, and judged by one protocol.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dcpipe import evaluation, store, teacher, training
+from dcpipe.dataset import CondensedDataset, HardLabels, Labels, PackLabels
+from dcpipe.images import read_parts
+from dcpipe.params import EvaluationBlock
+from dcpipe.types import ImageSet, ImageTable, LabelPack, SoftLabels, Teacher, ViewPolicy
+from flows.compression import compress
+from flows.runtime import Run
+from flows.softlabels import write_labels
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of a table: images, where labels come from, and what it all weighs."""
+
+    kind: str
+    name: str
+    images: ImageSet
+    labels: Callable[[], Labels]
+    policy: ViewPolicy
+    image_bytes: int
+    label_bytes: int
+    teacher_bytes: int = 0
+
+
+def packed(pack: LabelPack, device: torch.device) -> Callable[[], Labels]:
+    """Labels of a pack, decoded on the device when asked for."""
+    return partial(PackLabels, pack, device)
+
+
+def hard_labels(images: ImageSet, device: torch.device) -> Callable[[], Labels]:
+    """The images' own one-hot labels."""
+    return partial(HardLabels, images.labels, len(images.classes), device)
+
+
+def contender_of(run: Run, kind: str, images: ImageSet, teachers: dict[str, Teacher], folder: Path) -> Contender:
+    """Images with labels that `softlabels` and `compression` of params.yaml ask for; hard ones without teachers.
+
+    `folder` keeps what is made: a killed run goes on there, and a finished one reads its pack. The uncompressed labels
+    are removed once they are packed, for of many contenders they would fill the disk.
+    """
+    block, device = run.params.softlabels, run.device
+    policy = block.augmentation.policy(block.seed, block.mix)
+    folder.mkdir(exist_ok=True)
+    store.save_set(folder, images)
+    image_bytes = (folder / "images.parquet").stat().st_size
+    if not teachers:
+        return Contender(kind, f"{kind}, hard labels", images, hard_labels(images, device), policy, image_bytes, 0)
+    path = folder / "labels.safetensors"
+    if not path.exists():
+        blocks = write_labels(run, folder, images, teachers)
+        labels = SoftLabels(blocks.array, policy, images.ids, images.classes, tuple(teachers))
+        encoded = folder / "blocks"
+        encoded.mkdir(exist_ok=True)
+        store.save_pack(path, compress(run, labels, run.params.compression, encoded))
+        shutil.rmtree(encoded)
+        shutil.rmtree(folder / "labels.zarr")
+    pack = store.read_pack(path, images.ids)
+    return Contender(
+        kind, f"{kind}, {pack.codec}", images, packed(pack, device), policy, image_bytes, path.stat().st_size
+    )
+
+
+def protocol_of(block: EvaluationBlock) -> evaluation.Protocol:
+    """How students are trained."""
+    recipe = training.Recipe(
+        block.epochs, block.optimizer, block.lr, block.weight_decay, zeta=block.zeta, ema=block.ema
+    )
+    return evaluation.Protocol(block.protocol, block.student, recipe, block.batch_size, block.temperature)
+
+
+def one_score(
+    run: Run,
+    contender: Contender,
+    protocol: evaluation.Protocol,
+    train: ImageTable,
+    test: ImageTable,
+    seed: int,
+    notes: Path,
+) -> dict[str, Any]:
+    """Train one student and test it once, after the last epoch."""
+    stem = f"{contender.name}-{seed}".replace("/", "-").replace(" ", "-")
+    checkpoint = notes / f"{stem}.pt"
+    dataset = CondensedDataset(
+        contender.images,
+        contender.labels(),
+        contender.policy,
+        temperature=protocol.temperature,
+        size=train.size,
+        device=run.device,
+    )
+    student, history = evaluation.train_student(
+        dataset,
+        protocol,
+        n_classes=len(train.classes),
+        mean=train.mean,
+        std=train.std,
+        seed=seed,
+        device=run.device,
+        checkpoint=checkpoint,
+        report=lambda row: run.reporter.progress(
+            f"student {contender.name} {seed}", int(row["epoch"]) + 1, protocol.recipe.epochs
+        ),
+    )
+    batches = teacher.plain_batches(read_parts(test), train.mean, train.std, 512, run.device)
+    accuracy = training.accuracy(student, batches, run.device)
+    checkpoint.unlink(missing_ok=True)
+    return {"accuracy": accuracy, "history": history}

@@ -1,0 +1,168 @@
+"""Studies: what `studies/params.yaml` may say, the entries it makes, and means worked out again."""
+
+from __future__ import annotations
+
+import copy
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcpipe import studies
+from dcpipe.studies import Entry
+from dcpipe.types import DataError
+
+LEGAL: dict[str, Any] = {
+    "selection": {
+        "selectors": {"random": {}, "score": {"options": {"alpha": 5}}, "flat": {"method": "score", "options": {}}},
+        "ipc": [10, 1],
+        "seeds": [0, 1, 2],
+    },
+    "coefficients": {
+        "base": {"alpha": 5, "beta": 0.1},
+        "alpha": [5, 0],
+        "beta": [0.1, 1.0e-3],
+        "options": {"eps2": 0.5},
+        "ipc": 10,
+        "seeds": [3, 4, 5, 6],
+    },
+}
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """LEGAL with one key set; None removes it."""
+    content = copy.deepcopy(LEGAL)
+    *blocks, last = path.split(".")
+    block = content
+    for name in blocks:
+        block = block[name]
+    if value is None:
+        del block[last]
+    else:
+        block[last] = value
+    return content
+
+
+def test_entries_of_a_selection_are_its_selectors_by_name() -> None:
+    study = studies.parse("selection", LEGAL)
+    assert study.entries == (
+        Entry("random", "random", {}),
+        Entry("score", "score", {"alpha": 5}),
+        Entry("flat", "score", {}),
+    )
+    assert (study.name, study.ipc, study.seeds, study.split) == ("selection", (1, 10), (0, 1, 2), "test")
+    assert not study.sweeps
+    assert study.place(study.entries[1]) == {"selector": "score"}
+
+
+def test_entries_of_coefficients_are_random_and_two_sweeps_in_order() -> None:
+    study = studies.parse("coefficients", LEGAL)
+    assert study.entries == (
+        Entry("random", "random", {}),
+        Entry("alpha-0", "score", {"eps2": 0.5, "alpha": 0.0, "beta": 0.1}, "alpha"),
+        Entry("alpha-5", "score", {"eps2": 0.5, "alpha": 5.0, "beta": 0.1}, "alpha"),
+        Entry("beta-0.001", "score", {"eps2": 0.5, "alpha": 5.0, "beta": 0.001}, "beta"),
+        Entry("beta-0.1", "score", {"eps2": 0.5, "alpha": 5.0, "beta": 0.1}, "beta"),
+    )
+    assert (study.ipc, study.seeds, study.split, study.sweeps) == ((10,), (3, 4, 5, 6), "minival", True)
+    assert study.place(study.entries[0]) == {"selector": "random", "swept": "", "alpha": None, "beta": None}
+    assert study.place(study.entries[1]) == {"selector": "alpha-0", "swept": "alpha", "alpha": 0.0, "beta": 0.1}
+
+
+REFUSED = [
+    ("selection.selectors", {}, "selection.selectors is {}: dictionary should have at least 1 item after validation"),
+    ("selection.ipc", [], "selection.ipc is []: list should have at least 1 item after validation, not 0"),
+    ("selection.ipc", [0], "selection.ipc.0 is 0: input should be greater than or equal to 1"),
+    ("selection.ipc", [1, 10, 1], "selection.ipc is [1, 10, 1] and repeats [1]; say each once"),
+    ("selection.seeds", [0, 1], "selection.seeds is [0, 1]: list should have at least 3 items after validation, not 2"),
+    ("selection.seeds", [0, 1, 1], "selection.seeds is [0, 1, 1] and repeats [1]; say each once"),
+    ("selection.seeds", None, "'selection.seeds' is missing; add it"),
+    ("selection.split", "train", "selection.split is 'train': input should be 'test' or 'minival'"),
+    (
+        "selection.selectors.score.alpha",
+        5,
+        "unknown key 'selection.selectors.score.alpha'; legal ones are method, options",
+    ),
+    ("selection.selectors.a/b", {}, "selection.selectors.a/b.[key] is 'a/b': string should match pattern"),
+    ("selection.epochs", 5, "unknown key 'selection.epochs'; legal ones are selectors, ipc, seeds, split"),
+    (
+        "selections",
+        {},
+        "unknown key 'selections'; legal ones are selection, coefficients; did you mean 'selection'?",
+    ),
+    ("coefficients", None, "'coefficients' is missing; add it"),
+    ("coefficients.base.beta", None, "'coefficients.base.beta' is missing; add it"),
+    ("coefficients.alpha", [-1.0], "coefficients.alpha.0 is -1.0: input should be greater than or equal to 0"),
+    ("coefficients.alpha", [1, 1.0], "coefficients.alpha is [1.0, 1.0] and repeats [1.0]; say each once"),
+    ("coefficients.beta", [], "coefficients.beta is []: list should have at least 1 item after validation, not 0"),
+    ("coefficients.seeds", [1], "coefficients.seeds is [1]: list should have at least 3 items after validation, not 1"),
+    ("coefficients.options.beta", 1, "coefficients.options has 'beta'; say it in coefficients.base"),
+    (
+        "coefficients.alpha",
+        ["1e-3"],
+        "coefficients.alpha.0 is '1e-3': input should be a valid number; YAML wants a point, as in 1.0e-3",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "sentence"), REFUSED)
+def test_what_is_wrong_is_told_in_one_sentence(path: str, value: Any, sentence: str) -> None:
+    with pytest.raises(DataError) as error:
+        studies.parse("coefficients", changed(path, value), "s.yaml")
+    assert str(error.value).startswith(f"s.yaml: {sentence}")
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_studies_list_the_known() -> None:
+    for name in studies.STUDIES:
+        studies.check_name(name)
+    with pytest.raises(DataError, match=r"^unknown study 'codecs'; choose one of selection, coefficients$"):
+        studies.load("codecs")
+    with pytest.raises(DataError, match=r"^name a study: selection, coefficients$"):
+        studies.check_name(None)
+
+
+def test_a_file_that_is_absent_or_holds_no_blocks_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    with pytest.raises(DataError) as error:
+        studies.load("selection", path)
+    sentence = f"{path} not found; change to the workspace's folder, or copy studies/ of dcpipe there"
+    assert str(error.value) == sentence
+    path.write_text("- a\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"s.yaml must hold one block a study: selection, coefficients$"):
+        studies.load("selection", path)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    accuracies=st.lists(st.floats(0, 100), min_size=12, max_size=12),
+    sizes=st.lists(st.integers(1, 10**9), min_size=12, max_size=12),
+)
+def test_a_summary_is_mean_and_deviation_by_entry_and_ipc(accuracies: list[float], sizes: list[int]) -> None:
+    """Rows of one entry and ipc need not stand together."""
+    places = [(name, ipc) for _ in range(3) for name in ("b", "a") for ipc in (1, 10)]
+    rows = [
+        {
+            "selector": name,
+            "ipc": ipc,
+            "seed": i // 4,
+            "accuracy": accuracies[i],
+            "image_bytes": sizes[i],
+            "label_bytes": 7,
+            "seconds": i / 8,
+        }
+        for i, (name, ipc) in enumerate(places)
+    ]
+    found = studies.summary(rows, {1: 100, 10: 1000})
+    assert [(row["selector"], row["ipc"]) for row in found] == places[:4]
+    for index, row in enumerate(found):
+        own = rows[index::4]
+        assert row["accuracy"] == pytest.approx(statistics.mean(r["accuracy"] for r in own), abs=1e-3)
+        assert row["std"] == pytest.approx(statistics.stdev(r["accuracy"] for r in own), abs=1e-3)
+        assert row["seconds"] == pytest.approx(statistics.mean(r["seconds"] for r in own), abs=1e-3)
+        assert abs(row["image_bytes"] - statistics.mean(r["image_bytes"] for r in own)) <= 0.5
+        assert (row["label_bytes"], row["fp16_label_bytes"], row["seeds"]) == (7, 100 * row["ipc"], 3)
+        assert list(row)[:2] == ["selector", "ipc"]
