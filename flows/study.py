@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +131,7 @@ def label_shape(run: Run, scene: Scene, ipc: int) -> LabelShape:
 
 def select(run: Run, study: Study, scene: Scene, folder: Path) -> list[Chosen]:
     """What every cell picks. Each ipc is selected for itself: not every selector's smaller set is the beginning of its
-    larger one. Each seed too, for which selectors use it is theirs to know."""
+    larger one. A selector that draws nothing is asked once for all seeds."""
     features, classes = store.load_features(folder), scene.train.classes
     order, offsets = store.by_label(features.labels, len(classes))
     candidates = by_class(features, order, offsets, classes, scene.bench.notes)
@@ -139,14 +139,15 @@ def select(run: Run, study: Study, scene: Scene, folder: Path) -> list[Chosen]:
         candidates.check(max(study.ipc))
 
     def choose(cell: Cell) -> Chosen:
-        kept = scene.bench.kept(f"picks-{cell}")
+        asked = cell if cell.entry.method in selection.DRAWING else replace(cell, seed=study.seeds[0])
+        kept = scene.bench.kept(f"picks-{asked}")
         if kept is None:
             with told(f"{study.name}, {cell.entry.name}"):
-                picks, seconds = timed(run, cell, candidates)
+                picks, seconds = timed(run, asked, candidates)
             rows = order[picks.rows]
             kept = {"ids": features.ids[rows], "labels": features.labels[rows], "gains": picks.gains}
             kept["seconds"] = np.array(seconds)
-            scene.bench.keep(f"picks-{cell}", **kept)
+            scene.bench.keep(f"picks-{asked}", **kept)
         noun = Selection(kept["ids"], kept["labels"], kept["gains"], cell.entry.method)
         return Chosen(cell, noun, float(kept["seconds"]))
 

@@ -19,7 +19,7 @@ from dcpipe.selection.score import score
 from dcpipe.selection.seam import Candidates, Picks, Watch, class_by_class, unit
 from dcpipe.selection.uncertainty import el2n, entropy, least_confidence, margin
 
-__all__ = ["SELECTORS", "Candidates", "Picks", "Watch", "class_by_class", "unit"]
+__all__ = ["DRAWING", "SELECTORS", "Candidates", "Picks", "Watch", "class_by_class", "unit"]
 
 SELECTORS: dict[str, Callable[..., Picks]] = {
     "random": random,
@@ -34,3 +34,6 @@ SELECTORS: dict[str, Callable[..., Picks]] = {
     "entropy": entropy,
     "el2n": el2n,
 }
+
+# Selectors whose picks depend on the seed; the others pick the same whatever it is, so a study asks them once.
+DRAWING = frozenset({"random", "k_center", "gradmatch", "badge"})

@@ -233,7 +233,8 @@ def test_a_broken_run_goes_on_cell_by_cell(
     study_stage(run_of("study"), "selection")
     assert (FOLDER / "results.csv").read_bytes() == unbroken
     assert len(trained) == whole, "a student that was done is not trained again"
-    assert calls[0] == (whole if where == "one_score" else 18) + 1
+    # Random is asked for each ipc and seed, score and its namesake once an ipc.
+    assert calls[0] == (whole if where == "one_score" else 6 + 2 + 2) + 1
 
 
 def test_coefficients_are_one_sweep_each_through_the_base(workspace: Path, trained: list[tuple[str, int]]) -> None:
@@ -260,7 +261,7 @@ def test_coefficients_are_one_sweep_each_through_the_base(workspace: Path, train
 def test_a_selector_is_called_for_each_ipc_and_seed_with_its_options(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One whose smaller set is not the beginning of its larger one."""
+    """One whose smaller set is not the beginning of its larger one, and that is asked once unless it draws."""
     calls: list[tuple[int, int, int]] = []
 
     def last(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, skip: int = 0) -> Picks:
@@ -270,6 +271,11 @@ def test_a_selector_is_called_for_each_ipc_and_seed_with_its_options(
 
     monkeypatch.setitem(selection.SELECTORS, "last", last)
     write_studies(selection={"selectors": {"last": {"options": {"skip": 3}}}, "ipc": [1, 2]})
+    study_stage(run_of("study"), "selection")
+    assert calls == [(ipc, 0, 3) for ipc in (1, 2)]
+    calls.clear()
+    monkeypatch.setattr(selection, "DRAWING", frozenset({"last"}))
+    shutil.rmtree("data/study")
     study_stage(run_of("study"), "selection")
     assert calls == [(ipc, seed, 3) for ipc in (1, 2) for seed in (0, 1, 5)]
     train = store.table_of(store.open_artifact(Path("data/images"), "images"), "train")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dcpipe.coding_rate import Rate
 from dcpipe.coding_rate.rate import sample_form_is_cheaper
-from dcpipe.selection import SELECTORS, Candidates, Picks, Watch
+from dcpipe.selection import Candidates, Picks, Watch
 from dcpipe.selection.score import score
 from dcpipe.types import DataError, FloatArray, IntArray
 from dcpipe.views import philox, uniform
@@ -403,13 +403,6 @@ def test_a_cuda_device_gives_the_same_picks() -> None:
     here, there = score(candidates, 20, 0, Watch()), score(candidates, 20, 0, Watch(), device="cuda")
     assert there.rows.tolist() == here.rows.tolist()
     np.testing.assert_allclose(there.gains, here.gains, rtol=0, atol=1e-9)
-
-
-@pytest.mark.parametrize("name", list(SELECTORS))
-def test_more_than_a_class_holds_is_an_error(name: str) -> None:
-    with pytest.raises(DataError) as error:
-        SELECTORS[name](made([5, 3], 2), 4, 0, Watch())
-    assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"
 
 
 def test_errors_name_the_option_and_the_remedy() -> None:
