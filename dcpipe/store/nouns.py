@@ -84,12 +84,12 @@ def table_of(artifact: Artifact, split: str) -> ImageTable:
     require(split in meta["splits"], f"{artifact.path} has no split {split!r}; it has {', '.join(meta['splits'])}")
     parts = tuple(artifact.path / name for name in meta["splits"][split])
     columns = [pq.read_table(part, columns=["id", "label"]) for part in parts]
-    table = pa.concat_tables(columns)
+    none = np.empty(0, dtype=np.int64)  # minival may be empty, and has no part then
     return ImageTable(
         parts=parts,
         part_rows=meta["part_rows"],
-        ids=table["id"].to_numpy().astype(np.int64),
-        labels=table["label"].to_numpy().astype(np.int64),
+        ids=np.concatenate([none, *(column["id"].to_numpy() for column in columns)]),
+        labels=np.concatenate([none, *(column["label"].to_numpy() for column in columns)]),
         classes=tuple(meta["classes"]),
         size=meta["size"],
         mean=tuple(meta["mean"]),

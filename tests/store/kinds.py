@@ -98,7 +98,7 @@ def write_images(folder: Path) -> dict[str, Any]:
         "part_rows": 3,
         "mean": [0.1, 0.2, 0.3],
         "std": [0.4, 0.5, 0.6],
-        "splits": {"train": ["part-0.parquet", "part-1.parquet"]},
+        "splits": {"train": ["part-0.parquet", "part-1.parquet"], "minival": []},
     }
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kinds import IDS, KINDS, LABELS, Kind, image_set, pack, scores, selection, teacher
+from kinds import IDS, KINDS, LABELS, Kind, image_set, pack, scores, selection, teacher, write_features
 
 from dcpipe import store
 from dcpipe.types import DataError
@@ -88,7 +88,20 @@ def test_labels_features_and_tables_are_read(tmp_path: Path) -> None:
     assert [part.name for part in table.parts] == ["part-0.parquet", "part-1.parquet"]
     with pytest.raises(DataError) as error:
         store.load_table(tmp_path / "images", "test")
-    assert str(error.value) == f"{tmp_path / 'images'} has no split 'test'; it has train"
+    assert str(error.value) == f"{tmp_path / 'images'} has no split 'test'; it has minival, train"
+    empty = store.load_table(tmp_path / "images", "minival")
+    assert len(empty) == 0 and empty.parts == () and empty.labels.dtype == np.int64
+
+
+def test_rates_that_a_shortlist_did_not_measure_are_infinite(tmp_path: Path) -> None:
+    root, rank = tmp_path / "root", np.array([1, -1, 0, -1])
+    root.mkdir()
+    meta = write_features(root)
+    store.write_columns(root / "keys.parquet", {"id": IDS, "label": LABELS, "rank": rank})
+    store.publish(root, tmp_path / "out", "features", meta, {})
+    features = store.load_features(tmp_path / "out")
+    assert features.rank is not None and features.rank.tolist() == rank.tolist()
+    assert np.isfinite(features.label_rate).tolist() == [True, False, True, False]
 
 
 # --- damage ---
