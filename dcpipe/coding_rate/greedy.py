@@ -65,17 +65,19 @@ class _Pool:
     def __init__(self, vectors: Sliceable, offsets: IntArray, device: torch.device) -> None:
         self.vectors, self.offsets, self.device = vectors, offsets, device
         self.norms = np.full(int(offsets[-1]), np.nan)
+        self.space = np.empty((int(np.diff(offsets).max()), vectors.shape[1]), dtype=np.float32)
 
     def rows(self, label: int) -> slice:
         return slice(int(self.offsets[label]), int(self.offsets[label + 1]))
 
     def quick(self, label: int) -> torch.Tensor:
-        """All of a class, f32 [N, d]."""
+        """All of a class, f32 [N, d]; in memory that the next call uses again."""
         rows = self.rows(label)
         block = np.asarray(self.vectors[rows])
         if np.isnan(self.norms[rows]).any():
             self._measure(label, block)
-        scaled = block.astype(np.float32, copy=False) / self.norms[rows, None].astype(np.float32)
+        scaled = self.space[: len(block)]
+        np.divide(block, self.norms[rows, None].astype(np.float32), out=scaled, casting="same_kind")
         return torch.from_numpy(scaled).to(self.device)
 
     def exact(self, rows: IntArray) -> torch.Tensor:

@@ -18,7 +18,7 @@ import torch
 class Rate:
     """logdet(I + c G) of some vectors, factored once for any number of candidates.
 
-    `factor` f64: lower Cholesky factor of I / c + G, or with `vectors` [n, d] of I / c + Z Z^T; `value`: the logdet.
+    `factor` f64: upper Cholesky factor of I / c + G, or with `vectors` [n, d] of I / c + Z Z^T; `value`: the logdet.
     The factor is always double, which a small 1 / c needs; `more` works in the type of what it is given.
     """
 
@@ -30,7 +30,7 @@ class Rate:
     @classmethod
     def of_scatter(cls, scatter: torch.Tensor, c: float) -> Rate:
         """Of G f64 [d, d]."""
-        factor = _factor(scatter, c)
+        factor = _factor(scatter.clone(), c)
         return cls(factor, c, _logdet(factor, c))
 
     @classmethod
@@ -41,14 +41,20 @@ class Rate:
 
     def more(self, x: torch.Tensor) -> torch.Tensor:
         """log(1 + c z^T (I + c G)^-1 z) for each row z of `x` [N, d]: [N], of the type of `x`."""
-        # x L^-T is half the time of L^-1 x^T: rows stay rows.
-        upper = self.factor.to(x.dtype).T
+        factor = self.factor.to(x.dtype)
+        return torch.cat([torch.log1p(self._added(factor, rows)) for rows in torch.split(x, _ROWS)])
+
+    def _added(self, factor: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """c z^T (I + c G)^-1 z for each row z."""
         if self.vectors is None:
-            return torch.log1p(_solve(upper, x).square().sum(dim=1))
-        explained = _solve(upper, x @ self.vectors.to(x.dtype).T).square().sum(dim=1)
+            return _squares(_solve(factor, x))
+        explained = _squares(_solve(factor, x @ self.vectors.to(x.dtype).T))
         # Of a vector in the span of Z little is left, and round-off may make it negative.
-        left = (x.square().sum(dim=1) - explained).clamp_min(0.0)
-        return torch.log1p(self.c * left)
+        return self.c * (_squares(x) - explained).clamp_min(0.0)
+
+
+# Rows solved at once: their products stay in the cache, and in memory that is there already.
+_ROWS = 512
 
 
 def sample_form_is_cheaper(n: int, d: int, candidates: int) -> bool:
@@ -57,15 +63,22 @@ def sample_form_is_cheaper(n: int, d: int, candidates: int) -> bool:
     return by_sample < d**3 / 3 + candidates * d * d
 
 
+def _squares(x: torch.Tensor) -> torch.Tensor:
+    """Squared length of each row, without a second array of their size."""
+    lengths: torch.Tensor = torch.linalg.vector_norm(x, dim=1)
+    return lengths.square()
+
+
 def _solve(upper: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """x U^-1."""
+    """x U^-1: from the right, where rows stay rows, in three quarters of the time of the transposed one."""
     solution: torch.Tensor = torch.linalg.solve_triangular(upper, x, upper=True, left=False)
     return solution
 
 
 def _factor(gram: torch.Tensor, c: float) -> torch.Tensor:
-    """The lower Cholesky factor of I / c + gram."""
-    factor: torch.Tensor = torch.linalg.cholesky(gram + torch.eye(len(gram), dtype=gram.dtype, device=gram.device) / c)
+    """The upper Cholesky factor of I / c + gram; spoils `gram`."""
+    gram.diagonal().add_(1.0 / c)
+    factor: torch.Tensor = torch.linalg.cholesky(gram, upper=True)
     return factor
 
 
