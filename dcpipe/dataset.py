@@ -47,7 +47,7 @@ class PackLabels:
         self.arrays: Mapping[str, torch.Tensor] = {
             name: torch.from_numpy(np.ascontiguousarray(array[:])).to(device) for name, array in pack.arrays.items()
         }
-        check_mix(self.codec, pack.shape, pack.policy.mix)
+        check_mix(pack.codec, self.codec, pack.shape, pack.policy.mix)
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
         """The codec's replay."""

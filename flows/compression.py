@@ -55,7 +55,7 @@ def plan(block: CompressionBlock, shape: LabelShape, policy: ViewPolicy) -> Code
     else:  # only for `none`, which needs no budget: the reference and any header
         budget = shape.reference_bytes + 2**16
     codec = compression.plan(CODECS[block.codec], shape, budget, block.options, header)
-    compression.check_mix(codec, shape, policy.mix)
+    compression.check_mix(block.codec, codec, shape, policy.mix)
     return codec
 
 

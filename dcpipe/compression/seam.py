@@ -82,23 +82,28 @@ def plan(
 ) -> Codec:
     """Settings with which the whole file, its header included, stays within `budget` bytes.
 
-    `header(codec)` gives the header's size for a planned codec. It depends on the settings' digits, so it is
-    reserved, the codec planned again, and so on; at the end nothing larger than its reserve is left.
+    `header(codec)` gives the header's size for a planned codec. It depends on the settings' digits and on how many
+    arrays there are, so it is reserved, the codec planned again, and so on: the arrays shrink with every turn.
     """
-    reserve = 0
+    planned = codec.plan(shape, budget, **options)
     while True:
-        planned = codec.plan(shape, budget - reserve, **options)
-        size = header(planned)
-        if size + payload(planned.specs(shape)) <= budget:
+        size, arrays = header(planned), payload(planned.specs(shape))
+        if size + arrays <= budget:
             return planned
-        require(reserve < size, f"codec {codec.__name__}: plan exceeds its budget of {budget} bytes; mend its plan")
-        reserve = size
+        try:
+            planned = codec.plan(shape, budget - size, **options)
+        except DataError:  # an array less takes a shorter header: perhaps the next smaller plan fits
+            planned = codec.plan(shape, arrays - 1, **options)
+        require(
+            payload(planned.specs(shape)) < arrays,
+            f"codec {codec.__name__}: plan exceeds its budget of {budget} bytes; mend its plan",
+        )
 
 
-def check_mix(codec: Codec, shape: LabelShape, mix: Mix) -> None:
+def check_mix(name: str, codec: Codec, shape: LabelShape, mix: Mix) -> None:
     """Labels mixed in training need a view's label of any image as soon as they need that of one.
 
-    Raises `DataError` for a codec that keeps a view of some images only.
+    Raises `DataError` for a codec, called `name`, that keeps a view of some images only.
     """
     if mix != "cutmix_labels":
         return
@@ -107,7 +112,7 @@ def check_mix(codec: Codec, shape: LabelShape, mix: Mix) -> None:
         held = codec.holds(rows, np.full(len(rows), view, dtype=np.int64), shape)
         require(
             bool(held.all() == held.any()),
-            f"codec {type(codec).__name__.lower()!r} keeps view {view} of some images only, but mix 'cutmix_labels' "
+            f"codec {name!r} keeps view {view} of some images only, but mix 'cutmix_labels' "
             "needs its labels of any partner; keep whole views (granularity epoch) or choose another mix",
         )
 

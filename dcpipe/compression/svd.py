@@ -10,18 +10,21 @@ batched symmetric eigenproblem of side min(K, C) an image: O(K C min(K, C)) with
 Squaring loses singular values below sqrt(rounding) of the largest, 3e-4 in fp32 and 1e-8 in float64; so it is done in
 float64. The other factor is projected from M itself and does not carry that loss.
 
-Bytes: fp16 factors, the singular values split evenly (square roots) into both so that neither overflows: 2 n r (K + C).
-The rank follows from the budget. With few classes this cannot go far: K = 300, C = 10 reaches 9.7x at rank 1.
+Bytes: fp16 factors, the singular values split evenly (square roots) into both so that neither overflows: 2 (K + C) a
+component. The rank follows from the budget; what is left of it gives the first images one component more
+(`dcpipe.compression.lowrank`), so the arrays end within one component of the budget. With few classes this cannot go
+far: K = 300, C = 10 reaches 9.7x at rank 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self, final
+from typing import Any, Self, final
 
 import torch
 
+from dcpipe.compression import lowrank
 from dcpipe.compression.seam import Array, Codec, Specs, require_budget
 from dcpipe.types import IntArray, LabelShape
 from dcpipe.views import Views
@@ -30,41 +33,34 @@ from dcpipe.views import Views
 @final
 @dataclass(frozen=True)
 class Svd(Codec):
-    """Truncated SVD of each image's logits. Arrays: `left` fp16 [n, K, r], `right` fp16 [n, r, c]."""
+    """Truncated SVD of each image's logits: `rank` components, one more in the first `extra` images. Arrays: those of
+    `lowrank`."""
 
     rank: int
+    extra: int = 0
 
     @classmethod
     def plan(cls, shape: LabelShape, budget: int) -> Self:
-        """The largest rank that fits; raises `DataError` naming the size of rank 1 when that does not."""
-        per_rank = rank_bytes(shape)
-        require_budget("svd", budget, per_rank, shape, "choose a smaller ratio or codec 'prune'")
-        return cls(min(budget // per_rank, shape.views, shape.classes))
+        """As many components as fit; raises `DataError` naming the size of rank 1 when that does not."""
+        smallest = shape.images * lowrank.component_bytes(shape)
+        require_budget("svd", budget, smallest, shape, "choose a smaller ratio or codec 'prune'")
+        return cls(*lowrank.split(shape, budget))
 
     def specs(self, shape: LabelShape) -> Specs:
-        return factor_specs(shape, self.rank)
+        return lowrank.factor_specs(shape, self.rank, self.extra)
 
     def encode(self, logits: torch.Tensor, rows: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
-        left, right = factors(logits, self.rank)
-        return {"left": as_fp16(left), "right": as_fp16(right)}
+        left, right = factors(logits, lowrank.components(self.rank, self.extra))
+        return lowrank.factor_arrays(left, right, rows, self.rank, self.extra)
 
     def decode(
         self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
     ) -> torch.Tensor:
-        return product(arrays, rows, stored)
+        return lowrank.product(arrays, rows, stored)
 
-
-def rank_bytes(shape: LabelShape) -> int:
-    """Bytes that one more rank costs over all images."""
-    return 2 * shape.images * (shape.views + shape.classes)
-
-
-def factor_specs(shape: LabelShape, rank: int) -> Specs:
-    """The two arrays of factors."""
-    return {
-        "left": ((shape.images, shape.views, rank), "float16"),
-        "right": ((shape.images, rank, shape.classes), "float16"),
-    }
+    @property
+    def settings(self) -> dict[str, Any]:
+        return lowrank.spoken(super().settings)
 
 
 def gram_eigh(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -88,18 +84,3 @@ def factors(matrices: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tens
     root = torch.linalg.vector_norm(projected, dim=-1).sqrt()
     inverse = torch.where(root > 0, 1 / root, 0)  # a matrix of lower rank than asked for has zero rows
     return basis * root[:, None, :], projected * inverse[:, :, None]
-
-
-def product(arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray) -> torch.Tensor:
-    """Row `stored[j]` of the product of image `rows[j]`'s factors, f32 [m, c]."""
-    device = arrays["left"].device
-    image, view = torch.from_numpy(rows).to(device), torch.from_numpy(stored).to(device)
-    left = arrays["left"][image, view].to(torch.float32)
-    right = arrays["right"][image].to(torch.float32)
-    return torch.bmm(left[:, None, :], right)[:, 0]
-
-
-def as_fp16(tensor: torch.Tensor) -> Array:
-    """An fp16 array in host memory, rows contiguous."""
-    array: Array = tensor.to(torch.float16).contiguous().cpu().numpy()
-    return array

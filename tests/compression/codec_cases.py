@@ -20,7 +20,27 @@ KINDS = {
     "rpca-dense": {"sparse_share": 0.0, "precision": "float64"},
     "prune": {},
     "prune-batch": {"granularity": "batch", "batch_size": 2, "seed": 5},
+    "rsvd": {"oversampling": 2},
+    "cur": {},
+    "cur-leverage": {"pick": "leverage"},
+    "cur-drawn": {"pick": "leverage", "sampling": "column_select", "seed": 3},
+    "topk": {},
+    "topk-8": {"bits": 8},
+    "topk-hard": {"kind": "hard"},
+    "topk-smoothing": {"kind": "smoothing"},
+    "topk-marginal": {"kind": "marginal_smoothing", "temperature": 4.0},
+    "prune_topk": {},
+    "prune_topk-batch": {"prune": 1.5, "granularity": "batch", "batch_size": 2, "seed": 5, "bits": 8},
+    "zipf": {},
+    "zipf-fitted": {"exponent": "fitted"},
+    "lowrank_int8": {},
+    "lowrank_int8-exact": {"bits": 6, "exact_share": 0.4, "temperature": 0.0},
+    "field": {},
+    "field-fresh": {"fresh": True},
 }
+# Students see softmax(logits / T), which no shift changes: these keep differences of logits, those their ranking alone.
+SHIFTED = {"topk-8", "topk-smoothing", "topk-marginal", "prune_topk-batch", "zipf-fitted"}
+RANKED = {"topk-hard", "zipf"}
 
 
 def name_of(kind: str) -> str:

@@ -7,6 +7,7 @@ from codec_cases import decode, encode, held_pairs, labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dcpipe.compression import payload
 from dcpipe.compression.rpca import Rpca, pursue
 from dcpipe.types import DataError, LabelShape
 
@@ -103,29 +104,52 @@ def test_decodes_to_truncated_low_rank_plus_largest_sparse() -> None:
     st.floats(1, 40),
 )
 def test_the_budget_is_shared_as_asked(shape: LabelShape, share: float, ratio: float) -> None:
-    per_rank = 2 * shape.images * (shape.views + shape.classes)
+    one = 2 * (shape.views + shape.classes)
+    per_rank = shape.images * one
     per_entry = shape.images * shape.views * (3 if shape.classes <= 256 else 4)
     budget = max(per_rank, int(shape.reference_bytes / ratio))
     codec = Rpca.plan(shape, budget, sparse_share=share)
-    assert 1 <= codec.rank <= min(shape.views, shape.classes) and 0 <= codec.per_view <= shape.classes
-    left = budget - codec.rank * per_rank - codec.per_view * per_entry
-    assert left >= 0
-    if share == 0:
-        assert codec.per_view == 0
-        assert left < per_rank or codec.rank == min(shape.views, shape.classes)
+    full = min(shape.views, shape.classes)
+    assert 1 <= codec.rank <= full and 0 <= codec.per_view <= shape.classes and 0 <= codec.extra < shape.images
+    assert codec.extra == 0 or codec.rank < full
+    left = budget - payload(codec.specs(shape))
+    assert left == budget - codec.rank * per_rank - codec.extra * one - codec.per_view * per_entry >= 0
+    if codec.rank < full:
+        assert left < one
     else:
-        assert left < per_entry or codec.per_view == shape.classes
-    beside_rank_1 = (budget - per_rank) // per_entry
-    assert codec.per_view >= min(int(share * budget) // per_entry, beside_rank_1, shape.classes)
+        assert share == 0 or left < per_entry or codec.per_view == shape.classes
+    wanted = min(int(share * budget) // per_entry, (budget - per_rank) // per_entry, shape.classes)
+    assert codec.per_view == wanted or (codec.rank == full and codec.per_view > wanted)
 
 
 def test_known_ranks_at_a_thousand_classes() -> None:
-    shape = LabelShape(1, 300, 1000)
-    plans = [Rpca.plan(shape, shape.reference_bytes // ratio, sparse_share=0.0).rank for ratio in (10, 20, 30, 40, 100)]
-    assert plans == [23, 11, 7, 5, 2]
+    shape = LabelShape(10, 300, 1000)
+    plans = [Rpca.plan(shape, shape.reference_bytes // ratio, sparse_share=0.0) for ratio in (10, 20, 30, 40, 100)]
+    assert [(plan.rank, plan.extra) for plan in plans] == [(23, 0), (11, 5), (7, 6), (5, 7), (2, 3)]
     codec = Rpca.plan(shape, shape.reference_bytes // 10)
-    assert (codec.rank, codec.per_view) == (17, 13)  # 12 entries by share, one more from what rank 18 cannot use
+    assert (codec.rank, codec.extra, codec.per_view) == (17, 5, 12)
     assert codec.lam == 1000**-0.5 and codec.tolerance == 1e-5
+
+
+def test_the_first_images_get_the_component_that_others_lack() -> None:
+    shape = LabelShape(3, 20, 12)
+    logits = labels(shape)
+    codec = Rpca(2, 1, 0.2, 1e-7, "float64", extra=1)
+    arrays = encode(codec, logits, np.arange(3), shape)
+    assert {name: (array.shape, array.dtype.name) for name, array in arrays.items()} == codec.specs(shape)
+    decoded = decode(codec, arrays, *held_pairs(codec, shape), shape).reshape(logits.shape)
+    for image, rank in enumerate([3, 2, 2]):
+        low, sparse = textbook(logits[image].double().numpy(), 0.2, 1e-7)
+        u, sigma, v = np.linalg.svd(low, full_matrices=False)
+        expected = (u[:, :rank] * sigma[:rank]) @ v[:rank]
+        top = np.abs(sparse).argmax(axis=1)
+        expected[np.arange(20), top] += sparse[np.arange(20), top]
+        np.testing.assert_allclose(decoded[image], expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_packs_without_a_remainder_say_what_they_said_before_it() -> None:
+    said = {"rank": 2, "per_view": 1, "lam": 0.2, "tolerance": 1e-5, "precision": "float32"}
+    assert Rpca(**said).settings == said and Rpca(**said, extra=3).settings == {**said, "extra": 3}
 
 
 REFUSALS = [

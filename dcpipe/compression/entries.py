@@ -1,0 +1,106 @@
+"""Entries of labels: the few classes that sparse codecs keep of every label, and what goes with them.
+
+Labels are counted in one flat order, images in theirs and the views of an image within it. Each keeps k entries and
+the first `extra` labels one more, so that a budget is met to a single entry: no unit is finer, and none needs less
+bookkeeping. The labels favoured are those of the images picked first, which are in every smaller set too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dcpipe.compression.seam import Array, Specs
+from dcpipe.types import IntArray, LabelShape, require
+from dcpipe.views import take
+
+_MOST_CLASSES = 2**16
+
+
+@dataclass(frozen=True)
+class Entries:
+    """`each` entries of each of `labels` labels, one more for the first `extra`.
+
+    As arrays `name` [labels, each] and, where there is more, `name_more` [extra]. While at work they are one table
+    [m, width]: a label without one more repeats its first entry in the last column, and writing that twice changes
+    nothing.
+    """
+
+    labels: int
+    each: int
+    extra: int
+
+    @classmethod
+    def fitting(cls, labels: int, budget: int, entry: int, most: int) -> Self:
+        """As many entries of `entry` bytes as `budget` holds, at most `most` a label."""
+        each, extra = divmod(budget // entry, labels)
+        return cls(labels, each, extra) if each < most else cls(labels, most, 0)
+
+    @property
+    def width(self) -> int:
+        """Entries of the longest label."""
+        return self.each + (self.extra > 0)
+
+    def specs(self, name: str, dtype: str) -> Specs:
+        """The arrays of one quantity."""
+        more: Specs = {f"{name}_more": ((self.extra,), dtype)} if self.extra else {}
+        return {name: ((self.labels, self.each), dtype), **more}
+
+    def longer(self, index: IntArray) -> npt.NDArray[np.bool_]:
+        """Which of the labels `index` have one entry more."""
+        longer: npt.NDArray[np.bool_] = index < self.extra
+        return longer
+
+    def trim(self, table: torch.Tensor, index: IntArray) -> torch.Tensor:
+        """A table [m, width] of labels `index` whose last column repeats the first where there is no more."""
+        if not self.extra:
+            return table
+        longer = torch.from_numpy(self.longer(index)).to(table.device)
+        return torch.cat([table[:, :-1], torch.where(longer, table[:, -1], table[:, 0])[:, None]], dim=1)
+
+    def split(self, name: str, table: torch.Tensor, index: IntArray, dtype: str) -> dict[str, Array]:
+        """The arrays of a table of labels `index`."""
+        array: Array = table.cpu().numpy().astype(dtype)
+        more = {f"{name}_more": array[self.longer(index), -1]} if self.extra else {}
+        return {name: np.ascontiguousarray(array[:, : self.each]), **more}
+
+    def gather(
+        self, name: str, arrays: Mapping[str, torch.Tensor], index: IntArray, dtype: torch.dtype
+    ) -> torch.Tensor:
+        """The table of labels `index`, on the arrays' device."""
+        table = take(arrays[name], index).to(dtype)
+        if not self.extra:
+            return table
+        more = take(arrays[f"{name}_more"], np.minimum(index, self.extra - 1)).to(dtype)
+        return self.trim(torch.cat([table, more[:, None]], dim=1), index)
+
+
+def check_classes(name: str, shape: LabelShape) -> None:
+    """Raise `DataError` for more classes than two bytes can name."""
+    require(
+        shape.classes <= _MOST_CLASSES,
+        f"codec {name!r}: {shape.classes} classes, two bytes name {_MOST_CLASSES}; choose codec 'svd'",
+    )
+
+
+def class_dtype(classes: int) -> str:
+    """Classes are stored in one byte where that names them all."""
+    return "uint8" if classes <= 256 else "uint16"
+
+
+def class_bytes(classes: int) -> int:
+    """Bytes of a stored class."""
+    return np.dtype(class_dtype(classes)).itemsize
+
+
+def largest(logits: torch.Tensor, width: int) -> torch.Tensor:
+    """Classes of the `width` largest logits, i64 [m, width], largest first; of equals the lower class.
+
+    A stable sort, because `topk` breaks ties differently for another batch size or device.
+    """
+    return torch.sort(logits, dim=1, descending=True, stable=True).indices[:, :width]

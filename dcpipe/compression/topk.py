@@ -1,0 +1,178 @@
+"""`topk`: the k largest logits of every view, FKD's label quantization and LPQLD's MR-k.
+
+Idea: most of a label's mass lies in a few classes; keep those and let a rule speak for the rest. FKD (Shen and Xing, "A
+fast knowledge distillation framework for visual recognition", ECCV 2022) has four rules for probabilities p; LPQLD
+(arXiv 2604.18135, TPAMI 2026, Sec. III-C) uses the last of them, as MR-k, on logits. Labels here are logits z that
+students soften at a temperature T of their own, so each rule decodes to logits. With q = softmax(decoded / T):
+
+* `hard`: q is one-hot at the largest class, at every T. FKD's.
+* `smoothing`: k = 1 of the next. FKD's.
+* `marginal_smoothing`: kept classes keep p, the others share what remains equally. FKD's exactly at T = 1: the others
+  get one common logit l = log mean exp(z) over them, so that (C - k) exp(l) is their mass. At T > 1 kept classes keep
+  their ratios, but the others together weigh more than they should, as mean exp(z)^(1/T) >= mean exp(z / T). Option
+  `temperature` puts the exactness where students train: l = t log mean exp(z / t) is exact at T = t.
+* `marginal_renorm`: q is softmax(z / T) over the kept classes and 0 elsewhere: p renormalised, at T = 1 FKD's and at
+  any T LPQLD's. The others decode to -inf, which neither softmax nor KL(q || student) turns into a NaN. Where k is
+  small and T large, q nears a uniform choice among k classes; `marginal_smoothing` is much closer to p there.
+
+Where we differ, and why:
+* FKD stores probabilities and derives the rest's mass as 1 - sum, which rounds to nothing or below zero in fp16 where
+  the teacher is sure. Softmax does not see a shift, so we store z - l and the others decode to 0: no byte for l.
+* FKD and LPQLD have one k for all. Here k follows from the budget, and the first labels have one entry more.
+* `bits: 8` stores u8 codes with one fp16 step a label, of z - l or of z minus the smallest kept z, neither below 0.
+* FKD stores classes as floats (exact to 2048 in fp16), LPQLD as int16; here they are u8 up to 256 classes, else u16.
+
+Cost: one sort a label, O(C log C). Bytes: 3 or 4 an entry in 16 bits, 2 or 3 and 2 a label in 8 bits, met to an entry.
+`hard` and `smoothing` have a fixed size of 1-2 and 3-4 bytes a label, whatever the budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Self, final
+
+import numpy as np
+import torch
+
+from dcpipe.compression.entries import Entries, check_classes, class_bytes, class_dtype, largest
+from dcpipe.compression.seam import Array, Codec, Specs, require_budget
+from dcpipe.types import IntArray, LabelShape, require
+from dcpipe.views import Views, take
+
+Kind = Literal["hard", "smoothing", "marginal_smoothing", "marginal_renorm"]
+Bits = Literal[16, 8]
+_KINDS = ("hard", "smoothing", "marginal_smoothing", "marginal_renorm")
+_SMOOTHED = ("smoothing", "marginal_smoothing")
+_MARGINAL = ("marginal_smoothing", "marginal_renorm")
+
+
+@dataclass(frozen=True)
+class Table:
+    """How labels, counted in one order, are kept. Arrays: `classes` u8 or u16 and `values` fp16 or u8, both
+    [labels, k], the same with `_more` for one entry more, and `steps` fp16 [labels] for u8."""
+
+    kind: Kind
+    bits: Bits
+    temperature: float
+    classes: int
+    entries: Entries
+
+    def specs(self) -> Specs:
+        """Shapes and dtypes of the arrays."""
+        specs = self.entries.specs("classes", class_dtype(self.classes))
+        if self.kind == "hard":
+            return specs
+        specs |= self.entries.specs("values", "float16" if self.bits == 16 else "uint8")
+        return specs | ({"steps": ((self.entries.labels,), "float16")} if self.bits == 8 else {})
+
+    def encode(self, logits: torch.Tensor, index: IntArray) -> dict[str, Array]:
+        """Arrays of the labels `index`, ascending, whose logits are f32 [m, c]."""
+        classes = self.entries.trim(largest(logits, self.entries.width), index)
+        arrays = self.entries.split("classes", classes, index, class_dtype(self.classes))
+        if self.kind == "hard":
+            return arrays
+        values = logits.gather(1, classes)
+        if self.kind in _SMOOTHED:
+            values = values - self._rest(logits, classes, index)[:, None]
+        if self.bits == 16:
+            return arrays | self.entries.split("values", values, index, "float16")
+        if self.kind == "marginal_renorm":
+            values = values - values.amin(dim=1, keepdim=True)
+        steps = (values.amax(dim=1) / 255).to(torch.float16)
+        wide = steps.to(torch.float32)[:, None]
+        # A step that rounds to 0 belongs to values that differ by less than fp16 can tell.
+        codes = (values / torch.where(wide > 0, wide, 1)).round().clamp(0, 255)
+        return arrays | self.entries.split("values", codes, index, "uint8") | {"steps": steps.cpu().numpy()}
+
+    def _rest(self, logits: torch.Tensor, classes: torch.Tensor, index: IntArray) -> torch.Tensor:
+        """The common logit of the classes not kept, f32 [m]; the smallest kept one where all are kept."""
+        counts = self.classes - self.entries.each - torch.from_numpy(self.entries.longer(index)).long()
+        counts = counts.to(logits.device)
+        others = logits.scatter(1, classes, -torch.inf) / self.temperature
+        mean = torch.logsumexp(others, dim=1) - counts.clamp_min(1).log()
+        return torch.where(counts > 0, self.temperature * mean, logits.gather(1, classes).amin(dim=1))
+
+    def decode(self, arrays: Mapping[str, torch.Tensor], index: IntArray) -> torch.Tensor:
+        """Logits f32 [m, c] of the labels `index`."""
+        classes = self.entries.gather("classes", arrays, index, torch.int64)
+        rest = 0.0 if self.kind in _SMOOTHED else -torch.inf
+        logits = torch.full((len(index), self.classes), rest, device=classes.device)
+        if self.kind == "hard":
+            return logits.scatter_(1, classes, 0.0)
+        values = self.entries.gather("values", arrays, index, torch.float32)
+        if self.bits == 8:
+            values = values * take(arrays["steps"], index).to(torch.float32)[:, None]
+        return logits.scatter_(1, classes, values)
+
+
+def table(
+    name: str, remedy: str, shape: LabelShape, labels: int, budget: int, kind: Kind, bits: Bits, temperature: float
+) -> Table:
+    """The table with most entries of `labels` labels within a budget; raises `DataError` naming the smallest size."""
+    check_classes(name, shape)
+    require(bits in (16, 8), f"codec {name!r}: bits is {bits}; choose 16 or 8")
+    entry = class_bytes(shape.classes) + (0 if kind == "hard" else bits // 8)
+    steps = 2 * labels if bits == 8 else 0
+    require_budget(name, budget, labels * entry + steps, shape, remedy)
+    if kind in _MARGINAL:
+        # With one class left out, its share is what remains: smoothing needs no more.
+        most = max(1, shape.classes - (kind == "marginal_smoothing"))
+        return Table(kind, bits, temperature, shape.classes, Entries.fitting(labels, budget - steps, entry, most))
+    return Table(kind, bits, temperature, shape.classes, Entries(labels, 1, 0))
+
+
+@final
+@dataclass(frozen=True)
+class Topk(Codec):
+    """`per_view` entries of every view, one more in the first `extra` views of all. Arrays: those of `Table`, whose
+    labels are the views, image by image."""
+
+    kind: Kind
+    per_view: int
+    extra: int
+    bits: Bits
+    temperature: float
+
+    @classmethod
+    def plan(
+        cls,
+        shape: LabelShape,
+        budget: int,
+        *,
+        kind: Kind = "marginal_renorm",
+        bits: Bits = 16,
+        temperature: float = 1.0,
+    ) -> Self:
+        """As many entries as fit; raises `DataError` naming the size of one a view when that does not."""
+        require(kind in _KINDS, f"codec 'topk': kind is {kind!r}; choose one of {', '.join(_KINDS)}")
+        require(
+            bits != 8 or kind in _MARGINAL,
+            f"codec 'topk': bits is 8 but kind {kind} stores at most one value a view, which a step would not shorten; "
+            "leave bits at 16",
+        )
+        require(temperature > 0, f"codec 'topk': temperature is {temperature}; give a positive number")
+        require(
+            temperature == 1 or kind in _SMOOTHED,
+            f"codec 'topk': temperature is {temperature} but kind {kind} has no common logit to choose; leave it at 1",
+        )
+        remedy = "choose a smaller ratio or codec 'prune_topk'"
+        labels = shape.images * shape.views
+        entries = table("topk", remedy, shape, labels, budget, kind, bits, temperature).entries
+        return cls(kind, entries.each, entries.extra, bits, float(temperature))
+
+    def specs(self, shape: LabelShape) -> Specs:
+        return self._table(shape).specs()
+
+    def encode(self, logits: torch.Tensor, rows: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
+        index = (rows[:, None] * shape.views + np.arange(shape.views)).ravel()
+        return self._table(shape).encode(logits.flatten(0, 1), index)
+
+    def decode(
+        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    ) -> torch.Tensor:
+        return self._table(shape).decode(arrays, rows * shape.views + stored)
+
+    def _table(self, shape: LabelShape) -> Table:
+        entries = Entries(shape.images * shape.views, self.per_view, self.extra)
+        return Table(self.kind, self.bits, self.temperature, shape.classes, entries)

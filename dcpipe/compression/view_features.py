@@ -1,0 +1,48 @@
+"""Numbers that tell where a view looks, for `field`: smooth functions of its crop and flip.
+
+The four margins that the crop cuts away (bottom, top, left, right, as fractions of the image; 5 m - 0.6 is about
+centred and about one wide) and the flip (+1 or -1) say it all. What a teacher sees change is content leaving at an
+edge, and margins say that directly. The error of a fit of degree one is a seventh smaller than with the log size and
+the centre alone, which do not tell the aspect (with the aspect added they do as well); of degree two, a third.
+
+Order: the constant; margins; flip; squares of margins; flip times left and right; the other products. It is that in
+which greedy selection on teachers' labels (CIFAR-10, 50 classes of Tiny-ImageNet) picked them, made symmetric; cubes
+gained next to nothing on views not fitted. Where the teacher saw mixed views, the share u of the view that CutMix
+pasted over and its square come right after the constant: they matter more than all others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dcpipe.types import FloatArray
+from dcpipe.views import Views
+
+MOST = 20  # and two more for mixed views
+
+
+def most_features(mixed: bool) -> int:
+    """How many there are."""
+    return MOST + 2 * mixed
+
+
+def features(views: Views, count: int, mixed: bool) -> FloatArray:
+    """The first `count` features of m views: f64 [m, count]."""
+    left, top, width, height = views.box.T
+    bottom, right = 1 - top - height, 1 - left - width
+    b, t, x, r = (5 * margin - 0.6 for margin in (bottom, top, left, right))
+    f = np.where(views.flip, 1.0, -1.0)
+    all_of = [np.ones(len(views))]
+    if mixed:
+        share = 3 * pasted(views) - 0.7
+        all_of += [share, share**2]
+    all_of += [b, t, x, r, f, b * b, t * t, x * x, r * r, f * x, f * r]
+    all_of += [x * t, r * b, r * t, x * b, f * b, f * t, t * b, x * r]
+    return np.stack(all_of[:count], axis=1)
+
+
+def pasted(views: Views) -> FloatArray:
+    """The share of each view that the mix covers, f64 [m]; 0 where nothing is mixed."""
+    x0, y0, x1, y1 = views.mix_box.T
+    share: FloatArray = (x1 - x0) * (y1 - y0)
+    return share

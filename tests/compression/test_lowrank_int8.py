@@ -1,0 +1,156 @@
+"""Mean and rounded components against one image at a time in NumPy's float64."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from codec_cases import decode, encode, held_pairs, labels
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_quantise import rounded_slowly
+
+from dcpipe import compression
+from dcpipe.compression.lowrank_int8 import LowrankInt8, component_bytes
+from dcpipe.compression.seam import payload
+from dcpipe.types import DataError, LabelShape
+
+SHAPES = st.builds(LabelShape, st.integers(1, 30), st.integers(1, 300), st.integers(2, 1000))
+
+
+def reference(matrix: np.ndarray, rank: int, bits: int, temperature: float) -> np.ndarray:
+    """The codec as told, with NumPy's SVD and least squares."""
+    mean = rounded_slowly(matrix.mean(0), 8)
+    rest = matrix - mean
+    weights = np.ones(matrix.shape[1])
+    if temperature > 0:
+        powers = np.exp((matrix - matrix.max(1, keepdims=True)) / temperature)
+        weights = np.sqrt((powers / powers.sum(1, keepdims=True)).mean(0))
+        weights = np.maximum(weights / weights.max(), 1e-3)
+    _, _, vectors = np.linalg.svd(rest * weights, full_matrices=False)
+    right = np.stack([rounded_slowly(v / weights / np.linalg.norm(v / weights), bits) for v in vectors[:rank]])
+    left = np.linalg.lstsq((right * weights).T, (rest * weights).T, rcond=None)[0]
+    return mean + np.stack([rounded_slowly(row, bits) for row in left]).T @ right
+
+
+def relative(found: torch.Tensor, logits: torch.Tensor) -> float:
+    return float((found.reshape(logits.shape) - logits).norm() / logits.norm())
+
+
+@pytest.mark.parametrize(("bits", "temperature"), [(8, 0.0), (6, 20.0), (4, 4.0), (3, 0.0)])
+@pytest.mark.parametrize("size", [(3, 25, 11), (3, 11, 25)])
+def test_equals_the_reference(size: tuple[int, int, int], bits: int, temperature: float) -> None:
+    shape = LabelShape(*size)
+    logits = labels(shape)
+    codec = LowrankInt8(2, 1, bits, 0, temperature)
+    found = decode(codec, encode(codec, logits, np.arange(3), shape), *held_pairs(codec, shape), shape)
+    for row, matrix in enumerate(logits.double().numpy()):
+        expected = reference(matrix, 3 if row == 0 else 2, bits, temperature)
+        difference = found.double().reshape(size)[row].numpy() - expected
+        assert np.linalg.norm(difference) <= 4e-3 * np.linalg.norm(matrix)  # fp16 scales, a code on the edge
+
+
+def test_recovers_what_was_planted() -> None:
+    rng = np.random.default_rng(0)
+    planted = rng.normal(size=(4, 1, 30)) + rng.normal(size=(4, 50, 2)) @ rng.normal(size=(4, 2, 30))
+    shape, logits = LabelShape(4, 50, 30), torch.from_numpy(planted).float()
+    for bits, error in ((8, 0.01), (6, 0.04), (4, 0.15), (3, 0.3)):
+        codec = LowrankInt8(2, 0, bits, 0, 0.0)
+        found = decode(codec, encode(codec, logits, np.arange(4), shape), *held_pairs(codec, shape), shape)
+        assert error / 10 < relative(found, logits) < error
+
+
+@settings(deadline=None, max_examples=100)
+@given(SHAPES, st.floats(1, 200), st.sampled_from([None, 3, 4, 6, 8]), st.floats(0, 0.5))
+def test_the_budget_is_met_to_one_component_of_one_image(
+    shape: LabelShape, ratio: float, bits: int | None, share: float
+) -> None:
+    budget = int(shape.reference_bytes / ratio)
+    smallest = shape.images * (shape.classes + 2)
+    if budget < smallest:
+        with pytest.raises(DataError, match=f"at least {smallest} bytes"):
+            LowrankInt8.plan(shape, budget, bits=bits, exact_share=share)
+        return
+    codec = LowrankInt8.plan(shape, budget, bits=bits, exact_share=share)
+    left = budget - payload(codec.specs(shape))
+    assert left >= 0
+    assert left < component_bytes(shape, codec.bits) or codec.rank == min(shape.views, shape.classes)
+    assert bits in (None, codec.bits)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(1, 12), st.integers(2, 12), st.integers(2, 12), st.sampled_from([4, 6, 8]), st.integers(0, 2**32))
+def test_the_error_does_not_grow_with_the_budget(n: int, k: int, c: int, bits: int, seed: int) -> None:
+    shape = LabelShape(n, k, c)
+    logits = labels(shape, seed)
+    errors = []
+    for rank in range(min(k, c) + 1):
+        codec = LowrankInt8(rank, 0, bits, 0, 0.0)
+        found = decode(codec, encode(codec, logits, np.arange(n), shape), *held_pairs(codec, shape), shape)
+        errors.append(relative(found, logits))
+    # A component that carries less than the rounding of all others may cost a little of what it brings.
+    slack = {8: 0.01, 6: 0.04, 4: 0.12}[bits]
+    assert all(later <= earlier + slack for earlier, later in itertools.pairwise(errors))
+    assert errors[-1] <= slack
+
+
+def test_first_images_have_one_more_and_blocks_do_not_matter() -> None:
+    shape = LabelShape(7, 12, 9)
+    logits, codec = labels(shape), LowrankInt8(1, 3, 4, 0, 20.0)
+    whole = encode(codec, logits, np.arange(7), shape)
+    assert whole["scale"].shape == (10,)
+    parts = [np.arange(0, 2), np.arange(2, 4), np.arange(4, 7)]
+    joined = compression.join([encode(codec, logits[part], part, shape) for part in parts])
+    pairs = held_pairs(codec, shape)
+    torch.testing.assert_close(decode(codec, joined, *pairs, shape), decode(codec, whole, *pairs, shape))
+    found = decode(codec, whole, *pairs, shape).reshape(logits.shape)
+    ranks = torch.linalg.matrix_rank((found - found.mean(1, keepdim=True)).double(), rtol=1e-5)
+    assert ranks.tolist() == [2, 2, 2, 1, 1, 1, 1]
+
+
+def test_the_largest_logits_are_exact() -> None:
+    shape = LabelShape(3, 10, 300)
+    logits = labels(shape)
+    codec = LowrankInt8.plan(shape, shape.reference_bytes // 3, exact_share=0.3)
+    arrays = encode(codec, logits, np.arange(3), shape)
+    assert codec.per_view > 1 and arrays["columns"].dtype == np.uint16
+    found = decode(codec, arrays, *held_pairs(codec, shape), shape).reshape(logits.shape)
+    top = logits.topk(codec.per_view, dim=-1).indices
+    assert torch.equal(found.gather(-1, top), logits.gather(-1, top))
+
+
+def test_widths_grow_with_the_budget() -> None:
+    shape = LabelShape(10, 100, 50)
+    assert [LowrankInt8.plan(shape, shape.reference_bytes // r).bits for r in (100, 20, 10, 3, 2, 1)] == [
+        3,
+        3,
+        4,
+        4,
+        6,
+        8,
+    ]
+
+
+REFUSALS = [
+    ({"bits": 5}, "codec 'lowrank_int8': bits is 5; choose one of 8, 6, 4, 3"),
+    ({"exact_share": 1.0}, "codec 'lowrank_int8': exact_share is 1.0; give a share from 0 to below 1"),
+    ({"temperature": -1.0}, "codec 'lowrank_int8': temperature is -1.0; give a number from 0 on"),
+]
+
+
+@pytest.mark.parametrize(("options", "sentence"), REFUSALS)
+def test_options_are_checked(options: dict, sentence: str) -> None:
+    with pytest.raises(DataError) as caught:
+        LowrankInt8.plan(LabelShape(2, 30, 20), 10**6, **options)
+    assert str(caught.value) == sentence
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(DataError) as caught:
+        LowrankInt8.plan(LabelShape(7, 12, 9), 70)
+    assert str(caught.value) == (
+        "codec 'lowrank_int8': its arrays take at least 77 bytes (19.64x below fp16) but the budget leaves 70 after "
+        "the header; choose a smaller ratio"
+    )
+    with pytest.raises(DataError, match="65537 classes, columns are stored up to 65536; choose codec 'svd'"):
+        LowrankInt8.plan(LabelShape(1, 2, 65537), 10**9)

@@ -1,0 +1,70 @@
+"""Codes of few bits: their packing against Python's integers, their rounding against the obvious loop."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcpipe.compression.quantise import WIDTHS, check_bits, coded, pack, quantise, rounded, row_bytes, unpack, unpack_at
+from dcpipe.types import DataError
+
+every_width = pytest.mark.parametrize("bits", WIDTHS)
+
+
+def packed_slowly(codes: list[int], bits: int) -> bytes:
+    """One long integer, least significant code first."""
+    whole = sum((code + 2 ** (bits - 1) - 1) << (bits * place) for place, code in enumerate(codes))
+    return whole.to_bytes(-(-len(codes) * bits // 8), "little")
+
+
+def rounded_slowly(row: np.ndarray, bits: int) -> np.ndarray:
+    """The best of six peaks, in float64."""
+    most, best = 2 ** (bits - 1) - 1, None
+    for clip in (1.0,) if bits == 8 else (1.0, 0.9, 0.8, 0.7, 0.6, 0.5):
+        peak = clip * np.abs(row).max()
+        found = np.clip(np.round(row * most / peak), -most, most) * peak / most
+        if best is None or ((found - row) ** 2).sum() < ((best - row) ** 2).sum():
+            best = found
+    return best
+
+
+@settings(deadline=None, max_examples=80)
+@given(st.sampled_from(WIDTHS), st.integers(1, 70), st.integers(0, 2**32))
+def test_packs_like_one_long_integer_and_reads_any_part(bits: int, count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    most = 2 ** (bits - 1) - 1
+    codes = rng.integers(-most, most + 1, (3, count))
+    packed = pack(torch.from_numpy(codes).to(torch.int32), bits)
+    assert packed.dtype == torch.uint8 and packed.shape == (3, row_bytes(count, bits))
+    assert [bytes(row) for row in packed.numpy()] == [packed_slowly(row, bits) for row in codes.tolist()]
+    assert (unpack(packed, bits, count) * most).round().int().tolist() == codes.tolist()
+    places = rng.integers(0, count, 3)
+    read = unpack_at(packed, bits, torch.from_numpy(places)) * most
+    assert read.round().int().tolist() == codes[np.arange(3), places].tolist()
+
+
+@every_width
+def test_rounds_like_the_obvious_loop(bits: int) -> None:
+    rows = torch.from_numpy(np.random.default_rng(bits).normal(size=(5, 40)))
+    found = rounded(*quantise(rows, bits), bits)
+    for row, expected in zip(rows.numpy(), found.numpy(), strict=True):
+        np.testing.assert_allclose(expected, rounded_slowly(row, bits), atol=1e-12)
+
+
+@every_width
+def test_zeros_stay_zero_and_the_largest_number_of_equal_ones_is_exact(bits: int) -> None:
+    codes, peak = quantise(torch.tensor([[0.0, 0.0, 0.0], [2.5, -2.5, 2.5]]), bits)
+    assert codes[0].tolist() == [0, 0, 0] and float(peak[0]) == 0
+    assert rounded(codes, peak, bits)[1].tolist() == [2.5, -2.5, 2.5]
+
+
+def test_scales_beyond_fp16_are_its_largest_number() -> None:
+    scale = coded(torch.tensor([[1e6, 1.0]]), 8)[1]
+    assert scale.dtype == torch.float16 and float(scale) == 65504
+
+
+def test_other_widths_are_refused() -> None:
+    with pytest.raises(DataError) as caught:
+        check_bits("field", "bits", 5)
+    assert str(caught.value) == "codec 'field': bits is 5; choose one of 8, 6, 4, 3"
