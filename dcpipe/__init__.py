@@ -1,12 +1,13 @@
 """dcpipe: an image-classification dataset to a condensed one, and back to students that train on it.
 
     dataset = dcpipe.load("digits-score@v1.0.0", repo="URL").dataset()
+    loader = dcpipe.CondensedLoader(dataset, 64)  # or any torch DataLoader of the dataset
     for epoch in range(300):
-        dataset.set_epoch(epoch)
-        for images, soft_labels in torch.utils.data.DataLoader(dataset, batch_size=64, shuffle=True):
+        loader.set_epoch(epoch)
+        for images, soft_labels in loader:
             ...
 
-* `load`, `Release`, `CondensedDataset`: reading (`release/`, `dataset.py`)
+* `load`, `Release`, `CondensedDataset`, `CondensedLoader`: reading (`release/`, `dataset.py`)
 * the nouns: what every stage takes and gives (`types.py`)
 
 Names are imported when first used: a stage that needs one module does not come to depend on all of them.
@@ -18,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dcpipe.dataset import CondensedDataset
+    from dcpipe.dataset import CondensedDataset, CondensedLoader
     from dcpipe.release import Release, load
     from dcpipe.types import (
         DataError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CondensedDataset",
+    "CondensedLoader",
     "DataError",
     "Features",
     "ImageSet",
@@ -51,7 +53,12 @@ __all__ = [
     "load",
 ]
 
-_ELSEWHERE = {"CondensedDataset": "dcpipe.dataset", "Release": "dcpipe.release", "load": "dcpipe.release"}
+_ELSEWHERE = {
+    "CondensedDataset": "dcpipe.dataset",
+    "CondensedLoader": "dcpipe.dataset",
+    "Release": "dcpipe.release",
+    "load": "dcpipe.release",
+}
 
 
 def __getattr__(name: str) -> Any:

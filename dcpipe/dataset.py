@@ -2,14 +2,15 @@
 
 Images and packed labels live on one device; a batch is one gather, one batched crop and one batched decode.
 No file a batch, no order that labels are tied to: any batch size, sampler and worker count gives the same pairs.
+`CondensedLoader` gives them without leaving the device.
 Where labels come from is a choice: a pack, the teacher online, or the hard labels; the rest is shared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from dcpipe.compression import CODECS, check_mix, rebuild
 from dcpipe.training import soften
 from dcpipe.types import ImageSet, IntArray, LabelPack, Teacher, ViewPolicy, require
 from dcpipe.views import Views
+
+Beyond = Literal["wrap", "refuse"]
 
 
 class Labels(Protocol):
@@ -39,10 +42,12 @@ class Labels(Protocol):
 
 
 class PackLabels:
-    """Soft labels decoded from a pack; views beyond K wrap round, as the codec's `replay` says."""
+    """Soft labels decoded from a pack. Views beyond K wrap round, as the codec's `replay` says, unless the codec knows
+    more than K; with `beyond="refuse"` an epoch that would see a label again raises `DataError` instead."""
 
-    def __init__(self, pack: LabelPack, device: torch.device) -> None:
-        self.pack = pack
+    def __init__(self, pack: LabelPack, device: torch.device, beyond: Beyond = "wrap") -> None:
+        require(beyond in get_args(Beyond), f"beyond is {beyond!r}; choose one of {', '.join(get_args(Beyond))}")
+        self.pack, self.beyond = pack, beyond
         self.codec = rebuild(pack, CODECS)
         self.arrays: Mapping[str, torch.Tensor] = {
             name: torch.from_numpy(np.ascontiguousarray(array[:])).to(device) for name, array in pack.arrays.items()
@@ -51,7 +56,14 @@ class PackLabels:
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
         """The codec's replay."""
-        return self.codec.replay(epoch, self.pack.shape)
+        rows, stored = self.codec.replay(epoch, self.pack.shape)
+        known = self.pack.shape.views
+        require(
+            self.beyond == "wrap" or epoch < known or bool((stored >= known).all()),
+            f"epoch {epoch} needs views beyond the {known} that codec {self.pack.codec!r} stored; train for at most "
+            f"{known} epochs, or let views wrap",
+        )
+        return rows, stored
 
     def of(
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float
@@ -135,10 +147,16 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     @classmethod
     def from_pack(
-        cls, images: ImageSet, pack: LabelPack, *, temperature: float = 1.0, device: torch.device | str = "cpu"
+        cls,
+        images: ImageSet,
+        pack: LabelPack,
+        *,
+        temperature: float = 1.0,
+        device: torch.device | str = "cpu",
+        beyond: Beyond = "wrap",
     ) -> CondensedDataset:
-        """The usual case: a condensed set and its label pack."""
-        labels = PackLabels(pack, torch.device(device))
+        """The usual case: a condensed set and its label pack; `beyond` as `PackLabels` has it."""
+        labels = PackLabels(pack, torch.device(device), beyond)
         return cls(images, labels, pack.policy, temperature=temperature, device=device)
 
     def set_epoch(self, epoch: int) -> None:
@@ -178,21 +196,51 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return self.__getitems__([item])[0]
 
 
-def shuffled(
-    dataset: CondensedDataset, batch_size: int, seed: int, finish: Callable[[torch.Tensor], torch.Tensor]
-) -> Callable[[int], Iterable[tuple[torch.Tensor, torch.Tensor]]]:
-    """Batches of an epoch for `training.fit`: shuffled by (seed, epoch), inputs passed through `finish`."""
+class CondensedLoader:
+    """The fast path: batches cut and decoded where the images live, with no worker, no copy and no file a batch.
 
-    def batches(epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-        dataset.set_epoch(epoch)
-        n = len(dataset)
-        order = views.permutation(seed, epoch, n)
-        pieces = np.array_split(order, -(-n // batch_size))
+    Iterating gives (inputs, targets) of the dataset's epoch: views passed through `finish`, and their target
+    distributions. Batches are nearly equal, at most `batch_size`: no tail of one image, which batch norm cannot train
+    on. The order is a function of (seed, epoch). Of `world` processes, number `rank` gets every `world`-th item of it:
+    as many each, no item twice, and the few that cannot be dealt evenly left out for the epoch.
 
-        def cut(items: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
-            inputs, targets = dataset.batch(items)
-            return finish(inputs), targets
+    Raises `DataError` for a batch size below 1, a rank outside 0..world - 1 and fewer items than processes.
+    """
 
-        return map(cut, pieces)
+    def __init__(
+        self,
+        dataset: CondensedDataset,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
+        finish: Callable[[torch.Tensor], torch.Tensor] = lambda inputs: inputs,
+    ) -> None:
+        require(batch_size >= 1, f"condensed loader: batch_size is {batch_size}; give 1 or more")
+        require(0 <= rank < world, f"condensed loader: rank is {rank} of {world} processes; give 0..{world - 1}")
+        require(len(dataset) >= world, f"condensed loader: {len(dataset)} items cannot be dealt to {world} processes")
+        self.dataset, self.batch_size, self.seed, self.shuffle = dataset, batch_size, seed, shuffle
+        self.rank, self.world, self.finish = rank, world, finish
 
-    return batches
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, as `CondensedDataset.set_epoch`."""
+        self.dataset.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return -(-(len(self.dataset) // self.world) // self.batch_size)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        n = len(self.dataset)
+        order = views.permutation(self.seed, self.dataset.epoch, n) if self.shuffle else np.arange(n)
+        mine = order[: n // self.world * self.world].reshape(-1, self.world)[:, self.rank]
+        for items in np.array_split(mine, len(self)):
+            inputs, targets = self.dataset.batch(items)
+            yield self.finish(inputs), targets
+
+    def batches(self, epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
+        """The batches of an epoch, as `training.fit` asks for them."""
+        self.set_epoch(epoch)
+        return self

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dcpipe import networks, training, views
-from dcpipe.dataset import CondensedDataset, HardLabels, shuffled
+from dcpipe.dataset import CondensedDataset, CondensedLoader, HardLabels
 from dcpipe.training import Recipe
 
 Colour = tuple[float, float, float]
@@ -53,7 +53,8 @@ def train_student(
     hard = isinstance(dataset.labels, HardLabels)
     # KL to a one-hot target at T = 1 is cross-entropy.
     loss = training.divergence(1.0 if hard else protocol.temperature)
-    batches = shuffled(dataset, protocol.batch_size, seed, partial(views.normalise, mean=mean, std=std))
+    finish = partial(views.normalise, mean=mean, std=std)
+    batches = CondensedLoader(dataset, protocol.batch_size, seed=seed, finish=finish).batches
     return training.fit(
         network, batches, loss, protocol.recipe, seed=seed, device=device, checkpoint=checkpoint, report=report
     )

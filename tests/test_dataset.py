@@ -30,10 +30,11 @@ from condensed import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from releases import parts
 from torch.utils.data import DataLoader
 
 from dcpipe import networks, views
-from dcpipe.dataset import CondensedDataset, HardLabels, OnlineLabels, PackLabels, shuffled
+from dcpipe.dataset import CondensedDataset, CondensedLoader, HardLabels, OnlineLabels, PackLabels
 from dcpipe.types import MIXES, DataError, ImageSet, Mix, Teacher
 
 
@@ -250,13 +251,13 @@ def test_views_may_have_another_size_than_the_images() -> None:
 
 @settings(deadline=None, max_examples=10)
 @given(batch_size=st.integers(1, N + 3), seed=st.integers(0, 5))
-def test_shuffled_shows_each_item_once_an_epoch_with_its_own_label(batch_size: int, seed: int) -> None:
+def test_the_loader_shows_each_item_once_an_epoch_with_its_own_label(batch_size: int, seed: int) -> None:
     dataset = dataset_of("none")
-    batches = shuffled(dataset, batch_size, seed, lambda inputs: inputs * 2 - 1)
+    loader = CondensedLoader(dataset, batch_size, seed=seed, finish=lambda inputs: inputs * 2 - 1)
     orders = []
     for epoch in (0, 1):
-        pieces = list(batches(epoch))
-        assert dataset.epoch == epoch
+        pieces = list(loader.batches(epoch))
+        assert dataset.epoch == epoch and len(pieces) == len(loader)
         sizes = [len(inputs) for inputs, _ in pieces]
         assert max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
         inputs, targets = dataset.batch(ALL)
@@ -267,3 +268,65 @@ def test_shuffled_shows_each_item_once_an_epoch_with_its_own_label(batch_size: i
         torch.testing.assert_close(said, targets[order], rtol=0, atol=1e-6)
         orders.append(order.tolist())
     assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_the_loader_and_any_data_loader_give_the_same_pairs(mix: Mix) -> None:
+    dataset = dataset_of(mix)
+    loader = CondensedLoader(dataset, 4, shuffle=False)
+    for epoch in (0, 3):
+        loader.set_epoch(epoch)
+        fast = [torch.cat(parts) for parts in zip(*loader, strict=True)]
+        slow = [torch.cat(parts) for parts in zip(*DataLoader(dataset, batch_size=3), strict=True)]
+        for one, other in zip(fast, slow, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(batch_size=st.integers(1, N), world=st.integers(1, 4), seed=st.integers(0, 3))
+def test_processes_share_an_epoch(batch_size: int, world: int, seed: int) -> None:
+    dataset = dataset_of("none")
+    asked: list[int] = []
+    batch = dataset.batch
+    dataset.batch = lambda items: asked.extend(items.tolist()) or batch(items)  # type: ignore[method-assign]
+    counts = []
+    for rank in range(world):
+        loader = CondensedLoader(dataset, batch_size, seed=seed, rank=rank, world=world)
+        sizes = [len(inputs) for inputs, _ in loader.batches(2)]
+        assert len(sizes) == len(loader) and max(sizes) <= batch_size and sum(sizes) == N // world
+        counts.append(len(sizes))
+    assert len(set(counts)) == 1
+    assert len(set(asked)) == len(asked) == N // world * world
+
+
+def test_the_loader_refuses_what_cannot_be() -> None:
+    dataset = dataset_of("none")
+    for options, sentence in (
+        ({"batch_size": 0}, "condensed loader: batch_size is 0; give 1 or more"),
+        ({"batch_size": 2, "rank": 2, "world": 2}, "condensed loader: rank is 2 of 2 processes; give 0..1"),
+        (
+            {"batch_size": 2, "world": 99},
+            f"condensed loader: {N} items cannot be dealt to 99 processes",
+        ),
+    ):
+        with pytest.raises(DataError) as error:
+            CondensedLoader(dataset, **options)  # type: ignore[arg-type]
+        assert str(error.value) == sentence
+
+
+def test_views_beyond_k_wrap_or_are_refused() -> None:
+    some = parts()
+    views_stored = some.pack.shape.views
+    wrapping = CondensedDataset.from_pack(some.images, some.pack)
+    strict = CondensedDataset.from_pack(some.images, some.pack, beyond="refuse")
+    strict.set_epoch(views_stored - 1)
+    wrapping.set_epoch(views_stored + 1)
+    assert set(wrapping.views.tolist()) == {1}
+    with pytest.raises(DataError) as error:
+        strict.set_epoch(views_stored)
+    assert str(error.value) == (
+        f"epoch {views_stored} needs views beyond the {views_stored} that codec {some.pack.codec!r} stored; "
+        f"train for at most {views_stored} epochs, or let views wrap"
+    )
+    with pytest.raises(DataError, match="beyond is 'stop'; choose one of wrap, refuse"):
+        CondensedDataset.from_pack(some.images, some.pack, beyond="stop")  # type: ignore[arg-type]
