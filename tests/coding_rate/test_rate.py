@@ -5,11 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import stable
 
 from dcpipe.coding_rate import Rate
 from dcpipe.coding_rate.rate import sample_form_is_cheaper
 from dcpipe.types import FloatArray
-from dcpipe.views import philox, uniform
 
 
 def unit(vectors: FloatArray) -> FloatArray:
@@ -20,11 +20,6 @@ def unit(vectors: FloatArray) -> FloatArray:
 def log_det(a: float, z: FloatArray) -> float:
     """logdet(I + a Z^T Z) for rows Z."""
     return float(np.linalg.slogdet(np.eye(z.shape[1]) + a * z.T @ z)[1])
-
-
-def stable(n: int, d: int, seed: int = 0) -> FloatArray:
-    """Numbers in [-1, 1) that never change between versions."""
-    return uniform(philox(seed, np.arange(n)[:, None], 0, np.arange(d)[None, :]))[..., 0] * 2 - 1
 
 
 @settings(deadline=None, max_examples=40)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import pool_of, stable
 
 from dcpipe.selection import Candidates, Watch
 from dcpipe.selection.badge import badge
@@ -16,20 +17,9 @@ from dcpipe.views import philox, uniform
 ROUND_OFF = 1e-12
 
 
-def stable(n: int, d: int, seed: int = 0) -> FloatArray:
-    """Numbers in [-1, 1) that never change between versions: the base of golden picks."""
-    return uniform(philox(seed, np.arange(n)[:, None], 0, np.arange(d)[None, :]))[..., 0] * 2 - 1
-
-
-def candidates_of(vectors: FloatArray, logits: FloatArray, sizes: list[int]) -> Candidates:
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    assert len(vectors) == len(logits) == offsets[-1]
-    return Candidates(vectors.astype(np.float32), logits.astype(np.float32), np.zeros(len(vectors)), offsets)
-
-
 def made(sizes: list[int], d: int, seed: int = 0) -> Candidates:
     n = sum(sizes)
-    return candidates_of(stable(n, d, seed), 3 * stable(n, len(sizes), seed + 100), sizes)
+    return pool_of(stable(n, d, seed), 3 * stable(n, len(sizes), seed + 100), sizes)
 
 
 def embeddings(candidates: Candidates, label: int, bias: bool) -> FloatArray:
@@ -80,7 +70,7 @@ def small_candidates(draw: Callable[..., object]) -> tuple[Candidates, int]:
     vectors = draw(st.lists(st.integers(-2, 2), min_size=n * d, max_size=n * d))
     logits = draw(st.lists(st.integers(-1, 2), min_size=n * c, max_size=n * c))
     ipc = draw(st.integers(1, min(sizes)))
-    return candidates_of(np.array(vectors).reshape(n, d), np.array(logits).reshape(n, c), sizes), ipc
+    return pool_of(np.array(vectors).reshape(n, d), np.array(logits).reshape(n, c), sizes), ipc
 
 
 @settings(deadline=None, max_examples=120)
@@ -108,7 +98,7 @@ def test_so_are_those_of_larger_classes() -> None:
 
 def undecided(vectors: list[list[float]]) -> Candidates:
     """Two equal classes, equal logits: e = (-1, 1) / 2 for all, so that distances are those of vectors, by 1/2."""
-    return candidates_of(np.array(vectors + vectors), np.zeros((2 * len(vectors), 2)), [len(vectors)] * 2)
+    return pool_of(np.array(vectors + vectors), np.zeros((2 * len(vectors), 2)), [len(vectors)] * 2)
 
 
 def test_first_comes_the_longest_gradient_then_one_far_from_the_picks() -> None:
@@ -123,7 +113,7 @@ def test_first_comes_the_longest_gradient_then_one_far_from_the_picks() -> None:
 
 def test_a_sure_teacher_makes_a_short_gradient() -> None:
     vectors, logits = np.ones((6, 2)), np.array([[9, 0], [1, 0], [5, 0]] * 2)
-    assert badge(candidates_of(vectors, logits, [3, 3]), 1, 0, Watch()).rows.tolist() == [1, 4]
+    assert badge(pool_of(vectors, logits, [3, 3]), 1, 0, Watch()).rows.tolist() == [1, 4]
 
 
 def test_the_label_is_the_most_likely_class_whatever_the_true_one() -> None:
@@ -181,7 +171,7 @@ def test_rounds_are_balanced_and_nothing_comes_twice(case: tuple[Candidates, int
 
 def test_the_order_of_rows_changes_the_draws_but_not_the_first() -> None:
     candidates, order = made([30, 30], 4, seed=9), np.concatenate([np.arange(29, -1, -1), np.arange(30, 60)])
-    moved = candidates_of(np.asarray(candidates.vectors)[order], np.asarray(candidates.logits)[order], [30, 30])
+    moved = pool_of(np.asarray(candidates.vectors)[order], np.asarray(candidates.logits)[order], [30, 30])
     picks, again = badge(candidates, 6, 0, Watch()).rows, order[badge(moved, 6, 0, Watch()).rows]
     assert picks[:2].tolist() == again[:2].tolist()
     assert picks[2::2].tolist() != again[2::2].tolist()
@@ -190,7 +180,7 @@ def test_the_order_of_rows_changes_the_draws_but_not_the_first() -> None:
 
 def test_classes_and_seeds_draw_differently() -> None:
     own = stable(20, 4)
-    twice = candidates_of(np.vstack([own, own]), np.zeros((40, 2)), [20, 20])
+    twice = pool_of(np.vstack([own, own]), np.zeros((40, 2)), [20, 20])
     rows = badge(twice, 8, 0, Watch()).rows.reshape(8, 2)
     assert rows[0, 0] == rows[0, 1] - 20
     assert rows[:, 0].tolist() != (rows[:, 1] - 20).tolist()

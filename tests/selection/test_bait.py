@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import pool_of, stable
 
 from dcpipe.selection import Candidates, Watch
 from dcpipe.selection.bait import _begin, _first_blocks, _forward, _Model, bait, pool_by_dimension, pool_by_pair, root
 from dcpipe.types import DataError, FloatArray
-from dcpipe.views import philox, uniform
 
 TIE = 1e-9
 
@@ -67,23 +67,11 @@ class Reference:
         return order, [gains[row] for row in order]
 
 
-def candidates_of(vectors: FloatArray, logits: FloatArray, sizes: list[int]) -> Candidates:
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    n = int(offsets[-1])
-    assert len(vectors) == len(logits) == n
-    return Candidates(vectors.astype(np.float32), logits.astype(np.float32), np.zeros(n), offsets)
-
-
-def stable(n: int, d: int, seed: int = 0) -> FloatArray:
-    """Numbers in [-1, 1) that never change between versions: the base of golden picks."""
-    return uniform(philox(seed, np.arange(n)[:, None], 0, np.arange(d)[None, :]))[..., 0] * 2 - 1
-
-
 def made(sizes: list[int], d: int, seed: int = 0, scale: float = 2.0) -> Candidates:
     """Random vectors, and logits that favour the right class."""
     n, c = sum(sizes), len(sizes)
     right = np.repeat(np.eye(c), sizes, axis=0)
-    return candidates_of(scale * stable(n, d, seed), 2 * stable(n, c, seed + 100) + right, sizes)
+    return pool_of(scale * stable(n, d, seed), 2 * stable(n, c, seed + 100) + right, sizes)
 
 
 @st.composite
@@ -95,7 +83,7 @@ def small_candidates(draw: Callable[..., object]) -> tuple[Candidates, int]:
     logits = draw(st.lists(st.sampled_from([-3, 0, 1]), min_size=n * len(sizes), max_size=n * len(sizes)))
     ipc = draw(st.integers(1, min(sizes)))
     vectors = np.array(numbers, dtype=np.float64).reshape(n, d)
-    return candidates_of(vectors, np.array(logits, dtype=np.float64).reshape(n, len(sizes)), sizes), ipc
+    return pool_of(vectors, np.array(logits, dtype=np.float64).reshape(n, len(sizes)), sizes), ipc
 
 
 @settings(deadline=None, max_examples=100)
@@ -214,7 +202,7 @@ def test_root_squared_is_the_fisher_matrix_and_keeps_the_digits_of_a_sure_teache
 
 def binary(vectors: list[list[float]]) -> Candidates:
     """One class of images that the teacher, of two logits, is unsure of."""
-    return candidates_of(np.array(vectors), np.zeros((len(vectors), 2)), [len(vectors)])
+    return pool_of(np.array(vectors), np.zeros((len(vectors), 2)), [len(vectors)])
 
 
 def test_a_compromise_is_picked_first_and_given_up_for_the_axes() -> None:
@@ -242,15 +230,15 @@ def test_a_smaller_ipc_is_a_prefix_without_removals() -> None:
 def test_picks_spread_over_directions_and_prefer_unsure_and_common_ones() -> None:
     # Four copies of one direction, one of another: the common one first, then the other before any copy.
     assert bait(binary([[0, 2], [2, 0], [2, 0], [2, 0], [2, 0]]), 2, 0, Watch(), ridge=0.1).rows.tolist() == [1, 0]
-    sure = candidates_of(np.full((3, 2), 2.0), np.array([[9.0, 0], [0, 0], [9.0, 0]]), [3])
+    sure = pool_of(np.full((3, 2), 2.0), np.array([[9.0, 0], [0, 0], [9.0, 0]]), [3])
     assert bait(sure, 1, 0, Watch(), oversample=1.0).rows.tolist() == [1]
 
 
 def test_removals_raise_the_trace_of_all_classes_together() -> None:
     # Class 1 supplies one of the two directions of class 0, which alone would keep that one and now keeps the other.
     vectors = np.array([[0.0, 2.0], [2.2, 0.0], [3.0, 0.0], [3.0, 0.0]])
-    both = candidates_of(vectors, np.zeros((4, 2)), [2, 2])
-    alone = candidates_of(vectors[:2], np.zeros((2, 2)), [2])
+    both = pool_of(vectors, np.zeros((4, 2)), [2, 2])
+    alone = pool_of(vectors[:2], np.zeros((2, 2)), [2])
     assert bait(alone, 1, 0, Watch(), ridge=0.5).rows.tolist() == [1]
     assert bait(both, 1, 0, Watch(), ridge=0.5).rows[0] == 0
 
@@ -287,12 +275,12 @@ def test_turned_features_give_the_same_picks() -> None:
 @given(st.permutations(range(10)), st.permutations(range(10, 20)))
 def test_row_order_does_not_matter_where_nothing_ties(first: list[int], second: list[int]) -> None:
     candidates, order = made([10, 10], 4, seed=9), np.array(first + second)
-    moved = candidates_of(np.asarray(candidates.vectors)[order], np.asarray(candidates.logits)[order], [10, 10])
+    moved = pool_of(np.asarray(candidates.vectors)[order], np.asarray(candidates.logits)[order], [10, 10])
     assert bait(candidates, 4, 0, Watch()).rows.tolist() == order[bait(moved, 4, 0, Watch()).rows].tolist()
 
 
 def test_of_equal_images_the_lower_rows_stay() -> None:
-    candidates = candidates_of(np.tile(stable(1, 5), (16, 1)), np.tile(stable(1, 2), (16, 1)), [9, 7])
+    candidates = pool_of(np.tile(stable(1, 5), (16, 1)), np.tile(stable(1, 2), (16, 1)), [9, 7])
     assert bait(candidates, 3, 0, Watch()).rows.tolist() == [0, 9, 1, 10, 2, 11]
 
 

@@ -8,30 +8,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import pool_of, stable
 
 from dcpipe.selection import Candidates, Picks, Watch
 from dcpipe.selection.gradmatch import gradmatch
 from dcpipe.selection.last_layer import Gradients, errors_of
 from dcpipe.types import DataError, FloatArray
-from dcpipe.views import permutation, philox, uniform
+from dcpipe.views import permutation
 
 TIE = 1e-10
 
 
-def stable(n: int, d: int, seed: int = 0) -> FloatArray:
-    """Numbers in [-1, 1) that never change between versions: the base of golden picks."""
-    return uniform(philox(seed, np.arange(n)[:, None], 0, np.arange(d)[None, :]))[..., 0] * 2 - 1
-
-
-def candidates_of(vectors: FloatArray, logits: FloatArray, sizes: list[int]) -> Candidates:
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    assert len(vectors) == len(logits) == offsets[-1]
-    return Candidates(vectors.astype(np.float32), logits.astype(np.float32), np.zeros(len(vectors)), offsets)
-
-
 def made(sizes: list[int], d: int, seed: int = 0) -> Candidates:
     n = sum(sizes)
-    return candidates_of(stable(n, d, seed), 3 * stable(n, len(sizes), seed + 100), sizes)
+    return pool_of(stable(n, d, seed), 3 * stable(n, len(sizes), seed + 100), sizes)
 
 
 def softmax(logits: FloatArray) -> FloatArray:
@@ -117,7 +107,7 @@ def small_candidates(draw: Callable[..., object]) -> tuple[Candidates, int]:
     vectors = draw(st.lists(st.integers(-2, 2), min_size=n * d, max_size=n * d))
     logits = draw(st.lists(st.integers(-1, 2), min_size=n * c, max_size=n * c))
     ipc = draw(st.integers(1, min(sizes)))
-    return candidates_of(np.array(vectors).reshape(n, d), np.array(logits).reshape(n, c), sizes), ipc
+    return pool_of(np.array(vectors).reshape(n, d), np.array(logits).reshape(n, c), sizes), ipc
 
 
 @settings(deadline=None, max_examples=120)
@@ -166,7 +156,7 @@ def test_a_sure_teacher_leaves_a_gradient_with_a_direction() -> None:
 def axes(lengths: list[float]) -> Candidates:
     """One class of two, the teacher undecided: gradients along an axis each, |g|^2 = length^2 / 2 without the bias."""
     vectors = np.vstack([np.diag(lengths), np.ones((len(lengths), len(lengths)))])
-    return candidates_of(vectors, np.zeros((2 * len(lengths), 2)), [len(lengths)] * 2)
+    return pool_of(vectors, np.zeros((2 * len(lengths), 2)), [len(lengths)] * 2)
 
 
 def of_class_0(picks: Picks) -> list[int]:
@@ -182,7 +172,7 @@ def test_orthogonal_gradients_are_picked_from_the_longest_on() -> None:
 @pytest.mark.parametrize("non_negative", [True, False])
 def test_a_copy_of_a_pick_waits_for_all_that_is_new(non_negative: bool) -> None:
     vectors = np.array([[5, 0, 0], [0, 2, 0], [5, 0, 0], [0, 0, 1], [0, 0, 0]])
-    candidates = candidates_of(np.vstack([vectors, vectors]), np.zeros((10, 2)), [5, 5])
+    candidates = pool_of(np.vstack([vectors, vectors]), np.zeros((10, 2)), [5, 5])
     picks = gradmatch(candidates, 5, 0, Watch(), ridge=0.0, non_negative=non_negative, bias=False)
     assert of_class_0(picks)[:3] == [0, 1, 3]
     # Nothing is left: the copy and the zero come in the order of the shuffled class.
@@ -192,7 +182,7 @@ def test_a_copy_of_a_pick_waits_for_all_that_is_new(non_negative: bool) -> None:
 
 def test_a_ridge_far_above_the_gradients_turns_the_pursuit_into_a_ranking() -> None:
     vectors = np.array([[5, 0], [0, 2], [5, 0], [5, 0]])
-    candidates = candidates_of(np.vstack([vectors, vectors]), np.zeros((8, 2)), [4, 4])
+    candidates = pool_of(np.vstack([vectors, vectors]), np.zeros((8, 2)), [4, 4])
     assert of_class_0(gradmatch(candidates, 3, 0, Watch(), bias=False, ridge=1e6)) == [0, 2, 3]
     assert of_class_0(gradmatch(candidates, 2, 0, Watch(), bias=False, ridge=1e-6)) == [0, 1]
 
@@ -200,7 +190,7 @@ def test_a_ridge_far_above_the_gradients_turns_the_pursuit_into_a_ranking() -> N
 def test_only_weights_of_any_sign_pick_an_image_to_be_subtracted() -> None:
     # The mean is along (7, 6); once (4, 4) is fitted (1, -1) is left, of which (0, 2) has most, with a negative sign.
     vectors = np.array([[4, 4], [0, 2], [1, 0], [1, 0], [1, 0]])
-    candidates = candidates_of(np.vstack([vectors, vectors]), np.zeros((10, 2)), [5, 5])
+    candidates = pool_of(np.vstack([vectors, vectors]), np.zeros((10, 2)), [5, 5])
     assert of_class_0(gradmatch(candidates, 2, 0, Watch(), ridge=0.0, bias=False)) == [0, 2]
     assert of_class_0(gradmatch(candidates, 2, 0, Watch(), ridge=0.0, bias=False, non_negative=False)) == [0, 1]
 
@@ -256,7 +246,7 @@ def test_rounds_are_balanced_nothing_comes_twice_and_no_pick_hurts(
 @given(st.permutations(range(10)), st.permutations(range(10, 20)))
 def test_row_order_does_not_matter_where_nothing_ties(first: list[int], second: list[int]) -> None:
     candidates, order = made([10, 10], 6, seed=9), np.array(first + second)
-    moved = candidates_of(np.asarray(candidates.vectors)[order], np.asarray(candidates.logits)[order], [10, 10])
+    moved = pool_of(np.asarray(candidates.vectors)[order], np.asarray(candidates.logits)[order], [10, 10])
     picks, again = gradmatch(candidates, 5, 0, Watch()), gradmatch(moved, 5, 0, Watch())
     assert picks.rows.tolist() == order[again.rows].tolist()
 

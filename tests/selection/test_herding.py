@@ -8,27 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import pool_of_vectors, stable
 
 from dcpipe.selection import Candidates, Watch
 from dcpipe.selection.herding import herding
 from dcpipe.types import DataError, FloatArray
-from dcpipe.views import philox, uniform
-
-
-def candidates_of(vectors: FloatArray, sizes: list[int]) -> Candidates:
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    n = int(offsets[-1])
-    assert len(vectors) == n
-    return Candidates(vectors, np.zeros((n, len(sizes)), dtype=np.float32), np.zeros(n), offsets)
-
-
-def stable(n: int, d: int, seed: int = 0) -> FloatArray:
-    """Numbers in [-1, 1) that never change between versions: the base of golden picks."""
-    return uniform(philox(seed, np.arange(n)[:, None], 0, np.arange(d)[None, :]))[..., 0] * 2 - 1
 
 
 def made(sizes: list[int], d: int, seed: int = 0) -> Candidates:
-    return candidates_of((stable(sum(sizes), d, seed) + 0.5).astype(np.float32), sizes)
+    return pool_of_vectors((stable(sum(sizes), d, seed) + 0.5).astype(np.float32), sizes)
 
 
 def seen(candidates: Candidates, label: int, normalise: bool) -> list[FloatArray]:
@@ -58,7 +46,7 @@ def small_candidates(draw: Callable[..., object]) -> tuple[Candidates, int]:
     d = draw(st.integers(1, 4))
     n = sum(sizes)
     numbers = draw(st.lists(st.integers(-2, 2), min_size=n * d, max_size=n * d))
-    return candidates_of(np.array(numbers, dtype=np.float32).reshape(n, d), sizes), draw(st.integers(1, min(sizes)))
+    return pool_of_vectors(np.array(numbers, dtype=np.float32).reshape(n, d), sizes), draw(st.integers(1, min(sizes)))
 
 
 @settings(deadline=None, max_examples=150)
@@ -96,7 +84,7 @@ GOLDEN_GAINS = [0.0295727477, 0.3018954143, 0.0926422357]
 
 def test_an_image_at_the_mean_comes_first_and_then_pairs_that_balance() -> None:
     line = np.array([[3.0], [-1.0], [0.0], [-3.0], [1.0]])
-    picks = herding(candidates_of(line + 7, [5]), 5, 0, Watch(), normalise=False)
+    picks = herding(pool_of_vectors(line + 7, [5]), 5, 0, Watch(), normalise=False)
     assert picks.rows.tolist() == [2, 1, 4, 0, 3]  # 0, -1 (a tie with 1), 1, 3 (a tie with -3), -3
     np.testing.assert_allclose(picks.gains, [7, -1 / 2, 1 / 2, -3 / 4, 3 / 4], rtol=0, atol=1e-12)
 
@@ -121,7 +109,7 @@ def test_on_unit_vectors_it_is_wellings_weight_update() -> None:
 def test_on_other_vectors_wellings_update_prefers_long_ones() -> None:
     line = np.array([[1.0], [2.0], [9.0]])
     assert welling(line, 1) == [2]
-    assert herding(candidates_of(line, [3]), 1, 0, Watch(), normalise=False).rows.tolist() == [1]
+    assert herding(pool_of_vectors(line, [3]), 1, 0, Watch(), normalise=False).rows.tolist() == [1]
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -176,7 +164,7 @@ def test_rotated_scaled_and_moved_vectors_give_the_same_picks() -> None:
 
 def test_copies_and_zero_vectors_are_picked_in_row_order() -> None:
     for vectors in (np.zeros((5, 3)), np.tile(stable(1, 37, 8), (5, 1))):
-        picks = herding(candidates_of(vectors, [5]), 5, 0, Watch())
+        picks = herding(pool_of_vectors(vectors, [5]), 5, 0, Watch())
         assert picks.rows.tolist() == [0, 1, 2, 3, 4]
         np.testing.assert_allclose(picks.gains[1:], 0, rtol=0, atol=1e-12)
 

@@ -8,30 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import pool_of_vectors, stable
 
 from dcpipe.selection import Candidates, Watch
 from dcpipe.selection.k_center import Start, k_center
 from dcpipe.selection.random import random
 from dcpipe.types import DataError, FloatArray
-from dcpipe.views import philox, uniform
 
 STARTS: tuple[Start, ...] = ("medoid", "random")
 
 
-def candidates_of(vectors: FloatArray, sizes: list[int]) -> Candidates:
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    n = int(offsets[-1])
-    assert len(vectors) == n
-    return Candidates(vectors, np.zeros((n, len(sizes)), dtype=np.float32), np.zeros(n), offsets)
-
-
-def stable(n: int, d: int, seed: int = 0) -> FloatArray:
-    """Numbers in [-1, 1) that never change between versions: the base of golden picks."""
-    return uniform(philox(seed, np.arange(n)[:, None], 0, np.arange(d)[None, :]))[..., 0] * 2 - 1
-
-
 def made(sizes: list[int], d: int, seed: int = 0) -> Candidates:
-    return candidates_of((stable(sum(sizes), d, seed) + 0.5).astype(np.float32), sizes)
+    return pool_of_vectors((stable(sum(sizes), d, seed) + 0.5).astype(np.float32), sizes)
 
 
 def between(candidates: Candidates, label: int, normalise: bool) -> FloatArray:
@@ -67,7 +55,7 @@ def small_candidates(draw: Callable[..., object]) -> tuple[Candidates, int]:
     d = draw(st.integers(1, 4))
     n = sum(sizes)
     numbers = draw(st.lists(st.integers(-2, 2), min_size=n * d, max_size=n * d))
-    return candidates_of(np.array(numbers, dtype=np.float32).reshape(n, d), sizes), draw(st.integers(1, min(sizes)))
+    return pool_of_vectors(np.array(numbers, dtype=np.float32).reshape(n, d), sizes), draw(st.integers(1, min(sizes)))
 
 
 @settings(deadline=None, max_examples=150)
@@ -93,7 +81,7 @@ def test_picks_gains_and_the_bound_are_those_of_the_definition(
 def test_the_bound_is_met() -> None:
     # The middle covers all at 1; from an end, the other end is 2 away.
     line = np.array([[0.0], [0.9], [1.0], [1.1], [2.0]])
-    candidates = candidates_of(line, [5])
+    candidates = pool_of_vectors(line, [5])
     seed = next(s for s in range(100) if random(candidates, 1, s, Watch()).rows[0] == 0)
     rows = k_center(candidates, 1, seed, Watch(), normalise=False, start="random").rows.tolist()
     apart = between(candidates, 0, False)
@@ -128,13 +116,13 @@ GOLDEN_RANDOM = [8, 21, 35, 6, 22, 28, 2, 14, 31, 1, 16, 29]
 @pytest.mark.parametrize("seed", range(5))
 def test_one_image_of_each_cluster(start: Start, seed: int) -> None:
     centres = np.eye(4)[np.arange(40) % 4]
-    rows = k_center(candidates_of(centres + 0.1 * stable(40, 4, seed), [40]), 4, seed, Watch(), start=start).rows
+    rows = k_center(pool_of_vectors(centres + 0.1 * stable(40, 4, seed), [40]), 4, seed, Watch(), start=start).rows
     assert sorted((rows % 4).tolist()) == [0, 1, 2, 3]
 
 
 def test_the_first_is_the_medoid_of_squared_distances_and_then_come_the_ends() -> None:
     line = np.array([[10.0], [0.0], [1.0], [2.5], [2.0]])
-    picks = k_center(candidates_of(line, [5]), 4, 0, Watch(), normalise=False)
+    picks = k_center(pool_of_vectors(line, [5]), 4, 0, Watch(), normalise=False)
     assert picks.rows.tolist() == [3, 0, 1, 2]  # the mean is 3.1; then 7.5, 2.5 and 1 away, 1 tying with 2
     np.testing.assert_allclose(picks.gains, [0, 7.5 - 2.5, 2.5 - 1, 1 - 0.5], rtol=0, atol=1e-12)
 
@@ -181,11 +169,11 @@ def test_rotated_scaled_and_moved_vectors_give_the_same_picks() -> None:
 
 def test_copies_are_left_for_last_and_come_in_row_order() -> None:
     vectors = np.repeat(stable(3, 37, 8) + 5, 3, axis=0)
-    picks = k_center(candidates_of(vectors, [9]), 9, 0, Watch())
+    picks = k_center(pool_of_vectors(vectors, [9]), 9, 0, Watch())
     assert {row // 3 for row in picks.rows[:3].tolist()} == {0, 1, 2}
     assert picks.rows[3:].tolist() == sorted(set(range(9)) - set(picks.rows[:3].tolist()))
     assert picks.gains[3:].tolist() == [0.0] * 6
-    assert k_center(candidates_of(np.zeros((4, 2)), [4]), 4, 0, Watch()).rows.tolist() == [0, 1, 2, 3]
+    assert k_center(pool_of_vectors(np.zeros((4, 2)), [4]), 4, 0, Watch()).rows.tolist() == [0, 1, 2, 3]
 
 
 def test_inputs_stay_and_progress_is_told() -> None:

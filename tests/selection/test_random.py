@@ -3,17 +3,14 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import pool_of_vectors
 
 from dcpipe.selection import Candidates, Picks, Watch
 from dcpipe.selection.random import random
 
 
 def candidates_of(sizes: list[int]) -> Candidates:
-    n = sum(sizes)
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Candidates(
-        np.zeros((n, 2), dtype=np.float32), np.zeros((n, len(sizes)), dtype=np.float32), np.zeros(n), offsets
-    )
+    return pool_of_vectors(np.zeros((sum(sizes), 2)), sizes)
 
 
 @settings(deadline=None, max_examples=40)

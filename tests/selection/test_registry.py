@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pools import pool_of, stable
 
 from dcpipe.selection import DRAWING, SELECTORS, Candidates, Watch
 from dcpipe.types import DataError
-from dcpipe.views import philox, uniform
 
 
 def made(sizes: list[int], d: int = 4) -> Candidates:
     n, c = sum(sizes), len(sizes)
-    numbers = uniform(philox(3, np.arange(n)[:, None], 0, np.arange(d + c)[None, :]))[..., 0] * 2 - 1
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    vectors, logits = numbers[:, :d].astype(np.float32), 4 * numbers[:, d:].astype(np.float32)
-    return Candidates(vectors, logits, np.abs(numbers[:, 0]), offsets)
+    numbers = stable(n, d + c, 3)
+    return pool_of(numbers[:, :d], 4 * numbers[:, d:], sizes, np.abs(numbers[:, 0]))
 
 
 @pytest.mark.parametrize("name", list(SELECTORS))

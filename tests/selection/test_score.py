@@ -8,13 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import pool_of_vectors, stable
 
 from dcpipe.coding_rate import Rate
 from dcpipe.coding_rate.rate import sample_form_is_cheaper
 from dcpipe.selection import Candidates, Picks, Watch
 from dcpipe.selection.score import score
 from dcpipe.types import DataError, FloatArray, IntArray
-from dcpipe.views import philox, uniform
 
 TIE = 1e-10
 
@@ -70,22 +70,9 @@ class Reference:
         return rows, gains
 
 
-def candidates_of(vectors: FloatArray, sizes: list[int], label_rate: FloatArray | None = None) -> Candidates:
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    n = int(offsets[-1])
-    assert len(vectors) == n
-    rate = np.zeros(n) if label_rate is None else label_rate
-    return Candidates(vectors.astype(np.float32), np.zeros((n, len(sizes)), dtype=np.float32), rate, offsets)
-
-
-def stable(n: int, d: int, seed: int = 0) -> FloatArray:
-    """Numbers in [-1, 1) that never change between versions: the base of golden picks."""
-    return uniform(philox(seed, np.arange(n)[:, None], 0, np.arange(d)[None, :]))[..., 0] * 2 - 1
-
-
 def made(sizes: list[int], d: int, seed: int = 0) -> Candidates:
     n = sum(sizes)
-    return candidates_of(stable(n, d, seed), sizes, stable(n, 1, seed + 100)[:, 0] + 1)
+    return pool_of_vectors(stable(n, d, seed), sizes, stable(n, 1, seed + 100)[:, 0] + 1)
 
 
 @st.composite
@@ -97,7 +84,7 @@ def small_candidates(draw: Callable[..., object]) -> tuple[Candidates, int]:
     numbers = draw(st.lists(st.integers(-2, 2), min_size=n * d, max_size=n * d))
     rates = draw(st.lists(st.sampled_from([0.0, 0.25, 1.0]), min_size=n, max_size=n))
     ipc = draw(st.integers(1, min(sizes)))
-    return candidates_of(np.array(numbers, dtype=np.float64).reshape(n, d), sizes, np.array(rates)), ipc
+    return pool_of_vectors(np.array(numbers, dtype=np.float64).reshape(n, d), sizes, np.array(rates)), ipc
 
 
 @settings(deadline=None, max_examples=200)
@@ -124,7 +111,7 @@ def test_global_order_is_algorithm_1_to_the_letter(case: tuple[Candidates, int],
 
 def test_global_order_may_leave_a_class_out_and_resumes() -> None:
     # Class 1 is one vector four times over: a second one of it is worth less than a new one of class 0.
-    candidates = candidates_of(np.vstack([np.eye(4), np.ones((4, 4))]), [4, 4])
+    candidates = pool_of_vectors(np.vstack([np.eye(4), np.ones((4, 4))]), [4, 4])
     whole = score(candidates, 2, 0, Watch(), alpha=0.0, beta=0.0, order="global")
     labels = np.searchsorted(candidates.offsets, whole.rows, side="right") - 1
     assert np.bincount(labels, minlength=2).tolist() == [4, 0]
@@ -141,7 +128,7 @@ def test_double_precision_decides_what_single_cannot_see() -> None:
     vectors = np.zeros((40, d), dtype=np.float32)
     vectors[:, 0] = 1.0
     vectors[np.arange(1, 40), 1 + np.arange(39) % (d - 1)] = np.arange(1, 40) * 2e-5
-    candidates = candidates_of(vectors, [40], stable(40, 1, 3)[:, 0] * 1e-7 + 1)
+    candidates = pool_of_vectors(vectors, [40], stable(40, 1, 3)[:, 0] * 1e-7 + 1)
     picks = score(candidates, 12, 0, Watch(), alpha=0.0, beta=1.0)
     rows, gains = Reference(candidates, 0.0, 1.0).greedy(12)
     assert picks.rows.tolist() == rows
@@ -152,7 +139,7 @@ def test_double_precision_decides_what_single_cannot_see() -> None:
 def test_where_single_precision_is_too_coarse_everything_is_scored_in_double(eps2: float) -> None:
     base = stable(4, 12, 5)
     near = base[np.arange(24) % 4] + 1e-5 * stable(24, 12, 6)
-    candidates = candidates_of(near, [24])
+    candidates = pool_of_vectors(near, [24])
     picks = score(candidates, 10, 0, Watch(), alpha=0.0, beta=0.0, eps2=eps2)
     z = unit(np.asarray(candidates.vectors))
     rows: list[int] = []
@@ -173,7 +160,7 @@ def test_images_that_a_shortlist_left_out_are_no_candidates() -> None:
         short = score(replace(candidates, label_rate=rates), 5, 0, Watch(), beta=beta)
         assert not set(short.rows.tolist()) & {1, 2, 9, 15}
         kept = np.flatnonzero(np.isfinite(rates))
-        fewer = candidates_of(np.asarray(candidates.vectors)[kept], [6, 6], rates[kept])
+        fewer = pool_of_vectors(np.asarray(candidates.vectors)[kept], [6, 6], rates[kept])
         assert short.rows.tolist() == kept[score(fewer, 5, 0, Watch(), beta=beta).rows].tolist()
     with pytest.raises(DataError) as error:
         score(replace(candidates, label_rate=rates), 7, 0, Watch())
@@ -280,7 +267,7 @@ def test_growing_coefficient_is_neither_monotone_nor_submodular() -> None:
     assert gain_small < 0
     assert gain_large > gain_small
     # The selector reports these very numbers: class 0 holds e1, e2 and e1 again.
-    picks = score(candidates_of(np.stack([e1, e2, e1]), [3]), 3, 0, Watch(), alpha=0.0, beta=0.0)
+    picks = score(pool_of_vectors(np.stack([e1, e2, e1]), [3]), 3, 0, Watch(), alpha=0.0, beta=0.0)
     assert picks.gains[2] == pytest.approx(gain_small, abs=1e-12)
 
 
@@ -316,7 +303,7 @@ def test_rotated_features_give_the_same_picks() -> None:
 @given(st.permutations(range(10)), st.permutations(range(10, 20)))
 def test_row_order_does_not_matter_where_nothing_ties(first: list[int], second: list[int]) -> None:
     candidates, order = made([10, 10], 4, seed=9), np.array(first + second)
-    moved = candidates_of(np.asarray(candidates.vectors)[order], [10, 10], candidates.label_rate[order])
+    moved = pool_of_vectors(np.asarray(candidates.vectors)[order], [10, 10], candidates.label_rate[order])
     picks, again = score(candidates, 6, 0, Watch()), score(moved, 6, 0, Watch())
     assert picks.rows.tolist() == order[again.rows].tolist()
 
@@ -332,9 +319,9 @@ def test_ties_go_to_the_lower_label_rate_then_the_lower_row() -> None:
     # Four unit vectors tie as a first pick, although their computed norms differ in the last bits.
     vectors = stable(4, 3, 11)
     rates = np.array([0.5, 0.25, 0.25, 0.5])
-    first = score(candidates_of(vectors, [4], rates), 1, 0, Watch(), beta=0.0)
+    first = score(pool_of_vectors(vectors, [4], rates), 1, 0, Watch(), beta=0.0)
     assert first.rows.tolist() == [1]
-    assert score(candidates_of(vectors, [4]), 1, 0, Watch(), beta=0.0).rows.tolist() == [0]
+    assert score(pool_of_vectors(vectors, [4]), 1, 0, Watch(), beta=0.0).rows.tolist() == [0]
 
 
 def test_beta_trades_rate_for_cheap_labels() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pools import pool_of_logits, stable
 
 from dcpipe.selection import Candidates, Picks, Watch
 from dcpipe.selection.uncertainty import el2n, entropy, least_confidence, margin
@@ -23,23 +24,11 @@ ALL: dict[str, Callable[..., Picks]] = {
 ORDERS = ("hard", "easy")
 
 
-def candidates_of(logits: FloatArray, sizes: list[int]) -> Candidates:
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    n = int(offsets[-1])
-    assert len(logits) == n
-    return Candidates(np.zeros((n, 2), dtype=np.float32), logits, np.zeros(n), offsets)
-
-
-def stable(n: int, d: int, seed: int = 0) -> FloatArray:
-    """Numbers in [-1, 1) that never change between versions: the base of golden picks."""
-    return uniform(philox(seed, np.arange(n)[:, None], 0, np.arange(d)[None, :]))[..., 0] * 2 - 1
-
-
 def made(sizes: list[int], seed: int = 0) -> Candidates:
     """Logits that mostly favour the true class."""
     logits = 3 * stable(sum(sizes), len(sizes), seed)
     logits += 2 * np.eye(len(sizes))[np.repeat(np.arange(len(sizes)), sizes)]
-    return candidates_of(logits.astype(np.float32), sizes)
+    return pool_of_logits(logits.astype(np.float32), sizes)
 
 
 def defined(name: str, logits: FloatArray, label: int) -> float:
@@ -67,7 +56,7 @@ def small_candidates(draw: Callable[..., object]) -> tuple[Candidates, int]:
     sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=4))
     n, c = sum(sizes), len(sizes)
     numbers = draw(st.lists(st.integers(-9, 9), min_size=n * c, max_size=n * c))
-    return candidates_of(np.array(numbers, dtype=np.float32).reshape(n, c), sizes), draw(st.integers(1, min(sizes)))
+    return pool_of_logits(np.array(numbers, dtype=np.float32).reshape(n, c), sizes), draw(st.integers(1, min(sizes)))
 
 
 @settings(deadline=None, max_examples=200)
@@ -127,7 +116,7 @@ def test_known_scores(name: str, sure: float, torn: float, lost: float, wrong: f
     never = -2000.0  # a probability that underflows to 0
     own = [[0, never, never, never], [0, 0, never, never], [0, 0, 0, 0], [never, 0, never, never]]
     logits = np.array(own + [[0, 0, 0, 0]] * 12, dtype=np.float32)
-    picks = ALL[name](candidates_of(logits, [4, 4, 4, 4]), 4, 0, Watch())
+    picks = ALL[name](pool_of_logits(logits, [4, 4, 4, 4]), 4, 0, Watch())
     gains = dict(zip(picks.rows[::4].tolist(), picks.gains[::4].tolist(), strict=True))
     assert [gains[row] for row in range(4)] == pytest.approx([sure, torn, lost, wrong], abs=1e-15)
 
@@ -138,7 +127,7 @@ def test_a_teacher_sure_of_all_images_still_ranks_them(name: str) -> None:
     leads = np.array([41.0, 40.0, 60.0, 50.0])
     logits = np.stack([leads, np.zeros(4), np.zeros(4)], axis=1)
     logits = np.concatenate([logits, np.zeros((8, 3))])
-    hard, easy = (ALL[name](candidates_of(logits, [4, 4, 4]), 4, 0, Watch(), order=order) for order in ORDERS)
+    hard, easy = (ALL[name](pool_of_logits(logits, [4, 4, 4]), 4, 0, Watch(), order=order) for order in ORDERS)
     assert hard.rows[::3].tolist() == [1, 0, 3, 2]
     assert easy.rows[::3].tolist() == [2, 3, 0, 1]
     rest = 2 * np.exp(-leads)
@@ -150,14 +139,14 @@ def test_two_classes_give_one_ranking() -> None:
     # Where the teacher is right, all four fall as p_1 rises.
     logits = np.stack([uniform(philox(1, np.arange(30), 0, 0))[:, 0] + 0.01, np.zeros(30)], axis=1)
     logits[15:] = logits[15:, ::-1]
-    rows = {tuple(pick(candidates_of(logits, [15, 15]), 15, 0, Watch()).rows.tolist()) for pick in ALL.values()}
+    rows = {tuple(pick(pool_of_logits(logits, [15, 15]), 15, 0, Watch()).rows.tolist()) for pick in ALL.values()}
     assert len(rows) == 1
 
 
 def test_only_el2n_sees_a_wrong_label() -> None:
     logits = np.array([[9.0, 0, 0], [0, 9, 0], [1, 1, 1]])
     for name, pick in ALL.items():
-        rows = pick(candidates_of(np.concatenate([logits] * 3), [3, 3, 3]), 1, 0, Watch()).rows.tolist()
+        rows = pick(pool_of_logits(np.concatenate([logits] * 3), [3, 3, 3]), 1, 0, Watch()).rows.tolist()
         assert rows[0] == (1 if name == "el2n" else 2)
 
 
