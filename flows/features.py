@@ -111,8 +111,7 @@ def shortlisted(
         np.zeros(len(order)),
         total,
         Objective(shortlist.alpha, 0.0, shortlist.eps2, device=str(run.device)),
-        earlier=None if earlier is None else earlier["rows"],
-        earlier_gains=None if earlier is None else earlier["gains"],
+        earlier=None if earlier is None else (earlier["rows"], earlier["gains"]),
         report=keep,
     )
     rank = np.full(len(order), -1, dtype=np.int64)

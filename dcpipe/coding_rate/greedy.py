@@ -135,23 +135,22 @@ def greedy(
     total: int,
     objective: Objective,
     *,
-    earlier: IntArray | None = None,
-    earlier_gains: FloatArray | None = None,
+    earlier: tuple[IntArray, FloatArray] | None = None,
     report: Callable[[IntArray, FloatArray], None] = lambda rows, gains: None,
 ) -> tuple[IntArray, FloatArray]:
     """`total` picks: rows i64 and their gains f64, R(S + x) - R(S) in nats, where R sums R_C over the set.
 
     `vectors` f32 [n, d] sorted by class, class y in rows `offsets[y] : offsets[y + 1]`; one class at a time is read.
     `label_rate` f64 [n]: R_C; an image of infinite rate is no candidate. Ties go to the lower rate, then to the lower
-    row. `earlier` picks with their gains are taken over; `report` is called with all picks so far, each time every
+    row. `earlier` picks (rows, gains) are taken over; `report` is called with all picks so far, each time every
     class could have had one more. Raises `DataError` for vectors that are not finite and for earlier picks that do
     not belong here.
     """
     n_classes = len(offsets) - 1
     pool = _Pool(vectors, offsets, torch.device(objective.device))
     state = _State(total, vectors.shape[1], label_rate, n_classes, objective)
-    if earlier is not None and earlier_gains is not None:
-        _replay(pool, objective, state, earlier, earlier_gains)
+    if earlier is not None:
+        _replay(pool, objective, state, *earlier)
     while state.n < total:
         _step(pool, objective, state, label_rate)
         if state.n % n_classes == 0:

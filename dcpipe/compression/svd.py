@@ -63,15 +63,15 @@ class Svd(Codec):
         return lowrank.spoken(super().settings)
 
 
-def gram_eigh(matrices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Singular values and left singular vectors of [b, p, q] with p <= q: [b, p] and [b, p, p], largest first.
+def left_vectors(matrices: torch.Tensor) -> torch.Tensor:
+    """Left singular vectors of [b, p, q] with p <= q, in columns, of the largest singular value first: [b, p, p].
 
     Squaring halves the digits, so the Gram matrix is float64 whatever the matrices are: in fp32 it loses singular
-    values below 3e-4 of the largest, and robust PCA of real labels then never reaches its tolerance.
+    values below 3e-4 of the largest.
     """
     wide = matrices.to(torch.float64)
-    energies, vectors = torch.linalg.eigh(wide @ wide.mT)
-    return energies.clamp_min(0).sqrt().flip(-1).to(matrices.dtype), vectors.flip(-1).to(matrices.dtype)
+    vectors: torch.Tensor = torch.linalg.eigh(wide @ wide.mT).eigenvectors
+    return vectors.flip(-1).to(matrices.dtype)
 
 
 def factors(matrices: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -79,7 +79,7 @@ def factors(matrices: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tens
     if matrices.shape[-2] > matrices.shape[-1]:
         right, left = factors(matrices.mT, rank)
         return left.mT, right.mT
-    basis = gram_eigh(matrices)[1][..., :rank]
+    basis = left_vectors(matrices)[..., :rank]
     projected = basis.mT @ matrices  # row i is sigma_i v_i
     root = torch.linalg.vector_norm(projected, dim=-1).sqrt()
     inverse = torch.where(root > 0, 1 / root, 0)  # a matrix of lower rank than asked for has zero rows

@@ -102,8 +102,7 @@ def score(
         candidates.label_rate,
         ipc * candidates.n_classes,
         objective,
-        earlier=None if earlier is None else earlier.rows,
-        earlier_gains=None if earlier is None else earlier.gains,
+        earlier=None if earlier is None else (earlier.rows, earlier.gains),
         report=lambda rows, gains: watch.report(Picks(rows, gains)),
     )
     return Picks(rows, gains)
