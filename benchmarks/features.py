@@ -12,8 +12,8 @@ import argparse
 import time
 
 import numpy as np
-import softlabels  # the benchmark beside this one
 import torch
+from label_speed.generation import BATCH, SIZE, build
 
 from dcpipe import features
 from dcpipe.types import Teacher, ViewPolicy
@@ -21,8 +21,7 @@ from dcpipe.types import Teacher, ViewPolicy
 
 def measure(network: torch.nn.Module, noun: Teacher, n: int, k: int, device: torch.device) -> float:
     """Seconds for the rates of n images over k views."""
-    size = softlabels.SIZE
-    images = np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (n, SIZE, SIZE, 3), dtype=np.uint8)
     started = time.perf_counter()
     features.label_rates(
         network,
@@ -32,7 +31,7 @@ def measure(network: torch.nn.Module, noun: Teacher, n: int, k: int, device: tor
         policy=ViewPolicy(scale_min=0.4),
         n_views=k,
         rate_options={"stored_views": 300},
-        batch_size=softlabels.BATCH,
+        batch_size=BATCH,
         device=device,
     )
     return time.perf_counter() - started
@@ -40,7 +39,7 @@ def measure(network: torch.nn.Module, noun: Teacher, n: int, k: int, device: tor
 
 def bare(network: torch.nn.Module, count: int, device: torch.device) -> float:
     """Seconds for as many forwards on one ready batch of the same size."""
-    inputs = torch.rand(softlabels.BATCH, 3, softlabels.SIZE, softlabels.SIZE, device=device)
+    inputs = torch.rand(BATCH, 3, SIZE, SIZE, device=device)
     started = time.perf_counter()
     with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
         for left in range(count, 0, -len(inputs)):
@@ -56,9 +55,8 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=16)
     parser.add_argument("--classes", type=int, default=10)
     arguments = parser.parse_args()
-    softlabels.CLASSES = arguments.classes
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network, noun = softlabels.build(arguments.network, device)
+    network, noun = build(arguments.network, arguments.classes, device)
     n, k = arguments.images, arguments.views
     measure(network, noun, 16, k, device)  # warm up
     shares = []

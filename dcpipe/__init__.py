@@ -8,7 +8,7 @@
             ...
 
 * `load`, `Release`, `CondensedDataset`, `CondensedLoader`: reading (`release/`, `dataset.py`)
-* the nouns: what every stage takes and gives (`types.py`)
+* the nouns: what every stage takes and gives (`types/`)
 
 Names are imported when first used: a stage that needs one module does not come to depend on all of them.
 """

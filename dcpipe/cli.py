@@ -6,6 +6,7 @@ A command imports what it needs when it runs, so that `--help` and `init` do not
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -13,27 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dcpipe import presets
+from dcpipe import lessons, presets
 from dcpipe.types import DataError, require
-
-_OVERVIEW = """\
-Turn an image-classification dataset into a condensed one: a few real images a class
-and the compressed soft labels of their augmented views.
-
-A workspace is a git repository with params.yaml (what the dataset is) and dvc.yaml (how it is made):
-
-    dcpipe init digits        write params.yaml from a preset; `dcpipe init --list` shows them all
-    dvc repro                 run the stages that are stale; interrupt it when you like, run it again to go on
-    dcpipe status             what is made, how accurate its students are, what it weighs
-    dcpipe study selection    compare selectors on this dataset, with error bars
-    git commit -am "Build"    params.yaml and dvc.lock are the version
-    dcpipe publish digits-score@v1.0.0
-
-and for whoever receives it:
-
-    dcpipe pull digits-score@v1.0.0 --repo URL --out digits
-    python -c 'import dcpipe; print(len(dcpipe.load("digits").dataset()))'
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="dcpipe", description=_OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="dcpipe", description=lessons.OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -61,83 +43,51 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    command = add(_init, "init", "write params.yaml from a preset", _INIT)
+    command = add(_init, "init", "write params.yaml from a preset", lessons.INIT)
     command.add_argument("preset", nargs="?", help="a name that --list shows")
     command.add_argument("--list", action="store_true", help="show the presets, with cost and published accuracy")
     command.add_argument("--force", action="store_true", help="replace a params.yaml that exists")
-    add(_status, "status", "what is made, how good it is, what it weighs", _STATUS)
-    command = add(_inspect, "inspect", "every array of an artifact, byte by byte", _INSPECT)
+    add(_status, "status", "what is made, how good it is, what it weighs", lessons.STATUS)
+    command = add(_inspect, "inspect", "every array of an artifact, byte by byte", lessons.INSPECT)
     command.add_argument("what", metavar="PATH_or_TAG", help="a folder, a file, or NAME@vX.Y.Z")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
-    add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", _EVALUATE)
-    command = add(_study, "study", "compare selectors, or a selector's coefficients", _STUDY)
+    add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", lessons.EVALUATE)
+    command = add(_study, "study", "compare selectors, a selector's coefficients, or codecs", lessons.STUDY)
     command.add_argument("name", nargs="?", metavar="NAME", help="selection or coefficients")
-    command = add(_publish, "publish", "tag this commit as a release", _PUBLISH)
+    command = add(_publish, "publish", "tag this commit as a release", lessons.PUBLISH)
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
     command.add_argument("--no-push", action="store_true", help="leave the data in this workspace's own cache")
-    command = add(_pull, "pull", "fetch a release by its tag", _PULL)
+    command = add(_pull, "pull", "fetch a release by its tag", lessons.PULL)
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
     command.add_argument("--out", type=Path, help="a folder that does not exist yet (default: NAME-vX.Y.Z)")
-    command = add(_export, "export", "PNG folders and a dense label file, for other code", _EXPORT)
+    command = add(_export, "export", "a release for other code: folders, Parquet, tensors", lessons.EXPORT)
     command.add_argument("folder", type=Path, help="a folder that does not exist yet")
     command.add_argument("--release", default="data/release", metavar="PATH_or_TAG", help="default: data/release")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
     command.add_argument("--ipc", type=int, help="only the first IPC images of every class")
+    command.add_argument("--format", default="folder", help="folder (default), parquet or ddranking")
     command.add_argument("--images-only", action="store_true", help="leave the soft labels out")
-    add(_clean, "clean", "delete unfinished work", _CLEAN)
+    command.add_argument("--logits", action="store_true", help="parquet: the soft labels as well")
+    command = add(_import_labels, "import-labels", "another program's soft labels to a release", lessons.IMPORT)
+    command.add_argument("store", type=Path, metavar="STORE", help="the folder of epoch_*/batch_*.tar")
+    command.add_argument("images", type=Path, metavar="IMAGES", help="the images it labels, a folder a class")
+    command.add_argument("out", type=Path, metavar="OUT", help="a folder that does not exist yet")
+    command.add_argument("--codec", default="none", help="default: none, fp16 logits as they are")
+    command.add_argument("--ratio", type=float, help="how many times smaller than fp16 the labels become")
+    command.add_argument("--bytes-per-image", type=float, help="instead of --ratio")
+    command.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the codec; repeatable")
+    command.add_argument("--layout", default="auto", help="auto (default), edc, lpld or sre2l")
+    command.add_argument("--seed", type=int, default=42, help="of the sampler that layout sre2l makes again (42)")
+    command.add_argument("--size", type=int, help="side of a view in pixels (default: the images')")
+    command.add_argument("--temperature", type=float, default=20.0, help="students' default (20)")
+    command.add_argument(
+        "--mean", type=float, nargs=3, default=(0.485, 0.456, 0.406), help="students normalise with it"
+    )
+    command.add_argument("--std", type=float, nargs=3, default=(0.229, 0.224, 0.225), help="default: ImageNet's")
+    command.add_argument("--licence", default="unknown", help="of the images")
+    add(_clean, "clean", "delete unfinished work", lessons.CLEAN)
     return parser
-
-
-_INIT = """\
-Write params.yaml from a preset. Presets are rows of published tables, or small sets for a CPU. Each says in its
-first lines where its values come from, what accuracy was published, and what it costs to run. Edit the file
-afterwards as you like; `dvc repro` finds out what a change makes stale.
-"""
-_STATUS = """\
-Show each stage (made or not, its size on disk) and the score table. Sizes are measured, not computed:
-images, labels and teacher are what must be shipped for a row's accuracy; `labels in fp16` is what the same soft labels
-take uncompressed, 2 bytes for each image, view and class.
-"""
-_INSPECT = """\
-List every file of an artifact or release, and in each file every array with its dtype, shape and bytes, then the
-headers. Arrays are not loaded; a release is verified first.
-"""
-_EVALUATE = """\
-Train students from scratch on the condensed set and on the baselines that params.yaml names, then test them once.
-Runs `dvc repro evaluation`: what is up to date is not run again.
-"""
-_STUDY = """\
-Select with many settings, train students on every coreset under the evaluation's one protocol, draw the result:
-
-    selection      selectors compared, at each number of images a class (SCORE, Fig. 2)
-    coefficients   alpha and beta of `score` moved, one at a time (SCORE, Fig. 4)
-
-studies/params.yaml says which settings, images per class and seeds; params.yaml says the rest (teachers, views, codec
-and budget, students), so that all coresets are labelled, packed and judged alike. Runs `dvc repro
-studies/dvc.yaml:NAME`, and what it needs of the line (images, teachers, features) before it; interrupt it when you
-like, run it again to go on.
-
-data/study/NAME gets results.csv (a row a selector, ipc and seed), summary.csv, figure.png and, in picked/, the images.
-"""
-_PUBLISH = """\
-Make the git tag NAME@vX.Y.Z, NAME being release.name of params.yaml. Before that, git must be clean, `dvc status` empty
-and the tag new; then the data is copied to the default DVC remote. Without a remote, a local folder becomes it
-(DCPIPE_REMOTE, or ~/.local/share/dcpipe/remote). The tag is yours to push: the last line says how.
-"""
-_PULL = """\
-Fetch data/release as it was at a tag, through DVC, and verify it; `dvc get REPO data/release --rev TAG` fetches
-the same files.
-In Python, `dcpipe.load("NAME@vX.Y.Z", repo=...)` does it with a cache (DCPIPE_CACHE, or ~/.cache/dcpipe).
-"""
-_EXPORT = """\
-Write FOLDER/00000/00000.png and so on (class by index, image by rank: sorted names are the right order), classes.json
-and, for soft labels, labels.safetensors: logits fp16 [image, view, class] with the box and flip of every view.
-"""
-_CLEAN = """\
-Delete what killed or changed stages left in the scratch folder (DCPIPE_SCRATCH, or .dcpipe/scratch), and say how much
-that was. Finished artifacts stay, and so does the work of a stage that is running.
-"""
 
 
 def _init(options: argparse.Namespace) -> None:
@@ -186,8 +136,12 @@ def _study(options: argparse.Namespace) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], check=False)
     require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
     folder = Path("data/study") / options.name
-    Console().print(tables.study_table(folder / "summary.csv"))
-    print(f"Figure: {folder / 'figure.png'}; pictures of the picks: {folder / 'picked'}")
+    if options.name == "labels":
+        Console().print(tables.label_study_table(folder / "summary.csv"))
+        print(f"Figures: {folder / 'figure.png'} and {folder / 'spectra.png'}")
+    else:
+        Console().print(tables.study_table(folder / "summary.csv"))
+        print(f"Figure: {folder / 'figure.png'}; pictures of the picks: {folder / 'picked'}")
 
 
 def _publish(options: argparse.Namespace) -> None:
@@ -210,8 +164,43 @@ def _export(options: argparse.Namespace) -> None:
     from dcpipe.release import export, load
 
     release = load(options.release, repo=options.repo, ipc=options.ipc)
-    export(release, options.folder, labels=not options.images_only)
+    labels = options.logits if options.format == "parquet" else not options.images_only
+    export(release, options.folder, form=options.format, labels=labels)
     print(f"Exported {len(release.images)} images of {len(release.classes)} classes to {options.folder}.")
+
+
+def _import_labels(options: argparse.Namespace) -> None:
+    import yaml
+    from rich.progress import Progress
+
+    from dcpipe.interop import import_labels
+    from dcpipe.interop.importing import Budget
+    from dcpipe.training import pick_device
+
+    pairs = [option.partition("=") for option in options.option]
+    require(all(equals for _, equals, _ in pairs), f"--option takes NAME=VALUE, got {options.option}")
+    settings = {name: yaml.safe_load(value) for name, _, value in pairs}
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        shown = bar.add_task("import-labels", total=None)
+        told = import_labels(
+            options.store,
+            options.images,
+            options.out,
+            budget=Budget(options.codec, settings, options.ratio, options.bytes_per_image),
+            layout=options.layout,
+            seed=options.seed,
+            size=options.size,
+            temperature=options.temperature,
+            mean=tuple(options.mean),
+            std=tuple(options.std),
+            licence=options.licence,
+            device=pick_device(os.environ.get("DCPIPE_DEVICE", "auto")),
+            report=lambda done, total: bar.update(shown, completed=done, total=total),
+        )
+    for line in told.lines():
+        print(line)
+    print(f"Imported to {options.out}. Next: dcpipe inspect {options.out}, or dcpipe.load({str(options.out)!r})")
 
 
 def _clean(options: argparse.Namespace) -> None:

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from dcpipe import networks, views
 from dcpipe.compression import CODECS, check_mix, rebuild
 from dcpipe.training import soften
-from dcpipe.types import ImageSet, IntArray, LabelPack, Teacher, ViewPolicy, require
+from dcpipe.types import ImageSet, IntArray, KeptViews, LabelPack, Teacher, ViewLaw, require
 from dcpipe.views import Views
 
 Beyond = Literal["wrap", "refuse"]
@@ -118,9 +118,9 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     Args:
         images: the condensed set.
         labels: where targets come from, e.g. `PackLabels(pack, device)`.
-        policy: how views are drawn; must be the one the labels were made with.
+        policy: how views are drawn, or those that were kept; must be what the labels were made with.
         temperature: of the targets.
-        size: pixels of a view; the images' own height by default.
+        size: pixels of a view; by default what kept views were taken at, or the images' own height.
         device: where images live.
     """
 
@@ -128,7 +128,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self,
         images: ImageSet,
         labels: Labels,
-        policy: ViewPolicy,
+        policy: ViewLaw,
         *,
         temperature: float = 1.0,
         size: int | None = None,
@@ -141,7 +141,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         linear = isinstance(labels, HardLabels) and policy.mix == "cutmix_images"
         self.policy = replace(policy, mix="cutmix_labels") if linear else policy
         self.temperature = temperature
-        self.size = size or images.images.shape[1]
+        self.size = size or (policy.size if isinstance(policy, KeptViews) else images.images.shape[1])
         self.pixels = torch.from_numpy(images.images).to(device)
         self.set_epoch(0)
 
@@ -160,9 +160,13 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return cls(images, labels, pack.policy, temperature=temperature, device=device)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose views items are."""
+        """Choose the epoch whose views items are. They are all drawn here: once an epoch, not once a batch."""
         self.epoch = epoch
         self.rows, self.views = self.labels.plan(epoch)
+        taken = views.views_of(self.policy, self.images.ids)
+        self.drawn = taken.own(self.rows, self.views)
+        mixed = self.policy.mix != "none"
+        self.partners = taken.partners(self.rows, self.views, self.drawn) if mixed else self.drawn
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -170,20 +174,18 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def batch(self, items: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
         """Views f32 [m, 3, s, s] in [0, 1] and target distributions f32 [m, c] of the given items."""
         rows, numbers = self.rows[items], self.views[items]
-        ids = self.images.ids
-        drawn = views.draw(self.policy, ids[rows], numbers, len(ids))
+        drawn = self.drawn[items]
         own = views.crop(views.take(self.pixels, rows), drawn, self.size)
         if self.policy.mix == "none":
             return own, self.labels.of(rows, numbers, drawn, own, self.temperature)
-        partner = drawn.partner
-        theirs = views.draw(self.policy, ids[partner], numbers, len(ids))
-        other = views.crop(views.take(self.pixels, partner), theirs, self.size)
+        theirs = self.partners[items]
+        other = views.crop(views.take(self.pixels, drawn.partner), theirs, self.size)
         mixed = views.paste(own, other, drawn)
         if self.policy.mix == "cutmix_images":
             return mixed, self.labels.of(rows, numbers, drawn, mixed, self.temperature)
         kept = torch.from_numpy(drawn.kept(self.size).astype(np.float32)).to(own.device)[:, None]
         mine = self.labels.of(rows, numbers, drawn, own, self.temperature)
-        return mixed, kept * mine + (1 - kept) * self.labels.of(partner, numbers, theirs, other, self.temperature)
+        return mixed, kept * mine + (1 - kept) * self.labels.of(drawn.partner, numbers, theirs, other, self.temperature)
 
     def __getitems__(self, items: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """A list of samples, made in one batch: what `DataLoader` asks for."""

@@ -1,8 +1,8 @@
-"""Figures of studies: bars by selector (SCORE, Fig. 2), lines by coefficient (Fig. 4), as PNG bytes.
+"""Figures of studies: bars by selector (SCORE, Fig. 2), lines by coefficient (Fig. 4), lines by codec (Figs. 3 and 5).
 
-Both take the rows of `studies.summary`. Colours are Okabe and Ito's, which colour-blind people can tell apart; what
-colour says is said by position, marker or text too. matplotlib is imported where it draws: reading a release does not
-need it.
+They take the rows of `studies.summary` or of `studies.label_row`. Colours are Okabe and Ito's, which
+colour-blind people can tell apart; what colour says is said by position, marker or text too. matplotlib is imported
+where it draws: reading a release does not need it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from dcpipe.types import require
+import numpy as np
+
+from dcpipe.types import FloatArray, IntArray, require
 
 Row = Mapping[str, Any]
 Figure = Any  # matplotlib's, which is not typed
 Panel = Any
 BLUE, VERMILION, GREY, BLACK = "#0072B2", "#D55E00", "#999999", "#000000"
+CYCLE = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK)
+MARKERS = "osD^vP*X<>h"
 BASELINE = "random"
 PANELS_WIDE = 3
 
@@ -79,6 +83,92 @@ def lines(rows: Sequence[Row], split: str, told: str) -> Figure:
     return figure
 
 
+def codecs(rows: Sequence[Row], temperature: float, split: str, told: str) -> Figure:
+    """Against the bytes of the file, on a logarithmic axis with the ratio to fp16 on top: at the left the divergence at
+    `temperature`, one line a codec; at the right, where students were trained, their mean accuracy in percent with the
+    standard deviation, and those of the rows without a ratio (uncompressed, online, hard) as bands."""
+    packs = [row for row in rows if row["ratio"] != "" and row["bytes"]]
+    taught = any(row["accuracy"] != "" for row in rows)
+    names = _distinct(packs, "codec")
+    fp16, ratios = packs[0]["fp16_bytes"], _distinct(packs, "ratio")
+    figure, panels = _canvas(1, 1 + taught, 5.2 + 5.2 * taught, 5.0, sharey=False)
+    key = f"kl_t{temperature:g}"
+
+    def times(size: Any) -> Any:
+        return fp16 / np.maximum(size, 1e-9)
+
+    for index, name in enumerate(names):
+        own = [row for row in packs if row["codec"] == name]
+        style = {"color": CYCLE[index % len(CYCLE)], "marker": MARKERS[index % len(MARKERS)], "markersize": 5}
+        finite = [row for row in own if 0 < row[key] < float("inf")]
+        if finite:
+            panels[0].plot([row["bytes"] for row in finite], [row[key] for row in finite], label=name, **style)
+        scored = [row for row in own if row["accuracy"] != ""]
+        if scored:
+            x, y, bars = zip(*((row["bytes"], row["accuracy"], row["std"]) for row in scored), strict=True)
+            panels[1].errorbar(x, y, bars, label=name, capsize=3, linewidth=1.2, **style)
+    panels[0].set_yscale("log")
+    panels[0].set_ylabel(f"KL(teacher, decoded) at T = {temperature:g}, times T²")
+    if taught:
+        for row, colour, line in zip(_bands(rows), (BLACK, BLUE, GREY), ("-", "--", ":"), strict=False):
+            panels[1].axhline(row["accuracy"], color=colour, linestyle=line, linewidth=1, label=row["codec"])
+            low, high = row["accuracy"] - row["std"], row["accuracy"] + row["std"]
+            panels[1].axhspan(low, high, color=colour, alpha=0.08, linewidth=0)
+        panels[1].set_ylabel(f"top-1 accuracy on {split} (%)")
+    for panel in panels:
+        panel.set_xscale("log")
+        panel.set_xlabel("bytes of the label file")
+        panel.set_xticks([fp16 / ratio for ratio in ratios], [_kilo(fp16 / ratio) for ratio in ratios])
+        panel.set_xticks([], minor=True)
+        panel.grid(color=GREY, alpha=0.3, linewidth=0.5)
+        panel.legend(fontsize=7.5, frameon=False, ncols=2)
+        above = panel.secondary_xaxis("top", functions=(times, times))
+        above.set_xlabel("times smaller than fp16", fontsize=9)
+        above.set_xticks(ratios, [f"{ratio:g}" for ratio in ratios])
+        above.set_xticks([], minor=True)
+        above.tick_params(labelsize=8)
+    seeds = max(row["seeds"] for row in rows)
+    _entitle(
+        figure, "Codecs at equal bytes" + (f": mean and standard deviation over {seeds} seeds" if taught else ""), told
+    )
+    return figure
+
+
+def _kilo(size: float) -> str:
+    return f"{size / 1000:.3g} kB" if size < 1e6 else f"{size / 1e6:.3g} MB"
+
+
+def _bands(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row["ratio"] == "" and row["accuracy"] != ""]
+
+
+def spectra(values: FloatArray, labels: IntArray, classes: Sequence[str], told: str) -> Figure:
+    """Singular values f64 [n, r] of images' labels relative to each one's largest, by component: at the left the median
+    over images with the first and last tenth as a band; at the right the median of every class, with the names of the
+    classes whose labels are lowest and highest in rank."""
+    figure, panels = _canvas(1, 2, 9.4, 4.2)
+    components = np.arange(1, values.shape[1] + 1)
+    low, middle, high = np.quantile(values, [0.1, 0.5, 0.9], axis=0)
+    panels[0].fill_between(components, low, high, color=BLUE, alpha=0.2, linewidth=0, label="10th to 90th percentile")
+    panels[0].plot(components, middle, color=BLUE, label="median over images")
+    present = np.unique(labels)
+    medians = np.stack([np.median(values[labels == label], axis=0) for label in present])
+    order = np.argsort((medians**2).sum(axis=1))
+    panels[1].plot(components, medians.T, color=GREY, alpha=0.4, linewidth=0.7)
+    for place, colour, word in ((order[0], BLUE, "lowest"), (order[-1], VERMILION, "highest")):
+        panels[1].plot(components, medians[place], color=colour, label=f"{word}: {classes[present[place]]}")
+    for panel, title in zip(panels, ("images", "classes"), strict=True):
+        panel.set_yscale("log")
+        panel.set_ylim(bottom=max(1e-4, 0.5 * float(middle.min())))
+        panel.set_xlabel("component")
+        panel.set_title(title, fontsize=10)
+        panel.grid(color=GREY, alpha=0.3, linewidth=0.5)
+        panel.legend(fontsize=8, frameon=False)
+    panels[0].set_ylabel("singular value against the largest")
+    _entitle(figure, "Spectra of soft labels, views by classes", told)
+    return figure
+
+
 def png(figure: Figure) -> bytes:
     """The figure's file, without the version of the library that drew it."""
     buffer = io.BytesIO()
@@ -91,12 +181,13 @@ def _distinct(rows: Sequence[Row], key: str) -> list[Any]:
     return list(dict.fromkeys(row[key] for row in rows))
 
 
-def _canvas(high: int, wide: int, width: float, height: float) -> tuple[Figure, list[Panel]]:
-    """A figure of `width` x `height` inches that no global state knows, and its panels, which share their y axis."""
+def _canvas(high: int, wide: int, width: float, height: float, sharey: bool = True) -> tuple[Figure, list[Panel]]:
+    """A figure of `width` x `height` inches that no global state knows, and its panels, which share their y axis unless
+    `sharey` is false."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    panels = list(figure.subplots(high, wide, sharey=True, squeeze=False).ravel())
+    panels = list(figure.subplots(high, wide, sharey=sharey, squeeze=False).ravel())
     for panel in panels:
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=9)

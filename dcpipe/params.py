@@ -149,10 +149,11 @@ class SoftLabelsBlock(Block):
 
 
 class CompressionBlock(Block):
-    """Which codec, and its budget: a ratio to the fp16 reference, or bytes per image. The budget is the input."""
+    """Which codec, and its budget: bytes per image, or a ratio to labels in fp16 (LPLD's 1x) or in fp32 (SCORE's)."""
 
     codec: str
     ratio: Annotated[float, Field(ge=1)] | None = None
+    reference: Literal["fp16", "fp32"] = "fp16"
     bytes_per_image: Positive | None = None
     options: dict[str, Any] = {}
 

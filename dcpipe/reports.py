@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from dcpipe.types import Score, SoftLabels
+from dcpipe.types import FloatArray, IntArray, Score, SoftLabels
 
 SPECTRUM_IMAGES = 256
 
@@ -60,18 +59,31 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def spectra(labels: SoftLabels) -> list[dict[str, float]]:
-    """Singular values of each image's K x C logits relative to the largest, over up to `SPECTRUM_IMAGES` images:
-    how low-rank the labels are, which is what SCORE's R_C asks for (its Fig. 3)."""
-    values = np.concatenate(list(_relative_values(labels)))
-    rows = []
-    for index in range(values.shape[1]):
-        low, middle, high = np.quantile(values[:, index], [0.1, 0.5, 0.9])
-        rows.append({"component": index + 1, "p10": float(low), "median": float(middle), "p90": float(high)})
-    return rows
+    """How low-rank the labels of the first `SPECTRUM_IMAGES` images are, which is what SCORE's R_C asks for."""
+    return spectrum(relative_values(labels, np.arange(min(SPECTRUM_IMAGES, len(labels.ids)))))
 
 
-def _relative_values(labels: SoftLabels) -> Iterator[npt.NDArray[np.float64]]:
-    for start in range(0, min(SPECTRUM_IMAGES, len(labels.ids)), 32):
-        block = torch.from_numpy(np.asarray(labels.logits[start : start + 32], dtype=np.float64))
-        values = torch.linalg.svdvals(block).numpy()
-        yield values / np.maximum(values[:, :1], 1e-12)
+def spectrum(values: FloatArray) -> list[dict[str, float]]:
+    """One row a component: quantiles over images of `values`, from `relative_values`."""
+    quantiles = np.quantile(values, [0.1, 0.5, 0.9], axis=0).T
+    return [
+        {"component": index + 1, "p10": float(low), "median": float(middle), "p90": float(high)}
+        for index, (low, middle, high) in enumerate(quantiles)
+    ]
+
+
+def relative_values(labels: SoftLabels, rows: IntArray) -> FloatArray:
+    """Singular values of the logits of images `rows`, relative to each one's largest: f64 [len(rows), min(K, c)]."""
+    found = []
+    for start in range(0, len(rows), 32):
+        block = np.stack([labels.logits[int(row)] for row in rows[start : start + 32]]).astype(np.float64)
+        values = torch.linalg.svdvals(torch.from_numpy(block)).numpy()
+        found.append(values / np.maximum(values[:, :1], 1e-12))
+    return np.concatenate(found)
+
+
+def ranks(values: FloatArray, share: float) -> IntArray:
+    """How many components hold `share` of the energy (of the sum of squares), for each row of singular values."""
+    energy = np.cumsum(values**2, axis=1)
+    held: IntArray = (energy < share * energy[:, -1:]).sum(axis=1) + 1
+    return held

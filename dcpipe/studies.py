@@ -1,14 +1,16 @@
-"""Studies: many selectings under one protocol. `studies/params.yaml` to entries, results to summaries.
+"""Studies: many settings under one protocol. `studies/params.yaml` to entries, results to summaries.
 
 A study runs entries x ipc x seeds; an entry is a selector with its options. A seed is that of selecting and that of the
 student alike, so a standard deviation covers both. `selection` compares selectors (SCORE, Sec. 6.3, Fig. 2),
-`coefficients` moves alpha and beta of `score` (Fig. 4). What surrounds them (teachers, labels, budget, students) is
-that of params.yaml, so that accuracies compare with each other and with the workspace's own table.
+`coefficients` moves alpha and beta of `score` (Fig. 4). `labels` compares codecs: one set of labels, every codec at
+every budget (Fig. 3). What surrounds them (teachers, labels, budget, students) is that of params.yaml, so that
+accuracies compare with each other and with the workspace's own table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -16,12 +18,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dcpipe.params import Block, Count, checked, read
-from dcpipe.types import require
+from dcpipe.params import Block, Count, Positive, checked, read
+from dcpipe.types import DataError, LabelShape, require
 
 FILE = Path("studies/params.yaml")
 EntryName = Annotated[str, Field(pattern=r"^[a-z0-9]+([_.-][a-z0-9]+)*$")]
 Weight = Annotated[float, Field(ge=0)]
+Ratio = Annotated[float, Field(ge=1)]
 Seeds = Annotated[list[int], Field(min_length=3)]
 Split = Literal["test", "minival"]
 
@@ -61,11 +64,31 @@ class CoefficientsStudy(Block):
     split: Split = "minival"
 
 
+class CodecEntry(Block):
+    """A codec and its options, as in params.yaml's block `compression`; `codec` is the entry's name by default."""
+
+    codec: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class LabelsStudy(Block):
+    """Codecs by the names that rows get, each at every ratio to fp16. `temperatures` are those of the divergences;
+    `students` names the entries that students are trained on, at every ratio that they reach."""
+
+    codecs: Annotated[dict[EntryName, CodecEntry], Field(min_length=1)]
+    ratios: Annotated[list[Ratio], Field(min_length=1)]
+    temperatures: Annotated[list[Positive], Field(min_length=1)] = Field(default=[1.0, 4.0, 20.0])
+    students: list[EntryName] = Field(default=[])
+    seeds: Seeds
+    split: Split = "test"
+
+
 class Studies(Block):
     """The whole of `studies/params.yaml`."""
 
     selection: SelectionStudy
     coefficients: CoefficientsStudy
+    labels: LabelsStudy
 
 
 STUDIES = tuple(Studies.model_fields)
@@ -104,10 +127,28 @@ class Study:
 
 
 def load(name: str, path: Path = FILE) -> Study:
-    """A study of the file; raises `DataError` with one sentence for the first thing that is wrong."""
+    """A study of selectors; raises `DataError` with one sentence for the first thing that is wrong."""
     check_name(name)
+    return parse(name, _content(path), str(path))
+
+
+def load_labels(path: Path = FILE) -> LabelsStudy:
+    """The study of codecs; raises `DataError` with one sentence for the first thing that is wrong."""
+    return parse_labels(_content(path), str(path))
+
+
+def _content(path: Path) -> Mapping[str, Any]:
     require(path.is_file(), f"{path} not found; change to the workspace's folder, or copy studies/ of dcpipe there")
-    return parse(name, read(path, f"one block a study: {', '.join(STUDIES)}"), str(path))
+    return read(path, f"one block a study: {', '.join(STUDIES)}")
+
+
+@contextmanager
+def told(where: str) -> Iterator[None]:
+    """Errors inside say where in studies/params.yaml their cause is."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{FILE}: {where}: {error}") from error
 
 
 def check_name(name: str | None) -> None:
@@ -119,16 +160,7 @@ def check_name(name: str | None) -> None:
 
 def parse(name: str, content: Mapping[str, Any], where: str = str(FILE)) -> Study:
     """As `load`, from a mapping."""
-    file = checked(Studies, content, where)
-    for key, values in (
-        ("selection.ipc", file.selection.ipc),
-        ("selection.seeds", file.selection.seeds),
-        ("coefficients.alpha", file.coefficients.alpha),
-        ("coefficients.beta", file.coefficients.beta),
-        ("coefficients.seeds", file.coefficients.seeds),
-    ):
-        again = [value for index, value in enumerate(values) if value in values[:index]]
-        require(not again, f"{where}: {key} is {values} and repeats {again[:1]}; say each once")
+    file = _checked(content, where)
     if name == "selection":
         selectors = file.selection.selectors
         entries = [Entry(key, entry.method or key, entry.options) for key, entry in selectors.items()]
@@ -144,6 +176,35 @@ def parse(name: str, content: Mapping[str, Any], where: str = str(FILE)) -> Stud
         for value in sorted(values)
     ]
     return _study(name, [Entry("random", "random", {}), *entries], [block.ipc], block)
+
+
+def parse_labels(content: Mapping[str, Any], where: str = str(FILE)) -> LabelsStudy:
+    """As `load_labels`, from a mapping."""
+    block = _checked(content, where).labels
+    unknown = [name for name in block.students if name not in block.codecs]
+    require(
+        not unknown, f"{where}: labels.students names {unknown[:1]}, which is not in labels.codecs; add it there first"
+    )
+    return block
+
+
+def _checked(content: Mapping[str, Any], where: str) -> Studies:
+    """The whole file, in whose lists nothing repeats."""
+    file = checked(Studies, content, where)
+    for key, values in (
+        ("selection.ipc", file.selection.ipc),
+        ("selection.seeds", file.selection.seeds),
+        ("coefficients.alpha", file.coefficients.alpha),
+        ("coefficients.beta", file.coefficients.beta),
+        ("coefficients.seeds", file.coefficients.seeds),
+        ("labels.ratios", file.labels.ratios),
+        ("labels.temperatures", file.labels.temperatures),
+        ("labels.students", file.labels.students),
+        ("labels.seeds", file.labels.seeds),
+    ):
+        again = [value for index, value in enumerate(values) if value in values[:index]]
+        require(not again, f"{where}: {key} is {values} and repeats {again[:1]}; say each once")
+    return file
 
 
 def _study(name: str, entries: list[Entry], ipc: list[int], block: SelectionStudy | CoefficientsStudy) -> Study:
@@ -172,3 +233,28 @@ def summary(results: Sequence[Mapping[str, Any]], fp16_bytes: Mapping[int, int])
         }
         for (_, ipc), rows in groups.items()
     ]
+
+
+def label_row(
+    facts: Mapping[str, Any], shape: LabelShape, temperatures: Sequence[float], accuracies: Sequence[float]
+) -> dict[str, Any]:
+    """A row of the study of codecs: bytes of the file beside what fp16 and fp32 take (bits per class: of all images and
+    views), how near the labels are, and mean and standard deviation (n - 1) of `accuracies`; "" for what was not
+    measured."""
+    size, reference = facts["bytes"], shape.reference_bytes
+    measured = ("held", "relative_error", *(f"kl_t{t:g}" for t in temperatures), "agreement")
+    return {
+        "codec": facts["codec"],
+        "ratio": facts["ratio"],
+        "bytes": size,
+        "fp16_bytes": reference,
+        "fp32_bytes": 2 * reference,
+        "times_fp16": round(reference / size, 2) if size else "",
+        "bits_per_class": round(8 * size / shape.classes, 1),
+        **{key: round(facts[key], 5) if key in facts else "" for key in measured},
+        "accuracy": round(fmean(accuracies), 3) if accuracies else "",
+        "std": round(stdev(accuracies), 3) if accuracies else "",
+        "seeds": len(accuracies),
+        "seconds": round(facts["seconds"], 3) if "seconds" in facts else "",
+        "note": facts["note"],
+    }

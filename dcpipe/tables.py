@@ -106,6 +106,28 @@ def study_table(path: Path) -> Table:
     return table
 
 
+def label_study_table(path: Path) -> Table:
+    """The summary.csv of the study of codecs: a row a codec and ratio, bytes of the file beside fp16's and fp32's."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    divergences = [key for key in rows[0] if key.startswith("kl_t")]
+    sizes = f"in fp16 {human(int(rows[0]['fp16_bytes']))}, in fp32 {human(int(rows[0]['fp32_bytes']))}"
+    table = Table(title=f"labels, {sizes}; top-1 in percent, mean ± std over seeds", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("codec", no_wrap=True)
+    told = [f"KL T={key[4:]}" for key in divergences]
+    for name in ("ratio", "bytes", "bits per class", *told, "agreement", "accuracy"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        if row["note"]:
+            table.add_row(row["codec"], row["ratio"], "not reached")
+            continue
+        errors = [f"{float(row[key]):.3f}" if row[key] else "" for key in (*divergences, "agreement")]
+        accuracy = f"{float(row['accuracy']):.1f} ± {float(row['std']):.1f}" if row["accuracy"] else ""
+        bits = f"{float(row['bits_per_class']):,.0f}"
+        table.add_row(row["codec"], row["ratio"], f"{int(row['bytes']):,}", bits, *errors, accuracy)
+    return table
+
+
 def inspect(path: Path) -> RenderableType:
     """Every file of an artifact's folder (or one file), and in each every array with dtype, shape and bytes."""
     require(path.exists(), f"{path} is neither a folder, a file nor a tag NAME@vX.Y.Z; give one of them")

@@ -1,7 +1,8 @@
 """View k of image i: a pure function of (seed, k, i), drawn in NumPy and applied to whole batches on the device.
 
 Because a view is a function of its name, a stored label costs no bytes of crop coordinates, does not depend
-on batch size or order, and teacher and student see the same pixels.
+on batch size or order, and teacher and student see the same pixels. Views that another program took have no such
+law: their numbers are kept (`KeptViews`). `views_of` gives either as a `ViewSet`; users need not know which it is.
 
 Draws come from Philox-4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), key
 (seed, view), counter (draw, 0, image id, 0). A 64-bit word w becomes a number in [0, 1) by (w >> 11) / 2**53.
@@ -16,14 +17,15 @@ We map raw words ourselves because NumPy's distributions may change between vers
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from dcpipe.types import FloatArray, IntArray, ViewPolicy
+from dcpipe.types import FloatArray, IntArray, KeptViews, ViewLaw, ViewPolicy
 
 _MULTIPLIERS = (np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157))
 _WEYL = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B))
@@ -79,23 +81,26 @@ def permutation(seed: int, stream: int, n: int) -> IntArray:
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Drawn parameters of m views.
+    """Parameters of m views.
 
     `box` f64 [m, 4]: left, top, width, height of the crop as fractions of the image; `flip` bool [m];
     `partner` i64 [m]: row of the image pasted by CutMix; `mix_box` f64 [m, 4]: left, top, right, bottom
-    of the pasted box as fractions of the view (an empty box where there is no mix).
+    of the pasted box as fractions of the view (an empty box where there is no mix). `inside`: samples stay between
+    the box's outermost pixel centres, as those of a piece that was cut out first and enlarged then; drawn views may
+    look half a pixel beyond.
     """
 
     box: FloatArray
     flip: npt.NDArray[np.bool_]
     partner: IntArray
     mix_box: FloatArray
+    inside: bool = False
 
     def __len__(self) -> int:
         return len(self.box)
 
     def __getitem__(self, index: slice | npt.NDArray[np.bool_] | IntArray) -> Views:
-        return Views(self.box[index], self.flip[index], self.partner[index], self.mix_box[index])
+        return replace(self, **{name: getattr(self, name)[index] for name in ("box", "flip", "partner", "mix_box")})
 
     def pixels(self, size: int) -> IntArray:
         """The pasted box in pixels of a `size`-pixel view: i64 [m, 4]."""
@@ -157,20 +162,23 @@ def crop(images: torch.Tensor, views: Views, size: int) -> torch.Tensor:
     device = images.device
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)
     if images.dtype == torch.uint8:
-        pixels = pixels / 255.0
+        pixels = pixels.div_(255.0)  # a copy of ours
     left, top, width, height = views.box.T
-    sign = np.where(views.flip, -1.0, 1.0)
-    zeros = np.zeros(len(views))
-    # Affine map from the view's [-1, 1] square to the box in the image's [-1, 1] square.
-    theta = np.stack(
-        [
-            np.stack([width * sign, zeros, 2 * left + width - 1], axis=1),
-            np.stack([zeros, height, 2 * top + height - 1], axis=1),
-        ],
-        axis=1,
-    )
-    matrix = torch.from_numpy(theta.astype(np.float32)).to(device, non_blocking=True)
-    grid = F.affine_grid(matrix, [len(views), 3, size, size], align_corners=False)
+    # Maps of the view's [-1, 1] to the box in the image's [-1, 1], across and down: what `affine_grid` makes of a box
+    # is the outer combination of the two, at a third of its cost.
+    slopes = np.stack([np.where(views.flip, -width, width), height])
+    starts = np.stack([2 * left + width - 1, 2 * top + height - 1])
+    maps = torch.from_numpy(np.stack([slopes, starts]).astype(np.float32)).to(device, non_blocking=True)
+    centres = (2 * torch.arange(size, device=device, dtype=torch.float32) + 1) / size - 1
+    across, down = torch.addcmul(maps[1][:, :, None], maps[0][:, :, None], centres)
+    grid = torch.empty(len(views), size, size, 2, device=device)
+    grid[..., 0], grid[..., 1] = across[:, None, :], down[:, :, None]
+    if views.inside:
+        half = 0.5 / np.array([pixels.shape[3], pixels.shape[2]])
+        first = 2 * (views.box[:, :2] + half) - 1
+        last = 2 * (views.box[:, :2] + views.box[:, 2:] - half) - 1
+        low, high = (torch.from_numpy(edge.astype(np.float32)).to(device)[:, None, None] for edge in (first, last))
+        grid = torch.minimum(torch.maximum(grid, low), high)
     return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -185,25 +193,86 @@ def paste(inputs: torch.Tensor, partners: torch.Tensor, views: Views) -> torch.T
     return torch.where(inside, partners, inputs)
 
 
+class ViewSet(Protocol):
+    """The views of a set of images, whoever took them."""
+
+    def own(self, rows: IntArray, numbers: IntArray) -> Views:
+        """View `numbers[j]` of image `rows[j]`."""
+        ...
+
+    def partners(self, rows: IntArray, numbers: IntArray, drawn: Views) -> Views:
+        """How the images pasted into these views, `drawn`, were cut and flipped themselves."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Seeded:
+    """Views drawn by a policy, for images of these ids; any number names a view. A mixed-in partner is seen in the
+    same view number: A(partner, v), SRe2L's batch-wise CutMix made stateless."""
+
+    policy: ViewPolicy
+    ids: IntArray
+
+    def own(self, rows: IntArray, numbers: IntArray) -> Views:
+        """Drawn, see `draw`."""
+        return draw(self.policy, self.ids[rows], numbers, len(self.ids))
+
+    def partners(self, rows: IntArray, numbers: IntArray, drawn: Views) -> Views:
+        """The same number of the partner's views."""
+        return draw(self.policy, self.ids[drawn.partner], numbers, len(self.ids))
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Views looked up; numbers beyond those kept wrap round, as there is no law to draw fresh ones from."""
+
+    views: KeptViews
+
+    def own(self, rows: IntArray, numbers: IntArray) -> Views:
+        """As they were taken."""
+        box, flip = self._at("box", rows, numbers), self._at("flip", rows, numbers)
+        if self.views.mix == "none":
+            partner, mix_box = np.zeros(len(rows), dtype=np.int64), np.zeros((len(rows), 4))
+        else:
+            partner = self._at("partner", rows, numbers).astype(np.int64)
+            mix_box = self._at("mix_box", rows, numbers) / self.views.size
+        return Views(box.astype(np.float64), flip.astype(np.bool_), partner, mix_box, inside=True)
+
+    def partners(self, rows: IntArray, numbers: IntArray, drawn: Views) -> Views:
+        """As they were pasted, which may be a view that is not among the partner's own."""
+        box, flip = self._at("partner_box", rows, numbers), self._at("partner_flip", rows, numbers)
+        return replace(drawn, box=box.astype(np.float64), flip=flip.astype(np.bool_))
+
+    def _at(self, name: str, rows: IntArray, numbers: IntArray) -> npt.NDArray[Any]:
+        array = self.views.arrays[name]
+        found: npt.NDArray[Any] = array[rows, numbers % array.shape[1]]
+        return found
+
+
+def views_of(law: ViewLaw, ids: IntArray) -> ViewSet:
+    """The views of images `ids` i64 [n], which are rows 0..n-1."""
+    return Kept(law) if isinstance(law, KeptViews) else Seeded(law, ids)
+
+
 def look(
-    images: torch.Tensor, policy: ViewPolicy, ids: IntArray, rows: IntArray, views: IntArray, size: int
+    images: torch.Tensor, law: ViewLaw, ids: IntArray, rows: IntArray, views: IntArray, size: int
 ) -> tuple[torch.Tensor, Views]:
-    """View `views[j]` of row `rows[j]` of a set, mixed as the policy says, with the drawn parameters.
+    """View `views[j]` of row `rows[j]` of a set, mixed as the law says, with its parameters.
 
     `images` u8 [n, h, w, 3] on the device; `ids` i64 [n] of the whole set; returns f32 [m, 3, size, size].
-    A mixed-in partner is seen in the same view number: A(partner, v), SRe2L's batch-wise CutMix made stateless.
     """
-    drawn = draw(policy, ids[rows], views, len(ids))
+    whole = views_of(law, ids)
+    drawn = whole.own(rows, views)
     own = crop(take(images, rows), drawn, size)
-    if policy.mix == "none":
+    if law.mix == "none":
         return own, drawn
-    theirs = draw(policy, ids[drawn.partner], views, len(ids))
+    theirs = whole.partners(rows, views, drawn)
     return paste(own, crop(take(images, drawn.partner), theirs, size), drawn), drawn
 
 
 def take(tensor: torch.Tensor, rows: IntArray) -> torch.Tensor:
     """Rows of a tensor, gathered on its own device."""
-    return tensor[torch.from_numpy(rows).to(tensor.device)]
+    return tensor.index_select(0, torch.from_numpy(rows).to(tensor.device))
 
 
 def normalise(inputs: torch.Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> torch.Tensor:

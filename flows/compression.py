@@ -5,21 +5,14 @@ Tasks: one a block of images. Output: data/compression/labels.safetensors (nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from safetensors.numpy import load_file, save_file
-
-from dcpipe import compression, store, views
+from dcpipe import packing, store
 from dcpipe.compression import CODECS, Codec
 from dcpipe.params import CompressionBlock, check_options
-from dcpipe.types import LabelPack, LabelShape, Sliceable, SoftLabels, ViewPolicy
+from dcpipe.types import LabelPack, LabelShape, SoftLabels, ViewLaw
 from flows.runtime import Run, main
-
-BLOCK_BYTES = 96 * 2**20
 
 
 def compression_stage(run: Run) -> None:
@@ -33,60 +26,59 @@ def compression_stage(run: Run) -> None:
         labels = store.load_soft_labels(source.path)
         pack = compress(run, labels, block, bench.notes)
         size = store.save_pack(bench.root / "labels.safetensors", pack)
+        report(run, pack, size, budget_of(block, pack.shape), source.meta.get("teacher_bytes", 0))
         reference = pack.shape.reference_bytes
-        row = {"codec": pack.codec, "file bytes": size, "fp16 reference bytes": reference, "ratio": reference / size}
-        run.reporter.table("bytes", [{**row, **pack.settings}])
-        print(f"compression: {pack.codec} {pack.settings}: {size:,} bytes; fp16 reference {reference:,}")
         bench.publish("compression", {"codec": pack.codec, "hard": False, "bytes": size, "fp16_bytes": reference})
 
 
-def plan(block: CompressionBlock, shape: LabelShape, policy: ViewPolicy) -> Codec:
+def report(run: Run, pack: LabelPack, size: int, budget: int | None, teacher_bytes: int) -> None:
+    """Bytes of the file, and beside them all they may be compared with: what labels take in fp16 and in fp32, bits per
+    class, and the teachers' weights, with which labels need not be stored at all."""
+    reference = pack.shape.reference_bytes
+    row = {
+        "codec": pack.codec,
+        "file bytes": size,
+        "fp16 bytes": reference,
+        "fp32 bytes": 2 * reference,
+        "times smaller than fp16": round(reference / size, 2),
+        "bits per class": round(8 * size / pack.shape.classes, 1),
+        "teacher bytes": teacher_bytes,
+    }
+    run.reporter.table("bytes", [{**row, **pack.settings}])
+    print(
+        f"compression: {pack.codec} {pack.settings}: {size:,} bytes, {row['bits per class']:,} bits per class; "
+        f"in fp16 {reference:,}, in fp32 {2 * reference:,}; the teachers' weights {teacher_bytes:,}"
+    )
+    if budget is not None and size < 0.98 * budget:
+        print(f"compression: {pack.codec} can use no more: {budget - size:,} of {budget:,} bytes are left")
+
+
+def plan(block: CompressionBlock, shape: LabelShape, policy: ViewLaw) -> Codec:
     """The codec with settings that keep the whole file within the budget."""
     check_options("codec", block.codec, {name: codec.plan for name, codec in CODECS.items()}, block.options)
-
-    def header(codec: Codec) -> int:
-        metadata = store.pack_metadata(block.codec, codec.settings, shape, policy)
-        return len(store.header_bytes(codec.specs(shape), metadata))
-
-    if block.bytes_per_image is not None:
-        budget = int(block.bytes_per_image * shape.images)
-    elif block.ratio is not None:
-        budget = int(shape.reference_bytes / block.ratio)
-    else:  # only for `none`, which needs no budget: the reference and any header
+    budget = budget_of(block, shape)
+    if budget is None:  # the reference and any header
         budget = shape.reference_bytes + 2**16
-    codec = compression.plan(CODECS[block.codec], shape, budget, block.options, header)
-    compression.check_mix(block.codec, codec, shape, policy.mix)
-    return codec
+    return packing.plan(block.codec, block.options, shape, policy, budget)
+
+
+def budget_of(block: CompressionBlock, shape: LabelShape) -> int | None:
+    """Bytes that the file may take; None for `none`, which needs no budget."""
+    if block.bytes_per_image is not None:
+        return int(block.bytes_per_image * shape.images)
+    if block.ratio is not None:
+        return int(shape.reference_bytes * {"fp16": 1, "fp32": 2}[block.reference] / block.ratio)
+    return None
 
 
 def compress(run: Run, labels: SoftLabels, block: CompressionBlock, notes: Path) -> LabelPack:
     """The pack of some labels; encoded blocks are kept in `notes`, where a killed run finds them."""
-    n, k, c = labels.logits.shape
-    shape = LabelShape(n, k, c)
-    codec = plan(block, shape, labels.policy)
-    if block.codec == "none":  # its one array is the store itself, copied block by block into the file
-        return LabelPack(block.codec, codec.settings, {"logits": labels.logits}, shape, labels.policy, labels.ids)
-    rows_each = max(1, min(BLOCK_BYTES // (4 * k * c), -(-n // 8)))
-    starts = list(range(0, n, rows_each))
-    seen = labels.policy.labelling
+    codec = plan(block, LabelShape(*labels.logits.shape), labels.policy)
 
-    def encode(start: int) -> Mapping[str, np.ndarray[Any, Any]]:
-        done = notes / f"{start:08d}.safetensors"
-        if done.exists():
-            return load_file(done)
-        rows = np.arange(start, min(start + rows_each, n))
-        logits = torch.from_numpy(np.asarray(labels.logits[start : start + rows_each])).to(run.device).float()
-        numbers = np.tile(np.arange(k, dtype=np.int64), len(rows))
-        drawn = views.draw(seen, np.repeat(labels.ids[rows], k), numbers, n)
-        arrays = codec.encode(logits, rows, shape, drawn)
-        beside = done.with_suffix(".partial")
-        save_file(arrays, beside)
-        beside.replace(done)
-        return arrays
+    def each(encode: packing.Encode, starts: Sequence[int]) -> Sequence[packing.Arrays]:
+        return run.map(encode, starts, lambda s: f"compress[{s:08d}]", retries=2, progress="compress")
 
-    blocks = run.map(encode, starts, lambda s: f"compress[{s:08d}]", retries=2, progress="compress")
-    arrays: Mapping[str, Sliceable] = compression.join(blocks)
-    return LabelPack(block.codec, codec.settings, dict(arrays), shape, labels.policy, labels.ids)
+    return packing.pack(block.codec, codec, labels, notes, run.device, each)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Contenders: images with labels, what they weigh, and how well a student does that is trained on them.
 
-Shared by `evaluation` (the condensed set and its baselines) and `study` (whatever selectors pick): any images are
-labelled by the same teachers in the same views, packed by the same codec and budget, and judged by one protocol.
+Shared by `evaluation` (the condensed set and its baselines), `study` (whatever selectors pick) and `label_study`
+(whatever codecs keep): any images are labelled by the same teachers in the same views, packed to a budget, and judged
+by one protocol.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import torch
 from dcpipe import evaluation, store, teacher, training
 from dcpipe.dataset import CondensedDataset, HardLabels, Labels, PackLabels
 from dcpipe.images import read_parts
-from dcpipe.params import EvaluationBlock
-from dcpipe.types import ImageSet, ImageTable, LabelPack, SoftLabels, Teacher, ViewPolicy
+from dcpipe.params import CompressionBlock, EvaluationBlock
+from dcpipe.types import ImageSet, ImageTable, LabelPack, SoftLabels, Teacher, ViewLaw
 from flows.compression import compress
 from flows.runtime import Run
 from flows.softlabels import write_labels
@@ -33,7 +34,7 @@ class Contender:
     name: str
     images: ImageSet
     labels: Callable[[], Labels]
-    policy: ViewPolicy
+    policy: ViewLaw
     image_bytes: int
     label_bytes: int
     teacher_bytes: int = 0
@@ -75,6 +76,15 @@ def contender_of(run: Run, kind: str, images: ImageSet, teachers: dict[str, Teac
     return Contender(
         kind, f"{kind}, {pack.codec}", images, packed(pack, device), policy, image_bytes, path.stat().st_size
     )
+
+
+def uncompressed(run: Run, labels: SoftLabels, notes: Path) -> LabelPack:
+    """The fp16 labels as a pack, written once to measure its bytes on disk."""
+    pack = compress(run, labels, CompressionBlock(codec="none"), notes)
+    path = notes / "uncompressed.safetensors"
+    if not path.exists():
+        store.save_pack(path, pack)
+    return store.read_pack(path, labels.ids)
 
 
 def protocol_of(block: EvaluationBlock) -> evaluation.Protocol:

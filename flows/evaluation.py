@@ -17,12 +17,10 @@ import numpy as np
 
 from dcpipe import pictures, reports, store
 from dcpipe.dataset import OnlineLabels
-from dcpipe.params import CompressionBlock
 from dcpipe.selection import Candidates, Watch
 from dcpipe.selection.random import random
-from dcpipe.types import ImageSet, ImageTable, LabelPack, Score, Selection, SoftLabels, Teacher
-from flows.compression import compress
-from flows.contenders import Contender, contender_of, hard_labels, one_score, packed, protocol_of
+from dcpipe.types import ImageSet, ImageTable, Score, Selection, Teacher
+from flows.contenders import Contender, contender_of, hard_labels, one_score, packed, protocol_of, uncompressed
 from flows.runtime import Run, main
 from flows.synthesis import picked
 
@@ -135,15 +133,6 @@ def make_contenders(run: Run, inputs: dict[str, store.Artifact], train: ImageTab
     if "hard" in block.baselines:
         rows.append(hard)
     return [*rows, *at_random(run, train, teachers, notes)]
-
-
-def uncompressed(run: Run, labels: SoftLabels, notes: Path) -> LabelPack:
-    """The fp16 labels as a pack, written once to measure its bytes on disk."""
-    pack = compress(run, labels, CompressionBlock(codec="none"), notes)
-    path = notes / "uncompressed.safetensors"
-    if not path.exists():
-        store.save_pack(path, pack)
-    return store.read_pack(path, labels.ids)
 
 
 def at_random(run: Run, train: ImageTable, teachers: dict[str, Teacher], notes: Path) -> list[Contender]:

@@ -7,6 +7,7 @@ Output: data/softlabels (with `method: none`, a note that labels are hard).
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,15 @@ def softlabels_stage(run: Run) -> None:
             "ids": images.ids.tolist(),
             "classes": list(images.classes),
             "teachers": list(teachers),
+            "teacher_bytes": weight_bytes(inputs),
         }
         bench.publish("softlabels", meta)
+
+
+def weight_bytes(inputs: Mapping[str, store.Artifact]) -> int:
+    """What the teachers among the inputs weigh on disk: with them, labels need not be stored."""
+    weights = (a.path / "weights.safetensors" for name, a in inputs.items() if name.startswith("teacher "))
+    return sum(path.stat().st_size for path in weights)
 
 
 def write_labels(run: Run, folder: Path, images: ImageSet, teachers: dict[str, Teacher]) -> store.Blocks:

@@ -11,8 +11,6 @@ they are, differs from run to run.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from dcpipe import figures, networks, pictures, reports, selection, store, studi
 from dcpipe.params import check_options
 from dcpipe.selection import Candidates, Picks, Watch
 from dcpipe.studies import Entry, Study
-from dcpipe.types import DataError, ImageTable, LabelShape, Selection, Teacher, require
+from dcpipe.types import ImageTable, LabelShape, Selection, Teacher, require
 from flows.compression import plan
 from flows.contenders import contender_of, one_score, protocol_of
 from flows.runtime import Run, main
@@ -99,26 +97,17 @@ def study_stage(run: Run, name: str) -> None:
         bench.publish("study", {"name": name, "split": study.split})
 
 
-@contextmanager
-def told(where: str) -> Iterator[None]:
-    """Errors inside say where in studies/params.yaml their cause is."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{studies.FILE}: {where}: {error}") from error
-
-
 def check(run: Run, study: Study, scene: Scene) -> None:
     """Refuse what could not be finished, before any work: options, teachers, budgets."""
     for entry in study.entries:
-        with told(f"{study.name}, {entry.name}"):
+        with studies.told(f"{study.name}, {entry.name}"):
             check_options("selector", entry.method, selection.SELECTORS, entry.options)
     figures.need_matplotlib()
     if scene.teachers:
         networks.check_teachers(scene.teachers, scene.train.classes, scene.train.size)
         block = run.params.softlabels
         for ipc in study.ipc:
-            with told(f"{study.name}, ipc {ipc}"):
+            with studies.told(f"{study.name}, ipc {ipc}"):
                 shape = label_shape(run, scene, ipc)
                 plan(run.params.compression, shape, block.augmentation.policy(block.seed, block.mix))
 
@@ -135,14 +124,14 @@ def select(run: Run, study: Study, scene: Scene, folder: Path) -> list[Chosen]:
     features, classes = store.load_features(folder), scene.train.classes
     order, offsets = store.by_label(features.labels, len(classes))
     candidates = by_class(features, order, offsets, classes, scene.bench.notes)
-    with told(study.name):
+    with studies.told(study.name):
         candidates.check(max(study.ipc))
 
     def choose(cell: Cell) -> Chosen:
         asked = cell if cell.entry.method in selection.DRAWING else replace(cell, seed=study.seeds[0])
         kept = scene.bench.kept(f"picks-{asked}")
         if kept is None:
-            with told(f"{study.name}, {cell.entry.name}"):
+            with studies.told(f"{study.name}, {cell.entry.name}"):
                 picks, seconds = timed(run, asked, candidates)
             rows = order[picks.rows]
             kept = {"ids": features.ids[rows], "labels": features.labels[rows], "gains": picks.gains}

@@ -33,18 +33,21 @@ KNOWS: dict[str, set[str]] = {
     "coding_rate": {"types"},
     "selection": {"types", "views", "coding_rate"},
     "compression": {"types", "views"},
+    "packing": {"types", "views", "compression", "store"},
     "teacher": WORKING,
     "features": WORKING,
     "softlabels": WORKING,
     "synthesis": WORKING,
     "dataset": WORKING | {"compression"},
     "evaluation": WORKING | {"compression", "dataset"},
+    "fidelity": {"types", "views", "compression"},
     "studies": {"types", "params"},
     "release": EVERYTHING,
+    "interop": EVERYTHING,
     "cli": EVERYTHING,
     "tables": EVERYTHING,
 }
-PARAMS_READERS = {"params", "studies", "cli", "release"}
+PARAMS_READERS = {"params", "studies", "cli", "release", "interop"}
 WRITERS = {"Bench", "create_blocks", "publish", "save_pack", "save_scores", "save_selection", "save_set"} | {
     "save_teacher",
     "workbench",
@@ -113,7 +116,7 @@ def test_only_flows_read_parameters_and_write_artifacts(path: Path) -> None:
     home, tree = home_of(path), tree_of(path)
     if home not in PARAMS_READERS:
         assert "params" not in homes_used(path), f"{relative(path)}: a method takes arguments, not parameters"
-    if home in {"store", "release"}:
+    if home in {"store", "release", "interop"}:
         return
     taken = {name.split(".")[-1] for name in imports_of(tree) if name.startswith("dcpipe.store.")}
     called = {
@@ -199,7 +202,7 @@ def test_nothing_reads_a_pickle(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FLOWS, ids=relative)
 def test_every_stage_has_a_flow_of_its_name(path: Path) -> None:
-    wiring = {"__init__", "code", "condense", "contenders", "reporting", "runtime", "study"}
+    wiring = {"__init__", "code", "condense", "contenders", "reporting", "runtime", "study", "label_study"}
     assert path.stem in STAGES | wiring, f"{relative(path)} is neither a stage nor wiring"
     if path.stem in STAGES:
         assert "prefect" not in {name.split(".")[0] for name in imports_of(tree_of(path))}, (

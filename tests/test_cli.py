@@ -194,8 +194,8 @@ def test_study_refuses_what_it_cannot_run(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, sentence in (
-        (["study"], "dcpipe: name a study: selection, coefficients\n"),
-        (["study", "codecs"], "dcpipe: unknown study 'codecs'; choose one of selection, coefficients\n"),
+        (["study"], "dcpipe: name a study: selection, coefficients, labels\n"),
+        (["study", "codecs"], "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels\n"),
         (
             ["study", "selection"],
             f"dcpipe: {workspace} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of "

@@ -143,3 +143,51 @@ def test_drawing_leaves_no_global_state_and_needs_no_screen() -> None:
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "DISPLAY": ""})
+
+
+def codec_rows(taught: bool) -> list[dict[str, Any]]:
+    def row(codec: str, ratio: Any, size: int, kl: Any, accuracy: Any) -> dict[str, Any]:
+        std = "" if accuracy == "" else 0.5
+        place = {"codec": codec, "ratio": ratio, "bytes": size, "fp16_bytes": 100_000, "seeds": 3}
+        return {**place, "kl_t4": kl, "accuracy": accuracy if taught else "", "std": std if taught else ""}
+
+    return [
+        row("uncompressed", "", 100_512, "", 50.0),
+        row("teacher online", "", 4_000, "", 51.0),
+        row("svd", 10, 9_900, 0.1, 45.0),
+        row("svd", 20, 4_900, 0.2, 40.0),
+        row("svd", 200, 0, "", ""),
+        row("topk", 10, 9_800, float("inf"), ""),
+        row("topk", 20, 4_800, 0.5, ""),
+    ]
+
+
+@pytest.mark.parametrize("taught", [True, False])
+def test_every_pack_is_a_point_of_its_codec(taught: bool) -> None:
+    figure = figures.codecs(codec_rows(taught), 4.0, "test", TOLD)
+    size_of(figures.png(figure))
+    panels = [panel for panel in figure.axes if panel.get_xlabel() == "bytes of the label file"]
+    assert len(panels) == 1 + taught
+    lines = {line.get_label(): line.get_xydata().tolist() for line in panels[0].lines}
+    assert lines == {"svd": [[9_900, 0.1], [4_900, 0.2]], "topk": [[4_800, 0.5]]}
+    above = panels[0].child_axes[0]
+    assert [label.get_text() for label in above.get_xticklabels()] == ["10", "20"]
+    if taught:
+        [points] = list(panels[1].containers)
+        assert points.lines[0].get_xydata().tolist() == [[9_900, 45], [4_900, 40]]
+        bands = {line.get_label(): line.get_ydata()[0] for line in panels[1].lines if line.get_label()[0] != "_"}
+        assert bands == {"uncompressed": 50, "teacher online": 51}
+
+
+def test_spectra_are_medians_of_images_and_of_classes() -> None:
+    source = np.random.default_rng(0)
+    values = np.sort(source.uniform(0.01, 1, (40, 6)), axis=1)[:, ::-1] / 1.0
+    values[20:] *= 0.5
+    labels = np.repeat([0, 3], 20)
+    figure = figures.spectra(values, labels, ("ant", "bee", "cow", "dog"), TOLD)
+    size_of(figures.png(figure))
+    images, classes = figure.axes
+    np.testing.assert_allclose(images.lines[0].get_ydata(), np.median(values, axis=0))
+    named = {line.get_label(): line.get_ydata() for line in classes.lines if not line.get_label().startswith("_")}
+    np.testing.assert_allclose(named["lowest: dog"], np.median(values[20:], axis=0))
+    np.testing.assert_allclose(named["highest: ant"], np.median(values[:20], axis=0))

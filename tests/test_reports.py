@@ -95,6 +95,12 @@ def test_labels_of_rank_one_have_one_component_and_labels_of_zeros_none() -> Non
     assert [row["p90"] for row in reports.spectra(some)] == [0, 0, 0]
 
 
+def test_ranks_hold_the_share_of_the_energy_that_is_asked() -> None:
+    values = np.array([[1.0, 0.5, 0.1, 0.0], [1.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.0, 0.0]])
+    assert reports.ranks(values, 0.9).tolist() == [2, 4, 1]  # 1.25 of 1.26
+    assert reports.ranks(values, 0.75).tolist() == [1, 3, 1]
+
+
 # --- pictures ---
 
 GAP = 2

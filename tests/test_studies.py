@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dcpipe import studies
 from dcpipe.studies import Entry
-from dcpipe.types import DataError
+from dcpipe.types import DataError, LabelShape
 
 LEGAL: dict[str, Any] = {
     "selection": {
@@ -28,6 +28,12 @@ LEGAL: dict[str, Any] = {
         "options": {"eps2": 0.5},
         "ipc": 10,
         "seeds": [3, 4, 5, 6],
+    },
+    "labels": {
+        "codecs": {"svd": {}, "fresh": {"codec": "field", "options": {"fresh": True}}},
+        "ratios": [30, 10],
+        "students": ["fresh"],
+        "seeds": [0, 1, 2],
     },
 }
 
@@ -91,7 +97,7 @@ REFUSED = [
     (
         "selections",
         {},
-        "unknown key 'selections'; legal ones are selection, coefficients; did you mean 'selection'?",
+        "unknown key 'selections'; legal ones are selection, coefficients, labels; did you mean 'selection'?",
     ),
     ("coefficients", None, "'coefficients' is missing; add it"),
     ("coefficients.base.beta", None, "'coefficients.base.beta' is missing; add it"),
@@ -119,9 +125,9 @@ def test_what_is_wrong_is_told_in_one_sentence(path: str, value: Any, sentence: 
 def test_unknown_studies_list_the_known() -> None:
     for name in studies.STUDIES:
         studies.check_name(name)
-    with pytest.raises(DataError, match=r"^unknown study 'codecs'; choose one of selection, coefficients$"):
+    with pytest.raises(DataError, match=r"^unknown study 'codecs'; choose one of selection, coefficients, labels$"):
         studies.load("codecs")
-    with pytest.raises(DataError, match=r"^name a study: selection, coefficients$"):
+    with pytest.raises(DataError, match=r"^name a study: selection, coefficients, labels$"):
         studies.check_name(None)
 
 
@@ -132,8 +138,58 @@ def test_a_file_that_is_absent_or_holds_no_blocks_is_refused(tmp_path: Path) -> 
     sentence = f"{path} not found; change to the workspace's folder, or copy studies/ of dcpipe there"
     assert str(error.value) == sentence
     path.write_text("- a\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"s.yaml must hold one block a study: selection, coefficients$"):
+    with pytest.raises(DataError, match=r"s.yaml must hold one block a study: selection, coefficients, labels$"):
         studies.load("selection", path)
+
+
+def test_the_study_of_codecs_is_its_block() -> None:
+    study = studies.parse_labels(LEGAL)
+    assert [(name, entry.codec, entry.options) for name, entry in study.codecs.items()] == [
+        ("svd", None, {}),
+        ("fresh", "field", {"fresh": True}),
+    ]
+    assert (study.ratios, study.temperatures, study.students, study.split) == ([30, 10], [1, 4, 20], ["fresh"], "test")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        ("labels", None, "'labels' is missing; add it"),
+        ("labels.codecs", {}, "labels.codecs is {}: dictionary should have at least 1 item after validation, not 0"),
+        ("labels.ratios", [0.5], "labels.ratios.0 is 0.5: input should be greater than or equal to 1"),
+        ("labels.ratios", [10, 10.0], "labels.ratios is [10.0, 10.0] and repeats [10.0]; say each once"),
+        ("labels.temperatures", [0], "labels.temperatures.0 is 0: input should be greater than 0"),
+        ("labels.students", ["svd", "rpca"], "labels.students names ['rpca'], which is not in labels.codecs; add it"),
+        ("labels.seeds", [1, 2], "labels.seeds is [1, 2]: list should have at least 3 items after validation, not 2"),
+    ],
+)
+def test_what_is_wrong_with_the_study_of_codecs_is_told(path: str, value: Any, sentence: str) -> None:
+    with pytest.raises(DataError) as error:
+        studies.parse_labels(changed(path, value), "s.yaml")
+    assert str(error.value).startswith(f"s.yaml: {sentence}")
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    size=st.integers(0, 10**7),
+    accuracies=st.just([]) | st.lists(st.floats(0, 100), min_size=3, max_size=5),
+    shape=st.builds(LabelShape, st.integers(1, 50), st.integers(1, 300), st.integers(2, 1000)),
+)
+def test_a_row_of_the_study_of_codecs_counts_bytes_in_every_unit(
+    size: int, accuracies: list[float], shape: LabelShape
+) -> None:
+    facts = {"codec": "svd", "ratio": 10.0, "bytes": size, "note": "", "seconds": 1.0, "kl_t4": 0.25, "held": 3.0}
+    row = studies.label_row(facts, shape, [4], accuracies)
+    entries = shape.images * shape.views * shape.classes
+    assert (row["fp16_bytes"], row["fp32_bytes"]) == (2 * entries, 4 * entries)
+    assert row["times_fp16"] == (pytest.approx(2 * entries / size, abs=0.005) if size else "")
+    assert row["bits_per_class"] == pytest.approx(8 * size / shape.classes, abs=0.05)
+    assert (row["kl_t4"], row["agreement"], row["seeds"]) == (0.25, "", len(accuracies))
+    if accuracies:
+        assert row["accuracy"] == pytest.approx(statistics.fmean(accuracies), abs=1e-3)
+        assert row["std"] == pytest.approx(statistics.stdev(accuracies), abs=1e-3)
+    else:
+        assert row["accuracy"] == row["std"] == ""
 
 
 @settings(deadline=None, max_examples=50)

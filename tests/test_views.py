@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from dcpipe import views
-from dcpipe.types import ViewPolicy
+from dcpipe.types import DataError, KeptViews, ViewPolicy
 from dcpipe.views import Views
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "views.json").read_text(encoding="utf-8"))
@@ -201,3 +201,82 @@ def test_seed_view_and_image_each_change_everything_drawn(change: dict[str, int]
     assert (first.flip != second.flip).any()
     assert (first.partner != second.partner).all()
     assert (first.mix_box != second.mix_box).any(axis=1).all()
+
+
+# --- kept views ---
+
+
+def kept_views(n: int = 4, k: int = 3, size: int = 8, mix: str = "cutmix_images", seed: int = 0) -> KeptViews:
+    source = np.random.default_rng(seed)
+    pixel = source.integers(1, size + 1, (2, n, k, 2))
+    corner = (source.random((2, n, k, 2)) * (size + 1 - pixel)).astype(int)
+    box, partner_box = (np.concatenate(pair, axis=-1) / size for pair in zip(corner, pixel, strict=True))
+    arrays = {"box": box.astype(np.float32), "flip": source.integers(0, 2, (n, k)).astype(np.uint8)}
+    if mix != "none":
+        edges = np.sort(source.integers(0, size + 1, (2, n, k, 2)), axis=0)
+        arrays |= {
+            "partner": source.integers(0, n, (n, k)).astype(np.int32),
+            "mix_box": np.concatenate([edges[0], edges[1]], axis=-1).astype(np.uint16),
+            "partner_box": partner_box.astype(np.float32),
+            "partner_flip": source.integers(0, 2, (n, k)).astype(np.uint8),
+        }
+    return KeptViews(mix, size, arrays)  # type: ignore[arg-type]
+
+
+def view_by_hand(images: torch.Tensor, box: np.ndarray, flip: bool, size: int) -> torch.Tensor:
+    """Cut the piece out, enlarge it, turn it."""
+    left, top, width, height = (round(float(edge) * images.shape[1]) for edge in box)
+    piece = images[None, top : top + height, left : left + width].permute(0, 3, 1, 2).float() / 255
+    view = torch.nn.functional.interpolate(piece, (size, size), mode="bilinear", align_corners=False)[0]
+    return torch.flip(view, [2]) if flip else view
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 1000), mix=st.sampled_from(["none", "cutmix_images"]), number=st.integers(0, 8))
+def test_kept_views_are_pieces_cut_out_enlarged_and_pasted(seed: int, mix: str, number: int) -> None:
+    law, images = kept_views(mix=mix, seed=seed), random_images(4, 8, 8, seed)
+    rows = np.array([2, 0, 3, 2])
+    found, _ = views.look(images, law, np.array([9, 5, 7, 1]), rows, np.full(4, number), 8)
+    at = law.arrays
+    for place, row in enumerate(rows):
+        k = number % 3
+        wanted = view_by_hand(images[row], at["box"][row, k], at["flip"][row, k], 8)
+        if mix != "none":
+            partner = images[at["partner"][row, k]]
+            other = view_by_hand(partner, at["partner_box"][row, k], at["partner_flip"][row, k], 8)
+            left, top, right, bottom = at["mix_box"][row, k]
+            wanted[:, top:bottom, left:right] = other[:, top:bottom, left:right]
+        torch.testing.assert_close(found[place], wanted, rtol=0, atol=2e-6)
+
+
+def test_seeded_views_are_those_drawn() -> None:
+    policy, ids = ViewPolicy(mix="cutmix_images", seed=3), np.array([4, 8, 15])
+    rows, numbers = np.array([2, 0]), np.array([5, 1])
+    found = views.views_of(policy, ids)
+    own = found.own(rows, numbers)
+    wanted = views.draw(policy, ids[rows], numbers, 3)
+    for name in ("box", "flip", "partner", "mix_box"):
+        np.testing.assert_array_equal(getattr(own, name), getattr(wanted, name))
+    theirs = found.partners(rows, numbers, own)
+    np.testing.assert_array_equal(theirs.box, views.draw(policy, ids[wanted.partner], numbers, 3).box)
+    assert not own.inside
+
+
+def test_kept_views_are_checked() -> None:
+    law = kept_views()
+    for name, value, sentence in (
+        ("partner", 4, "kept views: a partner is outside 0..3"),
+        ("mix_box", 9, "kept views: a pasted box leaves the view of 8 pixels"),
+        ("box", np.nan, "kept views: box leaves the image; get the views again"),
+        ("partner_box", 0.9, "kept views: partner_box leaves the image; get the views again"),
+    ):
+        changed = law.arrays[name].copy()
+        changed[1] = value
+        with pytest.raises(DataError) as error:
+            KeptViews(law.mix, law.size, {**law.arrays, name: changed})
+        assert str(error.value) == sentence
+    with pytest.raises(DataError, match=r"^kept views: arrays are \{.*\}, expected \{.*\}; get the views again$"):
+        KeptViews("none", 8, law.arrays)
+    clean = kept_views(mix="none")
+    assert clean.rows(np.array([3, 1])).arrays["flip"].tolist() == clean.arrays["flip"][[3, 1]].tolist()
+    assert law.labelling is law and law.n_bytes == 4 * 3 * 46

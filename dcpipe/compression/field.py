@@ -7,20 +7,25 @@ It also predicts views beyond K: with `fresh` every epoch shows a view never see
 
 Method, for each image:
 * W = (Phi^T Phi + I)^-1 Phi^T M with a negligible penalty on the constant, by a Cholesky factor L of the p x p matrix.
-* Form 1, `rank` 0: rows of W are stored, the constant's with 8 bits, others with `bits`. They are rounded within the
-  back substitution, last feature first: row j of W is z_j / L_jj, rounded; then z_i -= L_ji row_j for i < j, so that
-  each row makes up for the rounding of those before it (Babai's nearest plane; GPTQ, Frantar et al., ICLR 2023, does
-  the same to weights). With z = L^-1 Phi^T M. At 3 bits this halves what rounding costs.
+* Form 1, `rank` 0: rows of W are stored, the constant's with `base_bits`, others with `bits`. They are rounded within
+  the back substitution, last feature first: row j of W is z_j / L_jj, rounded; then z_i -= L_ji row_j for i < j, so
+  that each row makes up for the rounding of those before it (Babai's nearest plane; GPTQ, Frantar et al., ICLR 2023,
+  does the same to weights). With z = L^-1 Phi^T M. At 3 bits this halves what rounding costs.
 * Form 2, `rank` r: reduced-rank regression (Izenman, 1975): W ~ A V with V the r first right singular vectors of
-  Phi W, classes weighted as in `lowrank_int8`. V is rounded (first row 8 bits, others `bits`), then A [p, r] is the
-  least-squares one for it, with 8 bits. A component costs p + C numbers where an SVD's costs K + C.
-* The remainder M - Phi W is cut to `residual` components like those of `lowrank_int8`, which do cost K numbers each.
+  Phi W, classes weighted as in `lowrank_int8`. V is rounded (first row `base_bits`, others `bits`), then A [p, r] is
+  the least-squares one for it, with 8 bits. A component costs p + C numbers where an SVD's costs K + C.
+* The remainder M - Phi W is cut to `residual` components (`components`), which do cost K numbers each.
 
-Bytes of an image: C + 2 for the constant and ceil(C bits / 8) + 2 a further feature; or in form 2 C + p + 2 for the
-first component and ceil(C bits / 8) + p + 2 a further one. Rows, or components, that a budget buys go to all images
-evenly, the odd ones to the first images; so budgets are met to one of them. Least: the constant alone; with `fresh`,
-all features are the most, beyond which bytes stay unused. Which form, features and rank a budget gets follows from a
-model of the error: see `field_plan`.
+Bytes of an image: ceil(C base_bits / 8) + 2 for the constant and ceil(C bits / 8) + 2 a further feature; in form 2
+p more for every component. Rows, or components, that a budget buys go to all images evenly, the odd ones to the first
+images; so budgets are met to one of them. Least: the constant alone at 3 bits; with `fresh`, all features are the
+most, beyond which bytes stay unused. Which form, features, rank and bits a budget gets follows from a model of the
+error: see `field_plan`. With C = 50 and K = 100, 200x leaves 48 bytes an image: a constant of 4 bits and one or two
+components of 1.6.
+
+Tried and left out: features turned to zoom, shifts and aspect, so that the first ones say more, change the KL of 2 to
+6 features by less than 2 % either way. Five levels a code (2.4 bits) are 3 % better than three or seven at 100 to 150
+bytes an image and nowhere else.
 
 CutMix: with `cutmix_labels` stored labels are those of clean views, and decoding ignores the mix box. With
 `cutmix_images` the label depends on another image as well, which no function of the view can know. Set option `mixed`:
@@ -34,14 +39,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Self, final
+from typing import Any, Self, final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from dcpipe.compression.field_plan import choose, smallest
-from dcpipe.compression.lowrank_int8 import (
+from dcpipe.compression.components import (
     against,
     class_weights,
     component_specs,
@@ -49,7 +53,18 @@ from dcpipe.compression.lowrank_int8 import (
     encode_components,
     weighted_rows,
 )
-from dcpipe.compression.quantise import as_scale, check_bits, coded, pack, quantise, rounded, row_bytes, unpack
+from dcpipe.compression.field_plan import choose, smallest
+from dcpipe.compression.quantise import (
+    as_scale,
+    check_base_bits,
+    check_bits,
+    coded,
+    pack,
+    quantise,
+    rounded,
+    row_bytes,
+    unpack,
+)
 from dcpipe.compression.seam import Array, Codec, Specs, require_budget
 from dcpipe.compression.svd import factors
 from dcpipe.compression.view_features import features, most_features, pasted
@@ -69,13 +84,14 @@ class Field(Codec):
     features: int
     rank: int
     more: int
-    bits: int
+    bits: float
     residual: int
     extra: int
-    residual_bits: int
+    residual_bits: float
     temperature: float
     mixed: bool
     fresh: bool
+    base_bits: int = 8
 
     @classmethod
     def plan(
@@ -83,8 +99,9 @@ class Field(Codec):
         shape: LabelShape,
         budget: int,
         *,
-        bits: int | None = None,
-        residual_bits: int | None = None,
+        bits: float | None = None,
+        base_bits: int | None = None,
+        residual_bits: float | None = None,
         features: int | None = None,
         temperature: float = 20.0,
         mixed: bool = False,
@@ -92,13 +109,16 @@ class Field(Codec):
     ) -> Self:
         """What `field_plan` thinks best of all that fits.
 
-        `bits`, `residual_bits` and `features` (p) fix what is otherwise chosen; `temperature` weighs the classes, 0
-        not at all; `mixed` says that the teacher saw mixed views; `fresh` stores no remainder and shows a new view
-        every epoch. Raises `DataError` naming the size of the constant alone when that does not fit.
+        `bits`, `base_bits` (the constant's), `residual_bits` and `features` (p) fix what is otherwise chosen;
+        `temperature` weighs the classes, 0 not at all; `mixed` says that the teacher saw mixed views; `fresh` stores
+        no remainder and shows a new view every epoch. Raises `DataError` naming the smallest size when that does not
+        fit.
         """
         most = most_features(mixed)
         if bits is not None:
             check_bits("field", "bits", bits)
+        if base_bits is not None:
+            check_base_bits("field", "base_bits", base_bits)
         if residual_bits is not None:
             check_bits("field", "residual_bits", residual_bits)
         require(
@@ -106,15 +126,30 @@ class Field(Codec):
             f"codec 'field': features is {features}; give a number in 1..{most}",
         )
         require(temperature >= 0, f"codec 'field': temperature is {temperature}; give a number from 0 on")
-        least = smallest(shape, features or 1, bits)
+        least = smallest(shape, features or 1, bits, base_bits)
         require_budget("field", budget, least, shape, "choose a smaller ratio or fewer features")
         counts = range(1, most + 1) if features is None else range(features, features + 1)
-        chosen = choose(shape, budget, counts=counts, bits=bits, residual_bits=residual_bits, mixed=mixed, fresh=fresh)
+        chosen = choose(
+            shape,
+            budget,
+            counts=counts,
+            bits=bits,
+            base_bits=base_bits,
+            residual_bits=residual_bits,
+            mixed=mixed,
+            fresh=fresh,
+        )
         return cls(**asdict(chosen), temperature=float(temperature), mixed=mixed, fresh=fresh)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Without `base_bits` of 8: such packs are, byte for byte, what they were before it."""
+        return {name: value for name, value in super().settings.items() if (name, value) != ("base_bits", 8)}
 
     def specs(self, shape: LabelShape) -> Specs:
         n, rows = shape.images, self.rank or self.features
-        specs: Specs = {"base": ((n, shape.classes), "uint8"), "base_scale": ((n,), "float16")}
+        base = (n, row_bytes(shape.classes, self.base_bits))
+        specs: Specs = {"base": (base, "uint8"), "base_scale": ((n,), "float16")}
         count = n * (rows - 1) + self.more
         if count > 0:
             specs["basis"] = ((count, row_bytes(shape.classes, self.bits)), "uint8")
@@ -133,12 +168,12 @@ class Field(Codec):
         phi = self._phi(views, len(rows), logits.device)
         weights = class_weights(logits, self.temperature)
         if self.rank == 0:
-            codes, scale = fit_rows(phi, logits, held, self.bits)
+            codes, scale = fit_rows(phi, logits, held, self.bits, self.base_bits)
             arrays = {}
         else:
-            codes, scale, mixing = fit_components(phi, logits, weights, held, self.bits)
+            codes, scale, mixing = fit_components(phi, logits, weights, held, self.bits, self.base_bits)
             arrays = {"mixing": pack(mixing[held], 8).cpu().numpy()}
-        arrays |= {"base": pack(codes[:, 0], 8).cpu().numpy(), "base_scale": scale[:, 0].cpu().numpy()}
+        arrays |= {"base": pack(codes[:, 0], self.base_bits).cpu().numpy(), "base_scale": scale[:, 0].cpu().numpy()}
         if held.shape[1] > 1:
             arrays["basis"] = pack(codes[:, 1:][held[:, 1:]], self.bits).cpu().numpy()
             arrays["basis_scale"] = scale[:, 1:][held[:, 1:]].cpu().numpy()
@@ -188,7 +223,7 @@ class Field(Codec):
         held = self._held(rows)
         each, most = self.rank or self.features, held.shape[1]
         weight = torch.from_numpy(held).to(device)
-        basis = unpack(arrays["base"][image], 8, shape.classes)[:, None]
+        basis = unpack(arrays["base"][image], self.base_bits, shape.classes)[:, None]
         scale = arrays["base_scale"][image].to(torch.float32)[:, None]
         if most > 1:
             place = (rows * (each - 1) + np.minimum(rows, self.more))[:, None] + np.arange(most - 1)
@@ -212,16 +247,16 @@ def solve(phi: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.
 
 
 def fit_rows(
-    phi: torch.Tensor, logits: torch.Tensor, held: torch.Tensor, bits: int
+    phi: torch.Tensor, logits: torch.Tensor, held: torch.Tensor, bits: float, base_bits: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Form 1: codes [b, p, c] and fp16 scales [b, p] of the rows of W, the first with 8 bits.
+    """Form 1: codes [b, p, c] and fp16 scales [b, p] of the rows of W, the first with `base_bits`.
 
     Images that do not hold the last row are fitted without it: L and z of fewer features are parts of those of more.
     """
     lower, z = solve(phi, logits)
     codes, scales = [], []
     for j in reversed(range(phi.shape[-1])):  # over features, not images
-        width = bits if j else 8
+        width = bits if j else base_bits
         code, scale = coded((z[:, j] / lower[:, j, j, None]).to(torch.float32), width)
         row = rounded(code, scale.to(torch.float32), width) * held[:, j, None]
         z[:, :j] -= lower[:, j, :j, None] * row[:, None]
@@ -231,15 +266,20 @@ def fit_rows(
 
 
 def fit_components(
-    phi: torch.Tensor, logits: torch.Tensor, weights: torch.Tensor, held: torch.Tensor, bits: int
+    phi: torch.Tensor,
+    logits: torch.Tensor,
+    weights: torch.Tensor,
+    held: torch.Tensor,
+    bits: float,
+    base_bits: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Form 2: codes [b, r, c] of V, the first row's of 8 bits; fp16 scales [b, r]; codes [b, r, p] of A."""
+    """Form 2: codes [b, r, c] of V, the first row's of `base_bits`; fp16 scales [b, r]; codes [b, r, p] of A."""
     rank = held.shape[1]
     lower, z = solve(phi, logits)
     regression = torch.linalg.solve_triangular(lower.mT, z, upper=True).to(torch.float32)
     right = weighted_rows(factors((phi @ regression) * weights, rank)[1], weights)
-    codes, peaks = quantise(right[:, :1], 8)
-    basis = rounded(codes, peaks, 8)
+    codes, peaks = quantise(right[:, :1], base_bits)
+    basis = rounded(codes, peaks, base_bits)
     if rank > 1:
         other, other_peaks = quantise(right[:, 1:], bits)
         basis = torch.cat([basis, rounded(other, other_peaks, bits)], dim=1)

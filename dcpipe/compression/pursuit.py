@@ -37,7 +37,7 @@ rounding, cannot be seen. Lin et al. guess the rank of a partial SVD from the it
 
 Cost for K = 300, C = 1000 in fp32 on one core: a full SVD 27-37 ms; way 1 1.5 ms; way 2 9 ms, of which the
 eigenvectors take 4 and products at the core's full speed 4; way 3 14 ms. With dense noise two thirds of 25 iterations
-are of the second kind, so there the eigenvectors bound what can be gained (benchmarks/compression.py has the ratios).
+are of the second kind, so there the eigenvectors bound what can be gained (benchmarks/labels.py has the ratios).
 """
 
 from __future__ import annotations

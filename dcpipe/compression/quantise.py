@@ -1,13 +1,14 @@
-"""Numbers of 8, 6, 4 or 3 bits with one scale for many, and how they are packed into bytes.
+"""Numbers of 8, 6, 4, 3 or 1.6 bits with one scale for many, and how they are packed into bytes.
 
-Symmetric, uniform levels: x becomes round(x / s) in -q..q, q = 2^(bits-1) - 1, so that zero stays zero. The scale is
-told by its `peak` q s, the largest number it can say. With 8 bits the peak is the largest |x|. With fewer, steps are
-coarse and a peak below the largest |x| clips few numbers and rounds all others finer: of six peaks, 100 to 50 % of
-the largest, the one with the least squared error is kept.
+Symmetric, uniform levels: x becomes round(x / s) in -q..q, q = 2^(bits-1) - 1, so that zero stays zero; 1.6 bits have
+the three levels of q = 1. The scale is told by its `peak` q s, the largest number it can say. With 8 bits the peak is
+the largest |x|. With fewer, steps are coarse and a peak below the largest |x| clips few numbers and rounds all others
+finer: of six peaks, 100 to 50 % of the largest (for 1.6 bits of eight, down to 30 %), each moved to where it is the
+least-squares one for its codes, the one with the least squared error is kept.
 
 Codes are written as unsigned integers (code + q), least significant bit first, one stream of bits for each row of
 numbers, whose last byte is filled up with zeros: ceil(count bits / 8) bytes a row. Any code is read by itself: it
-spans at most two bytes.
+spans at most two bytes. Of three levels five make a byte, its digits to base 3, least significant first (3^5 = 243).
 """
 
 from __future__ import annotations
@@ -16,41 +17,49 @@ import torch
 
 from dcpipe.types import require
 
-WIDTHS = (8, 6, 4, 3)
+WIDTHS = (8, 6, 4, 3, 1.6)
+TERNARY = 1.6
 LARGEST = 65504.0  # of fp16
-_CLIPS = (0.9, 0.8, 0.7, 0.6, 0.5)  # peaks tried below the largest, for fewer than 8 bits
+_CLIPS = 6  # peaks tried for fewer than 8 bits: 1, 0.9, 0.8 ... of the largest
+_MORE_CLIPS = 2  # for three levels
+_DIGITS = 5  # to base 3 in a byte
 
 
-def check_bits(codec: str, option: str, bits: int) -> None:
+def check_bits(codec: str, option: str, bits: float) -> None:
     """Raise `DataError` unless `bits` is a width that codes are packed in."""
     legal = ", ".join(str(width) for width in WIDTHS)
     require(bits in WIDTHS, f"codec {codec!r}: {option} is {bits!r}; choose one of {legal}")
 
 
-def row_bytes(count: int, bits: int) -> int:
+def check_base_bits(codec: str, option: str, bits: float) -> None:
+    """Raise `DataError` unless `bits` is a width for a mean label, the largest part of all: 1.6 is too few."""
+    legal = ", ".join(str(width) for width in WIDTHS if width != TERNARY)
+    require(bits in WIDTHS and bits != TERNARY, f"codec {codec!r}: {option} is {bits!r}; choose one of {legal}")
+
+
+def row_bytes(count: int, bits: float) -> int:
     """Bytes of one row of `count` codes."""
-    return -(-count * bits // 8)
+    return -(-count // _DIGITS) if bits == TERNARY else -(-count * int(bits) // 8)
 
 
-def quantise(rows: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Codes i32 [..., count] and peaks [..., 1] of rows of numbers [..., count]: x ~ code / q * peak."""
+def quantise(rows: torch.Tensor, bits: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes [..., count], whole numbers in the rows' dtype, and peaks [..., 1] of rows of numbers [..., count]:
+    x ~ code / q * peak."""
     most = _most(bits)
     largest = rows.abs().amax(-1, keepdim=True)
-    peak = largest
-    codes = _round(rows, peak, most)
+    step = torch.where(largest > 0, most / largest, 0)
     if bits == 8:
-        return codes, peak
-    error = _error(rows, codes, peak, most)
-    for clip in _CLIPS:
-        tried = _round(rows, clip * largest, most)
-        other = _error(rows, tried, clip * largest, most)
-        better = other < error
-        codes, error = torch.where(better, tried, codes), torch.where(better, other, error)
-        peak = torch.where(better, clip * largest, peak)
-    return codes, peak
+        return (rows * step).round_(), largest
+    clips = torch.arange(10, 10 - _CLIPS - (_MORE_CLIPS if bits == TERNARY else 0), -1, device=rows.device) / 10
+    tried = (rows[..., None, :] * (step / clips.to(rows.dtype))[..., None]).round_().clamp_(-most, most)
+    along, power = (tried @ rows[..., None])[..., 0], tried.square().sum(-1)
+    # With the least-squares peak, the squared error is that of zeros less along^2 / power.
+    best = torch.where(power > 0, along.square() / power, 0).argmax(-1, keepdim=True)
+    peak = torch.where(power > 0, most * along / power, 0).take_along_dim(best, -1)
+    return tried.take_along_dim(best[..., None], -2)[..., 0, :], peak
 
 
-def coded(rows: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+def coded(rows: torch.Tensor, bits: float) -> tuple[torch.Tensor, torch.Tensor]:
     """As `quantise`, with peaks as they are stored."""
     codes, peak = quantise(rows, bits)
     return codes, as_scale(peak)
@@ -61,59 +70,85 @@ def as_scale(peak: torch.Tensor) -> torch.Tensor:
     return peak.clamp_max(LARGEST).to(torch.float16)
 
 
-def rounded(codes: torch.Tensor, peak: torch.Tensor, bits: int) -> torch.Tensor:
+def rounded(codes: torch.Tensor, peak: torch.Tensor, bits: float) -> torch.Tensor:
     """The numbers that codes [..., count] with peaks [..., 1] say."""
     return codes * (peak / _most(bits))
 
 
-def pack(codes: torch.Tensor, bits: int) -> torch.Tensor:
+def pack(codes: torch.Tensor, bits: float) -> torch.Tensor:
     """Codes [..., count] as bytes u8 [..., row_bytes(count, bits)]."""
     offset = (codes + _most(bits)).to(torch.uint8)
     if bits == 8:
         return offset
-    count = codes.shape[-1]
-    single = (offset[..., None] >> torch.arange(bits, device=codes.device, dtype=torch.uint8)) & 1
-    stream = single.reshape(*codes.shape[:-1], count * bits)
-    stream = torch.nn.functional.pad(stream, (0, 8 * row_bytes(count, bits) - count * bits))
+    size = row_bytes(codes.shape[-1], bits)
+    if bits == TERNARY:
+        powers = 3 ** torch.arange(_DIGITS, device=codes.device, dtype=torch.uint8)
+        return (_in_groups(offset, _DIGITS, size) * powers).sum(-1, dtype=torch.uint8)
+    width = int(bits)
+    single = (offset[..., None] >> torch.arange(width, device=codes.device, dtype=torch.uint8)) & 1
     weights = 2 ** torch.arange(8, device=codes.device, dtype=torch.uint8)
-    return (stream.reshape(*codes.shape[:-1], -1, 8) * weights).sum(-1, dtype=torch.uint8)
+    return (_in_groups(single.flatten(-2), 8, size) * weights).sum(-1, dtype=torch.uint8)
 
 
-def unpack(packed: torch.Tensor, bits: int, count: int) -> torch.Tensor:
-    """All codes of packed rows u8 [..., bytes], f32 [..., count] in -1..1, to be multiplied with their peak.
+def unpack(packed: torch.Tensor, bits: float, count: int) -> torch.Tensor:
+    """All codes of packed rows u8 [..., bytes], f32 [..., count] in -1..1, to be multiplied with their peak."""
+    most = _most(bits)
+    return _in_order(_planes(packed, bits), count).sub_(most).div_(most)
 
-    The fewest whole bytes that hold whole codes (1 of 8 or 4 bits, 3 of 6 or 3 bits) are read as one integer.
+
+def combine(weights: torch.Tensor, packed: torch.Tensor, bits: float, count: int) -> torch.Tensor:
+    """`weights @ unpack(packed, bits, count)`, f32 [..., k, count], of weights [..., k, r] and rows u8 [..., r, bytes].
+
+    Several times faster, for only the sums are put in order and freed of the codes' offset.
     """
-    group = 1 if 8 % bits == 0 else 3
-    padded = torch.nn.functional.pad(packed, (0, -packed.shape[-1] % group))
-    places = 8 * torch.arange(group, device=packed.device, dtype=torch.int32)
-    word = (padded.reshape(*packed.shape[:-1], -1, group).to(torch.int32) << places).sum(-1, dtype=torch.int32)
-    shifts = bits * torch.arange(8 * group // bits, device=packed.device, dtype=torch.int32)
-    codes = (word[..., None] >> shifts).bitwise_and_((1 << bits) - 1).flatten(-2)[..., :count]
-    return codes.to(torch.float32).sub_(_most(bits)).div_(_most(bits))
+    most, planes = _most(bits), _planes(packed, bits)
+    total = (weights @ planes.flatten(-2)).sub_(most * weights.sum(-1, keepdim=True)).div_(most)
+    return _in_order(total.unflatten(-1, planes.shape[-2:]), count)
 
 
-def unpack_at(packed: torch.Tensor, bits: int, places: torch.Tensor) -> torch.Tensor:
+def _planes(packed: torch.Tensor, bits: float) -> torch.Tensor:
+    """Unsigned codes of packed rows u8 [..., bytes]: f32 [..., e, groups], code j is at [j mod e, j div e].
+
+    A group is the fewest whole bytes that hold whole codes (1 of 8, 4 or 1.6 bits, 3 of 6 or 3 bits), e codes.
+    """
+    if bits == 8:
+        return packed[..., None, :].to(torch.float32)
+    if bits == TERNARY:
+        powers = 3 ** torch.arange(_DIGITS, device=packed.device, dtype=torch.uint8)
+        return ((packed[..., None, :] // powers[:, None]) % 3).to(torch.float32)
+    width, word = int(bits), packed
+    if 8 % width:
+        padded = torch.nn.functional.pad(packed, (0, -packed.shape[-1] % 3)).to(torch.int32)
+        word = padded[..., 0::3] + (padded[..., 1::3] << 8) + (padded[..., 2::3] << 16)
+    shifts = torch.arange(0, 8 if word is packed else 24, width, device=packed.device, dtype=word.dtype)
+    return (word[..., None, :] >> shifts[:, None]).bitwise_and_((1 << width) - 1).to(torch.float32)
+
+
+def _in_order(planes: torch.Tensor, count: int) -> torch.Tensor:
+    """Numbers [..., e, groups] in the order of their codes, [..., count]."""
+    return planes.mT.flatten(-2)[..., :count]
+
+
+def unpack_at(packed: torch.Tensor, bits: float, places: torch.Tensor) -> torch.Tensor:
     """As `unpack`, but of each row only the code at its place: rows u8 [..., bytes], places i64 [...], f32 [...]."""
-    start = places * bits
+    most = _most(bits)
+    if bits == TERNARY:
+        byte = packed.take_along_dim((places // _DIGITS)[..., None], -1)[..., 0].to(torch.int64)
+        return ((byte // 3 ** (places % _DIGITS)) % 3 - most).to(torch.float32)
+    start = places * int(bits)
     first, shift = start // 8, (start % 8).to(torch.int32)
     second = (first + 1).clamp_max(packed.shape[-1] - 1)  # past the end only where the code fits the first byte
     word = packed.take_along_dim(first[..., None], -1)[..., 0].to(torch.int32)
     word = word + packed.take_along_dim(second[..., None], -1)[..., 0].to(torch.int32) * 256
-    most = _most(bits)
     return (((word >> shift) & (2 * most + 1)) - most).to(torch.float32) / most
 
 
-def _most(bits: int) -> int:
+def _most(bits: float) -> int:
     """The largest code."""
-    return (1 << (bits - 1)) - 1
+    return 1 if bits == TERNARY else (1 << (int(bits) - 1)) - 1
 
 
-def _round(rows: torch.Tensor, peak: torch.Tensor, most: int) -> torch.Tensor:
-    """Nearest codes; all zero where the peak is."""
-    step = torch.where(peak > 0, most / peak, 0)
-    return (rows * step).round().clamp(-most, most).to(torch.int32)
-
-
-def _error(rows: torch.Tensor, codes: torch.Tensor, peak: torch.Tensor, most: int) -> torch.Tensor:
-    return (codes * (peak / most) - rows).square().sum(-1, keepdim=True)
+def _in_groups(codes: torch.Tensor, each: int, groups: int) -> torch.Tensor:
+    """[..., count] filled up with zeros: [..., groups, each]."""
+    padded = torch.nn.functional.pad(codes, (0, groups * each - codes.shape[-1]))
+    return padded.reshape(*codes.shape[:-1], groups, each)

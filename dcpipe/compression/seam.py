@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dcpipe.types import DataError, IntArray, LabelPack, LabelShape, Mix, Sliceable, require
+from dcpipe.types import BudgetError, DataError, IntArray, LabelPack, LabelShape, Mix, Sliceable, require
 from dcpipe.views import Views
 
 Array = npt.NDArray[Any]
@@ -68,13 +68,13 @@ def payload(specs: Specs) -> int:
 
 
 def require_budget(name: str, budget: int, smallest: int, shape: LabelShape, remedy: str) -> None:
-    """Raise `DataError` naming the smallest reachable size unless the arrays may take that many bytes."""
-    ratio = shape.reference_bytes / smallest
-    require(
-        budget >= smallest,
-        f"codec {name!r}: its arrays take at least {smallest} bytes ({ratio:.2f}x below fp16) but the budget leaves "
-        f"{max(budget, 0)} after the header; {remedy}",
-    )
+    """Raise `BudgetError` naming the smallest reachable size unless the arrays may take that many bytes."""
+    if budget < smallest:
+        ratio = shape.reference_bytes / smallest
+        raise BudgetError(
+            f"codec {name!r}: its arrays take at least {smallest} bytes ({ratio:.2f}x below fp16) but the budget "
+            f"leaves {max(budget, 0)} after the header; {remedy}"
+        )
 
 
 def plan(

@@ -5,7 +5,10 @@
 * `reading.py`     the folder, or a tag, back into images, labels, teacher and scores: `dcpipe.load`
 * `tags.py`        NAME@vX.Y.Z in git, and fetching a tag's folder through DVC
 * `publishing.py`  making such a tag, after checking that everything it promises is there
-* `exporting.py`   an ImageFolder and a dense label file, for code that knows neither Parquet nor dcpipe
+* `exporting.py`   for other code: an ImageFolder with a dense label file, or one of the next two
+* `huggingface.py` Parquet that `datasets.load_dataset` reads
+* `ddranking.py`   DD-Ranking's pair of tensors
+* `decoded.py`     a pack's labels and views as dense arrays, for exports
 
 There is one manifest, `artifact.json`, as in every artifact: its `meta` says what the release is and what it was
 made from, its `files` hold the size and SHA-256 of each file, and loading verifies all of it.

@@ -20,7 +20,7 @@ _FILES = {
 def card(meta: Mapping[str, Any], scores: Sequence[Score], versions: Mapping[str, str]) -> str:
     """Markdown of a release from its metadata, scores and the versions of what made it."""
     sections = [
-        _front_matter(meta),
+        front_matter(meta, "images.parquet"),
         _summary(meta),
         "## Scores",
         _score_table(meta, scores),
@@ -42,7 +42,8 @@ def reference_bytes(labels: Mapping[str, Any] | None, ipc: int) -> int:
     return LabelShape(labels["images"] * ipc // per_class, labels["views"], labels["classes"]).reference_bytes
 
 
-def _front_matter(meta: Mapping[str, Any]) -> str:
+def front_matter(meta: Mapping[str, Any], data_file: str) -> str:
+    """The YAML that the Hub reads of a card: what it is, its licence, and where the images are."""
     content = {
         "pretty_name": meta["name"],
         "license": "other",
@@ -50,7 +51,7 @@ def _front_matter(meta: Mapping[str, Any]) -> str:
         "task_categories": ["image-classification"],
         "tags": ["dataset-condensation", "dataset-distillation", "dcpipe"],
         # Without it the Hub would guess, and take scores.json for data.
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "images.parquet"}]}],
+        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": data_file}]}],
     }
     return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
 
@@ -60,17 +61,28 @@ def _summary(meta: Mapping[str, Any]) -> str:
     if labels is None:
         told = "Its labels are the images' own classes."
     else:
+        views = f", {meta['view_bytes']:,} of them the views' crops and mixes" if "view_bytes" in meta else ""
         told = (
-            f"Each image carries soft labels of {labels['views']} augmented views by {', '.join(meta['teachers'])}, "
-            f"stored by the codec `{labels['codec']}` in {meta['bytes']['labels.safetensors']:,} bytes "
+            f"Each image carries soft labels of {labels['views']} augmented views by "
+            f"{', '.join(meta['teachers']) or 'teachers that the source does not name'}, "
+            f"stored by the codec `{labels['codec']}` in {meta['bytes']['labels.safetensors']:,} bytes{views} "
             f"({reference_bytes(labels, meta['ipc']):,} in fp16)."
         )
-    method, refined = meta["params"]["selection"]["method"], meta["params"]["synthesis"]["method"]
-    how = f"picked by `{method}`" + ("" if refined == "none" else f" and refined by `{refined}`")
+    made = _making(meta["params"])
     return (
         f"# {meta['name']}\n\nA condensed dataset for image classification, made with dcpipe: {meta['ipc']} images of "
-        f"each of {len(meta['classes'])} classes, {meta['size']}x{meta['size']} pixels, {how}. {told}"
+        f"each of {len(meta['classes'])} classes, {meta['size']}x{meta['size']} pixels, {made}. {told}"
     )
+
+
+def _making(params: Mapping[str, Any]) -> str:
+    if "import" in params:
+        return (
+            f"imported from {params['import']['files']:,} files of another program's soft labels (layout "
+            f"`{params['import']['layout']}`), who made images and labels being unknown"
+        )
+    method, refined = params["selection"]["method"], params["synthesis"]["method"]
+    return f"picked by `{method}`" + ("" if refined == "none" else f" and refined by `{refined}`")
 
 
 def _score_table(meta: Mapping[str, Any], scores: Sequence[Score]) -> str:

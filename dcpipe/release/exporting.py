@@ -1,37 +1,30 @@
-"""A release for code that knows neither Parquet nor dcpipe: PNG files by class, and all soft labels decoded."""
+"""A release for other code, in one of several forms. One function a form, one line in `FORMS`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
-from dcpipe import views
-from dcpipe.compression import CODECS, rebuild
+from dcpipe.release.ddranking import write_ddranking
+from dcpipe.release.decoded import Decoded, holds_all, parameters, rows_of
+from dcpipe.release.huggingface import write_parquet
 from dcpipe.release.reading import Release
-from dcpipe.store.nouns import encode_png
+from dcpipe.store.nouns import describe_views, encode_png
 from dcpipe.store.tensors import write
 from dcpipe.types import ImageSet, LabelPack, Sliceable, require
 
 
-def export(release: Release, folder: Path, *, labels: bool = True) -> None:
-    """Write a release into the new folder `folder`.
+def export(release: Release, folder: Path, *, form: str = "folder", labels: bool = True) -> None:
+    """Write a release into the new folder `folder`, in one of `FORMS`; `labels` says whether soft labels go along.
 
-    * `00000/00000.png`: class by index, image by rank, so that folder and file names sort as classes and picks do and
-      the first k files of each class are the smaller set
-    * `classes.json`: folder -> class name, as the most reported bug is a class order assumed
-    * `labels.safetensors`, unless labels are hard or `labels` is false: `logits` fp16 [n, K, c]; `class` and `rank`
-      i64 [n] name the file of each row; `box` f32 [n, K, 4] (left, top, width, height as fractions) and `flip`
-      u8 [n, K] are the views. Its header holds the view policy.
-
-    Raises `DataError` when the folder exists, images were mixed before labelling (a mixed view has no single file), or
-    the codec dropped views.
+    Raises `DataError` when the folder exists or the form is unknown, and for soft labels when images were mixed before
+    labelling (a mixed view has no single image) or, where the form holds every view, the codec dropped views.
     """
+    require(form in FORMS, f"unknown export format {form!r}; choose one of {', '.join(FORMS)}")
     require(not folder.exists(), f"{folder} exists; give a folder that does not")
     pack = release.pack if labels else None
     require(
@@ -39,10 +32,26 @@ def export(release: Release, folder: Path, *, labels: bool = True) -> None:
         f"release {release.name} labels mixed images, which single files cannot show; export the images only",
     )
     require(
-        pack is None or _holds_all(pack),
+        pack is None or form == "ddranking" or holds_all(pack),
         f"release {release.name} has labels of some views only, which no dense array holds; export the images only",
     )
-    folder.mkdir(parents=True)
+    beside = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    FORMS[form](release, beside, pack)
+    beside.replace(folder)
+
+
+def write_folders(release: Release, folder: Path, pack: LabelPack | None) -> None:
+    """PNG files by class, for code that knows neither Parquet nor dcpipe.
+
+    * `00000/00000.png`: class by index, image by rank, so that folder and file names sort as classes and picks do and
+      the first k files of each class are the smaller set
+    * `classes.json`: folder -> class name, as the most reported bug is a class order assumed
+    * `labels.safetensors`, where there is a pack: `logits` fp16 [n, K, c]; `class` and `rank` i64 [n] name the file of
+      each row; `box` f32 [n, K, 4] (left, top, width, height as fractions) and `flip` u8 [n, K] are the views. Its
+      header holds the view policy.
+    """
     images = release.images
     rank = _ranks(images)
     for label in range(len(images.classes)):
@@ -53,13 +62,6 @@ def export(release: Release, folder: Path, *, labels: bool = True) -> None:
     (folder / "classes.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
     if pack is not None:
         _write_labels(folder / "labels.safetensors", images, pack, rank)
-
-
-def _holds_all(pack: LabelPack) -> bool:
-    """Whether every view of every image can be decoded."""
-    n, k = pack.shape.images, pack.shape.views
-    rows, stored = np.repeat(np.arange(n), k), np.tile(np.arange(k), n)
-    return bool(rebuild(pack, CODECS).holds(rows, stored, pack.shape).all())
 
 
 def _ranks(images: ImageSet) -> Sequence[int]:
@@ -73,39 +75,20 @@ def _ranks(images: ImageSet) -> Sequence[int]:
 
 
 def _write_labels(path: Path, images: ImageSet, pack: LabelPack, rank: Sequence[int]) -> None:
-    rows = np.flatnonzero(np.isin(pack.ids, images.ids))
-    policy = pack.policy.labelling
-    numbers = np.arange(pack.shape.views, dtype=np.int64)
-    drawn = views.draw(policy, np.repeat(images.ids, len(numbers)), np.tile(numbers, len(rows)), len(rows))
+    rows = rows_of(pack, images)
+    box, flip = parameters(pack, rows)
     arrays: dict[str, Sliceable] = {
         "logits": Decoded(pack, rows),
-        "box": drawn.box.reshape(len(rows), -1, 4).astype(np.float32),
-        "flip": drawn.flip.reshape(len(rows), -1).astype(np.uint8),
+        "box": box,
+        "flip": flip,
         "class": images.labels,
         "rank": np.asarray(rank, dtype=np.int64),
     }
-    write(path, arrays, {"views": json.dumps(asdict(policy), sort_keys=True)})
+    write(path, arrays, {"views": json.dumps(describe_views(pack.policy.labelling), sort_keys=True)})
 
 
-class Decoded:
-    """A pack's logits fp16 [n, K, c], decoded when a slice of images is asked for: a whole set may exceed memory."""
-
-    dtype = np.dtype(np.float16)
-
-    def __init__(self, pack: LabelPack, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
-        self.pack = pack
-        self.rows = rows
-        self.codec = rebuild(pack, CODECS)
-        self.arrays = {name: torch.from_numpy(np.ascontiguousarray(array[:])) for name, array in pack.arrays.items()}
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return len(self.rows), self.pack.shape.views, self.pack.shape.classes
-
-    def __getitem__(self, index: slice) -> np.ndarray[Any, Any]:
-        chosen = self.rows[index]
-        k = self.pack.shape.views
-        rows, stored = np.repeat(chosen, k), np.tile(np.arange(k, dtype=np.int64), len(chosen))
-        drawn = views.draw(self.pack.policy.labelling, self.pack.ids[rows], stored, len(self.pack.ids))
-        logits = self.codec.decode(self.arrays, rows, stored, self.pack.shape, drawn)
-        return logits.reshape(len(chosen), k, -1).to(torch.float16).numpy()
+FORMS: dict[str, Callable[[Release, Path, LabelPack | None], None]] = {
+    "folder": write_folders,
+    "parquet": write_parquet,
+    "ddranking": write_ddranking,
+}

@@ -16,7 +16,18 @@ from dcpipe.dataset import CondensedDataset, HardLabels, Labels, OnlineLabels, P
 from dcpipe.release import tags
 from dcpipe.release.writing import IMAGES, LABELS, SCORES, TEACHER
 from dcpipe.store.nouns import read_set
-from dcpipe.types import DataError, ImageSet, IntArray, LabelPack, Score, Teacher, ViewPolicy, require
+from dcpipe.types import (
+    DataError,
+    ImageSet,
+    IntArray,
+    KeptViews,
+    LabelPack,
+    Score,
+    Teacher,
+    ViewLaw,
+    ViewPolicy,
+    require,
+)
 from dcpipe.views import Views
 
 LabelKind = Literal["pack", "teacher", "hard"]
@@ -67,9 +78,19 @@ class Release:
         return self.images.classes
 
     @property
-    def policy(self) -> ViewPolicy:
-        """How views are drawn."""
-        return ViewPolicy(**self.manifest["views"])
+    def policy(self) -> ViewLaw:
+        """How views are drawn, or the views that were kept. Raises `DataError` for kept ones with pasted images that a
+        smaller set no longer holds."""
+        law = None if self.pack is None else self.pack.policy
+        if self.pack is None or not isinstance(law, KeptViews):
+            return ViewPolicy(**self.manifest["views"])
+        if len(self.images) == len(self.pack.ids):
+            return law
+        require(
+            law.mix == "none",
+            f"release {self.name}: its views paste images that a smaller set no longer holds; load all of it",
+        )
+        return law.rows(np.flatnonzero(np.isin(self.pack.ids, self.images.ids)))
 
     @property
     def normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:

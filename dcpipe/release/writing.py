@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,17 @@ import numpy as np
 
 from dcpipe import store
 from dcpipe.release.card import card
-from dcpipe.types import ImageSet, LabelPack, Score, Teacher, ViewPolicy, check_same_classes, require
+from dcpipe.types import (
+    ImageSet,
+    KeptViews,
+    LabelPack,
+    Score,
+    Teacher,
+    ViewLaw,
+    ViewPolicy,
+    check_same_classes,
+    require,
+)
 
 IMAGES, LABELS, TEACHER, SCORES, CARD = (
     "images.parquet",
@@ -56,16 +66,45 @@ def assemble(
         same = np.array_equal(pack.ids, images.ids) and pack.shape.classes == len(images.classes)
         require(same, f"release {name}: the label pack is of other images; run `dvc repro compression`")
     check_same_classes(teacher.classes, images.classes, f"release {name}: teacher and images")
-    store.save_set(folder, images)
-    if pack is not None:
-        store.save_pack(folder / LABELS, pack)
     shipped = None
     if with_teacher:
         shipped = store.save_teacher(folder, teacher)
         (folder / "weights.safetensors").replace(folder / TEACHER)
+    labellers = params["softlabels"]["teachers"] if pack is not None else []
+    teachers = [params["teacher"]["networks"][key]["network"] for key in labellers]
+    origin = Origin(teacher.mean, teacher.std, licence, params, teachers, shipped)
+    return write_release(folder, name, images, pack, scores, origin, lineage.get("versions", {}))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a release comes from: what students normalise with, the licence of the images, parameters as a mapping,
+    network names of the teachers that are known, and the metadata of the one shipped along."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    licence: str
+    params: Mapping[str, Any]
+    teachers: Sequence[str] = ()
+    shipped: Mapping[str, Any] | None = None
+
+
+def write_release(
+    folder: Path,
+    name: str,
+    images: ImageSet,
+    pack: LabelPack | None,
+    scores: Sequence[Score],
+    origin: Origin,
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Write everything but the teacher, and the card that names `versions`; returns the metadata."""
+    store.save_set(folder, images)
+    if pack is not None:
+        store.save_pack(folder / LABELS, pack)
     store.save_scores(folder, scores)
     present = (folder / file for file in (IMAGES, LABELS, TEACHER, SCORES))
-    labellers = params["softlabels"]["teachers"] if pack is not None else []
+    law = _law(pack, origin.params)
     meta = {
         "name": name,
         "classes": list(images.classes),
@@ -73,21 +112,23 @@ def assemble(
         "images": len(images),
         "grid": images.grid,
         "size": int(images.images.shape[1]),
-        "mean": list(teacher.mean),
-        "std": list(teacher.std),
-        "views": asdict(_policy(pack, params)),
+        "mean": list(origin.mean),
+        "std": list(origin.std),
+        "views": store.describe_views(law),
         "labels": None if pack is None else {"codec": pack.codec, **asdict(pack.shape)},
-        "teachers": [params["teacher"]["networks"][key]["network"] for key in labellers],
-        "teacher": shipped,
-        "licence": licence,
-        "params": dict(params),
+        "teachers": list(origin.teachers),
+        "teacher": None if origin.shipped is None else dict(origin.shipped),
+        "licence": origin.licence,
+        "params": dict(origin.params),
         "bytes": {path.name: path.stat().st_size for path in present if path.is_file()},
     }
-    (folder / CARD).write_text(card(meta, scores, lineage.get("versions", {})), encoding="utf-8")
+    if isinstance(law, KeptViews):
+        meta["view_bytes"] = law.n_bytes
+    (folder / CARD).write_text(card(meta, scores, versions), encoding="utf-8")
     return meta
 
 
-def _policy(pack: LabelPack | None, params: Mapping[str, Any]) -> ViewPolicy:
+def _law(pack: LabelPack | None, params: Mapping[str, Any]) -> ViewLaw:
     """The pack's own; a release with hard labels takes the augmentation that its parameters name."""
     if pack is not None:
         return pack.policy

@@ -17,6 +17,7 @@ from dcpipe.store.bench import Bench, clean, need_space, scratch_root, workbench
 from dcpipe.store.blocks import Blocks, create_blocks, open_blocks, shard_rows
 from dcpipe.store.nouns import (
     ImageRow,
+    describe_views,
     load_features,
     load_pack,
     load_scores,
@@ -33,6 +34,7 @@ from dcpipe.store.nouns import (
     save_set,
     save_teacher,
     table_of,
+    view_specs,
     write_columns,
     write_part,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "by_label",
     "clean",
     "create_blocks",
+    "describe_views",
     "digest_of",
     "folder_bytes",
     "header_bytes",
@@ -74,6 +77,7 @@ __all__ = [
     "shard_rows",
     "sorted_rows",
     "table_of",
+    "view_specs",
     "workbench",
     "write_columns",
     "write_part",

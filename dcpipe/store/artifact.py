@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dcpipe.store import tensors
 from dcpipe.types import DataError, require
 
 # Raised whenever bytes on disk change meaning; DVC tracks it, so every stage reruns then.
@@ -71,6 +72,8 @@ def publish(folder: Path, out: Path, noun: str, meta: dict[str, Any], lineage: d
         "digest": digest,
         "meta": meta,
         "files": files,
+        # Beside the digest, which speaks of whole files: only to say which array a damaged one spoils.
+        "arrays": {name: tensors.hash_arrays(folder / name) for name in files if name.endswith(".safetensors")},
         "lineage": lineage,
     }
     (folder / MANIFEST).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -125,12 +128,13 @@ def open_artifact(path: Path, noun: str) -> Artifact:
         digest == expected,
         f"{manifest} is damaged: its digest does not match; remove {path} and run `dvc repro`",
     )
-    verify_files(path, files)
+    verify_files(path, files, content.get("arrays", {}))
     return Artifact(path, noun, meta, files, lineage, digest)
 
 
-def verify_files(root: Path, files: dict[str, dict[str, Any]]) -> None:
-    """Compare each file's size and SHA-256 with what was recorded; raises `DataError` naming the first that differs."""
+def verify_files(root: Path, files: dict[str, dict[str, Any]], arrays: dict[str, dict[str, str]]) -> None:
+    """Compare each file's size and SHA-256 with what was recorded; raises `DataError` naming the first that differs,
+    and of `arrays` in it, name -> SHA-256, those that do."""
     for name, record in files.items():
         path = root / name
         require(path.is_file(), f"{path} is missing; run `dvc checkout` or pull the release again")
@@ -144,6 +148,20 @@ def verify_files(root: Path, files: dict[str, dict[str, Any]]) -> None:
     for (name, record), digest in zip(files.items(), found, strict=True):
         require(
             digest == record["sha256"],
-            f"{root / name} is corrupt: SHA-256 {digest[:12]}…, recorded {record['sha256'][:12]}…; "
+            f"{root / name} is corrupt: SHA-256 {digest[:12]}…, recorded {record['sha256'][:12]}…"
+            f"{_where(root / name, digest, record, arrays.get(name, {}))}; "
             "run `dvc checkout` or pull the release again",
         )
+
+
+def _where(path: Path, digest: str, record: dict[str, Any], arrays: dict[str, str]) -> str:
+    """The arrays of a damaged file whose bytes differ, where they were recorded and its header is whole."""
+    if digest == record["sha256"] or not arrays:
+        return ""
+    try:
+        found = tensors.hash_arrays(path)
+    except DataError:
+        return ", damaged in its header"
+    if found[""] != arrays.get(""):
+        return ", damaged in its header"
+    return f", damaged in array {', '.join(repr(name) for name, value in arrays.items() if found.get(name) != value)}"

@@ -25,17 +25,20 @@ from dcpipe.types import (
     ImageSet,
     ImageTable,
     IntArray,
+    KeptViews,
     LabelPack,
     LabelShape,
     Score,
     Selection,
     SoftLabels,
     Teacher,
+    ViewLaw,
     ViewPolicy,
     require,
 )
 
 ROW_GROUP = 256
+_VIEW = "view_"  # arrays of a pack that are parameters of kept views
 
 
 class ImageRow(NamedTuple):
@@ -47,8 +50,8 @@ class ImageRow(NamedTuple):
     label: int
 
 
-def write_part(path: Path, rows: Sequence[ImageRow], classes: Sequence[str]) -> None:
-    """Write images as Parquet in the Hugging Face convention, with an `id` column; atomic by rename."""
+def image_table(rows: Sequence[ImageRow], classes: Sequence[str]) -> pa.Table:
+    """Images in the Hugging Face convention, with an `id` column; their features are in the schema's metadata."""
     struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features = {
         "id": {"dtype": "int64", "_type": "Value"},
@@ -59,18 +62,30 @@ def write_part(path: Path, rows: Sequence[ImageRow], classes: Sequence[str]) -> 
         [("id", pa.int64()), ("image", struct), ("label", pa.int64())],
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
-    table = pa.table(
-        {
-            "id": pa.array([row.id for row in rows], pa.int64()),
-            "image": pa.array([{"bytes": row.data, "path": row.path} for row in rows], struct),
-            "label": pa.array([row.label for row in rows], pa.int64()),
-        },
-        schema=schema,
-    )
+    columns = {
+        "id": pa.array([row.id for row in rows], pa.int64()),
+        "image": pa.array([{"bytes": row.data, "path": row.path} for row in rows], struct),
+        "label": pa.array([row.label for row in rows], pa.int64()),
+    }
+    return pa.table(columns, schema=schema)
+
+
+def write_part(path: Path, rows: Sequence[ImageRow], classes: Sequence[str]) -> None:
+    """Write `image_table` as Parquet; atomic by rename."""
     beside = path.with_name(path.name + ".partial")
     # Encoded images do not compress further.
-    pq.write_table(table, beside, compression="NONE", row_group_size=ROW_GROUP, use_dictionary=False)
+    pq.write_table(
+        image_table(rows, classes), beside, compression="NONE", row_group_size=ROW_GROUP, use_dictionary=False
+    )
     beside.replace(path)
+
+
+def image_rows(images: ImageSet) -> list[ImageRow]:
+    """The rows of a set, as lossless PNG."""
+    return [
+        ImageRow(int(i), encode_png(image), f"{int(i)}.png", int(label))
+        for i, image, label in zip(images.ids, images.images, images.labels, strict=True)
+    ]
 
 
 def load_table(path: Path, split: str) -> ImageTable:
@@ -106,11 +121,7 @@ def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
 
 def save_set(folder: Path, images: ImageSet) -> dict[str, Any]:
     """Write `images.parquet` (lossless PNG) and return the metadata to publish it with."""
-    rows = [
-        ImageRow(int(i), encode_png(image), f"{int(i)}.png", int(label))
-        for i, image, label in zip(images.ids, images.images, images.labels, strict=True)
-    ]
-    write_part(folder / "images.parquet", rows, images.classes)
+    write_part(folder / "images.parquet", image_rows(images), images.classes)
     return {"classes": list(images.classes), "grid": images.grid}
 
 
@@ -219,15 +230,31 @@ def load_soft_labels(path: Path) -> SoftLabels:
     )
 
 
-def pack_metadata(codec: str, settings: dict[str, Any], shape: LabelShape, policy: ViewPolicy) -> dict[str, str]:
+def describe_views(law: ViewLaw) -> dict[str, Any]:
+    """JSON values of a policy; of kept views only mix and size, as their numbers are arrays."""
+    return {"mix": law.mix, "size": law.size} if isinstance(law, KeptViews) else asdict(law)
+
+
+def pack_metadata(codec: str, settings: dict[str, Any], shape: LabelShape, policy: ViewLaw) -> dict[str, str]:
     """What a pack's header says: enough, beside the images it labels, to decode and replay it."""
-    content = {"codec": codec, "settings": settings, "shape": asdict(shape), "policy": asdict(policy)}
+    content = {"codec": codec, "settings": settings, "shape": asdict(shape), "policy": describe_views(policy)}
     return {"dcpipe": json.dumps(content, separators=(",", ":"), sort_keys=True)}
 
 
+def _view_arrays(law: ViewLaw) -> dict[str, npt.NDArray[Any]]:
+    """Kept views as a pack's arrays, `view_...`; of a policy there is nothing to keep."""
+    return {_VIEW + name: array for name, array in law.arrays.items()} if isinstance(law, KeptViews) else {}
+
+
+def view_specs(law: ViewLaw) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shapes and dtypes of the arrays that kept views add to a pack."""
+    return {name: (array.shape, array.dtype.name) for name, array in _view_arrays(law).items()}
+
+
 def save_pack(path: Path, pack: LabelPack) -> int:
-    """Write one safetensors file and return its size in bytes."""
-    return tensors.write(path, pack.arrays, pack_metadata(pack.codec, pack.settings, pack.shape, pack.policy))
+    """Write one safetensors file and return its size in bytes; see `_view_arrays`."""
+    arrays = {**pack.arrays, **_view_arrays(pack.policy)}
+    return tensors.write(path, arrays, pack_metadata(pack.codec, pack.settings, pack.shape, pack.policy))
 
 
 def load_pack(path: Path, ids: IntArray) -> LabelPack:
@@ -247,12 +274,13 @@ def read_pack(path: Path, ids: IntArray) -> LabelPack:
     for name, array in arrays.items():
         finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
         require(finite, f"{path}: array {name!r} holds NaN or infinity; compress the labels again")
+    kept = {name.removeprefix(_VIEW): array for name, array in arrays.items() if name.startswith(_VIEW)}
     return LabelPack(
         codec=content["codec"],
         settings=content["settings"],
-        arrays=dict(arrays),
+        arrays={name: array for name, array in arrays.items() if not name.startswith(_VIEW)},
         shape=LabelShape(**content["shape"]),
-        policy=ViewPolicy(**content["policy"]),
+        policy=KeptViews(**content["policy"], arrays=kept) if kept else ViewPolicy(**content["policy"]),
         ids=ids,
         n_bytes=path.stat().st_size,
     )

@@ -7,6 +7,7 @@ header is laid out here and rows are copied block by block. Reading is left to t
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,4 +73,26 @@ def read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
         with safe_open(path, framework="numpy") as stream:
             return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})  # noqa: SIM118
     except (SafetensorError, FileNotFoundError) as error:
+        raise DataError(f"{path} cannot be read as safetensors ({error}); pull or rebuild it") from error
+
+
+def hash_arrays(path: Path) -> dict[str, str]:
+    """SHA-256 of each array's bytes and, as "", of the header's: what names the part of a file that was changed.
+
+    Raises `DataError` when the header is not one.
+    """
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(8)
+            text = stream.read(int.from_bytes(head, "little"))
+            spans = {name: entry["data_offsets"] for name, entry in json.loads(text).items() if name != "__metadata__"}
+            digests = {"": hashlib.sha256(head + text).hexdigest()}
+            for name, (start, stop) in spans.items():
+                stream.seek(8 + len(text) + start)
+                whole = hashlib.sha256()
+                for left in range(stop - start, 0, -_COPY_BYTES):
+                    whole.update(stream.read(min(left, _COPY_BYTES)))
+                digests[name] = whole.hexdigest()
+            return digests
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
         raise DataError(f"{path} cannot be read as safetensors ({error}); pull or rebuild it") from error

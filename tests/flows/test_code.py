@@ -17,7 +17,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "flows/stage.py": "import os\nfrom dcpipe import method, types\nfrom flows.runtime import Run",
         "flows/other.py": "",
         "dcpipe/__init__.py": "import dcpipe.hidden",
-        "dcpipe/types.py": "import dcpipe.hidden",
+        "dcpipe/types/__init__.py": "import dcpipe.hidden",
         "dcpipe/hidden.py": "",
         "dcpipe/method/__init__.py": "from dcpipe.method.engine import run",
         "dcpipe/method/engine.py": "def run():\n    import dcpipe.views as v\n    from numpy import array",
@@ -49,7 +49,7 @@ def test_the_digest_changes_with_any_file_of_the_closure(name: str, tree: Path) 
     assert code.code_digest("flows.stage") != before
 
 
-@pytest.mark.parametrize("name", ["dcpipe/hidden.py", "dcpipe/types.py", "flows/runtime.py", "flows/other.py"])
+@pytest.mark.parametrize("name", ["dcpipe/hidden.py", "dcpipe/types/__init__.py", "flows/runtime.py", "flows/other.py"])
 def test_the_digest_does_not_see_other_files(name: str, tree: Path) -> None:
     before = code.code_digest("flows.stage")
     (tree / name).write_text("changed = True", encoding="utf-8")

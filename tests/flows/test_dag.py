@@ -71,21 +71,23 @@ def studied() -> dict[str, dict]:
 
 def test_every_study_is_a_stage_of_the_file_beside_the_line() -> None:
     assert tuple(studied()) == STUDIES
-    assert not any("flows.study" in stage["cmd"] for stage in stages().values()), "a plain `dvc repro` runs no study"
+    assert not any("study" in stage["cmd"] for stage in stages().values()), "a plain `dvc repro` runs no study"
+    blocks = {"softlabels", "compression", "evaluation"}
     for name, stage in studied().items():
-        assert (stage["wdir"], stage["cmd"]) == ("..", f"python -m flows.study {name}")
+        flow, key, read = ("label_study", "", blocks - {"compression"}) if name == "labels" else ("study", name, blocks)
+        assert (stage["wdir"], stage["cmd"]) == ("..", f"python -m flows.{flow} {key}".rstrip())
         assert stage["outs"] == [f"data/study/{name}"]
         assert {"studies/params.yaml": [name]} in stage["params"]
         assert {"dcpipe/store/artifact.py": ["SCHEMA"]} in stage["params"]
-        assert {"softlabels", "compression", "evaluation"} == {e for e in stage["params"] if isinstance(e, str)}
+        assert read == {e for e in stage["params"] if isinstance(e, str)}
         listed = [dep for dep in stage["deps"] if not dep.startswith("data/")]
-        needed = [path.as_posix() for path in closure("flows.study")]
+        needed = [path.as_posix() for path in closure(f"flows.{flow}")]
         assert [p for p in needed if not any(p == dep or p.startswith(f"{dep}/") for dep in listed)] == []
         assert [dep for dep in listed if not any(p == dep or p.startswith(f"{dep}/") for p in needed)] == []
 
 
 def test_parameters_a_study_reads_are_tracked() -> None:
-    for module in ("study", "contenders", "softlabels", "compression"):
+    for module in ("study", "label_study", "contenders", "softlabels", "compression"):
         text = (ROOT / "flows" / f"{module}.py").read_text(encoding="utf-8")
         read = {other for other in NOUNS if f"params.{other}" in text}
         assert read <= {"softlabels", "compression", "evaluation"}, module

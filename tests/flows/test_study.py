@@ -62,6 +62,7 @@ STUDIES: dict[str, Any] = {
         "seeds": [0, 1, 2],
         "split": "test",
     },
+    "labels": {"codecs": {"svd": {}}, "ratios": [2], "seeds": [0, 1, 2]},
 }
 FOLDER = Path("data/study/selection")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torchvision.models.resnet import BasicBlock
 
 from dcpipe import networks
 from dcpipe.networks.small import SMALL
@@ -56,6 +57,25 @@ def test_small_stems_keep_32_pixels(name: str) -> None:
     assert min(sizes) == 4
 
 
+@pytest.mark.parametrize("size", [16, 32, 64, 128])
+@pytest.mark.parametrize(("name", "blocks"), [("resnet10-w4", 4), ("resnet18-w6", 8)])
+def test_thin_resnets_see_32_pixels_at_most(name: str, blocks: int, size: int) -> None:
+    network = networks.build(name, 7, size).eval()
+    assert sum(isinstance(module, BasicBlock) for module in network.modules()) == blocks
+    sides: list[int] = []
+    network.get_submodule("layer1").register_forward_hook(lambda *parts: sides.append(parts[2].shape[-1]))
+    vectors, logits = networks.forward(network, torch.rand(2, 3, size, size))
+    width = int(name.split("-w")[1])
+    assert (vectors.shape, logits.shape, sides) == ((2, 8 * width), (2, 7), [min(size, 32)])
+
+
+def test_the_thin_resnet_of_full_width_is_the_small_one() -> None:
+    def shapes(name: str) -> list[tuple[int, ...]]:
+        return [tuple(weight.shape) for weight in networks.build(name, 10, 32).state_dict().values()]
+
+    assert shapes("resnet18-w64") == shapes("resnet18-small")
+
+
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "googlenet"])
 def test_torchvision_names(name: str) -> None:
     network = networks.build(name, 3, 64)
@@ -87,18 +107,19 @@ def test_initial_weights_follow_the_seed() -> None:
         ),
         ("convnet-d0-w8", 8, "network 'convnet-d0-w8': depth and width must be at least 1"),
         ("convnet-d1-w0", 8, "network 'convnet-d1-w0': depth and width must be at least 1"),
+        ("resnet10-w0", 8, "network 'resnet10-w0': width must be at least 1"),
         (
             "zzzz",
             8,
-            "unknown network 'zzzz'; use one of convnet-dN-wN, resnet18-small, resnet50-small, resnet101-small, "
-            "mobilenet_v2-small, a torchvision model name, or timm/NAME",
+            "unknown network 'zzzz'; use one of convnet-dN-wN, resnet10-wN, resnet18-wN, resnet18-small, "
+            "resnet50-small, resnet101-small, mobilenet_v2-small, a torchvision model name, or timm/NAME",
         ),
         (
             "resnet_18-small",
             8,
-            "unknown network 'resnet_18-small'; use one of convnet-dN-wN, resnet18-small, resnet50-small, "
-            "resnet101-small, mobilenet_v2-small, a torchvision model name, or timm/NAME; close names: "
-            "resnet18-small, resnet101-small, resnet50-small, resnet18",
+            "unknown network 'resnet_18-small'; use one of convnet-dN-wN, resnet10-wN, resnet18-wN, "
+            "resnet18-small, resnet50-small, resnet101-small, mobilenet_v2-small, a torchvision model name, or "
+            "timm/NAME; close names: resnet18-small, resnet101-small, resnet50-small, resnet18",
         ),
     ],
 )

@@ -251,3 +251,19 @@ def test_publishing_replaces_what_was_there_and_takes_no_unfinished_file(tmp_pat
     assert [asdict(score) for score in store.load_scores(tmp_path / "out")] == [asdict(scores()[0])]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
     assert store.folder_bytes(tmp_path / "out") == sum(p.stat().st_size for p in (tmp_path / "out").iterdir())
+
+
+def test_a_flipped_byte_of_a_pack_names_the_array_wherever_it_is(tmp_path: Path) -> None:
+    kind = KINDS["pack"]
+    out = tmp_path / "out"
+    kind.publish(tmp_path)
+    path = out / "labels.safetensors"
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    spans = {name: entry["data_offsets"] for name, entry in header.items() if name != "__metadata__"}
+    for place in range(0, len(whole), 5):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        inside = [name for name, (start, stop) in spans.items() if start <= place - 8 - length < stop]
+        where = f"damaged in array {inside[0]!r}; run" if inside else "damaged in its header; run"
+        assert where in refusal(kind, out), place

@@ -50,6 +50,10 @@ CASES = {
     "field": ("field", SHAPE, 160, {"features": 3, "bits": 3, "residual_bits": 4}),
     "field-fresh": ("field", SHAPE, 120, {"bits": 4, "fresh": True}),
     "field-rank": ("field", TALL, 2200, {"features": 6, "bits": 6, "temperature": 0.0, "fresh": True}),
+    "lowrank_int8-ternary": ("lowrank_int8", SHAPE, 60, {"bits": 1.6, "mean_bits": 3}),
+    "lowrank_int8-mean": ("lowrank_int8", TALL, 1700, {"bits": 4, "mean_bits": 6}),
+    "field-ternary": ("field", SHAPE, 100, {"bits": 1.6, "base_bits": 4, "fresh": True}),
+    "field-base": ("field", SHAPE, 700, {"features": 4, "bits": 1.6, "residual_bits": 1.6, "base_bits": 6}),
     "prune-epoch": ("prune", SHAPE, 150, {"seed": 3}),
     "prune-batch": ("prune", SHAPE, 150, {"granularity": "batch", "batch_size": 2, "seed": 3}),
 }
@@ -108,8 +112,11 @@ def crossed(wide: dict, row: int, view: int) -> list[float]:
     return (left @ middle @ right / scale).tolist()
 
 
-def codes(packed: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """Numbers in -1..1 from one long integer, least significant code first."""
+def codes(packed: np.ndarray, bits: float, count: int) -> np.ndarray:
+    """Numbers in -1..1 from one long integer, least significant code first; of three levels, five digits to base 3 a
+    byte."""
+    if bits == 1.6:
+        return np.array([int(packed[place // 5]) // 3 ** (place % 5) % 3 - 1.0 for place in range(count)])
     whole, most = int.from_bytes(packed.tobytes(), "little"), 2 ** (bits - 1) - 1
     return np.array([((whole >> (bits * place)) % 2**bits - most) / most for place in range(count)])
 
@@ -128,7 +135,7 @@ def in_few_bits(settings: dict, arrays: dict, shape: LabelShape, row: int, view:
     """One label of `lowrank_int8` or `field`, component by component in float64."""
     c = shape.classes
     if "mean" in arrays:
-        label = codes(arrays["mean"][row], 8, c) * float(arrays["mean_scale"][row])
+        label = codes(arrays["mean"][row], settings.get("mean_bits", 8), c) * float(arrays["mean_scale"][row])
         rank, extra, bits = settings["rank"], settings["extra"], settings["bits"]
     else:
         p, more, each = settings["features"], settings["more"], settings["rank"] or settings["features"]
@@ -139,7 +146,8 @@ def in_few_bits(settings: dict, arrays: dict, shape: LabelShape, row: int, view:
                 mixing = codes(arrays["mixing"][row * each + min(row, more) + j], 8, p)
                 coefficient = sum(a * b for a, b in zip(mixing, phi, strict=False))
             if j == 0:
-                label += coefficient * codes(arrays["base"][row], 8, c) * float(arrays["base_scale"][row])
+                base = codes(arrays["base"][row], settings.get("base_bits", 8), c)
+                label += coefficient * base * float(arrays["base_scale"][row])
             else:
                 place = row * (each - 1) + min(row, more) + j - 1
                 basis = codes(arrays["basis"][place], settings["bits"], c) * float(arrays["basis_scale"][place])

@@ -1,0 +1,277 @@
+"""`import-labels`: another program's store to a release that `dcpipe.load` opens.
+
+1. Scan: every batch is read once and checked; see `scan`.
+2. Labels: our label store, fp16 [image, view, class], shard by shard. A batch holds images of all shards, so as many
+   shards as fit `GROUP_BYTES` are filled in one reading of the files, the next ones in another.
+3. Pack: the codec encodes the store block by block, as the stage `compression` does.
+4. Release: images, pack, and what is known of where they come from; teachers are not.
+
+All of it grows on a bench: a killed import goes on there and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dcpipe import packing, store
+from dcpipe.compression import CODECS
+from dcpipe.images.decoding import open_rgb
+from dcpipe.images.folder import imagefolder
+from dcpipe.images.seam import Source
+from dcpipe.interop import scan
+from dcpipe.interop.records import read_record
+from dcpipe.interop.scan import Batches, Scan
+from dcpipe.params import check_options
+from dcpipe.release.writing import LABELS, Origin, write_release
+from dcpipe.types import ImageSet, IntArray, LabelShape, SoftLabels, require
+
+GROUP_BYTES = 2**30
+Colour = tuple[float, float, float]
+# What SRe2L, LPLD, G-VBSM and EDC normalise ImageNet's images with, and EDC Tiny-ImageNet's.
+IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
+IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A codec, its options, and what its labels may weigh: `ratio` below fp16, or `bytes_per_image`; not for `none`."""
+
+    codec: str = "none"
+    options: Mapping[str, Any] | None = None
+    ratio: float | None = None
+    bytes_per_image: float | None = None
+
+    def __post_init__(self) -> None:
+        check_options("codec", self.codec, {name: codec.plan for name, codec in CODECS.items()}, self.options or {})
+        given = [value for value in (self.ratio, self.bytes_per_image) if value is not None]
+        wanted = 0 if self.codec == "none" else 1
+        told = "takes no budget" if wanted == 0 else "needs one of ratio and bytes per image"
+        require(len(given) == wanted, f"codec {self.codec!r} {told}; {len(given)} were given")
+        require(all(value > 0 for value in given), f"codec {self.codec!r}: a budget must be above 0, got {given}")
+
+    def bytes_of(self, shape: LabelShape) -> int:
+        """For everything in the file but kept views."""
+        if self.bytes_per_image is not None:
+            return int(self.bytes_per_image * shape.images)
+        return int(shape.reference_bytes / self.ratio) if self.ratio else shape.reference_bytes + 2**16
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import read and wrote. `agreed`: the share of labels whose largest logit is their image's class."""
+
+    layout: str
+    files: int
+    shape: LabelShape
+    mix: str
+    left_over: int
+    agreed: float
+    store_bytes: int
+    pack_bytes: int
+    view_bytes: int
+    digest: str
+
+    def lines(self) -> list[str]:
+        """What a person should know of it."""
+        n, k, c = self.shape.images, self.shape.views, self.shape.classes
+        rest = f"; {self.left_over:,} labels beyond view {k} of their image were left out" if self.left_over else ""
+        return [
+            f"Read {self.files:,} files of layout {self.layout}, {self.store_bytes:,} bytes on disk.",
+            f"{n:,} images, {k} views of each, {c} classes, mix {self.mix}{rest}.",
+            f"Labels agree with their image's class in {100 * self.agreed:.1f} % of views; chance is {100 / c:.1f} %.",
+            f"fp16 logits {self.shape.reference_bytes:,} bytes; pack {self.pack_bytes:,} bytes on disk, of which the "
+            f"views' parameters take {self.view_bytes:,}.",
+        ]
+
+
+class Progress:
+    """Steps done of those known so far, told to `report(done, total)`."""
+
+    def __init__(self, report: Callable[[int, int], None]) -> None:
+        self.report, self.done, self.total = report, 0, 0
+
+    def expect(self, steps: int) -> None:
+        """That many more are to come."""
+        self.total += steps
+        self.report(self.done, self.total)
+
+    def step(self) -> None:
+        """One is done."""
+        self.done += 1
+        self.report(self.done, self.total)
+
+
+def import_labels(
+    label_store: Path,
+    images_folder: Path,
+    out: Path,
+    *,
+    budget: Budget | None = None,
+    layout: str = "auto",
+    seed: int = 42,
+    size: int | None = None,
+    temperature: float = 20.0,
+    mean: Colour = IMAGENET_MEAN,
+    std: Colour = IMAGENET_STD,
+    licence: str = "unknown",
+    device: torch.device | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Imported:
+    """Make the release `out` of the labels in `label_store` for the images of an ImageFolder.
+
+    Args:
+        label_store: the folder of `epoch_*/batch_*.tar`.
+        images_folder: class folders, sorted, of files, sorted: that order is the dataset index. All of one square size.
+        out: a folder that does not exist yet.
+        budget: codec and bytes; the fp16 logits as they are by default.
+        layout: which images a batch shows, see `layouts`; `auto` looks at the store.
+        seed: of the sampler, where the layout re-creates it.
+        size: the side in pixels of a view as the teacher saw it; by default the images'.
+        temperature: students soften labels by it unless they say otherwise.
+        mean, std: students normalise with them, in [0, 1].
+        licence: of the images.
+        device: where codecs encode.
+        report: told (steps done, steps known so far) as it goes.
+
+    Raises `DataError` for whatever does not fit, having made nothing at `out`.
+    """
+    budget = budget or Budget()
+    require(not out.exists(), f"{out} exists; give a folder that does not, or remove it")
+    batches = scan.find_batches(label_store)
+    parent, folder = str(images_folder.absolute().parent), images_folder.name
+    source = imagefolder(path=parent, train=folder, test=folder)["train"]
+    images, names = read_images(source)
+    side = images.images.shape[1]
+    require(
+        side <= (size or side),
+        f"images are {side} pixels and views {size}: a teacher's views were shrunk from them with antialiasing, which "
+        "views here are not; give images of the views' size",
+    )
+    versions = {package: version(package) for package in ("dcpipe", "numpy", "torch", "zarr")}
+    lineage = {
+        "import": {"layout": layout, "seed": seed, "size": size, "store": batches.digest},
+        "budget": [budget.codec, dict(budget.options or {}), budget.ratio, budget.bytes_per_image],
+        "images": store.digest_of([names, images.labels.tolist(), images.images.shape]),
+        "student": [temperature, *mean, *std, licence],
+        "versions": versions,
+    }
+    progress = Progress(report)
+    with store.workbench(out, lineage) as bench:
+        found = scan.kept(bench)
+        if found is None:
+            progress.expect(len(batches))
+            found = scan.scan(
+                batches, names, images.labels, len(images.classes), size or side, layout, seed, progress.step
+            )
+            scan.keep(bench, found)
+        shape = LabelShape(*found.shape)
+        codec = packing.plan(budget.codec, budget.options or {}, shape, found.views, budget.bytes_of(shape))
+        store.need_space(shape.reference_bytes, f"soft labels {list(found.shape)} in fp16")
+        blocks = write_labels(bench.notes, batches, found, progress)
+        labels = SoftLabels(blocks.array, found.views, images.ids, images.classes, ())
+        encoded = bench.notes / "encoded"
+        encoded.mkdir(exist_ok=True)
+
+        def each(encode: packing.Encode, starts: Sequence[int]) -> Sequence[packing.Arrays]:
+            progress.expect(len(starts))
+            return list(_stepped(progress, map(encode, starts)))
+
+        pack = packing.pack(budget.codec, codec, labels, encoded, device or torch.device("cpu"), each)
+        origin = Origin(mean, std, licence, params=_params(found, batches, seed, temperature))
+        meta = write_release(bench.root, out.name, images, pack, [], origin, versions)
+        pack_bytes = (bench.root / LABELS).stat().st_size
+        artifact = bench.publish("release", meta)
+    return Imported(
+        found.layout,
+        len(batches),
+        shape,
+        found.views.mix,
+        found.left_over,
+        found.agreed,
+        sum(batches.sizes),
+        pack_bytes,
+        found.views.n_bytes,
+        artifact.digest,
+    )
+
+
+def read_images(source: Source) -> tuple[ImageSet, list[str]]:
+    """The images of an ImageFolder as they are, with their files' names; ids are dataset indices.
+
+    Raises `DataError` naming the first that is not of the first one's size, or not square.
+    """
+    files = source.read(np.arange(len(source.labels)))
+    pixels = [np.asarray(open_rgb(data, name)) for data, name in files]
+    height, width = pixels[0].shape[:2]
+    require(
+        height == width,
+        f"image {files[0][1]} is {width}x{height}; crops in such stores are fractions of square images only",
+    )
+    for (_, name), image in zip(files, pixels, strict=True):
+        found = f"{image.shape[1]}x{image.shape[0]}"
+        require(image.shape == pixels[0].shape, f"image {name} is {found}, others are {width}x{height}; give one size")
+    ids = np.arange(len(files), dtype=np.int64)
+    return ImageSet(np.stack(pixels), source.labels, ids, source.classes), [name for _, name in files]
+
+
+def write_labels(notes: Path, batches: Batches, found: Scan, progress: Progress) -> store.Blocks:
+    """Fill `labels.zarr` in `notes` where shards are missing, several at a time."""
+    n, k, c = found.shape
+    labels = store.create_blocks(notes / "labels.zarr", (n, k, c), "float16")
+    missing = labels.missing()
+    each = max(1, GROUP_BYTES // (2 * k * c * labels.rows))
+    groups = [missing[start : start + each] for start in range(0, len(missing), each)]
+    progress.expect(len(groups) * len(batches))
+    for group in groups:
+        rows = np.concatenate([np.arange(span.start, span.stop) for span in map(labels.span, group)])
+        values = _gather(batches, found, rows, progress)
+        for shard in group:
+            span = labels.span(shard)
+            start = int(np.searchsorted(rows, span.start))
+            labels.write(shard, values[start : start + span.stop - span.start])
+    return labels
+
+
+def _gather(batches: Batches, found: Scan, rows: IntArray, progress: Progress) -> npt.NDArray[np.float16]:
+    """Logits f16 [len(rows), K, C] of some images, from all files."""
+    n, k, c = found.shape
+    place = np.full(n, -1, dtype=np.int64)
+    place[rows] = np.arange(len(rows))
+    values = np.zeros((len(rows), k, c), dtype=np.float16)
+    for path, start, stop in zip(batches.files, found.starts[:-1], found.starts[1:], strict=True):
+        to, number = place[found.image[start:stop]], found.number[start:stop]
+        wanted = (to >= 0) & (number < k)
+        if wanted.any():
+            record = read_record(path)
+            require(len(record) == stop - start, f"{path} has changed since it was scanned; import it again")
+            values[to[wanted], number[wanted]] = record.logits[wanted]
+        progress.step()
+    return values
+
+
+def _stepped(progress: Progress, results: Iterable[packing.Arrays]) -> Iterator[packing.Arrays]:
+    for result in results:
+        progress.step()
+        yield result
+
+
+def _params(found: Scan, batches: Batches, seed: int, temperature: float) -> dict[str, Any]:
+    """What the card says in place of a workspace's parameters."""
+    made = {
+        "layout": found.layout,
+        "files": len(batches),
+        "bytes": sum(batches.sizes),
+        "left_over": found.left_over,
+        "agreement_with_classes": round(found.agreed, 4),
+    }
+    if found.layout == "sre2l":
+        made["sampler_seed"] = seed
+    return {"import": made, "evaluation": {"temperature": temperature}}

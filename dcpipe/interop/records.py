@@ -1,0 +1,139 @@
+"""One `batch_*.tar`: not an archive, but a list that torch.save wrote, one entry a quantity and one row an image.
+
+    0  coords  f32 [b, 4]    top, left, height, width of the crop, as fractions of the (square) image
+    1  flip    bool [b]      after the crop
+    2  mix     i64 [b]       row of this batch pasted in; None where nothing was mixed
+    3  lambda  float         drawn, but not the share of pixels that the clipped box leaves; not used here
+    4  bbox    4 integers    x1, y1, x2, y2 of `images[:, :, x1:x2, y1:y2] = images[mix, :, x1:x2, y1:y2]`: x are ROWS
+    5  logits  f16 or f32 [b, c]
+    6  index   i64 [b]       of each row in the dataset (G-VBSM, EDC); SRe2L and LPLD end before it
+    7  shuffle i32 [b, ...]  of patches (EDC), all zero
+
+Reading is safe: PyTorch's weights-only reader makes tensors, plain numbers and lists, and refuses whatever would call
+code. NumPy's own numbers are let in beside them, for the scripts write the box's corners as such.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dcpipe.types import DataError, IntArray, require
+
+_NUMBERS = (np.int32, np.int64, np.float32, np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """One batch in our terms: `box` f32 [b, 4] (left, top, width, height), `flip` u8 [b], `logits` f16 [b, c]; `mixed`
+    i64 [b] rows of the batch and `mix_box` (left, top, right, bottom in pixels), or None; `index` i64 [b] or None."""
+
+    box: npt.NDArray[np.float32]
+    flip: npt.NDArray[np.uint8]
+    mixed: IntArray | None
+    mix_box: tuple[int, int, int, int] | None
+    logits: npt.NDArray[np.float16]
+    index: IntArray | None
+
+    def __len__(self) -> int:
+        return len(self.flip)
+
+
+def read_record(path: Path) -> Record:
+    """Read and check one file; raises `DataError` naming it when it is cut short, holds anything but tensors and plain
+    numbers, is of another layout, or holds NaN or infinity."""
+    entries = _load(path)
+    require(
+        isinstance(entries, list) and 6 <= len(entries) <= 8,
+        f"{path} holds {_told(entries)}, expected a list of 6 to 8 entries; give a store that SRe2L's scripts wrote",
+    )
+    coords = _tensor(path, entries, 0, "coords", "f", 2)
+    flip = _tensor(path, entries, 1, "flip", "bui", 1)
+    logits = _tensor(path, entries, 5, "logits", "f", 2)
+    with np.errstate(over="ignore"):
+        halves = logits.astype(np.float16)
+    finite = np.isfinite(halves).all(axis=1)
+    require(bool(finite.all()), f"{path}: row {int(np.argmin(finite))} of its logits holds NaN or infinity in fp16")
+    index = _tensor(path, entries, 6, "index", "iu", 1) if len(entries) > 6 else None
+    if len(entries) == 8:
+        shuffled = bool(_tensor(path, entries, 7, "shuffle", "iu", None).any())
+        require(not shuffled, f"{path}: patches were shuffled before labelling, which no view can replay")
+    mixed, mix_box = _mix(path, entries)
+    rows = [len(array) for array in (coords, flip, mixed, logits, index) if array is not None]
+    require(len(set(rows)) == 1 and rows[0] > 0, f"{path}: its entries have {rows} rows; they must agree")
+    require(coords.shape[1] == 4, f"{path}: coords are {list(coords.shape)}, expected [b, 4]")
+    box = coords[:, [1, 0, 3, 2]].astype(np.float32)
+    inside = (box >= 0).all() and (box[:, 2:] > 0).all() and (box[:, :2] + box[:, 2:] < 1.001).all()
+    require(bool(inside), f"{path}: a crop leaves the image; coords must be fractions (top, left, height, width)")
+    if mixed is not None:
+        within = bool(((mixed >= 0) & (mixed < len(box))).all())
+        require(within, f"{path}: mix points outside the batch of {len(box)}")
+    return Record(box, (flip != 0).astype(np.uint8), mixed, mix_box, halves, index)
+
+
+def _load(path: Path) -> Any:
+    require(zipfile.is_zipfile(path), f"{path} is cut short or not a file of torch.save; copy it again")
+    scalar: Any = np.float64(0).__reduce__()[0]
+    allowed: list[Any] = [np.dtype, *(type(np.dtype(number)) for number in _NUMBERS)]
+    # NumPy 1 and 2 write different names for the same function.
+    allowed += [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds: the archive's, the reader's, the operating system's
+        if type(error).__name__ == "UnpicklingError":
+            raise DataError(
+                f"{path} holds something other than tensors and plain numbers; it was refused and nothing in it was run"
+            ) from error
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} is damaged ({first}); copy it again") from error
+
+
+def _told(value: Any) -> str:
+    return f"a list of {len(value)}" if isinstance(value, list) else type(value).__name__
+
+
+def _tensor(
+    path: Path, entries: list[Any], place: int, name: str, kinds: str, dimensions: int | None
+) -> npt.NDArray[Any]:
+    value = entries[place]
+    require(
+        isinstance(value, torch.Tensor) and value.layout == torch.strided,
+        f"{path}: entry {place} ({name}) is {type(value).__name__}, expected a tensor; the layout is another one",
+    )
+    array: npt.NDArray[Any] = (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
+    require(
+        array.dtype.kind in kinds and dimensions in (None, array.ndim),
+        f"{path}: entry {place} ({name}) is {array.dtype} {list(array.shape)}; the layout is another one",
+    )
+    return array.astype(np.int64) if kinds == "iu" else array
+
+
+def _mix(path: Path, entries: list[Any]) -> tuple[IntArray | None, tuple[int, int, int, int] | None]:
+    mix, share, corners = entries[2:5]
+    if mix is None and corners is None:
+        return None, None
+    require(
+        corners is not None,
+        f"{path}: images were blended (mixup with lambda {share}), not pasted; only CutMix and no mix can be imported",
+    )
+    whole = isinstance(corners, list | tuple) and len(corners) == 4
+    whole = whole and all(isinstance(corner, int | np.integer) or _is_whole(corner) for corner in corners)
+    require(whole, f"{path}: entry 4 (bbox) is {corners!r}, expected four integers")
+    top, left, bottom, right = (int(corner) for corner in corners)
+    require(
+        0 <= top <= bottom < 2**16 and 0 <= left <= right < 2**16,
+        f"{path}: bbox {[top, left, bottom, right]} is not x1 <= x2, y1 <= y2",
+    )
+    return _tensor(path, entries, 2, "mix", "iu", 1), (left, top, right, bottom)
+
+
+def _is_whole(value: Any) -> bool:
+    """A tensor of one integer, as some versions write corners."""
+    return isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_floating_point()

@@ -1,0 +1,53 @@
+"""Thin ResNets: `resnet10-w32`, `resnet18-w32`, the ResNets of He et al. (CVPR 2016) at any width, for CPUs.
+
+Basic blocks are torchvision's, one (`resnet10`) or two (`resnet18`) in each of four stages; the first stage has w
+channels instead of 64. The stem is one 3x3 convolution whose stride brings images to 32 pixels (1 up to 63 pixels, 2 at
+64, 4 at 128), without max pooling: at w = 64 and 32 pixels `resnet18-w64` is `resnet18-small`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+
+from torch import nn
+from torchvision.models.resnet import BasicBlock
+
+from dcpipe.types import require
+
+PATTERN = re.compile(r"resnet(10|18)-w(\d+)")
+STEM_PIXELS = 32
+
+
+def build(name: str, n_classes: int, size: int) -> nn.Module | None:
+    """The network, or None when `name` has another form."""
+    match = PATTERN.fullmatch(name)
+    if match is None:
+        return None
+    blocks, width = {10: 1, 18: 2}[int(match[1])], int(match[2])
+    require(width >= 1, f"network {name!r}: width must be at least 1")
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers["conv1"] = nn.Conv2d(3, width, 3, stride=max(1, size // STEM_PIXELS), padding=1, bias=False)
+    layers["bn1"] = nn.BatchNorm2d(width)
+    layers["relu"] = nn.ReLU(inplace=True)
+    channels = width
+    for stage in range(4):
+        planes, members = width * 2**stage, []
+        for block in range(blocks):
+            stride = 2 if stage > 0 and block == 0 else 1
+            members.append(BasicBlock(channels, planes, stride, _shortcut(channels, planes, stride)))
+            channels = planes
+        layers[f"layer{stage + 1}"] = nn.Sequential(*members)
+    layers |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(channels, n_classes)}
+    network = nn.Sequential(layers)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
+def _shortcut(channels: int, planes: int, stride: int) -> nn.Module | None:
+    """A projection where a block changes the shape."""
+    if stride == 1 and channels == planes:
+        return None
+    return nn.Sequential(nn.Conv2d(channels, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))

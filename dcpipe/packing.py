@@ -1,0 +1,85 @@
+"""Soft labels to a pack that fits a budget, block by block: for the stage `compression` and for imported labels.
+
+A block of images is encoded at a time and noted on disk, so that no store is held whole and a killed run goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from dcpipe import compression, store
+from dcpipe.compression import CODECS, Codec
+from dcpipe.types import IntArray, KeptViews, LabelPack, LabelShape, SoftLabels, ViewLaw, require
+from dcpipe.views import views_of
+
+BLOCK_BYTES = 96 * 2**20
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+Encode = Callable[[int], Arrays]
+
+
+def plan(name: str, options: Mapping[str, Any], shape: LabelShape, law: ViewLaw, budget: int) -> Codec:
+    """The codec `name` with settings that keep the file within `budget` bytes, header included.
+
+    The parameters of kept views come on top: no codec compresses them, and they weigh the same whatever it is. Raises
+    `DataError` for a codec that would show views beyond those kept, or that cannot serve the mix.
+    """
+
+    def header(codec: Codec) -> int:
+        metadata = store.pack_metadata(name, codec.settings, shape, law)
+        return len(store.header_bytes({**codec.specs(shape), **store.view_specs(law)}, metadata))
+
+    codec = compression.plan(CODECS[name], shape, budget, options, header)
+    compression.check_mix(name, codec, shape, law.mix)
+    fresh = bool((codec.replay(shape.views, shape)[1] >= shape.views).any())
+    require(
+        not (fresh and isinstance(law, KeptViews)),
+        f"codec {name!r} would show fresh views, but these were taken elsewhere and only {shape.views} of an image are "
+        "known; leave option fresh out",
+    )
+    return codec
+
+
+def pack(
+    name: str,
+    codec: Codec,
+    labels: SoftLabels,
+    notes: Path,
+    device: torch.device,
+    each: Callable[[Encode, Sequence[int]], Sequence[Arrays]],
+) -> LabelPack:
+    """The pack of some labels. Encoded blocks are kept in `notes`, where a killed run finds them.
+
+    `each(encode, starts)` calls `encode` of every first row in `starts` and returns the results in that order.
+    """
+    n, k, c = labels.logits.shape
+    shape = LabelShape(n, k, c)
+    if name == "none":  # its one array is the store itself, copied block by block into the file
+        return LabelPack(name, codec.settings, {"logits": labels.logits}, shape, labels.policy, labels.ids)
+    rows_each = max(1, min(BLOCK_BYTES // (4 * k * c), -(-n // 8)))
+
+    def encode(start: int) -> Arrays:
+        done = notes / f"{start:08d}.safetensors"
+        if done.exists():
+            return load_file(done)
+        arrays = _encode(codec, labels, shape, np.arange(start, min(start + rows_each, n)), device)
+        beside = done.with_suffix(".partial")
+        save_file(dict(arrays), beside)
+        beside.replace(done)
+        return arrays
+
+    blocks = each(encode, range(0, n, rows_each))
+    return LabelPack(name, codec.settings, compression.join(blocks), shape, labels.policy, labels.ids)
+
+
+def _encode(codec: Codec, labels: SoftLabels, shape: LabelShape, rows: IntArray, device: torch.device) -> Arrays:
+    logits = torch.from_numpy(np.asarray(labels.logits[rows[0] : rows[-1] + 1])).to(device).float()
+    numbers = np.tile(np.arange(shape.views, dtype=np.int64), len(rows))
+    taken = views_of(labels.policy.labelling, labels.ids).own(np.repeat(rows, shape.views), numbers)
+    return codec.encode(logits, rows, shape, taken)

@@ -1,0 +1,56 @@
+"""A pack's labels and views as dense arrays, for exports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dcpipe.compression import CODECS, rebuild
+from dcpipe.types import ImageSet, IntArray, LabelPack
+from dcpipe.views import views_of
+
+
+def holds_all(pack: LabelPack) -> bool:
+    """Whether every view of every image can be decoded."""
+    n, k = pack.shape.images, pack.shape.views
+    rows, stored = np.repeat(np.arange(n), k), np.tile(np.arange(k), n)
+    return bool(rebuild(pack, CODECS).holds(rows, stored, pack.shape).all())
+
+
+def rows_of(pack: LabelPack, images: ImageSet) -> IntArray:
+    """Rows of the pack that label the images, which may be fewer."""
+    return np.flatnonzero(np.isin(pack.ids, images.ids))
+
+
+def parameters(pack: LabelPack, rows: IntArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+    """Box f32 [n, K, 4] (left, top, width, height as fractions) and flip u8 [n, K] of all views of some rows."""
+    k = pack.shape.views
+    taken = views_of(pack.policy.labelling, pack.ids).own(np.repeat(rows, k), np.tile(np.arange(k), len(rows)))
+    return taken.box.reshape(-1, k, 4).astype(np.float32), taken.flip.reshape(-1, k).astype(np.uint8)
+
+
+class Decoded:
+    """A pack's logits fp16 [n, K, c], decoded when a slice of images is asked for: a whole set may exceed memory."""
+
+    dtype = np.dtype(np.float16)
+
+    def __init__(self, pack: LabelPack, rows: np.ndarray[Any, np.dtype[np.int64]]) -> None:
+        self.pack = pack
+        self.rows = rows
+        self.codec = rebuild(pack, CODECS)
+        self.arrays = {name: torch.from_numpy(np.ascontiguousarray(array[:])) for name, array in pack.arrays.items()}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.rows), self.pack.shape.views, self.pack.shape.classes
+
+    def __getitem__(self, index: slice) -> np.ndarray[Any, Any]:
+        chosen = self.rows[index]
+        k = self.pack.shape.views
+        rows, stored = np.repeat(chosen, k), np.tile(np.arange(k, dtype=np.int64), len(chosen))
+        taken = views_of(self.pack.policy.labelling, self.pack.ids).own(rows, stored)
+        logits = self.codec.decode(self.arrays, rows, stored, self.pack.shape, taken)
+        return logits.reshape(len(chosen), k, -1).to(torch.float16).numpy()

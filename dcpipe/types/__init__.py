@@ -1,0 +1,53 @@
+"""The nouns of the pipeline: frozen, checked once when made, and ignorant of disks and orchestrators.
+
+* `base.py`     array types, `DataError`, shared checks
+* `images.py`   `ImageTable`, `ImageSet`, `Selection`
+* `teacher.py`  `Teacher`, `Features`
+* `labels.py`   `ViewPolicy`, `KeptViews`, `SoftLabels`, `LabelShape`, `LabelPack`
+* `score.py`    `Score`
+
+Dimension letters, everywhere: n images, v or K views, c or C classes, d features, m picked, h/w pixels.
+"""
+
+from dcpipe.types.base import (
+    MIXES,
+    BudgetError,
+    DataError,
+    FloatArray,
+    IntArray,
+    Mix,
+    Sliceable,
+    check_labels,
+    check_same_classes,
+    require,
+)
+from dcpipe.types.images import ImageSet, ImageTable, Selection
+from dcpipe.types.labels import VIEW_ARRAYS, KeptViews, LabelPack, LabelShape, SoftLabels, ViewLaw, ViewPolicy
+from dcpipe.types.score import Score
+from dcpipe.types.teacher import Features, Teacher
+
+__all__ = [
+    "MIXES",
+    "VIEW_ARRAYS",
+    "BudgetError",
+    "DataError",
+    "Features",
+    "FloatArray",
+    "ImageSet",
+    "ImageTable",
+    "IntArray",
+    "KeptViews",
+    "LabelPack",
+    "LabelShape",
+    "Mix",
+    "Score",
+    "Selection",
+    "Sliceable",
+    "SoftLabels",
+    "Teacher",
+    "ViewLaw",
+    "ViewPolicy",
+    "check_labels",
+    "check_same_classes",
+    "require",
+]

@@ -1,0 +1,96 @@
+"""Images on disk, images in memory, and picks among them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dcpipe.types.base import FloatArray, IntArray, check_labels, require
+
+
+@dataclass(frozen=True, eq=False)
+class ImageTable:
+    """A split on disk: Parquet parts of encoded images, in a fixed row order; may be larger than memory.
+
+    `parts`: files with columns `id` i64, `image` struct<bytes, path>, `label` i64, each of `part_rows` rows (the last
+    fewer). `size`: the side in pixels images are decoded to. `mean`, `std`: per channel, of train's pixels in [0, 1].
+    """
+
+    parts: tuple[Path, ...]
+    part_rows: int
+    ids: IntArray
+    labels: IntArray
+    classes: tuple[str, ...]
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels, self.classes, "image table")
+        require(self.ids.shape == self.labels.shape, "image table: ids and labels differ in length")
+        expected = -(-len(self.ids) // self.part_rows)
+        require(len(self.parts) == expected, f"image table: {len(self.parts)} parts found, {expected} expected")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images in memory: a selection or a synthesis. Row order means something: picks come in rounds of one
+    image a class, so the first `k * len(classes)` rows are the condensed set of `k` images per class.
+
+    `images` u8 [n, h, w, 3]; `labels`, `ids` i64 [n], ids distinct (views are keyed by them);
+    `grid` f: each stored image decodes to f x f training images.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: IntArray
+    ids: IntArray
+    classes: tuple[str, ...]
+    grid: int = 1
+
+    def __post_init__(self) -> None:
+        check_labels(self.labels, self.classes, "image set")
+        shape = self.images.shape
+        legal = self.images.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
+        require(legal, f"image set: images must be u8 [n, h, w, 3], got {self.images.dtype} {list(shape)}")
+        n, labels, ids = len(self.images), len(self.labels), len(self.ids)
+        require(n == labels == ids, f"image set: {n} images, {labels} labels, {ids} ids")
+        require(len(np.unique(self.ids)) == len(self.ids), "image set: ids repeat; views are keyed by distinct ids")
+        require(self.grid >= 1, f"image set: grid must be at least 1, got {self.grid}")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def prefix(self, ipc: int) -> ImageSet:
+        """The smaller condensed set: the first `ipc` rows of every class, in their order."""
+        seen = np.zeros(len(self.classes), dtype=np.int64)
+        keep = np.zeros(len(self), dtype=bool)
+        for row, label in enumerate(self.labels):
+            keep[row] = seen[label] < ipc
+            seen[label] += 1
+        smallest = int(seen.min())
+        require(1 <= ipc <= smallest, f"ipc {ipc} is outside 1..{smallest}, what this set holds for every class")
+        return ImageSet(self.images[keep], self.labels[keep], self.ids[keep], self.classes, self.grid)
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Ids in pick order with the marginal gain of each pick; rounds of one image a class."""
+
+    ids: IntArray
+    labels: IntArray
+    gains: FloatArray
+    method: str
+
+    def __post_init__(self) -> None:
+        require(len(np.unique(self.ids)) == len(self.ids), f"selection {self.method}: an image is picked twice")
+        same = len(self.ids) == len(self.labels) == len(self.gains)
+        require(same, f"selection {self.method}: ids, labels and gains differ in length")
+
+    def __len__(self) -> int:
+        return len(self.ids)

@@ -1,0 +1,152 @@
+"""Views, the labels of views, and packs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dcpipe.types.base import MIXES, IntArray, Mix, Sliceable, require
+
+# Array of kept views -> (shape after image and view, dtype).
+VIEW_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
+    "box": ((4,), "float32"),
+    "flip": ((), "uint8"),
+    "partner": ((), "int32"),
+    "mix_box": ((4,), "uint16"),
+    "partner_box": ((4,), "float32"),
+    "partner_flip": ((), "uint8"),
+}
+
+
+@dataclass(frozen=True)
+class ViewPolicy:
+    """How view v of image i is drawn: crop area range, aspect range, flip probability, mix.
+
+    `mix`: `none`; `cutmix_images` pastes a box of another image before the teacher looks (SRe2L's way);
+    `cutmix_labels` keeps stored labels clean and mixes images and labels by lambda in training (SCORE Eq. 1).
+    """
+
+    scale_min: float = 0.08
+    scale_max: float = 1.0
+    flip: float = 0.5
+    mix: Mix = "none"
+    seed: int = 0
+    ratio_min: float = 3 / 4
+    ratio_max: float = 4 / 3
+
+    def __post_init__(self) -> None:
+        low, high = self.scale_min, self.scale_max
+        require(0 < low <= high <= 1, f"views: need 0 < scale_min <= scale_max <= 1, got {low} and {high}")
+        require(0 <= self.flip <= 1, f"views: flip is a probability in 0..1, got {self.flip}")
+        low, high = self.ratio_min, self.ratio_max
+        require(0 < low <= high, f"views: need 0 < ratio_min <= ratio_max, got {low} and {high}")
+        require(self.mix in MIXES, f"views: unknown mix {self.mix!r}; choose one of {', '.join(MIXES)}")
+
+    @property
+    def labelling(self) -> ViewPolicy:
+        """What the teacher looks at: this policy, without the mix where labels are mixed later."""
+        return replace(self, mix="none") if self.mix == "cutmix_labels" else self
+
+
+@dataclass(frozen=True, eq=False)
+class KeptViews:
+    """Views that another program took, each kept in numbers; `ViewPolicy` is the law of those drawn here.
+
+    `mix`: `none` or `cutmix_images`; `size`: the side in pixels of a view as its teacher saw it. `arrays`, of view k
+    of image i at [i, k]: `box` f32 [n, K, 4] (left, top, width, height as fractions of the image) and `flip` u8 [n, K].
+    With a mix also `partner` i32 [n, K], the row of the image pasted in; `mix_box` u16 [n, K, 4], where (left, top,
+    right, bottom in pixels of the view); and how the partner was cut itself: `partner_box` f32 [n, K, 4],
+    `partner_flip` u8 [n, K]. That appearance of it need not be among its own views: a store may have lost them.
+    """
+
+    mix: Mix
+    size: int
+    arrays: Mapping[str, npt.NDArray[Any]]
+
+    def __post_init__(self) -> None:
+        names = VIEW_ARRAYS if self.mix != "none" else {name: VIEW_ARRAYS[name] for name in ("box", "flip")}
+        n, k = self.arrays["box"].shape[:2] if "box" in self.arrays else (0, 0)
+        expected = {name: ((n, k, *tail), dtype) for name, (tail, dtype) in names.items()}
+        found = {name: (array.shape, array.dtype.name) for name, array in self.arrays.items()}
+        require(found == expected, f"kept views: arrays are {found}, expected {expected}; get the views again")
+        for name in sorted(names.keys() & {"box", "partner_box"}):
+            box = self.arrays[name]
+            inside = (box >= 0).all() and (box[..., 2:] > 0).all() and (box[..., :2] + box[..., 2:] < 1.001).all()
+            require(bool(inside), f"kept views: {name} leaves the image; get the views again")
+        if self.mix != "none":
+            partner, pasted = self.arrays["partner"], self.arrays["mix_box"]
+            require(bool(((partner >= 0) & (partner < n)).all()), f"kept views: a partner is outside 0..{n - 1}")
+            fits = bool((pasted <= self.size).all() and (pasted[..., :2] <= pasted[..., 2:]).all())
+            require(fits, f"kept views: a pasted box leaves the view of {self.size} pixels")
+
+    @property
+    def labelling(self) -> KeptViews:
+        """What the teacher looked at: these very views."""
+        return self
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    def rows(self, kept: IntArray) -> KeptViews:
+        """The views of some of the images, where none is pasted into another."""
+        return replace(self, arrays={name: array[kept] for name, array in self.arrays.items()})
+
+
+ViewLaw = ViewPolicy | KeptViews
+
+
+@dataclass(frozen=True, eq=False)
+class SoftLabels:
+    """Teacher logits of K views of each image: fp16 [n, K, c]; views replay from `policy`, so that seeded ones
+    cost no bytes."""
+
+    logits: Sliceable
+    policy: ViewLaw
+    ids: IntArray
+    classes: tuple[str, ...]
+    teachers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        shape, n, c = self.logits.shape, len(self.ids), len(self.classes)
+        fits = len(shape) == 3 and (shape[0], shape[2]) == (n, c)
+        require(fits, f"soft labels: logits {list(shape)} do not fit {n} ids and {c} classes")
+        require(self.logits.dtype == np.float16, f"soft labels: logits must be fp16, got {self.logits.dtype}")
+
+
+@dataclass(frozen=True)
+class LabelShape:
+    """n images x K views x C classes; the fp16 reference costs 2 bytes an entry."""
+
+    images: int
+    views: int
+    classes: int
+
+    @property
+    def reference_bytes(self) -> int:
+        return 2 * self.images * self.views * self.classes
+
+
+@dataclass(frozen=True, eq=False)
+class LabelPack:
+    """Compressed soft labels that decode from themselves alone.
+
+    `codec` and `settings` (JSON values) rebuild the codec; `arrays` are its bytes, whose axis 0 runs over
+    images or over stored entries; `n_bytes` is the size of the file, measured on disk.
+    """
+
+    codec: str
+    settings: dict[str, Any]
+    arrays: dict[str, Sliceable]
+    shape: LabelShape
+    policy: ViewLaw
+    ids: IntArray
+    n_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        require(len(self.ids) == self.shape.images, f"label pack: {len(self.ids)} ids for {self.shape.images} images")

@@ -1,0 +1,54 @@
+"""Trained networks, and what they say of a table's images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dcpipe.types.base import FloatArray, IntArray, Sliceable, require
+
+
+@dataclass(frozen=True, eq=False)
+class Teacher:
+    """A trained network with what it needs to be used rightly: its normalisation and its class order.
+
+    `weights`: state dict; `size`: the side in pixels it was trained at; `accuracy`: by split, in percent.
+    """
+
+    network: str
+    weights: dict[str, torch.Tensor]
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    size: int
+    accuracy: dict[str, float]
+
+    def __post_init__(self) -> None:
+        for name, tensor in self.weights.items():
+            finite = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+            require(finite, f"teacher {self.network}: weight {name!r} holds NaN or infinity; train it again")
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What a teacher says of every row of a table, in its order; arrays may live on disk.
+
+    `vectors` f32 [n, d] (input of the last linear layer), `logits` f32 [n, c], `label_rate` f64 [n]: R_C of each
+    image's soft labels (SCORE, Eq. 7), infinite for what a shortlist left out; `rank` i64 [n]: place in its class's
+    shortlist, -1 for none.
+    """
+
+    vectors: Sliceable
+    logits: Sliceable
+    label_rate: FloatArray
+    ids: IntArray
+    labels: IntArray
+    rank: IntArray | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("vectors", "logits", "label_rate", "labels"):
+            rows, n = getattr(self, name).shape[0], len(self.ids)
+            require(rows == n, f"features: {name} has {rows} rows, ids have {n}")
+        require(not np.isnan(self.label_rate).any(), "features: label_rate holds NaN; extract them again")
