@@ -59,6 +59,7 @@ from dcpipe.compression.quantise import (
     check_base_bits,
     check_bits,
     coded,
+    combine,
     pack,
     quantise,
     rounded,
@@ -223,18 +224,21 @@ class Field(Codec):
         held = self._held(rows)
         each, most = self.rank or self.features, held.shape[1]
         weight = torch.from_numpy(held).to(device)
-        basis = unpack(arrays["base"][image], self.base_bits, shape.classes)[:, None]
-        scale = arrays["base_scale"][image].to(torch.float32)[:, None]
-        if most > 1:
-            place = (rows * (each - 1) + np.minimum(rows, self.more))[:, None] + np.arange(most - 1)
-            index = torch.from_numpy(np.where(held[:, 1:], place, 0)).to(device)
-            basis = torch.cat([basis, unpack(arrays["basis"][index], self.bits, shape.classes)], dim=1)
-            scale = torch.cat([scale, arrays["basis_scale"][index].to(torch.float32)], dim=1)
         if self.rank > 0:
             place = (rows * each + np.minimum(rows, self.more))[:, None] + np.arange(most)
             index = torch.from_numpy(np.where(held, place, 0)).to(device)
             phi = phi @ unpack(arrays["mixing"][index], 8, self.features).mT
-        return (phi * (scale * weight)[:, None]) @ basis
+        phi = phi * weight[:, None]
+        scale = arrays["base_scale"][image].to(torch.float32)[:, None, None]
+        fitted = combine(phi[..., :1] * scale, arrays["base"][image][:, None], self.base_bits, shape.classes)
+        if most > 1:
+            place = (rows * (each - 1) + np.minimum(rows, self.more))[:, None] + np.arange(most - 1)
+            index = torch.from_numpy(np.where(held[:, 1:], place, 0)).to(device)
+            scale = arrays["basis_scale"][index].to(torch.float32)[:, None]
+            rows_of = arrays["basis"].index_select(0, index.flatten())
+            basis = rows_of.reshape(*index.shape, rows_of.shape[1])
+            fitted += combine(phi[..., 1:] * scale, basis, self.bits, shape.classes)
+        return fitted
 
 
 def solve(phi: torch.Tensor, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -24,7 +24,7 @@ but changes the KL at T = 4 by less than 1 %, as the range to round stays the sa
 of the codes would save 7 to 14 % of the bytes at 10x to 200x and zstd over one code a byte 5 to 12 %, of sizes that
 are then unknown before the work; a budget that is met exactly is worth more.
 
-Cost: one eigenproblem of side min(K, C) an image, and 12 products of K C a component. Rounded labels are float32
+Cost: one eigenproblem of side min(K, C) an image, and 10 products of K C a component. Rounded labels are float32
 products of small integers.
 """
 

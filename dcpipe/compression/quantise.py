@@ -23,6 +23,7 @@ LARGEST = 65504.0  # of fp16
 _CLIPS = 6  # peaks tried for fewer than 8 bits: 1, 0.9, 0.8 ... of the largest
 _MORE_CLIPS = 2  # for three levels
 _DIGITS = 5  # to base 3 in a byte
+_AT_ONCE = 2**18  # codes: a MiB of numbers
 
 
 def check_bits(codec: str, option: str, bits: float) -> None:
@@ -97,13 +98,19 @@ def unpack(packed: torch.Tensor, bits: float, count: int) -> torch.Tensor:
 
 
 def combine(weights: torch.Tensor, packed: torch.Tensor, bits: float, count: int) -> torch.Tensor:
-    """`weights @ unpack(packed, bits, count)`, f32 [..., k, count], of weights [..., k, r] and rows u8 [..., r, bytes].
+    """`weights @ unpack(packed, bits, count)`, f32 [m, k, count], of weights [m, k, r] and rows u8 [m, r, bytes].
 
-    Several times faster, for only the sums are put in order and freed of the codes' offset.
+    Several times faster: only the sums are put in order and freed of the codes' offset, and on a CPU codes are never
+    more at a time than its cache holds.
     """
-    most, planes = _most(bits), _planes(packed, bits)
-    total = (weights @ planes.flatten(-2)).sub_(most * weights.sum(-1, keepdim=True)).div_(most)
-    return _in_order(total.unflatten(-1, planes.shape[-2:]), count)
+    most = _most(bits)
+    each = max(1, _AT_ONCE // max(1, packed.shape[1] * count)) if packed.device.type == "cpu" else len(packed)
+    sums = []
+    for some, rows in zip(torch.split(weights, max(1, each)), torch.split(packed, max(1, each)), strict=True):
+        planes = _planes(rows, bits)
+        total = (some @ planes.flatten(-2)).sub_(most * some.sum(-1, keepdim=True)).div_(most)
+        sums.append(_in_order(total.reshape(*total.shape[:-1], *planes.shape[-2:]), count))
+    return torch.cat(sums)
 
 
 def _planes(packed: torch.Tensor, bits: float) -> torch.Tensor:
@@ -114,14 +121,21 @@ def _planes(packed: torch.Tensor, bits: float) -> torch.Tensor:
     if bits == 8:
         return packed[..., None, :].to(torch.float32)
     if bits == TERNARY:
-        powers = 3 ** torch.arange(_DIGITS, device=packed.device, dtype=torch.uint8)
-        return ((packed[..., None, :] // powers[:, None]) % 3).to(torch.float32)
-    width, word = int(bits), packed
-    if 8 % width:
-        padded = torch.nn.functional.pad(packed, (0, -packed.shape[-1] % 3)).to(torch.int32)
-        word = padded[..., 0::3] + (padded[..., 1::3] << 8) + (padded[..., 2::3] << 16)
-    shifts = torch.arange(0, 8 if word is packed else 24, width, device=packed.device, dtype=word.dtype)
-    return (word[..., None, :] >> shifts[:, None]).bitwise_and_((1 << width) - 1).to(torch.float32)
+        word, each = packed.to(torch.float32), _DIGITS
+    elif 8 % int(bits) == 0:
+        word, each = packed, 8 // int(bits)
+    else:
+        first, second, third = _in_groups(packed, 3, -(-packed.shape[-1] // 3)).to(torch.int32).unbind(-1)
+        word, each = first + (second << 8) + (third << 16), 24 // int(bits)
+    codes = torch.empty((*word.shape[:-1], each, word.shape[-1]), device=packed.device)
+    for place in range(each):  # each a plane of bytes beside each other, which is what makes it fast
+        if bits == TERNARY:
+            rest = (word / 3).floor_()
+            codes[..., place, :] = word.sub_(rest, alpha=3)
+            word = rest
+        else:
+            codes[..., place, :] = (word >> int(bits) * place).bitwise_and_((1 << int(bits)) - 1)
+    return codes
 
 
 def _in_order(planes: torch.Tensor, count: int) -> torch.Tensor:
@@ -129,17 +143,16 @@ def _in_order(planes: torch.Tensor, count: int) -> torch.Tensor:
     return planes.mT.flatten(-2)[..., :count]
 
 
-def unpack_at(packed: torch.Tensor, bits: float, places: torch.Tensor) -> torch.Tensor:
-    """As `unpack`, but of each row only the code at its place: rows u8 [..., bytes], places i64 [...], f32 [...]."""
+def unpack_at(packed: torch.Tensor, bits: float, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """As `unpack`, but only code `places` of row `rows` (i64, broadcast against each other) of u8 [N, bytes]: f32."""
     most = _most(bits)
     if bits == TERNARY:
-        byte = packed.take_along_dim((places // _DIGITS)[..., None], -1)[..., 0].to(torch.int64)
+        byte = packed[rows, places // _DIGITS].to(torch.int64)
         return ((byte // 3 ** (places % _DIGITS)) % 3 - most).to(torch.float32)
     start = places * int(bits)
     first, shift = start // 8, (start % 8).to(torch.int32)
     second = (first + 1).clamp_max(packed.shape[-1] - 1)  # past the end only where the code fits the first byte
-    word = packed.take_along_dim(first[..., None], -1)[..., 0].to(torch.int32)
-    word = word + packed.take_along_dim(second[..., None], -1)[..., 0].to(torch.int32) * 256
+    word = packed[rows, first].to(torch.int32) + packed[rows, second].to(torch.int32) * 256
     return (((word >> shift) & (2 * most + 1)) - most).to(torch.float32) / most
 
 

@@ -197,3 +197,14 @@ def test_what_cannot_be_solved_is_refused() -> None:
     matrices[1, 2, 3] = float("nan")
     with pytest.raises(DataError, match="codec 'rpca': logits hold nan or inf; compute the labels again"):
         pursue(matrices, lam=0.3, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(30, 40), (60, 25)])
+def test_agrees_with_an_independent_implementation(shape: tuple[int, int]) -> None:
+    """`pyrpca` updates L before S and starts from another dual: on clean input both end at the planted parts."""
+    pyrpca = pytest.importorskip("pyrpca")
+    [matrix] = logits(1, *shape, noise=0.0, rank=2)
+    low, sparse = pursue(matrix[None], lam=max(shape) ** -0.5, tolerance=1e-7)
+    expected_low, expected_sparse = pyrpca.rpca_pcp_ialm(matrix.numpy(), max(shape) ** -0.5, tol=1e-7, verbose=False)
+    assert relative(low[0], expected_low, matrix) < 1e-5
+    assert relative(sparse[0], expected_sparse, matrix) < 1e-5

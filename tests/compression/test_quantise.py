@@ -11,6 +11,7 @@ from dcpipe.compression.quantise import (
     check_base_bits,
     check_bits,
     coded,
+    combine,
     pack,
     quantise,
     rounded,
@@ -61,9 +62,20 @@ def test_packs_like_one_long_integer_and_reads_any_part(bits: float, count: int,
     assert packed.dtype == torch.uint8 and packed.shape == (3, row_bytes(count, bits))
     assert [bytes(row) for row in packed.numpy()] == [packed_slowly(row, bits) for row in codes.tolist()]
     assert (unpack(packed, bits, count) * most).round().int().tolist() == codes.tolist()
-    places = rng.integers(0, count, 3)
-    read = unpack_at(packed, bits, torch.from_numpy(places)) * most
-    assert read.round().int().tolist() == codes[np.arange(3), places].tolist()
+    rows, places = rng.integers(0, 3, (5, 2)), rng.integers(0, count, (5, 1))
+    read = unpack_at(packed, bits, torch.from_numpy(rows), torch.from_numpy(places)) * most
+    assert read.round().int().tolist() == codes[rows, places].tolist()
+
+
+@every_width
+@pytest.mark.parametrize("images", [1, 5, 40])  # 40 are more than go at once
+def test_combines_like_a_product_in_float64(bits: float, images: int) -> None:
+    rng = np.random.default_rng(images)
+    most = most_of(bits)
+    codes, weights = rng.integers(-most, most + 1, (images, 7, 611)), rng.normal(size=(images, 2, 7))
+    packed = pack(torch.from_numpy(codes), bits)
+    sums = combine(torch.from_numpy(weights).float(), packed, bits, 611)
+    np.testing.assert_allclose(sums, weights @ (codes / most), atol=1e-5)
 
 
 @every_width
