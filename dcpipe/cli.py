@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("what", metavar="PATH_or_TAG", help="a folder, a file, or NAME@vX.Y.Z")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
     add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", lessons.EVALUATE)
-    command = add(_study, "study", "compare selectors, a selector's coefficients, or codecs", lessons.STUDY)
-    command.add_argument("name", nargs="?", metavar="NAME", help="selection or coefficients")
+    command = add(_study, "study", "compare selectors, coefficients, codecs, what labels lose", lessons.STUDY)
+    command.add_argument("name", nargs="?", metavar="NAME", help="selection, coefficients, labels or resilience")
     command = add(_publish, "publish", "tag this commit as a release", lessons.PUBLISH)
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
     command.add_argument("--no-push", action="store_true", help="leave the data in this workspace's own cache")
@@ -136,11 +136,11 @@ def _study(options: argparse.Namespace) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], check=False)
     require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
     folder = Path("data/study") / options.name
+    shown = {"labels": tables.label_study_table, "resilience": tables.resilience_table}
+    Console().print(shown.get(options.name, tables.study_table)(folder / "summary.csv"))
     if options.name == "labels":
-        Console().print(tables.label_study_table(folder / "summary.csv"))
         print(f"Figures: {folder / 'figure.png'} and {folder / 'spectra.png'}")
     else:
-        Console().print(tables.study_table(folder / "summary.csv"))
         print(f"Figure: {folder / 'figure.png'}; pictures of the picks: {folder / 'picked'}")
 
 

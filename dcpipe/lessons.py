@@ -46,14 +46,16 @@ Try many settings, train students on every outcome under the evaluation's one pr
     selection      selectors compared, at each number of images a class (SCORE, Fig. 2)
     coefficients   alpha and beta of `score` moved, one at a time (SCORE, Fig. 4)
     labels         codecs compared on the condensed set's own labels, at equal bytes (SCORE, Fig. 3)
+    resilience     what students lose when each selector's labels are compressed more and more (SCORE, Fig. 5)
 
 studies/params.yaml says which settings, images per class and seeds; params.yaml says the rest (teachers, views, codec
 and budget, students), so that all coresets are labelled, packed and judged alike. Runs `dvc repro
 studies/dvc.yaml:NAME`, and what it needs of the line (images, teachers, features) before it; interrupt it when you
 like, run it again to go on.
 
-data/study/NAME gets results.csv (a row a selector, ipc and seed), summary.csv, figure.png and, in picked/, the images;
-data/study/labels has spectra.csv, ranks.csv and spectra.png instead of images: how low-rank the labels are.
+data/study/NAME gets results.csv (a row a selector, ipc and seed; of resilience also a ratio), summary.csv, figure.png
+and, in picked/, the images; data/study/labels has spectra.csv, ranks.csv and spectra.png instead of images: how
+low-rank the labels are.
 """
 PUBLISH = """\
 Make the git tag NAME@vX.Y.Z, NAME being release.name of params.yaml. Before that, git must be clean, `dvc status` empty

@@ -2,16 +2,17 @@
 
 A study runs entries x ipc x seeds; an entry is a selector with its options. A seed is that of selecting and that of the
 student alike, so a standard deviation covers both. `selection` compares selectors (SCORE, Sec. 6.3, Fig. 2),
-`coefficients` moves alpha and beta of `score` (Fig. 4). `labels` compares codecs: one set of labels, every codec at
-every budget (Fig. 3). What surrounds them (teachers, labels, budget, students) is that of params.yaml, so that
-accuracies compare with each other and with the workspace's own table.
+`coefficients` moves alpha and beta of `score` (Fig. 4), `resilience` packs the labels of every selector's coreset at
+ever smaller budgets (Fig. 5). `labels` compares codecs: one set of labels, every codec at every budget (Fig. 3). What
+surrounds them (teachers, labels, budget, students) is that of params.yaml, so that accuracies compare with each other
+and with the workspace's own table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Annotated, Any, Literal
@@ -83,12 +84,24 @@ class LabelsStudy(Block):
     split: Split = "test"
 
 
-class Studies(Block):
-    """The whole of `studies/params.yaml`."""
+class ResilienceStudy(Block):
+    """Selectors as in `selection`; the labels of each one's coreset are packed at every ratio to fp16 by the codec of
+    params.yaml's block `compression`, whose own budget is not used."""
 
-    selection: SelectionStudy
-    coefficients: CoefficientsStudy
-    labels: LabelsStudy
+    selectors: Annotated[dict[EntryName, SelectorEntry], Field(min_length=1)]
+    ratios: Annotated[list[Ratio], Field(min_length=1)]
+    ipc: Count
+    seeds: Seeds
+    split: Split = "test"
+
+
+class Studies(Block):
+    """The whole of `studies/params.yaml`; a study that is not run needs no block."""
+
+    selection: SelectionStudy | None = None
+    coefficients: CoefficientsStudy | None = None
+    labels: LabelsStudy | None = None
+    resilience: ResilienceStudy | None = None
 
 
 STUDIES = tuple(Studies.model_fields)
@@ -107,13 +120,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Study:
-    """What one study runs: every entry at every ipc with every seed, students tested on `split`."""
+    """What one study runs: every entry at every ipc with every seed, students tested on `split`; with `ratios`, labels
+    at each of them and uncompressed instead of at the workspace's budget."""
 
     name: str
     entries: tuple[Entry, ...]
     ipc: tuple[int, ...]
     seeds: tuple[int, ...]
     split: Split
+    ratios: tuple[float, ...] = ()
 
     @property
     def sweeps(self) -> bool:
@@ -160,12 +175,18 @@ def check_name(name: str | None) -> None:
 
 def parse(name: str, content: Mapping[str, Any], where: str = str(FILE)) -> Study:
     """As `load`, from a mapping."""
-    file = _checked(content, where)
-    if name == "selection":
-        selectors = file.selection.selectors
-        entries = [Entry(key, entry.method or key, entry.options) for key, entry in selectors.items()]
-        return _study(name, entries, file.selection.ipc, file.selection)
-    block = file.coefficients
+    if name == "coefficients":
+        return _sweeps(_block(content, name, where), where)
+    require(name != "labels", "study 'labels' is of codecs, not of selectors; run `dcpipe study labels`")
+    block = _block(content, name, where)
+    entries = [Entry(key, entry.method or key, entry.options) for key, entry in block.selectors.items()]
+    if name == "resilience":
+        study = _study(name, entries, [block.ipc], block)
+        return replace(study, ratios=tuple(sorted(block.ratios)))
+    return _study(name, entries, block.ipc, block)
+
+
+def _sweeps(block: CoefficientsStudy, where: str) -> Study:
     for key in ("alpha", "beta"):
         require(key not in block.options, f"{where}: coefficients.options has {key!r}; say it in coefficients.base")
     base = {**block.options, **block.base.model_dump()}
@@ -175,12 +196,12 @@ def parse(name: str, content: Mapping[str, Any], where: str = str(FILE)) -> Stud
         for swept, values in sweeps
         for value in sorted(values)
     ]
-    return _study(name, [Entry("random", "random", {}), *entries], [block.ipc], block)
+    return _study("coefficients", [Entry("random", "random", {}), *entries], [block.ipc], block)
 
 
 def parse_labels(content: Mapping[str, Any], where: str = str(FILE)) -> LabelsStudy:
     """As `load_labels`, from a mapping."""
-    block = _checked(content, where).labels
+    block: LabelsStudy = _block(content, "labels", where)
     unknown = [name for name in block.students if name not in block.codecs]
     require(
         not unknown, f"{where}: labels.students names {unknown[:1]}, which is not in labels.codecs; add it there first"
@@ -188,26 +209,21 @@ def parse_labels(content: Mapping[str, Any], where: str = str(FILE)) -> LabelsSt
     return block
 
 
-def _checked(content: Mapping[str, Any], where: str) -> Studies:
-    """The whole file, in whose lists nothing repeats."""
+def _block(content: Mapping[str, Any], name: str, where: str) -> Any:
+    """A study's block of a whole file in whose lists nothing repeats."""
     file = checked(Studies, content, where)
-    for key, values in (
-        ("selection.ipc", file.selection.ipc),
-        ("selection.seeds", file.selection.seeds),
-        ("coefficients.alpha", file.coefficients.alpha),
-        ("coefficients.beta", file.coefficients.beta),
-        ("coefficients.seeds", file.coefficients.seeds),
-        ("labels.ratios", file.labels.ratios),
-        ("labels.temperatures", file.labels.temperatures),
-        ("labels.students", file.labels.students),
-        ("labels.seeds", file.labels.seeds),
-    ):
-        again = [value for index, value in enumerate(values) if value in values[:index]]
-        require(not again, f"{where}: {key} is {values} and repeats {again[:1]}; say each once")
-    return file
+    for study, block in file:
+        for key, values in block or ():
+            again = [v for index, v in enumerate(values) if v in values[:index]] if isinstance(values, list) else []
+            require(not again, f"{where}: {study}.{key} is {values} and repeats {again[:1]}; say each once")
+    block = getattr(file, name)
+    require(block is not None, f"{where}: {name!r} is missing; add it")
+    return block
 
 
-def _study(name: str, entries: list[Entry], ipc: list[int], block: SelectionStudy | CoefficientsStudy) -> Study:
+def _study(
+    name: str, entries: list[Entry], ipc: list[int], block: SelectionStudy | CoefficientsStudy | ResilienceStudy
+) -> Study:
     return Study(name, tuple(entries), tuple(sorted(ipc)), tuple(block.seeds), block.split)
 
 

@@ -128,6 +128,27 @@ def label_study_table(path: Path) -> Table:
     return table
 
 
+def resilience_table(path: Path) -> Table:
+    """The summary.csv of the study of resilience: a row a selector and ratio, drops in points from uncompressed."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    fp16 = human(int(rows[0]["fp16_label_bytes"]))
+    title = f"ipc {rows[0]['ipc']}, labels in fp16 {fp16}\ntop-1 in percent, mean ± std over {rows[0]['seeds']} seeds"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("selector", no_wrap=True)
+    for name in ("R_C", "ratio", "labels", "accuracy", "drop"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        place = (row["selector"], f"{float(row['label_rate']):.2f}", row["ratio"] or "uncompressed")
+        if row["note"]:
+            table.add_row(*place, "not reached")
+            continue
+        accuracy = f"{float(row['accuracy']):.1f} ± {float(row['std']):.1f}"
+        drop = f"{float(row['drop']):.1f} ± {float(row['drop_std']):.1f}" if row["ratio"] else ""
+        table.add_row(*place, human(int(row["label_bytes"])), accuracy, drop)
+    return table
+
+
 def inspect(path: Path) -> RenderableType:
     """Every file of an artifact's folder (or one file), and in each every array with dtype, shape and bytes."""
     require(path.exists(), f"{path} is neither a folder, a file nor a tag NAME@vX.Y.Z; give one of them")

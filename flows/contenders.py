@@ -1,15 +1,15 @@
 """Contenders: images with labels, what they weigh, and how well a student does that is trained on them.
 
-Shared by `evaluation` (the condensed set and its baselines), `study` (whatever selectors pick) and `label_study`
-(whatever codecs keep): any images are labelled by the same teachers in the same views, packed to a budget, and judged
-by one protocol.
+Shared by `evaluation` (the condensed set and its baselines), `study` and `resilience` (whatever selectors pick) and
+`label_study` (whatever codecs keep): any images are labelled by the same teachers in the same views, packed to a
+budget, and judged by one protocol.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from dcpipe import evaluation, store, teacher, training
 from dcpipe.dataset import CondensedDataset, HardLabels, Labels, PackLabels
 from dcpipe.images import read_parts
 from dcpipe.params import CompressionBlock, EvaluationBlock
-from dcpipe.types import ImageSet, ImageTable, LabelPack, SoftLabels, Teacher, ViewLaw
+from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelPack, SoftLabels, Teacher, ViewLaw
 from flows.compression import compress
 from flows.runtime import Run
 from flows.softlabels import write_labels
@@ -50,32 +50,51 @@ def hard_labels(images: ImageSet, device: torch.device) -> Callable[[], Labels]:
     return partial(HardLabels, images.labels, len(images.classes), device)
 
 
+def hard_contender(run: Run, kind: str, images: ImageSet, folder: Path) -> Contender:
+    """Images with their own labels; the images are written to `folder` to measure their bytes on disk."""
+    block = run.params.softlabels
+    policy = block.augmentation.policy(block.seed, block.mix)
+    folder.mkdir(exist_ok=True)
+    store.save_set(folder, images)
+    size = (folder / "images.parquet").stat().st_size
+    return Contender(kind, f"{kind}, hard labels", images, hard_labels(images, run.device), policy, size, 0)
+
+
 def contender_of(run: Run, kind: str, images: ImageSet, teachers: dict[str, Teacher], folder: Path) -> Contender:
     """Images with labels that `softlabels` and `compression` of params.yaml ask for; hard ones without teachers.
 
     `folder` keeps what is made: a killed run goes on there, and a finished one reads its pack. The uncompressed labels
     are removed once they are packed, for of many contenders they would fill the disk.
     """
-    block, device = run.params.softlabels, run.device
-    policy = block.augmentation.policy(block.seed, block.mix)
-    folder.mkdir(exist_ok=True)
-    store.save_set(folder, images)
-    image_bytes = (folder / "images.parquet").stat().st_size
+    hard = hard_contender(run, kind, images, folder)
     if not teachers:
-        return Contender(kind, f"{kind}, hard labels", images, hard_labels(images, device), policy, image_bytes, 0)
+        return hard
     path = folder / "labels.safetensors"
     if not path.exists():
-        blocks = write_labels(run, folder, images, teachers)
-        labels = SoftLabels(blocks.array, policy, images.ids, images.classes, tuple(teachers))
-        encoded = folder / "blocks"
-        encoded.mkdir(exist_ok=True)
-        store.save_pack(path, compress(run, labels, run.params.compression, encoded))
-        shutil.rmtree(encoded)
+        pack_into(path, run, labels_of(run, images, teachers, folder), run.params.compression)
         shutil.rmtree(folder / "labels.zarr")
     pack = store.read_pack(path, images.ids)
-    return Contender(
-        kind, f"{kind}, {pack.codec}", images, packed(pack, device), policy, image_bytes, path.stat().st_size
-    )
+    return replace(hard, name=f"{kind}, {pack.codec}", labels=packed(pack, run.device), label_bytes=pack.n_bytes)
+
+
+def labels_of(run: Run, images: ImageSet, teachers: dict[str, Teacher], folder: Path) -> SoftLabels:
+    """Uncompressed soft labels of any images, written to `labels.zarr` in `folder`, where a killed run goes on."""
+    block = run.params.softlabels
+    blocks = write_labels(run, folder, images, teachers)
+    policy = block.augmentation.policy(block.seed, block.mix)
+    return SoftLabels(blocks.array, policy, images.ids, images.classes, tuple(teachers))
+
+
+def pack_into(path: Path, run: Run, labels: SoftLabels, block: CompressionBlock) -> None:
+    """Labels to a pack at `path`; a killed run goes on with the blocks beside it. `BudgetError` leaves no pack."""
+    encoded = path.with_suffix(".blocks")
+    encoded.mkdir(exist_ok=True)
+    try:
+        store.save_pack(path, compress(run, labels, block, encoded))
+    except BudgetError:
+        shutil.rmtree(encoded)
+        raise
+    shutil.rmtree(encoded)
 
 
 def uncompressed(run: Run, labels: SoftLabels, notes: Path) -> LabelPack:

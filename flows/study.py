@@ -1,9 +1,9 @@
 """study NAME: selectors with their options x images per class x seeds, under the evaluation's one protocol.
 
-NAME is a block of studies/params.yaml, `selection` or `coefficients`. Every coreset is labelled by the same teachers in
-the same views, packed by the same codec to the same budget, and taught to the same student; picks that cells share are
-labelled once, and trained once a seed. Tasks: one a selecting, a shard of labels, a student; a killed run goes on after
-the last that was done.
+NAME is a block of studies/params.yaml, `selection` or `coefficients`; `resilience` has a flow of its own, which opens,
+checks and selects by this one. Every coreset is labelled by the same teachers in the same views, packed by the same
+codec to the same budget, and taught to the same student; picks that cells share are labelled once, and trained once a
+seed. Tasks: one a selecting, a shard of labels, a student; a killed run goes on after the last that was done.
 Output: data/study/NAME: results, summary, figure, pictures of the picks. Seconds are measured: only the summary, where
 they are, differs from run to run.
 """
@@ -11,6 +11,8 @@ they are, differs from run to run.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -59,10 +61,12 @@ class Chosen:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What all cells share: where students learn and are tested, who labels, and where work is kept."""
+    """What all cells share: where students learn and are tested, whose features are selected by (a folder), who labels,
+    and where work is kept."""
 
     train: ImageTable
     test: ImageTable
+    features: Path
     teachers: dict[str, Teacher]
     bench: store.Bench
 
@@ -70,10 +74,22 @@ class Scene:
 def study_stage(run: Run, name: str) -> None:
     """Check, select, label and teach, tabulate and draw, publish."""
     study = studies.load(name)
+    require(not study.ratios, f"study {name!r} is of ratios, and has a flow of its own; run `dcpipe study {name}`")
+    with opened(run, study) as scene:
+        check(study, scene)
+        check_budgets(run, study, scene)
+        chosen = select(run, study, scene)
+        report(run, study, scene, chosen, judge(run, scene, chosen))
+        scene.bench.publish("study", {"name": name, "split": study.split})
+
+
+@contextmanager
+def opened(run: Run, study: Study) -> Iterator[Scene]:
+    """The scene of a study, its inputs verified, on the bench of what they and the settings amount to."""
     inputs = {noun: store.open_artifact(Path("data") / noun, noun) for noun in ("images", "features")}
     require(
         inputs["images"].meta["counts"][study.split] > 0,
-        f"{studies.FILE}: {name}.split is {study.split}, which is empty; raise images.minival, or use test",
+        f"{studies.FILE}: {study.name}.split is {study.split}, which is empty; raise images.minival, or use test",
     )
     stored = run.params.softlabels.method == "stored"
     labelling = {
@@ -87,24 +103,25 @@ def study_stage(run: Run, name: str) -> None:
         "evaluation": run.params.evaluation.model_dump(mode="json", exclude={"seeds", "baselines"}),
     }
     lineage = {**inputs, **{f"teacher {key}": artifact for key, artifact in labelling.items()}}
-    with run.bench(f"data/study/{name}", settings, lineage) as bench:
+    with run.bench(f"data/study/{study.name}", settings, lineage) as bench:
         teachers = {key: store.load_teacher(artifact.path) for key, artifact in labelling.items()}
         train, test = store.table_of(inputs["images"], "train"), store.table_of(inputs["images"], study.split)
-        scene = Scene(train, test, teachers, bench)
-        check(run, study, scene)
-        chosen = select(run, study, scene, inputs["features"].path)
-        report(run, study, scene, chosen, judge(run, scene, chosen))
-        bench.publish("study", {"name": name, "split": study.split})
+        yield Scene(train, test, inputs["features"].path, teachers, bench)
 
 
-def check(run: Run, study: Study, scene: Scene) -> None:
-    """Refuse what could not be finished, before any work: options, teachers, budgets."""
+def check(study: Study, scene: Scene) -> None:
+    """Refuse what could not be finished, before any work: options, teachers, a figure."""
     for entry in study.entries:
         with studies.told(f"{study.name}, {entry.name}"):
             check_options("selector", entry.method, selection.SELECTORS, entry.options)
     figures.need_matplotlib()
     if scene.teachers:
         networks.check_teachers(scene.teachers, scene.train.classes, scene.train.size)
+
+
+def check_budgets(run: Run, study: Study, scene: Scene) -> None:
+    """Refuse a budget of the workspace that labels of some ipc cannot meet, before any work."""
+    if scene.teachers:
         block = run.params.softlabels
         for ipc in study.ipc:
             with studies.told(f"{study.name}, ipc {ipc}"):
@@ -118,10 +135,10 @@ def label_shape(run: Run, scene: Scene, ipc: int) -> LabelShape:
     return LabelShape(ipc * n_classes, run.params.softlabels.views, n_classes)
 
 
-def select(run: Run, study: Study, scene: Scene, folder: Path) -> list[Chosen]:
+def select(run: Run, study: Study, scene: Scene) -> list[Chosen]:
     """What every cell picks. Each ipc is selected for itself: not every selector's smaller set is the beginning of its
     larger one. A selector that draws nothing is asked once for all seeds."""
-    features, classes = store.load_features(folder), scene.train.classes
+    features, classes = store.load_features(scene.features), scene.train.classes
     order, offsets = store.by_label(features.labels, len(classes))
     candidates = by_class(features, order, offsets, classes, scene.bench.notes)
     with studies.told(study.name):
@@ -161,14 +178,20 @@ def timed(run: Run, cell: Cell, candidates: Candidates) -> tuple[Picks, float]:
 
 def judge(run: Run, scene: Scene, chosen: list[Chosen]) -> list[Figures]:
     """Accuracy and bytes of every cell. One coreset is in memory at a time; cells that share it come together."""
-    shared: dict[str, list[Chosen]] = {}
-    for one in chosen:
-        shared.setdefault(one.digest, []).append(one)
+    shared = coresets(chosen)
     found: dict[tuple[str, int], Figures] = {}
     for done, (digest, group) in enumerate(shared.items(), 1):
         found |= {(digest, seed): its for seed, its in taught(run, scene, group).items()}
         run.reporter.progress("coresets", done, len(shared))
     return [found[one.digest, one.cell.seed] for one in chosen]
+
+
+def coresets(chosen: list[Chosen]) -> dict[str, list[Chosen]]:
+    """By digest, in order of first appearance, all that picked the same."""
+    shared: dict[str, list[Chosen]] = {}
+    for one in chosen:
+        shared.setdefault(one.digest, []).append(one)
+    return shared
 
 
 def taught(run: Run, scene: Scene, group: list[Chosen]) -> dict[int, Figures]:
@@ -210,28 +233,44 @@ def report(run: Run, study: Study, scene: Scene, chosen: list[Chosen], found: li
     draw = figures.lines if study.sweeps else figures.bars
     figure = figures.png(draw(summary, study.split, conditions(run)))
     (root / "figure.png").write_bytes(figure)
-    (root / "picked").mkdir(exist_ok=True)
-    for one in chosen:
-        if one.cell.seed == study.seeds[0]:
-            picture = root / "picked" / f"{one.cell.entry.name}-ipc{one.cell.ipc}.png"
-            picture.write_bytes(picture_of(scene.train, one.picks))
+    save_pictures(study, scene, chosen)
     run.reporter.table(f"{study.name} summary", summary)
     run.reporter.image(f"{study.name} figure", figure)
 
 
+def save_pictures(study: Study, scene: Scene, chosen: list[Chosen]) -> None:
+    """What every entry picked with the first seed, in `picked/`."""
+    folder = scene.bench.root / "picked"
+    folder.mkdir(exist_ok=True)
+    for one in chosen:
+        if one.cell.seed == study.seeds[0]:
+            picture = folder / f"{one.cell.entry.name}-ipc{one.cell.ipc}.png"
+            picture.write_bytes(picture_of(scene.train, one.picks))
+
+
 def conditions(run: Run) -> str:
     """What all rows share, in one line."""
-    labels, budget, protocol = run.params.softlabels, run.params.compression, run.params.evaluation
-    student = f"{protocol.student}, {protocol.epochs} epochs"
-    if labels.method == "none":
-        return f"{student}, hard labels"
+    budget = run.params.compression
+    if run.params.softlabels.method == "none":
+        return f"{protocol_told(run)}, hard labels"
     if budget.codec == "none":
         packed = "uncompressed"
     elif budget.ratio is not None:
         packed = f"{budget.codec}, {budget.ratio:g} times smaller"
     else:
         packed = f"{budget.codec}, {budget.bytes_per_image:g} bytes an image"
-    return f"{student}; {labels.views} views an image labelled by {', '.join(labels.teachers)}; {packed}"
+    return f"{protocol_told(run)}; {views_told(run)}; {packed}"
+
+
+def protocol_told(run: Run) -> str:
+    """Who is taught, and how long."""
+    return f"{run.params.evaluation.student}, {run.params.evaluation.epochs} epochs"
+
+
+def views_told(run: Run) -> str:
+    """How many labels an image has, and from whom."""
+    labels = run.params.softlabels
+    return f"{labels.views} views an image labelled by {', '.join(labels.teachers)}"
 
 
 def picture_of(train: ImageTable, picks: Selection) -> bytes:

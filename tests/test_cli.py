@@ -158,6 +158,12 @@ def test_inspect_refuses_what_is_not_there_or_not_whole(workspace: Path, capsys:
         tables.safetensors_header(workspace / "torn.safetensors")
 
 
+RESILIENCE = """\
+selector,ipc,ratio,accuracy,std,drop,drop_std,seeds,image_bytes,label_bytes,fp16_label_bytes,label_rate,note
+score,10,,97.0,0.2,0.0,0.0,3,22500,200496,200000,12.345,
+score,10,5.0,95.5,0.4,1.5,0.3,3,22500,39900,200000,12.345,
+score,10,20.0,,,,,0,22500,0,200000,12.345,codec 'svd': its arrays take at least 22000 bytes
+"""
 SUMMARY = """\
 selector,ipc,accuracy,std,seeds,image_bytes,label_bytes,fp16_label_bytes,seconds
 random,1,60.25,1.5,3,4321,999,20000,0.004
@@ -190,12 +196,40 @@ def test_study_runs_its_stage_and_shows_what_came_out(
     assert "Figure: data/study/selection/figure.png; pictures of the picks: data/study/selection/picked" in told
 
 
+def test_study_resilience_shows_drops(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        assert command[-1] == "studies/dvc.yaml:resilience"
+        folder = workspace / "data/study/resilience"
+        folder.mkdir(parents=True)
+        (folder / "summary.csv").write_text(RESILIENCE, encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    (workspace / "studies").mkdir()
+    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    assert cli.main(["study", "resilience"]) == 0
+    told = capsys.readouterr().out
+    assert "ipc 10, labels in fp16 200.0 kB" in told and "top-1 in percent, mean ± std over 3 seeds" in told
+    rows = [" ".join(line.split()) for line in told.splitlines() if "score" in line]
+    assert rows == [
+        "score 12.35 uncompressed 200.5 kB 97.0 ± 0.2",
+        "score 12.35 5.0 39.9 kB 95.5 ± 0.4 1.5 ± 0.3",
+        "score 12.35 20.0 not reached",
+    ]
+    assert "Figure: data/study/resilience/figure.png; pictures of the picks: data/study/resilience/picked" in told
+
+
 def test_study_refuses_what_it_cannot_run(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, sentence in (
-        (["study"], "dcpipe: name a study: selection, coefficients, labels\n"),
-        (["study", "codecs"], "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels\n"),
+        (["study"], "dcpipe: name a study: selection, coefficients, labels, resilience\n"),
+        (
+            ["study", "codecs"],
+            "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels, resilience\n",
+        ),
         (
             ["study", "selection"],
             f"dcpipe: {workspace} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of "

@@ -35,6 +35,12 @@ LEGAL: dict[str, Any] = {
         "students": ["fresh"],
         "seeds": [0, 1, 2],
     },
+    "resilience": {
+        "selectors": {"random": {}, "flat": {"method": "score", "options": {"beta": 0}}},
+        "ratios": [20, 1.25],
+        "ipc": 10,
+        "seeds": [0, 1, 2],
+    },
 }
 
 
@@ -78,6 +84,28 @@ def test_entries_of_coefficients_are_random_and_two_sweeps_in_order() -> None:
     assert study.place(study.entries[1]) == {"selector": "alpha-0", "swept": "alpha", "alpha": 0.0, "beta": 0.1}
 
 
+def test_entries_of_resilience_are_its_selectors_and_ratios_ascend() -> None:
+    study = studies.parse("resilience", LEGAL)
+    assert study.entries == (Entry("random", "random", {}), Entry("flat", "score", {"beta": 0}))
+    assert (study.ratios, study.ipc, study.seeds, study.split) == ((1.25, 20.0), (10,), (0, 1, 2), "test")
+    assert studies.parse("selection", LEGAL).ratios == studies.parse("coefficients", LEGAL).ratios == ()
+
+
+@pytest.mark.parametrize("name", studies.STUDIES)
+def test_a_study_needs_its_own_block_alone(name: str) -> None:
+    load = studies.parse_labels if name == "labels" else lambda content: studies.parse(name, content)
+    assert load({name: LEGAL[name]}) == load(LEGAL)
+    with pytest.raises(DataError) as error:
+        load({key: block for key, block in LEGAL.items() if key != name})
+    assert str(error.value) == f"studies/params.yaml: '{name}' is missing; add it"
+
+
+def test_codecs_are_no_study_of_selectors() -> None:
+    with pytest.raises(DataError) as error:
+        studies.parse("labels", LEGAL)
+    assert str(error.value) == "study 'labels' is of codecs, not of selectors; run `dcpipe study labels`"
+
+
 REFUSED = [
     ("selection.selectors", {}, "selection.selectors is {}: dictionary should have at least 1 item after validation"),
     ("selection.ipc", [], "selection.ipc is []: list should have at least 1 item after validation, not 0"),
@@ -97,7 +125,8 @@ REFUSED = [
     (
         "selections",
         {},
-        "unknown key 'selections'; legal ones are selection, coefficients, labels; did you mean 'selection'?",
+        "unknown key 'selections'; legal ones are selection, coefficients, labels, resilience; did you mean "
+        "'selection'?",
     ),
     ("coefficients", None, "'coefficients' is missing; add it"),
     ("coefficients.base.beta", None, "'coefficients.base.beta' is missing; add it"),
@@ -105,6 +134,11 @@ REFUSED = [
     ("coefficients.alpha", [1, 1.0], "coefficients.alpha is [1.0, 1.0] and repeats [1.0]; say each once"),
     ("coefficients.beta", [], "coefficients.beta is []: list should have at least 1 item after validation, not 0"),
     ("coefficients.seeds", [1], "coefficients.seeds is [1]: list should have at least 3 items after validation, not 1"),
+    ("resilience.ratios", [], "resilience.ratios is []: list should have at least 1 item after validation, not 0"),
+    ("resilience.ratios", [5, 0.8], "resilience.ratios.1 is 0.8: input should be greater than or equal to 1"),
+    ("resilience.ratios", [5, 2, 5], "resilience.ratios is [5.0, 2.0, 5.0] and repeats [5.0]; say each once"),
+    ("resilience.ipc", [1, 10], "resilience.ipc is [1, 10]: input should be a valid integer"),
+    ("resilience.seeds", [0, 1], "resilience.seeds is [0, 1]: list should have at least 3 items after validation"),
     ("coefficients.options.beta", 1, "coefficients.options has 'beta'; say it in coefficients.base"),
     (
         "coefficients.alpha",
@@ -125,9 +159,10 @@ def test_what_is_wrong_is_told_in_one_sentence(path: str, value: Any, sentence: 
 def test_unknown_studies_list_the_known() -> None:
     for name in studies.STUDIES:
         studies.check_name(name)
-    with pytest.raises(DataError, match=r"^unknown study 'codecs'; choose one of selection, coefficients, labels$"):
+    known = "selection, coefficients, labels, resilience"
+    with pytest.raises(DataError, match=rf"^unknown study 'codecs'; choose one of {known}$"):
         studies.load("codecs")
-    with pytest.raises(DataError, match=r"^name a study: selection, coefficients, labels$"):
+    with pytest.raises(DataError, match=rf"^name a study: {known}$"):
         studies.check_name(None)
 
 
@@ -138,8 +173,9 @@ def test_a_file_that_is_absent_or_holds_no_blocks_is_refused(tmp_path: Path) -> 
     sentence = f"{path} not found; change to the workspace's folder, or copy studies/ of dcpipe there"
     assert str(error.value) == sentence
     path.write_text("- a\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"s.yaml must hold one block a study: selection, coefficients, labels$"):
+    with pytest.raises(DataError) as error:
         studies.load("selection", path)
+    assert str(error.value) == f"{path} must hold one block a study: {', '.join(studies.STUDIES)}"
 
 
 def test_the_study_of_codecs_is_its_block() -> None:

@@ -74,7 +74,8 @@ def test_every_study_is_a_stage_of_the_file_beside_the_line() -> None:
     assert not any("study" in stage["cmd"] for stage in stages().values()), "a plain `dvc repro` runs no study"
     blocks = {"softlabels", "compression", "evaluation"}
     for name, stage in studied().items():
-        flow, key, read = ("label_study", "", blocks - {"compression"}) if name == "labels" else ("study", name, blocks)
+        flow, key = {"labels": ("label_study", ""), "resilience": ("resilience", "")}.get(name, ("study", name))
+        read = blocks - {"compression"} if name == "labels" else blocks
         assert (stage["wdir"], stage["cmd"]) == ("..", f"python -m flows.{flow} {key}".rstrip())
         assert stage["outs"] == [f"data/study/{name}"]
         assert {"studies/params.yaml": [name]} in stage["params"]
@@ -87,7 +88,7 @@ def test_every_study_is_a_stage_of_the_file_beside_the_line() -> None:
 
 
 def test_parameters_a_study_reads_are_tracked() -> None:
-    for module in ("study", "label_study", "contenders", "softlabels", "compression"):
+    for module in ("study", "label_study", "resilience", "contenders", "softlabels", "compression"):
         text = (ROOT / "flows" / f"{module}.py").read_text(encoding="utf-8")
         read = {other for other in NOUNS if f"params.{other}" in text}
         assert read <= {"softlabels", "compression", "evaluation"}, module
