@@ -173,16 +173,22 @@ def test_blocks_of_images_are_joined_in_order(monkeypatch: pytest.MonkeyPatch) -
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 8), st.sampled_from([0.0, 0.01, 1.0]), st.integers(0, 99))
-def test_parts_add_up_and_are_certified(k: int, c: int, rank: int, noise: float, seed: int) -> None:
-    """L + S = M; and lam ||S||_1 + ||L||_* is no more than that of the trivial splits (0, M) and (M, 0)."""
+def test_parts_add_up_and_cost_no_more_than_the_textbooks(k: int, c: int, rank: int, noise: float, seed: int) -> None:
+    """L + S = M; and lam ||S||_1 + ||L||_* is no more than the textbook's. (That is not always the least: with mu
+    growing by half each time, the inexact method may stop above it, on 2 x 2 matrices by as much as a sixth.)"""
     matrices = logits(2, k, c, noise, rank, 0.1, seed)
     lam = max(k, c) ** -0.5
     low, sparse = pursue(matrices.float(), lam=lam, tolerance=1e-5)
     for image, matrix in enumerate(matrices):
         assert float((low[image] + sparse[image] - matrix).norm()) <= 1.2e-5 * float(matrix.norm())
-        cost = float(torch.linalg.matrix_norm(low[image].double(), "nuc") + lam * sparse[image].double().abs().sum())
-        trivial = float(torch.minimum(torch.linalg.matrix_norm(matrix, "nuc"), lam * matrix.abs().sum()))
-        assert cost <= 1.02 * trivial + 1e-12
+        if float(matrix.norm()) == 0:
+            continue  # the textbook divides by it
+        expected = [torch.from_numpy(part) for part in textbook(matrix.numpy(), lam, 1e-5)]
+        cost, least = (
+            float(torch.linalg.matrix_norm(part.double(), "nuc") + lam * rest.double().abs().sum())
+            for part, rest in ((low[image], sparse[image]), expected)
+        )
+        assert cost <= 1.001 * least + 1e-9
 
 
 def test_what_cannot_be_solved_is_refused() -> None:
