@@ -100,7 +100,9 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, told: str) -> Fi
 
     for index, name in enumerate(names):
         own = [row for row in packs if row["codec"] == name]
-        style = {"color": CYCLE[index % len(CYCLE)], "marker": MARKERS[index % len(MARKERS)], "markersize": 5}
+        again = index >= len(CYCLE)  # colours come round dashed
+        style = {"color": CYCLE[index % len(CYCLE)], "linestyle": "--" if again else "-", "markersize": 5}
+        style["marker"] = MARKERS[index % len(MARKERS)]
         finite = [row for row in own if 0 < row[key] < float("inf")]
         if finite:
             panels[0].plot([row["bytes"] for row in finite], [row[key] for row in finite], label=name, **style)
@@ -119,7 +121,7 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, told: str) -> Fi
     for panel in panels:
         panel.set_xscale("log")
         panel.set_xlabel("bytes of the label file")
-        panel.set_xticks([fp16 / ratio for ratio in ratios], [_kilo(fp16 / ratio) for ratio in ratios])
+        panel.set_xticks([fp16 / ratio for ratio in ratios], [_kilo(fp16 / ratio) for ratio in ratios], rotation=30)
         panel.set_xticks([], minor=True)
         panel.grid(color=GREY, alpha=0.3, linewidth=0.5)
         panel.legend(fontsize=7.5, frameon=False, ncols=2)
@@ -179,6 +181,11 @@ def drops(rows: Sequence[Row], split: str, told: str) -> Figure:
     return figure
 
 
+def _short(name: str) -> str:
+    """A class's first name: ImageNet's are lists of synonyms."""
+    return textwrap.shorten(name.split(",")[0], 24, placeholder="…")
+
+
 def _kilo(size: float) -> str:
     return f"{size / 1000:.3g} kB" if size < 1e6 else f"{size / 1e6:.3g} MB"
 
@@ -201,7 +208,7 @@ def spectra(values: FloatArray, labels: IntArray, classes: Sequence[str], told: 
     order = np.argsort((medians**2).sum(axis=1))
     panels[1].plot(components, medians.T, color=GREY, alpha=0.4, linewidth=0.7)
     for place, colour, word in ((order[0], BLUE, "lowest"), (order[-1], VERMILION, "highest")):
-        panels[1].plot(components, medians[place], color=colour, label=f"{word}: {classes[present[place]]}")
+        panels[1].plot(components, medians[place], color=colour, label=f"{word}: {_short(classes[present[place]])}")
     for panel, title in zip(panels, ("images", "classes"), strict=True):
         panel.set_yscale("log")
         panel.set_ylim(bottom=max(1e-4, 0.5 * float(middle.min())))
