@@ -128,10 +128,12 @@ def test_the_line_runs_as_one_flow(copy_of_line: Workspace, server: Server) -> N
     assert "up to date" in copy_of_line.run("dvc", "repro")
 
 
-def test_the_run_page_opens_in_a_browser(server: Server, tmp_path: Path) -> None:
+def test_the_run_page_opens_in_a_browser(copy_of_line: Workspace, server: Server, tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on this machine; install Debian's package chromium to run this test")
+    shutil.rmtree(copy_of_line.root / "data/softlabels")
+    copy_of_line.stage("softlabels", DCPIPE_PREFECT="require", PREFECT_API_URL=server.url)
     run = next(run for run in server.ask("flow_runs") if run["name"] == "softlabels of tiny-digits")
     page = f"http://127.0.0.1:{server.port}/runs/flow-run/{run['id']}"
     flags = (
