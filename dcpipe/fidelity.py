@@ -65,6 +65,7 @@ def fidelity(pack: LabelPack, labels: SoftLabels, temperatures: Sequence[float],
     )
     codec = rebuild(pack, CODECS)
     arrays = {name: torch.from_numpy(np.ascontiguousarray(array[:])).to(device) for name, array in pack.arrays.items()}
+    taken = views.views_of(labels.policy.labelling, labels.ids)
     each = max(1, BLOCK_BYTES // (4 * shape.views * shape.classes))
     sums: dict[str, list[torch.Tensor]] = {}
     for start in range(0, shape.images, each):
@@ -73,8 +74,7 @@ def fidelity(pack: LabelPack, labels: SoftLabels, temperatures: Sequence[float],
         held = codec.holds(rows, stored, shape)
         truth = torch.from_numpy(np.asarray(labels.logits[block[0] : block[-1] + 1])).to(device).flatten(0, 1)
         truth, rows, stored = truth[torch.from_numpy(held).to(device)].float(), rows[held], stored[held]
-        drawn = views.views_of(labels.policy.labelling, labels.ids).own(rows, stored)
-        decoded = codec.decode(arrays, rows, stored, shape, drawn)
+        decoded = codec.decode(arrays, rows, stored, shape, taken.own(rows, stored))
         place = torch.from_numpy(rows - start).to(device)
         for name, values in _of_labels(truth, decoded, temperatures).items():
             total = torch.zeros(len(block), dtype=torch.float64, device=device)

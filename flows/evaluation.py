@@ -22,6 +22,7 @@ from dcpipe.selection.random import random
 from dcpipe.types import ImageSet, ImageTable, Score, Selection, Teacher
 from flows.contenders import Contender, contender_of, hard_labels, one_score, packed, protocol_of, uncompressed
 from flows.runtime import Run, main
+from flows.softlabels import weight_bytes
 from flows.synthesis import picked
 
 
@@ -104,7 +105,7 @@ def make_contenders(run: Run, inputs: dict[str, store.Artifact], train: ImageTab
     pack = store.load_pack(inputs["compression"].path, images.ids)
     labels = store.load_soft_labels(inputs["softlabels"].path)
     teachers = {key: store.load_teacher(inputs[f"teacher {key}"].path) for key in softlabels.teachers}
-    weights = sum((inputs[f"teacher {key}"].path / "weights.safetensors").stat().st_size for key in teachers)
+    weights = weight_bytes(inputs)
     own = Contender("own", f"{method}, {pack.codec}", images, packed(pack, device), policy, image_bytes, pack.n_bytes)
     rows = [own]
     if "uncompressed" in block.baselines:

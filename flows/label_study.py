@@ -30,6 +30,7 @@ from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelShape, SoftLabe
 from flows.compression import compress, plan
 from flows.contenders import Contender, hard_labels, one_score, packed, protocol_of, uncompressed
 from flows.runtime import Run, main
+from flows.softlabels import weight_bytes
 
 SPECTRUM_IMAGES = 2048
 SHARES = (0.9, 0.99)
@@ -90,7 +91,7 @@ def label_study_stage(run: Run) -> None:
             store.load_soft_labels(inputs["softlabels"].path),
             {key: store.load_teacher(artifact.path) for key, artifact in labelling.items()},
             (inputs["synthesis"].path / "images.parquet").stat().st_size,
-            sum((artifact.path / "weights.safetensors").stat().st_size for artifact in labelling.values()),
+            weight_bytes(lineage),
             bench,
         )
         cells = check(study, scene)
