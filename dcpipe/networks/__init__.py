@@ -2,7 +2,9 @@
 
 * `convnet-d3-w128`: the ConvNet of the condensation papers, any depth and width (`convnet.py`)
 * `resnet10-wN`, `resnet18-wN`: ResNets of any width, for CPUs (`thin.py`)
-* `resnet18-small`, `resnet50-small`, `resnet101-small`, `mobilenet_v2-small`: stems for small images (`small.py`)
+* `wrn-16-2`: wide ResNets of any depth 6n + 4 and widening factor (`wrn.py`)
+* `resnet18-small`, `resnet50-small`, `resnet101-small`, `mobilenet_v2-small`, `mobilenet_v2_x0_5-small`,
+  `shufflenet_v2_x0_5-small`, `efficientnet_b0-small`, `alexnet-small`: stems for small images (`small.py`)
 * any torchvision classifier: `resnet18`, `swin_t`, …
 * any timm classifier: `timm/NAME` (extra `timm`)
 
@@ -21,7 +23,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dcpipe import views
-from dcpipe.networks import convnet, small, thin
+from dcpipe.networks import convnet, small, thin, wrn
 from dcpipe.types import DataError, Teacher, check_same_classes, require
 
 __all__ = [
@@ -67,6 +69,7 @@ WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 BUILDERS: dict[str, Callable[[str, int, int], nn.Module | None]] = {
     "convnet-dN-wN": convnet.build,
     "resnetN-wN": thin.build,
+    "wrn-D-K": wrn.build,
     "NAME-small": small.build,
     "torchvision's NAME": _torchvision,
     "timm/NAME": _timm,
@@ -87,8 +90,8 @@ def build(name: str, n_classes: int, size: int) -> nn.Module:
     close = difflib.get_close_matches(name, [*small.SMALL, *models.list_models(module=models)], n=4)
     hint = f"; close names: {', '.join(close)}" if close else ""
     raise DataError(
-        f"unknown network {name!r}; use one of convnet-dN-wN, resnet10-wN, resnet18-wN, {', '.join(small.SMALL)}, "
-        f"a torchvision model name, or timm/NAME{hint}"
+        f"unknown network {name!r}; use one of convnet-dN-wN, resnet10-wN, resnet18-wN, wrn-D-K, "
+        f"{', '.join(small.SMALL)}, a torchvision model name, or timm/NAME{hint}"
     )
 
 

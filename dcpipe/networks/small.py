@@ -1,8 +1,16 @@
-"""ResNets and MobileNet-V2 with stems for small images (32 or 64 pixels).
+"""Networks of the ImageNet papers with stems for small images (32 or 64 pixels).
 
-As in the CIFAR experiments of He et al. (CVPR 2016) and the condensation papers: the 7x7 stride-2 stem and
-its max pooling become one 3x3 stride-1 convolution; MobileNet-V2 keeps full resolution in its first two stages.
-Everything else is torchvision's.
+* ResNets, as in the CIFAR experiments of He et al. (CVPR 2016) and the condensation papers: the 7x7 stride-2 stem and
+  its max pooling become one 3x3 stride-1 convolution.
+* `mobilenet_v2-small` keeps full resolution in its first two stages. `mobilenet_v2_x0_5-small` is another one, of
+  G-VBSM and EDC: half the channels, unrounded; the stem halves the image, the second stage does not; no dropout.
+* `shufflenet_v2_x0_5-small`: the stem is a 1x1 stride-1 convolution without max pooling (EDC's).
+* `efficientnet_b0-small`: the stem has stride 1 (EDC's).
+* `alexnet-small`: the AlexNet of DC (Zhao, Mopuri & Bilen, ICLR 2021), five convolutions of 128, 192, 256, 192, 192
+  channels, the first two 5x5, the others 3x3, three 2x2 max poolings, and one linear layer on 4x4 pixels, to which
+  larger images are averaged.
+
+Everything else is torchvision's, the initialisation too.
 """
 
 from __future__ import annotations
@@ -24,12 +32,52 @@ def _resnet(constructor: Callable[..., models.ResNet]) -> Callable[[int], nn.Mod
     return make
 
 
-def _mobilenet_v2(n_classes: int) -> nn.Module:
-    network: nn.Module = models.mobilenet_v2(weights=None, num_classes=n_classes)
+def _at_full_stride(network: nn.Module, count: int) -> nn.Module:
+    """The network, its first `count` strided convolutions at stride 1."""
     strided = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
-    for convolution in strided[:2]:
+    for convolution in strided[:count]:
         convolution.stride = (1, 1)
     return network
+
+
+def _mobilenet_v2(n_classes: int) -> nn.Module:
+    return _at_full_stride(models.mobilenet_v2(weights=None, num_classes=n_classes), 2)
+
+
+def _mobilenet_v2_half(n_classes: int) -> nn.Module:
+    # expansion, channels, blocks, stride: the paper's table with stride 1 in the second stage
+    table = [
+        [1, 16, 1, 1],
+        [6, 24, 2, 1],
+        [6, 32, 3, 2],
+        [6, 64, 4, 2],
+        [6, 96, 3, 1],
+        [6, 160, 3, 2],
+        [6, 320, 1, 1],
+    ]
+    network: nn.Module = models.MobileNetV2(n_classes, 0.5, table, round_nearest=1, dropout=0.0)
+    return network
+
+
+def _shufflenet_v2_half(n_classes: int) -> nn.Module:
+    network: nn.Module = models.shufflenet_v2_x0_5(weights=None, num_classes=n_classes)
+    network.conv1 = nn.Sequential(nn.Conv2d(3, 24, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True))
+    network.maxpool = nn.Identity()
+    return network
+
+
+def _efficientnet_b0(n_classes: int) -> nn.Module:
+    return _at_full_stride(models.efficientnet_b0(weights=None, num_classes=n_classes), 1)
+
+
+def _alexnet(n_classes: int) -> nn.Module:
+    layers: list[nn.Module] = []
+    channels = 3
+    for width, kernel, pooled in [(128, 5, True), (192, 5, True), (256, 3, False), (192, 3, False), (192, 3, True)]:
+        layers += [nn.Conv2d(channels, width, kernel, padding=kernel // 2), nn.ReLU(inplace=True)]
+        layers += [nn.MaxPool2d(2)] * pooled
+        channels = width
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(channels * 4 * 4, n_classes))
 
 
 SMALL: dict[str, Callable[[int], nn.Module]] = {
@@ -37,6 +85,10 @@ SMALL: dict[str, Callable[[int], nn.Module]] = {
     "resnet50-small": _resnet(models.resnet50),
     "resnet101-small": _resnet(models.resnet101),
     "mobilenet_v2-small": _mobilenet_v2,
+    "mobilenet_v2_x0_5-small": _mobilenet_v2_half,
+    "shufflenet_v2_x0_5-small": _shufflenet_v2_half,
+    "efficientnet_b0-small": _efficientnet_b0,
+    "alexnet-small": _alexnet,
 }
 
 

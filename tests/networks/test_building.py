@@ -8,8 +8,13 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from dcpipe import networks
-from dcpipe.networks.small import SMALL
 from dcpipe.types import DataError
+
+FORMS = (
+    "convnet-dN-wN, resnet10-wN, resnet18-wN, wrn-D-K, resnet18-small, resnet50-small, resnet101-small, "
+    "mobilenet_v2-small, mobilenet_v2_x0_5-small, shufflenet_v2_x0_5-small, efficientnet_b0-small, alexnet-small, "
+    "a torchvision model name, or timm/NAME"
+)
 
 
 def out_of(network: nn.Module, size: int) -> tuple[int, ...]:
@@ -43,7 +48,9 @@ def test_convnet_normalises_each_image_alone() -> None:
     torch.testing.assert_close(network(inputs)[:1], network(inputs[:1]))
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", ["resnet18-small", "resnet50-small", "resnet101-small", "mobilenet_v2-small", "efficientnet_b0-small"]
+)
 def test_small_stems_keep_32_pixels(name: str) -> None:
     network = networks.build(name, 7, 32)
     sizes: list[int] = []
@@ -52,9 +59,10 @@ def test_small_stems_keep_32_pixels(name: str) -> None:
             module.register_forward_hook(lambda _, __, out: sizes.append(out.shape[-1]))
     assert out_of(network, 32) == (2, 7)
     assert sizes[0] == 32, "the stem halves the image"
-    early = 8 if name.startswith("mobilenet") else 5  # resnets: stem and two blocks; mobilenet: until its third stage
+    # resnets: stem and two blocks; mobilenet: until its third stage; efficientnet: the stem and one convolution
+    early, last = {"mobilenet_v2-small": (8, 4), "efficientnet_b0-small": (2, 2)}.get(name, (5, 4))
     assert sizes[:early] == [32] * early
-    assert min(sizes) == 4
+    assert min(side for side in sizes if side > 1) == last  # 1: efficientnet's squeeze and excitation
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128])
@@ -108,18 +116,23 @@ def test_initial_weights_follow_the_seed() -> None:
         ("convnet-d0-w8", 8, "network 'convnet-d0-w8': depth and width must be at least 1"),
         ("convnet-d1-w0", 8, "network 'convnet-d1-w0': depth and width must be at least 1"),
         ("resnet10-w0", 8, "network 'resnet10-w0': width must be at least 1"),
+        ("wrn-16-0", 8, "network 'wrn-16-0': width must be at least 1"),
+        (
+            "wrn-18-2",
+            8,
+            "network 'wrn-18-2': depth must be 6n + 4 with n at least 1, as 10, 16, 22, 28 or 40",
+        ),
+        ("wrn-4-2", 8, "network 'wrn-4-2': depth must be 6n + 4 with n at least 1, as 10, 16, 22, 28 or 40"),
         (
             "zzzz",
             8,
-            "unknown network 'zzzz'; use one of convnet-dN-wN, resnet10-wN, resnet18-wN, resnet18-small, "
-            "resnet50-small, resnet101-small, mobilenet_v2-small, a torchvision model name, or timm/NAME",
+            f"unknown network 'zzzz'; use one of {FORMS}",
         ),
         (
             "resnet_18-small",
             8,
-            "unknown network 'resnet_18-small'; use one of convnet-dN-wN, resnet10-wN, resnet18-wN, "
-            "resnet18-small, resnet50-small, resnet101-small, mobilenet_v2-small, a torchvision model name, or "
-            "timm/NAME; close names: resnet18-small, resnet101-small, resnet50-small, resnet18",
+            f"unknown network 'resnet_18-small'; use one of {FORMS}; close names: resnet18-small, "
+            "resnet101-small, resnet50-small, alexnet-small",
         ),
     ],
 )

@@ -1,0 +1,146 @@
+"""The families' networks for small images: sizes of their stages, parameters, values, and one block by hand."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from dcpipe import networks
+from dcpipe.networks.wrn import WideBlock
+
+NAMES = [
+    "wrn-10-1",
+    "wrn-16-2",
+    "mobilenet_v2_x0_5-small",
+    "shufflenet_v2_x0_5-small",
+    "efficientnet_b0-small",
+    "alexnet-small",
+]
+
+# name -> stages (submodules) and the side of what each makes of 32 pixels
+STAGES: dict[str, dict[str, int]] = {
+    "wrn-16-2": {"conv1": 32, "group1": 32, "group2": 16, "group3": 8},
+    # stem at stride 2; of 17 blocks each stage's last: 1, 2, 3, 4, 3, 3 and 1 blocks at strides 1, 1, 2, 2, 1, 2, 1
+    "mobilenet_v2_x0_5-small": {
+        f"features.{i}": s
+        for i, s in zip([0, 1, 3, 6, 10, 13, 16, 17, 18], [16] * 3 + [8] + [4] * 2 + [2] * 3, strict=True)
+    },
+    "shufflenet_v2_x0_5-small": {"conv1": 32, "maxpool": 32, "stage2": 16, "stage3": 8, "stage4": 4, "conv5": 4},
+    "efficientnet_b0-small": {f"features.{i}": s for i, s in enumerate([32, 32, 16, 8, 4, 4, 2, 2, 2])},
+    "alexnet-small": {"0": 32, "2": 16, "3": 16, "5": 8, "6": 8, "8": 8, "10": 8, "12": 4, "13": 4},
+}
+
+# With 10 classes; where another source or sum is at hand, it is given.
+PARAMETERS = {
+    "wrn-16-2": 691_674,  # 0.7 M in the paper's table 5
+    "wrn-40-2": 2_243_546,  # 2.2 M there
+    "mobilenet_v2_x0_5-small": 697_258,
+    "shufflenet_v2_x0_5-small": 1_366_792 - 1025 * 990 - 24 * 3 * 8,  # torchvision's, fewer classes, 1x1 stem
+    "efficientnet_b0-small": 5_288_548 - 1281 * 990,  # torchvision's with fewer classes
+    "alexnet-small": 9728 + 614_592 + 442_624 + 442_560 + 331_968 + 30_730,
+}
+
+
+@pytest.mark.parametrize(("name", "count"), PARAMETERS.items())
+def test_parameter_counts(name: str, count: int) -> None:
+    assert sum(p.numel() for p in networks.build(name, 10, 32).parameters()) == count
+
+
+@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("size", [32, 64])
+def test_sides_of_the_stages(name: str, size: int) -> None:
+    network = networks.build(name, 3, size).eval()
+    sides: dict[str, tuple[int, int]] = {}
+
+    def note(stage: str) -> None:
+        network.get_submodule(stage).register_forward_hook(lambda *said: sides.update({stage: said[2].shape[2:]}))
+
+    for stage in STAGES[name]:
+        note(stage)
+    with torch.no_grad():
+        network(torch.zeros(1, 3, size, size))
+    expected = {stage: (side * size // 32,) * 2 for stage, side in STAGES[name].items()}
+    if name == "alexnet-small":
+        expected["13"] = (4, 4)  # averaged to what the linear layer was made for
+    assert sides == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [32, 64])
+def test_logits_are_finite_and_weights_come_back(name: str, size: int) -> None:
+    torch.manual_seed(size)
+    network, inputs = networks.build(name, 7, size), torch.rand(2, 3, size, size)
+    assert network.training
+    learning = network(inputs)
+    assert learning.shape == (2, 7) and bool(learning.isfinite().all()) and float(learning.detach().std()) > 0
+    learning.sum().backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in network.parameters())
+    file = io.BytesIO()
+    torch.save(network.state_dict(), file)
+    file.seek(0)
+    again = networks.build(name, 7, size)
+    again.load_state_dict(torch.load(file, weights_only=True))
+    vectors, logits = networks.forward(again.eval(), inputs)
+    with torch.no_grad():
+        assert bool(logits.isfinite().all()) and torch.equal(logits, network.eval()(inputs))
+    head = networks.head(again)
+    assert head.out_features == 7 and vectors.shape == (2, head.in_features)
+    torch.testing.assert_close(head(vectors).detach(), logits)
+
+
+def test_what_the_classifier_reads() -> None:
+    widths = {"wrn-16-2": 128, "mobilenet_v2_x0_5-small": 1280, "shufflenet_v2_x0_5-small": 1024}
+    widths |= {"efficientnet_b0-small": 1280, "alexnet-small": 192 * 16}
+    assert {name: networks.head(networks.build(name, 2, 32)).in_features for name in widths} == widths
+
+
+def test_mobilenet_has_half_the_channels_and_no_dropout() -> None:
+    network = networks.build("mobilenet_v2_x0_5-small", 2, 32)
+    widths = [network.get_submodule(f"features.{i}.conv")[-2].out_channels for i in (1, 3, 6, 10, 13, 16, 17)]
+    assert widths == [8, 12, 16, 32, 48, 80, 160]
+    assert all(module.p == 0 for module in network.modules() if isinstance(module, nn.Dropout))
+
+
+def test_shufflenet_has_4_8_4_blocks() -> None:
+    network = networks.build("shufflenet_v2_x0_5-small", 2, 32)
+    assert [len(network.get_submodule(f"stage{i}")) for i in (2, 3, 4)] == [4, 8, 4]
+
+
+# --- the wide ResNet against the paper's figure 1, in plain functions and float64 ---
+
+
+def normed(inputs: torch.Tensor) -> torch.Tensor:
+    mean, variance = inputs.mean((0, 2, 3), keepdim=True), inputs.var((0, 2, 3), unbiased=False, keepdim=True)
+    return ((inputs - mean) / (variance + 1e-5).sqrt()).clamp(min=0)
+
+
+@pytest.mark.parametrize(("channels", "planes", "stride"), [(3, 3, 1), (3, 6, 1), (3, 6, 2), (4, 4, 2)])
+def test_a_wide_block_by_hand(channels: int, planes: int, stride: int) -> None:
+    torch.manual_seed(0)
+    block, inputs = WideBlock(channels, planes, stride).double(), torch.randn(3, channels, 6, 6).double()
+    active = normed(inputs)
+    changed = nn.functional.conv2d(active, block.conv1.weight, stride=stride, padding=1)
+    changed = nn.functional.conv2d(normed(changed), block.conv2.weight, padding=1)
+    if channels == planes and stride == 1:
+        expected = inputs + changed
+    else:
+        expected = torch.einsum("pc,mchw->mphw", block.shortcut.weight[..., 0, 0], active)[..., ::stride, ::stride]
+        expected = expected + changed
+    torch.testing.assert_close(block(inputs), expected)
+
+
+@pytest.mark.parametrize(("depth", "width"), [(10, 1), (16, 2), (22, 1)])
+def test_depth_counts_layers_and_width_multiplies_channels(depth: int, width: int) -> None:
+    network = networks.build(f"wrn-{depth}-{width}", 5, 32)
+    layers = [
+        m
+        for m in network.modules()
+        if isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3))
+    ]
+    assert len(layers) == depth - 2  # 6n in the blocks, the stem, the classifier
+    blocks = [module for module in network.modules() if isinstance(module, WideBlock)]
+    assert len(blocks) == (depth - 4) // 2
+    assert sorted({block.conv2.out_channels for block in blocks}) == [16 * width, 32 * width, 64 * width]
