@@ -13,6 +13,7 @@ We map raw words ourselves because NumPy's distributions may change between vers
   else the largest centred box. Boxes are continuous, not rounded to pixels.
 * CutMix (Yun et al., ICCV 2019): lambda ~ Beta(1, 1), a box of side sqrt(1 - lambda) around a uniform centre,
   clipped and rounded to pixels when applied; lambda is then the true share of kept pixels.
+* RandAugment and shuffled patches of the whole image, before the crop: see `augment`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from dcpipe import augment
 from dcpipe.types import FloatArray, IntArray, KeptViews, ViewLaw, ViewPolicy
 
 _MULTIPLIERS = (np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157))
@@ -32,7 +34,7 @@ _WEYL = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBB67AE8584CAA73B))
 _LOW = np.uint64(0xFFFFFFFF)
 _HALF = np.uint64(32)
 _ATTEMPTS = 10
-_MIX_DRAW = _ATTEMPTS  # draws 0..9 are crop attempts; 10 and 11 are flip, partner and mix box
+_MIX_DRAW = _ATTEMPTS  # draws 0..9 are crop attempts; 10 and 11 are flip, partner and mix box; 12 is `permutation`'s
 
 Words = npt.NDArray[np.uint64]
 
@@ -87,7 +89,8 @@ class Views:
     `partner` i64 [m]: row of the image pasted by CutMix; `mix_box` f64 [m, 4]: left, top, right, bottom
     of the pasted box as fractions of the view (an empty box where there is no mix). `inside`: samples stay between
     the box's outermost pixel centres, as those of a piece that was cut out first and enlarged then; drawn views may
-    look half a pixel beyond.
+    look half a pixel beyond. What happens before the crop, each None where nothing does: steps of RandAugment `ops`
+    and `signs` i64 [m, steps]; `patches` i64 [m, f * f], the old place of each patch.
     """
 
     box: FloatArray
@@ -95,12 +98,16 @@ class Views:
     partner: IntArray
     mix_box: FloatArray
     inside: bool = False
+    ops: IntArray | None = None
+    signs: IntArray | None = None
+    patches: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.box)
 
     def __getitem__(self, index: slice | npt.NDArray[np.bool_] | IntArray) -> Views:
-        return replace(self, **{name: getattr(self, name)[index] for name in ("box", "flip", "partner", "mix_box")})
+        taken: dict[str, Any] = {k: array[index] for k, array in vars(self).items() if isinstance(array, np.ndarray)}
+        return replace(self, **taken)
 
     def pixels(self, size: int) -> IntArray:
         """The pasted box in pixels of a `size`-pixel view: i64 [m, 4]."""
@@ -119,17 +126,18 @@ def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> V
     `n_images` is the size of the set that CutMix partners come from (rows 0..n_images-1).
     """
     box = _draw_boxes(policy, ids, views)
+    before = augment.draw(policy, lambda number: philox(policy.seed, views, number, ids))
     first = uniform(philox(policy.seed, views, _MIX_DRAW, ids))
     flip = first[:, 0] < policy.flip
     if policy.mix == "none":
         nothing = np.zeros((len(ids), 4))
-        return Views(box, flip, np.zeros(len(ids), dtype=np.int64), nothing)
+        return Views(box, flip, np.zeros(len(ids), dtype=np.int64), nothing, False, *before)
     second = uniform(philox(policy.seed, views, _MIX_DRAW + 1, ids))
     partner = np.minimum((first[:, 1] * n_images).astype(np.int64), n_images - 1)
     half = np.sqrt(1.0 - second[:, 0]) / 2  # lambda = second[:, 0]
     x, y = second[:, 1], second[:, 2]
     mix_box = np.stack([x - half, y - half, x + half, y + half], axis=1).clip(0.0, 1.0)
-    return Views(box, flip, partner, mix_box)
+    return Views(box, flip, partner, mix_box, False, *before)
 
 
 def _draw_boxes(policy: ViewPolicy, ids: IntArray, views: IntArray) -> FloatArray:
@@ -159,6 +167,8 @@ def crop(images: torch.Tensor, views: Views, size: int) -> torch.Tensor:
     Bilinear sampling at pixel centres (`align_corners=False`, border padding), no antialiasing: crops of
     condensed images are enlarged, not shrunk. One call for the whole batch.
     """
+    if views.ops is not None or views.patches is not None:
+        images = augment.apply(images, views.ops, views.signs, views.patches)
     device = images.device
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)
     if images.dtype == torch.uint8:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from dcpipe.compression import CODECS, rebuild
-from dcpipe.types import ImageSet, IntArray, LabelPack
+from dcpipe.types import ImageSet, IntArray, LabelPack, ViewPolicy, require
 from dcpipe.views import views_of
 
 
@@ -26,7 +26,16 @@ def rows_of(pack: LabelPack, images: ImageSet) -> IntArray:
 
 
 def parameters(pack: LabelPack, rows: IntArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-    """Box f32 [n, K, 4] (left, top, width, height as fractions) and flip u8 [n, K] of all views of some rows."""
+    """Box f32 [n, K, 4] (left, top, width, height as fractions) and flip u8 [n, K] of all views of some rows.
+
+    Raises `DataError` for views that are more than a crop and a flip.
+    """
+    policy = pack.policy
+    require(
+        not (isinstance(policy, ViewPolicy) and (policy.randaugment or policy.shuffle > 1)),
+        "this release's labels are of views with RandAugment or shuffled patches, which other code could not show "
+        "again from a box and a flip; export the images alone (--images-only), or load it with dcpipe.load",
+    )
     k = pack.shape.views
     taken = views_of(pack.policy.labelling, pack.ids).own(np.repeat(rows, k), np.tile(np.arange(k), len(rows)))
     return taken.box.reshape(-1, k, 4).astype(np.float32), taken.flip.reshape(-1, k).astype(np.uint8)

@@ -38,6 +38,7 @@ from dcpipe.types import (
 )
 
 ROW_GROUP = 256
+_UNSAID = (("randaugment", 0), ("shuffle", 1))  # what policies learned later: while off, packs keep their bytes
 _VIEW = "view_"  # arrays of a pack that are parameters of kept views
 
 
@@ -151,10 +152,8 @@ def read_set(path: Path, classes: Sequence[str], grid: int) -> ImageSet:
 
 def save_teacher(folder: Path, teacher: Teacher) -> dict[str, Any]:
     """Write `weights.safetensors` and return the metadata to publish it with."""
-    save_file(
-        {name: tensor.contiguous() for name, tensor in teacher.weights.items()},
-        folder / "weights.safetensors",
-    )
+    weights = {name: tensor.contiguous() for name, tensor in teacher.weights.items()}
+    save_file(weights, folder / "weights.safetensors")
     meta = {key: value for key, value in asdict_shallow(teacher).items() if key != "weights"}
     return json.loads(json.dumps(meta))  # type: ignore[no-any-return]
 
@@ -231,8 +230,9 @@ def load_soft_labels(path: Path) -> SoftLabels:
 
 
 def describe_views(law: ViewLaw) -> dict[str, Any]:
-    """JSON values of a policy; of kept views only mix and size, as their numbers are arrays."""
-    return {"mix": law.mix, "size": law.size} if isinstance(law, KeptViews) else asdict(law)
+    """JSON values of a policy but `_UNSAID`; of kept views only mix and size, as their numbers are arrays."""
+    values = {"mix": law.mix, "size": law.size} if isinstance(law, KeptViews) else asdict(law)
+    return {name: value for name, value in values.items() if (name, value) not in _UNSAID}
 
 
 def pack_metadata(codec: str, settings: dict[str, Any], shape: LabelShape, policy: ViewLaw) -> dict[str, str]:

@@ -28,6 +28,8 @@ class ViewPolicy:
 
     `mix`: `none`; `cutmix_images` pastes a box of another image before the teacher looks (SRe2L's way);
     `cutmix_labels` keeps stored labels clean and mixes images and labels by lambda in training (SCORE Eq. 1).
+    Before the crop: `randaugment` operations of RandAugment, 0 for none; `shuffle`: a grid of as many patches a side
+    that are permuted, 1 for none.
     """
 
     scale_min: float = 0.08
@@ -37,6 +39,8 @@ class ViewPolicy:
     seed: int = 0
     ratio_min: float = 3 / 4
     ratio_max: float = 4 / 3
+    randaugment: int = 0
+    shuffle: int = 1
 
     def __post_init__(self) -> None:
         low, high = self.scale_min, self.scale_max
@@ -45,6 +49,9 @@ class ViewPolicy:
         low, high = self.ratio_min, self.ratio_max
         require(0 < low <= high, f"views: need 0 < ratio_min <= ratio_max, got {low} and {high}")
         require(self.mix in MIXES, f"views: unknown mix {self.mix!r}; choose one of {', '.join(MIXES)}")
+        steps, side = self.randaugment, self.shuffle
+        require(0 <= steps <= 16, f"views: randaugment is a number of operations in 0..16, got {steps}")
+        require(1 <= side <= 16, f"views: shuffle is a number of patches a side in 1..16, got {side}")
 
     @property
     def labelling(self) -> ViewPolicy:
