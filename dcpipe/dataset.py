@@ -25,6 +25,7 @@ from dcpipe.types import ImageSet, IntArray, KeptViews, LabelPack, Teacher, View
 from dcpipe.views import Views
 
 Beyond = Literal["wrap", "refuse"]
+SHIFTED = ("prune_topk", "topk", "zipf")  # codecs that decode to logits up to a shift, or to -inf: right after softmax
 
 
 class Labels(Protocol):
@@ -35,9 +36,10 @@ class Labels(Protocol):
         ...
 
     def of(
-        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float
+        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
-        """Target distributions f32 [m, c] of the given views, whose pixels are `inputs` [m, 3, s, s] in [0, 1]."""
+        """Target distributions f32 [m, c] of the given views, whose pixels are `inputs` [m, 3, s, s] in [0, 1];
+        their raw logits f32 [m, c] where the temperature is None."""
         ...
 
 
@@ -66,10 +68,16 @@ class PackLabels:
         return rows, stored
 
     def of(
-        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float
+        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
-        """softmax(decoded logits / T)."""
-        return soften(self.codec.decode(self.arrays, rows, stored, self.pack.shape, drawn), temperature)
+        """softmax(decoded logits / T), or the decoded logits. Raises `DataError` for logits from a codec that keeps
+        only what softmax sees."""
+        require(
+            temperature is not None or self.pack.codec not in SHIFTED,
+            f"codec {self.pack.codec!r} keeps probabilities, but raw logits were asked for; choose another codec, or a "
+            "loss of distributions such as kl",
+        )
+        return _asked(self.codec.decode(self.arrays, rows, stored, self.pack.shape, drawn), temperature)
 
 
 class OnlineLabels:
@@ -85,10 +93,10 @@ class OnlineLabels:
         return np.arange(self.n_images), np.full(self.n_images, epoch, dtype=np.int64)
 
     def of(
-        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float
+        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
-        """softmax(mean teacher logits / T)."""
-        return soften(networks.ask(self.networks, self.nouns, inputs), temperature)
+        """softmax(mean teacher logits / T), or the mean logits."""
+        return _asked(networks.ask(self.networks, self.nouns, inputs), temperature)
 
 
 class HardLabels:
@@ -103,10 +111,15 @@ class HardLabels:
         return np.arange(n), np.full(n, epoch, dtype=np.int64)
 
     def of(
-        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float
+        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
-        """The one-hot rows."""
+        """The one-hot rows. Raises `DataError` when asked for logits."""
+        require(temperature is not None, "hard labels have no logits; choose a loss of distributions, such as kl")
         return views.take(self.one_hot, rows)
+
+
+def _asked(logits: torch.Tensor, temperature: float | None) -> torch.Tensor:
+    return logits.float() if temperature is None else soften(logits, temperature)
 
 
 class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -119,7 +132,8 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         images: the condensed set.
         labels: where targets come from, e.g. `PackLabels(pack, device)`.
         policy: how views are drawn, or those that were kept; must be what the labels were made with.
-        temperature: of the targets.
+        temperature: of the targets; with None they are raw logits. Where `cutmix_labels` mixes targets by lambda, it
+            mixes whichever is asked for: probabilities, or logits.
         size: pixels of a view; by default what kept views were taken at, or the images' own height.
         device: where images live.
     """
@@ -130,7 +144,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         labels: Labels,
         policy: ViewLaw,
         *,
-        temperature: float = 1.0,
+        temperature: float | None = 1.0,
         size: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
@@ -143,6 +157,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self.temperature = temperature
         self.size = size or (policy.size if isinstance(policy, KeptViews) else images.images.shape[1])
         self.pixels = torch.from_numpy(images.images).to(device)
+        self.classes_of = torch.from_numpy(images.labels).to(device)
         self.set_epoch(0)
 
     @classmethod
@@ -151,7 +166,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         images: ImageSet,
         pack: LabelPack,
         *,
-        temperature: float = 1.0,
+        temperature: float | None = 1.0,
         device: torch.device | str = "cpu",
         beyond: Beyond = "wrap",
     ) -> CondensedDataset:
@@ -172,7 +187,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return len(self.rows)
 
     def batch(self, items: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views f32 [m, 3, s, s] in [0, 1] and target distributions f32 [m, c] of the given items."""
+        """Views f32 [m, 3, s, s] in [0, 1] and targets f32 [m, c] of the given items."""
         rows, numbers = self.rows[items], self.views[items]
         drawn = self.drawn[items]
         own = views.crop(views.take(self.pixels, rows), drawn, self.size)
@@ -186,6 +201,10 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         kept = torch.from_numpy(drawn.kept(self.size).astype(np.float32)).to(own.device)[:, None]
         mine = self.labels.of(rows, numbers, drawn, own, self.temperature)
         return mixed, kept * mine + (1 - kept) * self.labels.of(drawn.partner, numbers, theirs, other, self.temperature)
+
+    def hard(self, items: IntArray) -> torch.Tensor:
+        """Class numbers i64 [m] of the items' own images, whatever is pasted into their views."""
+        return views.take(self.classes_of, self.rows[items])
 
     def __getitems__(self, items: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """A list of samples, made in one batch: what `DataLoader` asks for."""
@@ -234,11 +253,15 @@ class CondensedLoader:
         """Batches of an epoch."""
         return -(-(len(self.dataset) // self.world) // self.batch_size)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _items(self) -> list[IntArray]:
+        """Items of each batch of the epoch, in order."""
         n = len(self.dataset)
         order = views.permutation(self.seed, self.dataset.epoch, n) if self.shuffle else np.arange(n)
         mine = order[: n // self.world * self.world].reshape(-1, self.world)[:, self.rank]
-        for items in np.array_split(mine, len(self)):
+        return np.array_split(mine, len(self))
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for items in self._items():
             inputs, targets = self.dataset.batch(items)
             yield self.finish(inputs), targets
 
@@ -246,3 +269,10 @@ class CondensedLoader:
         """The batches of an epoch, as `training.fit` asks for them."""
         self.set_epoch(epoch)
         return self
+
+    def with_hard(self, epoch: int) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]]:
+        """As `batches`, with targets (soft f32 [m, c], hard i64 [m]) for losses that need the class numbers too."""
+        self.set_epoch(epoch)
+        for items in self._items():
+            inputs, targets = self.dataset.batch(items)
+            yield self.finish(inputs), (targets, self.dataset.hard(items))

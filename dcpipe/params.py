@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dcpipe import protocols
 from dcpipe.types import DataError, Mix, ViewPolicy, require
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -45,15 +46,18 @@ class Images(Block):
 
 
 class Augmentation(Block):
-    """The views of a training or labelling: crop area range and probability of a flip."""
+    """The views of a training or labelling: crop area range and probability of a flip; before that, the number of
+    RandAugment's operations and the grid of shuffled patches (see `dcpipe.augment`)."""
 
     scale_min: Annotated[float, Field(gt=0, le=1)] = 0.08
     scale_max: Annotated[float, Field(gt=0, le=1)] = 1.0
     flip: Share = 0.5
+    randaugment: Annotated[int, Field(ge=0, le=16)] = 0
+    shuffle: Annotated[int, Field(ge=1, le=16)] = 1
 
     def policy(self, seed: int, mix: Mix = "none") -> ViewPolicy:
         """The view policy these choices make."""
-        return ViewPolicy(self.scale_min, self.scale_max, self.flip, mix, seed)
+        return ViewPolicy(**self.model_dump(), mix=mix, seed=seed)
 
 
 class TeacherNetwork(Block):
@@ -158,19 +162,10 @@ class CompressionBlock(Block):
     options: dict[str, Any] = {}
 
 
-class EvaluationBlock(Block):
+class EvaluationBlock(protocols.Settings, Block):
     """The students' protocol. `baselines` are the rows shown beside the condensed set's own."""
 
-    protocol: str = "score"
     student: str
-    epochs: Count
-    batch_size: Count
-    optimizer: str = "adamw"
-    lr: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    temperature: Positive = 20.0
-    zeta: Positive = 1.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seeds: Annotated[list[int], Field(min_length=3)] = [0, 1, 2]
     baselines: list[Literal["random", "uncompressed", "online", "hard"]] = ["random", "uncompressed", "online", "hard"]
 

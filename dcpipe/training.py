@@ -10,16 +10,20 @@ import copy
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from dcpipe import schedules
+from dcpipe.losses import cross_entropy, divergence, soften
+from dcpipe.schedules import SCHEDULES, Moment
 from dcpipe.types import DataError, require
+
+__all__ = ["Batch", "Recipe", "accuracy", "cross_entropy", "divergence", "fit", "pick_device", "soften"]
 
 Batch = tuple[torch.Tensor, Any]  # normalised inputs on the device, and whatever the loss takes as target
 CHECKPOINT_SECONDS = "5"  # DCPIPE_CHECKPOINT_SECONDS overrides it
@@ -27,8 +31,13 @@ CHECKPOINT_SECONDS = "5"  # DCPIPE_CHECKPOINT_SECONDS overrides it
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how to optimise. `schedule` is a name in `SCHEDULES`, `zeta` its smoothing factor;
-    `ema` is the decay per step of averaged weights (0: off), which then are the result."""
+    """How long and how to optimise.
+
+    `schedule` is a name in `schedules.SCHEDULES` with its options `zeta`, `milestones` (fractions or epochs) and
+    `decay_factor` (multistep's factor, ALRS's gamma), after `warmup` epochs; `momentum` and `nesterov` are SGD's;
+    `decay` says which parameters `weight_decay` is for: `all`, or `weights`, those of more than one dimension.
+    `ema` is the decay per step of averaged parameters (0: off), which then are the result.
+    """
 
     epochs: int
     optimizer: str = "adamw"
@@ -38,66 +47,84 @@ class Recipe:
     zeta: float = 1.0
     ema: float = 0.0
     amp: bool = True
+    milestones: tuple[float, ...] = ()
+    decay_factor: float = 0.5
+    momentum: float = 0.9
+    nesterov: bool = True
+    decay: str = "all"
+    warmup: int = 0
 
     def __post_init__(self) -> None:
         require(self.epochs >= 1, f"training: epochs must be at least 1, got {self.epochs}")
         require(0 <= self.ema < 1, f"training: ema must be in [0, 1), got {self.ema}")
         _choose("optimizer", self.optimizer, OPTIMIZERS)
         _choose("schedule", self.schedule, SCHEDULES)
+        _choose("decay", self.decay, DECAYS)
+        require(0 <= self.momentum < 1, f"training: momentum must be in [0, 1), got {self.momentum}")
+        require(
+            self.optimizer != "sgd" or not self.nesterov or self.momentum > 0,
+            "training: nesterov needs a momentum above 0; set nesterov false or raise momentum",
+        )
+        _check_schedule(self)
+
+    def rate(self, epoch: int, losses: Sequence[float]) -> float:
+        """The learning rate of an epoch, given the mean losses of those before it."""
+        now = Moment(epoch, self.epochs, self.zeta, self.milestones, self.decay_factor, losses)
+        return self.lr * schedules.factor(self.schedule, now, self.warmup)
 
 
-def smoothing(epoch: int, epochs: int, zeta: float) -> float:
-    """(1 + cos(pi e / (zeta N))) / 2: EDC's smoothing LR; zeta = 1 is the plain cosine, zeta = 2 ends at one half."""
-    return (1.0 + math.cos(math.pi * epoch / (zeta * epochs))) / 2.0
+def _check_schedule(recipe: Recipe) -> None:
+    require(
+        0 <= recipe.warmup < recipe.epochs,
+        f"training: warmup must be in 0..{recipe.epochs - 1} of {recipe.epochs} epochs, got {recipe.warmup}",
+    )
+    require(0 < recipe.decay_factor <= 1, f"training: decay_factor must be in (0, 1], got {recipe.decay_factor}")
+    require(
+        recipe.schedule != "linear" or recipe.zeta >= 1,
+        f"training: schedule linear needs zeta of at least 1, got {recipe.zeta}: the rate would fall below 0",
+    )
+    require(
+        recipe.schedule != "multistep" or len(recipe.milestones) > 0,
+        "training: schedule multistep needs milestones, found none; give epochs or fractions of them, as in [0.8, 0.9]",
+    )
+    for place in recipe.milestones:
+        require(
+            place >= 1 if isinstance(place, int) else 0 < place < 1,
+            f"training: milestone {place} is neither an epoch (an integer from 1) nor a fraction in (0, 1)",
+        )
 
 
-def constant(epoch: int, epochs: int, zeta: float) -> float:
-    """No schedule."""
-    return 1.0
+def _sgd(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
 
 
-def _sgd(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=lr, momentum=0.9, weight_decay=weight_decay, nesterov=True)
+def _adamw(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=recipe.lr)
 
 
-def _adamw(parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
-
-
-SCHEDULES: dict[str, Callable[[int, int, float], float]] = {"smoothing": smoothing, "constant": constant}
-OPTIMIZERS: dict[str, Callable[[Iterable[nn.Parameter], float, float], torch.optim.Optimizer]] = {
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Recipe], torch.optim.Optimizer]] = {
     "adamw": _adamw,
     "sgd": _sgd,
 }
+DECAYS: dict[str, Callable[[nn.Parameter], bool]] = {
+    "all": lambda parameter: True,
+    "weights": lambda parameter: parameter.dim() > 1,  # neither biases nor what normalisation layers learn
+}
+
+
+def grouped(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """The parameters with their weight decay: those that `recipe.decay` names, then the others with none."""
+    chosen = DECAYS[recipe.decay]
+    decayed = [parameter for parameter in network.parameters() if chosen(parameter)]
+    others = [parameter for parameter in network.parameters() if not chosen(parameter)]
+    groups = [(decayed, recipe.weight_decay), (others, 0.0)]
+    return [{"params": members, "weight_decay": decay} for members, decay in groups if members]
 
 
 def _choose(kind: str, name: str, table: dict[str, Any]) -> Any:
     if name not in table:
         raise DataError(f"training: unknown {kind} {name!r}; choose one of {', '.join(table)}")
     return table[name]
-
-
-def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy with hard labels i64 [m]."""
-    return F.cross_entropy(logits, labels)
-
-
-def divergence(temperature: float) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """KL(target || student) at a temperature, times T^2 (Hinton et al., 2015), mean over the batch.
-
-    The target is a distribution [m, c], already softened: see `soften`.
-    """
-
-    def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        log_student = F.log_softmax(logits.float() / temperature, dim=1)
-        return F.kl_div(log_student, target, reduction="batchmean") * temperature**2
-
-    return loss
-
-
-def soften(logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """softmax(logits / T) in fp32."""
-    return F.softmax(logits.float() / temperature, dim=1)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -131,7 +158,7 @@ def fit(
     network = network.to(device)
     if device.type == "cuda":
         network = network.to(memory_format=torch.channels_last)
-    optimizer = OPTIMIZERS[recipe.optimizer](network.parameters(), recipe.lr, recipe.weight_decay)
+    optimizer = OPTIMIZERS[recipe.optimizer](grouped(network, recipe), recipe)
     average = copy.deepcopy(network).requires_grad_(False) if recipe.ema else None
     history: list[dict[str, float]] = []
     if checkpoint is not None and checkpoint.exists():
@@ -139,7 +166,7 @@ def fit(
     pause = float(os.environ.get("DCPIPE_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
     saved = time.monotonic()
     for epoch in range(len(history), recipe.epochs):
-        lr = recipe.lr * SCHEDULES[recipe.schedule](epoch, recipe.epochs, recipe.zeta)
+        lr = recipe.rate(epoch, [row["loss"] for row in history])
         for group in optimizer.param_groups:
             group["lr"] = lr
         torch.manual_seed((seed * 1_000_003 + epoch) % 2**64)  # dropout and the like, whatever came before
@@ -189,11 +216,12 @@ def _epoch(
 
 @torch.no_grad()
 def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    for slow, fast in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
-        if slow.is_floating_point():
-            slow.lerp_(fast, 1.0 - decay)
-        else:
-            slow.copy_(fast)
+    """EDC's EMA-based evaluation: parameters are averaged, slow = decay * slow + (1 - decay) * fast, from the first
+    step on; buffers, as batch norm's running statistics, are the trained network's own."""
+    for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
+        slow.lerp_(fast, 1.0 - decay)
+    for kept, latest in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(latest)
 
 
 def _save(

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dcpipe import evaluation, store, teacher, training
+from dcpipe import evaluation, protocols, store, teacher, training
 from dcpipe.dataset import CondensedDataset, HardLabels, Labels, PackLabels
 from dcpipe.images import read_parts
-from dcpipe.params import CompressionBlock, EvaluationBlock
+from dcpipe.params import CompressionBlock, EvaluationBlock, SoftLabelsBlock
 from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelPack, SoftLabels, Teacher, ViewLaw
 from flows.compression import compress
 from flows.runtime import Run
@@ -106,12 +106,21 @@ def uncompressed(run: Run, labels: SoftLabels, notes: Path) -> LabelPack:
     return store.read_pack(path, labels.ids)
 
 
-def protocol_of(block: EvaluationBlock) -> evaluation.Protocol:
-    """How students are trained."""
-    recipe = training.Recipe(
-        block.epochs, block.optimizer, block.lr, block.weight_decay, zeta=block.zeta, ema=block.ema
+def protocol_of(block: EvaluationBlock, labels: SoftLabelsBlock | None = None) -> evaluation.Protocol:
+    """How students are trained: the protocol that `block` names, with what params.yaml changes. Its name tells the
+    changes, also of views where `labels` say how these are drawn."""
+    chosen = block.model_dump(include={field.name for field in fields(training.Recipe)})
+    recipe = training.Recipe(**chosen | {"milestones": tuple(block.milestones)})
+    views = None if labels is None else {**labels.augmentation.model_dump(), "mix": labels.mix}
+    return evaluation.Protocol(
+        protocols.told(block, views),
+        block.student,
+        recipe,
+        block.batch_size,
+        block.temperature,
+        block.loss,
+        block.gamma,
     )
-    return evaluation.Protocol(block.protocol, block.student, recipe, block.batch_size, block.temperature)
 
 
 def one_score(
@@ -126,11 +135,12 @@ def one_score(
     """Train one student and test it once, after the last epoch."""
     stem = f"{contender.name}-{seed}".replace("/", "-").replace(" ", "-")
     checkpoint = notes / f"{stem}.pt"
+    labels = contender.labels()
     dataset = CondensedDataset(
         contender.images,
-        contender.labels(),
+        labels,
         contender.policy,
-        temperature=protocol.temperature,
+        temperature=protocol.asks(labels),
         size=train.size,
         device=run.device,
     )

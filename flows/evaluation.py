@@ -35,6 +35,7 @@ def evaluation_stage(run: Run) -> None:
     }
     for key in params.softlabels.teachers:
         inputs[f"teacher {key}"] = store.open_artifact(Path("data/teacher") / key, "teacher")
+    protocol = protocol_of(block, params.softlabels)
     settings = {
         "evaluation": block.model_dump(mode="json"),
         "softlabels": params.softlabels.model_dump(mode="json"),
@@ -44,7 +45,6 @@ def evaluation_stage(run: Run) -> None:
     with run.bench("data/evaluation/scores", settings, inputs) as bench:
         train, test = store.table_of(inputs["images"], "train"), store.table_of(inputs["images"], "test")
         contenders = make_contenders(run, inputs, train, bench.notes)
-        protocol = protocol_of(block)
         jobs = [(row, seed) for row in range(len(contenders)) for seed in block.seeds]
 
         def job_name(job: tuple[int, int]) -> str:
@@ -65,7 +65,7 @@ def evaluation_stage(run: Run) -> None:
         scores = [
             Score(
                 name=contender.name,
-                protocol=block.protocol,
+                protocol=protocol.name,
                 student=block.student,
                 ipc=len(contender.images) // len(contender.images.classes),
                 accuracy=tuple(results[row, seed]["accuracy"] for seed in block.seeds),

@@ -36,7 +36,7 @@ def softlabels_stage(run: Run) -> None:
         write_labels(run, bench.root, images, teachers)
         meta = {
             "method": "stored",
-            "policy": {name: getattr(policy, name) for name in policy.__dataclass_fields__},
+            "policy": store.describe_views(policy),
             "ids": images.ids.tolist(),
             "classes": list(images.classes),
             "teachers": list(teachers),

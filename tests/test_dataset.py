@@ -34,8 +34,9 @@ from releases import parts
 from torch.utils.data import DataLoader
 
 from dcpipe import networks, views
-from dcpipe.dataset import CondensedDataset, CondensedLoader, HardLabels, OnlineLabels, PackLabels
-from dcpipe.types import MIXES, DataError, ImageSet, Mix, Teacher
+from dcpipe.compression import CODECS
+from dcpipe.dataset import SHIFTED, CondensedDataset, CondensedLoader, HardLabels, OnlineLabels, PackLabels
+from dcpipe.types import MIXES, DataError, ImageSet, LabelPack, LabelShape, Mix, Teacher
 
 
 @pytest.mark.parametrize("mix", MIXES)
@@ -149,6 +150,62 @@ def test_teachers_online_are_averaged_before_the_softmax() -> None:
         for noun in (teacher(), other)
     ]
     np.testing.assert_allclose(targets, [softmax(row) for row in (each[0] + each[1]) / 2], atol=1e-5)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_without_a_temperature_targets_are_raw_logits(mix: Mix) -> None:
+    """Stored ones as stored, online ones of the pixels students see; `cutmix_labels` mixes the logits by lambda."""
+    images = image_set()
+    stored = CondensedDataset.from_pack(images, pack_of(images, mix), temperature=None)
+    online = CondensedDataset(images, OnlineLabels([teacher()], N, CPU), policy_of(mix), temperature=None)
+    logits = logits_of(images, mix).astype(np.float64)
+    for dataset in (stored, online):
+        dataset.set_epoch(1)
+        targets = dataset.batch(ALL)[1]
+        assert targets.dtype == torch.float32
+        for row in range(N):
+            expected = logits[row, 1]
+            if mix == "cutmix_labels":
+                share, partner = counted_share(policy_of(mix), int(images.ids[row]), 1)
+                expected = share * expected + (1 - share) * logits[partner, 1]
+            np.testing.assert_allclose(targets[row], expected, atol=1e-5 if dataset is stored else 1e-2)
+
+
+def test_logits_that_labels_do_not_have_are_refused() -> None:
+    images = image_set()
+    hard = CondensedDataset(images, HardLabels(images.labels, len(CLASSES), CPU), policy_of("none"), temperature=None)
+    with pytest.raises(DataError) as error:
+        hard.batch(ALL)
+    assert str(error.value) == "hard labels have no logits; choose a loss of distributions, such as kl"
+    shape = LabelShape(N, VIEWS, len(CLASSES))
+    for name in ("topk", "zipf"):
+        codec = CODECS[name].plan(shape, shape.reference_bytes)
+        drawn = views.draw(policy_of("none"), np.repeat(images.ids, VIEWS), np.tile(np.arange(VIEWS), N), N)
+        logits = torch.from_numpy(logits_of(images, "none")).float()
+        arrays = dict(codec.encode(logits, ALL, shape, drawn))
+        pack = LabelPack(name, codec.settings, arrays, shape, policy_of("none"), images.ids)
+        assert CondensedDataset.from_pack(images, pack).batch(ALL)[1].shape == (N, len(CLASSES))
+        with pytest.raises(DataError) as error:
+            CondensedDataset.from_pack(images, pack, temperature=None).batch(ALL)
+        assert str(error.value) == (
+            f"codec {name!r} keeps probabilities, but raw logits were asked for; choose another codec, or a loss of "
+            "distributions such as kl"
+        )
+
+
+@pytest.mark.parametrize("name", sorted(CODECS))
+def test_codecs_that_keep_no_logits_are_known(name: str) -> None:
+    """Logits far from 0 come back near them, or as what only softmax understands: shifted, or minus infinity."""
+    images, shape = image_set(), LabelShape(N, VIEWS, len(CLASSES))
+    ratio, options = {"none": (1, {}), "prune_topk": (3, {"prune": 1.5})}.get(name, (1.5, {}))
+    codec = CODECS[name].plan(shape, int(shape.reference_bytes / ratio), **options)
+    drawn = views.draw(policy_of("none"), np.repeat(images.ids, VIEWS), np.tile(np.arange(VIEWS), N), N)
+    logits = torch.from_numpy(logits_of(images, "none")).float() + 100.0
+    arrays = dict(codec.encode(logits, ALL, shape, drawn))
+    pack = LabelPack(name, codec.settings, arrays, shape, policy_of("none"), images.ids)
+    found = decoded(pack)
+    found = found[~np.isnan(found)]  # NaN marks views that the codec dropped
+    assert bool((found < 50).any()) == (name in SHIFTED)
 
 
 def test_stored_views_wrap_round_at_their_number_and_others_never() -> None:
@@ -280,6 +337,19 @@ def test_the_loader_and_any_data_loader_give_the_same_pairs(mix: Mix) -> None:
         slow = [torch.cat(parts) for parts in zip(*DataLoader(dataset, batch_size=3), strict=True)]
         for one, other in zip(fast, slow, strict=True):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_class_numbers_go_along_where_they_are_asked_for(mix: Mix) -> None:
+    dataset = dataset_of(mix)
+    loader = CondensedLoader(dataset, 4, seed=3, finish=lambda inputs: 2 * inputs)
+    for epoch in (0, 2):
+        plain, both = list(loader.batches(epoch)), list(loader.with_hard(epoch))
+        order = views.permutation(3, epoch, N)
+        for (inputs, targets), (same_inputs, (soft, hard)) in zip(plain, both, strict=True):
+            assert torch.equal(inputs, same_inputs) and torch.equal(targets, soft) and hard.dtype == torch.int64
+        hards = torch.cat([hard for _, (_, hard) in both]).tolist()
+        assert hards == image_set().labels[order].tolist()  # of the image itself, whatever was pasted in
 
 
 @settings(deadline=None, max_examples=20)

@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,10 +16,11 @@ from releases import CLASSES, SIZE, Parts, parts
 from torch import nn
 
 from dcpipe import networks, views
-from dcpipe.dataset import CondensedDataset, HardLabels
+from dcpipe.dataset import CondensedDataset, HardLabels, OnlineLabels
 from dcpipe.evaluation import Protocol, train_student
 from dcpipe.training import Recipe
-from dcpipe.types import ViewPolicy
+from dcpipe.types import DataError, Mix, ViewPolicy
+from flows import contenders
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -160,3 +162,128 @@ def test_an_average_is_another_student() -> None:
     assert not same(plain, averaged)
     assert rows == same_rows  # the average watches; it does not change the training
     assert not plain.training and not averaged.training
+
+
+# --- the loss ---
+
+WHOLE = replace(PROTOCOL, recipe=Recipe(1, lr=1e-3), batch_size=12)
+
+
+def raw(mix: Mix = "none") -> CondensedDataset:
+    pack = parts(policy=ViewPolicy(scale_min=0.4, seed=3, mix=mix)).pack
+    assert pack is not None
+    return CondensedDataset.from_pack(some().images, pack, temperature=None)
+
+
+@pytest.mark.parametrize("mix", ["none", "cutmix_images", "cutmix_labels"])
+def test_squared_errors_are_of_raw_logits_with_the_images_own_classes_beside(mix: Mix) -> None:
+    """One step over the whole set, in float64: mean (student - teacher)^2 + gamma CE with the un-mixed label."""
+    dataset = raw(mix)
+    _, history = train(dataset, replace(WHOLE, loss="mse_gt", gamma=0.3), seed=1)
+    dataset.set_epoch(0)
+    inputs, targets = dataset.batch(np.arange(12))
+    with torch.no_grad():
+        said = fresh(1)(views.normalise(inputs, MEAN, STD)).double().numpy()
+    squares = ((said - targets.double().numpy()) ** 2).mean()
+    own = said[np.arange(12), some().images.labels]
+    expected = squares + 0.3 * (np.log(np.exp(said).sum(axis=1)) - own).mean()
+    assert history[0]["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_student_and_teacher_see_the_same_pixels() -> None:
+    """A student that is its own teacher has nothing to learn from views the two share, mixed ones too."""
+    pixels = []
+    teacher = some().teacher
+    labels = OnlineLabels([teacher], 12, CPU)
+    labels.networks[0].register_forward_pre_hook(lambda _, args: pixels.append(args[0]))
+    dataset = CondensedDataset(some().images, labels, ViewPolicy(mix="cutmix_images"), temperature=None)
+    dataset.set_epoch(5)
+    inputs, targets = dataset.batch(np.arange(12))
+    student = networks.from_teacher(teacher, CPU)
+    assert torch.equal(pixels[0], views.normalise(inputs, teacher.mean, teacher.std))
+    torch.testing.assert_close(student(pixels[0]), targets)
+
+
+@pytest.mark.parametrize("loss", ["kl_plain", "kl_ce", "mse_gt"])
+def test_hard_labels_train_with_cross_entropy_whatever_the_loss(loss: str) -> None:
+    policy = ViewPolicy(scale_min=0.4, mix="cutmix_images")
+    gamma = 0.0 if loss == "kl_plain" else 0.1
+    protocol = replace(PROTOCOL, loss=loss, gamma=gamma)
+    assert protocol.asks(hard(policy).labels) == TEMPERATURE
+    network, history = train(hard(policy), protocol)
+    reference, rows = train(hard(policy))
+    assert same(network, reference) and history == rows
+
+
+CHANGES = [
+    {"loss": "kl_plain"},
+    {"loss": "kl_ce", "gamma": 0.5},
+    {"loss": "kl_ce", "gamma": 0.1},
+    {"loss": "mse_gt"},
+    {"loss": "mse_gt", "gamma": 0.5},
+]
+
+
+def test_every_loss_and_weight_makes_another_student() -> None:
+    sgd = Recipe(2, optimizer="sgd", lr=0.01)  # AdamW hardly sees a factor of the loss
+    protocols = [replace(PROTOCOL, recipe=sgd, **change) for change in ({}, *CHANGES)]
+    students = [train(raw() if one.loss == "mse_gt" else soft(), one)[0] for one in protocols]
+    for index, student in enumerate(students):
+        assert not any(same(student, other) for other in students[:index])
+
+
+def test_a_student_of_logits_resumes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "0")
+    recipe = Recipe(4, lr=0.01, schedule="multistep", milestones=(0.5,), ema=0.5, decay="weights", warmup=1)
+    protocol = replace(PROTOCOL, recipe=recipe, loss="mse_gt", gamma=0.1)
+    unbroken, history = train(raw(), protocol)
+
+    def kill(row: dict[str, float]) -> None:
+        if row["epoch"] == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(raw(), protocol, checkpoint=tmp_path / "student.pt", report=kill)
+    resumed, rows = train(raw(), protocol, checkpoint=tmp_path / "student.pt")
+    assert same(unbroken, resumed) and rows == history
+
+
+def test_targets_that_do_not_fit_the_loss_are_refused() -> None:
+    with pytest.raises(DataError) as error:
+        train(soft(), replace(PROTOCOL, loss="mse_gt"))
+    assert str(error.value) == (
+        "evaluation: the dataset gives probabilities at T = 4, but loss 'mse_gt' of protocol 'score' takes raw logits; "
+        "make the dataset with temperature=None"
+    )
+    with pytest.raises(DataError) as error:
+        train(raw())
+    assert str(error.value) == (
+        "evaluation: the dataset gives raw logits, but loss 'kl' of protocol 'score' takes probabilities at T = 4; "
+        "make the dataset with temperature=4.0"
+    )
+    with pytest.raises(DataError, match=r"^evaluation: unknown loss 'ce'; choose one of kl, kl_plain, kl_ce, mse_gt$"):
+        replace(PROTOCOL, loss="ce")
+
+
+@pytest.mark.parametrize("kind", ["pack", "hard"])
+def test_the_flow_asks_labels_for_what_the_loss_takes(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A set with packed labels and its row of hard labels are both taught under a protocol of raw logits."""
+    images, pack = some().images, some().pack
+    assert pack is not None
+    reports: list[tuple[str, int, int]] = []
+    reporter = SimpleNamespace(progress=lambda *row: reports.append(row))
+    run = SimpleNamespace(device=CPU, reporter=reporter)
+    labels = contenders.packed(pack, CPU) if kind == "pack" else contenders.hard_labels(images, CPU)
+    contender = contenders.Contender("own", f"score, {kind}", images, labels, pack.policy, 0, 0)
+    table = SimpleNamespace(size=SIZE, classes=CLASSES, mean=MEAN, std=STD)
+    monkeypatch.setattr(contenders, "read_parts", lambda test: iter([(images.images, images.labels)]))
+    protocol = replace(PROTOCOL, loss="mse_gt", gamma=0.1)
+    result = contenders.one_score(run, contender, protocol, table, table, 3, tmp_path)  # type: ignore[arg-type]
+    dataset = hard(pack.policy) if kind == "hard" else raw()
+    network, history = train(dataset, protocol, seed=3)
+    pixels = torch.from_numpy(images.images).permute(0, 3, 1, 2) / 255.0
+    right = network(views.normalise(pixels, MEAN, STD)).argmax(1) == torch.from_numpy(images.labels)
+    assert result == {"accuracy": pytest.approx(100 * float(right.float().mean())), "history": history}
+    assert len(reports) == 4 and list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dcpipe import training
+from dcpipe import losses, training
 from dcpipe.types import DataError
 
 CPU = torch.device("cpu")
@@ -63,6 +63,70 @@ def test_divergence_gradient_is_the_finite_difference(temperature: float) -> Non
         exact = target.double().numpy()
         slope = (slow_divergence(up, exact, temperature) - slow_divergence(down, exact, temperature)) / (2 * step)
         assert float(logits.grad[index]) == pytest.approx(slope, rel=1e-3, abs=1e-5 * temperature)
+
+
+# --- students' losses by name ---
+
+
+def slow_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean([np.log(np.exp(row).sum()) - row[label] for row, label in zip(logits, labels, strict=True)]))
+
+
+def slow_loss(name: str, student: np.ndarray, teacher: np.ndarray, labels: np.ndarray, t: float, gamma: float) -> float:
+    """The losses of the papers in float64."""
+    if name == "mse_gt":
+        m, c = student.shape
+        squares = sum((student[i, j] - teacher[i, j]) ** 2 for i in range(m) for j in range(c))
+        return squares / (m * c) + gamma * slow_cross_entropy(student, labels)
+    target = np.exp(teacher / t) / np.exp(teacher / t).sum(axis=1, keepdims=True)
+    scaled = slow_divergence(student, target, t)
+    return {
+        "kl": scaled,
+        "kl_plain": scaled / t**2,
+        "kl_ce": scaled + gamma * slow_cross_entropy(student, labels),
+    }[name]
+
+
+@pytest.mark.parametrize("name", losses.LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 10**6), temperature=st.floats(0.5, 30), gamma=st.floats(0, 1))
+def test_losses_are_their_definitions(
+    name: str, dtype: torch.dtype, seed: int, temperature: float, gamma: float
+) -> None:
+    """In fp32 whatever the student's logits come in: bfloat16 ones are only rounded, the maths on them is not."""
+    rng = np.random.default_rng(seed)
+    said, teacher = (torch.from_numpy(rng.normal(0, 3, (4, 6))) for _ in range(2))
+    student, labels = said.to(dtype), torch.from_numpy(rng.integers(0, 6, 4))
+    chosen = losses.LOSSES[name]
+    gamma = gamma if chosen.hard else 0.0
+    soft = teacher.float() if chosen.space == "logits" else losses.soften(teacher, temperature)
+    value = losses.choose(name, gamma).make(temperature, gamma)(student, (soft, labels) if chosen.hard else soft)
+    expected = slow_loss(name, student.double().numpy(), teacher.numpy(), labels.numpy(), temperature, gamma)
+    assert value.dtype == torch.float32 and value.shape == ()
+    scale = 1.0 if name == "kl_plain" else temperature**2
+    assert float(value) == pytest.approx(expected, rel=1e-3, abs=1e-6 * scale)
+
+
+def test_the_classes_weigh_gamma_and_their_gradient_is_that_of_cross_entropy() -> None:
+    teacher, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
+    logits = teacher.clone().requires_grad_(True)  # where the squared error's gradient is zero
+    losses.choose("mse_gt", 0.025).make(20.0, 0.025)(logits, (teacher, labels)).backward()
+    expected = 0.025 * (torch.softmax(teacher, dim=1) - nn.functional.one_hot(labels, 4)) / 5
+    torch.testing.assert_close(logits.grad, expected)
+
+
+def test_an_unknown_loss_and_an_idle_gamma_are_refused() -> None:
+    with pytest.raises(DataError) as error:
+        losses.choose("mse", 0.0)
+    assert str(error.value) == "evaluation: unknown loss 'mse'; choose one of kl, kl_plain, kl_ce, mse_gt"
+    for name in ("kl", "kl_plain"):
+        with pytest.raises(DataError) as error:
+            losses.choose(name, 0.025)
+        assert str(error.value) == (
+            f"evaluation: loss {name!r} has no cross-entropy for gamma 0.025 to weigh; set gamma 0, or choose kl_ce or "
+            "mse_gt"
+        )
 
 
 @settings(deadline=None, max_examples=30)

@@ -88,7 +88,8 @@ REFUSED = [
     (
         "teacher.training.augmentation",
         {"flips": 0.5},
-        "unknown key 'teacher.training.augmentation.flips'; legal ones are scale_min, scale_max, flip; "
+        "unknown key 'teacher.training.augmentation.flips'; legal ones are scale_min, scale_max, flip, "
+        "randaugment, shuffle; "
         "did you mean 'flip'?",
     ),
     ("release", ABSENT, "'release' is missing; add it"),

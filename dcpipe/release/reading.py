@@ -50,7 +50,7 @@ class PrefixLabels:
         return self.position[rows[mine]], views[mine]
 
     def of(
-        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float
+        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """The whole pack's targets."""
         return self.whole.of(self.kept[rows], stored, drawn, inputs, temperature)

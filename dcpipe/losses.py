@@ -1,0 +1,104 @@
+"""What a run minimises. Students' logits [m, c] come in any float type, all maths is fp32; every loss is a scalar.
+
+`LOSSES` says by name what students' losses need: targets as distributions or as raw logits, and whether the class
+numbers of the images go along (targets are then a pair, soft and hard).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+
+from dcpipe.types import DataError, require
+
+Loss = Callable[[torch.Tensor, Any], torch.Tensor]
+
+
+def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy with hard labels i64 [m]."""
+    return F.cross_entropy(logits.float(), labels)
+
+
+def soften(logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """softmax(logits / T) in fp32."""
+    return F.softmax(logits.float() / temperature, dim=1)
+
+
+def divergence(temperature: float, *, scaled: bool = True) -> Loss:
+    """KL(target || student) at a temperature, mean over the batch; times T^2 (Hinton et al., 2015) where `scaled`.
+
+    The target is a distribution [m, c], already softened: see `soften`.
+    """
+    weight = temperature**2 if scaled else 1.0
+
+    def loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        log_student = F.log_softmax(logits.float() / temperature, dim=1)
+        return F.kl_div(log_student, target, reduction="batchmean") * weight
+
+    return loss
+
+
+def with_cross_entropy(soft: Loss, gamma: float) -> Loss:
+    """soft(student, target) + gamma * CE(student, class of the image itself, whatever was pasted into it).
+
+    The target is a pair: what `soft` takes, and hard labels i64 [m].
+    """
+
+    def loss(logits: torch.Tensor, target: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        return soft(logits, target[0]) + gamma * cross_entropy(logits, target[1])
+
+    return loss
+
+
+def squared_error(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean over batch and classes of (student - teacher)^2, of raw logits f32 [m, c]."""
+    return F.mse_loss(logits.float(), target)
+
+
+@dataclass(frozen=True)
+class StudentLoss:
+    """`make(temperature, gamma)` is the loss; `space` what its soft targets are; `hard`: class numbers go along."""
+
+    make: Callable[[float, float], Loss]
+    space: Literal["probabilities", "logits"] = "probabilities"
+    hard: bool = False
+
+
+def _kl(temperature: float, gamma: float) -> Loss:
+    return divergence(temperature)
+
+
+def _kl_plain(temperature: float, gamma: float) -> Loss:
+    return divergence(temperature, scaled=False)
+
+
+def _kl_ce(temperature: float, gamma: float) -> Loss:
+    return with_cross_entropy(divergence(temperature), gamma)
+
+
+def _mse_gt(temperature: float, gamma: float) -> Loss:
+    return with_cross_entropy(squared_error, gamma)
+
+
+LOSSES: dict[str, StudentLoss] = {
+    "kl": StudentLoss(_kl),  # T^2 KL: Hinton's, SCORE's, SRe2L's on Tiny-ImageNet
+    "kl_plain": StudentLoss(_kl_plain),  # KL without T^2: RDED's, SRe2L's on ImageNet-1k and CIFAR-100
+    "kl_ce": StudentLoss(_kl_ce, hard=True),  # T^2 KL + gamma CE
+    "mse_gt": StudentLoss(_mse_gt, "logits", hard=True),  # squared error + gamma CE; no temperature: G-VBSM's, EDC's
+}
+
+
+def choose(name: str, gamma: float) -> StudentLoss:
+    """The loss of this name; refuses an unknown one, and a `gamma` that it would not use."""
+    if name not in LOSSES:
+        raise DataError(f"evaluation: unknown loss {name!r}; choose one of {', '.join(LOSSES)}")
+    both = " or ".join(other for other, loss in LOSSES.items() if loss.hard)
+    require(
+        LOSSES[name].hard or gamma == 0,
+        f"evaluation: loss {name!r} has no cross-entropy for gamma {gamma:g} to weigh; set gamma 0, or choose {both}",
+    )
+    return LOSSES[name]
