@@ -25,6 +25,11 @@ class Reporter(ABC):
     def __init__(self, stage: str) -> None:
         self.stage = stage
 
+    @property
+    @abstractmethod
+    def watched(self) -> bool:
+        """Whether pictures reach anybody: if not, none need be made."""
+
     @abstractmethod
     def map(
         self,
@@ -62,6 +67,10 @@ class Plain(Reporter):
         super().__init__(stage)
         self.console = Console(stderr=True)
         self.last = 0.0
+
+    @property
+    def watched(self) -> bool:
+        return False
 
     def map(
         self,
@@ -135,6 +144,10 @@ class Prefect(Reporter):
         self.alive = True
         self.artifacts: dict[str, Any] = {}
         self.shown: dict[str, float] = {}
+
+    @property
+    def watched(self) -> bool:
+        return self.alive
 
     def run_flow(self, body: Callable[[], None], name: str) -> None:
         """Run `body` as the stage's flow; its exceptions come through."""

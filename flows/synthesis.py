@@ -5,6 +5,8 @@ Output: data/synthesis, the condensed images (lossless) in pick order, with a gr
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from dcpipe import images, pictures, store, synthesis
 from dcpipe.params import check_options
 from dcpipe.types import ImageSet, ImageTable, Selection, require
 from flows.runtime import Run, main
+
+PICTURE_SECONDS = 20.0  # between live pictures
 
 
 def synthesis_stage(run: Run) -> None:
@@ -28,18 +32,36 @@ def synthesis_stage(run: Run) -> None:
     for key in run.params.teacher.networks:
         inputs[f"teacher {key}"] = store.open_artifact(Path("data/teacher") / key, "teacher")
         observers[key] = store.load_teacher(inputs[f"teacher {key}"].path)
-    with run.bench("data/synthesis", block.model_dump(mode="json"), inputs) as bench:
+    labels, device = table.labels, run.device
+    scene = synthesis.Scene(observers, partial(images.read_parts, table), labels, device)
+    with (
+        run.bench("data/statistics", None, {key: its for key, its in inputs.items() if key != "selection"}) as shared,
+        run.bench("data/synthesis", block.model_dump(mode="json"), inputs) as bench,
+    ):
+        watch = synthesis.Watch(bench.notes, shared.notes, told(run))
 
         def refine(method: str) -> ImageSet:
             start = picked(table, store.load_selection(chosen.path))
-            scene = synthesis.Scene(observers, partial(images.read_parts, table), run.device)
-            watch = synthesis.Watch(bench.notes, lambda done, total, _: run.reporter.progress("synthesis", done, total))
             return synthesis.METHODS[method](start, scene, block.seed, watch, **block.options)
 
         [result] = run.map(refine, [block.method], lambda m: f"synthesise[{m}]", retries=2, progress="synthesise")
         meta = store.save_set(bench.root, result)
         run.reporter.image("condensed images", pictures.grid(result))
         bench.publish("synthesis", meta)
+
+
+def told(run: Run) -> Callable[[int, int, str, Callable[[], ImageSet]], None]:
+    """Progress with the terms of the loss and, where somebody watches, the images every `PICTURE_SECONDS`."""
+    shown = time.monotonic()
+
+    def report(done: int, total: int, note: str, made: Callable[[], ImageSet]) -> None:
+        nonlocal shown
+        run.reporter.progress("synthesis", done, total, note)
+        if run.reporter.watched and time.monotonic() - shown > PICTURE_SECONDS:
+            run.reporter.image("images under way", pictures.grid(made()))
+            shown = time.monotonic()
+
+    return report
 
 
 def picked(table: ImageTable, selection: Selection) -> ImageSet:

@@ -2,18 +2,34 @@
 
 A method is a function `(start, scene, seed, watch, **options) -> ImageSet`. It starts from the selection (methods that
 start from noise ignore its pixels and keep its labels and ids), so every synthesis has its coreset as a baseline.
+
+* `none`                          the selection itself
+* `rded`                          the most convincing crops of real images, tiled (`mosaics.py`); nothing is optimised
+* `sre2l`, `cda`, `gvbsm`, `edc`  statistical matching, all by one engine (`recovery.py`): observers with watched layers
+  (`observers.py`), statistics of the real images (`statistics.py`), the loss (`matching.py`, `regularisers.py`), weak
+  augmentation (`looks.py`), what to start from (`initial.py`)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from dcpipe.synthesis.cda import cda
+from dcpipe.synthesis.edc import edc
+from dcpipe.synthesis.gvbsm import gvbsm
 from dcpipe.synthesis.none import none
+from dcpipe.synthesis.rded import rded
 from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.synthesis.sre2l import sre2l
 from dcpipe.types import ImageSet
 
 __all__ = ["METHODS", "Scene", "Watch"]
 
 METHODS: dict[str, Callable[..., ImageSet]] = {
     "none": none,
+    "rded": rded,
+    "sre2l": sre2l,
+    "cda": cda,
+    "gvbsm": gvbsm,
+    "edc": edc,
 }

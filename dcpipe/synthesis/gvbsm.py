@@ -1,0 +1,59 @@
+"""G-VBSM: various backbones and statistical matching (Shao et al., CVPR 2024).
+
+Several observers take turns. Beside batch norms, the inputs of convolutions are matched, channel by channel and patch
+by patch, with what one pass over the real images measured; the batch's statistics are a running average over steps; a
+share `drop` of the convolutions is left out of each step; data densification keeps the images of a class from becoming
+alike.
+
+Defaults are the official ones for 32-pixel images (64 pixels: `pad` 8; ImageNet-1K: lr 0.1, momentum 0.4, drop 0,
+`pad` 0 with crops of 0.08 and more), but for `jitter`: the official code rolls by up to 32 pixels at every size.
+"""
+
+from __future__ import annotations
+
+from dcpipe.synthesis.looks import Looks
+from dcpipe.synthesis.matching import Matching
+from dcpipe.synthesis.recovery import Recovery, recover
+from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.types import ImageSet
+
+
+def gvbsm(
+    start: ImageSet,
+    scene: Scene,
+    seed: int,
+    watch: Watch,
+    *,
+    observers: list[str] | None = None,
+    iterations: int = 4000,
+    lr: float = 0.05,
+    batch_size: int = 100,
+    weight: float = 0.01,
+    first: float = 10.0,
+    momentum: float = 0.8,
+    drop: float = 0.4,
+    density: float = 1.0,
+    patch: int | None = None,
+    pad: int = 4,
+    crop_min: float = 1.0,
+    flip: float = 0.5,
+    jitter: int = 4,
+    initial: str = "noise",
+) -> ImageSet:
+    """Recovered images; `weight` of the matching term, `first` of its first layer, `density` of densification.
+
+    `patch`: pixels a side, None for 16 from 128-pixel images on, else 4. Raises `DataError` for options out of range.
+    """
+    choices = Recovery(
+        iterations=iterations,
+        lr=lr,
+        batch_size=batch_size,
+        observers=observers,
+        patch=patch,
+        weight=weight,
+        density=density,
+        initial=initial,
+        matching=Matching(alpha=1.0, first=first, momentum=momentum, drop=drop),
+        looks=Looks(crop_min=crop_min, pad=pad, flip=flip, jitter=jitter),
+    )
+    return recover(start, scene, seed, watch, choices)

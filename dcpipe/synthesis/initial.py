@@ -1,0 +1,99 @@
+"""What recovery starts from: noise, the selected images, or RDED's mosaics.
+
+SRe2L, CDA and G-VBSM start from noise; EDC starts from real images (Shao et al., NeurIPS 2024, "real image
+initialization"): in its scripts RDED's mosaics, of `factor` 2 at 224 pixels and 1 at 32 and 64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dcpipe import views
+from dcpipe.synthesis.rded import rded
+from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.types import ImageSet, require
+
+Channels = tuple[float, float, float]
+_NOISE_DRAW = 1024  # the first of a row's draws; views and looks use lower ones
+
+
+def initial(
+    name: str,
+    start: ImageSet,
+    scene: Scene,
+    seed: int,
+    watch: Watch,
+    *,
+    mean: Channels,
+    std: Channels,
+    observers: list[str] | None = None,
+    factor: int = 1,
+    candidates: int = 300,
+    crops: int = 5,
+    batch_size: int = 256,
+) -> torch.Tensor:
+    """Pixels f32 [n, 3, s, s] on `scene.device`, normalised by `mean` and `std`, for the rows of `start`.
+
+    `name` is a key of `INITIALS`; `observers` and the options after it are those of `rded` and say nothing to the
+    others. Raises `DataError` for an unknown name, and where `rded` does.
+    """
+    require(name in INITIALS, f"synthesis: unknown initial {name!r}; choose one of {', '.join(INITIALS)}")
+    search = {
+        "observers": observers,
+        "factor": factor,
+        "candidates": candidates,
+        "crops": crops,
+        "batch_size": batch_size,
+    }
+    return INITIALS[name](start, scene, seed, watch, mean=mean, std=std, **search)
+
+
+def noise(
+    start: ImageSet, scene: Scene, seed: int, watch: Watch, *, mean: Channels, std: Channels, **search: Any
+) -> torch.Tensor:
+    """Standard normal numbers in normalised space; those of a row are a function of (seed, row) alone.
+
+    Box and Muller's transform of pairs (u, v) of 32-bit numbers, sqrt(-2 log u) times cos(2 pi v) and sin(2 pi v), from
+    the generator of `views`: torch's own keeps 32 bits of its seed, too few to give each of many images its noise.
+    """
+    size = start.images.shape[1]
+    pixels = torch.empty(len(start), 3, size, size, device=scene.device)
+    for row in range(len(start)):
+        pixels[row] = torch.from_numpy(_normal(seed, row, 3 * size * size).reshape(3, size, size))
+    return pixels
+
+
+def _normal(seed: int, row: int, count: int) -> npt.NDArray[np.float32]:
+    """Standard normal numbers f32 [count] of one row."""
+    # `views.philox(seed, 0, draw, row)` for draw = _NOISE_DRAW, _NOISE_DRAW + 1, ...; NumPy counts before it draws.
+    counter, key = (np.array(n, dtype=np.uint64) for n in ([_NOISE_DRAW - 1, 0, row, 0], [seed % 2**64, 0]))
+    generator = np.random.Philox(counter=counter, key=key)
+    words = np.asarray(generator.random_raw(-(-count // 2)), dtype=np.uint64)
+    u = ((words >> np.uint64(32)).astype(np.float64) + 0.5) * 2.0**-32  # never 0
+    v = (words & np.uint64(2**32 - 1)).astype(np.float64) * 2.0**-32
+    radius, angle = np.sqrt(-2 * np.log(u)), 2 * np.pi * v
+    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return pairs.reshape(-1)[:count].astype(np.float32)
+
+
+def real(
+    start: ImageSet, scene: Scene, seed: int, watch: Watch, *, mean: Channels, std: Channels, **search: Any
+) -> torch.Tensor:
+    """The selected images themselves."""
+    pixels = torch.from_numpy(start.images).to(scene.device).permute(0, 3, 1, 2).to(torch.float32) / 255
+    return views.normalise(pixels, mean, std).contiguous()
+
+
+def mosaics(
+    start: ImageSet, scene: Scene, seed: int, watch: Watch, *, mean: Channels, std: Channels, **search: Any
+) -> torch.Tensor:
+    """Mosaics of the crops that observers find easiest, see `rded`."""
+    return real(rded(start, scene, seed, watch, **search), scene, seed, watch, mean=mean, std=std)
+
+
+INITIALS: dict[str, Callable[..., torch.Tensor]] = {"noise": noise, "real": real, "rded": mosaics}

@@ -1,0 +1,156 @@
+"""Statistical matching: how far a batch's statistics are from those of the real images.
+
+An observer tells a mean and a variance of every image and entry (a channel of a layer's input, or a patch of it); those
+of a group of images follow from the law of total variance, so one look at the batch gives its global and its
+class-conditional statistics alike. With S the batch, T the real images, p(c) the share of class c in the batch,
+
+    L = sum over layers of  w_l { alpha (|mean_S - mean_T| + |var_S - var_T|)
+                                  + (1 - alpha) sum_c p(c) (|mean_S,c - mean_T,c| + |var_S,c - var_T,c|) }
+
+with unsquared Euclidean norms over a layer's channels and, for convolutions, over its patches: EDC's soft
+category-aware matching (Shao et al., NeurIPS 2024, Eq. 5; we read its alpha as weighing both norms of Form (1), as its
+text says that alpha = 1 is the plain matching of Eq. 2). alpha = 1 is G-VBSM's generalised matching and, with observers
+that watch batch norms alone, SRe2L's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from dcpipe.synthesis.observers import Observer
+from dcpipe.synthesis.statistics import Statistics
+from dcpipe.types import require
+
+
+@dataclass(frozen=True)
+class Matching:
+    """What is compared, and how.
+
+    `alpha` in [0, 1]: share of the global statistics. `classes`: `each` compares every class of the batch with its own
+    statistics (Eq. 5); `mixture`, as the official code does, one batch statistic with the mean of the classes' own.
+    `first`: weight of the first layer. `momentum`: of the running average that stands for the batch's statistics, with
+    the gradient of the batch itself (G-VBSM); it starts at the first batch, where the official code starts it at zero
+    and lets it leak into the next images. `drop`: probability that a convolution is left out of a step (G-VBSM).
+    `norms`: global statistics that batch norms are compared with: `running`, their own, or `measured` ones.
+    `swapped`: class targets of patches with mean and variance exchanged, as the official code stores them.
+    """
+
+    alpha: float = 1.0
+    classes: Literal["each", "mixture"] = "each"
+    first: float = 10.0
+    momentum: float = 0.0
+    drop: float = 0.0
+    norms: Literal["running", "measured"] = "running"
+    swapped: bool = False
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("alpha", 0, 1), ("momentum", 0, 1), ("drop", 0, 1)):
+            value = getattr(self, name)
+            require(low <= value <= high, f"synthesis: {name} must be in {low}..{high}, got {value}")
+        require(self.first >= 0, f"synthesis: first must not be negative, got {self.first}")
+        for name, legal in (("classes", ("each", "mixture")), ("norms", ("running", "measured"))):
+            value = getattr(self, name)
+            require(value in legal, f"synthesis: unknown {name} {value!r}; choose one of {', '.join(legal)}")
+
+
+def pooled(weights: torch.Tensor, means: torch.Tensor, variances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance of groups of images: weights [g, m] whose rows sum to 1, means and variances [m, e] of the
+    images; two tensors [g, e].
+
+    The law of total variance, about the batch's mean: the square of a mean is then no larger than the variance asked.
+    """
+    centre = means.detach().mean(0)
+    moved = means - centre
+    offset = weights @ moved
+    return centre + offset, weights @ (variances + moved.square()) - offset.square()
+
+
+class Matcher:
+    """The loss of one observer for one batch of labelled images; what does not change in a step is gathered once."""
+
+    def __init__(
+        self, observer: Observer, statistics: Statistics | None, labels: torch.Tensor, settings: Matching
+    ) -> None:
+        """`labels` i64 [m] of the batch; `statistics` may be None where none is needed: see `needs_statistics`."""
+        self.settings = settings
+        device, m = labels.device, len(labels)
+        classes, member, count = torch.unique(labels, return_inverse=True, return_counts=True)
+        share = count.to(torch.float32) / m
+        whole = torch.full((1, m), 1.0 / m, device=device)
+        each = torch.zeros(len(classes), m, device=device)
+        each[member, torch.arange(m, device=device)] = 1.0 / count[member].to(torch.float32)
+        alpha = settings.alpha
+        rows, targets, weights = [whole], [_global_target(observer, statistics, settings)], [alpha]
+        if alpha < 1:
+            assert statistics is not None
+            own = _class_target(observer, statistics, classes, settings.swapped)
+            if settings.classes == "each":
+                rows.append(each)
+                targets.append(own)
+                weights += ((1 - alpha) * share).tolist()
+            else:
+                targets.append(torch.einsum("g,gse->se", share, own)[None])
+                weights.append(1 - alpha)
+        self.rows = torch.cat(rows)
+        self.targets = torch.cat(targets)  # [terms, 2, entries]; a single row of the batch is compared with all of them
+        self.weights = torch.tensor(weights, device=device)
+        lengths = [segment.stop - segment.start for segment in observer.segments]
+        places = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))
+        self.segment = places.to(device)
+        layers = list(dict.fromkeys(segment.layer for segment in observer.segments))
+        self.layer_weights = torch.tensor(
+            [settings.first if segment.layer == layers[0] else 1.0 for segment in observer.segments], device=device
+        )
+        self.droppable = torch.tensor([segment.kind != "bn" for segment in observer.segments], device=device)
+        self.layer = torch.tensor([layers.index(segment.layer) for segment in observer.segments], device=device)
+        self.running: torch.Tensor | None = None
+
+    def loss(self, means: torch.Tensor, variances: torch.Tensor, lots: torch.Tensor | None = None) -> torch.Tensor:
+        """The loss of the batch's per-image statistics f32 [m, entries]; `lots` in [0, 1), one a layer, decide which
+        convolutions are left out."""
+        batch = torch.stack(pooled(self.rows, means, variances), dim=1)  # [rows, 2, entries]
+        if self.settings.momentum > 0:
+            now, a = batch.detach(), self.settings.momentum
+            self.running = now if self.running is None else a * self.running + (1 - a) * now
+            batch = self.running + (batch - now)
+        squared = (batch - self.targets).square()
+        sums = squared.new_zeros(*squared.shape[:2], len(self.layer_weights)).index_add(2, self.segment, squared)
+        norms = sums.clamp_min(1e-30).sqrt()  # the clamp: no gradient, rather than an infinite one, at distance zero
+        weights = self.layer_weights
+        if lots is not None and self.settings.drop > 0:
+            dropped = self.droppable & (lots[self.layer] < self.settings.drop)
+            weights = weights.masked_fill(dropped, 0.0)
+        total: torch.Tensor = torch.einsum("t,tks,s->", self.weights, norms, weights)
+        return total
+
+
+def needs_statistics(settings: Matching, layers: str) -> bool:
+    """Whether anything but the batch norms' own running statistics is compared."""
+    return settings.alpha < 1 or layers != "bn" or settings.norms == "measured"
+
+
+def _global_target(observer: Observer, statistics: Statistics | None, settings: Matching) -> torch.Tensor:
+    """[1, 2, entries]: mean and variance of the real images."""
+    running = torch.stack(observer.running())
+    if statistics is None:
+        require(
+            not bool(running.isnan().any()),
+            f"synthesis: observer {observer.name!r} watches layers without running statistics; measure the real images",
+        )
+        return running[None]
+    measured = torch.stack([statistics.mean, statistics.variance])
+    return (torch.where(running.isnan(), measured, running) if settings.norms == "running" else measured)[None]
+
+
+def _class_target(observer: Observer, statistics: Statistics, classes: torch.Tensor, swapped: bool) -> torch.Tensor:
+    """[classes, 2, entries]: mean and variance of each class's real images."""
+    found = torch.stack([statistics.class_mean[classes], statistics.class_variance[classes]], dim=1)
+    if swapped:
+        for segment in observer.segments:
+            if segment.kind == "patch":
+                span = slice(segment.start, segment.stop)
+                found[:, :, span] = found[:, [1, 0], span]
+    return found

@@ -1,0 +1,173 @@
+"""Crops that observers find easy, and mosaics of them: the training-free part of RDED, and of recovery that starts so.
+
+Memory: one part of the table, one batch of crops on the device, and the best crops so far, as many as the mosaics hold
+(u8, beside the mosaics themselves when they are laid out). Time: one decode of the table, `candidates * crops` views a
+class through every observer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dcpipe import networks, views
+from dcpipe.types import IntArray, Teacher, ViewPolicy, require
+
+Pixels = npt.NDArray[np.uint8]
+Ranks = Literal["stratified", "consecutive"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How crops are found: `crops` views of each of `candidates` images a class, whose area is at least `scale_min` of
+    the image, shrunk to 1/`factor` of the side; `pad`: seen in a frame of the observer's mean colour, else enlarged;
+    `batch_size`: crops in a batch, at least those of one image."""
+
+    seed: int
+    factor: int = 1
+    candidates: int = 300
+    crops: int = 5
+    scale_min: float = 0.08
+    pad: bool = True
+    batch_size: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("factor", "candidates", "crops", "batch_size"):
+            require(getattr(self, name) >= 1, f"rded: {name} must be at least 1, got {getattr(self, name)}")
+        require(0 < self.scale_min <= 1, f"rded: scale_min is an area in 0..1, above 0, got {self.scale_min}")
+
+    @property
+    def policy(self) -> ViewPolicy:
+        """Square crops, not flipped."""
+        return ViewPolicy(self.scale_min, 1.0, 0.0, seed=self.seed, ratio_min=1.0, ratio_max=1.0)
+
+
+def draw_candidates(labels: IntArray, wanted: npt.NDArray[np.bool_], search: Search) -> npt.NDArray[np.bool_]:
+    """Which rows of the table are looked at, bool [n]: of every wanted class `candidates` rows without replacement, all
+    if it has fewer. A function of (seed, class). `labels` i64 [n], `wanted` bool [c]."""
+    by_class = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels, minlength=len(wanted)))
+    chosen = np.zeros(len(labels), dtype=bool)
+    for label, rows in enumerate(np.split(by_class, ends[:-1])):
+        if wanted[label]:
+            chosen[rows[views.permutation(search.seed, label, len(rows))[: search.candidates]]] = True
+    return chosen
+
+
+class Judges:
+    """Observers that say how plainly a crop shows its class."""
+
+    def __init__(self, observers: Mapping[str, Teacher], size: int, search: Search, device: torch.device) -> None:
+        self.nouns = list(observers.values())
+        self.networks: list[nn.Module] = [networks.from_teacher(noun, device) for noun in self.nouns]
+        self.size, self.search, self.device = size, search, device
+
+    def best(self, images: Pixels, labels: IntArray, rows: IntArray) -> tuple[npt.NDArray[np.float32], Pixels]:
+        """The best crop of each image: scores f32 [m], lower is better, and pixels u8 [m, cell, cell, 3].
+
+        `images` u8 [m, h, w, 3] with labels and rows of the table, i64 [m].
+        """
+        cell = self.size // self.search.factor
+        step = max(1, self.search.batch_size // self.search.crops)
+        if not len(images):
+            return np.empty(0, dtype=np.float32), np.empty((0, cell, cell, 3), dtype=np.uint8)
+        spans = [slice(first, first + step) for first in range(0, len(images), step)]
+        found = [self._best_of_batch(images[span], labels[span], rows[span]) for span in spans]
+        scores, pixels = (torch.cat(kind).cpu() for kind in zip(*found, strict=True))  # the part's one wait
+        return scores.numpy(), pixels.numpy()
+
+    def _best_of_batch(self, images: Pixels, labels: IntArray, rows: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
+        m, crops = len(images), self.search.crops
+        drawn = views.draw(self.search.policy, rows.repeat(crops), np.tile(np.arange(crops), m), m)
+        whole = torch.from_numpy(images).to(self.device, non_blocking=True).repeat_interleave(crops, dim=0)
+        # Cut at full size, where no crop shrinks, then averaged: `crop` alone would skip pixels of large boxes.
+        cut = F.avg_pool2d(views.crop(whole, drawn, self.size), self.search.factor)
+        targets = torch.from_numpy(labels).to(self.device).repeat_interleave(crops)
+        losses = F.cross_entropy(self.logits(cut), targets, reduction="none").view(m, crops)
+        scores, place = losses.min(dim=1)
+        chosen = cut.view(m, crops, *cut.shape[1:])[torch.arange(m, device=self.device), place]
+        return scores, chosen.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+    def logits(self, cut: torch.Tensor) -> torch.Tensor:
+        """Mean logits f32 [m, c] of crops f32 [m, 3, cell, cell] in [0, 1], as the search shows them."""
+        said = [
+            networks.ask([network], [noun], self._shown(cut, noun))
+            for network, noun in zip(self.networks, self.nouns, strict=True)
+        ]
+        return torch.stack(said).mean(dim=0)
+
+    def _shown(self, cut: torch.Tensor, noun: Teacher) -> torch.Tensor:
+        cell = cut.shape[-1]
+        if cell == self.size:
+            return cut
+        if not self.search.pad:
+            return F.interpolate(cut, (self.size, self.size), mode="bilinear", align_corners=False)
+        first = (self.size - cell) // 2
+        # Zeros once normalised, as in the official code: the mean colour.
+        colour = torch.tensor(noun.mean, device=cut.device).view(1, 3, 1, 1)
+        framed = colour.repeat(len(cut), 1, self.size, self.size)
+        framed[:, :, first : first + cell, first : first + cell] = cut
+        return framed
+
+
+class Shelf:
+    """The best crops so far: `places[y]` of class y, places i64 [c]; an empty place has an infinite score."""
+
+    def __init__(self, places: IntArray, cell: int) -> None:
+        self.places = places
+        self.labels: IntArray = np.repeat(np.arange(len(places)), places)
+        self.scores = np.full(len(self.labels), np.inf, dtype=np.float32)
+        self.rows: IntArray = np.full(len(self.labels), np.iinfo(np.int64).max)
+        self.pixels: Pixels = np.zeros((len(self.labels), cell, cell, 3), dtype=np.uint8)
+
+    def add(self, labels: IntArray, rows: IntArray, scores: npt.NDArray[np.float32], pixels: Pixels) -> None:
+        """Take those of m new crops that are among the best of their class; ties go to the lower row of the table."""
+        touched = np.zeros(len(self.places), dtype=bool)
+        touched[labels] = True
+        held = np.flatnonzero(touched[self.labels])
+        whose = np.concatenate([self.labels[held], labels])
+        order = _order(whose, np.concatenate([self.scores[held], scores]), np.concatenate([self.rows[held], rows]))
+        ranked = whose[order]
+        rank = np.arange(len(order)) - np.searchsorted(ranked, ranked)
+        stays = np.empty(len(order), dtype=bool)
+        stays[order] = rank < self.places[ranked]
+        # A class loses as many crops as it takes, and both lists go by class.
+        freed, taken = held[~stays[: len(held)]], np.flatnonzero(stays[len(held) :])
+        taken = taken[np.argsort(labels[taken], kind="stable")]
+        self.scores[freed], self.rows[freed], self.pixels[freed] = scores[taken], rows[taken], pixels[taken]
+
+    def mosaics(self, labels: IntArray, factor: int, ranks: Ranks) -> Pixels:
+        """Images u8 [n, s, s, 3] of factor x factor crops for rows of these labels, i64 [n]: the i-th row of a class
+        that has n_y of them shows in cell k, counted row by row, its crop of rank k n_y + i (`stratified`), or
+        i factor^2 + k (`consecutive`)."""
+        cells, cell = factor * factor, self.pixels.shape[1]
+        ranked = _order(self.labels, self.scores, self.rows)
+        starts = np.cumsum(self.places) - self.places
+        own = _place_in_class(labels)
+        images = np.empty((len(labels), factor * cell, factor * cell, 3), dtype=np.uint8)
+        for k in range(cells):
+            rank = k * (self.places[labels] // cells) + own if ranks == "stratified" else own * cells + k
+            top, left = k // factor * cell, k % factor * cell
+            images[:, top : top + cell, left : left + cell] = self.pixels[ranked[starts[labels] + rank]]
+        return images
+
+
+def _order(labels: IntArray, scores: npt.NDArray[np.float32], rows: IntArray) -> IntArray:
+    """By class, then score, then row."""
+    return np.lexsort((rows, scores, labels))
+
+
+def _place_in_class(labels: IntArray) -> IntArray:
+    """How many earlier rows have the same label, i64 [n]."""
+    order = np.argsort(labels, kind="stable")
+    ranked = labels[order]
+    place = np.empty(len(labels), dtype=np.int64)
+    place[order] = np.arange(len(labels)) - np.searchsorted(ranked, ranked)
+    return place

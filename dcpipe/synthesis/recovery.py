@@ -1,0 +1,296 @@
+"""Recovery: images optimised until observers answer to them as to the real ones. The engine of SRe2L, CDA, G-VBSM, EDC.
+
+    X <- argmin  w_ce CE(f(X), y) + w L_match(f, X) + w_flat L_flat + w_dens L_dens
+
+over batches of images, each for itself, with Adam on normalised pixels, one observer a step in turn. The methods are
+choices of these parts (`Recovery`); each is a small file. A killed run goes on in the middle of a batch, and everything
+drawn is a function of (seed, batch, step), so that it ends with the same images.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from dcpipe import networks, training
+from dcpipe.synthesis import statistics
+from dcpipe.synthesis.initial import INITIALS, initial
+from dcpipe.synthesis.looks import Looks, lots
+from dcpipe.synthesis.matching import Matcher, Matching, needs_statistics
+from dcpipe.synthesis.observers import Layers, Observer
+from dcpipe.synthesis.regularisers import Direction, densification, flatness
+from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.synthesis.statistics import Statistics, Variance
+from dcpipe.types import ImageSet, IntArray, require
+
+Terms = dict[str, torch.Tensor]
+CHECKPOINT = "recovery.pt"
+TELL_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """The choices that make a method.
+
+    `observers`: names of teachers, None for all. `layers`: whose inputs are watched; `patch`: side of a patch in pixels
+    (None: 16 from 128 px images on, else 4). `weight`: of the matching loss; `cross_entropy`, `density`: of those
+    terms. `flat`: weight of the flatness term, with `decay` (beta) of the images' running average and `temperature`.
+    `variance`: of class statistics, see `statistics.collect`. `initial`: what recovery starts from; `factor` and
+    `candidates` are RDED's.
+    `order`: batches of whole classes (`classes`), or of one image of many classes (`rounds`, SRe2L).
+    """
+
+    iterations: int
+    lr: float
+    batch_size: int = 100
+    observers: list[str] | None = None
+    layers: Layers = "bn+conv"
+    patch: int | None = None
+    weight: float = 0.01
+    cross_entropy: float = 1.0
+    density: float = 0.0
+    flat: float = 0.0
+    decay: float = 0.99
+    temperature: float = 4.0
+    direction: Direction = "paper"
+    variance: Variance = "total"
+    initial: str = "real"
+    factor: int = 1
+    candidates: int = 300
+    order: Literal["classes", "rounds"] = "classes"
+    matching: Matching = field(default_factory=Matching)
+    looks: Looks = field(default_factory=Looks)
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "batch_size"):
+            require(getattr(self, name) >= 1, f"synthesis: {name} must be at least 1, got {getattr(self, name)}")
+        for name in ("lr", "temperature"):
+            require(getattr(self, name) > 0, f"synthesis: {name} must be above 0, got {getattr(self, name)}")
+        for name in ("weight", "cross_entropy", "density", "flat"):
+            require(getattr(self, name) >= 0, f"synthesis: {name} must not be negative, got {getattr(self, name)}")
+        require(0 <= self.decay < 1, f"synthesis: decay must be in [0, 1), got {self.decay}")
+        order = ("classes", "rounds")
+        for name, legal in (("order", order), ("direction", get_args(Direction)), ("initial", tuple(INITIALS))):
+            value = getattr(self, name)
+            require(value in legal, f"synthesis: unknown {name} {value!r}; choose one of {', '.join(legal)}")
+
+
+@dataclass(eq=False)
+class Batch:
+    """Images under way: normalised pixels f32 [m, 3, s, s], their running average, and Adam's memory."""
+
+    pixels: torch.Tensor
+    average: torch.Tensor
+    optimizer: torch.optim.Adam
+    matchers: list[Matcher]
+    step: int = 0
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must hold."""
+        return {
+            "pixels": self.pixels.detach(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+            "running": [matcher.running for matcher in self.matchers],
+            "step": self.step,
+        }
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Take a checkpoint's place."""
+        with torch.no_grad():
+            self.pixels.copy_(state["pixels"])
+            self.average.copy_(state["average"])
+        self.step = state["step"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for matcher, running in zip(self.matchers, state["running"], strict=True):
+            matcher.running = running if running is None else running.to(self.pixels.device)
+
+
+class Engine:
+    """Observers with their targets, and the images they recover."""
+
+    def __init__(self, start: ImageSet, scene: Scene, seed: int, watch: Watch, choices: Recovery) -> None:
+        self.start, self.scene, self.seed, self.watch, self.choices = start, scene, seed, watch, choices
+        chosen = scene.choose(choices.observers)
+        networks.check_teachers(chosen, start.classes, start.images.shape[1])
+        self.observers = {
+            name: Observer(name, teacher, scene.device, layers=choices.layers, patch=choices.patch)
+            for name, teacher in chosen.items()
+        }
+        first = next(iter(chosen.values()))
+        self.colours = first.mean, first.std
+        self.mean, self.std = (torch.tensor(c, device=scene.device).view(1, 3, 1, 1) for c in self.colours)
+        self.low, self.high = (0 - self.mean) / self.std, (1 - self.mean) / self.std
+        self.labels = torch.from_numpy(start.labels).to(scene.device)
+        self.statistics = self._statistics()
+
+    def run(self) -> ImageSet:
+        """Recover every image; goes on from the checkpoint where there is one."""
+        rows = batches_of(self.start, self.choices)
+        pixels, begun, state = self._begin()
+        pause = float(os.environ.get("DCPIPE_CHECKPOINT_SECONDS", training.CHECKPOINT_SECONDS))
+        saved = told = time.monotonic()
+        for number in range(begun, len(rows)):
+            batch = self._open(pixels, rows[number], state)
+            state = None
+            for terms in self._steps(batch, number, rows[number]):
+                if time.monotonic() - told > TELL_SECONDS:  # numbers are read from the device now and then only
+                    self._tell(batch, number, len(rows), rows[number], pixels, terms)
+                    told = time.monotonic()
+                if time.monotonic() - saved > pause:
+                    self._save(pixels, number, batch)
+                    saved = time.monotonic()
+            require(
+                bool(batch.pixels.isfinite().all()),
+                f"synthesis: pixels of batch {number} became NaN or infinite; lower lr ({self.choices.lr})",
+            )
+            pixels[self._on_device(rows[number])] = batch.pixels.detach()
+        return self._shown(pixels)
+
+    def _begin(self) -> tuple[torch.Tensor, int, Mapping[str, Any] | None]:
+        """Pixels f32 [n, 3, s, s], the batch to work on and its state, of a checkpoint or at the start."""
+        path = self.watch.notes / CHECKPOINT
+        if path.exists():
+            # Not straight to the device: Adam keeps its count of steps in main memory, and would wait for it there.
+            kept = torch.load(path, map_location="cpu", weights_only=True)
+            return kept["pixels"].to(self.scene.device), kept["batch"], kept["state"]
+        choices, (mean, std) = self.choices, self.colours
+        search: dict[str, Any] = {name: getattr(choices, name) for name in ("observers", "factor", "candidates")}
+        made = initial(choices.initial, self.start, self.scene, self.seed, self.watch, mean=mean, std=std, **search)
+        return made, 0, None
+
+    def _save(self, pixels: torch.Tensor, number: int, batch: Batch) -> None:
+        """Write beside, then rename: a kill leaves the old checkpoint or the new one."""
+        path = self.watch.notes / CHECKPOINT
+        beside = path.with_name(path.name + ".partial")
+        torch.save({"pixels": pixels, "batch": number, "state": batch.state()}, beside)
+        beside.replace(path)
+
+    def _statistics(self) -> Mapping[str, Statistics | None]:
+        """Of the real images, from the shared folder where another run has left them."""
+        choices, total = self.choices, len(self.scene.labels)
+        if not needs_statistics(choices.matching, choices.layers):
+            return dict.fromkeys(self.observers)
+        settings = f"{choices.layers}-{choices.patch or 'auto'}-{choices.variance}"
+        paths = {name: self.watch.shared / f"{name}-{settings}.safetensors" for name in self.observers}
+        missing = {name: self.observers[name] for name, path in paths.items() if not path.exists()}
+        if missing:
+            made = statistics.collect(
+                missing,
+                self.scene.real,
+                len(self.start.classes),
+                variance=choices.variance,
+                report=lambda done: self.watch.report(done, total, "statistics of real images", lambda: self.start),
+            )
+            for name, its in made.items():
+                statistics.save(paths[name], {name: its})
+        return {name: statistics.load(path, self.scene.device)[name] for name, path in paths.items()}
+
+    def _open(self, pixels: torch.Tensor, rows: IntArray, state: Mapping[str, Any] | None) -> Batch:
+        """A batch at its first step, or where its checkpoint stopped."""
+        picked = self._on_device(rows)
+        own = pixels[picked].clone().requires_grad_(True)
+        optimizer = torch.optim.Adam([own], lr=self.choices.lr, betas=(0.5, 0.9), eps=1e-8)
+        matchers = [
+            Matcher(observer, self.statistics[name], self.labels[picked], self.choices.matching)
+            for name, observer in self.observers.items()
+        ]
+        batch = Batch(own, own.detach().clone(), optimizer, matchers)
+        if state is not None:
+            batch.go_on(state)
+        return batch
+
+    def _steps(self, batch: Batch, number: int, rows: IntArray) -> Iterator[Terms]:
+        """The rest of a batch's steps; gives the terms of each loss."""
+        choices, labels = self.choices, self.labels[self._on_device(rows)]
+        observers = list(self.observers.values())
+        while batch.step < choices.iterations:
+            turn = (number * choices.iterations + batch.step) % len(observers)
+            for group in batch.optimizer.param_groups:
+                group["lr"] = choices.lr * (1 + math.cos(math.pi * batch.step / choices.iterations)) / 2
+            terms = self.terms(batch, number, observers[turn], batch.matchers[turn], labels)
+            loss = torch.stack(list(terms.values())).sum()
+            batch.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            batch.optimizer.step()
+            with torch.no_grad():
+                torch.maximum(torch.minimum(batch.pixels, self.high), self.low, out=batch.pixels)
+                batch.average.lerp_(batch.pixels, 1 - choices.decay)
+            batch.step += 1
+            yield terms
+
+    def terms(self, batch: Batch, number: int, observer: Observer, matcher: Matcher, labels: torch.Tensor) -> Terms:
+        """The weighted terms of one step's loss, by name."""
+        choices, step = self.choices, batch.step
+
+        def look(images: torch.Tensor) -> torch.Tensor:
+            seen = choices.looks.take(images, self.seed, number, step, choices.iterations)
+            return seen * self.std + self.mean
+
+        half = torch.autocast(self.scene.device.type, dtype=torch.bfloat16, enabled=self.scene.device.type == "cuda")
+        with half:
+            logits, means, variances = observer.measure(look(batch.pixels))
+        drawn = lots(self.seed, number, step, len(matcher.layer)).to(labels.device) if matcher.settings.drop else None
+        terms = {"match": choices.weight * matcher.loss(means, variances, drawn)}
+        if choices.cross_entropy:
+            terms["cross-entropy"] = choices.cross_entropy * F.cross_entropy(logits, labels)
+        if choices.flat:
+            with torch.no_grad(), half:  # as above, or answers to the same images would differ
+                then = observer.logits(look(batch.average))
+            terms["flatness"] = choices.flat * flatness(logits, then, choices.temperature, choices.direction)
+        if choices.density:
+            terms["density"] = choices.density * densification(batch.pixels, labels)
+        return terms
+
+    def _tell(
+        self, batch: Batch, number: int, n_batches: int, rows: IntArray, pixels: torch.Tensor, terms: Terms
+    ) -> None:
+        """How far the run is, the terms of the loss, and the images as they are now."""
+
+        def images() -> ImageSet:
+            now = pixels.clone()
+            now[self._on_device(rows)] = batch.pixels.detach()
+            return self._shown(now)
+
+        told = ", ".join(f"{name} {float(value.detach()):.3f}" for name, value in terms.items())
+        steps = self.choices.iterations
+        note = f"batch {number + 1} of {n_batches}: {told}"
+        self.watch.report(number * steps + batch.step, n_batches * steps, note, images)
+
+    def _shown(self, pixels: torch.Tensor) -> ImageSet:
+        """The set with these pixels, rounded to u8 (the official code truncates)."""
+        whole = (pixels * self.std + self.mean).mul(255).round().clamp(0, 255).to(torch.uint8)
+        return replace(self.start, images=np.ascontiguousarray(whole.permute(0, 2, 3, 1).cpu().numpy()), grid=1)
+
+    def _on_device(self, rows: IntArray) -> torch.Tensor:
+        return torch.from_numpy(rows).to(self.scene.device)
+
+
+def batches_of(start: ImageSet, choices: Recovery) -> list[IntArray]:
+    """Rows of the images that are matched together: every row once."""
+    if choices.order == "classes":
+        order = np.argsort(start.labels, kind="stable")
+        return [order[first : first + choices.batch_size] for first in range(0, len(order), choices.batch_size)]
+    order = np.argsort(start.labels, kind="stable")
+    counts = np.bincount(start.labels)
+    place = np.empty(len(start), dtype=np.int64)  # of each row among those of its class
+    place[order] = np.arange(len(start)) - np.repeat(np.cumsum(counts) - counts, counts)
+    rounds = [np.flatnonzero(place == one) for one in range(int(counts.max()))]
+    step = choices.batch_size
+    return [rows[first : first + step] for rows in rounds for first in range(0, len(rows), step)]
+
+
+def recover(start: ImageSet, scene: Scene, seed: int, watch: Watch, choices: Recovery) -> ImageSet:
+    """Images of `start`'s labels and ids, recovered; what they start from is `choices.initial`.
+
+    Raises `DataError` for choices that do not fit the scene, and when pixels stop being finite.
+    """
+    return Engine(start, scene, seed, watch, choices).run()

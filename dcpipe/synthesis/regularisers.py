@@ -1,0 +1,49 @@
+"""Terms beside matching: flatness (EDC) and data densification (G-VBSM)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+Direction = Literal["paper", "code"]
+
+
+def flatness(
+    logits: torch.Tensor, average: torch.Tensor, temperature: float, form: Direction = "paper"
+) -> torch.Tensor:
+    """How far an observer's answer to the images is from its answer to their running average (EDC, Eq. 7).
+
+    `paper`: KL(softmax(f(X)/T) || softmax(f(X_EMA)/T)), mean over the batch; `code`: KL(X_EMA || X) divided by the
+    number of classes too, as the official code has it (where it runs: it seldom does). `logits`, `average` [m, c]; the
+    latter carries no gradient. Zero where the two are equal.
+    """
+    now = F.log_softmax(logits / temperature, dim=1)
+    then = F.log_softmax(average.detach() / temperature, dim=1)
+    if form == "code":
+        return F.kl_div(now, then, reduction="batchmean", log_target=True) / logits.shape[1]
+    return F.kl_div(then, now, reduction="batchmean", log_target=True)
+
+
+def densification(images: torch.Tensor, labels: torch.Tensor, temperature: float = 4.0) -> torch.Tensor:
+    """G-VBSM's data densification (Shao et al., CVPR 2024): spread the spectrum of each class's images.
+
+    Of the images f32 [m, 3, s, s] pooled to 32 x 32 pixels, each class's Gram matrix has eigenvalues l; the term is
+    sum over classes of KL(softmax(l / T), without gradient || softmax(l)). A class with one image adds nothing.
+    """
+    small = F.adaptive_avg_pool2d(images, min(32, images.shape[-1])).flatten(1)
+    total = small.new_zeros(())
+    _, member, count = torch.unique(labels, return_inverse=True, return_counts=True)
+    order = torch.argsort(member, stable=True)
+    starts = torch.cumsum(count, 0) - count
+    for size in torch.unique(count).tolist():  # classes of as many images go together
+        if size < 2:
+            continue
+        first = starts[count == size]
+        rows = order[first[:, None] + torch.arange(size, device=images.device)]
+        members = small[rows]
+        values = torch.linalg.eigvalsh(members @ members.transpose(1, 2))
+        target = F.softmax(values.detach() / temperature, dim=1)
+        total = total + F.kl_div(F.log_softmax(values, dim=1), target, reduction="sum")
+    return total

@@ -1,0 +1,52 @@
+"""SRe2L: squeeze, recover, relabel (Yin, Xing & Shen, NeurIPS 2023).
+
+One trained network observes; noise becomes images of a class by cross-entropy, while the inputs of its batch norms keep
+the running mean and variance of training (`matching.py` with alpha = 1). No real image is looked at. A batch holds one
+image of each class. Relabelling is the softlabels stage. Cost: `iterations` forward and backward passes an image.
+
+Defaults are the paper's for ImageNet-1K, but for `jitter` (32 pixels there); the official settings elsewhere: lr 0.1
+and weight 1 (Tiny-ImageNet), 1,000 iterations, no crop and lr 0.25 (CIFAR-100).
+"""
+
+from __future__ import annotations
+
+from dcpipe.synthesis.looks import Looks
+from dcpipe.synthesis.matching import Matching
+from dcpipe.synthesis.recovery import Recovery, recover
+from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.types import ImageSet
+
+
+def sre2l(
+    start: ImageSet,
+    scene: Scene,
+    seed: int,
+    watch: Watch,
+    *,
+    observers: list[str] | None = None,
+    iterations: int = 4000,
+    lr: float = 0.25,
+    batch_size: int = 100,
+    weight: float = 0.01,
+    first: float = 10.0,
+    crop_min: float = 0.08,
+    curriculum: float = 0.0,
+    flip: float = 0.5,
+    jitter: int = 4,
+    initial: str = "noise",
+) -> ImageSet:
+    """Recovered images; `weight` of the batch-norm term, `first` of its first layer, `curriculum` as in `cda`. Several
+    observers take turns (the paper has one). Raises `DataError` for options out of range."""
+    choices = Recovery(
+        iterations=iterations,
+        lr=lr,
+        batch_size=batch_size,
+        observers=observers,
+        layers="bn",
+        weight=weight,
+        initial=initial,
+        order="rounds",
+        matching=Matching(alpha=1.0, first=first),
+        looks=Looks(crop_min=crop_min, curriculum=curriculum, flip=flip, jitter=jitter),
+    )
+    return recover(start, scene, seed, watch, choices)

@@ -1,0 +1,354 @@
+"""The engine of recovery: its steps beside hand-written ones, its batches, and runs that are killed and go on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scenes import CPU, THREE, World, start_of
+from slow_observers import MEAN, STD
+
+from dcpipe import networks
+from dcpipe.synthesis import recovery
+from dcpipe.synthesis.looks import Looks
+from dcpipe.synthesis.matching import Matcher, Matching
+from dcpipe.synthesis.recovery import CHECKPOINT, Engine, Recovery, batches_of, recover
+from dcpipe.types import DataError, ImageSet
+
+STILL = Looks(flip=0.0)
+EVERYTHING = Recovery(
+    iterations=5,
+    lr=0.05,
+    batch_size=4,
+    weight=0.1,
+    density=0.5,
+    flat=2.0,
+    matching=Matching(alpha=0.5, momentum=0.8, drop=0.4),
+    looks=Looks(crop_min=0.5, jitter=2),
+)
+LABELS = [0, 1, 2, 0, 1, 2, 0, 1]  # two batches of four
+
+
+def made(world: World, choices: Recovery = EVERYTHING, seed: int = 3) -> ImageSet:
+    return recover(start_of(LABELS), world.scene, seed, world.watch, choices)
+
+
+def engine_of(world: World, choices: Recovery, labels: list[int] = LABELS) -> Engine:
+    return Engine(start_of(labels), world.scene, 3, world.watch, choices)
+
+
+def started(engine: Engine) -> tuple[recovery.Batch, np.ndarray]:
+    """The first batch, before its first step."""
+    [rows, *_] = batches_of(engine.start, engine.choices)
+    pixels, _, _ = engine._begin()
+    return engine._open(pixels, rows, None), rows
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints and reports after every step."""
+    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
+    monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
+
+
+def test_terms_are_those_of_the_formula(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    choices = Recovery(5, 0.1, weight=0.2, cross_entropy=3.0, density=0.7, flat=1.5, looks=STILL)
+    engine = engine_of(world, choices)
+    batch, rows = started(engine)
+    labels = torch.tensor([LABELS[row] for row in rows])
+    rng = np.random.default_rng(0)
+    batch.average += torch.from_numpy(0.1 * rng.normal(size=batch.average.shape).astype(np.float32))
+    observer = engine.observers["res"]
+    found = engine.terms(batch, 0, observer, batch.matchers[0], labels)
+    assert list(found) == ["match", "cross-entropy", "flatness", "density"]
+    network = networks.from_teacher(world.teachers["res"], CPU)
+    with torch.no_grad():  # both the engine and this teacher normalise by the same colours
+        now, then = network(batch.pixels), network(batch.average)
+    chances = torch.softmax(now.double(), 1)
+    slow = -sum(math.log(float(chances[row, label])) for row, label in enumerate(labels)) / len(labels)
+    assert found["cross-entropy"].item() == pytest.approx(3 * slow, rel=1e-5)
+    p, q = (torch.softmax(its.double() / 4, 1) for its in (now, then))
+    assert found["flatness"].item() == pytest.approx(1.5 * float((p * (p / q).log()).sum()) / len(labels), rel=1e-3)
+    inputs = batch.pixels.detach() * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+    matcher = Matcher(observer, engine.statistics["res"], labels, Matching())
+    with torch.no_grad():
+        value = matcher.loss(*observer.measure(inputs)[1:])
+    assert found["match"].item() == pytest.approx(0.2 * float(value), rel=1e-5)
+    spread = recovery.densification(batch.pixels.detach(), labels)
+    assert found["density"].item() == pytest.approx(0.7 * float(spread), rel=1e-5)
+
+
+def test_parts_of_no_weight_are_left_out(tmp_path: Path) -> None:
+    engine = engine_of(World(tmp_path), Recovery(5, 0.1, cross_entropy=0.0))
+    batch, _ = started(engine)
+    assert list(engine.terms(batch, 0, engine.observers["res"], batch.matchers[0], engine.labels)) == ["match"]
+
+
+def test_flatness_is_zero_at_step_0_and_not_after(tmp_path: Path) -> None:
+    engine = engine_of(World(tmp_path), Recovery(4, 0.1, flat=1.0, looks=Looks(crop_min=0.3, flip=0.5, jitter=2)))
+    batch, rows = started(engine)
+    values = [terms["flatness"].item() for terms in engine._steps(batch, 0, rows)]
+    assert abs(values[0]) < 1e-7 and min(values[1:]) > 1e-6
+
+
+def test_steps_are_adam_s_with_a_cosine_and_a_clamp(tmp_path: Path) -> None:
+    """betas (0.5, 0.9), eps 1e-8, written out in float64 from the gradients of the terms."""
+    choices = Recovery(6, 1.0, observers=["res"], flat=1.0, decay=0.9, looks=STILL)
+    engine = engine_of(World(tmp_path), choices)
+    batch, rows = started(engine)
+    labels = engine.labels[torch.from_numpy(rows)]
+    x, average = (batch.pixels.detach().double() for _ in "xa")
+    low, high = ((edge - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1) for edge in (0.0, 1.0))
+    m = v = torch.zeros_like(x)
+    steps, at_edge = engine._steps(batch, 0, rows), 0
+    for t in range(6):
+        terms = engine.terms(batch, 0, engine.observers["res"], batch.matchers[0], labels)
+        [gradient] = torch.autograd.grad(sum(terms.values()), batch.pixels)
+        g = gradient.double()
+        m, v = 0.5 * m + 0.5 * g, 0.9 * v + 0.1 * g * g
+        rate = 1.0 * 0.5 * (1 + math.cos(math.pi * t / 6))
+        x = x - rate * (m / (1 - 0.5 ** (t + 1))) / ((v / (1 - 0.9 ** (t + 1))).sqrt() + 1e-8)
+        x = torch.maximum(torch.minimum(x, high), low)
+        at_edge = int(((x == low) | (x == high)).sum())
+        average = 0.9 * average + 0.1 * x
+        next(steps)
+        assert torch.allclose(batch.pixels.detach().double(), x, atol=2e-5)
+        assert torch.allclose(batch.average.double(), average, atol=2e-5)
+        x, average = batch.pixels.detach().double(), batch.average.double()
+    assert next(steps, None) is None
+    assert at_edge > 50
+
+
+def test_pixels_stay_images(tmp_path: Path) -> None:
+    result = made(World(tmp_path), Recovery(4, 3.0, initial="noise", batch_size=8))
+    assert result.images.dtype == np.uint8
+    assert {0, 255} <= set(result.images.ravel().tolist())
+
+
+def test_images_are_rounded(tmp_path: Path) -> None:
+    engine = engine_of(World(tmp_path), Recovery(1, 0.1))
+    values = torch.tensor([-0.1, 0.0, 10.4, 10.6, 255.0, 256.0]) / 255
+    pixels = torch.zeros(8, 3, 16, 16)
+    pixels[0, :, 0, :6] = (values - torch.tensor(MEAN)[:, None]) / torch.tensor(STD)[:, None]
+    shown = engine._shown(pixels)
+    assert shown.images[0, 0, :6].tolist() == [[n] * 3 for n in (0, 0, 10, 11, 255, 255)]
+    assert shown.ids.tolist() == engine.start.ids.tolist()
+
+
+def test_observers_take_turns_across_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[tuple[int, int, str]] = []
+    terms = Engine.terms
+
+    def noted(self: Engine, batch: Any, number: int, observer: Any, *rest: Any) -> Any:
+        met.append((number, batch.step, observer.name))
+        return terms(self, batch, number, observer, *rest)
+
+    monkeypatch.setattr(Engine, "terms", noted)
+    made(World(tmp_path, THREE), Recovery(4, 0.1, batch_size=4, observers=["conv", "res", "wide"]))
+    names = ["conv", "res", "wide"]
+    assert met == [(number, step, names[(4 * number + step) % 3]) for number in range(2) for step in range(4)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 12))
+def test_every_row_is_in_one_batch(labels: list[int], batch_size: int) -> None:
+    pixels = np.zeros((len(labels), 2, 2, 3), dtype=np.uint8)
+    start = ImageSet(pixels, np.array(labels), np.arange(len(labels)), tuple("abcde"))
+    for order in ("classes", "rounds"):
+        batches = batches_of(start, Recovery(1, 1.0, batch_size, order=order))
+        assert sorted(row for rows in batches for row in rows.tolist()) == list(range(len(labels)))
+        assert all(1 <= len(rows) <= batch_size for rows in batches)
+        if order == "classes":
+            assert [labels[row] for rows in batches for row in rows] == sorted(labels)
+            assert all(len(rows) == batch_size for rows in batches[:-1])
+        else:
+            place = {row: labels[:row].count(label) for row, label in enumerate(labels)}
+            for rows in batches:
+                assert len({place[row] for row in rows}) == 1  # no batch across rounds
+                assert len({labels[row] for row in rows}) == len(rows)  # one image of a class
+            assert [place[rows[0]] for rows in batches] == sorted(place[rows[0]] for rows in batches)
+
+
+class KilledError(Exception):
+    pass
+
+
+def two_worlds(folder: Path) -> tuple[World, World]:
+    """Each with folders of its own."""
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+    return World(folder / "one"), World(folder / "other")
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_a_run_killed_again_and_again_ends_with_the_same_images(tmp_path: Path, every: int) -> None:
+    """KilledError in a report, whose step is then not in the checkpoint: that of the step before goes on."""
+    whole, pieces = two_worlds(tmp_path)
+    expected = made(whole)
+    kills = 0
+
+    def interrupt(count: int, note: str) -> None:
+        nonlocal kills
+        if note.startswith("batch") and count % (every + 1) == 0:
+            kills += 1
+            raise KilledError
+
+    pieces.interrupt = interrupt
+    result = None
+    while result is None:
+        try:
+            result = made(pieces)
+        except KilledError:
+            assert kills < 30, "it does not get on"
+    assert kills >= 2
+    assert result.images.tobytes() == expected.images.tobytes()
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("step", [1, 4, 5, 8])
+def test_a_kill_while_the_checkpoint_is_written_leaves_the_old_one(
+    tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, pieces = two_worlds(tmp_path)
+    expected = made(whole)
+    count, save = 0, torch.save
+
+    def torn(value: Any, path: Path) -> None:
+        nonlocal count
+        count += 1
+        if count == step:
+            path.write_bytes(b"half")
+            raise KilledError
+        save(value, path)
+
+    monkeypatch.setattr(torch, "save", torn)
+    with pytest.raises(KilledError):
+        made(pieces)
+    assert made(pieces).images.tobytes() == expected.images.tobytes()
+    assert not list((tmp_path / "other" / "notes").glob("*.partial"))
+
+
+@pytest.mark.usefixtures("always")
+def test_a_checkpoint_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    world = World(tmp_path)
+
+    def interrupt(count: int, note: str) -> None:
+        if note.startswith("batch 2 of 2") and world.told[-1][0] == 8:
+            world.interrupt = lambda *_: None
+            raise KilledError
+
+    world.interrupt = interrupt
+    with pytest.raises(KilledError):
+        made(world)
+    kept = torch.load(tmp_path / "notes" / CHECKPOINT, weights_only=True)
+    assert (kept["batch"], kept["state"]["step"]) == (1, 2)
+    world.told.clear()
+    made(world)
+    assert [done for done, _, note in world.told if note.startswith("batch")] == [8, 9, 10]
+    assert {total for _, total, _ in world.told} == {10}
+
+
+def test_reports_change_nothing_and_show_the_terms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    silent, told = two_worlds(tmp_path)
+    expected = made(silent)
+    assert not any(note.startswith("batch") for _, _, note in silent.told)
+    monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
+    assert made(told).images.tobytes() == expected.images.tobytes()
+    batches = [(done, note) for done, _, note in told.told if note.startswith("batch")]
+    assert [done for done, _ in batches] == list(range(1, 11))
+    assert batches[0][1].startswith("batch 1 of 2: match ")
+    assert [word in batches[0][1] for word in ("cross-entropy", "flatness", "density")] == [True] * 3
+    assert not list((tmp_path / "other" / "notes").iterdir())  # too short for a checkpoint
+
+
+def test_statistics_are_collected_once_for_all_runs(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    first = made(world)
+    assert world.passes == 1
+    assert made(world).images.tobytes() == first.images.tobytes() and world.passes == 1
+    names = {path.name for path in (tmp_path / "shared").iterdir()}
+    assert names == {"res-bn+conv-auto-total.safetensors", "conv-bn+conv-auto-total.safetensors"}
+    (tmp_path / "shared" / "res-bn+conv-auto-total.safetensors").unlink()
+    made(world)
+    assert world.passes == 2
+    within = Recovery(1, 0.1, variance="within", observers=["conv"])
+    made(world, within), made(world, within)
+    assert world.passes == 3
+
+
+def test_damaged_statistics_are_refused(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    made(world, Recovery(1, 0.1))
+    path = tmp_path / "shared" / "res-bn+conv-auto-total.safetensors"
+    path.write_bytes(path.read_bytes()[:-4] + b"abcd")
+    with pytest.raises(DataError, match="are damaged"):
+        made(world, Recovery(1, 0.1))
+
+
+def test_pixels_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        made(World(tmp_path), Recovery(2, 0.1, weight=float("inf")))
+    assert str(caught.value) == "synthesis: pixels of batch 0 became NaN or infinite; lower lr (0.1)"
+
+
+def test_seeds_give_other_images_and_the_same_seed_the_same(tmp_path: Path) -> None:
+    results = [made(World(tmp_path), seed=seed).images.tobytes() for seed in (1, 2, 1)]
+    assert results[0] != results[1] and results[0] == results[2]
+
+
+def test_what_a_batch_becomes_does_not_depend_on_the_others(tmp_path: Path) -> None:
+    """But by its number, which its looks and the first observer's turn follow."""
+    choices = Recovery(3, 0.1, batch_size=4, observers=["res"])
+    whole = made(World(tmp_path), choices)
+    order = np.argsort(LABELS, kind="stable")
+    start = start_of(LABELS)
+    part = ImageSet(start.images[order[:4]], start.labels[order[:4]], start.ids[order[:4]], start.classes)
+    alone = recover(part, World(tmp_path).scene, 3, World(tmp_path).watch, choices)
+    assert np.array_equal(alone.images, whole.images[order[:4]])
+
+
+def test_teachers_of_other_colours_share_the_pixels(tmp_path: Path) -> None:
+    """Pixels live in the first one's colours; the other must see the image itself."""
+    world = World(tmp_path)
+    world.teachers["conv"] = replace(world.teachers["conv"], mean=(0.1, 0.3, 0.2), std=(0.5, 0.4, 0.3))
+    engine = engine_of(world, Recovery(1, 0.1, looks=STILL, observers=["conv", "res"]))
+    batch, rows = started(engine)
+    terms = engine.terms(batch, 0, engine.observers["res"], batch.matchers[1], engine.labels[torch.from_numpy(rows)])
+    images = torch.from_numpy(engine.start.images[rows]).permute(0, 3, 1, 2) / 255
+    logits = engine.observers["res"].logits(images)
+    slow = F.cross_entropy(logits, engine.labels[torch.from_numpy(rows)])
+    assert terms["cross-entropy"].item() == pytest.approx(slow.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"iterations": 0}, "synthesis: iterations must be at least 1, got 0"),
+        ({"batch_size": 0}, "synthesis: batch_size must be at least 1, got 0"),
+        ({"lr": 0.0}, "synthesis: lr must be above 0, got 0.0"),
+        ({"temperature": -1}, "synthesis: temperature must be above 0, got -1"),
+        ({"weight": -0.1}, "synthesis: weight must not be negative, got -0.1"),
+        ({"weight": float("nan")}, "synthesis: weight must not be negative, got nan"),
+        ({"cross_entropy": -1}, "synthesis: cross_entropy must not be negative, got -1"),
+        ({"density": -1}, "synthesis: density must not be negative, got -1"),
+        ({"flat": -1}, "synthesis: flat must not be negative, got -1"),
+        ({"decay": 1.0}, "synthesis: decay must be in [0, 1), got 1.0"),
+        ({"order": "any"}, "synthesis: unknown order 'any'; choose one of classes, rounds"),
+        ({"direction": "up"}, "synthesis: unknown direction 'up'; choose one of paper, code"),
+        ({"initial": "white"}, "synthesis: unknown initial 'white'; choose one of noise, real, rded"),
+    ],
+)
+def test_wrong_choices_are_refused(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(DataError) as caught:
+        Recovery(**({"iterations": 1, "lr": 0.1} | options))
+    assert str(caught.value) == text
