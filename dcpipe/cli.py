@@ -52,8 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("what", metavar="PATH_or_TAG", help="a folder, a file, or NAME@vX.Y.Z")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
     add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", lessons.EVALUATE)
-    command = add(_study, "study", "compare selectors, coefficients, codecs, what labels lose", lessons.STUDY)
-    command.add_argument("name", nargs="?", metavar="NAME", help="selection, coefficients, labels or resilience")
+    command = add(_study, "study", "compare selectors, codecs, syntheses, design choices", lessons.STUDY)
+    command.add_argument("name", nargs="?", metavar="NAME", help="a block of studies/params.yaml")
     command = add(_publish, "publish", "tag this commit as a release", lessons.PUBLISH)
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
     command.add_argument("--no-push", action="store_true", help="leave the data in this workspace's own cache")
@@ -136,7 +136,12 @@ def _study(options: argparse.Namespace) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], check=False)
     require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
     folder = Path("data/study") / options.name
-    shown = {"labels": tables.label_study_table, "resilience": tables.resilience_table}
+    shown = {
+        "labels": tables.label_study_table,
+        "resilience": tables.resilience_table,
+        "syntheses": tables.variants_table,
+        "ladder": tables.variants_table,
+    }
     Console().print(shown.get(options.name, tables.study_table)(folder / "summary.csv"))
     if options.name == "labels":
         print(f"Figures: {folder / 'figure.png'} and {folder / 'spectra.png'}")

@@ -33,7 +33,7 @@ def need_matplotlib() -> None:
     require(find_spec("matplotlib") is not None, "figures need matplotlib, which is absent; install dcpipe[pipeline]")
 
 
-def bars(rows: Sequence[Row], split: str, told: str) -> Figure:
+def bars(rows: Sequence[Row], split: str, told: str, title: str = "Selectors") -> Figure:
     """One panel an ipc, in it one bar an entry: the mean accuracy in percent, its standard deviation as error bar, both
     as text, and the mean of `random` as a dashed line. Bars whose ends are near each other start above zero, and their
     axis says so. `told` stands under the title."""
@@ -47,7 +47,7 @@ def bars(rows: Sequence[Row], split: str, told: str) -> Figure:
         panel.set_xlabel(f"top-1 accuracy on {split} (%)" + (f", axis from {start}" if start else ""))
     for panel in panels[len(sizes) :]:
         panel.set_visible(False)
-    _entitle(figure, f"Selectors: mean and standard deviation over {rows[0]['seeds']} seeds", told)
+    _entitle(figure, f"{title}: mean and standard deviation over {rows[0]['seeds']} seeds", told)
     return figure
 
 

@@ -3,9 +3,10 @@
 A study runs entries x ipc x seeds; an entry is a selector with its options. A seed is that of selecting and that of the
 student alike, so a standard deviation covers both. `selection` compares selectors (SCORE, Sec. 6.3, Fig. 2),
 `coefficients` moves alpha and beta of `score` (Fig. 4), `resilience` packs the labels of every selector's coreset at
-ever smaller budgets (Fig. 5). `labels` compares codecs: one set of labels, every codec at every budget (Fig. 3). What
-surrounds them (teachers, labels, budget, students) is that of params.yaml, so that accuracies compare with each other
-and with the workspace's own table.
+ever smaller budgets (Fig. 5). `labels` compares codecs: one set of labels, every codec at every budget (Fig. 3).
+What surrounds them (teachers, labels, budget, students) is that of params.yaml, so that accuracies compare with each
+other and with the workspace's own table. `syntheses` and `ladder` compare whole variants of params.yaml: see
+`variants`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from pydantic import Field
 
 from dcpipe.params import Block, Count, Positive, checked, read
 from dcpipe.types import DataError, LabelShape, require
+from dcpipe.variants import EntryName, VariantsStudy
 
 FILE = Path("studies/params.yaml")
-EntryName = Annotated[str, Field(pattern=r"^[a-z0-9]+([_.-][a-z0-9]+)*$")]
 Weight = Annotated[float, Field(ge=0)]
 Ratio = Annotated[float, Field(ge=1)]
 Seeds = Annotated[list[int], Field(min_length=3)]
@@ -102,9 +103,12 @@ class Studies(Block):
     coefficients: CoefficientsStudy | None = None
     labels: LabelsStudy | None = None
     resilience: ResilienceStudy | None = None
+    syntheses: VariantsStudy | None = None
+    ladder: VariantsStudy | None = None
 
 
 STUDIES = tuple(Studies.model_fields)
+VARIANTS = ("syntheses", "ladder")
 SWEEP = ("swept", "alpha", "beta")  # columns of a study whose entries are points of sweeps
 
 
@@ -152,6 +156,13 @@ def load_labels(path: Path = FILE) -> LabelsStudy:
     return parse_labels(_content(path), str(path))
 
 
+def load_variants(name: str, path: Path = FILE) -> VariantsStudy:
+    """A study of variants, `syntheses` or `ladder`; raises `DataError` with one sentence for the first thing wrong."""
+    require(name in VARIANTS, f"study {name!r} is not of variants; choose one of {', '.join(VARIANTS)}")
+    block: VariantsStudy = _block(_content(path), name, str(path))
+    return block
+
+
 def _content(path: Path) -> Mapping[str, Any]:
     require(path.is_file(), f"{path} not found; change to the workspace's folder, or copy studies/ of dcpipe there")
     return read(path, f"one block a study: {', '.join(STUDIES)}")
@@ -178,6 +189,7 @@ def parse(name: str, content: Mapping[str, Any], where: str = str(FILE)) -> Stud
     if name == "coefficients":
         return _sweeps(_block(content, name, where), where)
     require(name != "labels", "study 'labels' is of codecs, not of selectors; run `dcpipe study labels`")
+    require(name not in VARIANTS, f"study {name!r} is of variants, not of selectors; run `dcpipe study {name}`")
     block = _block(content, name, where)
     entries = [Entry(key, entry.method or key, entry.options) for key, entry in block.selectors.items()]
     if name == "resilience":

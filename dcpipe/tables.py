@@ -149,6 +149,28 @@ def resilience_table(path: Path) -> Table:
     return table
 
 
+def variants_table(path: Path) -> Table:
+    """The summary.csv of a study of variants: a row a variant and ipc; `seconds` are those of selection and synthesis,
+    `gain` is over the rung before."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    title = f"top-1 in percent, last epoch, mean ± std over {rows[0]['seeds']} seeds"
+    protocols = {row["protocol"] for row in rows}
+    told = f"{title}\n{protocols.pop()}" if len(protocols) == 1 else f"{title}\nprotocols differ: see summary.csv"
+    table = Table(title=told, box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("variant", no_wrap=True)
+    gains = ["gain"] if "gain" in rows[0] else []
+    for name in ("ipc", "accuracy", *gains, "images", "labels", "in fp16", "teachers", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        keys = ("image_bytes", "label_bytes", "fp16_label_bytes", "teacher_bytes")
+        accuracy = f"{float(row['accuracy']):.1f} ± {float(row['std']):.1f}"
+        gain = [f"{float(row['gain']):+.1f}" if row["gain"] else ""] if gains else []
+        sizes = [human(int(row[key])) for key in keys]
+        table.add_row(row["variant"], row["ipc"], accuracy, *gain, *sizes, f"{float(row['seconds']):.1f}")
+    return table
+
+
 def inspect(path: Path) -> RenderableType:
     """Every file of an artifact's folder (or one file), and in each every array with dtype, shape and bytes."""
     require(path.exists(), f"{path} is neither a folder, a file nor a tag NAME@vX.Y.Z; give one of them")

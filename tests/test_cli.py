@@ -164,6 +164,11 @@ score,10,,97.0,0.2,0.0,0.0,3,22500,200496,200000,12.345,
 score,10,5.0,95.5,0.4,1.5,0.3,3,22500,39900,200000,12.345,
 score,10,20.0,,,,,0,22500,0,200000,12.345,codec 'svd': its arrays take at least 22000 bytes
 """
+VARIANTS = """\
+variant,ipc,accuracy,std,gain,seeds,image_bytes,label_bytes,teacher_bytes,synthesis,labels,fp16_label_bytes,protocol,seconds
+real,10,60.25,1.5,,3,22500,44500,0,none,packed,200000,edc/cifar10,0.1
+edc-online,10,62.75,0.25,2.5,3,22500,0,1300000,edc,online,0,edc/cifar10,12.345
+"""
 SUMMARY = """\
 selector,ipc,accuracy,std,seeds,image_bytes,label_bytes,fp16_label_bytes,seconds
 random,1,60.25,1.5,3,4321,999,20000,0.004
@@ -221,14 +226,48 @@ def test_study_resilience_shows_drops(
     assert "Figure: data/study/resilience/figure.png; pictures of the picks: data/study/resilience/picked" in told
 
 
+@pytest.mark.parametrize("name", ["syntheses", "ladder"])
+def test_study_of_variants_shows_bytes_and_gains(
+    name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        assert command[-1] == f"studies/dvc.yaml:{name}"
+        folder = workspace / "data/study" / name
+        folder.mkdir(parents=True)
+        lines = VARIANTS if name == "ladder" else VARIANTS.replace("gain,", "").replace(",2.5,", ",").replace(",,", ",")
+        (folder / "summary.csv").write_text(lines, encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    (workspace / "studies").mkdir()
+    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    assert cli.main(["study", name]) == 0
+    told = capsys.readouterr().out
+    assert "top-1 in percent, last epoch, mean ± std over 3 seeds" in told and "edc/cifar10" in told
+    rows = [" ".join(line.split()) for line in told.splitlines() if line.startswith((" real", " edc", "real", "edc"))]
+    gain = " +2.5" if name == "ladder" else ""
+    assert rows == [
+        "real 10 60.2 ± 1.5 22.5 kB 44.5 kB 200.0 kB 0 B 0.1",
+        f"edc-online 10 62.8 ± 0.2{gain} 22.5 kB 0 B 0 B 1.3 MB 12.3",
+    ]
+    assert ("gain" in told) == (name == "ladder")
+
+
+def test_variants_under_several_protocols_send_the_reader_to_the_summary(tmp_path: Path) -> None:
+    path = tmp_path / "summary.csv"
+    path.write_text(VARIANTS.replace("edc/cifar10,0.1", "score,0.1"), encoding="utf-8")
+    assert str(tables.variants_table(path).title).endswith("\nprotocols differ: see summary.csv")
+
+
 def test_study_refuses_what_it_cannot_run(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, sentence in (
-        (["study"], "dcpipe: name a study: selection, coefficients, labels, resilience\n"),
+        (["study"], "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder\n"),
         (
             ["study", "codecs"],
-            "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels, resilience\n",
+            "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels, resilience, syntheses, "
+            "ladder\n",
         ),
         (
             ["study", "selection"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,12 @@ LEGAL: dict[str, Any] = {
         "ipc": 10,
         "seeds": [0, 1, 2],
     },
+    "syntheses": {
+        "variants": {"real": {}, "edc": {"synthesis": {"method": "edc", "options": {"flat": 0.0}}, "labels": "online"}},
+        "ipc": [10, 1],
+        "seeds": [0, 1, 2],
+    },
+    "ladder": {"variants": {"small-batch": {"evaluation": {"batch_size": 5}}}, "ipc": [1], "seeds": [0, 1, 2]},
 }
 
 
@@ -92,8 +99,16 @@ def test_entries_of_resilience_are_its_selectors_and_ratios_ascend() -> None:
 
 
 @pytest.mark.parametrize("name", studies.STUDIES)
-def test_a_study_needs_its_own_block_alone(name: str) -> None:
-    load = studies.parse_labels if name == "labels" else lambda content: studies.parse(name, content)
+def test_a_study_needs_its_own_block_alone(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(content: dict[str, Any]) -> Any:
+        if name in studies.VARIANTS:
+            path.write_text(json.dumps(content), encoding="utf-8")
+            return studies.load_variants(name)
+        return studies.parse_labels(content) if name == "labels" else studies.parse(name, content)
+
+    path = tmp_path / studies.FILE
+    path.parent.mkdir()
+    monkeypatch.chdir(tmp_path)
     assert load({name: LEGAL[name]}) == load(LEGAL)
     with pytest.raises(DataError) as error:
         load({key: block for key, block in LEGAL.items() if key != name})
@@ -104,6 +119,30 @@ def test_codecs_are_no_study_of_selectors() -> None:
     with pytest.raises(DataError) as error:
         studies.parse("labels", LEGAL)
     assert str(error.value) == "study 'labels' is of codecs, not of selectors; run `dcpipe study labels`"
+
+
+@pytest.mark.parametrize("name", studies.VARIANTS)
+def test_variants_are_no_study_of_selectors(name: str) -> None:
+    with pytest.raises(DataError) as error:
+        studies.parse(name, LEGAL)
+    assert str(error.value) == f"study {name!r} is of variants, not of selectors; run `dcpipe study {name}`"
+
+
+def test_other_studies_are_not_of_variants(tmp_path: Path) -> None:
+    for name in (*set(studies.STUDIES) - set(studies.VARIANTS), "stairs"):
+        with pytest.raises(DataError) as error:
+            studies.load_variants(name, tmp_path)
+        assert str(error.value) == f"study {name!r} is not of variants; choose one of syntheses, ladder"
+
+
+def test_a_study_of_variants_is_its_block(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(json.dumps(LEGAL), encoding="utf-8")
+    study = studies.load_variants("syntheses", path)
+    assert list(study.variants) == ["real", "edc"]
+    assert study.variants["edc"].synthesis == {"method": "edc", "options": {"flat": 0.0}}
+    assert (study.variants["real"].labels, study.variants["edc"].labels) == (None, "online")
+    assert (study.ipc, study.seeds, study.split) == ([10, 1], [0, 1, 2], "test")
 
 
 REFUSED = [
@@ -125,8 +164,8 @@ REFUSED = [
     (
         "selections",
         {},
-        "unknown key 'selections'; legal ones are selection, coefficients, labels, resilience; did you mean "
-        "'selection'?",
+        "unknown key 'selections'; legal ones are selection, coefficients, labels, resilience, syntheses, ladder; did "
+        "you mean 'selection'?",
     ),
     ("coefficients", None, "'coefficients' is missing; add it"),
     ("coefficients.base.beta", None, "'coefficients.base.beta' is missing; add it"),
@@ -134,6 +173,10 @@ REFUSED = [
     ("coefficients.alpha", [1, 1.0], "coefficients.alpha is [1.0, 1.0] and repeats [1.0]; say each once"),
     ("coefficients.beta", [], "coefficients.beta is []: list should have at least 1 item after validation, not 0"),
     ("coefficients.seeds", [1], "coefficients.seeds is [1]: list should have at least 3 items after validation, not 1"),
+    ("syntheses.ipc", [1, 1], "syntheses.ipc is [1, 1] and repeats [1]; say each once"),
+    ("syntheses.seeds", [0, 1], "syntheses.seeds is [0, 1]: list should have at least 3 items after validation, not 2"),
+    ("ladder.split", "train", "ladder.split is 'train': input should be 'test' or 'minival'"),
+    ("ladder.steps", {}, "unknown key 'ladder.steps'; legal ones are variants, ipc, seeds, split"),
     ("resilience.ratios", [], "resilience.ratios is []: list should have at least 1 item after validation, not 0"),
     ("resilience.ratios", [5, 0.8], "resilience.ratios.1 is 0.8: input should be greater than or equal to 1"),
     ("resilience.ratios", [5, 2, 5], "resilience.ratios is [5.0, 2.0, 5.0] and repeats [5.0]; say each once"),
@@ -159,7 +202,7 @@ def test_what_is_wrong_is_told_in_one_sentence(path: str, value: Any, sentence: 
 def test_unknown_studies_list_the_known() -> None:
     for name in studies.STUDIES:
         studies.check_name(name)
-    known = "selection, coefficients, labels, resilience"
+    known = "selection, coefficients, labels, resilience, syntheses, ladder"
     with pytest.raises(DataError, match=rf"^unknown study 'codecs'; choose one of {known}$"):
         studies.load("codecs")
     with pytest.raises(DataError, match=rf"^name a study: {known}$"):

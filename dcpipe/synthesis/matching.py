@@ -138,7 +138,8 @@ def _global_target(observer: Observer, statistics: Statistics | None, settings: 
     if statistics is None:
         require(
             not bool(running.isnan().any()),
-            f"synthesis: observer {observer.name!r} watches layers without running statistics; measure the real images",
+            f"synthesis: observer {observer.name!r} watches layers without running statistics; leave it out, or "
+            "choose a method that measures the real images (gvbsm, edc)",
         )
         return running[None]
     measured = torch.stack([statistics.mean, statistics.variance])

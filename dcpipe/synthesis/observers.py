@@ -149,11 +149,13 @@ class Observer:
             module.register_forward_pre_hook(partial(self._look, key))
         self.segments = self._probe(watched)
         lacking, remedy = (
-            ("BatchNorm2d", "set layers: bn+conv, or ") if layers == "bn" else ("BatchNorm2d or Conv2d", "")
+            ("BatchNorm2d", ", or choose a method that watches convolutions too (gvbsm, edc)")
+            if layers == "bn"
+            else ("BatchNorm2d or Conv2d", "")
         )
         require(
             bool(self.segments),
-            f"observer {name!r}: network {teacher.network!r} has no {lacking} layer to watch; {remedy}leave it out",
+            f"observer {name!r}: network {teacher.network!r} has no {lacking} layer to watch; leave it out{remedy}",
         )
         self.entries = self.segments[-1].stop
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import shutil
 import statistics
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+import tiny
 import yaml
 from PIL import Image
+from tiny import table
 
-from dcpipe import params, store
+from dcpipe import store
 from dcpipe.dataset import PackLabels
 from dcpipe.fidelity import fidelity
 from dcpipe.params import CompressionBlock
@@ -27,28 +28,13 @@ from flows.contenders import Contender, one_score, protocol_of
 from flows.features import features_stage
 from flows.images import images_stage
 from flows.label_study import label_study_stage
-from flows.reporting import Plain
-from flows.runtime import Run
 from flows.selection import selection_stage
 from flows.softlabels import softlabels_stage
 from flows.synthesis import synthesis_stage
 from flows.teacher import teacher_stage
 
-AUGMENTATION = {"scale_min": 0.6, "flip": 0.0}
-PARAMS: dict[str, Any] = {
-    "images": {"source": "digits", "size": 8},
-    "teacher": {
-        "networks": {"main": {"network": "convnet-d1-w8"}},
-        "training": {"epochs": 4, "batch_size": 64, "optimizer": "adamw", "lr": 0.01, "augmentation": AUGMENTATION},
-    },
-    "features": {"teacher": "main", "label_rate": {"views": 2, "stored_views": 4}, "augmentation": AUGMENTATION},
-    "selection": {"method": "random", "ipc": 2},
-    "synthesis": {},
-    "softlabels": {"teachers": ["main"], "views": 40, "augmentation": AUGMENTATION},
-    "compression": {"codec": "svd", "ratio": 1.5},
-    "evaluation": {"student": "convnet-d1-w4", "epochs": 2, "batch_size": 10, "lr": 0.01, "temperature": 4.0},
-    "release": {"name": "tiny-digits"},
-}
+PARAMS = tiny.changed(tiny.PARAMS, selection={"method": "random"}, softlabels={"views": 40})
+run_of = partial(tiny.run_of, content=PARAMS)
 STUDY: dict[str, Any] = {
     "codecs": {"svd": {}, "small": {"codec": "lowrank_int8"}, "fresh": {"codec": "field", "options": {"fresh": True}}},
     "ratios": [4, 2, 30],
@@ -62,11 +48,6 @@ OTHERS = {
 }
 FOLDER = Path("data/study/labels")
 ROWS = [(name, ratio) for name in ("svd", "small", "fresh") for ratio in ("2.0", "4.0", "30.0")]
-
-
-def run_of(stage: str, **blocks: dict[str, Any]) -> Run:
-    content = {name: {**block, **blocks.get(name, {})} for name, block in PARAMS.items()}
-    return Run(stage, params.parse(content), Plain(stage), device=torch.device("cpu"))
 
 
 def write_study(**changes: Any) -> None:
@@ -99,11 +80,6 @@ def workspace(studied: Path, scratch: Path) -> Path:
     shutil.copytree(studied / "data", scratch.parent / "data", ignore=shutil.ignore_patterns("study"))
     write_study()
     return scratch.parent
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def test_every_cell_is_a_row_beside_the_baselines(studied: Path) -> None:

@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+import tiny
 import yaml
 from PIL import Image
+from tiny import table
 
-from dcpipe import params, pictures, store
+from dcpipe import pictures, store
 from dcpipe.types import DataError, Selection
 from flows import contenders
 from flows import resilience as flow
 from flows.contenders import contender_of, one_score, pack_into, protocol_of, write_labels
 from flows.features import features_stage
 from flows.images import images_stage
-from flows.reporting import Plain
 from flows.resilience import resilience_stage
-from flows.runtime import Run
 from flows.study import study_stage
 from flows.synthesis import picked
 from flows.teacher import teacher_stage
 
-AUGMENTATION = {"scale_min": 0.6, "flip": 0.0}
-PARAMS: dict[str, Any] = {
-    "images": {"source": "digits", "size": 8},
-    "teacher": {
-        "networks": {"main": {"network": "convnet-d1-w8"}},
-        "training": {"epochs": 4, "batch_size": 64, "optimizer": "adamw", "lr": 0.01, "augmentation": AUGMENTATION},
-    },
-    "features": {"teacher": "main", "label_rate": {"views": 2, "stored_views": 4}, "augmentation": AUGMENTATION},
-    "selection": {"method": "score", "ipc": 2},
-    "synthesis": {},
-    "softlabels": {"teachers": ["main"], "views": 40, "augmentation": AUGMENTATION},
-    "compression": {"codec": "svd", "ratio": 1000.0, "reference": "fp32"},  # a budget that the study does not use
-    "evaluation": {"student": "convnet-d1-w4", "epochs": 2, "batch_size": 10, "lr": 0.01, "temperature": 4.0},
-    "release": {"name": "tiny-digits"},
-}
+PARAMS = tiny.changed(
+    tiny.PARAMS,
+    softlabels={"views": 40},
+    compression={"ratio": 1000.0, "reference": "fp32"},  # a budget that the study does not use
+)
+run_of = partial(tiny.run_of, content=PARAMS)
 SCORE = {"alpha": 1.0, "beta": 0.1}
 STUDY: dict[str, Any] = {
     "selectors": {"random": {}, "score": {"options": SCORE}, "again": {"method": "score", "options": SCORE}},
@@ -54,11 +44,6 @@ STUDY: dict[str, Any] = {
 FOLDER = Path("data/study/resilience")
 FILES = ("results.csv", "summary.csv", "figure.png", "picked/random-ipc2.png")
 FP16 = 2 * 20 * 40 * 10
-
-
-def run_of(stage: str, **blocks: dict[str, Any]) -> Run:
-    content = {name: {**block, **blocks.get(name, {})} for name, block in PARAMS.items()}
-    return Run(stage, params.parse(content), Plain(stage), device=torch.device("cpu"))
 
 
 def write_study(**changes: Any) -> None:
@@ -108,11 +93,6 @@ def workspace(studied: tuple[Path, dict[str, int]], scratch: Path) -> Path:
     shutil.copytree(studied[0] / "data", scratch.parent / "data", ignore=shutil.ignore_patterns("study"))
     write_study()
     return scratch.parent
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))
 
 
 def test_every_selector_has_a_row_at_every_ratio_and_is_labelled_once(studied: tuple[Path, dict[str, int]]) -> None:

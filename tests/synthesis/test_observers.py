@@ -244,7 +244,9 @@ def refused(name: str, size: int = 16, **options: object) -> str:
 
 def test_what_cannot_be_watched_is_refused(planted: Callable[[Build], None]) -> None:
     lacking = "observer 'it': network 'convnet-d2-w3' has no BatchNorm2d layer to watch; "
-    assert refused("convnet-d2-w3", layers="bn") == lacking + "set layers: bn+conv, or leave it out"
+    assert refused("convnet-d2-w3", layers="bn") == lacking + (
+        "leave it out, or choose a method that watches convolutions too (gvbsm, edc)"
+    )
     planted(lambda n: nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, n)))
     lacking = "observer 'it': network 'planted' has no BatchNorm2d or Conv2d layer to watch; leave it out"
     assert refused("planted") == lacking
