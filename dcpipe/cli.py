@@ -146,7 +146,8 @@ def _study(options: argparse.Namespace) -> None:
     if options.name == "labels":
         print(f"Figures: {folder / 'figure.png'} and {folder / 'spectra.png'}")
     else:
-        print(f"Figure: {folder / 'figure.png'}; pictures of the picks: {folder / 'picked'}")
+        pictures = folder / ("images" if options.name in studies.VARIANTS else "picked")
+        print(f"Figure: {folder / 'figure.png'}; pictures of the images: {pictures}")
 
 
 def _publish(options: argparse.Namespace) -> None:

@@ -124,7 +124,8 @@ def test_mistakes_stop_it_in_one_line(copy_of_line: Workspace) -> None:
     assert "dcpipe: `dvc repro studies/dvc.yaml:selection` failed; its message is above" in told
     assert "Traceback" not in told
     told = copy_of_line.run("dcpipe", "study", "codecs", ok=False)
-    assert told == "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels, resilience\n"
+    legal = "selection, coefficients, labels, resilience, syntheses, ladder"
+    assert told == f"dcpipe: unknown study 'codecs'; choose one of {legal}\n"
 
 
 def test_a_release_does_not_wait_for_studies(copy_of_line: Workspace) -> None:

@@ -104,7 +104,7 @@ def test_a_killed_recovery_ends_with_the_same_images(workspace: Workspace) -> No
     scratch, places = workspace.root / ".dcpipe/scratch", []
     for wanted in (20, 120):
         process = workspace.start(sys.executable, "-m", "flows.synthesis", **env)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while place_of(scratch) < wanted and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
