@@ -198,7 +198,7 @@ def test_study_runs_its_stage_and_shows_what_came_out(
     [row] = [line for line in told.splitlines() if "score" in line]
     for cell in ("10", "97.0 ± 0.2", "22.5 kB", "44.5 kB", "200.0 kB", "12.50"):
         assert cell in row, cell
-    assert "Figure: data/study/selection/figure.png; pictures of the picks: data/study/selection/picked" in told
+    assert "Figure: data/study/selection/figure.png; pictures of the images: data/study/selection/picked" in told
 
 
 def test_study_resilience_shows_drops(
@@ -223,7 +223,7 @@ def test_study_resilience_shows_drops(
         "score 12.35 5.0 39.9 kB 95.5 ± 0.4 1.5 ± 0.3",
         "score 12.35 20.0 not reached",
     ]
-    assert "Figure: data/study/resilience/figure.png; pictures of the picks: data/study/resilience/picked" in told
+    assert "Figure: data/study/resilience/figure.png; pictures of the images: data/study/resilience/picked" in told
 
 
 @pytest.mark.parametrize("name", ["syntheses", "ladder"])
