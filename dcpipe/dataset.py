@@ -1,6 +1,7 @@
 """`CondensedDataset`: what students train from. One item is (image view, soft label) of one image in one epoch.
 
-Images and packed labels live on one device; a batch is one gather, one batched crop and one batched decode.
+Images and packed labels live on one device; a batch is one gather, one batched crop and one batched decode. Images
+that are stored as grids (`ImageSet.grid`) are decoded first: everything here is of the decoded ones.
 No file a batch, no order that labels are tied to: any batch size, sampler and worker count gives the same pairs.
 `CondensedLoader` gives them without leaving the device.
 Where labels come from is a choice: a pack, the teacher online, or the hard labels; the rest is shared.
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import Dataset
 
-from dcpipe import networks, views
+from dcpipe import formation, networks, views
 from dcpipe.compression import CODECS, check_mix, rebuild
 from dcpipe.training import soften
 from dcpipe.types import ImageSet, IntArray, KeptViews, LabelPack, Teacher, ViewLaw, require
@@ -29,7 +30,10 @@ SHIFTED = ("prune_topk", "topk", "zipf")  # codecs that decode to logits up to a
 
 
 class Labels(Protocol):
-    """Where the targets of views come from."""
+    """Where the targets of views come from. `n_images`: how many images they are of, decoded ones where stored images
+    are grids."""
+
+    n_images: int
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
         """(rows, views) of the epoch's items, before shuffling."""
@@ -50,6 +54,7 @@ class PackLabels:
     def __init__(self, pack: LabelPack, device: torch.device, beyond: Beyond = "wrap") -> None:
         require(beyond in get_args(Beyond), f"beyond is {beyond!r}; choose one of {', '.join(get_args(Beyond))}")
         self.pack, self.beyond = pack, beyond
+        self.n_images = pack.shape.images
         self.codec = rebuild(pack, CODECS)
         self.arrays: Mapping[str, torch.Tensor] = {
             name: torch.from_numpy(np.ascontiguousarray(array[:])).to(device) for name, array in pack.arrays.items()
@@ -103,12 +108,12 @@ class HardLabels:
     """One-hot labels of the images; the temperature does not apply."""
 
     def __init__(self, labels: IntArray, n_classes: int, device: torch.device) -> None:
+        self.n_images = len(labels)
         self.one_hot = F.one_hot(torch.from_numpy(labels), n_classes).float().to(device)
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
         """Every image once, in a fresh view."""
-        n = len(self.one_hot)
-        return np.arange(n), np.full(n, epoch, dtype=np.int64)
+        return np.arange(self.n_images), np.full(self.n_images, epoch, dtype=np.int64)
 
     def of(
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
@@ -129,13 +134,15 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     `DataLoader` (it offers `__getitems__`); `batch(items)` is the fast path that leaves everything on the device.
 
     Args:
-        images: the condensed set.
+        images: the condensed set, decoded here where it is of grids.
         labels: where targets come from, e.g. `PackLabels(pack, device)`.
         policy: how views are drawn, or those that were kept; must be what the labels were made with.
         temperature: of the targets; with None they are raw logits. Where `cutmix_labels` mixes targets by lambda, it
             mixes whichever is asked for: probabilities, or logits.
         size: pixels of a view; by default what kept views were taken at, or the images' own height.
         device: where images live.
+
+    Raises `DataError` when the labels are of another number of images.
     """
 
     def __init__(
@@ -148,8 +155,12 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         size: int | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        require(images.grid == 1, f"condensed dataset: grid {images.grid} is not decoded yet; decode the images first")
-        self.images = images
+        self.images = images = formation.decoded(images)
+        require(
+            labels.n_images == len(images),
+            f"condensed dataset: labels of {labels.n_images} images for {len(images)} decoded images; give labels of "
+            "exactly these images",
+        )
         self.labels = labels
         # One-hot labels of a mixed image are the lambda-mixed labels: the teacher's view of the mix has no counterpart.
         linear = isinstance(labels, HardLabels) and policy.mix == "cutmix_images"

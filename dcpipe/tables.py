@@ -57,13 +57,14 @@ def status(root: Path) -> RenderableType:
     if not _made(root / PLACES["evaluation"]):
         return Group(stages, "No scores yet: `dvc repro` makes what is missing and skips what is not.")
     labels = _packed_labels(root / PLACES["compression"] / "labels.safetensors")
-    return Group(stages, score_table(store.load_scores(root / PLACES["evaluation"]), labels))
+    grid = int(_manifest(root / PLACES["synthesis"])["meta"]["grid"])
+    return Group(stages, score_table(store.load_scores(root / PLACES["evaluation"]), labels, grid))
 
 
-def score_table(scores: Sequence[Score], labels: dict[str, Any] | None) -> Table:
+def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: int = 1) -> Table:
     """One row a score. What all rows share stands once, above them; what differs gets a column.
 
-    `labels` is the shape of the label pack (images, views, classes), for the fp16 reference.
+    `labels` is the shape of the label pack (images, views, classes), for the fp16 reference; `grid`: of the images.
     """
     facts = [
         {
@@ -72,7 +73,7 @@ def score_table(scores: Sequence[Score], labels: dict[str, Any] | None) -> Table
             "epochs": str(s.epochs),
             "ipc": str(s.ipc),
             "seeds": str(len(s.accuracy)),
-            "labels in fp16": human(reference_bytes(labels, s.ipc)),
+            "labels in fp16": human(reference_bytes(labels, s.ipc, grid)),
         }
         for s in scores
     ]

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from dcpipe import evaluation, protocols, store, teacher, training
+from dcpipe import evaluation, formation, protocols, store, teacher, training
 from dcpipe.dataset import CondensedDataset, HardLabels, Labels, PackLabels
 from dcpipe.images import read_parts
 from dcpipe.params import CompressionBlock, EvaluationBlock, SoftLabelsBlock
@@ -28,7 +28,7 @@ from flows.softlabels import write_labels
 
 @dataclass(frozen=True)
 class Contender:
-    """One row of a table: images, where labels come from, and what it all weighs."""
+    """One row of a table: images as they are stored, where labels of the decoded ones come from, and what it weighs."""
 
     kind: str
     name: str
@@ -47,7 +47,7 @@ def packed(pack: LabelPack, device: torch.device) -> Callable[[], Labels]:
 
 def hard_labels(images: ImageSet, device: torch.device) -> Callable[[], Labels]:
     """The images' own one-hot labels."""
-    return partial(HardLabels, images.labels, len(images.classes), device)
+    return partial(HardLabels, images.decoded_labels, len(images.classes), device)
 
 
 def hard_contender(run: Run, kind: str, images: ImageSet, folder: Path) -> Contender:
@@ -73,13 +73,14 @@ def contender_of(run: Run, kind: str, images: ImageSet, teachers: dict[str, Teac
     if not path.exists():
         pack_into(path, run, labels_of(run, images, teachers, folder), run.params.compression)
         shutil.rmtree(folder / "labels.zarr")
-    pack = store.read_pack(path, images.ids)
+    pack = store.read_pack(path, images.decoded_ids)
     return replace(hard, name=f"{kind}, {pack.codec}", labels=packed(pack, run.device), label_bytes=pack.n_bytes)
 
 
 def labels_of(run: Run, images: ImageSet, teachers: dict[str, Teacher], folder: Path) -> SoftLabels:
-    """Uncompressed soft labels of any images, written to `labels.zarr` in `folder`, where a killed run goes on."""
-    block = run.params.softlabels
+    """Uncompressed soft labels of any images, decoded where they are grids, written to `labels.zarr` in `folder`, where
+    a killed run goes on."""
+    block, images = run.params.softlabels, formation.decoded(images)
     blocks = write_labels(run, folder, images, teachers)
     policy = block.augmentation.policy(block.seed, block.mix)
     return SoftLabels(blocks.array, policy, images.ids, images.classes, tuple(teachers))

@@ -102,7 +102,7 @@ def make_contenders(run: Run, inputs: dict[str, store.Artifact], train: ImageTab
     )
     if softlabels.method == "none":
         return [hard, *at_random(run, train, {}, notes)]
-    pack = store.load_pack(inputs["compression"].path, images.ids)
+    pack = store.load_pack(inputs["compression"].path, images.decoded_ids)
     labels = store.load_soft_labels(inputs["softlabels"].path)
     teachers = {key: store.load_teacher(inputs[f"teacher {key}"].path) for key in softlabels.teachers}
     weights = weight_bytes(inputs)
@@ -120,7 +120,7 @@ def make_contenders(run: Run, inputs: dict[str, store.Artifact], train: ImageTab
             )
         )
     if "online" in block.baselines:
-        online = partial(OnlineLabels, list(teachers.values()), len(images), device)
+        online = partial(OnlineLabels, list(teachers.values()), len(images.decoded_ids), device)
         rows.append(
             replace(
                 own,
@@ -155,7 +155,7 @@ def write_reports(
     """Metrics, plots and pictures beside the scores: small files that Git and DVC show."""
     folder = Path("data/evaluation")
     folder.mkdir(parents=True, exist_ok=True)
-    fp16 = 2 * len(images) * run.params.softlabels.views * len(images.classes)
+    fp16 = 2 * len(images.decoded_ids) * run.params.softlabels.views * len(images.classes)
     rows = reports.score_rows(scores, fp16)
     accuracies = {
         name.removeprefix("teacher "): artifact.meta["accuracy"]

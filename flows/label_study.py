@@ -155,7 +155,7 @@ def judge(
         scene.image_bytes,
         label_bytes=0,
     )
-    online = partial(OnlineLabels, list(scene.teachers.values()), len(scene.images), run.device)
+    online = partial(OnlineLabels, list(scene.teachers.values()), len(scene.images.decoded_ids), run.device)
     whole = uncompressed(run, scene.labels, scene.bench.notes)
     contenders = [
         replace(own, name="uncompressed", labels=packed(whole, run.device), label_bytes=whole.n_bytes),

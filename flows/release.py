@@ -29,7 +29,7 @@ def release_stage(run: Run) -> None:
                 bench.root,
                 name=name,
                 images=images,
-                pack=None if hard else store.load_pack(inputs["compression"].path, images.ids),
+                pack=None if hard else store.load_pack(inputs["compression"].path, images.decoded_ids),
                 teacher=store.load_teacher(inputs["teacher"].path),
                 with_teacher=block.teacher,
                 scores=store.load_scores(inputs["scores"].path),

@@ -1,5 +1,7 @@
 """softlabels: teacher logits of K views of every condensed image, fp16, one Zarr shard a block of images.
 
+Where stored images are grids, it is the decoded ones that have views and labels.
+
 Tasks: one a shard, resumable between shards. Two run at a time: while one writes, the other computes.
 Output: data/softlabels (with `method: none`, a note that labels are hard).
 """
@@ -13,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dcpipe import networks, softlabels, store
-from dcpipe.types import ImageSet, Teacher
+from dcpipe import formation, networks, softlabels, store
+from dcpipe.types import ImageSet, Teacher, require
 from flows.runtime import Run, main
 
 
@@ -30,7 +32,7 @@ def softlabels_stage(run: Run) -> None:
     for key in block.teachers:
         inputs[f"teacher {key}"] = store.open_artifact(Path("data/teacher") / key, "teacher")
     teachers = {key: store.load_teacher(inputs[f"teacher {key}"].path) for key in block.teachers}
-    images = store.load_set(source.path)
+    images = formation.decoded(store.load_set(source.path))
     with run.bench("data/softlabels", block.model_dump(mode="json"), inputs) as bench:
         policy = block.augmentation.policy(block.seed, block.mix)
         write_labels(run, bench.root, images, teachers)
@@ -52,7 +54,9 @@ def weight_bytes(inputs: Mapping[str, store.Artifact]) -> int:
 
 
 def write_labels(run: Run, folder: Path, images: ImageSet, teachers: dict[str, Teacher]) -> store.Blocks:
-    """Fill `labels.zarr` in `folder`, shard by shard, from where an earlier run stopped."""
+    """Fill `labels.zarr` in `folder`, shard by shard, from where an earlier run stopped. Raises `DataError` for images
+    that are not decoded."""
+    require(images.grid == 1, f"labels are of decoded images, these have grid {images.grid}; decode them first")
     block = run.params.softlabels
     size = images.images.shape[1]
     networks.check_teachers(teachers, images.classes, size)

@@ -164,10 +164,13 @@ def made(run: Run, scene: Scene, cell: Cell) -> tuple[ImageSet, float]:
                 return synthesised(run, scene, cell, scene.bench.notes / name), time.perf_counter() - started
 
         [(found, seconds)] = run.map(make, [cell], str, retries=2, progress=f"synthesise {cell}")
-        kept = {"images": found.images, "labels": found.labels, "ids": found.ids, "seconds": np.array(seconds)}
+        kept = {key: np.asarray(getattr(found, key)) for key in ("images", "labels", "ids", "grid")}
+        kept["seconds"] = np.array(seconds)
         scene.bench.keep(name, **kept)
         shutil.rmtree(scene.bench.notes / name)  # checkpoints of many variants would fill the disk
-    return ImageSet(kept["images"], kept["labels"], kept["ids"], scene.train.classes), float(kept["seconds"])
+    return ImageSet(kept["images"], kept["labels"], kept["ids"], scene.train.classes, int(kept["grid"])), float(
+        kept["seconds"]
+    )
 
 
 def synthesised(run: Run, scene: Scene, cell: Cell, notes: Path) -> ImageSet:
@@ -212,7 +215,7 @@ def judged(
             )
 
         run.map(teach, missing, lambda seed: f"{cell}/seed {seed}", progress=f"students of {cell}")
-    block, n = cell.params.softlabels, len(found)
+    block, n = cell.params.softlabels, len(found.decoded_ids)
     shape = LabelShape(n, block.views, len(found.classes))
     shared = {
         "synthesis": cell.params.synthesis.method,
@@ -240,7 +243,7 @@ def labelled(run: Run, scene: Scene, cell: Cell, found: ImageSet) -> Contender:
     if cell.labels == "hard":
         return hard
     weights = weight_bytes({f"teacher {key}": scene.artifacts[f"teacher {key}"] for key in asked})
-    online = partial(OnlineLabels, list(asked.values()), len(found), run.device)
+    online = partial(OnlineLabels, list(asked.values()), len(found.decoded_ids), run.device)
     return replace(hard, labels=online, teacher_bytes=weights)
 
 

@@ -6,6 +6,7 @@ from functools import cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from dcpipe import networks, softlabels, views
 from dcpipe.compression import CODECS, rebuild
@@ -75,6 +76,26 @@ def pack_of(images: ImageSet, mix: Mix, kind: str = "none") -> LabelPack:
 @cache
 def dataset_of(mix: Mix) -> CondensedDataset:
     return CondensedDataset.from_pack(image_set(), pack_of(image_set(), mix), temperature=TEMPERATURE)
+
+
+def in_grids(images: ImageSet, grid: int = 2) -> ImageSet:
+    """The same stored images, said to be grids."""
+    return ImageSet(images.images, images.labels, images.ids, images.classes, grid)
+
+
+def decoded_by_hand(images: ImageSet) -> ImageSet:
+    """The training images of a set of grids, one cell of one image at a time; the grid divides the side."""
+    pixels, labels, ids = [], [], []
+    side, grid = images.images.shape[1], images.grid
+    cell = side // grid
+    for image, label, name in zip(images.images, images.labels, images.ids, strict=True):
+        for row, column in np.ndindex(grid, grid):
+            crop = image[row * cell : (row + 1) * cell, column * cell : (column + 1) * cell].astype(np.float64)
+            large = F.interpolate(torch.from_numpy(crop).permute(2, 0, 1)[None], (side, side), mode="bilinear")
+            pixels.append(np.floor(large[0].permute(1, 2, 0).numpy() + 0.5).astype(np.uint8))
+            labels.append(label)
+            ids.append(name * grid**2 + row * grid + column)
+    return ImageSet(np.stack(pixels), np.array(labels), np.array(ids), images.classes)
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:

@@ -29,8 +29,9 @@ class Parts:
     name: str = "fish"
 
 
-def parts(seed: int = 0, policy: ViewPolicy = POLICY) -> Parts:
-    """Random content; rows come in rounds of one image a class, ids are not their positions."""
+def parts(seed: int = 0, policy: ViewPolicy = POLICY, grid: int = 1) -> Parts:
+    """Random content; rows come in rounds of one image a class, ids are not their positions. Labels are of the decoded
+    images where `grid` is more than 1."""
     source = np.random.default_rng(seed)
     n, c = IPC * len(CLASSES), len(CLASSES)
     images = ImageSet(
@@ -38,13 +39,15 @@ def parts(seed: int = 0, policy: ViewPolicy = POLICY) -> Parts:
         labels=np.tile(np.arange(c, dtype=np.int64), IPC),
         ids=source.permutation(100)[:n].astype(np.int64),
         classes=CLASSES,
+        grid=grid,
     )
+    n *= grid**2
     shape = LabelShape(n, VIEWS, c)
     logits = torch.from_numpy(source.normal(0, 3, (n, VIEWS, c)).astype(np.float16)).float()
     codec = CODECS["none"].plan(shape, shape.reference_bytes)
-    drawn = views.draw(policy, np.repeat(images.ids, VIEWS), np.tile(np.arange(VIEWS), n), n)
+    drawn = views.draw(policy, np.repeat(images.decoded_ids, VIEWS), np.tile(np.arange(VIEWS), n), n)
     arrays = codec.encode(logits, np.arange(n), shape, drawn)
-    pack = LabelPack("none", codec.settings, dict(arrays), shape, policy, images.ids)
+    pack = LabelPack("none", codec.settings, dict(arrays), shape, policy, images.decoded_ids)
     torch.manual_seed(seed)
     network = networks.build("convnet-d1-w4", c, SIZE)
     teacher = Teacher(

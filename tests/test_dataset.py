@@ -19,7 +19,9 @@ from condensed import (
     counted_share,
     dataset_of,
     decoded,
+    decoded_by_hand,
     image_set,
+    in_grids,
     item_by_hand,
     logits_of,
     network,
@@ -36,7 +38,7 @@ from torch.utils.data import DataLoader
 from dcpipe import networks, views
 from dcpipe.compression import CODECS
 from dcpipe.dataset import SHIFTED, CondensedDataset, CondensedLoader, HardLabels, OnlineLabels, PackLabels
-from dcpipe.types import MIXES, DataError, ImageSet, LabelPack, LabelShape, Mix, Teacher
+from dcpipe.types import MIXES, DataError, LabelPack, LabelShape, Mix, Teacher
 
 
 @pytest.mark.parametrize("mix", MIXES)
@@ -275,11 +277,40 @@ def test_labels_of_single_batches_cannot_be_mixed_with_a_partners() -> None:
         PackLabels(pack, CPU)
 
 
-def test_a_grid_of_images_is_refused() -> None:
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("kind", ["pack", "online", "hard"])
+def test_grids_are_the_dataset_of_their_decoded_images(mix: Mix, kind: str) -> None:
+    stored, whole = in_grids(image_set()), decoded_by_hand(in_grids(image_set()))
+    labels = {
+        "pack": lambda: PackLabels(pack_of(whole, mix), CPU),
+        "online": lambda: OnlineLabels([teacher()], 4 * N, CPU),
+        "hard": lambda: HardLabels(whole.labels, len(CLASSES), CPU),
+    }[kind]
+    ours, theirs = (
+        CondensedDataset(images, labels(), policy_of(mix), temperature=TEMPERATURE) for images in (stored, whole)
+    )
+    assert len(ours) == 4 * N and ours.size == SIZE
+    for epoch in (0, 5):
+        ours.set_epoch(epoch)
+        theirs.set_epoch(epoch)
+        for one, other in zip(ours.batch(np.arange(4 * N)), theirs.batch(np.arange(4 * N)), strict=True):
+            assert torch.equal(one, other)
+    assert ours.hard(np.arange(4 * N)).tolist() == np.repeat(image_set().labels, 4).tolist()
+
+
+def test_labels_of_another_number_of_images_are_refused() -> None:
+    """Labels of the stored images would label the first decoded ones, and leave out the rest."""
     images = image_set()
-    packed = ImageSet(images.images, images.labels, images.ids, CLASSES, grid=2)
-    with pytest.raises(DataError, match=r"^condensed dataset: grid 2 is not decoded yet; decode the images first$"):
-        CondensedDataset.from_pack(packed, pack_of(images, "none"))
+    for labels in (
+        PackLabels(pack_of(images, "none"), CPU),
+        OnlineLabels([teacher()], N, CPU),
+        HardLabels(images.labels, len(CLASSES), CPU),
+    ):
+        with pytest.raises(DataError) as error:
+            CondensedDataset(in_grids(images), labels, policy_of("none"))
+        assert str(error.value) == (
+            "condensed dataset: labels of 15 images for 60 decoded images; give labels of exactly these images"
+        )
 
 
 @pytest.mark.parametrize("ipc", [1, 2])

@@ -13,7 +13,9 @@ import pytest
 import releases
 import torch
 import yaml
+from condensed import decoded_by_hand
 from PIL import Image
+from safetensors.numpy import load_file
 from test_release import logits_of
 
 import dcpipe
@@ -96,6 +98,39 @@ def test_ddranking_round_trip(made: Path, tmp_path: Path, ipc: int | None) -> No
         else:
             assert given.dtype == torch.int64
             assert given.tolist() == np.repeat([0, 1, 2], ipc or releases.IPC).tolist()
+
+
+@pytest.mark.parametrize("ipc", [None, 2])
+def test_grids_are_exported_decoded(tmp_path: Path, ipc: int | None) -> None:
+    some = releases.parts(grid=2)
+    releases.build(tmp_path / "fish", some)
+    found = dcpipe.load(tmp_path / "fish", ipc=ipc)
+    assert found.pack is not None and some.pack is not None
+    whole = decoded_by_hand(found.images)
+    n = 12 * (ipc or releases.IPC)
+    rows = [some.pack.ids.tolist().index(i) for i in whole.ids]
+    logits = logits_of(some.pack)[rows]
+    for form in ("folder", "parquet", "ddranking"):
+        release.export(found, tmp_path / form, form=form)
+    table = pq.read_table(tmp_path / "parquet/data/train-00000-of-00001.parquet")
+    assert table["id"].to_pylist() == whole.ids.tolist() and table["label"].to_pylist() == whole.labels.tolist()
+    half = np.array(table["logits"].to_pylist(), dtype=np.float16).reshape(n, 5, 3)
+    np.testing.assert_array_equal(half, logits.numpy().astype(np.float16))
+    for row, record in enumerate(table["image"].to_pylist()):
+        (tmp_path / record["path"]).write_bytes(record["bytes"])
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / record["path"])), whole.images[row])
+    assert "whose images are grids of 2 x 2: 4 rows here are one stored image" in (
+        tmp_path / "parquet/README.md"
+    ).read_text(encoding="utf-8")
+    labels = load_file(tmp_path / "folder/labels.safetensors")
+    for row in range(n):
+        file = tmp_path / "folder" / f"{labels['class'][row]:05d}" / f"{labels['rank'][row]:05d}.png"
+        np.testing.assert_array_equal(np.asarray(Image.open(file)), whole.images[row])
+        np.testing.assert_array_equal(labels["logits"][row], half[row])
+    order = np.argsort(whole.labels, kind="stable")
+    given = torch.load(tmp_path / "ddranking/labels.pt", weights_only=True)
+    torch.testing.assert_close(given.double(), logits[order].mean(dim=1), rtol=0, atol=1e-5)
+    assert torch.load(tmp_path / "ddranking/images.pt", weights_only=True).shape == (n, 3, 8, 8)
 
 
 def test_ddranking_takes_the_labels_that_a_codec_kept(made: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 import releases
 import torch
 import yaml
+from condensed import decoded_by_hand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -175,6 +176,91 @@ def test_prefix_labels_follow_the_packs_own_plan(made: Path) -> None:
 def test_ipc_out_of_range(made: Path) -> None:
     with pytest.raises(DataError, match=r"^ipc 5 is outside 1..4, what this set holds for every class$"):
         dcpipe.load(made, ipc=5)
+
+
+def test_grids_are_stored_as_they_are_and_read_decoded(tmp_path: Path) -> None:
+    some = releases.parts(grid=2)
+    releases.build(tmp_path / "fish", some)
+    found = dcpipe.load(tmp_path / "fish")
+    np.testing.assert_array_equal(found.images.images, some.images.images)
+    assert (found.images.grid, len(found.images), found.manifest["ipc"], found.manifest["images"]) == (2, 12, 4, 12)
+    assert found.manifest["bytes"]["images.parquet"] == (tmp_path / "fish/images.parquet").stat().st_size
+    plain = releases.parts()
+    releases.build(tmp_path / "plain", plain)  # of the same images, which are no grids
+    assert (tmp_path / "fish/images.parquet").read_bytes() == (tmp_path / "plain/images.parquet").read_bytes()
+    assert some.pack is not None
+    by_hand = CondensedDataset.from_pack(decoded_by_hand(some.images), some.pack, temperature=2.0)
+    for kind, labels in (("pack", by_hand.labels), ("hard", None), ("teacher", None)):
+        dataset = found.dataset(labels=kind, temperature=2.0)  # type: ignore[arg-type]
+        assert len(dataset) == 48
+        inputs, targets = dataset.batch(np.arange(48))
+        assert torch.equal(inputs, by_hand.batch(np.arange(48))[0])
+        if labels is not None:
+            assert torch.equal(targets, by_hand.batch(np.arange(48))[1])
+    assert (
+        found.dataset(labels="hard").batch(np.arange(48))[1].argmax(1).tolist()
+        == [0] * 4 + [1] * 4 + [2] * 4 + ([0] * 4 + [1] * 4 + [2] * 4) * 3
+    )
+
+
+@pytest.mark.parametrize("by", ["images", "cells"])
+@pytest.mark.parametrize("ipc", [1, 3, 4])
+def test_a_smaller_set_of_grids(tmp_path: Path, ipc: int, by: str) -> None:
+    """The first stored images decoded, or the first cells of each class, with their own views and labels."""
+    some = releases.parts(grid=2)
+    assert some.pack is not None
+    releases.build(tmp_path / "fish", some)
+    small = dcpipe.load(tmp_path / "fish", ipc=ipc, by=by)  # type: ignore[arg-type]
+    whole = decoded_by_hand(some.images)
+    wanted = []
+    for row in range(48):
+        place, cell = row // 4 // 3, row % 4  # rounds of one stored image of each of 3 classes
+        wanted.append(place < ipc if by == "images" else cell * 4 + place < 4 * ipc)
+    rows = np.flatnonzero(wanted)
+    assert len(rows) == 3 * 4 * ipc and (small.images.grid, len(small.images)) == (
+        (2, 3 * ipc) if by == "images" else (1, len(rows))
+    )
+    dataset, theirs = small.dataset(temperature=2.0), CondensedDataset.from_pack(whole, some.pack, temperature=2.0)
+    assert dataset.images.ids.tolist() == whole.ids[rows].tolist()
+    np.testing.assert_array_equal(dataset.images.images, whole.images[rows])
+    for epoch in (0, 7):
+        dataset.set_epoch(epoch)
+        theirs.set_epoch(epoch)
+        for one, other in zip(dataset.batch(np.arange(len(rows))), theirs.batch(rows), strict=True):
+            torch.testing.assert_close(one, other)
+    assert len(small.dataset(labels="teacher")) == len(small.dataset(labels="hard")) == len(rows)
+
+
+def test_a_smaller_set_of_grids_mixes_only_its_own(tmp_path: Path) -> None:
+    some = releases.parts(policy=replace(releases.POLICY, mix="cutmix_labels"), grid=2)
+    releases.build(tmp_path / "fish", some)
+    dataset = dcpipe.load(tmp_path / "fish", ipc=1).dataset()
+    assert len(dataset) == 12 and int(dataset.drawn.partner.max()) < 12
+    releases.build(tmp_path / "mixed", releases.parts(policy=replace(releases.POLICY, mix="cutmix_images"), grid=2))
+    assert len(dcpipe.load(tmp_path / "mixed").dataset()) == 48
+    with pytest.raises(DataError, match=r"labels of images mixed before labelling cannot be cut to a smaller ipc"):
+        dcpipe.load(tmp_path / "mixed", ipc=2).dataset()
+
+
+def test_labels_of_stored_grids_are_refused(tmp_path: Path) -> None:
+    some = releases.parts()
+    grids = replace(some.images, grid=2)
+    with pytest.raises(DataError, match=r"^release fish: the label pack is of other images; run `dvc repro comp"):
+        releases.build(tmp_path / "a", replace(some, images=grids))
+
+
+def test_the_card_says_that_images_are_grids(made: Path, tmp_path: Path) -> None:
+    releases.build(tmp_path / "fish", releases.parts(grid=2))
+    text = (tmp_path / "fish" / "README.md").read_text(encoding="utf-8")
+    assert (
+        "Each stored image is a grid of 2 x 2 cells, and each cell, enlarged bilinearly to full size, is a training "
+        "image: 12 stored images decode to 48 (`dcpipe.formation`). Each decoded image carries soft labels of 5 augm"
+    ) in text
+    assert "as stored; `dcpipe export` writes them decoded." in text
+    # 2 bytes x 48 images x 5 views x 3 classes, in the text and in the row of 4 images a class
+    assert "(1,440 in fp16)" in text and "| 4,321 | 999 | 0 | 1,440 |" in text
+    plain = (made / "README.md").read_text(encoding="utf-8")
+    assert "grid" not in plain.split("## Scores")[0] and "as stored" not in plain
 
 
 def test_labels_of_mixed_images_cannot_be_cut(tmp_path: Path) -> None:

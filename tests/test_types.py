@@ -212,6 +212,15 @@ def test_a_prefix_is_the_first_rows_of_every_class(sizes: list[int], seed: int, 
     assert (part.classes, part.grid) == (whole.classes, whole.grid)
 
 
+def test_decoded_images_have_ids_and_labels_of_their_own() -> None:
+    whole = image_set(grid=2)
+    assert whole.decoded_ids.tolist() == [16, 17, 18, 19, 36, 37, 38, 39, 28, 29, 30, 31]  # ids 4, 9, 7
+    assert whole.decoded_labels.tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]
+    assert whole.ranks.tolist() == [0, 0, 1]
+    plain = image_set()
+    assert plain.decoded_ids.tolist() == IDS.tolist() and plain.decoded_labels.tolist() == LABELS.tolist()
+
+
 @pytest.mark.parametrize("ipc", [0, 2])
 def test_a_prefix_larger_than_the_smallest_class_is_refused(ipc: int) -> None:
     with pytest.raises(DataError) as error:

@@ -34,12 +34,14 @@ def card(meta: Mapping[str, Any], scores: Sequence[Score], versions: Mapping[str
     return "\n\n".join(sections) + "\n"
 
 
-def reference_bytes(labels: Mapping[str, Any] | None, ipc: int) -> int:
-    """Bytes of all soft labels of `ipc` images a class in fp16, from a pack's shape; 0 for hard labels."""
+def reference_bytes(labels: Mapping[str, Any] | None, ipc: int, grid: int = 1) -> int:
+    """Bytes of all soft labels of `ipc` stored images a class in fp16, from a pack's shape, which counts decoded ones,
+    `grid`^2 of each; 0 for hard labels."""
     if labels is None:
         return 0
     per_class = labels["images"] // labels["classes"]
-    return LabelShape(labels["images"] * ipc // per_class, labels["views"], labels["classes"]).reference_bytes
+    shown = labels["images"] * ipc * grid**2 // per_class
+    return LabelShape(shown, labels["views"], labels["classes"]).reference_bytes
 
 
 def front_matter(meta: Mapping[str, Any], data_file: str) -> str:
@@ -62,16 +64,27 @@ def _summary(meta: Mapping[str, Any]) -> str:
         told = "Its labels are the images' own classes."
     else:
         views = f", {meta['view_bytes']:,} of them the views' crops and mixes" if "view_bytes" in meta else ""
+        carrier = "image" if meta["grid"] == 1 else "decoded image"
         told = (
-            f"Each image carries soft labels of {labels['views']} augmented views by "
+            f"Each {carrier} carries soft labels of {labels['views']} augmented views by "
             f"{', '.join(meta['teachers']) or 'teachers that the source does not name'}, "
             f"stored by the codec `{labels['codec']}` in {meta['bytes']['labels.safetensors']:,} bytes{views} "
-            f"({reference_bytes(labels, meta['ipc']):,} in fp16)."
+            f"({reference_bytes(labels, meta['ipc'], meta['grid']):,} in fp16)."
         )
     made = _making(meta["params"])
     return (
         f"# {meta['name']}\n\nA condensed dataset for image classification, made with dcpipe: {meta['ipc']} images of "
-        f"each of {len(meta['classes'])} classes, {meta['size']}x{meta['size']} pixels, {made}. {told}"
+        f"each of {len(meta['classes'])} classes, {meta['size']}x{meta['size']} pixels, {made}. {_grids(meta)}{told}"
+    )
+
+
+def _grids(meta: Mapping[str, Any]) -> str:
+    f = meta["grid"]
+    if f == 1:
+        return ""
+    return (
+        f"Each stored image is a grid of {f} x {f} cells, and each cell, enlarged bilinearly to full size, is a "
+        f"training image: {meta['images']} stored images decode to {meta['images'] * f * f} (`dcpipe.formation`). "
     )
 
 
@@ -95,7 +108,8 @@ def _score_table(meta: Mapping[str, Any], scores: Sequence[Score]) -> str:
     ]
     lines += [
         f"| {s.name} | {s.protocol} | {s.student} | {s.ipc} | {s.mean:.1f} ± {s.std:.1f} | {len(s.accuracy)} "
-        f"| {s.image_bytes:,} | {s.label_bytes:,} | {s.teacher_bytes:,} | {reference_bytes(meta['labels'], s.ipc):,} |"
+        f"| {s.image_bytes:,} | {s.label_bytes:,} | {s.teacher_bytes:,} "
+        f"| {reference_bytes(meta['labels'], s.ipc, meta['grid']):,} |"
         for s in scores
     ]
     return "\n".join(lines) if scores else "No student was trained on this release."
@@ -109,13 +123,14 @@ def _file_table(meta: Mapping[str, Any]) -> str:
 
 
 def _loading(meta: Mapping[str, Any]) -> str:
+    stored = "" if meta["grid"] == 1 else ", as stored; `dcpipe export` writes them decoded"
     return (
         "```python\nimport dcpipe\n\n"
         f'release = dcpipe.load("{meta["name"]}@vX.Y.Z", repo="URL of its repository")  # or this folder\n'
         "dataset = release.dataset()  # a torch dataset of (image view, soft label)\n"
         "dataset.set_epoch(0)\n```\n\n"
         "`ipc=` loads fewer images per class. The images alone also load with "
-        '`datasets.load_dataset("parquet", data_files="images.parquet")`.'
+        f'`datasets.load_dataset("parquet", data_files="images.parquet")`{stored}.'
     )
 
 

@@ -21,8 +21,8 @@ def holds_all(pack: LabelPack) -> bool:
 
 
 def rows_of(pack: LabelPack, images: ImageSet) -> IntArray:
-    """Rows of the pack that label the images, which may be fewer."""
-    return np.flatnonzero(np.isin(pack.ids, images.ids))
+    """Rows of the pack that label the images, decoded where they are grids; there may be fewer than the pack has."""
+    return np.flatnonzero(np.isin(pack.ids, images.decoded_ids))
 
 
 def parameters(pack: LabelPack, rows: IntArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
@@ -32,9 +32,10 @@ def parameters(pack: LabelPack, rows: IntArray) -> tuple[npt.NDArray[np.float32]
     """
     policy = pack.policy
     require(
-        not (isinstance(policy, ViewPolicy) and (policy.randaugment or policy.shuffle > 1)),
-        "this release's labels are of views with RandAugment or shuffled patches, which other code could not show "
-        "again from a box and a flip; export the images alone (--images-only), or load it with dcpipe.load",
+        not (isinstance(policy, ViewPolicy) and (policy.randaugment or policy.shuffle > 1 or policy.siamese)),
+        "this release's labels are of views with RandAugment, shuffled patches or siamese augmentation, which other "
+        "code could not show again from a box and a flip; export the images alone (--images-only), or load it with "
+        "dcpipe.load",
     )
     k = pack.shape.views
     taken = views_of(pack.policy.labelling, pack.ids).own(np.repeat(rows, k), np.tile(np.arange(k), len(rows)))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
+from dcpipe import formation
 from dcpipe.release.ddranking import write_ddranking
 from dcpipe.release.decoded import Decoded, holds_all, parameters, rows_of
 from dcpipe.release.huggingface import write_parquet
@@ -20,6 +20,7 @@ from dcpipe.types import ImageSet, LabelPack, Sliceable, require
 
 def export(release: Release, folder: Path, *, form: str = "folder", labels: bool = True) -> None:
     """Write a release into the new folder `folder`, in one of `FORMS`; `labels` says whether soft labels go along.
+    Images that are stored as grids are written decoded: other code could not.
 
     Raises `DataError` when the folder exists or the form is unknown, and for soft labels when images were mixed before
     labelling (a mixed view has no single image) or, where the form holds every view, the codec dropped views.
@@ -38,7 +39,7 @@ def export(release: Release, folder: Path, *, form: str = "folder", labels: bool
     beside = folder.with_name(folder.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    FORMS[form](release, beside, pack)
+    FORMS[form](replace(release, images=formation.decoded(release.images)), beside, pack)
     beside.replace(folder)
 
 
@@ -46,35 +47,24 @@ def write_folders(release: Release, folder: Path, pack: LabelPack | None) -> Non
     """PNG files by class, for code that knows neither Parquet nor dcpipe.
 
     * `00000/00000.png`: class by index, image by rank, so that folder and file names sort as classes and picks do and
-      the first k files of each class are the smaller set
+      the first k files of each class are the smaller set (k * f * f where stored images are grids of f x f)
     * `classes.json`: folder -> class name, as the most reported bug is a class order assumed
     * `labels.safetensors`, where there is a pack: `logits` fp16 [n, K, c]; `class` and `rank` i64 [n] name the file of
       each row; `box` f32 [n, K, 4] (left, top, width, height as fractions) and `flip` u8 [n, K] are the views. Its
       header holds the view policy.
     """
     images = release.images
-    rank = _ranks(images)
     for label in range(len(images.classes)):
         (folder / f"{label:05d}").mkdir()
-    for image, label, place in zip(images.images, images.labels, rank, strict=True):
+    for image, label, place in zip(images.images, images.labels, images.ranks, strict=True):
         (folder / f"{label:05d}" / f"{place:05d}.png").write_bytes(encode_png(image))
     names = {f"{label:05d}": name for label, name in enumerate(images.classes)}
     (folder / "classes.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
     if pack is not None:
-        _write_labels(folder / "labels.safetensors", images, pack, rank)
+        _write_labels(folder / "labels.safetensors", images, pack)
 
 
-def _ranks(images: ImageSet) -> Sequence[int]:
-    """Place of each row among its class's rows."""
-    seen = np.zeros(len(images.classes), dtype=np.int64)
-    ranks = []
-    for label in images.labels:
-        ranks.append(int(seen[label]))
-        seen[label] += 1
-    return ranks
-
-
-def _write_labels(path: Path, images: ImageSet, pack: LabelPack, rank: Sequence[int]) -> None:
+def _write_labels(path: Path, images: ImageSet, pack: LabelPack) -> None:
     rows = rows_of(pack, images)
     box, flip = parameters(pack, rows)
     arrays: dict[str, Sliceable] = {
@@ -82,7 +72,7 @@ def _write_labels(path: Path, images: ImageSet, pack: LabelPack, rank: Sequence[
         "box": box,
         "flip": flip,
         "class": images.labels,
-        "rank": np.asarray(rank, dtype=np.int64),
+        "rank": images.ranks,
     }
     write(path, arrays, {"views": json.dumps(describe_views(pack.policy.labelling), sort_keys=True)})
 

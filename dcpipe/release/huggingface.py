@@ -77,9 +77,14 @@ def _card(release: Release, pack: LabelPack | None) -> str:
         )
     return (
         f"{front_matter(release.manifest, FILE)}\n\n# {release.name}\n\n{len(release.images)} images of "
-        f"{len(release.classes)} classes, exported from a dcpipe release. Columns: {told}.\n\n"
+        f"{len(release.classes)} classes, exported from a dcpipe release{_grids(release)}. Columns: {told}.\n\n"
         "```python\nimport datasets\n\n"
         'dataset = datasets.load_dataset("this folder", split="train")\n```\n\n'
         f"Licence of the source images: {release.manifest['licence']}. How it was made:\n\n"
         f"```yaml\n{yaml.safe_dump(release.manifest['params'], sort_keys=False, allow_unicode=True)}```\n"
     )
+
+
+def _grids(release: Release) -> str:
+    f = release.manifest["grid"]
+    return "" if f == 1 else f" whose images are grids of {f} x {f}: {f * f} rows here are one stored image"

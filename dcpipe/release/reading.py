@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from dcpipe import store
+from dcpipe import formation, store
 from dcpipe.dataset import CondensedDataset, HardLabels, Labels, OnlineLabels, PackLabels
+from dcpipe.formation import By
 from dcpipe.release import tags
+from dcpipe.release.decoded import rows_of
 from dcpipe.release.writing import IMAGES, LABELS, SCORES, TEACHER
 from dcpipe.store.nouns import read_set
 from dcpipe.types import (
@@ -40,6 +42,7 @@ class PrefixLabels:
     def __init__(self, whole: PackLabels, kept: IntArray) -> None:
         self.whole = whole
         self.kept = kept
+        self.n_images = len(kept)
         self.position = np.full(whole.pack.shape.images, -1, dtype=np.int64)
         self.position[kept] = np.arange(len(kept))
 
@@ -58,8 +61,8 @@ class PrefixLabels:
 
 @dataclass(frozen=True, eq=False)
 class Release:
-    """A verified release. `images` may be a prefix (`ipc=`); `pack` is always whole. `manifest` is the metadata that
-    `assemble` documents, `digest` names the folder's content."""
+    """A verified release. `images` may be a smaller set (`ipc=`); `pack` is always whole. `manifest` is the metadata
+    that `assemble` documents, `digest` names the folder's content."""
 
     path: Path
     digest: str
@@ -84,13 +87,13 @@ class Release:
         law = None if self.pack is None else self.pack.policy
         if self.pack is None or not isinstance(law, KeptViews):
             return ViewPolicy(**self.manifest["views"])
-        if len(self.images) == len(self.pack.ids):
+        if len(self.images.decoded_ids) == len(self.pack.ids):
             return law
         require(
             law.mix == "none",
             f"release {self.name}: its views paste images that a smaller set no longer holds; load all of it",
         )
-        return law.rows(np.flatnonzero(np.isin(self.pack.ids, self.images.ids)))
+        return law.rows(rows_of(self.pack, self.images))
 
     @property
     def normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
@@ -124,16 +127,16 @@ class Release:
 
     def _labels(self, kind: LabelKind, device: torch.device) -> Labels:
         if kind == "hard":
-            return HardLabels(self.images.labels, len(self.classes), device)
+            return HardLabels(self.images.decoded_labels, len(self.classes), device)
         if kind == "teacher":
             if self.teacher is None:
                 raise DataError(f"release {self.name} ships no teacher; use labels='pack' or 'hard'")
-            return OnlineLabels([self.teacher], len(self.images), device)
+            return OnlineLabels([self.teacher], len(self.images.decoded_ids), device)
         require(kind == "pack", f"labels {kind!r} are unknown; choose one of pack, teacher, hard")
         if self.pack is None:
             raise DataError(f"release {self.name} has hard labels only; use labels='hard'")
         whole = PackLabels(self.pack, device)
-        if len(self.images) == self.pack.shape.images:
+        if len(self.images.decoded_ids) == self.pack.shape.images:
             return whole
         # The teacher saw these views with boxes of images that a smaller set no longer holds.
         require(
@@ -141,11 +144,16 @@ class Release:
             f"release {self.name}: labels of images mixed before labelling cannot be cut to a smaller ipc; "
             "load all of it, or use labels='teacher' or 'hard'",
         )
-        return PrefixLabels(whole, np.flatnonzero(np.isin(self.pack.ids, self.images.ids)))
+        return PrefixLabels(whole, rows_of(self.pack, self.images))
 
 
 def load(
-    where: str | Path, *, revision: str | None = None, repo: str | Path | None = None, ipc: int | None = None
+    where: str | Path,
+    *,
+    revision: str | None = None,
+    repo: str | Path | None = None,
+    ipc: int | None = None,
+    by: By = "images",
 ) -> Release:
     """A release, every byte of it verified.
 
@@ -154,6 +162,8 @@ def load(
         revision: `vX.Y.Z` (or `X.Y.Z`) of a NAME.
         repo: path or URL of the git repository that has the tag; by default the one around the current folder.
         ipc: load only the first `ipc` images of every class.
+        by: what these are where images are grids of f x f: `images`, the first stored ones, or `cells`, the first
+            ipc * f * f cells as `formation.subset` counts them, for sets whose smaller sizes were trained so.
 
     Raises `DataError` when the folder or tag is not there, a file is missing or changed, or `ipc` is out of range.
     """
@@ -166,7 +176,7 @@ def load(
     artifact = store.open_artifact(folder, "release")
     meta = artifact.meta
     images = read_set(folder / IMAGES, meta["classes"], meta["grid"])
-    pack = None if meta["labels"] is None else store.read_pack(folder / LABELS, images.ids)
+    pack = None if meta["labels"] is None else store.read_pack(folder / LABELS, images.decoded_ids)
     teacher = None
     if meta["teacher"] is not None:
         told: dict[str, Any] = {
@@ -175,4 +185,5 @@ def load(
         teacher = Teacher(weights=load_file(folder / TEACHER), **told)
     rows = json.loads((folder / SCORES).read_text(encoding="utf-8"))
     scores = tuple(Score(**{**row, "accuracy": tuple(row["accuracy"])}) for row in rows)
-    return Release(folder, artifact.digest, images if ipc is None else images.prefix(ipc), pack, teacher, scores, meta)
+    images = images if ipc is None else formation.subset(images, ipc, by)
+    return Release(folder, artifact.digest, images, pack, teacher, scores, meta)

@@ -50,8 +50,9 @@ def assemble(
     Args:
         folder: where the files go; the caller publishes it as a `release` artifact with the returned metadata.
         name: lowercase letters, digits and dashes; the first half of its tags.
-        images: the condensed images.
-        pack: their compressed soft labels; None where the labels are the images' hard ones.
+        images: the condensed images, as they are stored.
+        pack: compressed soft labels of them, of the decoded ones where they are grids; None where the labels are the
+            images' hard ones.
         teacher: the (first) network that gave the labels; its normalisation is recorded for students.
         with_teacher: ship its weights along.
         scores: rows of the evaluation.
@@ -63,7 +64,7 @@ def assemble(
     Raises `DataError` when the pack or the teacher belongs to other images or to another class order.
     """
     if pack is not None:
-        same = np.array_equal(pack.ids, images.ids) and pack.shape.classes == len(images.classes)
+        same = np.array_equal(pack.ids, images.decoded_ids) and pack.shape.classes == len(images.classes)
         require(same, f"release {name}: the label pack is of other images; run `dvc repro compression`")
     check_same_classes(teacher.classes, images.classes, f"release {name}: teacher and images")
     shipped = None

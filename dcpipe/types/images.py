@@ -44,7 +44,7 @@ class ImageSet:
     image a class, so the first `k * len(classes)` rows are the condensed set of `k` images per class.
 
     `images` u8 [n, h, w, 3]; `labels`, `ids` i64 [n], ids distinct (views are keyed by them);
-    `grid` f: each stored image decodes to f x f training images.
+    `grid` f: each stored image decodes to f x f training images (`dcpipe.formation`), and soft labels are of those.
     """
 
     images: npt.NDArray[np.uint8]
@@ -66,15 +66,35 @@ class ImageSet:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def ranks(self) -> IntArray:
+        """Place of each row among the rows of its class: i64 [n]."""
+        order = np.argsort(self.labels, kind="stable")
+        ordered = self.labels[order]
+        ranks = np.empty(len(self), dtype=np.int64)
+        ranks[order] = np.arange(len(self)) - np.searchsorted(ordered, ordered)
+        return ranks
+
+    @property
+    def decoded_ids(self) -> IntArray:
+        """Ids of the training images, i64 [n * f * f]: id * f * f + cell, the cells of an image together."""
+        cells = self.grid**2
+        return (self.ids[:, None] * cells + np.arange(cells)).reshape(-1)
+
+    @property
+    def decoded_labels(self) -> IntArray:
+        """Labels of the training images, i64 [n * f * f], in the order of `decoded_ids`."""
+        return np.repeat(self.labels, self.grid**2)
+
+    def check_ipc(self, ipc: int) -> None:
+        """Raises `DataError` when some class holds fewer than `ipc` rows, or `ipc` is below 1."""
+        smallest = int(np.bincount(self.labels, minlength=len(self.classes)).min())
+        require(1 <= ipc <= smallest, f"ipc {ipc} is outside 1..{smallest}, what this set holds for every class")
+
     def prefix(self, ipc: int) -> ImageSet:
         """The smaller condensed set: the first `ipc` rows of every class, in their order."""
-        seen = np.zeros(len(self.classes), dtype=np.int64)
-        keep = np.zeros(len(self), dtype=bool)
-        for row, label in enumerate(self.labels):
-            keep[row] = seen[label] < ipc
-            seen[label] += 1
-        smallest = int(seen.min())
-        require(1 <= ipc <= smallest, f"ipc {ipc} is outside 1..{smallest}, what this set holds for every class")
+        self.check_ipc(ipc)
+        keep = self.ranks < ipc
         return ImageSet(self.images[keep], self.labels[keep], self.ids[keep], self.classes, self.grid)
 
 

@@ -21,6 +21,21 @@ VIEW_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
     "partner_flip": ((), "uint8"),
 }
 
+# Operations of `dcpipe.siamese`, in the order in which they run. A drawn number is a place in it: it must never change.
+SIAMESE = ("flip", "color", "crop", "scale", "rotate", "cutout")
+
+
+def siamese_operations(strategy: str) -> tuple[str, tuple[str, ...]]:
+    """The law, `idc` or `dsa`, and the operations of a strategy such as `color_crop` or `dsa:color_crop`, in the order
+    of `SIAMESE`; raises `DataError` where it names none, an unknown one, or one twice."""
+    named = strategy.removeprefix("dsa:").split("_")
+    require(
+        set(named) <= set(SIAMESE) and len(set(named)) == len(named),
+        f"siamese: strategy {strategy!r} is not made of different names of {', '.join(SIAMESE)} that are joined by _, "
+        "as color_crop, or dsa:color_crop for one of them at a time; correct it",
+    )
+    return "dsa" if strategy.startswith("dsa:") else "idc", tuple(name for name in SIAMESE if name in named)
+
 
 @dataclass(frozen=True)
 class ViewPolicy:
@@ -29,7 +44,10 @@ class ViewPolicy:
     `mix`: `none`; `cutmix_images` pastes a box of another image before the teacher looks (SRe2L's way);
     `cutmix_labels` keeps stored labels clean and mixes images and labels by lambda in training (SCORE Eq. 1).
     Before the crop: `randaugment` operations of RandAugment, 0 for none; `shuffle`: a grid of as many patches a side
-    that are permuted, 1 for none.
+    that are permuted, 1 for none. After it: `siamese`, a strategy of `dcpipe.siamese`, "" for none. Its numbers and,
+    of operations that exclude each other, the one that runs are drawn for every view; the official code draws that one
+    once a batch, which a view that does not depend on its batch cannot do. Values of such views may leave [0, 1].
+    `mix_share`: the probability that a view is mixed at all where there is a mix (IDC: 0.5).
     """
 
     scale_min: float = 0.08
@@ -41,6 +59,8 @@ class ViewPolicy:
     ratio_max: float = 4 / 3
     randaugment: int = 0
     shuffle: int = 1
+    siamese: str = ""
+    mix_share: float = 1.0
 
     def __post_init__(self) -> None:
         low, high = self.scale_min, self.scale_max
@@ -52,6 +72,9 @@ class ViewPolicy:
         steps, side = self.randaugment, self.shuffle
         require(0 <= steps <= 16, f"views: randaugment is a number of operations in 0..16, got {steps}")
         require(1 <= side <= 16, f"views: shuffle is a number of patches a side in 1..16, got {side}")
+        require(0 <= self.mix_share <= 1, f"views: mix_share is a probability in 0..1, got {self.mix_share}")
+        if self.siamese:
+            siamese_operations(self.siamese)
 
     @property
     def labelling(self) -> ViewPolicy:
