@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from dcpipe import protocols
 from dcpipe.types import DataError, Mix, ViewPolicy, require
@@ -23,6 +23,7 @@ from dcpipe.types import DataError, Mix, ViewPolicy, require
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Strategy = Annotated[str, AfterValidator(lambda name: ViewPolicy(siamese=name).siamese)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 
 
@@ -47,13 +48,16 @@ class Images(Block):
 
 class Augmentation(Block):
     """The views of a training or labelling: crop area range and probability of a flip; before that, the number of
-    RandAugment's operations and the grid of shuffled patches (see `dcpipe.augment`)."""
+    RandAugment's operations and the grid of shuffled patches (see `dcpipe.augment`); after it, a strategy of
+    `dcpipe.siamese`. `mix_share` is the probability of softlabels' mix, where there is one."""
 
     scale_min: Annotated[float, Field(gt=0, le=1)] = 0.08
     scale_max: Annotated[float, Field(gt=0, le=1)] = 1.0
     flip: Share = 0.5
     randaugment: Annotated[int, Field(ge=0, le=16)] = 0
     shuffle: Annotated[int, Field(ge=1, le=16)] = 1
+    siamese: Strategy = ""
+    mix_share: Share = 1.0
 
     def policy(self, seed: int, mix: Mix = "none") -> ViewPolicy:
         """The view policy these choices make."""

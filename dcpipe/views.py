@@ -13,7 +13,9 @@ We map raw words ourselves because NumPy's distributions may change between vers
   else the largest centred box. Boxes are continuous, not rounded to pixels.
 * CutMix (Yun et al., ICCV 2019): lambda ~ Beta(1, 1), a box of side sqrt(1 - lambda) around a uniform centre,
   clipped and rounded to pixels when applied; lambda is then the true share of kept pixels.
-* RandAugment and shuffled patches of the whole image, before the crop: see `augment`.
+  Of policies with a `mix_share` below 1, a view is mixed where the word that the box leaves over is below it.
+* RandAugment and shuffled patches of the whole image, before the crop: see `augment`. Siamese augmentation of the view
+  itself, before the mix: see `siamese`.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from dcpipe import augment
+from dcpipe import augment, siamese
 from dcpipe.types import FloatArray, IntArray, KeptViews, ViewLaw, ViewPolicy
 
 _MULTIPLIERS = (np.uint64(0xD2E7470EE14C6C93), np.uint64(0xCA5A826395121157))
@@ -90,7 +92,7 @@ class Views:
     of the pasted box as fractions of the view (an empty box where there is no mix). `inside`: samples stay between
     the box's outermost pixel centres, as those of a piece that was cut out first and enlarged then; drawn views may
     look half a pixel beyond. What happens before the crop, each None where nothing does: steps of RandAugment `ops`
-    and `signs` i64 [m, steps]; `patches` i64 [m, f * f], the old place of each patch.
+    and `signs` i64 [m, steps]; `patches` i64 [m, f * f], the old place of each patch. What happens after it: `after`.
     """
 
     box: FloatArray
@@ -101,12 +103,14 @@ class Views:
     ops: IntArray | None = None
     signs: IntArray | None = None
     patches: IntArray | None = None
+    after: siamese.Drawn | None = None
 
     def __len__(self) -> int:
         return len(self.box)
 
     def __getitem__(self, index: slice | npt.NDArray[np.bool_] | IntArray) -> Views:
-        taken: dict[str, Any] = {k: array[index] for k, array in vars(self).items() if isinstance(array, np.ndarray)}
+        arrays = (np.ndarray, siamese.Drawn)
+        taken: dict[str, Any] = {k: array[index] for k, array in vars(self).items() if isinstance(array, arrays)}
         return replace(self, **taken)
 
     def pixels(self, size: int) -> IntArray:
@@ -127,17 +131,20 @@ def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> V
     """
     box = _draw_boxes(policy, ids, views)
     before = augment.draw(policy, lambda number: philox(policy.seed, views, number, ids))
+    after = (
+        siamese.draw(policy.siamese, lambda d: uniform(philox(policy.seed, views, d, ids))) if policy.siamese else None
+    )
     first = uniform(philox(policy.seed, views, _MIX_DRAW, ids))
     flip = first[:, 0] < policy.flip
     if policy.mix == "none":
         nothing = np.zeros((len(ids), 4))
-        return Views(box, flip, np.zeros(len(ids), dtype=np.int64), nothing, False, *before)
+        return Views(box, flip, np.zeros(len(ids), dtype=np.int64), nothing, False, *before, after)
     second = uniform(philox(policy.seed, views, _MIX_DRAW + 1, ids))
     partner = np.minimum((first[:, 1] * n_images).astype(np.int64), n_images - 1)
     half = np.sqrt(1.0 - second[:, 0]) / 2  # lambda = second[:, 0]
-    x, y = second[:, 1], second[:, 2]
+    x, y, mixed = second[:, 1], second[:, 2], second[:, 3:] < policy.mix_share
     mix_box = np.stack([x - half, y - half, x + half, y + half], axis=1).clip(0.0, 1.0)
-    return Views(box, flip, partner, mix_box, False, *before)
+    return Views(box, flip, partner, mix_box * mixed, False, *before, after)
 
 
 def _draw_boxes(policy: ViewPolicy, ids: IntArray, views: IntArray) -> FloatArray:
@@ -162,7 +169,7 @@ def _draw_boxes(policy: ViewPolicy, ids: IntArray, views: IntArray) -> FloatArra
 
 
 def crop(images: torch.Tensor, views: Views, size: int) -> torch.Tensor:
-    """Cut and flip: images u8 or f32 [m, h, w, 3] -> f32 [m, 3, size, size] in [0, 1].
+    """Cut and flip: images u8 or f32 [m, h, w, 3] -> f32 [m, 3, size, size], in [0, 1] but for siamese augmentation.
 
     Bilinear sampling at pixel centres (`align_corners=False`, border padding), no antialiasing: crops of
     condensed images are enlarged, not shrunk. One call for the whole batch.
@@ -189,7 +196,8 @@ def crop(images: torch.Tensor, views: Views, size: int) -> torch.Tensor:
         last = 2 * (views.box[:, :2] + views.box[:, 2:] - half) - 1
         low, high = (torch.from_numpy(edge.astype(np.float32)).to(device)[:, None, None] for edge in (first, last))
         grid = torch.minimum(torch.maximum(grid, low), high)
-    return F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    seen = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return seen if views.after is None else siamese.on_pixels(seen, views.after)
 
 
 def paste(inputs: torch.Tensor, partners: torch.Tensor, views: Views) -> torch.Tensor:

@@ -32,6 +32,12 @@ GOLDEN_NINE = [
 ]
 
 
+NO_STRATEGY = (
+    "siamese: strategy 'colour' is not made of different names of flip, color, crop, scale, rotate, cutout that are "
+    "joined by _, as color_crop, or dsa:color_crop for one of them at a time; correct it"
+)
+
+
 def column(n: int, value: int = 0) -> np.ndarray:
     return np.full(n, value, dtype=np.int64)
 
@@ -220,10 +226,18 @@ def test_policies_are_written_and_read_as_before() -> None:
     old = {"scale_min": 0.08, "scale_max": 1.0, "flip": 0.5, "mix": "none", "seed": 0}
     old |= {"ratio_min": 3 / 4, "ratio_max": 4 / 3}
     assert store.describe_views(ViewPolicy()) == old and ViewPolicy(**old) == ViewPolicy()
-    for policy in (ViewPolicy(randaugment=2), ViewPolicy(shuffle=2), ViewPolicy(randaugment=1, shuffle=3, seed=4)):
+    for policy in (
+        *(ViewPolicy(randaugment=2), ViewPolicy(shuffle=2), ViewPolicy(randaugment=1, shuffle=3, seed=4)),
+        *(ViewPolicy(siamese="color_crop"), ViewPolicy(mix="cutmix_labels", mix_share=0.0)),
+    ):
         assert ViewPolicy(**store.describe_views(policy)) == policy
         assert ViewPolicy(**asdict(policy)) == policy
     assert store.describe_views(ViewPolicy(randaugment=2)) == {**old, "randaugment": 2}
+    assert store.describe_views(ViewPolicy(siamese="flip", mix_share=0.5)) == {
+        **old,
+        "siamese": "flip",
+        "mix_share": 0.5,
+    }
     assert ViewPolicy(randaugment=2, shuffle=2, mix="cutmix_labels").labelling == ViewPolicy(randaugment=2, shuffle=2)
 
 
@@ -231,11 +245,16 @@ def test_parameters_are_passed_on() -> None:
     block = params.Augmentation(scale_min=0.5, randaugment=2, shuffle=3)
     wanted = ViewPolicy(scale_min=0.5, randaugment=2, shuffle=3, mix="cutmix_images", seed=8)
     assert block.policy(8, "cutmix_images") == wanted
+    block = params.Augmentation(scale_min=1.0, flip=0.0, siamese="dsa:crop_color", mix_share=0.5)
+    wanted = ViewPolicy(scale_min=1.0, flip=0.0, siamese="dsa:crop_color", mix_share=0.5, mix="cutmix_labels", seed=8)
+    assert block.policy(8, "cutmix_labels") == wanted
     for content, sentence in (
         ({"randaugment": -1}, "x: randaugment is -1: input should be greater than or equal to 0"),
         ({"randaugment": 17}, "x: randaugment is 17: input should be less than or equal to 16"),
         ({"shuffle": 0}, "x: shuffle is 0: input should be greater than or equal to 1"),
         ({"shuffle": 2.0}, "x: shuffle is 2.0: input should be a valid integer"),
+        ({"mix_share": 1.5}, "x: mix_share is 1.5: input should be less than or equal to 1"),
+        ({"siamese": "colour"}, f"x: siamese is 'colour': value error, {NO_STRATEGY}"),
     ):
         with pytest.raises(DataError) as error:
             params.checked(params.Augmentation, content, "x")
@@ -248,6 +267,9 @@ def test_what_cannot_be_done_is_said() -> None:
         ({"randaugment": 17}, "views: randaugment is a number of operations in 0..16, got 17"),
         ({"shuffle": 0}, "views: shuffle is a number of patches a side in 1..16, got 0"),
         ({"shuffle": 17}, "views: shuffle is a number of patches a side in 1..16, got 17"),
+        ({"mix_share": -0.1}, "views: mix_share is a probability in 0..1, got -0.1"),
+        ({"mix_share": 1.1}, "views: mix_share is a probability in 0..1, got 1.1"),
+        ({"siamese": "colour"}, NO_STRATEGY),
     ):
         with pytest.raises(DataError) as error:
             ViewPolicy(**change)

@@ -89,7 +89,7 @@ REFUSED = [
         "teacher.training.augmentation",
         {"flips": 0.5},
         "unknown key 'teacher.training.augmentation.flips'; legal ones are scale_min, scale_max, flip, "
-        "randaugment, shuffle; "
+        "randaugment, shuffle, siamese, mix_share; "
         "did you mean 'flip'?",
     ),
     ("release", ABSENT, "'release' is missing; add it"),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dcpipe import params, protocols
 from dcpipe.losses import LOSSES
-from dcpipe.protocols import PROTOCOLS, Settings, told
+from dcpipe.protocols import PROTOCOLS, Settings, idc, told
 from dcpipe.schedules import SCHEDULES
 from dcpipe.training import DECAYS, OPTIMIZERS
 from dcpipe.types import DataError
@@ -22,7 +22,9 @@ ZETA_2, COSINE, SSRS, LINEAR = ("smoothing", 2.0), ("smoothing", 1.0), ("ssrs", 
 STEPS = ("multistep", [0.8, 0.9, 0.95], 0.5)
 EDC, RDED = ("mse_gt", 0.025), ("kl_plain", 20.0)
 # name: epochs, batch size, optimiser, schedule, loss, EMA, warm-up; views: least area, RandAugment, shuffle, mix
-CUT = "cutmix_images"
+CUT, LABELS = "cutmix_images", "cutmix_labels"
+SGD, HARD = ("sgd", 0.01, 0.9, False, 5e-4, "all"), ("kl_plain", 1.0)
+FIFTHS = ("multistep", [2 / 3, 5 / 6], 0.2)
 GOLDEN: dict[str, tuple[Any, ...]] = {
     "edc/cifar10": (1000, 25, ADAMW, STEPS, EDC, 0.99, 0, (0.08, 2, 1, CUT)),
     "edc/cifar100": (1000, 50, ADAMW, ZETA_2, EDC, 0.99, 0, (0.5, 2, 1, CUT)),
@@ -57,6 +59,40 @@ GOLDEN: dict[str, tuple[Any, ...]] = {
     "gvbsm/cifar100": (1000, 64, GVBSM_SGD, COSINE, ("mse_gt", 0.15), 0, 0, (0.08, 0, 1, CUT)),
     "gvbsm/tiny-imagenet": (100, 100, GVBSM_SGD, COSINE, ("mse_gt", 0.1), 0, 0, (0.08, 0, 1, CUT)),
     "gvbsm/imagenet-1k": (300, 1024, ADAMW, COSINE, ("mse_gt", 0.1), 0, 0, (0.08, 0, 1, CUT)),
+    **{
+        name: (1000, 64, SGD, FIFTHS, HARD, 0, 0, (1.0, 0, 1, mix))
+        for name, mix in (
+            *(("idc/cifar10", LABELS), ("idc/cifar100", LABELS), ("idc/svhn", LABELS), ("idc-i/svhn/ipc1", "none")),
+            *(("idc/mnist", "none"), ("idc-i/mnist", LABELS), ("idc/fashion-mnist", LABELS)),
+        )
+    },
+    **{
+        f"{name}/imagenet-10/ipc{ipc}": (epochs, 64, SGD, FIFTHS, HARD, 0, 0, (0.5, 0, 1, LABELS))
+        for name, lengths in (("idc", (2000, 1000, 1000, 500)), ("idc-i", (3000, 2000, 1500, 1500)))
+        for ipc, epochs in zip((1, 10, 20, 50), lengths, strict=True)
+    },
+    **{
+        f"dcbench/{dataset}/{name}": (epochs, 256, SGD, ("multistep", [step], 0.1), HARD, 0, 0, (1.0, ops, 1, "none"))
+        for dataset in ("cifar10", "cifar100", "tiny-imagenet")
+        for name, epochs, step, ops in (
+            *(("plain", 300, 151 / 300, 0), ("dsa", 1000, 501 / 1000, 0), ("randaug", 1000, 501 / 1000, 1)),
+        )
+    },
+}
+OBJECTS, DIGITS = "color_crop_flip_scale_rotate", "color_crop_scale_rotate"
+# name: what happens after the crop, and how many views are mixed, where it is not nothing and all
+AFTER: dict[str, tuple[str, float]] = {
+    "idc/cifar10": (OBJECTS, 0.5),
+    "idc/cifar100": (OBJECTS, 0.5),
+    "idc/fashion-mnist": (OBJECTS, 0.5),
+    "idc/svhn": (DIGITS, 0.5),
+    "idc-i/svhn/ipc1": ("color_crop_cutout_scale_rotate", 1.0),
+    "idc/mnist": (DIGITS, 1.0),
+    "idc-i/mnist": (DIGITS, 0.5),
+    **{
+        f"dcbench/{name}/dsa": ("dsa:color_crop_cutout_flip_scale_rotate", 1.0)
+        for name in ("cifar10", "cifar100", "tiny-imagenet")
+    },
 }
 
 
@@ -103,13 +139,19 @@ def test_a_protocol_is_its_papers(name: str) -> None:
         assert (found.loss, found.temperature, found.gamma) == (*loss, 0.0)
     seen = {**protocols.PLAIN_VIEWS, **(PROTOCOLS[name].views or {})}
     assert (seen["scale_min"], seen["randaugment"], seen["shuffle"], seen["mix"]) == views
-    assert (seen["scale_max"], seen["flip"]) == (1.0, 0.5)
+    whole = name.split("/")[0] in {"idc", "idc-i", "dcbench"} and seen["scale_min"] == 1
+    assert (seen["scale_max"], seen["flip"]) == (1.0, 0.0 if whole else 0.5)
+    assert (seen.get("siamese", ""), seen.get("mix_share", 1.0)) == AFTER.get(name, ("", 1.0))
     protocol = protocol_of(found)  # the recipe and the loss accept it
     assert protocol.name == name
     rates = [protocol.recipe.rate(epoch, []) for epoch in range(epochs)]
     assert max(rates) == pytest.approx(found.lr) and min(rates) >= 0
     if name == "edc/cifar10":
         assert rates == [1e-3] * 800 + [5e-4] * 100 + [2.5e-4] * 50 + [1.25e-4] * 50
+    if name == "idc/cifar10":
+        assert rates == pytest.approx([0.01] * 667 + [0.002] * 166 + [0.0004] * 167)
+    if name == "dcbench/cifar10/plain":
+        assert rates == pytest.approx([0.01] * 151 + [0.001] * 149)
     if name == "sre2l/tiny-imagenet":
         assert rates[:6] == pytest.approx([0.002, 0.0416, 0.0812, 0.1208, 0.1604, 0.2])
 
@@ -211,6 +253,54 @@ def test_views_that_take_more_than_a_crop_are_compared_too() -> None:
     assert told(block("rded/imagenet-1k/ipc10"), views | {"shuffle": 2}) == "rded/imagenet-1k/ipc10"
     for mix in ("none", CUT, "cutmix_labels"):  # mixup is no mix of ours
         assert told(block("sre2l/cifar100"), {"mix": mix}) == "sre2l/cifar100; views differ"
+
+
+IDC_VIEWS = {"scale_min": 1.0, "flip": 0.0, "siamese": OBJECTS, "mix_share": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "views", "mix", "differ"),
+    [
+        ("idc/cifar10", IDC_VIEWS, LABELS, False),
+        ("idc/cifar10", IDC_VIEWS | {"siamese": DIGITS}, LABELS, True),
+        ("idc/cifar10", IDC_VIEWS | {"siamese": ""}, LABELS, True),
+        ("idc/cifar10", IDC_VIEWS | {"mix_share": 1.0}, LABELS, True),
+        ("idc/cifar10", IDC_VIEWS | {"flip": 0.5}, LABELS, True),
+        ("idc/cifar10", IDC_VIEWS, "none", True),
+        ("idc/svhn", IDC_VIEWS | {"siamese": DIGITS}, LABELS, False),
+        ("idc/svhn", IDC_VIEWS, LABELS, True),
+        ("idc/mnist", IDC_VIEWS | {"siamese": DIGITS, "mix_share": 1.0}, "none", False),
+        ("idc/imagenet-10/ipc10", {"scale_min": 0.5}, LABELS, True),  # colour jitter is none of ours
+        ("dcbench/cifar10/plain", {"scale_min": 1.0, "flip": 0.0}, "none", False),
+        ("dcbench/cifar10/plain", {"scale_min": 1.0, "flip": 0.0, "siamese": "color"}, "none", True),
+        (
+            "dcbench/cifar10/dsa",
+            {"scale_min": 1.0, "flip": 0.0, "siamese": "dsa:color_crop_cutout_flip_scale_rotate"},
+            "none",
+            False,
+        ),
+        ("edc/cifar100", {"scale_min": 0.5, "randaugment": 2}, CUT, False),
+        ("edc/cifar100", {"scale_min": 0.5, "randaugment": 2, "siamese": "color"}, CUT, True),
+        ("edc/cifar100", {"scale_min": 0.5, "randaugment": 2, "mix_share": 0.5}, CUT, True),
+    ],
+)
+def test_views_with_siamese_augmentation_are_compared(name: str, views: Any, mix: str, differ: bool) -> None:
+    whole = parsed(name, {"method": "none", "augmentation": views, "mix": mix}, weight_decay=0.0)
+    end = "; views differ" if differ else ""
+    assert protocol_of(whole.evaluation, whole.softlabels).name == f"{name} with weight_decay 0{end}"
+
+
+def test_epochs_on_imagenet_10_depend_on_training_images_a_class() -> None:
+    wanted = {1: 3000, 2: 2000, 10: 2000, 11: 1500, 50: 1500, 51: 1000, 200: 1000, 201: 500, 500: 500, 501: 300}
+    assert {images: idc.epochs(images) for images in wanted} == wanted
+
+
+def test_milestones_move_with_the_epochs_that_params_yaml_asks_for() -> None:
+    for name, steps in (("idc/cifar10", (7, 8)), ("dcbench/cifar10/dsa", (5,))):
+        protocol = protocol_of(block(name, epochs=10))
+        assert protocol.name == f"{name} with epochs 10"
+        rates = [protocol.recipe.rate(epoch, []) for epoch in range(10)]
+        assert [epoch for epoch in range(1, 10) if rates[epoch] < rates[epoch - 1]] == list(steps)
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from dcpipe import views
-from dcpipe.types import DataError, KeptViews, ViewPolicy
+from dcpipe import siamese, views
+from dcpipe.dataset import CondensedDataset, HardLabels
+from dcpipe.types import DataError, ImageSet, KeptViews, ViewPolicy
 from dcpipe.views import Views
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "views.json").read_text(encoding="utf-8"))
@@ -201,6 +203,95 @@ def test_seed_view_and_image_each_change_everything_drawn(change: dict[str, int]
     assert (first.flip != second.flip).any()
     assert (first.partner != second.partner).all()
     assert (first.mix_box != second.mix_box).any(axis=1).all()
+
+
+# --- views that are mixed at times, and changed after the crop ---
+
+
+def test_a_share_of_views_is_mixed_and_nothing_else_changes() -> None:
+    n = 20_000
+    every, half, none = (
+        views.draw(ViewPolicy(mix="cutmix_labels", mix_share=share, seed=3), np.arange(n), column(n, 5), n)
+        for share in (1.0, 0.5, 0.0)
+    )
+    mixed = half.mix_box.any(axis=1)
+    assert abs(mixed.mean() - 0.5) < 5 * np.sqrt(0.25 / n)
+    np.testing.assert_array_equal(half.mix_box[mixed], every.mix_box[mixed])
+    assert (half.kept(32)[~mixed] == 1).all() and (none.kept(32) == 1).all() and not none.mix_box.any()
+    assert every.mix_box.any(axis=1).all()
+    for name in ("box", "flip", "partner"):
+        np.testing.assert_array_equal(getattr(half, name), getattr(every, name))
+    again = views.draw(ViewPolicy(mix="cutmix_labels", mix_share=0.5, seed=3), np.arange(n), column(n, 6), n)
+    both = (mixed & again.mix_box.any(axis=1)).mean()  # whether view 5 is mixed says nothing of view 6
+    assert abs(both - 0.25) < 5 * np.sqrt(0.1875 / n)
+    # nor does the share say anything of the box: lambda is as uniform where views are mixed
+    spread = np.sqrt(1 / 12)
+    sides = (every.kept(10**6)[mixed].mean(), every.kept(10**6)[~mixed].mean())
+    assert abs(sides[0] - sides[1]) < 5 * spread * np.sqrt(4 / n)
+
+
+SIAMESE = ViewPolicy(scale_min=0.5, siamese="color_crop_flip_scale_rotate", mix="cutmix_images", seed=4)
+
+
+def test_siamese_views_are_plain_ones_augmented() -> None:
+    ids, numbers = np.array([3, 1, 4, 15, 92]), np.array([6, 5, 3, 5, 8])
+    images, plain = random_images(5, 10, 10), replace(SIAMESE, siamese="")
+    drawn, before = (views.draw(policy, ids, numbers, 5) for policy in (SIAMESE, plain))
+    for name in ("box", "flip", "partner", "mix_box"):
+        np.testing.assert_array_equal(getattr(drawn, name), getattr(before, name))
+    wanted = siamese.draw(SIAMESE.siamese, lambda d: views.uniform(views.philox(4, numbers, d, ids)))
+    assert before.after is None and drawn.after is not None
+    np.testing.assert_array_equal(drawn.after.numbers, wanted.numbers)
+    np.testing.assert_array_equal(drawn.after.runs, wanted.runs)
+    seen = views.crop(images, drawn, 8)
+    assert torch.equal(seen, siamese.on_pixels(views.crop(images, before, 8), wanted))
+    assert (seen != views.crop(images, before, 8)).flatten(1).any(1).all()
+    for index in (slice(1, 4), np.array([4, 0]), drawn.flip):
+        torch.testing.assert_close(views.crop(images[index], drawn[index], 8), seen[index], rtol=0, atol=1e-6)
+
+
+def test_siamese_views_do_not_depend_on_their_batch() -> None:
+    ids = np.array([4, 8, 15, 16, 23, 42])
+    images, rows, numbers = random_images(6, 8, 8), np.arange(6), np.array([7, 7, 7, 0, 1, 2])
+    whole, _ = views.look(images, SIAMESE, ids, rows, numbers, 8)
+    for j in range(6):
+        one, _ = views.look(images, SIAMESE, ids, rows[j : j + 1], numbers[j : j + 1], 8)
+        torch.testing.assert_close(one[0], whole[j], rtol=0, atol=1e-6)
+    other, _ = views.look(images, replace(SIAMESE, seed=5), ids, rows, numbers, 8)
+    assert (other != whole).flatten(1).any(1).all()
+    empty, _ = views.look(images, SIAMESE, ids, rows[:0], numbers[:0], 8)
+    assert empty.shape == (0, 3, 8, 8)
+
+
+def test_a_pasted_image_was_augmented_by_itself() -> None:
+    ids, rows, numbers = np.array([4, 8, 15, 16]), np.array([2, 0, 1, 3]), column(4, 6)
+    images = random_images(4, 8, 8)
+    mixed, drawn = views.look(images, SIAMESE, ids, rows, numbers, 8)
+    other = views.draw(SIAMESE, ids[drawn.partner], numbers, 4)
+    for j, (left, top, right, bottom) in enumerate(drawn.pixels(8)):
+        wanted = views.crop(images[rows[j : j + 1]], drawn[j : j + 1], 8)[0]
+        pasted = views.crop(images[drawn.partner[j : j + 1]], other[j : j + 1], 8)[0]
+        wanted[:, top:bottom, left:right] = pasted[:, top:bottom, left:right]
+        torch.testing.assert_close(mixed[j], wanted, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("siamese_of", ["color_crop_flip_scale_rotate", "dsa:color_crop_cutout_flip_scale_rotate"])
+def test_students_with_hard_labels_see_what_a_teacher_would_and_labels_are_mixed_by_area(siamese_of: str) -> None:
+    n, policy = 12, ViewPolicy(1.0, 1.0, 0.0, "cutmix_labels", 9, siamese=siamese_of, mix_share=0.5)
+    images, ids = random_images(n, 8, 8), np.arange(n) * 3
+    held = ImageSet(images.numpy(), np.arange(n) % 4, ids, ("a", "b", "c", "d"))
+    dataset = CondensedDataset(held, HardLabels(held.labels, 4, torch.device("cpu")), policy)
+    dataset.set_epoch(2)
+    inputs, targets = dataset.batch(np.arange(n))
+    seen, drawn = views.look(images, policy, ids, np.arange(n), column(n, 2), 8)
+    torch.testing.assert_close(inputs, seen, rtol=0, atol=1e-6)
+    kept = drawn.kept(8)
+    assert 0 < (kept < 1).sum() < n
+    for j in range(n):
+        wanted = np.zeros(4)
+        wanted[held.labels[j]] += kept[j]
+        wanted[held.labels[drawn.partner[j]]] += 1 - kept[j]
+        np.testing.assert_allclose(targets[j].numpy(), wanted, atol=1e-6)
 
 
 # --- kept views ---

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from dcpipe.protocols import edc, gvbsm, rded, sre2l
+from dcpipe.protocols import dcbench, edc, gvbsm, idc, rded, sre2l
 from dcpipe.protocols.row import PLAIN_VIEWS, Row
 
 __all__ = ["PROTOCOLS", "Settings", "told"]
@@ -32,7 +32,15 @@ SCORE = Row(
     views=None,
     free=("epochs", "batch_size", "optimizer", "lr", "weight_decay", "temperature", "zeta", "ema"),
 )
-PROTOCOLS: dict[str, Row] = {"score": SCORE, **edc.ROWS, **sre2l.ROWS, **rded.ROWS, **gvbsm.ROWS}
+PROTOCOLS: dict[str, Row] = {
+    "score": SCORE,
+    **edc.ROWS,
+    **sre2l.ROWS,
+    **rded.ROWS,
+    **gvbsm.ROWS,
+    **idc.ROWS,
+    **dcbench.ROWS,
+}
 
 
 class Settings(BaseModel):
@@ -85,7 +93,7 @@ class Settings(BaseModel):
 
 def told(settings: Settings, views: Mapping[str, Any] | None = None) -> str:
     """The protocol's name with all that is not as published. `views` are softlabels' augmentation and mix, whose
-    missing keys count as plain; None: no view is compared."""
+    missing keys count as plain, or as different where a plain view has no such key; None: no view is compared."""
     row, fields = PROTOCOLS[settings.protocol], Settings.model_fields
     published = {key: row.constants.get(key, field.default) for key, field in fields.items() if key != "protocol"}
     changed = {
@@ -98,7 +106,8 @@ def told(settings: Settings, views: Mapping[str, Any] | None = None) -> str:
         name += f" with {', '.join(f'{key} {_spoken(value)}' for key, value in changed.items())}"
     if views is None or row.views is None:
         return name
-    differ = any({**PLAIN_VIEWS, **views}[key] != value for key, value in {**PLAIN_VIEWS, **row.views}.items())
+    found = {**PLAIN_VIEWS, **views}
+    differ = any(found.get(key) != value for key, value in {**PLAIN_VIEWS, **row.views}.items())
     return f"{name}; views differ" if differ else name
 
 

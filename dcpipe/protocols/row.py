@@ -13,6 +13,8 @@ PLAIN_VIEWS: Mapping[str, Any] = {
     "flip": 0.5,
     "randaugment": 0,
     "shuffle": 1,
+    "siamese": "",
+    "mix_share": 1.0,
     "mix": "none",
 }
 

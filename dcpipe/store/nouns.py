@@ -38,7 +38,7 @@ from dcpipe.types import (
 )
 
 ROW_GROUP = 256
-_UNSAID = (("randaugment", 0), ("shuffle", 1))  # what policies learned later: while off, packs keep their bytes
+_UNSAID = (("randaugment", 0), ("shuffle", 1), ("siamese", ""), ("mix_share", 1.0))  # learned later: unsaid while off
 _VIEW = "view_"  # arrays of a pack that are parameters of kept views
 
 

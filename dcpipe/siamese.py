@@ -1,0 +1,199 @@
+"""Differentiable augmentation of batches, of which two batches may share every draw ("siamese").
+
+Zhao & Bilen, "Dataset condensation with differentiable siamese augmentation" (DSA), ICML 2021, with the constants that
+its code and IDC's (Kim et al., ICML 2022) agree on. For an image x [3, s, s] and numbers u in [0, 1):
+
+* `flip`: left and right change places where u < .5.
+* `color`: x + (u - .5); then m + 2u (x - m), m the mean of a pixel's channels; then m + (u + .5)(x - m), m the image's.
+* `crop`: a shift by -p..p pixels down and across, p = round(s / 8), with zeros coming in.
+* `scale`: an image shrunk to 1/z of its side, down and across apart, z ~ U[1/1.2, 1.2], with zeros around (bilinear).
+* `rotate`: a turn by U[-15, 15) degrees about the centre, with zeros coming in (bilinear).
+* `cutout`: zeros in a square of side round(s / 2) around a uniform place, which may hang over the border.
+
+A *strategy* names operations, as `color_crop_cutout`. IDC's law: flip, color and cutout always run when named, of crop,
+scale and rotate exactly one. With `dsa:` before the names it is DSA's: exactly one of all. Either way in the order of
+the list above. Zeros and offsets are meant for normalised images: `on_pixels` is for images in [0, 1].
+
+Where we differ: the official code draws which operation runs once a batch; here it is drawn with every row of numbers.
+Cost: a few passes over the pixels and, of scale and rotate, one `grid_sample`; one small copy to the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from dcpipe.types import FloatArray, IntArray, require
+from dcpipe.types.labels import SIAMESE, siamese_operations
+
+ALWAYS = ("flip", "color", "cutout")  # in IDC's law
+ZOOM, DEGREES, PAD, HOLE = 1.2, 15.0, 0.125, 0.5
+
+# What `on_pixels` takes for mean and std: those by which IDC normalises CIFAR-10 and CIFAR-100.
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+
+# Numbers of the generator's draws, four words each, that nothing else uses.
+DRAWS = (320, 321, 322)
+
+# Which of the twelve numbers are whose; each has its place whatever the strategy names. Number 4 chooses.
+FLIP, COLOR, CHOICE, CROP, SCALE, ROTATE, CUTOUT = 0, slice(1, 4), 4, slice(5, 7), slice(7, 9), 9, slice(10, 12)
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Draws for m images, or for m runs of images that share one: `numbers` f64 [m, 12] in [0, 1), and which
+    operations run, `runs` bool [m, 6] in the order of `types.labels.SIAMESE`. Indexing takes rows."""
+
+    numbers: FloatArray
+    runs: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __getitem__(self, index: slice | npt.NDArray[np.bool_] | IntArray) -> Drawn:
+        return Drawn(self.numbers[index], self.runs[index])
+
+
+def draw(strategy: str, numbers: Callable[[int], FloatArray]) -> Drawn:
+    """Draws of a strategy; raises `DataError` where it names no operation, an unknown one, or one twice.
+
+    `numbers(d)` are f64 [m, 4] in [0, 1) of the generator's draw d, one row for each draw that is wanted. One for every
+    class, of which real and synthetic images share theirs, step by step:
+    `draw("color_crop_cutout", lambda d: uniform(philox(seed, step, d, classes)))`.
+    """
+    law, named = siamese_operations(strategy)
+    u = np.concatenate([numbers(d) for d in DRAWS], axis=1)
+    runs = np.zeros((len(u), len(SIAMESE)), dtype=np.bool_)
+    always = [SIAMESE.index(name) for name in named if law == "idc" and name in ALWAYS]
+    choice = np.array([SIAMESE.index(name) for name in named if law == "dsa" or name not in ALWAYS], dtype=np.int64)
+    runs[:, always] = True
+    if len(choice):
+        runs[np.arange(len(u)), choice[(u[:, CHOICE] * len(choice)).astype(np.int64)]] = True
+    return Drawn(u, runs)
+
+
+def apply(images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+    """Images f32 or f64 [m, channels, s, s], normalised, after what was drawn; gradients flow through.
+
+    Of k rows drawn, row j is shared by the j-th of k equal runs of images: one row for a whole batch, one for every
+    class of a batch sorted by class, or one for every image. Raises `DataError` when k does not divide m.
+    """
+    m, k = len(images), len(drawn)
+    if not m:
+        return images
+    require(
+        k > 0 and m % k == 0,
+        f"siamese: {k} rows of draws cannot be shared by {m} images alike; draw one for all, or one for every class",
+    )
+    size = images.shape[-1]
+    shared = images.reshape(k, m // k, *images.shape[1:])
+    numbers = torch.from_numpy(_amounts(drawn.numbers, size)).to(images.device, images.dtype, non_blocking=True)
+    for place, name in enumerate(SIAMESE):
+        rows = np.flatnonzero(drawn.runs[:, place])
+        if len(rows) == k:
+            shared = OPERATIONS[name](shared, numbers)
+        elif len(rows):
+            index = torch.from_numpy(rows).to(images.device, non_blocking=True)
+            changed = OPERATIONS[name](shared.index_select(0, index), numbers.index_select(0, index))
+            shared = shared.index_copy(0, index, changed)
+    return shared.flatten(0, 1)
+
+
+def on_pixels(images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+    """As `apply`, for images [m, 3, s, s] in [0, 1], normalised meanwhile by MEAN and STD. What comes in is the mean
+    colour, and values may leave [0, 1], as they do in the official code."""
+    mean, std = (torch.tensor(x, device=images.device, dtype=images.dtype).view(3, 1, 1) for x in (MEAN, STD))
+    return apply((images - mean) / std, drawn) * std + mean
+
+
+def _amounts(u: FloatArray, size: int) -> FloatArray:
+    """The numbers in the units of their operations: yes or no, factors, pixels and radians."""
+    amounts = u.copy()
+    pad, hole = int(size * PAD + 0.5), int(size * HOLE + 0.5)
+    amounts[:, FLIP] = u[:, FLIP] < 0.5
+    amounts[:, COLOR] = u[:, COLOR] * [1.0, 2.0, 1.0] + [-0.5, 0.0, 0.5]
+    amounts[:, CROP] = np.floor(u[:, CROP] * (2 * pad + 1)) - pad
+    amounts[:, SCALE] = 1 / ZOOM + u[:, SCALE] * (ZOOM - 1 / ZOOM)
+    amounts[:, ROTATE] = np.radians((2 * u[:, ROTATE] - 1) * DEGREES)
+    amounts[:, CUTOUT] = np.floor(u[:, CUTOUT] * (size + 1 - hole % 2)) - hole // 2  # the first row and column
+    return amounts
+
+
+# Each operation takes images [k, n, channels, s, s] and amounts [k, 12], of which a row is for n images.
+
+
+def _flip(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
+    return torch.where(_each(amounts[:, FLIP]) > 0, images.flip(-1), images)
+
+
+def _color(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
+    brightness, saturation, contrast = (_each(column) for column in amounts[:, COLOR].T)
+    images = images + brightness
+    grey = images.mean(2, keepdim=True)
+    images = grey + saturation * (images - grey)
+    level = images.mean((2, 3, 4), keepdim=True)
+    return level + contrast * (images - level)
+
+
+def _crop(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
+    """Rows, then columns, gathered from where they were; exact, as no pixel falls between others."""
+    size = images.shape[-1]
+    line = torch.arange(size, device=images.device)
+    pixels = images.flatten(1, 2)
+    for axis, column in ((2, CROP.start), (3, CROP.start + 1)):
+        source = line + amounts[:, column, None].long()
+        shape = [len(source), 1, size, 1] if axis == 2 else [len(source), 1, 1, size]
+        inside = ((source >= 0) & (source < size)).view(shape)
+        places = source.clamp(0, size - 1).view(shape).expand_as(pixels)
+        pixels = torch.where(inside, pixels.gather(axis, places), 0.0)
+    return pixels.view_as(images)
+
+
+def _scale(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
+    down, across = amounts[:, SCALE].T
+    nothing = torch.zeros_like(down)
+    return _warp(images, torch.stack([across, nothing, nothing, down], dim=1))
+
+
+def _rotate(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
+    cos, sin = amounts[:, ROTATE].cos(), amounts[:, ROTATE].sin()
+    return _warp(images, torch.stack([cos, -sin, sin, cos], dim=1))
+
+
+def _warp(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """Images seen through linear maps [k, 4] (row by row) of (x, y) in [-1, 1], from a pixel to where it comes from.
+    The n images of a row go through as channels of one, so that they share its grid."""
+    pixels = images.flatten(1, 2)
+    theta = F.pad(maps.view(-1, 2, 2), (0, 1))
+    grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
+    seen = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return seen.view_as(images)
+
+
+def _cutout(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
+    size = images.shape[-1]
+    line = torch.arange(size, device=images.device, dtype=images.dtype)
+    far = line - amounts[:, CUTOUT, None]  # from the hole's first row and column: [k, 2, s]
+    inside = (far >= 0) & (far < int(size * HOLE + 0.5))
+    hole = inside[:, 0, :, None] & inside[:, 1, None, :]
+    return torch.where(hole[:, None, None], 0.0, images)
+
+
+def _each(column: torch.Tensor) -> torch.Tensor:
+    """One amount [k] for all pixels of its images."""
+    return column.view(-1, 1, 1, 1, 1)
+
+
+OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "flip": _flip,
+    "color": _color,
+    "crop": _crop,
+    "scale": _scale,
+    "rotate": _rotate,
+    "cutout": _cutout,
+}
