@@ -2,6 +2,7 @@
 
 * `convnet-d3-w128`: the ConvNet of the condensation papers, any depth and width (`convnet.py`)
 * `resnet10-wN`, `resnet18-wN`: ResNets of any width, for CPUs (`thin.py`)
+* `resnet10-ap`: IDC's ResNet with average pooling for strides, group norm (`resnet_ap.py`); `resnet10-ap-wN` for CPUs
 * `wrn-16-2`: wide ResNets of any depth 6n + 4 and widening factor (`wrn.py`)
 * `resnet18-small`, `resnet50-small`, `resnet101-small`, `mobilenet_v2-small`, `mobilenet_v2_x0_5-small`,
   `shufflenet_v2_x0_5-small`, `efficientnet_b0-small`, `alexnet-small`: stems for small images (`small.py`)
@@ -23,7 +24,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dcpipe import views
-from dcpipe.networks import convnet, small, thin, wrn
+from dcpipe.networks import convnet, resnet_ap, small, thin, wrn
 from dcpipe.types import DataError, Teacher, check_same_classes, require
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "ask",
     "build",
     "check_teachers",
+    "embed",
     "expected_pixels",
     "forward",
     "from_teacher",
@@ -69,6 +71,7 @@ WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 BUILDERS: dict[str, Callable[[str, int, int], nn.Module | None]] = {
     "convnet-dN-wN": convnet.build,
     "resnetN-wN": thin.build,
+    "resnet10-ap": resnet_ap.build,
     "wrn-D-K": wrn.build,
     "NAME-small": small.build,
     "torchvision's NAME": _torchvision,
@@ -90,7 +93,7 @@ def build(name: str, n_classes: int, size: int) -> nn.Module:
     close = difflib.get_close_matches(name, [*small.SMALL, *models.list_models(module=models)], n=4)
     hint = f"; close names: {', '.join(close)}" if close else ""
     raise DataError(
-        f"unknown network {name!r}; use one of convnet-dN-wN, resnet10-wN, resnet18-wN, wrn-D-K, "
+        f"unknown network {name!r}; use one of convnet-dN-wN, resnet10-wN, resnet18-wN, resnet10-ap, wrn-D-K, "
         f"{', '.join(small.SMALL)}, a torchvision model name, or timm/NAME{hint}"
     )
 
@@ -102,16 +105,21 @@ def head(network: nn.Module) -> nn.Linear:
     return linears[-1]
 
 
-def forward(network: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Feature vectors [m, d] (input of the head) and logits [m, c] of a batch, without gradients."""
+def embed(network: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Feature vectors [m, d] (input of the head) and logits [m, c] of a batch; differentiable."""
     caught: list[torch.Tensor] = []
-    hook = head(network).register_forward_pre_hook(lambda _, arguments: caught.append(arguments[0].detach()))
+    hook = head(network).register_forward_pre_hook(lambda _, arguments: caught.append(arguments[0]))
     try:
-        with torch.no_grad():
-            logits = network(inputs)
+        logits = network(inputs)
     finally:
         hook.remove()
     return caught[-1].flatten(1), logits
+
+
+@torch.no_grad()
+def forward(network: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `embed`, without gradients."""
+    return embed(network, inputs)
 
 
 def check_teachers(teachers: dict[str, Teacher], classes: tuple[str, ...], size: int) -> None:

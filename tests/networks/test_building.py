@@ -11,7 +11,7 @@ from dcpipe import networks
 from dcpipe.types import DataError
 
 FORMS = (
-    "convnet-dN-wN, resnet10-wN, resnet18-wN, wrn-D-K, resnet18-small, resnet50-small, resnet101-small, "
+    "convnet-dN-wN, resnet10-wN, resnet18-wN, resnet10-ap, wrn-D-K, resnet18-small, resnet50-small, resnet101-small, "
     "mobilenet_v2-small, mobilenet_v2_x0_5-small, shufflenet_v2_x0_5-small, efficientnet_b0-small, alexnet-small, "
     "a torchvision model name, or timm/NAME"
 )

@@ -1,0 +1,85 @@
+"""ResNet10-AP, the network of IDC and MDC for ImageNet subsets (Kim et al., ICML 2022), and thin ones for CPUs.
+
+`resnet10-ap` is a ResNet of one basic block in each of four stages (64, 128, 256 and 512 channels) whose convolutions
+all have stride 1: average pooling halves the image instead, after the first convolution's ReLU in a block and after the
+1x1 convolution of its shortcut. Group norm of one channel a group (instance norm with an affine map) replaces batch
+norm, so an image's gradient does not depend on the rest of its batch. The stem depends on the image's size:
+
+    up to 64 pixels   3x3 convolution
+    up to 128         3x3 convolution, 2x2 average pooling
+    larger            7x7 convolution, 4x4 average pooling
+
+Then the mean over all pixels and one linear layer. Convolutions start from N(0, 2 / (k^2 out)), linear layers as torch
+does. At 224 pixels 1.82 G multiplications an image. `resnet10-ap-w8` has 8 channels in the first stage, and so on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from dcpipe.types import require
+
+PATTERN = re.compile(r"resnet10-ap(?:-w(\d+))?")
+WIDTH = 64
+SMALL, MID = 64, 128  # the largest images of the first and the second stem
+LEAST = 8  # three stages halve the image
+
+
+def _norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(channels, channels)
+
+
+class PooledBlock(nn.Module):
+    """relu(norm(conv(pool(relu(norm(conv(x)))))) + shortcut(x)); where the image is halved, `pool` is a 2x2 average and
+    the shortcut norm(pool(conv1x1(x))), else neither does anything."""
+
+    def __init__(self, channels: int, planes: int, halve: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, planes, 3, padding=1, bias=False)
+        self.norm1 = _norm(planes)
+        self.pool = nn.AvgPool2d(2) if halve else nn.Identity()
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.norm2 = _norm(planes)
+        self.shortcut: nn.Module = nn.Identity()
+        if halve:
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, planes, 1, bias=False), nn.AvgPool2d(2), _norm(planes))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Of [m, channels, h, w]: [m, planes, h, w], or half the sides (rounded down)."""
+        changed = self.pool(torch.relu(self.norm1(self.conv1(inputs))))
+        return torch.relu(self.norm2(self.conv2(changed)) + self.shortcut(inputs))
+
+
+def _stem(width: int, size: int) -> list[tuple[str, nn.Module]]:
+    kernel, pooled = (3, 1) if size <= SMALL else (3, 2) if size <= MID else (7, 4)
+    layers: list[tuple[str, nn.Module]] = [
+        ("conv1", nn.Conv2d(3, width, kernel, padding=kernel // 2, bias=False)),
+        ("norm1", _norm(width)),
+        ("relu", nn.ReLU(inplace=True)),
+    ]
+    return layers if pooled == 1 else [*layers, ("pool", nn.AvgPool2d(pooled))]
+
+
+def build(name: str, n_classes: int, size: int) -> nn.Module | None:
+    """The network, or None when `name` has another form; `DataError` for images of fewer than 8 pixels."""
+    match = PATTERN.fullmatch(name)
+    if match is None:
+        return None
+    width = int(match[1] or WIDTH)
+    require(width >= 1, f"network {name!r}: width must be at least 1")
+    require(size >= LEAST, f"network {name!r} halves images 3 times; {size}-pixel images need at least {LEAST} pixels")
+    layers = OrderedDict(_stem(width, size))
+    channels = width
+    for stage in range(4):
+        layers[f"layer{stage + 1}"] = PooledBlock(channels, width * 2**stage, halve=stage > 0)
+        channels = width * 2**stage
+    layers |= {"avgpool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "fc": nn.Linear(channels, n_classes)}
+    network = nn.Sequential(layers)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network

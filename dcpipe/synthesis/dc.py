@@ -1,0 +1,65 @@
+"""DC: dataset condensation with gradient matching (Zhao, Mopuri & Bilen, ICLR 2021).
+
+The weight gradients (convolutions and linear layers, 1 - cosine by output row) of each class's real and condensed
+images are matched along the way of a network that learns from the condensed images themselves. Images begin as noise
+and are optimised in normalised space. After each step the network makes `learn_epochs` passes over the condensed set.
+
+`inner` and `learn_epochs` follow the official table by ipc where they are not given: 1: (1, 1), 10: (10, 50), 20: (20,
+25), 30: (30, 20), 40: (40, 15), 50: (50, 10), the nearest of them otherwise. Protocol `dcbench/...`, hard labels.
+`subsets`: MDC's, see `mdc`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from dcpipe.synthesis.gradients.choices import Choices, Nested
+from dcpipe.synthesis.gradients.engine import match
+from dcpipe.synthesis.gradients.teaching import Teaching
+from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.types import ImageSet
+
+# Inner loops, and epochs of the network after each, by images per class.
+LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+
+
+def dc(
+    start: ImageSet,
+    scene: Scene,
+    seed: int,
+    watch: Watch,
+    *,
+    network: str = "convnet-d3-w128",
+    outer: int = 1000,
+    inner: int | None = None,
+    learn_epochs: int | None = None,
+    lr: float = 0.1,
+    momentum: float = 0.5,
+    real_batch: int = 256,
+    strategy: str = "",
+    initial: Literal["noise", "start"] = "noise",
+    most: int = 256,
+    subsets: dict[str, Any] | None = None,
+) -> ImageSet:
+    """Matched images; see `gradients.choices` for the options. Raises `DataError` for those out of range."""
+    ipc = len(start) // len(start.classes)
+    loops = LOOPS[min(LOOPS, key=lambda known: abs(known - ipc))]
+    choices = Choices(
+        network=network,
+        outer=outer,
+        inner=loops[0] if inner is None else inner,
+        lr=lr,
+        momentum=momentum,
+        distance="cosine",
+        parameters="conv+linear",
+        space="normalised",
+        strategy=strategy,
+        real_batch=real_batch,
+        learn="condensed",
+        learn_epochs=loops[1] if learn_epochs is None else learn_epochs,
+        teaching=Teaching(momentum=0.0, decay=0.0, batch=256, strategy=strategy),
+        initial=initial,
+        most=most,
+        subsets=Nested.of(subsets),
+    )
+    return match(start, scene, seed, watch, choices)

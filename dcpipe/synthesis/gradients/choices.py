@@ -1,0 +1,109 @@
+"""The choices that make a method of gradient or feature matching."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from dcpipe import formation
+from dcpipe.synthesis.gradients.class_gradients import Parameters
+from dcpipe.synthesis.gradients.distances import DISTANCES
+from dcpipe.synthesis.gradients.subsets import Rules
+from dcpipe.synthesis.gradients.teaching import Teaching
+from dcpipe.types import require
+
+
+@dataclass(frozen=True)
+class Nested:
+    """MDC's part: the options of `subsets.Rules`, the `weight` of the subset loss, the `metric` of `subsets.METRICS` by
+    which a subset is chosen, and whether its beginnings are counted in stored images or in cells (`by`)."""
+
+    rules: Mapping[str, Any]
+    weight: float = 1.0
+    metric: Literal["feature", "gradient"] = "feature"
+    by: formation.By = "images"
+
+    def __post_init__(self) -> None:
+        require(self.weight >= 0, f"synthesis: weight of subsets must not be negative, got {self.weight}")
+        for name, legal in (("metric", ("feature", "gradient")), ("by", get_args(formation.By))):
+            value = getattr(self, name)
+            require(value in legal, f"synthesis: unknown {name} {value!r}; choose one of {', '.join(legal)}")
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any] | None) -> Nested | None:
+        """From the mapping that a method's option `subsets` is; None for none."""
+        if options is None:
+            return None
+        rules = [rule.name for rule in fields(Rules) if rule.name not in ("ipc", "n_classes")]
+        legal = (*rules, "weight", "metric", "by")
+        for key in options:
+            require(key in legal, f"synthesis: subsets have no option {key!r}; legal ones are {', '.join(legal)}")
+        own = {key: options[key] for key in ("weight", "metric", "by") if key in options}
+        return cls({key: value for key, value in options.items() if key not in own}, **own)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The choices that make a method.
+
+    `match`: weight gradients or mean features; `distance` a name in `DISTANCES`, of `parameters`. `outer`, `inner`:
+    loops. `lr`, `momentum` of the images, in pixels of [0, 1] or, `space` normalised, in units of their standard
+    deviation; `sweeps`: IDC's step a class. `strategy` of the augmentation that real and condensed images share.
+    `real_batch`: images a class; `cluster`: DREAM's, chosen anew every so many steps (0: dealt in random order).
+    `learn`: the network's steps after each inner one, on `real` images (`learn_images` of them) or on `condensed` ones
+    (`learn_epochs` over them); `early`: epochs on real ones before. `initial`: `start` (the selection), `mix` (real
+    images in the cells of a grid) or `noise`. `factor`, `kind`, `bound`: multi-formation; of more than `most` training
+    images a class, a random `most` are matched in a step.
+    """
+
+    network: str
+    outer: int
+    inner: int
+    lr: float
+    momentum: float = 0.5
+    match: Literal["gradients", "features"] = "gradients"
+    distance: str = "mse"
+    parameters: Parameters = "conv"
+    sweeps: bool = False
+    space: Literal["pixels", "normalised"] = "pixels"
+    strategy: str = ""
+    real_batch: int = 64
+    cluster: int = 0
+    learn: Literal["real", "condensed", "nothing"] = "real"
+    learn_images: int = 2000
+    learn_epochs: int = 1
+    early: int = 0
+    teaching: Teaching = field(default_factory=Teaching)
+    initial: Literal["start", "mix", "noise"] = "start"
+    factor: int = 1
+    kind: formation.Kind = "single"
+    bound: int | None = None
+    most: int = 128
+    subsets: Nested | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("outer", "inner", "real_batch", "factor", "most", "learn_epochs", "learn_images"):
+            require(getattr(self, name) >= 1, f"synthesis: {name} must be at least 1, got {getattr(self, name)}")
+        for name in ("cluster", "early"):
+            require(getattr(self, name) >= 0, f"synthesis: {name} must not be negative, got {getattr(self, name)}")
+        require(self.lr > 0, f"synthesis: lr must be above 0, got {self.lr}")
+        require(0 <= self.momentum < 1, f"synthesis: momentum must be in [0, 1), got {self.momentum}")
+        legal = {"distance": tuple(DISTANCES), "initial": ("start", "mix", "noise"), "space": ("pixels", "normalised")}
+        for name, values in legal.items():
+            value = getattr(self, name)
+            require(value in values, f"synthesis: unknown {name} {value!r}; choose one of {', '.join(values)}")
+        require(
+            self.factor == 1 or self.initial != "start",
+            f"synthesis: a picked image is one cell of a grid of factor {self.factor}; set initial: mix",
+        )
+        if self.subsets is not None:
+            require(
+                self.subsets.metric == "feature" or self.match == "gradients",
+                f"synthesis: metric {self.subsets.metric!r} of subsets needs a method that matches gradients; set "
+                "metric: feature",
+            )
+            require(
+                self.subsets.by == "images" or self.kind == "single",
+                f"synthesis: subsets by cells need kind 'single', got {self.kind!r}; set by: images",
+            )

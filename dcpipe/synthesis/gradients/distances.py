@@ -1,0 +1,69 @@
+"""Distances between gradients, class by class.
+
+Each takes two lists of weight gradients, [..., c, out, k] a layer and of shapes that broadcast, and gives one number a
+class, [..., c], summed over the layers. Differentiable in both.
+
+* `mse`      sum of squared differences (IDC, MDC); no mean, whatever its name says
+* `l1`       sum of absolute differences (IDC on MNIST and ImageNet)
+* `l1_mean`  mean absolute difference of each layer, summed over the layers
+* `cosine`   sum over the rows of outputs of 1 - cos (DC, Zhao, Mopuri & Bilen, ICLR 2021)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from dcpipe.types import require
+
+Gradients = Sequence[torch.Tensor]
+EPS = 1e-6  # DC's code: added to the product of the norms, so that a row of zeros is 1 away from any other
+
+
+def _summed(
+    ours: Gradients, theirs: Gradients, apart: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    same = len(ours) == len(theirs) and all(a.shape[-3:] == b.shape[-3:] for a, b in zip(ours, theirs, strict=False))
+    here, there = ([list(g.shape) for g in gradients] for gradients in (ours, theirs))
+    require(
+        same and len(ours) > 0,
+        f"gradients of layers {here} and {there} cannot be compared; "
+        "both need the same classes and layers, at least one",
+    )
+    first, *rest = (apart(a, b) for a, b in zip(ours, theirs, strict=True))
+    return sum(rest, start=first)
+
+
+def mse(ours: Gradients, theirs: Gradients) -> torch.Tensor:
+    """Sum of squared differences."""
+    return _summed(ours, theirs, lambda a, b: (a - b).square().sum((-2, -1)))
+
+
+def l1(ours: Gradients, theirs: Gradients) -> torch.Tensor:
+    """Sum of absolute differences."""
+    return _summed(ours, theirs, lambda a, b: (a - b).abs().sum((-2, -1)))
+
+
+def l1_mean(ours: Gradients, theirs: Gradients) -> torch.Tensor:
+    """Mean absolute difference of each layer, summed over the layers."""
+    return _summed(ours, theirs, lambda a, b: (a - b).abs().mean((-2, -1)))
+
+
+def cosine(ours: Gradients, theirs: Gradients) -> torch.Tensor:
+    """Sum over rows of 1 - <a, b> / (|a| |b| + 1e-6)."""
+    return _summed(ours, theirs, _rows_apart)
+
+
+def _rows_apart(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    norms = torch.linalg.vector_norm(a, dim=-1) * torch.linalg.vector_norm(b, dim=-1)
+    apart: torch.Tensor = 1 - (a * b).sum(-1) / (norms + EPS)
+    return apart.sum(-1)
+
+
+DISTANCES: dict[str, Callable[[Gradients, Gradients], torch.Tensor]] = {
+    "mse": mse,
+    "l1": l1,
+    "l1_mean": l1_mean,
+    "cosine": cosine,
+}

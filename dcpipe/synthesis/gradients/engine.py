@@ -1,0 +1,288 @@
+"""The matching engine: images whose gradients, or features, are those of the real ones. DC, DSA, DM, IDC, DREAM, MDC.
+
+Outer loops begin with a fresh random network. In each inner step, for every class at once,
+
+    L_c = D(g(real_c), g(X_c)) [+ D(g(real_c), g(S_c[n*]))],   X <- X - lr dL/dX,
+
+with g the gradient of the mean cross-entropy w.r.t. the network's weights (or the mean feature: DM) of images that are
+augmented alike, X_c the training images that a class's stored ones decode to and S_c[n*] MDC's subset (`loss.py`); then
+the network learns for some steps (`teaching.py`). The methods are choices of these parts (`choices.py`).
+
+IDC steps once a class, and its one optimiser moves all classes each time by what momentum is left. `sweeps` makes the
+same walk in one step for all: a class gets one gradient a sweep, so momentum m of C steps is m^C, and lr becomes
+lr (1 - m^C) / (1 - m).
+
+A killed run goes on in the middle of an outer loop; everything drawn is a function of (seed, loop, step).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from dcpipe import formation, networks, training, views
+from dcpipe.synthesis.gradients.choices import Choices
+from dcpipe.synthesis.gradients.class_gradients import ClassGradients
+from dcpipe.synthesis.gradients.loss import Losses
+from dcpipe.synthesis.gradients.real import RealImages
+from dcpipe.synthesis.gradients.representatives import representatives
+from dcpipe.synthesis.gradients.subsets import Rules, Subsets
+from dcpipe.synthesis.initial import noise
+from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.types import ImageSet, IntArray, require
+
+CHECKPOINT = "matching.pt"
+TELL_SECONDS = 2.0
+_EMBED_BATCH = 512
+
+
+class Engine:
+    """Images of every class under way, f32 [c, n, 3, s, s] in [0, 1], with all that a checkpoint must hold.
+
+    Raises `DataError` for classes of unequal numbers of images, and for choices that do not fit the scene.
+    """
+
+    def __init__(self, start: ImageSet, scene: Scene, seed: int, watch: Watch, choices: Choices) -> None:
+        self.start, self.scene, self.watch, self.choices, self.seed = start, scene, watch, choices, seed
+        self.c, self.device = len(start.classes), scene.device
+        counts = np.bincount(start.labels, minlength=self.c)
+        require(
+            bool((counts == counts[0]).all()),
+            f"synthesis: classes have {counts.min()} to {counts.max()} images; all classes are matched together, so "
+            "select as many of each",
+        )
+        self.n = int(counts[0])
+        self.rows = np.argsort(start.labels, kind="stable").reshape(self.c, self.n)  # of `start`, by class
+        self.real = RealImages(scene, self.c, seed, choices.real_batch)
+        self.losses = Losses(choices, self.c, self.n, (self.real.mean, self.real.std), seed, self.device)
+        rules = None if choices.subsets is None else Rules(self.n, self.c, **choices.subsets.rules)
+        self.subsets = None if rules is None else Subsets.begin(rules)
+        self.loop = self.step = 0
+        self._renew()
+        self.pixels = self._first().clamp_(0, 1) if choices.space == "pixels" else self._first()
+        self.velocity = torch.zeros_like(self.pixels)
+
+    def run(self) -> ImageSet:
+        """All loops, from the checkpoint where there is one."""
+        path, choices = self.watch.notes / CHECKPOINT, self.choices
+        if path.exists():
+            self._go_on(torch.load(path, map_location="cpu", weights_only=True))
+        pause = float(os.environ.get("DCPIPE_CHECKPOINT_SECONDS", training.CHECKPOINT_SECONDS))
+        saved = told = time.monotonic()
+        while self.loop < choices.outer:
+            if self.step == 0:
+                self._begin_loop()
+            loss = self._inner_step()
+            if time.monotonic() - told > TELL_SECONDS:  # the loss is read from the device now and then only
+                note = f"loop {self.loop + 1} of {choices.outer}: loss {float(loss):.4g}{self._subset_told()}"
+                self.watch.report(self.count, choices.outer * choices.inner, note, self._shown)
+                told = time.monotonic()
+            self.step += 1
+            if self.step == choices.inner:
+                self._end_loop()
+            if time.monotonic() - saved > pause:
+                beside = path.with_name(path.name + ".partial")
+                torch.save(self._state(), beside)
+                beside.replace(path)
+                saved = time.monotonic()
+        return self._shown()
+
+    @property
+    def count(self) -> int:
+        """Inner steps made so far."""
+        return self.loop * self.choices.inner + self.step
+
+    def _renew(self) -> None:
+        """The fresh network of this outer loop, with what is tied to it."""
+        torch.manual_seed((self.seed * 1_000_003 + self.loop) % 2**64)
+        network = networks.build(self.choices.network, self.c, self.start.images.shape[1])
+        _check_alone(network, self.choices.network)
+        self.network = network.to(self.device).train()
+        self.optimizer = self.choices.teaching.optimizer(self.network)
+        self.gradients: ClassGradients | None = None
+        if self.choices.match == "gradients":
+            self.gradients = ClassGradients(self.network, parameters=self.choices.parameters)
+        self.distances = torch.zeros(self.c, self.n, dtype=torch.float64, device=self.device)
+        self.picked: torch.Tensor | None = None
+
+    def _begin_loop(self) -> None:
+        """A fresh network, taught for `early` epochs; pixels back in range."""
+        self._renew()
+        if self.choices.space == "pixels":
+            self.pixels.clamp_(0, 1)
+        batch = self.choices.teaching.batch
+        steps = self.choices.early * max(1, len(self.real.labels) // batch)
+        for step in range(steps):  # numbered below zero: inner steps have the others
+            self._learn_from_real(-1 - self.loop * steps - step)
+
+    def _end_loop(self) -> None:
+        """MDC's decision, if this loop measured."""
+        if self.subsets is not None and self.subsets.rules.measures(self.loop):
+            self.subsets = self.subsets.after(self.loop, self.distances / self.choices.inner)
+        require(
+            bool(self.pixels.isfinite().all()),
+            f"synthesis: pixels became NaN or infinite in outer loop {self.loop}; lower lr ({self.choices.lr})",
+        )
+        self.loop, self.step = self.loop + 1, 0
+
+    def _inner_step(self) -> torch.Tensor:
+        """Match every class, move the images, teach the network; the loss."""
+        nothing = np.zeros(self.c, dtype=np.int64)
+        sizes, frozen, measure = nothing, nothing, False
+        if self.subsets is not None:
+            sizes, frozen = self.subsets.sizes(self.loop), self.subsets.frozen(self.loop)
+            measure = self.subsets.rules.measures(self.loop)
+        real = self.real.take(self._real_rows().reshape(-1))
+        found = self.losses.find(self.pixels, real, self.network, self.gradients, self.count, sizes, frozen, measure)
+        if found.distances is not None:
+            self.distances += found.distances
+        lr, momentum = self._rates()
+        # One unit of normalised pixels is std of plain ones, and a slope there is std times as steep.
+        scale = self.real.std.square() if self.choices.space == "normalised" else 1.0
+        self.velocity.mul_(momentum).add_(found.slope * scale)
+        self.pixels.sub_(lr * self.velocity * found.moving)
+        if self.step + 1 < self.choices.inner:  # then comes a fresh network
+            self._learn()
+        return found.loss
+
+    def _rates(self) -> tuple[float, float]:
+        """Learning rate and momentum of a step for all classes at once; see the top."""
+        lr, momentum = self.choices.lr, self.choices.momentum
+        if not self.choices.sweeps:
+            return lr, momentum
+        kept = momentum**self.c
+        return lr * (1 - kept) / (1 - momentum), kept
+
+    def _real_rows(self) -> IntArray:
+        """Rows i64 [c, batch] of this step's real images."""
+        if not self.choices.cluster:
+            return self.real.of_classes(self.count)
+        if self.picked is None or self.step % self.choices.cluster == 0:
+            self.picked = self._representatives(self.choices.real_batch, self.count)
+        return self.picked.numpy()
+
+    def _representatives(self, n: int, step: int) -> torch.Tensor:
+        """DREAM's: rows i64 [c, n] of the real images nearest to the centroids of each class's features."""
+        most = max(len(rows) for rows in self.real.classes)
+        ids = np.full((self.c, most), -1, dtype=np.int64)
+        for label, rows in enumerate(self.real.classes):
+            ids[label, : len(rows)] = rows
+        flat = np.maximum(ids.reshape(-1), 0)
+        parts = [
+            networks.forward(self.network, self.real.take(flat[first : first + _EMBED_BATCH], normalised=False))[0]
+            for first in range(0, len(flat), _EMBED_BATCH)
+        ]
+        embeddings = torch.cat(parts).reshape(self.c, most, -1)
+        columns = representatives(embeddings, ids, n, self.seed, step)
+        return torch.from_numpy(ids).gather(1, columns.cpu())
+
+    def _learn(self) -> None:
+        """The network's steps after an inner one."""
+        choices = self.choices
+        if choices.learn == "real":
+            steps = -(-choices.learn_images // choices.teaching.batch)
+            for step in range(steps):
+                self._learn_from_real(self.count * steps + step)
+        elif choices.learn == "condensed":
+            self._learn_from_condensed()
+
+    def _learn_from_real(self, step: int) -> None:
+        teaching = self.choices.teaching
+        rows = self.real.mixed(step % 2**31, teaching.batch)
+        labels = self.real.labels[torch.from_numpy(rows).to(self.device)]
+        teaching.step(self.network, self.optimizer, self.real.take(rows), labels, self.seed, step)
+
+    def _learn_from_condensed(self) -> None:
+        teaching, choices = self.choices.teaching, self.choices
+        made = formation.decode(self.pixels, choices.factor, choices.kind, choices.bound)
+        images = ((made - self.real.mean) / self.real.std).flatten(0, 1)
+        labels = torch.arange(self.c, device=self.device).repeat_interleave(made.shape[1])
+        parts = -(-len(images) // teaching.batch)
+        for epoch in range(choices.learn_epochs):
+            number = self.count * choices.learn_epochs + epoch
+            order = torch.from_numpy(views.permutation(self.seed ^ 1, number, len(images))).to(self.device)
+            for part, some in enumerate(order.tensor_split(parts)):
+                step = number * parts + part
+                teaching.step(self.network, self.optimizer, images[some], labels[some], self.seed, step)
+
+    def _first(self) -> torch.Tensor:
+        """Pixels f32 [c, n, 3, s, s] to begin with."""
+        choices, size = self.choices, self.start.images.shape[1]
+        if choices.initial == "start":
+            plain = torch.from_numpy(self.start.images[self.rows.reshape(-1)]).to(self.device)
+            return (plain.permute(0, 3, 1, 2).float() / 255).reshape(self.c, self.n, 3, size, size)
+        if choices.initial == "noise":
+            drawn = noise(self.start, self.scene, self.seed, self.watch, mean=(0, 0, 0), std=(1, 1, 1))[
+                torch.from_numpy(self.rows.reshape(-1)).to(self.device)
+            ]
+            return (drawn * self.real.std + self.real.mean).reshape(self.c, self.n, 3, size, size)
+        cells = self.n * choices.factor**2
+        rows = self._representatives(cells, -1).numpy() if choices.cluster else self.real.first(cells)
+        whole = self.real.take(rows.reshape(-1), normalised=False).reshape(self.c, cells, 3, size, size)
+        return formation.arrange(whole, choices.factor)
+
+    def _subset_told(self) -> str:
+        if self.subsets is None:
+            return ""
+        sizes, frozen = self.subsets.sizes(self.loop), self.subsets.frozen(self.loop)
+        return f", subset {sizes.min()} to {sizes.max()}, frozen {frozen.min()} to {frozen.max()}"
+
+    def _shown(self) -> ImageSet:
+        """The set as it is now, u8, in the order of `start`."""
+        whole = self.pixels.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2).flatten(0, 1)
+        images = np.empty_like(self.start.images)
+        images[self.rows.reshape(-1)] = whole.cpu().numpy()
+        return replace(self.start, images=images, grid=self.choices.factor)
+
+    def _state(self) -> dict[str, Any]:
+        """What a checkpoint must hold."""
+        return {
+            "pixels": self.pixels,
+            "velocity": self.velocity,
+            "loop": self.loop,
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "distances": self.distances,
+            "picked": self.picked,
+            "subsets": None if self.subsets is None else self.subsets.state(),
+        }
+
+    def _go_on(self, state: Mapping[str, Any]) -> None:
+        """Take a checkpoint's place."""
+        self.loop, self.step = state["loop"], state["step"]
+        self._renew()
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name in ("pixels", "velocity", "distances"):
+            setattr(self, name, state[name].to(self.device))
+        self.picked = state["picked"]
+        if self.subsets is not None:
+            self.subsets = Subsets.resume(self.subsets.rules, state["subsets"])
+
+
+def _check_alone(network: nn.Module, name: str) -> None:
+    """Raises `DataError` for a network in which an image's features depend on other images, or on chance."""
+    for layer, module in network.named_modules():
+        chance = isinstance(module, _DropoutNd) and module.p > 0
+        kind, on = type(module).__name__, "chance" if chance else "its batch"
+        require(
+            not chance and not isinstance(module, _BatchNorm),
+            f"synthesis: layer {layer!r} of network {name!r} is a {kind}, by which an image's features depend on {on}; "
+            "use a network with group norm such as convnet-d3-w128 or resnet10-ap",
+        )
+
+
+def match(start: ImageSet, scene: Scene, seed: int, watch: Watch, choices: Choices) -> ImageSet:
+    """Images of `start`'s labels and ids, matched; raises `DataError` for choices that do not fit the scene, and when
+    pixels stop being finite."""
+    return Engine(start, scene, seed, watch, choices).run()

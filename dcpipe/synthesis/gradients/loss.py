@@ -1,0 +1,139 @@
+"""What a step of matching minimises, for every class at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from dcpipe import formation, networks, siamese, views
+from dcpipe.synthesis.gradients.choices import Choices, Nested
+from dcpipe.synthesis.gradients.class_gradients import ClassGradients
+from dcpipe.synthesis.gradients.distances import DISTANCES
+from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, free, prefix_weights
+from dcpipe.synthesis.gradients.teaching import numbers
+from dcpipe.types import IntArray, require
+
+_MOST_STREAM = 2**33  # of permutations; real images use lower ones
+ROWS = 2**33  # classes draw as rows from here on; images that the network learns from are lower ones
+Colours = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Of one step: `loss`, summed over classes; `slope`, its gradient w.r.t. the images f32 [c, n, 3, s, s]; `moving`,
+    1 for pixels that may move and 0 for frozen ones; `distances` f64 [c, n] of all subsets, where measured."""
+
+    loss: torch.Tensor
+    slope: torch.Tensor
+    moving: torch.Tensor
+    distances: torch.Tensor | None
+
+
+class Losses:
+    """The loss of images [c, n, 3, s, s] in [0, 1] under a network; what does not change in a run is made once.
+
+    Raises `DataError` where training images of a class are more than are matched in a step and subsets are asked for.
+    """
+
+    def __init__(self, choices: Choices, c: int, n: int, colours: Colours, seed: int, device: torch.device) -> None:
+        self.choices, self.c, self.seed, self.device = choices, c, seed, device
+        self.mean, self.std = colours
+        nested = choices.subsets or Nested({})
+        self.weight, self.metric = nested.weight, nested.metric
+        self.owners = formation.owners(n, choices.factor, choices.kind, choices.bound).numpy()
+        if (
+            choices.subsets is not None and choices.subsets.by == "cells"
+        ):  # S[m] is the first m f^2 training images, whose cells lie in several stored ones
+            self.owners = np.arange(len(self.owners)) // choices.factor**2
+        self.prefixes = prefix_weights(self.owners, torch.device("cpu"))
+        require(
+            choices.subsets is None or len(self.owners) <= choices.most,
+            f"synthesis: {len(self.owners)} training images a class are more than the {choices.most} matched in a "
+            f"step, which would scramble subsets; set most: {len(self.owners)} or more",
+        )
+
+    def find(
+        self,
+        images: torch.Tensor,
+        real: torch.Tensor,
+        network: nn.Module,
+        gradients: ClassGradients | None,
+        step: int,
+        sizes: IntArray,
+        frozen: IntArray,
+        measure: bool,
+    ) -> Found:
+        """The loss against normalised real images f32 [c*b, 3, s, s], class-major. `sizes`, `frozen` i64 [c]: n* and
+        how many images stay as they are; `measure`: distances of all subsets as well."""
+        images = images.detach().requires_grad_(True)
+        made, moving = self._made(images, frozen)
+        if made.shape[1] > self.choices.most:
+            drawn = views.permutation(self.seed, _MOST_STREAM + step, made.shape[1])[: self.choices.most]
+            made = made[:, torch.from_numpy(drawn).to(self.device)]
+        condensed = ((made - self.mean) / self.std).flatten(0, 1)
+        if self.choices.strategy:
+            alike = siamese.draw(self.choices.strategy, numbers(self.seed, step, ROWS + np.arange(self.c)))
+            real, condensed = siamese.apply(real, alike), siamese.apply(condensed, alike)
+        if gradients is None:
+            loss, distances = self._of_features(real, condensed, network, sizes, measure)
+        else:
+            loss, distances = self._of_gradients(real, condensed, gradients, sizes, measure)
+        (slope,) = torch.autograd.grad(loss, images)
+        return Found(loss.detach(), slope, moving, distances)
+
+    def _made(self, images: torch.Tensor, frozen: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Training images [c, N, 3, s, s], frozen ones without gradient, and the mask of pixels that may move."""
+        choices = self.choices
+        made = formation.decode(images, choices.factor, choices.kind, choices.bound)
+        if not frozen.any():
+            return made, torch.ones((), device=self.device)
+        loose = free(frozen, self.owners, self.device)[:, :, None, None, None]
+        # Each pixel belongs to one cell: those that a frozen training image depends on are frozen themselves.
+        (still,) = torch.autograd.grad((made * (1 - loose)).sum(), images, retain_graph=True)
+        return torch.where(loose > 0, made, made.detach()), (still == 0).float()
+
+    def _of_gradients(
+        self, real: torch.Tensor, condensed: torch.Tensor, gradients: ClassGradients, sizes: IntArray, measure: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Distances of the gradients of whole classes and of their subsets, which share all passes."""
+        c, b, n = self.c, len(real) // self.c, len(condensed) // self.c
+        labels = torch.arange(c, device=self.device)
+        weights = [torch.full((c, n), 1 / n)]
+        if sizes.any():
+            weights.append(self.prefixes[torch.from_numpy(np.maximum(sizes, 1) - 1)].float())
+        goal, seen = gradients(real, labels.repeat_interleave(b), torch.full((1, b), 1 / b), create_graph=False)
+        mine = labels.repeat_interleave(n)
+        own, features = gradients(condensed, mine, torch.stack(weights), create_graph=True)
+        apart = DISTANCES[self.choices.distance]
+        target = [g[0] for g in goal]
+        loss = apart([g[0] for g in own], target).sum()
+        if sizes.any():
+            loss = loss + self.weight * apart([g[1] for g in own], target).sum()
+        if not measure:
+            return loss, None
+        if self.metric == "feature":
+            evidence = self._evidence(seen.reshape(c, b, -1), features.reshape(c, n, -1))
+        else:
+            each, _ = gradients(condensed, mine, self.prefixes.float(), create_graph=False)
+            apart_by_size = [apart([g[k] for g in each], target) for k in range(len(self.prefixes))]
+            evidence = Evidence(gradients=torch.stack(apart_by_size))
+        return loss, METRICS[self.metric](evidence)
+
+    def _of_features(
+        self, real: torch.Tensor, condensed: torch.Tensor, network: nn.Module, sizes: IntArray, measure: bool
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Squared distances of the mean features of whole classes and of their subsets (DM)."""
+        theirs = networks.forward(network, real)[0].reshape(self.c, len(real) // self.c, -1)
+        own = networks.embed(network, condensed)[0].reshape(self.c, len(condensed) // self.c, -1)
+        goal = theirs.mean(1)
+        loss = (own.mean(1) - goal).square().sum()
+        if sizes.any():
+            rows = self.prefixes[torch.from_numpy(np.maximum(sizes, 1) - 1)].to(own)
+            loss = loss + self.weight * (torch.einsum("cn,cnd->cd", rows, own) - goal).square().sum()
+        return loss, METRICS["feature"](self._evidence(theirs, own)) if measure else None
+
+    def _evidence(self, real: torch.Tensor, condensed: torch.Tensor) -> Evidence:
+        return Evidence(real=real, synthetic=condensed, weights=self.prefixes.to(self.device))

@@ -1,0 +1,280 @@
+"""Subsets: the smaller set that is taught along with the whole one, and what of it is then left alone. MDC's state.
+
+Idea. Of N condensed images a class, the first n should be good as well: S[1] in S[2] in ... in S[N]. MDC adds to the
+matching loss of S[N] that of one smaller set, the most learnable subset S[n*] (Eq. 4), chosen anew every `period` = Dt
+outer loops by how much the distance of its features to the real ones has changed (Eq. 5, 8, 9):
+
+    F_t[n] = | mean f(real) - mean f(S[n]) |^2,   n* = argmax over n < N of |F_t[n] - F_(t - Dt)[n]| / Dt.
+
+When n* has grown, images that an earlier choice has taught are frozen (Eq. 10): no loss moves them.
+
+Paper: "Multisize Dataset Condensation", He, Xiao, Zhou and Tsang, ICLR 2024. Its text and its official code differ, so
+the rules have names; the published figures come from the code:
+
+* `start`. `code`: the first outer loop has no subset term, the next begin with n* = 1. `paper` (Algorithm 1): n* = 1
+  from the first loop on. Both measure in the first loop, as the code and Table 7 do, then in every Dt-th.
+* `freeze`. `paper` (Eq. 10): the last n* of another size, if it is smaller, is frozen. `code`: every n* that once held
+  for Dt loops and was then given up counts as finished for ever, and the largest finished one below n* is frozen. With
+  `start="code"` the first of them holds from loop 1 to loop Dt, so that it is finished one loop after the first switch;
+  the code has this lag too. `none`: nothing is (Table 3, row 3).
+* `rate`. `absolute` is Eq. 8 and the code; that the code does not divide by Dt changes no argmax, and Table 7 divides.
+  `relative`, |F_t - F_(t - Dt)| / F_(t - Dt), is in neither, but is what "reduction rate" may be read as. `off`: n* is
+  always 1 and nothing is measured (Table 3, row 2). The code rounds F to two decimals, which can only make ties; we do
+  not.
+
+Cost: one product of [N, d] with the features that matching has made anyway, in the loops that measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from dcpipe.types import DataError, FloatArray, IntArray, require
+
+Rate = Literal["absolute", "relative", "off"]
+Start = Literal["code", "paper"]
+Freeze = Literal["code", "paper", "none"]
+
+_NEVER = np.iinfo(np.int64).max
+
+
+def _counts(owners: IntArray) -> IntArray:
+    """How many training images belong to each stored one: i64 [N]."""
+    counts = np.bincount(owners)
+    lacking = np.flatnonzero(counts == 0)
+    require(
+        not len(lacking),
+        f"subsets: stored image {lacking[:1].tolist()} decodes to no training image; owners must name every image "
+        f"from 0 to {len(counts) - 1}",
+    )
+    return counts
+
+
+def prefix_weights(owners: IntArray, device: torch.device) -> torch.Tensor:
+    """Weights of the means over S[1] .. S[N]: f64 [N, d], row n - 1 is 1 / |S[n]| where an image is in S[n], else 0.
+
+    `owners` i64 [d]: the stored image, 0 .. N - 1, that each of a class's d training images was decoded from. Then S[n]
+    is the first n stored images, as in the paper. In the official code it is the first n f^2 decoded images, which come
+    cell by cell: `owners = arange(d) // f**2`. Raises `DataError` for a stored image that owns nothing.
+    """
+    sizes = np.cumsum(_counts(owners))
+    inside = owners[None, :] < np.arange(1, len(sizes) + 1)[:, None]
+    return torch.from_numpy(inside / sizes[:, None]).to(device)
+
+
+def free(frozen: IntArray, owners: IntArray, device: torch.device) -> torch.Tensor:
+    """What may move: f32 [c, d], 0 for the images of S[frozen] of each class and 1 for the others.
+
+    `frozen` i64 [c] as `Subsets.frozen` gives it. `owners` i64 [d] as in `prefix_weights`; `arange(N)` for a mask of
+    stored images.
+    """
+    return torch.from_numpy(owners[None, :] >= frozen[:, None]).to(device, torch.float32)
+
+
+def prefix_means(sums: Sequence[torch.Tensor], owners: IntArray) -> list[torch.Tensor]:
+    """Mean gradients over S[1] .. S[N], for the metric `gradient`: each [N, c, ...] -> [N, c, ...], same dtype.
+
+    Row j of `sums` is the sum of gradients over the training images of stored image j; `owners` as in `prefix_weights`.
+    """
+    sizes = np.cumsum(_counts(owners))
+    rows = {len(part) for part in sums}
+    require(
+        rows == {len(sizes)},
+        f"subsets: gradients of {sorted(rows)} stored images came where owners name {len(sizes)}; give one row each",
+    )
+    means = []
+    for part in sums:
+        counts = torch.from_numpy(sizes).to(part.device, part.dtype)
+        means.append(part.cumsum(0) / counts.view(-1, *[1] * (part.ndim - 1)))
+    return means
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a loop can show of the subsets of c classes; a metric takes what it needs.
+
+    `real` [c, m, ...] and `synthetic` [c, d, ...]: feature maps of the last block, of real and of decoded images, with
+    `weights` [N, d] of `prefix_weights`. `gradients` [N, c]: distance of the class gradient of S[n] to that of the real
+    images. `accuracies` [c, N]: share of each class's test images that a network trained on S[n] gets right.
+    """
+
+    real: torch.Tensor | None = None
+    synthetic: torch.Tensor | None = None
+    weights: torch.Tensor | None = None
+    gradients: torch.Tensor | None = None
+    accuracies: torch.Tensor | None = None
+
+
+def feature_distances(evidence: Evidence) -> torch.Tensor:
+    """Squared distance of the mean feature maps (Eq. 5; neither normalised nor divided by their size): f64 [c, N].
+
+    In float64 on the device: what is looked for are changes of these numbers.
+    """
+    real = _given("feature", "real", evidence.real).detach().flatten(2)
+    synthetic = _given("feature", "synthetic", evidence.synthetic).detach().flatten(2)
+    weights = _given("feature", "weights", evidence.weights)
+    means = weights @ synthetic.double()
+    return (means - real.mean(1, keepdim=True, dtype=torch.float64)).square().sum(2)
+
+
+def gradient_distances(evidence: Evidence) -> torch.Tensor:
+    """Distance of the gradients (Table 5, row 2): f64 [c, N]."""
+    return _given("gradient", "gradients", evidence.gradients).detach().T.double()
+
+
+def errors(evidence: Evidence) -> torch.Tensor:
+    """1 - accuracy, whose change is the accuracy difference (Table 5, row 3): f64 [c, N].
+
+    The paper does not say more than its name; N - 1 trainings a measurement make it "impractical" there.
+    """
+    return 1 - _given("accuracy", "accuracies", evidence.accuracies).detach().double()
+
+
+METRICS: dict[str, Callable[[Evidence], torch.Tensor]] = {
+    "feature": feature_distances,
+    "gradient": gradient_distances,
+    "accuracy": errors,
+}
+
+
+def _given(metric: str, name: str, value: torch.Tensor | None) -> torch.Tensor:
+    if value is None:
+        raise DataError(f"subsets: metric {metric!r} needs {name}, which are not given; pass Evidence({name}=...)")
+    return value
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How subsets are chosen and frozen; see the top of the file.
+
+    `period`: Dt, outer loops between measurements (official: 100, 50 for ImageNet). `class_wise`: each class has a
+    choice of its own (Sec. B.6); else all share that of their mean distance.
+    """
+
+    ipc: int
+    n_classes: int
+    period: int = 100
+    rate: Rate = "absolute"
+    start: Start = "code"
+    freeze: Freeze = "code"
+    class_wise: bool = False
+
+    def __post_init__(self) -> None:
+        require(
+            self.ipc >= 2,
+            f"subsets: ipc must be at least 2, got {self.ipc}; a single image has no smaller set, use plain IDC",
+        )
+        require(self.n_classes >= 1, f"subsets: n_classes must be at least 1, got {self.n_classes}")
+        require(self.period >= 1, f"subsets: period must be at least 1 outer loop, got {self.period}")
+        for name, kind in (("rate", Rate), ("start", Start), ("freeze", Freeze)):
+            value, legal = getattr(self, name), get_args(kind)
+            require(value in legal, f"subsets: unknown {name} {value!r}; choose one of {', '.join(legal)}")
+
+    def measures(self, loop: int) -> bool:
+        """Whether outer loop `loop`, counted from 0, is one whose distances `Subsets.after` wants."""
+        return self.rate != "off" and (loop == 0 or (loop + 1) % self.period == 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Subsets:
+    """The choice of every class, and its past. Never changed: `after` gives the next one.
+
+    `chosen` i64 [c]: n*, from outer loop `since` on. `previous` i64 [c]: the last n* of another size, 0 at first.
+    `finished` i64 [c, N - 1]: the outer loop from which n* = column + 1 counts as finished. `last` f64 [rows, N - 1]:
+    the latest distances, a row a class if `class_wise`, else one; 0 rows before the first measurement.
+    """
+
+    rules: Rules
+    chosen: IntArray
+    previous: IntArray
+    finished: IntArray
+    since: int
+    last: FloatArray
+
+    @classmethod
+    def begin(cls, rules: Rules) -> Subsets:
+        """The state before outer loop 0."""
+        c, n = rules.n_classes, rules.ipc - 1
+        ones, zeros = np.ones(c, dtype=np.int64), np.zeros(c, dtype=np.int64)
+        return cls(rules, ones, zeros, np.full((c, n), _NEVER), 1 if rules.start == "code" else 0, np.empty((0, n)))
+
+    def sizes(self, loop: int) -> IntArray:
+        """n* of each class in outer loop `loop`, i64 [c]; 0 where the loss has no subset term."""
+        return self.chosen if loop >= self.since else np.zeros_like(self.chosen)
+
+    def frozen(self, loop: int) -> IntArray:
+        """How many images of each class no loss may move in outer loop `loop`: i64 [c], less than n*."""
+        if self.rules.freeze == "none":
+            return np.zeros_like(self.chosen)
+        if self.rules.freeze == "paper":
+            return np.where(self.previous < self.chosen, self.previous, 0)
+        sizes = np.arange(1, self.rules.ipc)
+        done = (self.finished <= loop) & (sizes < self.chosen[:, None])
+        largest: IntArray = np.where(done, sizes, 0).max(axis=1)
+        return largest
+
+    def after(self, loop: int, distances: torch.Tensor) -> Subsets:
+        """The state after outer loop `loop`, one that `Rules.measures`, in which a metric gave `distances` [c, N], the
+        mean over its inner steps. Ties go to the smaller set. The whole set, column N, is no candidate and not used.
+
+        Raises `DataError` for a loop that is not to be measured, another shape, and distances that are not finite.
+        """
+        rules = self.rules
+        require(
+            rules.measures(loop),
+            f"subsets: outer loop {loop} is not one to measure with rate {rules.rate!r} and period {rules.period}; ask "
+            "Rules.measures first",
+        )
+        now = self._checked(loop, distances)
+        if not len(self.last):
+            return replace(self, last=now)
+        change = np.abs(now - self.last)
+        if rules.rate == "relative":
+            growth = np.where(change > 0, np.inf, 0.0)  # of a distance that was 0
+            change = np.divide(change, np.abs(self.last), out=growth, where=self.last != 0)
+        chosen = np.broadcast_to(change.argmax(axis=1) + 1, self.chosen.shape).astype(np.int64)
+        given_up = chosen != self.chosen
+        finished = self.finished.copy()
+        finished[given_up, self.chosen[given_up] - 1] = self.since + rules.period
+        previous = np.where(given_up, self.chosen, self.previous)
+        return Subsets(rules, chosen, previous, finished, loop + 1, now)
+
+    def _checked(self, loop: int, distances: torch.Tensor) -> FloatArray:
+        """Distances of the candidates, f64 [c, N - 1], or [1, N - 1] of all classes together."""
+        expected = (self.rules.n_classes, self.rules.ipc)
+        require(
+            tuple(distances.shape) == expected,
+            f"subsets: distances must be [classes, images a class] = {list(expected)}, got {list(distances.shape)}",
+        )
+        # A copy, as the caller may go on adding to what it has handed over.
+        found: FloatArray = distances.detach().to("cpu", torch.float64, copy=True).numpy()[:, :-1]
+        bad = np.argwhere(~np.isfinite(found))
+        if len(bad):
+            label, column = bad[0].tolist()
+            raise DataError(
+                f"subsets: the distance of class {label}, n = {column + 1} is {found[label, column]} in outer loop "
+                f"{loop}; lower the learning rate of the images or the network"
+            )
+        return found if self.rules.class_wise else found.mean(axis=0, keepdims=True)
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint must hold."""
+        arrays = {name: getattr(self, name) for name in ("chosen", "previous", "finished", "last")}
+        kept = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        return kept | {"since": torch.tensor(self.since)}
+
+    @classmethod
+    def resume(cls, rules: Rules, state: Mapping[str, torch.Tensor]) -> Subsets:
+        """Take a checkpoint's place. Raises `DataError` when it is of another number of classes or images."""
+        arrays = {name: state[name].to("cpu", copy=True).numpy() for name in ("chosen", "previous", "finished", "last")}
+        expected, found = [rules.n_classes, rules.ipc - 1], list(arrays["finished"].shape)
+        require(
+            found == expected,
+            f"subsets: the checkpoint is of [classes, subsets] = {found}, the rules ask for {expected}; start anew",
+        )
+        return cls(rules=rules, since=int(state["since"]), **arrays)

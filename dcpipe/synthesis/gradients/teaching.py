@@ -1,0 +1,84 @@
+"""How the network of a gradient matching run learns: SGD steps on real or on condensed images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dcpipe import siamese, views
+from dcpipe.types import FloatArray, require
+
+_CUT_DRAW = 340  # beyond the draws that siamese augmentation uses
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """SGD of the network: `lr`, `momentum`, `decay`, batches of `batch`; `strategy` of augmentation ("" for none), one
+    draw an image; `cutmix`: probability that a batch is mixed (Yun et al., ICCV 2019; lambda ~ Beta(1, 1))."""
+
+    lr: float = 0.01
+    momentum: float = 0.9
+    decay: float = 5e-4
+    batch: int = 64
+    strategy: str = ""
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.lr > 0 and self.batch >= 1, f"synthesis: net lr {self.lr} and batch {self.batch} must be above 0")
+        require(0 <= self.cutmix <= 1, f"synthesis: cutmix is a probability in 0..1, got {self.cutmix}")
+
+    def optimizer(self, network: nn.Module) -> torch.optim.SGD:
+        """Of a fresh network."""
+        return torch.optim.SGD(network.parameters(), self.lr, momentum=self.momentum, weight_decay=self.decay)
+
+    def step(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        seed: int,
+        step: int,
+    ) -> None:
+        """One SGD step on normalised images f32 [m, 3, s, s]; all that is drawn is a function of (seed, step)."""
+        if self.strategy:
+            images = siamese.apply(images, siamese.draw(self.strategy, numbers(seed, step, np.arange(len(images)))))
+        first, *box = numbers(seed, step, np.zeros(1, dtype=np.int64))(_CUT_DRAW)[0]
+        if first < self.cutmix:
+            images, partner, kept = cut(images, np.array(box), views.permutation(seed, step, len(images)))
+            said = network(images)
+            loss = kept * F.cross_entropy(said, labels) + (1 - kept) * F.cross_entropy(said, labels[partner])
+        else:
+            loss = F.cross_entropy(network(images), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+
+def numbers(seed: int, step: int, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Callable[[int], FloatArray]:
+    """The generator's numbers f64 [m, 4] of a draw, by rows of a step."""
+
+    def drawn(draw: int) -> FloatArray:
+        return views.uniform(views.philox(seed, step, draw, rows))
+
+    return drawn
+
+
+def cut(
+    images: torch.Tensor, box: FloatArray, order: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """CutMix of a batch: the same box of every image replaced by that of its partner; the mixed images, partners i64
+    [m] and the share of pixels kept. `box`: three numbers in [0, 1), of the box's area and place."""
+    size = images.shape[-1]
+    half = np.sqrt(box[0]) / 2  # its area is 1 - lambda, which is uniform as lambda is
+    x0, y0, x1, y1 = np.floor(np.clip([box[1] - half, box[2] - half, box[1] + half, box[2] + half], 0, 1) * size + 0.5)
+    partner = torch.from_numpy(order).to(images.device)
+    mixed = images.clone()
+    rows, columns = slice(int(y0), int(y1)), slice(int(x0), int(x1))
+    mixed[:, :, rows, columns] = images[partner][:, :, rows, columns]
+    return mixed, partner, 1.0 - float((x1 - x0) * (y1 - y0)) / size**2

@@ -1,0 +1,78 @@
+"""IDC: gradient matching with several training images in each stored one (Kim et al., ICML 2022).
+
+Every class's gradient of the cross-entropy w.r.t. the convolution weights of a network that is learning from real
+images is matched by that of the condensed images (sum of squared differences), under one random colour shift, crop and
+cutout for both. A stored image is a grid of `factor` x `factor` small ones (`formation.py`), so students learn from
+factor^2 ipc images a class, with hard labels: `softlabels.method: none`, protocol `idc/...`.
+
+Cost: per inner step one pass over `real_batch` real and the condensed images of each class with a second derivative,
+and `learn_images` training images; 200,000 inner steps as published (CIFAR-10: 11.5 hours, paper of MDC).
+
+`lr` is that of 10 images a class and grows with ipc, as the official code has it. Its other settings: SVHN
+`learn_images` 500; MNIST and FashionMNIST `distance: l1`, lr 1e-4, `learn_images` 500; ImageNet-10 resnet10-ap, l1,
+lr 3e-3, factor 3, 500 outer loops, `early` 10, `cutmix` 1, `learn_images` 500. The code begins with the first images of
+each class, here they are drawn. `subsets`: MDC's, see `mdc`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcpipe.formation import Kind
+from dcpipe.synthesis.gradients.choices import Choices, Nested
+from dcpipe.synthesis.gradients.engine import match
+from dcpipe.synthesis.gradients.teaching import Teaching
+from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.types import ImageSet, require
+
+
+def idc(
+    start: ImageSet,
+    scene: Scene,
+    seed: int,
+    watch: Watch,
+    *,
+    network: str = "convnet-d3-w128",
+    outer: int = 2000,
+    inner: int = 100,
+    lr: float = 5e-3,
+    momentum: float = 0.5,
+    distance: str = "mse",
+    real_batch: int = 64,
+    cluster: int = 0,
+    learn_images: int = 2000,
+    early: int = 0,
+    cutmix: float = 0.5,
+    strategy: str = "color_crop_cutout",
+    net_strategy: str = "color_crop",
+    factor: int = 2,
+    kind: Kind = "single",
+    bound: int | None = None,
+    most: int = 128,
+    subsets: dict[str, Any] | None = None,
+) -> ImageSet:
+    """Matched images of grid `factor`; see `gradients.choices` for the options. Raises `DataError` for those out of
+    range."""
+    require(lr > 0, f"synthesis: lr must be above 0, got {lr}")  # as it was given, not as it is used
+    choices = Choices(
+        network=network,
+        outer=outer,
+        inner=inner,
+        lr=lr * len(start) / len(start.classes) / 10,
+        momentum=momentum,
+        distance=distance,
+        sweeps=True,
+        strategy=strategy,
+        real_batch=real_batch,
+        cluster=cluster,
+        learn_images=learn_images,
+        early=early,
+        teaching=Teaching(batch=real_batch, strategy=net_strategy, cutmix=cutmix),
+        initial="mix" if factor > 1 or cluster else "start",
+        factor=factor,
+        kind=kind,
+        bound=bound,
+        most=most,
+        subsets=Nested.of(subsets),
+    )
+    return match(start, scene, seed, watch, choices)

@@ -1,0 +1,283 @@
+"""The engine's steps: momentum over sweeps, frozen pixels, MDC's decisions, and going on after a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from matching_scenes import NETWORK, World, start_of
+
+from dcpipe.synthesis.gradients.choices import Choices, Nested
+from dcpipe.synthesis.gradients.engine import Engine
+from dcpipe.synthesis.gradients.loss import Found
+from dcpipe.types import DataError, ImageSet
+
+ALONE = {"learn": "nothing"}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def slopes(images: torch.Tensor) -> torch.Tensor:
+    """Of a bowl for each class, of its own steepness."""
+    steep = torch.arange(1, len(images) + 1).view(-1, 1, 1, 1, 1)
+    return steep * (images - 0.3)
+
+
+def pretend(engine: Engine) -> list[torch.Tensor]:
+    """Let the engine find `slopes`; the images of every step come into the list."""
+    seen: list[torch.Tensor] = []
+
+    def find(images: torch.Tensor, *others: Any) -> Found:
+        seen.append(images.clone())
+        return Found(torch.zeros(()), slopes(images), torch.ones(()), None)
+
+    engine.losses.find = find  # type: ignore[assignment, method-assign]
+    return seen
+
+
+def spied(engine: Engine) -> list[tuple[tuple[int, ...], tuple[int, ...], bool, torch.Tensor | None]]:
+    """Sizes, frozen, measure and distances of every step."""
+    told: list[tuple[tuple[int, ...], tuple[int, ...], bool, torch.Tensor | None]] = []
+    find: Callable[..., Found] = engine.losses.find
+
+    def listening(*given: Any) -> Found:
+        found = find(*given)
+        sizes, frozen, measure = given[-3:]
+        told.append((tuple(sizes.tolist()), tuple(frozen.tolist()), measure, found.distances))
+        return found
+
+    engine.losses.find = listening  # type: ignore[method-assign]
+    return told
+
+
+def sequential(first: torch.Tensor, lr: float, momentum: float, sweeps: int) -> list[torch.Tensor]:
+    """IDC's way: one optimiser of all images, which steps once a class; what each class is when its turn comes."""
+    images = first.clone().requires_grad_(True)
+    optimizer = torch.optim.SGD([images], lr, momentum=momentum)
+    seen = []
+    for _ in range(sweeps):
+        met = torch.empty_like(first)
+        for c in range(len(first)):
+            met[c] = images[c].detach()
+            images.grad = torch.zeros_like(images)
+            images.grad[c] = slopes(images.detach())[c]
+            optimizer.step()
+        seen.append(met)
+    return seen
+
+
+def test_one_step_for_all_is_the_sweep_over_classes(world: World) -> None:
+    for momentum in (0.5, 0.9, 0.0):
+        engine = world.engine(inner=6, lr=0.02, momentum=momentum, sweeps=True, **ALONE)
+        first, seen = engine.pixels.clone(), pretend(engine)
+        engine.run()
+        expected = sequential(first, 0.02, momentum, 6)
+        for ours, theirs in zip(seen, expected, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+        assert (seen[-1] - seen[0]).abs().max() > 0.05
+
+
+def test_without_sweeps_it_is_plain_momentum(world: World) -> None:
+    engine = world.engine(inner=5, lr=0.05, momentum=0.5, **ALONE)
+    images = engine.pixels.clone().requires_grad_(True)
+    seen = pretend(engine)
+    engine.run()
+    optimizer = torch.optim.SGD([images], 0.05, momentum=0.5)
+    for ours in seen:
+        torch.testing.assert_close(ours, images.detach(), rtol=0, atol=1e-6)
+        images.grad = slopes(images.detach())
+        optimizer.step()
+
+
+def test_normalised_space_takes_steps_in_units_of_the_deviation(world: World) -> None:
+    engine = world.engine(inner=4, lr=0.5, momentum=0.5, space="normalised", **ALONE)
+    mean, std = engine.real.mean, engine.real.std
+    stored = ((engine.pixels - mean) / std).requires_grad_(True)
+    seen = pretend(engine)
+    engine.run()
+    optimizer = torch.optim.SGD([stored], 0.5, momentum=0.5)
+    for ours in seen:
+        torch.testing.assert_close(ours, stored.detach() * std + mean, rtol=0, atol=1e-5)
+        stored.grad = slopes(stored.detach() * std + mean) * std  # chain rule
+        optimizer.step()
+
+
+def freezing(world: World, by: Any, factor: int) -> Engine:
+    """One image of classes 0 and 1 is frozen, while all pixels still have momentum."""
+    engine = World(world.folder, np.repeat(np.arange(3), 12)).engine(
+        ipc=3,
+        lr=0.1,
+        inner=50,
+        initial="mix",
+        factor=factor,
+        strategy="color_crop_cutout",
+        subsets=Nested({"start": "paper", "freeze": "paper"}, by=by),
+    )
+    engine.velocity.fill_(0.5)
+    assert engine.subsets is not None
+    engine.subsets = replace(engine.subsets, chosen=np.array([2, 2, 1]), previous=np.array([1, 1, 2]))
+    return engine
+
+
+@pytest.mark.parametrize(("by", "factor"), [("images", 1), ("images", 2), ("cells", 2)])
+def test_frozen_pixels_stay_bit_by_bit(world: World, by: Any, factor: int) -> None:
+    engine = freezing(world, by, factor)
+    before = engine.pixels.clone()
+    for step in range(3):
+        engine.step = step
+        engine._inner_step()
+    still = torch.zeros_like(before, dtype=torch.bool)
+    if by == "images":
+        still[:2, 0] = True
+    else:
+        still[:2, :, :, :4, :4] = True
+        still[:2, 0, :, :4, 4:] = True
+    assert torch.equal(engine.pixels[still], before[still])
+    assert bool((engine.pixels[~still] != before[~still]).all())
+
+
+@pytest.mark.parametrize(("start", "first"), [("code", 0), ("paper", 1)])
+def test_first_loops_and_measurements(world: World, start: str, first: int) -> None:
+    rules = {"start": start, "freeze": "paper", "period": 2}
+    engine = world.engine(ipc=3, outer=5, inner=2, lr=1.0, subsets=Nested(rules))
+    told = spied(engine)
+    engine.run()
+    sizes = [size for size, *_ in told]
+    assert sizes[:2] == [(first,) * 3] * 2 and sizes[2:4] == [(1,) * 3] * 2
+    assert [measure for _, _, measure, _ in told] == [loop in (0, 1, 3) for loop in range(5) for _ in range(2)]
+    assert all(frozen == (0, 0, 0) for _, frozen, *_ in told[:4])
+    # Decided by the change of the mean over steps and classes, in loops 0, 1 and 3.
+    means = []
+    for loop in (0, 1, 3):
+        both = [told[2 * loop + k][3] for k in range(2)]
+        means.append(torch.stack([d for d in both if d is not None]).mean((0, 1))[:-1])
+    assert engine.subsets is not None
+    np.testing.assert_allclose(engine.subsets.last[0], means[2].numpy(), rtol=1e-12)
+    second, third = (int((b - a).abs().argmax()) + 1 for a, b in pairwise(means))
+    assert sizes[4:8] == [(second,) * 3] * 4 and sizes[8:] == [(third,) * 3] * 2
+
+
+def test_every_loop_begins_with_another_network_and_pixels_in_range(world: World) -> None:
+    engine = world.engine(outer=2, inner=1, lr=5.0)
+    networks, ranges = [], []
+    begin = engine._begin_loop
+
+    def listening() -> None:
+        begin()
+        networks.append(next(engine.network.parameters()).detach().clone())
+        ranges.append((float(engine.pixels.min()), float(engine.pixels.max())))
+        engine.pixels.add_(3)
+
+    engine._begin_loop = listening  # type: ignore[method-assign]
+    engine.run()
+    assert not torch.equal(*networks)
+    assert all(low >= 0 and high <= 1 for low, high in ranges)
+    other = world.engine(seed=1)
+    assert not torch.equal(next(other.network.parameters()), networks[0])
+
+
+def test_loss_falls_on_a_fixed_network(world: World) -> None:
+    ten = np.repeat(np.arange(3), 10)
+    for match, lr in (("gradients", 0.02), ("features", 1.0)):
+        still = World(world.folder, ten)
+        engine = still.engine(inner=25, lr=lr, real_batch=10, match=match, sweeps=match == "gradients", **ALONE)
+        losses = []
+        for step in range(25):
+            engine.step = step
+            losses.append(float(engine._inner_step()))
+        assert losses[-1] < 0.7 * losses[0]
+        assert sum(b < a for a, b in pairwise(losses)) >= 22
+
+
+def test_the_result_is_in_the_order_of_the_start(world: World) -> None:
+    start = start_of(3)
+    choices = Choices(network=NETWORK, outer=1, inner=1, lr=1e-9, real_batch=4, **ALONE)  # type: ignore[arg-type]
+    result = Engine(start, world.scene, 0, world.watch, choices).run()
+    for name in ("images", "labels", "ids"):
+        assert np.array_equal(getattr(result, name), getattr(start, name))
+    assert result.grid == 1 and result.classes == start.classes
+
+
+def test_mixed_beginnings_show_real_images_in_cells(world: World) -> None:
+    engine = world.engine(ipc=2, factor=2, initial="mix")
+    for c in range(3):
+        own = world.images[world.labels == c][:, ::2, ::2].transpose(0, 3, 1, 2)  # to the nearest: every other pixel
+        shown = engine.pixels[c].unflatten(-1, (2, 4)).unflatten(-3, (2, 4)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+        found = (shown * 255).round().numpy().astype(np.uint8)
+        places = [int(np.flatnonzero((own == cell).all((1, 2, 3)))[0]) for cell in found]
+        assert len(set(places)) == 8
+
+
+def test_noise_is_normal_in_normalised_space(world: World) -> None:
+    engine = world.engine(ipc=6, initial="noise", space="normalised")
+    z = (engine.pixels - engine.real.mean) / engine.real.std
+    assert abs(float(z.mean())) < 0.1 and abs(float(z.std()) - 1) < 0.1
+
+
+def test_representative_batches_last_as_many_steps_as_asked(world: World) -> None:
+    engine = world.engine(inner=5, cluster=2)
+    rows = []
+    engine._begin_loop()
+    for engine.step in range(5):
+        rows.append(engine._real_rows().copy())
+        engine._inner_step()
+    assert np.array_equal(rows[0], rows[1]) and np.array_equal(rows[2], rows[3])
+    assert not np.array_equal(rows[1], rows[2])
+    for c in range(3):
+        assert (world.labels[rows[4][c]] == c).all()
+
+
+def refused(what: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(DataError) as caught:
+        what()
+    assert str(caught.value) == sentence
+
+
+def test_refusals(world: World) -> None:
+    start = start_of(2)
+    uneven = ImageSet(start.images[:5], start.labels[:5], start.ids[:5], start.classes)
+    choices = Choices(network=NETWORK, outer=1, inner=1, lr=0.1, real_batch=4)
+    refused(
+        lambda: Engine(uneven, world.scene, 0, world.watch, choices),
+        "synthesis: classes have 1 to 2 images; all classes are matched together, so select as many of each",
+    )
+    refused(
+        lambda: world.engine(ipc=4, factor=2, initial="mix"),
+        "synthesis: 16 images a class are wanted to begin with, a class has 10; lower ipc",
+    )
+    refused(
+        lambda: world.engine(factor=2),
+        "synthesis: a picked image is one cell of a grid of factor 2; set initial: mix",
+    )
+    refused(
+        lambda: world.engine(lr=1e38, inner=4).run(),
+        "synthesis: pixels became NaN or infinite in outer loop 0; lower lr (1e+38)",
+    )
+    with pytest.raises(DataError, match="leave the last one nothing of a side of 8; choose a smaller factor"):
+        World(world.folder, np.repeat(np.arange(3), 49)).engine(ipc=1, factor=7, initial="mix")
+
+
+@pytest.mark.parametrize("match", ["gradients", "features"])
+def test_networks_whose_images_depend_on_each_other_are_refused(world: World, match: str) -> None:
+    with pytest.raises(DataError) as caught:
+        world.engine(network="resnet10-w2", match=match)
+    message = str(caught.value)
+    assert message.startswith("synthesis: layer ")
+    assert message.endswith(
+        "of network 'resnet10-w2' is a BatchNorm2d, by which an image's features depend on its batch; use a network "
+        "with group norm such as convnet-d3-w128 or resnet10-ap"
+    )
+
+
+def test_a_factor_that_does_not_divide_the_side_is_padded(world: World) -> None:
+    engine = world.engine(ipc=1, factor=3, initial="mix")
+    assert engine.run().grid == 3

@@ -1,0 +1,293 @@
+"""DC, DSA, DM, IDC, DREAM and MDC as the table of methods names them: options, refusals, killed runs that go on."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matching_scenes import NETWORK, KilledError, World, start_of
+
+from dcpipe.params import check_options
+from dcpipe.synthesis import METHODS, Scene, Watch
+from dcpipe.synthesis.gradients import engine
+from dcpipe.synthesis.gradients.choices import Choices
+from dcpipe.types import DataError, ImageSet
+
+TINY: dict[str, Any] = {"network": NETWORK, "outer": 2, "inner": 2, "real_batch": 4}
+DEEP = "convnet-d1-w4"  # another network
+IDC = TINY | {"lr": 100.0, "learn_images": 8}
+BASE: dict[str, dict[str, Any]] = {
+    "dc": TINY | {"learn_epochs": 2, "lr": 0.3},
+    "dsa": TINY | {"learn_epochs": 2, "lr": 0.3},
+    "dm": TINY | {"lr": 0.3},
+    "idc": IDC,
+    "dream": IDC | {"cluster": 1},
+    "mdc": {"options": IDC | {"lr": 20.0, "factor": 1, "inner": 1, "outer": 4}, "period": 1},
+}
+COMMON: list[tuple[str, Any, dict[str, Any]]] = [
+    ("network", DEEP, {}),
+    ("outer", 3, {}),
+    ("inner", 3, {}),
+    ("lr", 1.0, {}),
+    ("momentum", 0.0, {}),
+    ("real_batch", 5, {}),
+    ("subsets", {"start": "paper"}, {}),
+]
+SMALL = [*COMMON, ("strategy", "flip", {}), ("initial", "start", {"initial": "noise"}), ("most", 1, {})]
+GRIDS = [
+    *COMMON,
+    ("distance", "l1", {}),
+    ("cluster", 2, {}),
+    ("learn_images", 12, {}),
+    ("early", 1, {}),
+    ("cutmix", 1.0, {"cutmix": 0.0}),
+    ("strategy", "flip", {}),
+    ("net_strategy", "", {}),
+    ("factor", 1, {}),
+    ("kind", "multi", {}),
+    ("bound", 6, {"kind": "bound", "bound": 10}),
+    ("most", 7, {}),
+]
+CHANGES = [
+    *[(m, *change) for m in ("dc", "dsa", "dm") for change in SMALL],
+    *[(m, "learn_epochs", 1, {}) for m in ("dc", "dsa")],
+    *[(m, *change) for m in ("idc", "dream") for change in GRIDS],
+]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def run(world: World, method: str, ipc: int = 2, seed: int = 0, **options: Any) -> ImageSet:
+    """As the stage runs it, in a folder without a checkpoint."""
+    check_options("synthesis method", method, METHODS, options)
+    (world.folder / engine.CHECKPOINT).unlink(missing_ok=True)
+    return METHODS[method](start_of(ipc), world.scene, seed, world.watch, **options)
+
+
+def options_of(method: str) -> set[str]:
+    parameters = inspect.signature(METHODS[method]).parameters.values()
+    return {p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def test_every_option_has_its_change_here() -> None:
+    for method in ("dc", "dsa", "dm", "idc", "dream"):
+        assert {name for its, name, *_ in CHANGES if its == method} == options_of(method)
+
+
+@pytest.fixture(scope="module")
+def plainly(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., np.ndarray]:
+    """Images of a method with the given options, made once."""
+    world, made = World(tmp_path_factory.mktemp("plainly")), {}
+
+    def images(method: str, **options: Any) -> np.ndarray:
+        name = f"{method} {sorted(options.items())}"
+        if name not in made:
+            made[name] = run(world, method, **options).images
+        return made[name]
+
+    return images
+
+
+@pytest.mark.parametrize(("method", "name", "value", "beside"), CHANGES)
+def test_every_option_changes_something(
+    world: World, plainly: Callable[..., np.ndarray], method: str, name: str, value: Any, beside: dict[str, Any]
+) -> None:
+    options = BASE[method] | beside
+    assert not np.array_equal(run(world, method, **options | {name: value}).images, plainly(method, **options))
+
+
+@pytest.mark.parametrize("method", list(BASE))
+def test_methods_give_images_in_the_order_of_the_start(world: World, method: str) -> None:
+    start, result = start_of(2), run(world, method, **BASE[method])
+    assert result.images.dtype == np.uint8 and result.images.shape == start.images.shape
+    assert np.array_equal(result.labels, start.labels) and np.array_equal(result.ids, start.ids)
+    assert result.classes == start.classes
+    assert result.grid == (2 if method in ("idc", "dream") else 1)
+    assert not np.array_equal(result.images, run(world, method, seed=1, **BASE[method]).images)
+
+
+def test_starts_are_of_their_class_and_order(world: World) -> None:
+    for method in ("dsa", "dm"):
+        result = run(world, method, **BASE[method] | {"lr": 1e-9})
+        assert np.array_equal(result.images, start_of(2).images)
+
+
+MDC = BASE["mdc"] | {"options": BASE["mdc"]["options"] | {"outer": 6, "lr": 2.0}}  # far from black and white
+
+
+def test_every_option_of_mdc_changes_something(world: World) -> None:
+    changes: dict[str, tuple[Any, dict[str, Any]]] = {
+        "base": ("dm", {"options": {k: MDC["options"][k] for k in ("network", "outer", "inner", "real_batch")}}),
+        "options": (MDC["options"] | {"lr": 1.0}, {}),
+        "period": (2, {}),
+        "weight": (0.1, {}),
+        "metric": ("gradient", {}),
+        "rate": ("off", {}),
+        "begin": ("code", {}),
+        "freeze": ("none", {}),
+        "class_wise": (True, {}),
+        "by": ("cells", {"options": MDC["options"] | {"factor": 2}}),
+    }
+    assert set(changes) == options_of("mdc")
+    for name, (value, beside) in changes.items():
+        ipc, plain = (2, MDC | beside) if name == "by" else (4, MDC)
+        one, other = (run(world, "mdc", ipc=ipc, **options).images for options in (plain, MDC | beside | {name: value}))
+        assert not np.array_equal(one, other), name
+
+
+def test_mdc_without_weight_is_its_base(world: World) -> None:
+    """Nothing of the subset is left but what is frozen."""
+    for base in ("idc", "dc", "dsa", "dm", "dream"):
+        ours = run(world, "mdc", base=base, options=BASE[base], weight=0.0, freeze="none")
+        assert np.array_equal(ours.images, run(world, base, **BASE[base]).images), base
+
+
+KILLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dc": ("dc", BASE["dc"]),
+    "dsa": ("dsa", BASE["dsa"]),
+    "dm": ("dm", BASE["dm"] | {"subsets": {"period": 1}}),
+    "idc": ("idc", IDC | {"early": 1, "most": 6}),
+    "dream": ("dream", IDC | {"cluster": 2, "early": 1}),
+    "mdc": ("mdc", {"options": IDC | {"lr": 60.0, "factor": 1, "early": 1}, "period": 1, "class_wise": True}),
+    "mdc on dream": ("mdc", {"base": "dream", "options": IDC | {"cluster": 2}, "period": 2, "by": "cells"}),
+    "mdc on dsa": ("mdc", {"base": "dsa", "options": BASE["dsa"], "period": 1, "metric": "gradient"}),
+}
+
+
+@pytest.mark.parametrize("name", list(KILLS))
+def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    method, options = KILLS[name]
+    loops = {"outer": 3, "inner": 3}
+    options = options | ({"options": options["options"] | loops} if method == "mdc" else loops)
+    ipc = 2 if name == "mdc on dream" else 3 if options.get("factor") == 1 or method in ("dc", "dsa", "dm") else 2
+    monkeypatch.setattr(engine, "TELL_SECONDS", -1.0)
+    whole = run(World(tmp_path / "whole"), method, ipc=ipc, **options)
+    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
+    world = World(tmp_path / "killed")
+    for kill_at in (1, 3, 4, 8):  # in the middle of loops, at the begin of one, and in the last
+        world.kill_at = kill_at
+        with pytest.raises(KilledError):
+            METHODS[method](start_of(ipc), world.scene, 0, world.watch, **options)
+    assert world.told == [0, 1, 1, 2, 3, 3, 4, 4, 5, 6, 7, 8]  # it does go on, and not from the start
+    world.kill_at = -1
+    again = METHODS[method](start_of(ipc), world.scene, 0, world.watch, **options)
+    assert np.array_equal(again.images, whole.images)
+    finished = METHODS[method](start_of(ipc), world.scene, 0, world.watch, **options)
+    assert np.array_equal(finished.images, whole.images) and world.told[-1] == 8
+
+
+ONE_OF = "choose one of"
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("mdc", {"base": "mtt"}, f"mdc: unknown base 'mtt'; {ONE_OF} idc, dream, dc, dsa, dm"),
+    (
+        "mdc",
+        {"base": "dm", "options": {"learn_images": 3}},
+        "mdc: base 'dm' has no option 'learn_images'; legal ones are network, outer, inner, lr, momentum, real_batch, "
+        "strategy, initial, most",
+    ),
+    (
+        "mdc",
+        {"options": IDC | {"kind": "multi"}, "by": "cells"},
+        "synthesis: subsets by cells need kind 'single', got 'multi'; set by: images",
+    ),
+    (
+        "mdc",
+        {"base": "dm", "options": BASE["dm"], "metric": "gradient"},
+        "synthesis: metric 'gradient' of subsets needs a method that matches gradients; set metric: feature",
+    ),
+    ("mdc", {"metric": "accuracy"}, f"synthesis: unknown metric 'accuracy'; {ONE_OF} feature, gradient"),
+    ("mdc", {"by": "rows"}, f"synthesis: unknown by 'rows'; {ONE_OF} images, cells"),
+    ("mdc", {"weight": -1.0}, "synthesis: weight of subsets must not be negative, got -1.0"),
+    ("mdc", {"options": IDC, "rate": "slow"}, f"subsets: unknown rate 'slow'; {ONE_OF} absolute, relative, off"),
+    ("mdc", {"options": IDC, "begin": "now"}, f"subsets: unknown start 'now'; {ONE_OF} code, paper"),
+    ("mdc", {"options": IDC, "freeze": "all"}, f"subsets: unknown freeze 'all'; {ONE_OF} code, paper, none"),
+    ("mdc", {"options": IDC, "period": 0}, "subsets: period must be at least 1 outer loop, got 0"),
+    (
+        "idc",
+        IDC | {"subsets": {"begin": "code"}},
+        "synthesis: subsets have no option 'begin'; legal ones are period, rate, start, freeze, class_wise, weight, "
+        "metric, by",
+    ),
+    (
+        "idc",
+        IDC | {"subsets": {}, "most": 7},
+        "synthesis: 8 training images a class are more than the 7 matched in a step, which would scramble subsets; "
+        "set most: 8 or more",
+    ),
+    ("idc", IDC | {"lr": -5.0}, "synthesis: lr must be above 0, got -5.0"),
+    ("dm", TINY | {"lr": 0.0}, "synthesis: lr must be above 0, got 0.0"),
+    ("dc", TINY | {"momentum": 1.0}, "synthesis: momentum must be in [0, 1), got 1.0"),
+    ("dc", TINY | {"outer": 0}, "synthesis: outer must be at least 1, got 0"),
+    ("dsa", TINY | {"learn_epochs": 0}, "synthesis: learn_epochs must be at least 1, got 0"),
+    ("dream", IDC | {"cluster": -1}, "synthesis: cluster must not be negative, got -1"),
+    ("idc", IDC | {"distance": "l2"}, f"synthesis: unknown distance 'l2'; {ONE_OF} mse, l1, l1_mean, cosine"),
+    ("dc", TINY | {"initial": "real"}, f"synthesis: unknown initial 'real'; {ONE_OF} start, mix, noise"),
+    ("idc", IDC | {"cutmix": 2.0}, "synthesis: cutmix is a probability in 0..1, got 2.0"),
+    ("idc", IDC | {"kind": "all"}, f"multi-formation: kind is 'all'; {ONE_OF} single, multi, bound"),
+    (
+        "idc",
+        IDC | {"kind": "bound"},
+        "multi-formation: 2 images cannot decode to at most None; give a bound of 2 or more",
+    ),
+    (
+        "dm",
+        TINY | {"real_batch": 11},
+        "synthesis: real_batch is 11, but class 2 has 10 images; lower real_batch to 10",
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "options", "sentence"), REFUSED)
+def test_wrong_values_are_refused(world: World, method: str, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError) as caught:
+        run(world, method, **options)
+    assert str(caught.value) == sentence
+
+
+def test_strategies_and_networks_are_named_where_unknown(world: World) -> None:
+    for name in ("strategy", "net_strategy"):
+        with pytest.raises(DataError, match="siamese: strategy 'blur' is not made of different names"):
+            run(world, "idc", **IDC | {name: "blur"})
+    with pytest.raises(DataError, match="unknown network 'convnet'; use one of convnet-dN-wN"):
+        run(world, "idc", **IDC | {"network": "convnet"})
+
+
+@pytest.mark.parametrize("base", ["idc", "dream", "dc", "dsa", "dm"])
+def test_one_image_a_class_has_no_smaller_set(world: World, base: str) -> None:
+    with pytest.raises(DataError) as caught:
+        run(world, "mdc", ipc=1, base=base, options=BASE[base])
+    assert str(caught.value) == (
+        "subsets: ipc must be at least 2, got 1; a single image has no smaller set, use plain IDC"
+    )
+
+
+def chosen(monkeypatch: pytest.MonkeyPatch, world: World, method: str, ipc: int) -> Choices:
+    """What a method would ask the engine for by default."""
+    seen: list[Choices] = []
+
+    def listening(start: ImageSet, scene: Scene, seed: int, watch: Watch, choices: Choices) -> ImageSet:
+        seen.append(choices)
+        return start
+
+    monkeypatch.setattr(importlib.import_module(f"dcpipe.synthesis.{method}"), "match", listening)
+    METHODS[method](start_of(ipc), world.scene, 0, world.watch)
+    return seen[0]
+
+
+def test_lr_of_idc_grows_with_images_a_class(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    for ipc, lr in ((1, 5e-4), (10, 5e-3), (20, 1e-2), (50, 2.5e-2)):  # CIFAR-10's, official code
+        assert chosen(monkeypatch, world, "idc", ipc).lr == pytest.approx(lr)
+
+
+def test_loops_of_dc_follow_the_official_table(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    for ipc, loops in ((1, (1, 1)), (10, (10, 50)), (12, (10, 50)), (30, (30, 20)), (70, (50, 10))):
+        choices = chosen(monkeypatch, world, "dc", ipc)
+        assert (choices.inner, choices.learn_epochs) == loops
