@@ -17,8 +17,8 @@ classes in the batch. Times are of the process on a CPU, of the clock on a GPU; 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -277,16 +277,26 @@ def peak_mib(setting: Setting) -> float:
     ours = steps_of(engine)
     if setting.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    before = held_mib()
     for _ in range(2 * len(setting.networks)):
         next(ours)
     if setting.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10 - before
+    return held_mib(peak=True) - before
+
+
+def held_mib(peak: bool = False) -> float:
+    """What this process holds in memory, or with `peak` the most since it was last asked without."""
+    if not peak:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed would otherwise hide what is taken anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    [line] = [line for line in lines if line.startswith("VmHWM:" if peak else "VmRSS:")]
+    return int(line.split()[1]) / 2**10
 
 
 def memory(setting: Setting) -> None:
-    """Every case in a process of its own: a CPU process tells only the most it ever held."""
+    """Every case in a process of its own, so that none finds memory that another left."""
     for batch, count in ((setting.batch // 2, 1), (setting.batch, 1), (2 * setting.batch, 1), (setting.batch, 5)):
         command = [sys.executable, __file__, "--device", setting.device.type, "--peak", str(batch), str(count)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)

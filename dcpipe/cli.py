@@ -141,12 +141,13 @@ def _study(options: argparse.Namespace) -> None:
         "resilience": tables.resilience_table,
         "syntheses": tables.variants_table,
         "ladder": tables.variants_table,
+        "sizes": tables.sizes_table,
     }
     Console().print(shown.get(options.name, tables.study_table)(folder / "summary.csv"))
     if options.name == "labels":
         print(f"Figures: {folder / 'figure.png'} and {folder / 'spectra.png'}")
     else:
-        pictures = folder / ("images" if options.name in studies.VARIANTS else "picked")
+        pictures = folder / ("images" if options.name in (*studies.VARIANTS, "sizes") else "picked")
         print(f"Figure: {folder / 'figure.png'}; pictures of the images: {pictures}")
 
 

@@ -1,8 +1,8 @@
-"""Figures of studies: bars by selector (SCORE, Fig. 2), lines by coefficient (Fig. 4), by codec (Fig. 3), and of drops
-by selector (Fig. 5).
+"""Figures of studies: bars by selector (SCORE, Fig. 2), lines by coefficient (Fig. 4), by codec (Fig. 3), of drops by
+selector (Fig. 5), and by size (MDC, Fig. 2).
 
-They take the rows of `studies.summary`, of `studies.label_row` or of `resilience.summary`. Colours are Okabe and Ito's,
-which colour-blind people can tell apart; what colour says is said by position, marker or text too. matplotlib is
+They take the rows of `summary` of `studies`, `resilience` or `sizes`, or of `studies.label_row`. Colours are Okabe and
+Ito's, which colour-blind people can tell apart; what colour says is said by position, marker or text too. matplotlib is
 imported where it draws: reading a release does not need it.
 """
 
@@ -178,6 +178,33 @@ def drops(rows: Sequence[Row], split: str, told: str) -> Figure:
     seeds, ipc = wholes[names[0]]["seeds"], rows[0]["ipc"]
     title = f"Compressed labels at {ipc} image{'s' if ipc > 1 else ''} a class"
     _entitle(figure, f"{title}: mean and standard deviation of the drop over {seeds} seeds", told)
+    return figure
+
+
+def sizes(rows: Sequence[Row], split: str, told: str) -> Figure:
+    """One line an entry, baselines dashed: mean accuracy in percent against images a class, with the standard deviation
+    as error bars. The legend says the average over sizes."""
+    figure, [panel] = _canvas(1, 1, 7.2, 4.6)
+    for index, name in enumerate(_distinct(rows, "entry")):
+        *own, average = [row for row in rows if row["entry"] == name]
+        panel.errorbar(
+            [row["size"] for row in own],
+            [row["accuracy"] for row in own],
+            [row["std"] for row in own],
+            color=CYCLE[index % len(CYCLE)],
+            marker=MARKERS[index % len(MARKERS)],
+            linestyle="--" if name[-2:] in ("-A", "-B", "-C") else "-",
+            markersize=5,
+            capsize=3,
+            linewidth=1.2,
+            label=f"{name}: {average['accuracy']:.1f} on average",
+        )
+    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.set_xlabel("images a class")
+    panel.set_ylabel(f"top-1 accuracy on {split} (%)")
+    panel.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
+    panel.legend(fontsize=8, frameon=False)
+    _entitle(figure, f"Sizes of one set: mean and standard deviation over {rows[0]['seeds']} seeds", told)
     return figure
 
 

@@ -49,6 +49,7 @@ Try many settings, train students on every outcome under the evaluation's one pr
     resilience     what students lose when each selector's labels are compressed more and more (SCORE, Fig. 5)
     syntheses      ways to make the images side by side: EDC, G-VBSM, CDA, SRe2L, RDED, real ones (EDC, Table 1)
     ladder         EDC's design choices turned on one by one (EDC, Fig. 1 and Tables 3 to 5)
+    sizes          one set at every smaller size, beside baselines A, B and C of its base method (MDC, Table 1)
 
 studies/params.yaml says which settings, images per class and seeds; params.yaml says the rest (teachers, views, codec
 and budget, students), so that all coresets are labelled, packed and judged alike. Runs `dvc repro

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from dcpipe.types import ImageSet
 
@@ -23,4 +24,22 @@ def grid(images: ImageSet, max_classes: int = 10, max_columns: int = 10, tile: i
             sheet.paste(picture, (gap + x * (tile + gap), gap + y * (tile + gap)))
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def gallery(sets: Mapping[str, ImageSet], max_classes: int = 10, tile: int = 64) -> bytes:
+    """One row a set with its name at the left, in it the first image of each class, as PNG."""
+    gap, margin = 2, 8 * max(map(len, sets), default=0)
+    classes = min(max_classes, max((len(images.classes) for images in sets.values()), default=0))
+    sheet = Image.new("RGB", (margin + classes * (tile + gap) + gap, len(sets) * (tile + gap) + gap), "white")
+    pen = ImageDraw.Draw(sheet)
+    for y, (name, images) in enumerate(sets.items()):
+        top = gap + y * (tile + gap)
+        pen.text((gap, top + tile // 2 - 6), name, fill="black")
+        for label in range(min(classes, len(images.classes))):
+            [first, *_] = np.flatnonzero(images.labels == label)
+            picture = Image.fromarray(images.images[first]).resize((tile, tile), Image.Resampling.NEAREST)
+            sheet.paste(picture, (margin + gap + label * (tile + gap), top))
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()

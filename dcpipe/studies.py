@@ -6,7 +6,7 @@ student alike, so a standard deviation covers both. `selection` compares selecto
 ever smaller budgets (Fig. 5). `labels` compares codecs: one set of labels, every codec at every budget (Fig. 3).
 What surrounds them (teachers, labels, budget, students) is that of params.yaml, so that accuracies compare with each
 other and with the workspace's own table. `syntheses` and `ladder` compare whole variants of params.yaml: see
-`variants`.
+`variants`; `sizes` does so at every smaller size of each one's set: see `sizes`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dcpipe.params import Block, Count, Positive, checked, read
+from dcpipe.sizes import SizesStudy
 from dcpipe.types import DataError, LabelShape, require
 from dcpipe.variants import EntryName, VariantsStudy
 
@@ -105,6 +106,7 @@ class Studies(Block):
     resilience: ResilienceStudy | None = None
     syntheses: VariantsStudy | None = None
     ladder: VariantsStudy | None = None
+    sizes: SizesStudy | None = None
 
 
 STUDIES = tuple(Studies.model_fields)
@@ -163,6 +165,13 @@ def load_variants(name: str, path: Path = FILE) -> VariantsStudy:
     return block
 
 
+def load_sizes(path: Path = FILE) -> SizesStudy:
+    """The study of sizes; raises `DataError` with one sentence for the first thing that is wrong."""
+    block: SizesStudy = _block(_content(path), "sizes", str(path))
+    block.check(str(path))
+    return block
+
+
 def _content(path: Path) -> Mapping[str, Any]:
     require(path.is_file(), f"{path} not found; change to the workspace's folder, or copy studies/ of dcpipe there")
     return read(path, f"one block a study: {', '.join(STUDIES)}")
@@ -189,7 +198,8 @@ def parse(name: str, content: Mapping[str, Any], where: str = str(FILE)) -> Stud
     if name == "coefficients":
         return _sweeps(_block(content, name, where), where)
     require(name != "labels", "study 'labels' is of codecs, not of selectors; run `dcpipe study labels`")
-    require(name not in VARIANTS, f"study {name!r} is of variants, not of selectors; run `dcpipe study {name}`")
+    variants = (*VARIANTS, "sizes")
+    require(name not in variants, f"study {name!r} is of variants, not of selectors; run `dcpipe study {name}`")
     block = _block(content, name, where)
     entries = [Entry(key, entry.method or key, entry.options) for key, entry in block.selectors.items()]
     if name == "resilience":

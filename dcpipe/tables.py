@@ -57,7 +57,8 @@ def status(root: Path) -> RenderableType:
     if not _made(root / PLACES["evaluation"]):
         return Group(stages, "No scores yet: `dvc repro` makes what is missing and skips what is not.")
     labels = _packed_labels(root / PLACES["compression"] / "labels.safetensors")
-    grid = int(_manifest(root / PLACES["synthesis"])["meta"]["grid"])
+    made = _made(root / PLACES["synthesis"])
+    grid = int(_manifest(made[0])["meta"]["grid"]) if made else 1
     return Group(stages, score_table(store.load_scores(root / PLACES["evaluation"]), labels, grid))
 
 
@@ -169,6 +170,25 @@ def variants_table(path: Path) -> Table:
         gain = [f"{float(row['gain']):+.1f}" if row["gain"] else ""] if gains else []
         sizes = [human(int(row[key])) for key in keys]
         table.add_row(row["variant"], row["ipc"], accuracy, *gain, *sizes, f"{float(row['seconds']):.1f}")
+    return table
+
+
+def sizes_table(path: Path) -> Table:
+    """The summary.csv of the study of sizes: a row an entry, mean accuracy in a column a size (MDC, Table 1, turned).
+    `seconds` are those of all the runs that an entry takes."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    title = f"top-1 in percent, last epoch, by images a class: mean over {rows[0]['seeds']} seeds"
+    protocols = {row["protocol"] for row in rows}
+    told = protocols.pop() if len(protocols) == 1 else "protocols differ: see summary.csv"
+    table = Table(title=f"{title}\n{told}", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("entry", no_wrap=True)
+    for name in (*dict.fromkeys(row["size"] for row in rows), "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for entry in dict.fromkeys(row["entry"] for row in rows):
+        own = [row for row in rows if row["entry"] == entry]
+        means, last = [f"{float(row['accuracy']):.1f}" for row in own], own[-1]
+        table.add_row(entry, *means[:-1], f"{means[-1]} ± {float(last['std']):.1f}", f"{float(last['seconds']):.1f}")
     return table
 
 

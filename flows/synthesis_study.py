@@ -45,6 +45,8 @@ class Cell:
     ipc: int
     params: Params
     labels: Labels
+    rounds: tuple[int, int] | None = None  # of the picks, start and stop, that images start from; None: all
+    taken: str = ""  # what students get of the images, where that is not all
 
     def __str__(self) -> str:
         return f"{self.name}-ipc{self.ipc}"
@@ -54,8 +56,8 @@ class Cell:
         return self.params.model_dump(mode="json", include=set(blocks), exclude={"evaluation": {"seeds", "baselines"}})
 
     def digest(self, *blocks: str) -> str:
-        """Equal for cells that agree in these blocks."""
-        return store.digest_of(self.content(*blocks))[:12]
+        """Equal for cells that agree in these blocks, start from the same rounds and take the same."""
+        return store.digest_of({**self.content(*blocks), "rounds": self.rounds, "taken": self.taken})[:12]
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +81,16 @@ def synthesis_study_stage(run: Run, name: str) -> None:
     cells = cells_of(study, name, params.read(Path("params.yaml"), "the workspace's parameters"))
     with opened(run, study, name, cells) as scene:
         check(run, study, scene, cells)
-        rows = []
+        rows: list[dict[str, Any]] = []
+        firsts: dict[str, tuple[str, ImageSet]] = {}  # of every set of images, once
         for done, cell in enumerate(cells, 1):
             found, seconds = made(run, scene, cell)
             show(run, scene, cell, found)
+            firsts.setdefault(cell.digest("selection", "synthesis"), (str(cell), found.prefix(1)))
             rows += judged(run, study, scene, cell, found, seconds)
             run.reporter.progress("variants", done, len(cells))
         report(run, study, scene, rows)
+        (scene.bench.root / "gallery.png").write_bytes(pictures.gallery(dict(firsts.values())))
         scene.bench.publish("study", {"name": name, "split": study.split})
 
 
@@ -174,11 +179,13 @@ def made(run: Run, scene: Scene, cell: Cell) -> tuple[ImageSet, float]:
 
 
 def synthesised(run: Run, scene: Scene, cell: Cell, notes: Path) -> ImageSet:
-    """Pick and refine, as the stages do; a killed recovery goes on from its notes."""
+    """Pick and, from the picks of the cell's rounds, refine, as the stages do; a killed run goes on from its notes."""
     choice, block, features = cell.params.selection, cell.params.synthesis, scene.features
     picks = selection.SELECTORS[choice.method](scene.candidates, choice.ipc, choice.seed, Watch(), **choice.options)
-    rows = scene.order[picks.rows]
-    start = picked(scene.train, Selection(features.ids[rows], features.labels[rows], picks.gains, choice.method))
+    first, stop = (0, choice.ipc) if cell.rounds is None else cell.rounds
+    among = slice(first * len(scene.train.classes), stop * len(scene.train.classes))
+    rows = scene.order[picks.rows[among]]
+    start = picked(scene.train, Selection(features.ids[rows], features.labels[rows], picks.gains[among], choice.method))
     shared = scene.bench.notes / "statistics"
     for folder in (notes, shared):
         folder.mkdir(exist_ok=True)

@@ -40,18 +40,19 @@ KNOWS: dict[str, set[str]] = {
     "teacher": WORKING,
     "features": WORKING,
     "softlabels": WORKING,
-    "synthesis": WORKING,
+    "synthesis": WORKING | {"formation", "siamese"},
     "dataset": WORKING | {"compression", "formation"},
     "evaluation": WORKING | {"compression", "dataset", "losses"},
     "fidelity": {"types", "views", "compression"},
     "variants": {"types", "params"},
-    "studies": {"types", "params", "variants"},
+    "sizes": {"types", "params", "variants"},
+    "studies": {"types", "params", "variants", "sizes"},
     "release": EVERYTHING,
     "interop": EVERYTHING,
     "cli": EVERYTHING,
     "tables": EVERYTHING,
 }
-PARAMS_READERS = {"params", "studies", "variants", "cli", "release", "interop"}
+PARAMS_READERS = {"params", "studies", "sizes", "variants", "cli", "release", "interop"}
 WRITERS = {"Bench", "create_blocks", "publish", "save_pack", "save_scores", "save_selection", "save_set"} | {
     "save_teacher",
     "workbench",
@@ -207,7 +208,7 @@ def test_nothing_reads_a_pickle(path: Path) -> None:
 @pytest.mark.parametrize("path", FLOWS, ids=relative)
 def test_every_stage_has_a_flow_of_its_name(path: Path) -> None:
     wiring = {"__init__", "code", "condense", "contenders", "reporting", "runtime"}
-    wiring |= {"study", "label_study", "resilience", "synthesis_study"}
+    wiring |= {"study", "label_study", "resilience", "sizes_study", "synthesis_study"}
     assert path.stem in STAGES | wiring, f"{relative(path)} is neither a stage nor wiring"
     if path.stem in STAGES:
         assert "prefect" not in {name.split(".")[0] for name in imports_of(tree_of(path))}, (

@@ -253,6 +253,34 @@ def test_study_of_variants_shows_bytes_and_gains(
     assert ("gain" in told) == (name == "ladder")
 
 
+SIZES = """\
+entry,size,accuracy,std,seeds,image_bytes,label_bytes,protocol,seconds
+mdc,1,50.25,1.5,3,450,0,score,12.3
+mdc,10,66.7,0.5,3,4500,0,score,12.3
+mdc,average,58.475,0.75,3,,,score,12.3
+"""
+
+
+def test_study_of_sizes_shows_a_column_a_size(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        assert command[-1] == "studies/dvc.yaml:sizes"
+        folder = workspace / "data/study/sizes"
+        folder.mkdir(parents=True)
+        (folder / "summary.csv").write_text(SIZES, encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    (workspace / "studies").mkdir()
+    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    assert cli.main(["study", "sizes"]) == 0
+    told = capsys.readouterr().out
+    [row] = [" ".join(line.split()) for line in told.splitlines() if line.startswith((" mdc", "mdc"))]
+    assert row == "mdc 50.2 66.7 58.5 ± 0.8 12.3"
+    assert "Figure: data/study/sizes/figure.png; pictures of the images: data/study/sizes/images" in told
+
+
 def test_variants_under_several_protocols_send_the_reader_to_the_summary(tmp_path: Path) -> None:
     path = tmp_path / "summary.csv"
     path.write_text(VARIANTS.replace("edc/cifar10,0.1", "score,0.1"), encoding="utf-8")
@@ -263,11 +291,11 @@ def test_study_refuses_what_it_cannot_run(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, sentence in (
-        (["study"], "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder\n"),
+        (["study"], "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder, sizes\n"),
         (
             ["study", "codecs"],
             "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels, resilience, syntheses, "
-            "ladder\n",
+            "ladder, sizes\n",
         ),
         (
             ["study", "selection"],

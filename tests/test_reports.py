@@ -138,6 +138,19 @@ def test_a_grid_has_a_row_a_class_and_a_column_a_pick(tile: int) -> None:
     assert np.array_equal(sheet, expected)
 
 
+def test_a_gallery_has_a_row_a_set_with_its_name_and_the_first_image_of_each_class() -> None:
+    sets = {"one": colours([2, 1, 1]), "the other": colours([1, 2])}
+    sheet = picture(pictures.gallery(sets, max_classes=2, tile=16))
+    margin = 8 * len("the other")
+    assert sheet.shape == (2 * 18 + GAP, margin + 2 * 18 + GAP, 3)
+    for y in range(2):
+        for label in range(2):
+            tile = sheet[GAP + 18 * y : GAP + 18 * y + 16, margin + GAP + 18 * label : margin + GAP + 18 * label + 16]
+            assert (tile[..., 0] == 10 + label).all() and (tile[..., 1] == 100).all()
+    names = sheet[:, :margin]
+    assert (names[:18] < 128).any() and (names[18:] < 128).any()  # something is written beside each row
+
+
 def test_a_grid_shows_the_first_classes_and_the_first_picks() -> None:
     some = colours([5, 5, 5])
     sheet = picture(pictures.grid(some, max_classes=2, max_columns=3, tile=4))

@@ -48,6 +48,12 @@ LEGAL: dict[str, Any] = {
         "seeds": [0, 1, 2],
     },
     "ladder": {"variants": {"small-batch": {"evaluation": {"batch_size": 5}}}, "ipc": [1], "seeds": [0, 1, 2]},
+    "sizes": {
+        "methods": {"mdc": {"synthesis": {"method": "mdc"}}, "idc": {"baselines": ["A", "C"]}},
+        "ipc": 10,
+        "sizes": [10, 1],
+        "seeds": [0, 1, 2],
+    },
 }
 
 
@@ -104,6 +110,9 @@ def test_a_study_needs_its_own_block_alone(name: str, tmp_path: Path, monkeypatc
         if name in studies.VARIANTS:
             path.write_text(json.dumps(content), encoding="utf-8")
             return studies.load_variants(name)
+        if name == "sizes":
+            path.write_text(json.dumps(content), encoding="utf-8")
+            return studies.load_sizes()
         return studies.parse_labels(content) if name == "labels" else studies.parse(name, content)
 
     path = tmp_path / studies.FILE
@@ -121,7 +130,7 @@ def test_codecs_are_no_study_of_selectors() -> None:
     assert str(error.value) == "study 'labels' is of codecs, not of selectors; run `dcpipe study labels`"
 
 
-@pytest.mark.parametrize("name", studies.VARIANTS)
+@pytest.mark.parametrize("name", [*studies.VARIANTS, "sizes"])
 def test_variants_are_no_study_of_selectors(name: str) -> None:
     with pytest.raises(DataError) as error:
         studies.parse(name, LEGAL)
@@ -164,8 +173,8 @@ REFUSED = [
     (
         "selections",
         {},
-        "unknown key 'selections'; legal ones are selection, coefficients, labels, resilience, syntheses, ladder; did "
-        "you mean 'selection'?",
+        "unknown key 'selections'; legal ones are selection, coefficients, labels, resilience, syntheses, ladder, "
+        "sizes; did you mean 'selection'?",
     ),
     ("coefficients", None, "'coefficients' is missing; add it"),
     ("coefficients.base.beta", None, "'coefficients.base.beta' is missing; add it"),
@@ -177,6 +186,8 @@ REFUSED = [
     ("syntheses.seeds", [0, 1], "syntheses.seeds is [0, 1]: list should have at least 3 items after validation, not 2"),
     ("ladder.split", "train", "ladder.split is 'train': input should be 'test' or 'minival'"),
     ("ladder.steps", {}, "unknown key 'ladder.steps'; legal ones are variants, ipc, seeds, split"),
+    ("sizes.sizes", [1, 1], "sizes.sizes is [1, 1] and repeats [1]; say each once"),
+    ("sizes.ipc", None, "'sizes.ipc' is missing; add it"),
     ("resilience.ratios", [], "resilience.ratios is []: list should have at least 1 item after validation, not 0"),
     ("resilience.ratios", [5, 0.8], "resilience.ratios.1 is 0.8: input should be greater than or equal to 1"),
     ("resilience.ratios", [5, 2, 5], "resilience.ratios is [5.0, 2.0, 5.0] and repeats [5.0]; say each once"),
@@ -202,11 +213,24 @@ def test_what_is_wrong_is_told_in_one_sentence(path: str, value: Any, sentence: 
 def test_unknown_studies_list_the_known() -> None:
     for name in studies.STUDIES:
         studies.check_name(name)
-    known = "selection, coefficients, labels, resilience, syntheses, ladder"
+    known = "selection, coefficients, labels, resilience, syntheses, ladder, sizes"
     with pytest.raises(DataError, match=rf"^unknown study 'codecs'; choose one of {known}$"):
         studies.load("codecs")
     with pytest.raises(DataError, match=rf"^name a study: {known}$"):
         studies.check_name(None)
+
+
+def test_the_study_of_sizes_is_its_block(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(json.dumps(LEGAL), encoding="utf-8")
+    study = studies.load_sizes(path)
+    assert (list(study.methods), study.methods["idc"].baselines) == (["mdc", "idc"], ["A", "C"])
+    assert (study.ipc, study.judged, study.seeds, study.split) == (10, (1, 10), [0, 1, 2], "test")
+    path.write_text(json.dumps(changed("sizes.sizes", [1, 11])), encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        studies.load_sizes(path)
+    sentence = f"{path}: sizes.sizes has [11], but sizes.ipc is 10; raise it, or drop them"
+    assert str(error.value) == sentence
 
 
 def test_a_file_that_is_absent_or_holds_no_blocks_is_refused(tmp_path: Path) -> None:

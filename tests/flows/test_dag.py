@@ -77,16 +77,18 @@ def test_every_study_is_a_stage_of_the_file_beside_the_line() -> None:
         flow, key = {
             "labels": ("label_study", ""),
             "resilience": ("resilience", ""),
+            "sizes": ("sizes_study", ""),
             **{variants: ("synthesis_study", variants) for variants in VARIANTS},
         }.get(name, ("study", name))
         # Variants change any block: the whole of params.yaml is theirs.
-        read = set() if name in VARIANTS else blocks - {"compression"} if name == "labels" else blocks
+        whole = name in (*VARIANTS, "sizes")
+        read = set() if whole else blocks - {"compression"} if name == "labels" else blocks
         assert (stage["wdir"], stage["cmd"]) == ("..", f"python -m flows.{flow} {key}".rstrip())
         assert stage["outs"] == [f"data/study/{name}"]
         assert {"studies/params.yaml": [name]} in stage["params"]
         assert {"dcpipe/store/artifact.py": ["SCHEMA"]} in stage["params"]
         assert read == {e for e in stage["params"] if isinstance(e, str)}
-        assert ({"params.yaml": None} in stage["params"]) == (name in VARIANTS)
+        assert ({"params.yaml": None} in stage["params"]) == whole
         listed = [dep for dep in stage["deps"] if not dep.startswith("data/")]
         needed = [path.as_posix() for path in closure(f"flows.{flow}")]
         assert [p for p in needed if not any(p == dep or p.startswith(f"{dep}/") for dep in listed)] == []

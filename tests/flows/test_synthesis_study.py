@@ -196,6 +196,7 @@ def test_the_figure_and_a_picture_of_every_variant_are_png(studied: tuple[Path, 
     folder = studied[0] / FOLDER
     assert {path.name for path in folder.rglob("*.png")} == {
         "figure.png",
+        "gallery.png",
         *(f"{name}-ipc{ipc}.png" for name in VARIANTS for ipc in (1, 2)),
     }
     for path in folder.rglob("*.png"):
