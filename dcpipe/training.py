@@ -23,7 +23,18 @@ from dcpipe.losses import cross_entropy, divergence, soften
 from dcpipe.schedules import SCHEDULES, Moment
 from dcpipe.types import DataError, require
 
-__all__ = ["Batch", "Recipe", "accuracy", "cross_entropy", "divergence", "fit", "pick_device", "soften"]
+__all__ = [
+    "Batch",
+    "Recipe",
+    "accuracy",
+    "checkpoint_pause",
+    "cross_entropy",
+    "divergence",
+    "fit",
+    "pick_device",
+    "save_checkpoint",
+    "soften",
+]
 
 Batch = tuple[torch.Tensor, Any]  # normalised inputs on the device, and whatever the loss takes as target
 CHECKPOINT_SECONDS = "5"  # DCPIPE_CHECKPOINT_SECONDS overrides it
@@ -163,7 +174,7 @@ def fit(
     history: list[dict[str, float]] = []
     if checkpoint is not None and checkpoint.exists():
         history = _resume(checkpoint, network, optimizer, average, device)
-    pause = float(os.environ.get("DCPIPE_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
+    pause = checkpoint_pause()
     saved = time.monotonic()
     for epoch in range(len(history), recipe.epochs):
         lr = recipe.rate(epoch, [row["loss"] for row in history])
@@ -231,13 +242,22 @@ def _save(
     average: nn.Module | None,
     history: list[dict[str, float]],
 ) -> None:
-    """Write beside, then rename: a kill leaves the old checkpoint or the new one."""
     state = {
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "average": average.state_dict() if average is not None else None,
         "history": history,
     }
+    save_checkpoint(path, state)
+
+
+def checkpoint_pause() -> float:
+    """Seconds between two checkpoints of a long loop: DCPIPE_CHECKPOINT_SECONDS, or a few."""
+    return float(os.environ.get("DCPIPE_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write beside, then rename: a kill leaves the old checkpoint or the new one."""
     beside = path.with_name(path.name + ".partial")
     torch.save(state, beside)
     beside.replace(path)

@@ -10,7 +10,6 @@ drawn is a function of (seed, batch, step), so that it ends with the same images
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -136,7 +135,7 @@ class Engine:
         """Recover every image; goes on from the checkpoint where there is one."""
         rows = batches_of(self.start, self.choices)
         pixels, begun, state = self._begin()
-        pause = float(os.environ.get("DCPIPE_CHECKPOINT_SECONDS", training.CHECKPOINT_SECONDS))
+        pause = training.checkpoint_pause()
         saved = told = time.monotonic()
         for number in range(begun, len(rows)):
             batch = self._open(pixels, rows[number], state)
@@ -146,7 +145,8 @@ class Engine:
                     self._tell(batch, number, len(rows), rows[number], pixels, terms)
                     told = time.monotonic()
                 if time.monotonic() - saved > pause:
-                    self._save(pixels, number, batch)
+                    now = {"pixels": pixels, "batch": number, "state": batch.state()}
+                    training.save_checkpoint(self.watch.notes / CHECKPOINT, now)
                     saved = time.monotonic()
             require(
                 bool(batch.pixels.isfinite().all()),
@@ -166,13 +166,6 @@ class Engine:
         search: dict[str, Any] = {name: getattr(choices, name) for name in ("observers", "factor", "candidates")}
         made = initial(choices.initial, self.start, self.scene, self.seed, self.watch, mean=mean, std=std, **search)
         return made, 0, None
-
-    def _save(self, pixels: torch.Tensor, number: int, batch: Batch) -> None:
-        """Write beside, then rename: a kill leaves the old checkpoint or the new one."""
-        path = self.watch.notes / CHECKPOINT
-        beside = path.with_name(path.name + ".partial")
-        torch.save({"pixels": pixels, "batch": number, "state": batch.state()}, beside)
-        beside.replace(path)
 
     def _statistics(self) -> Mapping[str, Statistics | None]:
         """Of the real images, from the shared folder where another run has left them."""
@@ -279,11 +272,8 @@ def batches_of(start: ImageSet, choices: Recovery) -> list[IntArray]:
     if choices.order == "classes":
         order = np.argsort(start.labels, kind="stable")
         return [order[first : first + choices.batch_size] for first in range(0, len(order), choices.batch_size)]
-    order = np.argsort(start.labels, kind="stable")
-    counts = np.bincount(start.labels)
-    place = np.empty(len(start), dtype=np.int64)  # of each row among those of its class
-    place[order] = np.arange(len(start)) - np.repeat(np.cumsum(counts) - counts, counts)
-    rounds = [np.flatnonzero(place == one) for one in range(int(counts.max()))]
+    ranks = start.ranks
+    rounds = [np.flatnonzero(ranks == one) for one in range(int(ranks.max()) + 1)]
     step = choices.batch_size
     return [rows[first : first + step] for rows in rounds for first in range(0, len(rows), step)]
 

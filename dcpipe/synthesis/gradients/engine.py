@@ -17,7 +17,6 @@ A killed run goes on in the middle of an outer loop; everything drawn is a funct
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -76,7 +75,7 @@ class Engine:
         path, choices = self.watch.notes / CHECKPOINT, self.choices
         if path.exists():
             self._go_on(torch.load(path, map_location="cpu", weights_only=True))
-        pause = float(os.environ.get("DCPIPE_CHECKPOINT_SECONDS", training.CHECKPOINT_SECONDS))
+        pause = training.checkpoint_pause()
         saved = told = time.monotonic()
         while self.loop < choices.outer:
             if self.step == 0:
@@ -90,9 +89,7 @@ class Engine:
             if self.step == choices.inner:
                 self._end_loop()
             if time.monotonic() - saved > pause:
-                beside = path.with_name(path.name + ".partial")
-                torch.save(self._state(), beside)
-                beside.replace(path)
+                training.save_checkpoint(path, self._state())
                 saved = time.monotonic()
         return self._shown()
 
