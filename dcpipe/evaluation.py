@@ -1,4 +1,4 @@
-"""Evaluation: students trained from scratch on a condensed set, scored once on test, at the last epoch.
+"""Evaluation: students trained from scratch on a condensed set, scored on test at the last epoch.
 
 A protocol's numbers come from `dcpipe.protocols` and params.yaml; here they are put to work. Hard labels train with
 cross-entropy instead of the protocol's loss, everything else alike. Labels, whatever their source, are of the pixels
@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from dcpipe import losses, networks, training, views
-from dcpipe.dataset import CondensedDataset, CondensedLoader, HardLabels, Labels
+from dcpipe.dataset import CondensedDataset, CondensedLoader
+from dcpipe.labels import HardLabels, Labels
 from dcpipe.training import Batch, Recipe
 from dcpipe.types import require
 
@@ -26,7 +27,8 @@ Colour = tuple[float, float, float]
 @dataclass(frozen=True)
 class Protocol:
     """Everything a score depends on beside the data and the seed. `loss` is a name in `losses.LOSSES`, `gamma` the
-    weight of its cross-entropy with hard labels; `name` is what scores tell."""
+    weight of its cross-entropy with hard labels; `name` is what scores tell. `best_of`: tests on the way, of which the
+    best is the accuracy; 1, the one after the last epoch."""
 
     name: str
     student: str
@@ -35,9 +37,16 @@ class Protocol:
     temperature: float
     loss: str = "kl"
     gamma: float = 0.0
+    best_of: int = 1
 
     def __post_init__(self) -> None:
         losses.choose(self.loss, self.gamma)
+        require(self.best_of >= 1, f"evaluation: best_of is {self.best_of}; give 1 or more tests")
+
+    @property
+    def tested(self) -> frozenset[int]:
+        """The epochs after which a student is tested: the last, and others evenly before it."""
+        return frozenset(self.recipe.epochs * test // self.best_of - 1 for test in range(1, self.best_of + 1))
 
     def asks(self, labels: Labels) -> float | None:
         """The temperature at which a dataset of such labels must give its targets; None: raw logits."""
@@ -56,8 +65,10 @@ def train_student(
     device: torch.device,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
+    test: Callable[[nn.Module], float] | None = None,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
-    """A fresh student after the protocol's last epoch, with a row (epoch, loss, lr) an epoch.
+    """A fresh student after the protocol's last epoch, with a row (epoch, loss, lr) an epoch, where it was tested
+    with its accuracy: what `test` says of it.
 
     The seed decides initial weights and order; views are the dataset's own.
     """
@@ -67,8 +78,20 @@ def train_student(
         dataset, protocol.batch_size, seed=seed, finish=partial(views.normalise, mean=mean, std=std)
     )
     loss, batches = _job(dataset, protocol, loader)
+
+    def look(network: nn.Module, epoch: int) -> dict[str, float]:
+        return {"accuracy": test(network)} if test is not None and epoch in protocol.tested else {}
+
     return training.fit(
-        network, batches, loss, protocol.recipe, seed=seed, device=device, checkpoint=checkpoint, report=report
+        network,
+        batches,
+        loss,
+        protocol.recipe,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
+        report=report,
+        look=look,
     )
 
 

@@ -7,40 +7,27 @@ function's own keyword arguments, checked by `check_options` where the function 
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, get_args
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from dcpipe import protocols
-from dcpipe.types import DataError, Mix, ViewPolicy, require
+from dcpipe.blocks import Block, Count, Positive, Share, checked, read
+from dcpipe.types import Mix, ViewPolicy, require
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 Strategy = Annotated[str, AfterValidator(lambda name: ViewPolicy(siamese=name).siamese)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-
-
-class Block(BaseModel):
-    """Frozen; unknown keys are errors; no silent conversion of types."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-Checked = TypeVar("Checked", bound=Block)
+Baseline = Literal["random", "uncompressed", "online", "hard"]
 
 
 class Images(Block):
     """Where images come from and how they are decoded."""
 
     source: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
     size: Count
     minival: Share = 0.1
     seed: int = 0
@@ -133,7 +120,7 @@ class SelectionBlock(Block):
     method: str
     ipc: Count
     seed: int = 0
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class SynthesisBlock(Block):
@@ -141,7 +128,7 @@ class SynthesisBlock(Block):
 
     method: str = "none"
     seed: int = 0
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class SoftLabelsBlock(Block):
@@ -163,15 +150,23 @@ class CompressionBlock(Block):
     ratio: Annotated[float, Field(ge=1)] | None = None
     reference: Literal["fp16", "fp32"] = "fp16"
     bytes_per_image: Positive | None = None
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+# Of the evaluation, what a study says itself or has no use for.
+NOT_OF_STUDIES = ("seeds", "baselines", "sizes")
 
 
 class EvaluationBlock(protocols.Settings, Block):
-    """The students' protocol. `baselines` are the rows shown beside the condensed set's own."""
+    """The students' protocol. `baselines` are the rows shown beside the condensed set's own, `sizes` the smaller sets,
+    its first so many images of each class, that are judged too. `best_of`: of how many tests on the way an accuracy is
+    the best, which its name then tells; 1, the test after the last epoch."""
 
     student: str
-    seeds: Annotated[list[int], Field(min_length=3)] = [0, 1, 2]
-    baselines: list[Literal["random", "uncompressed", "online", "hard"]] = ["random", "uncompressed", "online", "hard"]
+    seeds: Annotated[list[int], Field(min_length=3)] = Field(default=[0, 1, 2])
+    baselines: list[Baseline] = Field(default=list(get_args(Baseline)))
+    sizes: list[Count] = Field(default=[])
+    best_of: Count = 1
 
 
 class ReleaseBlock(Block):
@@ -202,24 +197,6 @@ def load(path: Path = Path("params.yaml")) -> Params:
     return parse(read(path, f"one block a stage: {', '.join(Params.model_fields)}"), str(path))
 
 
-def read(path: Path, wanted: str) -> dict[str, Any]:
-    """The mapping that a YAML file holds; `DataError` says what was `wanted` when it holds none."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise DataError(f"{path} is not YAML: {' '.join(str(error).split())}; correct it there") from error
-    require(isinstance(content, dict), f"{path} must hold {wanted}")
-    return dict(content)
-
-
-def checked(model: type[Checked], content: Mapping[str, Any], where: str) -> Checked:
-    """`content` as a block; `DataError` tells the first problem, with the legal keys where one is unknown."""
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        raise DataError(f"{where}: {_sentence(error, model)}") from error
-
-
 def parse(content: Mapping[str, Any], where: str = "params.yaml") -> Params:
     """As `load`, from a mapping."""
     params = checked(Params, content, where)
@@ -245,6 +222,7 @@ def parse(content: Mapping[str, Any], where: str = "params.yaml") -> Params:
             params.teacher.training.epochs > 0 or network.weights is not None,
             f"{where}: teacher.training.epochs is 0 but {network.network!r} has no weights; give weights or train it",
         )
+    _check_sizes(params, where)
     budget = params.compression
     require(
         budget.codec == "none" or (budget.ratio is None) != (budget.bytes_per_image is None),
@@ -253,33 +231,17 @@ def parse(content: Mapping[str, Any], where: str = "params.yaml") -> Params:
     return params
 
 
-def _sentence(error: ValidationError, model: type[Block]) -> str:
-    """The first problem, with the legal keys where a key is unknown."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        legal = _keys_at(model, first["loc"][:-1])
-        close = difflib.get_close_matches(str(first["loc"][-1]), legal, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"unknown key {place!r}; legal ones are {', '.join(legal)}{hint}"
-    if first["type"] == "missing":
-        return f"{place!r} is missing; add it"
-    sentence = f"{place} is {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
-    # YAML 1.1 reads 1e-3 as text: the commonest slip in a parameter file deserves its remedy.
-    number = isinstance(first["input"], str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", first["input"])
-    return f"{sentence}; YAML wants a point, as in 1.0e-3" if number else sentence
-
-
-def _keys_at(model: type[Block], location: tuple[int | str, ...]) -> list[str]:
-    """Legal keys of the block at a location inside `model`."""
-    block: Any = model
-    for part in location:
-        if isinstance(block, type) and issubclass(block, BaseModel):
-            block = block.model_fields[str(part)].annotation
-            block = get_args(block)[0] if type(None) in get_args(block) else block  # `Block | None`
-        else:  # a mapping of names to blocks
-            block = get_args(block)[-1]
-    return list(block.model_fields)
+def _check_sizes(params: Params, where: str) -> None:
+    """Raises `DataError` for sizes that the set does not have, and for labels that no smaller set can have."""
+    sizes, ipc, labels = params.evaluation.sizes, params.selection.ipc, params.softlabels
+    for size in sizes:
+        require(size <= ipc, f"{where}: evaluation.sizes has {size}, but selection.ipc is {ipc}; raise it, or drop it")
+        require(sizes.count(size) == 1, f"{where}: evaluation.sizes has {size} more than once; say each once")
+    require(
+        not any(size < ipc for size in sizes) or labels.method == "none" or labels.mix != "cutmix_images",
+        f"{where}: evaluation.sizes asks for smaller sets, but softlabels.mix is cutmix_images, so that labels are of "
+        "images pasted together; choose mix none or cutmix_labels, or method none",
+    )
 
 
 def check_options(kind: str, name: str, table: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,32 @@ def score_rows(scores: Sequence[Score], reference_bytes: int) -> list[dict[str, 
     ]
 
 
-def metrics(rows: Sequence[Mapping[str, Any]], teachers: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
-    """The same rows, by name, for `dvc metrics show` and `dvc metrics diff`."""
+def size_rows(entry: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """One row a size of a set, ascending, and last their average: mean and std over seeds of what each seed has on
+    average over the sizes."""
+    ordered = sorted(scores, key=lambda score: score.ipc)
+    means = np.mean([score.accuracy for score in ordered], axis=0)
+    average = replace(ordered[-1], accuracy=tuple(means.tolist()))
+    sizes = [*((score.ipc, score) for score in ordered), ("average", average)]
+    return [
+        {"entry": entry, "size": size, "accuracy": round(score.mean, 2), "std": round(score.std, 2)}
+        | {"seeds": len(score.accuracy)}
+        for size, score in sizes
+    ]
+
+
+def metrics(
+    rows: Sequence[Mapping[str, Any]],
+    teachers: Mapping[str, Mapping[str, float]],
+    sizes: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """The same rows, by name, for `dvc metrics show` and `dvc metrics diff`; `sizes` as `size_rows` gives them."""
     keys = ("accuracy", "std", "seeds", "label_bytes", "total_bytes")
+    averages = {row["entry"]: {key: row[key] for key in keys[:3]} for row in sizes if row["size"] == "average"}
     return {
         "scores": {row["set"]: {key: row[key] for key in keys} for row in rows},
         "teachers": {name: {split: round(value, 2) for split, value in acc.items()} for name, acc in teachers.items()},
+        **({"average over sizes": averages} if averages else {}),
     }
 
 

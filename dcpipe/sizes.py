@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from dcpipe.params import Block, Count
+from dcpipe.blocks import Block, Count
 from dcpipe.types import ImageSet, require
 from dcpipe.variants import EntryName, Variant, VariantsStudy
 

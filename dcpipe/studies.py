@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dcpipe.params import Block, Count, Positive, checked, read
+from dcpipe.blocks import Block, Count, Positive, checked, read
 from dcpipe.sizes import SizesStudy
 from dcpipe.types import DataError, LabelShape, require
 from dcpipe.variants import EntryName, VariantsStudy

@@ -160,8 +160,10 @@ def fit(
     device: torch.device,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
+    look: Callable[[nn.Module, int], dict[str, float]] = lambda network, epoch: {},
 ) -> tuple[nn.Module, list[dict[str, float]]]:
-    """Train `network` on `batches(epoch)` and return it (its average where `recipe.ema`) with a row an epoch.
+    """Train `network` on `batches(epoch)` and return it (its average where `recipe.ema`) with a row an epoch, to which
+    `look(network, epoch)` may add what it sees after that epoch.
 
     `checkpoint` names a file the run goes on from if it exists; it is written at most every few seconds, and
     once at the end. Raises `DataError` when the loss stops being finite.
@@ -186,7 +188,8 @@ def fit(
             math.isfinite(mean_loss),
             f"training: the loss became {mean_loss} in epoch {epoch}; lower lr ({recipe.lr})",
         )
-        history.append({"epoch": epoch, "loss": mean_loss, "lr": lr})
+        seen = look(average if average is not None else network, epoch)
+        history.append({"epoch": epoch, "loss": mean_loss, "lr": lr, **seen})
         report(history[-1])
         last = epoch == recipe.epochs - 1
         if checkpoint is not None and (last or time.monotonic() - saved > pause):

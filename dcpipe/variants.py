@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from dcpipe import params
-from dcpipe.params import Block, Count, Params
+from dcpipe.blocks import Block, Count
+from dcpipe.params import NOT_OF_STUDIES, Params
 from dcpipe.types import require
 
 EntryName = Annotated[str, Field(pattern=r"^[a-z0-9]+([_.-][a-z0-9]+)*$")]
@@ -25,10 +26,10 @@ ANEW: dict[str, tuple[str, tuple[str, ...]]] = {
     "selection": ("method", ("ipc", "seed")),
     "synthesis": ("method", ("seed",)),
     "compression": ("codec", ("ratio", "reference", "bytes_per_image")),
-    "evaluation": ("protocol", ("student", "seeds", "baselines")),
+    "evaluation": ("protocol", ("student", *NOT_OF_STUDIES)),
 }
 # What the study itself says for all its variants, so that it would be lost on one of them.
-SHARED = {"selection": ("ipc",), "evaluation": ("seeds", "baselines")}
+SHARED = {"selection": ("ipc",), "evaluation": NOT_OF_STUDIES}
 Labels = Literal["packed", "online", "hard"]
 
 
@@ -94,7 +95,9 @@ def settings(
         variant = study.variants[link]
         _check_used(variant)
         content, labels = changed(content, variant), variant.labels or labels
-    own = params.parse({**content, "selection": {**content["selection"], "ipc": ipc}}, "params.yaml with its changes")
+    # The workspace's sizes may be more than this ipc has.
+    its = {"selection": {**content["selection"], "ipc": ipc}, "evaluation": {**content["evaluation"], "sizes": []}}
+    own = params.parse({**content, **its}, "params.yaml with its changes")
     stored = own.softlabels.method == "stored"
     require(
         stored or labels != "packed",

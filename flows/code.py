@@ -11,7 +11,14 @@ import hashlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SHARED = ("dcpipe/__init__.py", "dcpipe/types/", "dcpipe/params.py", "dcpipe/store/", "flows/__init__.py")
+SHARED = (
+    "dcpipe/__init__.py",
+    "dcpipe/types/",
+    "dcpipe/blocks.py",
+    "dcpipe/params.py",
+    "dcpipe/store/",
+    "flows/__init__.py",
+)
 SHARED_FLOWS = ("flows/code.py", "flows/runtime.py", "flows/reporting.py")
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from dcpipe import evaluation, formation, protocols, store, teacher, training
-from dcpipe.dataset import CondensedDataset, HardLabels, Labels, PackLabels
+from dcpipe.dataset import CondensedDataset
 from dcpipe.images import read_parts
+from dcpipe.labels import HardLabels, Labels, PackLabels, PrefixLabels, rows_of
 from dcpipe.params import CompressionBlock, EvaluationBlock, SoftLabelsBlock
 from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelPack, SoftLabels, Teacher, ViewLaw
 from flows.compression import compress
@@ -38,6 +40,12 @@ class Contender:
     image_bytes: int
     label_bytes: int
     teacher_bytes: int = 0
+    size: int | None = None  # images a class that a beginning counts as, where it may be made of cells
+
+    @property
+    def ipc(self) -> int:
+        """Images a class."""
+        return self.size or len(self.images) // len(self.images.classes)
 
 
 def packed(pack: LabelPack, device: torch.device) -> Callable[[], Labels]:
@@ -54,10 +62,38 @@ def hard_contender(run: Run, kind: str, images: ImageSet, folder: Path) -> Conte
     """Images with their own labels; the images are written to `folder` to measure their bytes on disk."""
     block = run.params.softlabels
     policy = block.augmentation.policy(block.seed, block.mix)
+    size = weighed(images, folder)
+    return Contender(kind, f"{kind}, hard labels", images, hard_labels(images, run.device), policy, size, 0)
+
+
+def weighed(images: ImageSet, folder: Path) -> int:
+    """Bytes of the images on disk, written to `folder` to measure them."""
     folder.mkdir(exist_ok=True)
     store.save_set(folder, images)
-    size = (folder / "images.parquet").stat().st_size
-    return Contender(kind, f"{kind}, hard labels", images, hard_labels(images, run.device), policy, size, 0)
+    return (folder / "images.parquet").stat().st_size
+
+
+def smaller(whole: Contender, ipc: int, by: formation.By, folder: Path) -> Contender:
+    """The first `ipc` images a class of a contender with packed or hard labels. Its labels stay those of the whole
+    pack, and weigh what that weighs: nothing is encoded again."""
+    images = formation.subset(whole.images, ipc, by)
+
+    def labels() -> Labels:
+        found = whole.labels()
+        if isinstance(found, PackLabels):
+            return PrefixLabels(found, rows_of(found.pack, images))
+        assert isinstance(found, HardLabels)
+        return HardLabels(images.decoded_labels, len(images.classes), found.one_hot.device)
+
+    return replace(
+        whole,
+        kind=f"{whole.kind} {ipc}",
+        name=f"{whole.name}, first {ipc}",
+        images=images,
+        labels=labels,
+        image_bytes=weighed(images, folder),
+        size=ipc,
+    )
 
 
 def contender_of(run: Run, kind: str, images: ImageSet, teachers: dict[str, Teacher], folder: Path) -> Contender:
@@ -113,14 +149,16 @@ def protocol_of(block: EvaluationBlock, labels: SoftLabelsBlock | None = None) -
     chosen = block.model_dump(include={field.name for field in fields(training.Recipe)})
     recipe = training.Recipe(**chosen | {"milestones": tuple(block.milestones)})
     views = None if labels is None else {**labels.augmentation.model_dump(), "mix": labels.mix}
+    best = "" if block.best_of == 1 else f"; best of {block.best_of} tests on test"
     return evaluation.Protocol(
-        protocols.told(block, views),
+        protocols.told(block, views) + best,
         block.student,
         recipe,
         block.batch_size,
         block.temperature,
         block.loss,
         block.gamma,
+        block.best_of,
     )
 
 
@@ -133,7 +171,7 @@ def one_score(
     seed: int,
     notes: Path,
 ) -> dict[str, Any]:
-    """Train one student and test it once, after the last epoch."""
+    """Train one student and test it, after the last epoch or as often as the protocol says."""
     stem = f"{contender.name}-{seed}".replace("/", "-").replace(" ", "-")
     checkpoint = notes / f"{stem}.pt"
     labels = contender.labels()
@@ -145,7 +183,12 @@ def one_score(
         size=train.size,
         device=run.device,
     )
-    student, history = evaluation.train_student(
+
+    def accuracy(student: nn.Module) -> float:
+        batches = teacher.plain_batches(read_parts(test), train.mean, train.std, 512, run.device)
+        return training.accuracy(student, batches, run.device)
+
+    _, history = evaluation.train_student(
         dataset,
         protocol,
         n_classes=len(train.classes),
@@ -157,8 +200,7 @@ def one_score(
         report=lambda row: run.reporter.progress(
             f"student {contender.name} {seed}", int(row["epoch"]) + 1, protocol.recipe.epochs
         ),
+        test=accuracy,
     )
-    batches = teacher.plain_batches(read_parts(test), train.mean, train.std, 512, run.device)
-    accuracy = training.accuracy(student, batches, run.device)
     checkpoint.unlink(missing_ok=True)
-    return {"accuracy": accuracy, "history": history}
+    return {"accuracy": max(row["accuracy"] for row in history if "accuracy" in row), "history": history}

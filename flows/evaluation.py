@@ -1,13 +1,15 @@
 """evaluation: fresh students on the condensed set and, under the same protocol, on its baselines.
 
 Rows: the set with its packed labels; uncompressed labels; the teacher online; hard labels; random images with labels
-made and packed the same way. Tasks: one a row and seed, resumable within a training.
+made and packed the same way. Of the set and of random images also their first images of each class, as many as
+`evaluation.sizes` says. Tasks: one a row and seed, resumable within a training.
 Output: data/evaluation: scores, metrics, plots and pictures.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +17,21 @@ from typing import Any
 
 import numpy as np
 
-from dcpipe import pictures, reports, store
-from dcpipe.dataset import OnlineLabels
+from dcpipe import figures, pictures, reports, store
+from dcpipe.labels import OnlineLabels
 from dcpipe.selection import Candidates, Watch
 from dcpipe.selection.random import random
 from dcpipe.types import ImageSet, ImageTable, Score, Selection, Teacher
-from flows.contenders import Contender, contender_of, hard_labels, one_score, packed, protocol_of, uncompressed
+from flows.contenders import (
+    Contender,
+    contender_of,
+    hard_labels,
+    one_score,
+    packed,
+    protocol_of,
+    smaller,
+    uncompressed,
+)
 from flows.runtime import Run, main
 from flows.softlabels import weight_bytes
 from flows.synthesis import picked
@@ -67,7 +78,7 @@ def evaluation_stage(run: Run) -> None:
                 name=contender.name,
                 protocol=protocol.name,
                 student=block.student,
-                ipc=len(contender.images) // len(contender.images.classes),
+                ipc=contender.ipc,
                 accuracy=tuple(results[row, seed]["accuracy"] for seed in block.seeds),
                 image_bytes=contender.image_bytes,
                 label_bytes=contender.label_bytes,
@@ -84,7 +95,8 @@ def evaluation_stage(run: Run) -> None:
             }
             for epoch in range(block.epochs)
         ]
-        write_reports(run, scores, curves, contenders[0].images, inputs)
+        sizes = [row for entry, its in at_each_size(run, contenders, scores) for row in reports.size_rows(entry, its)]
+        write_reports(run, scores, curves, sizes, contenders[0].images, inputs)
         bench.publish("scores", store.save_scores(bench.root, scores))
 
 
@@ -101,13 +113,13 @@ def make_contenders(run: Run, inputs: dict[str, store.Artifact], train: ImageTab
         "hard", f"{method}, hard labels", images, hard_labels(images, device), policy, image_bytes, label_bytes=0
     )
     if softlabels.method == "none":
-        return [hard, *at_random(run, train, {}, notes)]
+        return [*at_sizes(run, hard, notes), *at_random(run, train, {}, notes)]
     pack = store.load_pack(inputs["compression"].path, images.decoded_ids)
     labels = store.load_soft_labels(inputs["softlabels"].path)
     teachers = {key: store.load_teacher(inputs[f"teacher {key}"].path) for key in softlabels.teachers}
     weights = weight_bytes(inputs)
     own = Contender("own", f"{method}, {pack.codec}", images, packed(pack, device), policy, image_bytes, pack.n_bytes)
-    rows = [own]
+    rows = at_sizes(run, own, notes)
     if "uncompressed" in block.baselines:
         whole = uncompressed(run, labels, notes)
         rows.append(
@@ -146,11 +158,32 @@ def at_random(run: Run, train: ImageTable, teachers: dict[str, Teacher], notes: 
     picks = random(candidates, run.params.selection.ipc, run.params.selection.seed, Watch())
     rows = order[picks.rows]
     images = picked(train, Selection(train.ids[rows], train.labels[rows], picks.gains, "random"))
-    return [contender_of(run, "random", images, teachers, notes / "random")]
+    return at_sizes(run, contender_of(run, "random", images, teachers, notes / "random"), notes)
+
+
+def at_sizes(run: Run, whole: Contender, notes: Path) -> list[Contender]:
+    """The contender, and its beginnings of `evaluation.sizes` images a class."""
+    by = run.params.synthesis.options.get("by", "images")  # what a smaller size is, MDC's option says
+    below = [size for size in sorted(run.params.evaluation.sizes) if size < run.params.selection.ipc]
+    return [whole, *(smaller(whole, size, by, notes / f"{whole.kind}-{size}") for size in below)]
+
+
+def at_each_size(run: Run, contenders: list[Contender], scores: list[Score]) -> Iterator[tuple[str, list[Score]]]:
+    """The scores of the condensed set, and of random images, at every size asked for; at its own where none is."""
+    sizes = run.params.evaluation.sizes or [run.params.selection.ipc]
+    for whole in contenders:
+        if whole is contenders[0] or whole.kind == "random":
+            its = [score for c, score in zip(contenders, scores, strict=True) if c.kind.split()[0] == whole.kind]
+            yield whole.name, [score for score in its if score.ipc in sizes]
 
 
 def write_reports(
-    run: Run, scores: list[Score], curves: list[dict[str, Any]], images: ImageSet, inputs: dict[str, store.Artifact]
+    run: Run,
+    scores: list[Score],
+    curves: list[dict[str, Any]],
+    sizes: list[dict[str, Any]],
+    images: ImageSet,
+    inputs: dict[str, store.Artifact],
 ) -> None:
     """Metrics, plots and pictures beside the scores: small files that Git and DVC show."""
     folder = Path("data/evaluation")
@@ -163,10 +196,11 @@ def write_reports(
         if name.startswith("teacher ")
     }
     (folder / "metrics.json").write_text(
-        json.dumps(reports.metrics(rows, accuracies), indent=1) + "\n", encoding="utf-8"
+        json.dumps(reports.metrics(rows, accuracies, sizes), indent=1) + "\n", encoding="utf-8"
     )
     reports.write_csv(folder / "accuracy_bytes.csv", rows)
     reports.write_csv(folder / "learning_curves.csv", curves)
+    reports.write_csv(folder / "sizes.csv", [row for row in sizes if row["size"] != "average"])
     (folder / "condensed.png").write_bytes(pictures.grid(images))
     if inputs["softlabels"].meta["method"] != "none":
         spectra = reports.spectra(store.load_soft_labels(inputs["softlabels"].path))
@@ -174,6 +208,10 @@ def write_reports(
         spectra = [{"component": 1, "p10": 1.0, "median": 1.0, "p90": 1.0}]  # one-hot labels have rank one
     reports.write_csv(folder / "spectra.csv", spectra)
     run.reporter.table("scores", rows)
+    if run.params.evaluation.sizes:
+        run.reporter.table("sizes", sizes)
+        told = f"{scores[0].student}; {scores[0].protocol}"
+        run.reporter.image("accuracy by size", figures.png(figures.sizes(sizes, "test", told)))
     run.reporter.image("condensed images", pictures.grid(images))
 
 

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from dcpipe import figures, networks, reports, store, studies
-from dcpipe.dataset import OnlineLabels
 from dcpipe.fidelity import fidelity
-from dcpipe.params import CompressionBlock
+from dcpipe.labels import OnlineLabels
+from dcpipe.params import NOT_OF_STUDIES, CompressionBlock
 from dcpipe.studies import LabelsStudy
 from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelShape, SoftLabels, Teacher, require
 from flows.compression import compress, plan
@@ -80,7 +80,7 @@ def label_study_stage(run: Run) -> None:
     labelling = {key: store.open_artifact(Path("data/teacher") / key, "teacher") for key in block.teachers}
     settings = {
         "study": study.model_dump(mode="json"),
-        "evaluation": run.params.evaluation.model_dump(mode="json", exclude={"seeds", "baselines"}),
+        "evaluation": run.params.evaluation.model_dump(mode="json", exclude=set(NOT_OF_STUDIES)),
     }
     lineage = {**inputs, **{f"teacher {key}": artifact for key, artifact in labelling.items()}}
     with run.bench("data/study/labels", settings, lineage) as bench:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dcpipe import figures, formation, params, reports, sizes, studies
+from dcpipe import blocks, figures, formation, reports, sizes, studies
 from dcpipe.sizes import Entry, Part, SizesStudy
 from dcpipe.types import ImageSet
 from flows.runtime import Run, main
@@ -36,7 +36,7 @@ class Place:
 def sizes_study_stage(run: Run) -> None:
     """Check, synthesise, label and teach, tabulate and draw, publish."""
     study = studies.load_sizes()
-    content = params.read(Path("params.yaml"), "the workspace's parameters")
+    content = blocks.read(Path("params.yaml"), "the workspace's parameters")
     whole = {cell.name: cell for cell in cells_of(study.variants, NAME, content)}
     places = [Place(entry, size) for entry in sizes.entries(study) for size in study.judged]
     cells = [cell_of(whole, place) for place in places]

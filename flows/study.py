@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from dcpipe import figures, networks, pictures, reports, selection, store, studies
-from dcpipe.params import check_options
+from dcpipe.params import NOT_OF_STUDIES, check_options
 from dcpipe.selection import Candidates, Picks, Watch
 from dcpipe.studies import Entry, Study
 from dcpipe.types import ImageTable, LabelShape, Selection, Teacher, require
@@ -100,7 +100,7 @@ def opened(run: Run, study: Study) -> Iterator[Scene]:
         "study": asdict(study),
         "softlabels": run.params.softlabels.model_dump(mode="json"),
         "compression": run.params.compression.model_dump(mode="json"),
-        "evaluation": run.params.evaluation.model_dump(mode="json", exclude={"seeds", "baselines"}),
+        "evaluation": run.params.evaluation.model_dump(mode="json", exclude=set(NOT_OF_STUDIES)),
     }
     lineage = {**inputs, **{f"teacher {key}": artifact for key, artifact in labelling.items()}}
     with run.bench(f"data/study/{study.name}", settings, lineage) as bench:

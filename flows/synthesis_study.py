@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from dcpipe import figures, images, networks, params, pictures, reports, selection, store, studies, synthesis, variants
-from dcpipe.dataset import OnlineLabels
-from dcpipe.params import Params, check_options
+from dcpipe import blocks, figures, images, networks, pictures, reports, selection, store, studies, synthesis, variants
+from dcpipe.labels import OnlineLabels
+from dcpipe.params import NOT_OF_STUDIES, Params, check_options
 from dcpipe.selection import Candidates, Watch
 from dcpipe.types import Features, ImageSet, ImageTable, IntArray, LabelShape, Selection, Teacher, require
 from dcpipe.variants import BLOCKS, Labels, VariantsStudy
@@ -53,7 +53,8 @@ class Cell:
 
     def content(self, *blocks: str) -> dict[str, Any]:
         """These blocks, without what a study does not use of them."""
-        return self.params.model_dump(mode="json", include=set(blocks), exclude={"evaluation": {"seeds", "baselines"}})
+        unused = {"evaluation": set(NOT_OF_STUDIES)}
+        return self.params.model_dump(mode="json", include=set(blocks), exclude=unused)
 
     def digest(self, *blocks: str) -> str:
         """Equal for cells that agree in these blocks, start from the same rounds and take the same."""
@@ -78,7 +79,7 @@ class Scene:
 def synthesis_study_stage(run: Run, name: str) -> None:
     """Check, synthesise, label and teach, tabulate and draw, publish."""
     study = studies.load_variants(name)
-    cells = cells_of(study, name, params.read(Path("params.yaml"), "the workspace's parameters"))
+    cells = cells_of(study, name, blocks.read(Path("params.yaml"), "the workspace's parameters"))
     with opened(run, study, name, cells) as scene:
         check(run, study, scene, cells)
         rows: list[dict[str, Any]] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 
 from dcpipe import networks, params, presets, release, store, views
 from dcpipe.compression import CODECS
@@ -67,7 +68,7 @@ def hard(some: Parts) -> Parts:
 
 def settings(name: str) -> params.Params:
     """Valid parameters, of the default preset."""
-    content = params.parse(params.yaml.safe_load(presets.text("digits")))
+    content = params.parse(yaml.safe_load(presets.text("digits")))
     return content.model_copy(update={"release": content.release.model_copy(update={"name": name})})
 
 

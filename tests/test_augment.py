@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import InterpolationMode, RandAugment
 from torchvision.transforms.autoaugment import _apply_op
 
-from dcpipe import augment, params, store, views
+from dcpipe import augment, blocks, params, store, views
 from dcpipe.types import DataError, ViewPolicy
 from dcpipe.views import Views
 
@@ -257,7 +257,7 @@ def test_parameters_are_passed_on() -> None:
         ({"siamese": "colour"}, f"x: siamese is 'colour': value error, {NO_STRATEGY}"),
     ):
         with pytest.raises(DataError) as error:
-            params.checked(params.Augmentation, content, "x")
+            blocks.checked(params.Augmentation, content, "x")
         assert str(error.value) == sentence
 
 

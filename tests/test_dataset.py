@@ -37,7 +37,8 @@ from torch.utils.data import DataLoader
 
 from dcpipe import networks, views
 from dcpipe.compression import CODECS
-from dcpipe.dataset import SHIFTED, CondensedDataset, CondensedLoader, HardLabels, OnlineLabels, PackLabels
+from dcpipe.dataset import CondensedDataset, CondensedLoader
+from dcpipe.labels import SHIFTED, HardLabels, OnlineLabels, PackLabels
 from dcpipe.types import MIXES, DataError, LabelPack, LabelShape, Mix, Teacher
 
 

@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from releases import CLASSES, SIZE, Parts, parts
 from torch import nn
 
-from dcpipe import networks, views
-from dcpipe.dataset import CondensedDataset, HardLabels, OnlineLabels
+from dcpipe import networks, params, views
+from dcpipe.dataset import CondensedDataset
 from dcpipe.evaluation import Protocol, train_student
+from dcpipe.labels import HardLabels, OnlineLabels
 from dcpipe.training import Recipe
 from dcpipe.types import DataError, Mix, ViewPolicy
 from flows import contenders
@@ -285,5 +286,46 @@ def test_the_flow_asks_labels_for_what_the_loss_takes(
     network, history = train(dataset, protocol, seed=3)
     pixels = torch.from_numpy(images.images).permute(0, 3, 1, 2) / 255.0
     right = network(views.normalise(pixels, MEAN, STD)).argmax(1) == torch.from_numpy(images.labels)
-    assert result == {"accuracy": pytest.approx(100 * float(right.float().mean())), "history": history}
+    accuracy = pytest.approx(100 * float(right.float().mean()))
+    assert result == {"accuracy": accuracy, "history": [*history[:-1], {**history[-1], "accuracy": accuracy}]}
     assert len(reports) == 4 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("epochs", "best_of", "tested"),
+    [(8, 1, [8]), (8, 4, [2, 4, 6, 8]), (10, 4, [2, 5, 7, 10]), (3, 3, [1, 2, 3])],
+)
+def test_a_student_is_tested_evenly_and_at_the_end(epochs: int, best_of: int, tested: list[int]) -> None:
+    protocol = replace(PROTOCOL, recipe=Recipe(epochs, lr=0.01), best_of=best_of)
+    seen: list[nn.Module] = []
+
+    def test(network: nn.Module) -> float:
+        seen.append(copy.deepcopy(network))
+        return float(len(seen))
+
+    student, history = train(hard(ViewPolicy()), protocol, test=test)
+    assert {int(row["epoch"]) + 1: row["accuracy"] for row in history if "accuracy" in row} == {
+        epoch: test + 1.0 for test, epoch in enumerate(tested)
+    }
+    assert same(seen[-1], student), "the last test is of the student that is returned"
+    assert same(train(hard(ViewPolicy()), replace(protocol, best_of=1))[0], student), "tests change nothing"
+
+
+def test_the_best_of_several_tests_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accuracy is the best one that was seen, on the way or before a kill, and the protocol's name tells it."""
+    images = some().images
+    found = iter([40.0, 70.0, 60.0, 50.0])
+    monkeypatch.setattr(contenders.training, "accuracy", lambda *_: next(found))
+    monkeypatch.setattr(contenders, "read_parts", lambda test: iter([]))
+    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "0")
+    run = SimpleNamespace(device=CPU, reporter=SimpleNamespace(progress=lambda *row: None))
+    contender = contenders.Contender("own", "mdc", images, contenders.hard_labels(images, CPU), ViewPolicy(), 0, 0)
+    table = SimpleNamespace(size=SIZE, classes=CLASSES, mean=MEAN, std=STD)
+    result = contenders.one_score(run, contender, replace(PROTOCOL, best_of=4), table, table, 3, tmp_path)  # type: ignore[arg-type]
+    assert result["accuracy"] == 70.0 and [row["accuracy"] for row in result["history"]] == [40.0, 70.0, 60.0, 50.0]
+    block = params.EvaluationBlock.model_validate({"protocol": "idc/cifar10", "student": "convnet-d1-w4", "best_of": 4})
+    assert contenders.protocol_of(block).name == "idc/cifar10; best of 4 tests on test"
+    assert contenders.protocol_of(block).best_of == 4
+    assert contenders.protocol_of(block.model_copy(update={"best_of": 1})).name == "idc/cifar10"
+    with pytest.raises(DataError, match=r"^evaluation: best_of is 0; give 1 or more tests$"):
+        replace(PROTOCOL, best_of=0)

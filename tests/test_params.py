@@ -170,6 +170,14 @@ REFUSED = [
         100,
         "compression needs exactly one of ratio and bytes_per_image for codec 'svd'",
     ),
+    (
+        "evaluation.sizes",
+        [1, 4],
+        "evaluation.sizes has 4, but selection.ipc is 3; raise it, or drop it",
+    ),
+    ("evaluation.sizes", [2, 1, 2], "evaluation.sizes has 2 more than once; say each once"),
+    ("evaluation.sizes", [0], "evaluation.sizes.0 is 0: input should be greater than or equal to 1"),
+    ("evaluation.best_of", 0, "evaluation.best_of is 0: input should be greater than or equal to 1"),
     *(
         (
             f"{block}.augmentation",
@@ -191,6 +199,19 @@ def test_pretrained_weights_need_no_epochs_and_no_codec_needs_no_budget() -> Non
     content["teacher"]["networks"]["main"]["weights"] = "w.safetensors"
     content["compression"] = {"codec": "none"}
     assert params.parse(content).teacher.training.epochs == 0
+
+
+def test_smaller_sizes_need_labels_that_can_be_cut() -> None:
+    content = changed("softlabels.mix", "cutmix_images")
+    content["evaluation"]["sizes"] = [1, 3]
+    assert refusal(content) == (
+        "p.yaml: evaluation.sizes asks for smaller sets, but softlabels.mix is cutmix_images, so that labels are of "
+        "images pasted together; choose mix none or cutmix_labels, or method none"
+    )
+    for softlabels, sizes in ({"mix": "cutmix_labels"}, [1]), ({"method": "none"}, [1]), ({}, [3]):
+        content["softlabels"].update(softlabels)
+        content["evaluation"]["sizes"] = sizes
+        assert params.parse(content).evaluation.sizes == sizes
 
 
 # --- files ---

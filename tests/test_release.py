@@ -25,9 +25,9 @@ from torchvision.datasets import ImageFolder
 import dcpipe
 from dcpipe import networks, release, store, views
 from dcpipe.compression import CODECS
-from dcpipe.dataset import CondensedDataset, PackLabels
+from dcpipe.dataset import CondensedDataset
+from dcpipe.labels import PackLabels, PrefixLabels
 from dcpipe.release import publishing, tags
-from dcpipe.release.reading import PrefixLabels
 from dcpipe.types import DataError
 
 FILES = ["images.parquet", "labels.safetensors", "teacher.safetensors", "scores.json", "README.md", "artifact.json"]

@@ -49,6 +49,21 @@ def test_metrics_are_the_rows_by_name() -> None:
     }
 
 
+def test_sizes_have_the_average_of_each_seed_last() -> None:
+    scores = [
+        Score("mdc", "idc", "net", 3, (60.0, 61.0, 62.0), 10, 0),
+        Score("mdc", "idc", "net", 1, (40.0, 43.0, 40.0), 10, 0),
+    ]
+    rows = reports.size_rows("mdc", scores)
+    assert rows == [
+        {"entry": "mdc", "size": 1, "accuracy": 41.0, "std": 1.73, "seeds": 3},
+        {"entry": "mdc", "size": 3, "accuracy": 61.0, "std": 1.0, "seeds": 3},
+        {"entry": "mdc", "size": "average", "accuracy": 51.0, "std": 1.0, "seeds": 3},  # of 50, 52 and 51
+    ]
+    shown = reports.metrics(reports.score_rows(scores, 0), {}, rows)
+    assert shown["average over sizes"] == {"mdc": {"accuracy": 51.0, "std": 1.0, "seeds": 3}}
+
+
 def test_csv_reads_back(tmp_path: Path) -> None:
     rows = reports.score_rows(SCORES, 800)
     path = tmp_path / "rows.csv"

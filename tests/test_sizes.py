@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcpipe import figures, reports, sizes, tables
-from dcpipe.params import checked
+from dcpipe.blocks import checked
 from dcpipe.sizes import Entry, Part, SizesStudy
 from dcpipe.types import DataError, ImageSet
 

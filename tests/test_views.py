@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from dcpipe import siamese, views
-from dcpipe.dataset import CondensedDataset, HardLabels
+from dcpipe.dataset import CondensedDataset
+from dcpipe.labels import HardLabels
 from dcpipe.types import DataError, ImageSet, KeptViews, ViewPolicy
 from dcpipe.views import Views
 

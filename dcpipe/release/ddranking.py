@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dcpipe.dataset import PackLabels
-from dcpipe.release.decoded import rows_of
+from dcpipe.labels import PackLabels, rows_of
 from dcpipe.release.reading import Release
 from dcpipe.types import IntArray, LabelPack, require
 from dcpipe.views import normalise, views_of

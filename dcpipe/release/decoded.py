@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from dcpipe.compression import CODECS, rebuild
-from dcpipe.types import ImageSet, IntArray, LabelPack, ViewPolicy, require
+from dcpipe.types import IntArray, LabelPack, ViewPolicy, require
 from dcpipe.views import views_of
 
 
@@ -18,11 +18,6 @@ def holds_all(pack: LabelPack) -> bool:
     n, k = pack.shape.images, pack.shape.views
     rows, stored = np.repeat(np.arange(n), k), np.tile(np.arange(k), n)
     return bool(rebuild(pack, CODECS).holds(rows, stored, pack.shape).all())
-
-
-def rows_of(pack: LabelPack, images: ImageSet) -> IntArray:
-    """Rows of the pack that label the images, decoded where they are grids; there may be fewer than the pack has."""
-    return np.flatnonzero(np.isin(pack.ids, images.decoded_ids))
 
 
 def parameters(pack: LabelPack, rows: IntArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:

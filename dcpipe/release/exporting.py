@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from dcpipe import formation
+from dcpipe.labels import rows_of
 from dcpipe.release.ddranking import write_ddranking
-from dcpipe.release.decoded import Decoded, holds_all, parameters, rows_of
+from dcpipe.release.decoded import Decoded, holds_all, parameters
 from dcpipe.release.huggingface import write_parquet
 from dcpipe.release.reading import Release
 from dcpipe.store.nouns import describe_views, encode_png

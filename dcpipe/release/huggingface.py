@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
+from dcpipe.labels import rows_of
 from dcpipe.release.card import front_matter
-from dcpipe.release.decoded import Decoded, parameters, rows_of
+from dcpipe.release.decoded import Decoded, parameters
 from dcpipe.release.reading import Release
 from dcpipe.store.nouns import image_rows, image_table
 from dcpipe.types import LabelPack

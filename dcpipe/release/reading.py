@@ -7,21 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
 from dcpipe import formation, store
-from dcpipe.dataset import CondensedDataset, HardLabels, Labels, OnlineLabels, PackLabels
+from dcpipe.dataset import CondensedDataset
 from dcpipe.formation import By
+from dcpipe.labels import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
 from dcpipe.release import tags
-from dcpipe.release.decoded import rows_of
 from dcpipe.release.writing import IMAGES, LABELS, SCORES, TEACHER
 from dcpipe.store.nouns import read_set
 from dcpipe.types import (
     DataError,
     ImageSet,
-    IntArray,
     KeptViews,
     LabelPack,
     Score,
@@ -30,33 +28,8 @@ from dcpipe.types import (
     ViewPolicy,
     require,
 )
-from dcpipe.views import Views
 
 LabelKind = Literal["pack", "teacher", "hard"]
-
-
-class PrefixLabels:
-    """A pack's labels for some of its images: rows of the smaller set are looked up in the whole pack, so nothing
-    is encoded again and any codec serves any size."""
-
-    def __init__(self, whole: PackLabels, kept: IntArray) -> None:
-        self.whole = whole
-        self.kept = kept
-        self.n_images = len(kept)
-        self.position = np.full(whole.pack.shape.images, -1, dtype=np.int64)
-        self.position[kept] = np.arange(len(kept))
-
-    def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
-        """The whole pack's plan, without the images left out."""
-        rows, views = self.whole.plan(epoch)
-        mine = self.position[rows] >= 0
-        return self.position[rows[mine]], views[mine]
-
-    def of(
-        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
-    ) -> torch.Tensor:
-        """The whole pack's targets."""
-        return self.whole.of(self.kept[rows], stored, drawn, inputs, temperature)
 
 
 @dataclass(frozen=True, eq=False)

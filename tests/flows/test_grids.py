@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from condensed import decoded_by_hand
 from releases import CLASSES, SIZE, VIEWS, Parts, parts
 
-from dcpipe import networks, params, presets, softlabels, store
-from dcpipe.dataset import CondensedDataset, HardLabels, PackLabels
+from dcpipe import formation, networks, params, presets, softlabels, store
+from dcpipe.dataset import CondensedDataset
+from dcpipe.labels import HardLabels, PackLabels
 from dcpipe.params import CompressionBlock
 from dcpipe.types import DataError
-from flows.contenders import contender_of, labels_of
+from flows.contenders import contender_of, labels_of, smaller
 from flows.reporting import Plain
 from flows.runtime import Run
 from flows.softlabels import softlabels_stage, write_labels
@@ -28,7 +30,7 @@ def some() -> Parts:
 
 
 def run_of(noun: str) -> Run:
-    whole = params.parse(params.yaml.safe_load(presets.text("digits")))
+    whole = params.parse(yaml.safe_load(presets.text("digits")))
     updates = {
         "softlabels": whole.softlabels.model_copy(update={"teachers": ["main"], "views": VIEWS, "mix": "none"}),
         "compression": CompressionBlock(codec="none"),
@@ -96,3 +98,25 @@ def test_labels_of_any_grids_are_of_decoded_images(tmp_path: Path, some: Parts) 
     assert labels.logits.shape == (48, VIEWS, 3) and labels.ids.tolist() == some.images.decoded_ids.tolist()
     with pytest.raises(DataError, match=r"^labels are of decoded images, these have grid 2; decode them first$"):
         write_labels(run, tmp_path / "other", some.images, {"main": some.teacher})
+
+
+@pytest.mark.parametrize("by", ["images", "cells"])
+@pytest.mark.parametrize("kind", ["pack", "hard"])
+def test_a_smaller_contender_is_the_same_images_with_the_same_labels(
+    tmp_path: Path, some: Parts, kind: str, by: formation.By
+) -> None:
+    """What students of the first two images a class see, and from which labels, are those of the whole set."""
+    run = run_of("evaluation")
+    teachers = {"main": some.teacher} if kind == "pack" else {}
+    whole = contender_of(run, "mdc", some.images, teachers, tmp_path / "own")
+    first = smaller(whole, 2, by, tmp_path / "first")
+    assert (first.kind, first.name, first.ipc, whole.ipc) == ("mdc 2", f"{whole.name}, first 2", 2, 4)
+    assert first.image_bytes == (tmp_path / "first" / "images.parquet").stat().st_size != whole.image_bytes
+    assert first.label_bytes == whole.label_bytes
+    expected = formation.subset(some.images, 2, by)
+    assert np.array_equal(first.images.images, expected.images) and len(first.images.decoded_ids) == 2 * 4 * 3
+    ours = CondensedDataset(first.images, first.labels(), first.policy)
+    theirs = CondensedDataset(whole.images, whole.labels(), whole.policy)
+    place = [theirs.images.ids.tolist().index(number) for number in ours.images.ids]
+    for one, other in zip(ours.batch(np.arange(24)), theirs.batch(np.array(place)), strict=True):
+        assert torch.equal(one, other)

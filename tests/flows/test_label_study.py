@@ -18,8 +18,8 @@ from PIL import Image
 from tiny import table
 
 from dcpipe import store
-from dcpipe.dataset import PackLabels
 from dcpipe.fidelity import fidelity
+from dcpipe.labels import PackLabels
 from dcpipe.params import CompressionBlock
 from dcpipe.types import DataError
 from flows import label_study as flow

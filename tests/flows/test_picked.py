@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from releases import CLASSES, IPC, SIZE, VIEWS, Parts, parts
 
 from dcpipe import params, presets, store
 from dcpipe.compression import CODECS
-from dcpipe.dataset import HardLabels, OnlineLabels, PackLabels
+from dcpipe.labels import HardLabels, OnlineLabels, PackLabels
 from dcpipe.params import CompressionBlock
 from dcpipe.store.nouns import encode_png
 from dcpipe.types import DataError, Features, ImageTable, LabelPack, LabelShape, Selection, ViewPolicy
@@ -185,7 +186,7 @@ def line(scratch: Path) -> tuple[Run, dict[str, store.Artifact], ImageTable, Par
     labels = np.repeat(np.arange(3), 6)
     pixels = source.integers(0, 256, (18, SIZE, SIZE, 3), dtype=np.uint8)
     table = make_table(folder, pixels, labels, source.permutation(500)[:18], 18)
-    whole = params.parse(params.yaml.safe_load(presets.text("digits")))
+    whole = params.parse(yaml.safe_load(presets.text("digits")))
     updates = {
         "teacher": whole.teacher.model_copy(update={"networks": {"main": params.TeacherNetwork(network="x")}}),
         "softlabels": whole.softlabels.model_copy(update={"teachers": ["main"], "views": VIEWS, "mix": "none"}),

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dcpipe import params, presets, store
 from dcpipe.types import DataError
@@ -136,7 +137,7 @@ def test_the_default_address_is_asked_where_none_is_set(monkeypatch: pytest.Monk
 
 
 def settings() -> params.Params:
-    return params.parse(params.yaml.safe_load(presets.text("digits")))
+    return params.parse(yaml.safe_load(presets.text("digits")))
 
 
 def make_run() -> Run:

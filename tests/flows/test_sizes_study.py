@@ -16,7 +16,7 @@ import tiny
 import yaml
 from tiny import table
 
-from dcpipe import params, selection, sizes, store, studies, synthesis, variants
+from dcpipe import blocks, params, selection, sizes, store, studies, synthesis, variants
 from dcpipe.types import DataError, ImageSet
 from flows import runtime
 from flows import synthesis_study as shared
@@ -256,7 +256,7 @@ def test_what_cannot_be_finished_is_refused_before_any_work(
 def test_the_sizes_of_this_repository_can_be_run() -> None:
     root = Path(__file__).resolve().parents[2]
     study = studies.load_sizes(root / "studies/params.yaml")
-    content = params.read(root / "params.yaml", "blocks")
+    content = blocks.read(root / "params.yaml", "blocks")
     assert {letter for method in study.methods.values() for letter in method.baselines} == {"A", "B", "C"}
     assert len(list(sizes.entries(study))) >= 5 and study.ipc == 10 and len(study.seeds) >= 3
     for name in study.methods:

@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 from tiny import table
 
-from dcpipe import figures, params, selection, store, studies, synthesis, variants
+from dcpipe import blocks, figures, params, selection, store, studies, synthesis, variants
 from dcpipe.synthesis import recovery
 from dcpipe.synthesis import statistics as measured
 from dcpipe.types import DataError, ImageSet
@@ -530,7 +530,7 @@ def test_nobody_watching_no_picture_is_made(workspace: Path, monkeypatch: pytest
 def test_the_variants_of_this_repository_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their methods exist and take their options, and the demo's teachers can observe."""
     root = Path(__file__).resolve().parents[2]
-    content = params.read(root / "params.yaml", "blocks")
+    content = blocks.read(root / "params.yaml", "blocks")
     for name in studies.VARIANTS:
         study = studies.load_variants(name, root / "studies/params.yaml")
         assert len(study.seeds) >= 3 and max(study.ipc) <= 100
