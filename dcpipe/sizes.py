@@ -6,6 +6,8 @@ by the average over them. A base method can stand for three baselines:
 * A: a run of its own for every size; the best that a size can have, at N times the cost and N sets to store
 * B: N runs of one image a class, each from other real images and with the next seed, joined
 * C: the beginnings of its one run at N; the cheapest, and what a method for every size has to beat
+
+What a beginning lacks of a set made for its size (A) is its degradation.
 """
 
 from __future__ import annotations
@@ -86,6 +88,18 @@ def entries(study: SizesStudy) -> Iterator[Entry]:
         yield from (Entry(name, baseline) for baseline in (*sorted(method.baselines),) or (None,))
 
 
+def made_for_size(study: SizesStudy) -> dict[str, str]:
+    """The baseline A that an entry's degradation is counted from, by entry: its own method's, else the only one there
+    is; none is left out."""
+    with_a = [name for name, method in study.methods.items() if "A" in method.baselines]
+    found = {}
+    for entry in entries(study):
+        own = entry.method if entry.method in with_a else with_a[0] if len(with_a) == 1 else None
+        if own is not None and entry.baseline != "A":
+            found[str(entry)] = str(Entry(own, "A"))
+    return found
+
+
 def parts(entry: Entry, size: int, ipc: int) -> tuple[Part, ...]:
     """The runs that an entry's `size` images a class come from; equal parts of one method are one run.
 
@@ -109,12 +123,15 @@ def joined(sets: Sequence[ImageSet]) -> ImageSet:
     return ImageSet(images, labels, ids, first.classes, first.grid)
 
 
-def summary(results: Sequence[Mapping[str, Any]], seconds: Mapping[str, float]) -> list[dict[str, Any]]:
+def summary(
+    results: Sequence[Mapping[str, Any]], seconds: Mapping[str, float], against: Mapping[str, str]
+) -> list[dict[str, Any]]:
     """One row an entry and size of `results` (one row a seed), in their order, and after an entry's last size its
     average.
 
     Accuracy in percent: mean over seeds and standard deviation (n - 1); of the average, of what each seed has on
-    average over the sizes. `seconds`: by entry, those of all its runs, which the row of the average gets.
+    average over the sizes. `seconds`: by entry, those of all its runs, which the row of the average gets. `against`:
+    by entry, the one whose accuracy at the same size, less its own, is its `degradation`.
     """
     groups: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
     for row in results:
@@ -129,6 +146,10 @@ def summary(results: Sequence[Mapping[str, Any]], seconds: Mapping[str, float]) 
             by_seed.setdefault(row["seed"], []).append(row["accuracy"])
         told = {"image_bytes": "", "label_bytes": "", "protocol": rows[-1]["protocol"], "seconds": seconds[entry]}
         rows.append({"entry": entry, "size": AVERAGE, **_accuracy([fmean(its) for its in by_seed.values()]), **told})
+    reached = {(row["entry"], row["size"]): row["accuracy"] for row in rows}
+    for row in rows:
+        goal = reached.get((against.get(row["entry"], ""), row["size"]))
+        row["degradation"] = "" if goal is None else round(goal - row["accuracy"], 3)
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,11 @@ def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: in
     told = [f"{name} {facts[0][name]}" for name in facts[0] if name in shared]
     lines = [", ".join(told[start : start + 4]) for start in range(0, len(told), 4)]
     own = [name for name in facts[0] if name not in shared]
-    table = Table(title="\n".join(["top-1 on test in percent, last epoch", *lines]), box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title="\n".join([f"top-1 on test in percent, {_tested(row['protocol'] for row in facts)}", *lines]),
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column("set")
     for name in (*own, "accuracy", "images", "labels", "teacher", "total"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -156,7 +160,7 @@ def variants_table(path: Path) -> Table:
     `gain` is over the rung before."""
     with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    title = f"top-1 in percent, last epoch, mean ± std over {rows[0]['seeds']} seeds"
+    title = f"top-1 in percent, {_tested(row['protocol'] for row in rows)}, mean ± std over {rows[0]['seeds']} seeds"
     protocols = {row["protocol"] for row in rows}
     told = f"{title}\n{protocols.pop()}" if len(protocols) == 1 else f"{title}\nprotocols differ: see summary.csv"
     table = Table(title=told, box=SIMPLE_HEAD, pad_edge=False)
@@ -175,21 +179,35 @@ def variants_table(path: Path) -> Table:
 
 def sizes_table(path: Path) -> Table:
     """The summary.csv of the study of sizes: a row an entry, mean accuracy in a column a size (MDC, Table 1, turned).
-    `seconds` are those of all the runs that an entry takes."""
+    `degradation`: what it lacks, on average over sizes, of runs made for each size; `seconds` are those of all the runs
+    that an entry takes."""
     with path.open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    title = f"top-1 in percent, last epoch, by images a class: mean over {rows[0]['seeds']} seeds"
+    tested = _tested(row["protocol"] for row in rows)
+    title = f"top-1 in percent, {tested}, by images a class: mean over {rows[0]['seeds']} seeds"
     protocols = {row["protocol"] for row in rows}
     told = protocols.pop() if len(protocols) == 1 else "protocols differ: see summary.csv"
     table = Table(title=f"{title}\n{told}", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("entry", no_wrap=True)
-    for name in (*dict.fromkeys(row["size"] for row in rows), "seconds"):
+    for name in (*dict.fromkeys(row["size"] for row in rows), "degradation", "seconds"):
         table.add_column(name, justify="right", no_wrap=True)
     for entry in dict.fromkeys(row["entry"] for row in rows):
         own = [row for row in rows if row["entry"] == entry]
         means, last = [f"{float(row['accuracy']):.1f}" for row in own], own[-1]
-        table.add_row(entry, *means[:-1], f"{means[-1]} ± {float(last['std']):.1f}", f"{float(last['seconds']):.1f}")
+        average, lacking = f"{means[-1]} ± {float(last['std']):.1f}", last["degradation"]
+        table.add_row(
+            entry,
+            *means[:-1],
+            average,
+            f"{float(lacking):.1f}" if lacking else "",
+            f"{float(last['seconds']):.1f}",
+        )
     return table
+
+
+def _tested(protocols: Iterable[str]) -> str:
+    """When students were tested."""
+    return "last epoch, or the best of tests where told" if any("best of" in p for p in protocols) else "last epoch"
 
 
 def inspect(path: Path) -> RenderableType:

@@ -100,7 +100,8 @@ def report(run: Run, study: SizesStudy, scene: Scene, rows: list[dict[str, Any]]
     root = scene.bench.root
     results = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
     reports.write_csv(root / "results.csv", [{**row, "accuracy": round(row["accuracy"], 3)} for row in results])
-    summary = sizes.summary(rows, {entry: round(total, 1) for entry, total in seconds.items()})
+    spent = {entry: round(total, 1) for entry, total in seconds.items()}
+    summary = sizes.summary(rows, spent, sizes.made_for_size(study))
     reports.write_csv(root / "summary.csv", summary)
     figure = figures.png(figures.sizes(summary, study.split, conditions(rows)))
     (root / "figure.png").write_bytes(figure)

@@ -116,6 +116,15 @@ def test_what_is_wrong_is_told_in_one_sentence(changes: dict[str, Any], sentence
 # --- the summary, its table and its figure ---
 
 
+def test_degradation_is_counted_from_the_runs_made_for_each_size() -> None:
+    """Of its own method where there are such, else of the only ones in the study."""
+    both = study_of(methods={"mdc": {}, "idc": {"baselines": ["C", "A"]}, "dream": {"baselines": ["C"]}})
+    assert sizes.made_for_size(both) == {"mdc": "idc-A", "idc-C": "idc-A", "dream-C": "idc-A"}
+    two = study_of(methods={"mdc": {}, "idc": {"baselines": ["A", "B"]}, "dream": {"baselines": ["A", "C"]}})
+    assert sizes.made_for_size(two) == {"idc-B": "idc-A", "dream-C": "dream-A"}
+    assert sizes.made_for_size(study_of(methods={"mdc": {}, "idc": {"baselines": ["C"]}})) == {}
+
+
 def results_of(entries: tuple[str, ...], judged: tuple[int, ...]) -> list[dict[str, Any]]:
     """A row an entry, size and seed of three, accuracies without a pattern."""
     chance = np.random.default_rng(7)
@@ -130,12 +139,13 @@ def results_of(entries: tuple[str, ...], judged: tuple[int, ...]) -> list[dict[s
 
 def test_the_summary_has_every_size_and_then_the_average() -> None:
     results = results_of(("mdc", "idc-A"), (1, 3))
-    rows = sizes.summary(results, {"mdc": 4.5, "idc-A": 9.0})
+    rows = sizes.summary(results, {"mdc": 4.5, "idc-A": 9.0}, {"mdc": "idc-A"})
     assert [(row["entry"], row["size"]) for row in rows] == [
         (entry, size) for entry in ("mdc", "idc-A") for size in (1, 3, "average")
     ]
     assert list(rows[0]) == [
-        *("entry", "size", "accuracy", "std", "seeds", "image_bytes", "label_bytes", "protocol", "seconds")
+        *("entry", "size", "accuracy", "std", "seeds", "image_bytes", "label_bytes", "protocol", "seconds"),
+        "degradation",
     ]
     for row in rows:
         own = [r for r in results if r["entry"] == row["entry"] and row["size"] in (r["size"], "average")]
@@ -144,6 +154,9 @@ def test_the_summary_has_every_size_and_then_the_average() -> None:
         assert row["std"] == pytest.approx(statistics.stdev(by_seed), abs=1e-3)
         assert row["seeds"] == 3
     assert (rows[1]["image_bytes"], rows[1]["seconds"]) == (300, 1.5)
+    for own, made in zip(rows[:3], rows[3:], strict=True):
+        assert own["degradation"] == pytest.approx(made["accuracy"] - own["accuracy"], abs=1e-3)
+        assert made["degradation"] == "", "what is made for each size lacks nothing"
     assert (rows[5]["image_bytes"], rows[5]["label_bytes"], rows[5]["protocol"], rows[5]["seconds"]) == (
         *("", "", "score"),
         9.0,
@@ -151,14 +164,15 @@ def test_the_summary_has_every_size_and_then_the_average() -> None:
 
 
 def test_the_table_has_a_column_a_size(tmp_path: Any) -> None:
-    rows = sizes.summary(results_of(("mdc", "idc-A"), (1, 3)), {"mdc": 4.5, "idc-A": 9.0})
+    rows = sizes.summary(results_of(("mdc", "idc-A"), (1, 3)), {"mdc": 4.5, "idc-A": 9.0}, {"mdc": "idc-A"})
     path = tmp_path / "summary.csv"
     reports.write_csv(path, rows)
     shown = tables.sizes_table(path)
-    assert [str(column.header) for column in shown.columns] == ["entry", "1", "3", "average", "seconds"]
+    assert [str(column.header) for column in shown.columns] == ["entry", "1", "3", "average", "degradation", "seconds"]
     assert str(shown.title) == "top-1 in percent, last epoch, by images a class: mean over 3 seeds\nscore"
     cells = [list(column.cells) for column in shown.columns]
-    assert cells[0] == ["mdc", "idc-A"] and cells[4] == ["4.5", "9.0"]
+    assert cells[0] == ["mdc", "idc-A"] and cells[5] == ["4.5", "9.0"]
+    assert cells[4] == [f"{rows[2]['degradation']:.1f}", ""]
     assert cells[1] == [f"{row['accuracy']:.1f}" for row in rows if row["size"] == 1]
     assert cells[3] == [f"{row['accuracy']:.1f} ± {row['std']:.1f}" for row in rows if row["size"] == "average"]
     rows[0]["protocol"] = "edc/cifar10"
@@ -167,7 +181,9 @@ def test_the_table_has_a_column_a_size(tmp_path: Any) -> None:
 
 
 def test_the_figure_has_a_line_an_entry() -> None:
-    rows = sizes.summary(results_of(("mdc", "idc-A", "idc-C"), (1, 3, 4)), dict.fromkeys(("mdc", "idc-A", "idc-C"), 1))
+    rows = sizes.summary(
+        results_of(("mdc", "idc-A", "idc-C"), (1, 3, 4)), dict.fromkeys(("mdc", "idc-A", "idc-C"), 1), {}
+    )
     figure = figures.sizes(rows, "test", "told")
     [panel] = figure.axes
     drawn = {container.get_label().split(":")[0]: container for container in panel.containers}

@@ -100,7 +100,8 @@ def _making(params: Mapping[str, Any]) -> str:
 
 def _score_table(meta: Mapping[str, Any], scores: Sequence[Score]) -> str:
     lines = [
-        "Top-1 accuracy in percent on the test split after the last epoch, mean ± standard deviation over seeds; "
+        "Top-1 accuracy in percent on the test split, after the last epoch unless its protocol tells of the best of "
+        "several tests, mean ± standard deviation over seeds; "
         "every size is the measured size of files in bytes, `fp16` that of the same labels uncompressed.",
         "",
         "| row | protocol | student | images per class | accuracy | seeds | images | labels | teacher | fp16 |",

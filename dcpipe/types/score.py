@@ -11,7 +11,7 @@ from dcpipe.types.base import require
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy on test at the last epoch, one number a seed, of one row of the evaluation's table."""
+    """Accuracy on test, one number a seed, at the last epoch unless `protocol` tells otherwise, of one row of the evaluation's table."""
 
     name: str
     protocol: str
