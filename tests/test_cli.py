@@ -254,10 +254,10 @@ def test_study_of_variants_shows_bytes_and_gains(
 
 
 SIZES = """\
-entry,size,accuracy,std,seeds,image_bytes,label_bytes,protocol,seconds
-mdc,1,50.25,1.5,3,450,0,score,12.3
-mdc,10,66.7,0.5,3,4500,0,score,12.3
-mdc,average,58.475,0.75,3,,,score,12.3
+entry,size,accuracy,std,seeds,image_bytes,label_bytes,protocol,seconds,degradation
+mdc,1,50.25,1.5,3,450,0,score,12.3,2.5
+mdc,10,66.7,0.5,3,4500,0,score,12.3,2.5
+mdc,average,58.475,0.75,3,,,score,12.3,2.5
 """
 
 
@@ -277,7 +277,7 @@ def test_study_of_sizes_shows_a_column_a_size(
     assert cli.main(["study", "sizes"]) == 0
     told = capsys.readouterr().out
     [row] = [" ".join(line.split()) for line in told.splitlines() if line.startswith((" mdc", "mdc"))]
-    assert row == "mdc 50.2 66.7 58.5 ± 0.8 12.3"
+    assert row == "mdc 50.2 66.7 58.5 ± 0.8 2.5 12.3"
     assert "Figure: data/study/sizes/figure.png; pictures of the images: data/study/sizes/images" in told
 
 

@@ -178,6 +178,9 @@ def test_the_table_has_a_column_a_size(tmp_path: Any) -> None:
     rows[0]["protocol"] = "edc/cifar10"
     reports.write_csv(path, rows)
     assert str(tables.sizes_table(path).title).endswith("\nprotocols differ: see summary.csv")
+    rows[0]["protocol"] = "idc/cifar10; best of 4 tests on test"
+    reports.write_csv(path, rows)
+    assert "percent, last epoch, or the best of tests where told, by" in str(tables.sizes_table(path).title)
 
 
 def test_the_figure_has_a_line_an_entry() -> None:

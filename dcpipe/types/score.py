@@ -11,7 +11,8 @@ from dcpipe.types.base import require
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy on test, one number a seed, at the last epoch unless `protocol` tells otherwise, of one row of the evaluation's table."""
+    """Accuracy on test, one number a seed, of one row of the evaluation's table: at the last epoch, or what `protocol`
+    tells instead."""
 
     name: str
     protocol: str
