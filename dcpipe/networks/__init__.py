@@ -5,7 +5,8 @@
 * `resnet10-ap`: IDC's ResNet with average pooling for strides, group norm (`resnet_ap.py`); `resnet10-ap-wN` for CPUs
 * `wrn-16-2`: wide ResNets of any depth 6n + 4 and widening factor (`wrn.py`)
 * `resnet18-small`, `resnet50-small`, `resnet101-small`, `mobilenet_v2-small`, `mobilenet_v2_x0_5-small`,
-  `shufflenet_v2_x0_5-small`, `efficientnet_b0-small`, `alexnet-small`: stems for small images (`small.py`)
+  `shufflenet_v2_x0_5-small`, `efficientnet_b0-small`, `densenet121-small`, `densenet121-k12-small`, `alexnet-small`:
+  stems for small images (`small.py`)
 * any torchvision classifier: `resnet18`, `swin_t`, …
 * any timm classifier: `timm/NAME` (extra `timm`)
 

@@ -6,6 +6,9 @@
   G-VBSM and EDC: half the channels, unrounded; the stem halves the image, the second stage does not; no dropout.
 * `shufflenet_v2_x0_5-small`: the stem is a 1x1 stride-1 convolution without max pooling (EDC's).
 * `efficientnet_b0-small`: the stem has stride 1 (EDC's).
+* `densenet121-small`, `densenet121-k12-small`: the stem is one 3x3 stride-1 convolution and nothing else, as Huang et
+  al. (CVPR 2017) have it for CIFAR, since dense layers begin with a norm themselves. Layers of the second one add 12
+  channels instead of 32: the DenseNet that IDC's code tests on CIFAR, a million parameters instead of seven.
 * `alexnet-small`: the AlexNet of DC (Zhao, Mopuri & Bilen, ICLR 2021), five convolutions of 128, 192, 256, 192, 192
   channels, the first two 5x5, the others 3x3, three 2x2 max poolings, and one linear layer on 4x4 pixels, to which
   larger images are averaged.
@@ -70,6 +73,19 @@ def _efficientnet_b0(n_classes: int) -> nn.Module:
     return _at_full_stride(models.efficientnet_b0(weights=None, num_classes=n_classes), 1)
 
 
+def _densenet121(growth: int) -> Callable[[int], nn.Module]:
+    def make(n_classes: int) -> nn.Module:
+        network: nn.Module = models.DenseNet(growth, (6, 12, 24, 16), 2 * growth, num_classes=n_classes)
+        stem = nn.Conv2d(3, 2 * growth, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(stem.weight)
+        features = network.get_submodule("features")
+        features.conv0 = stem
+        features.norm0, features.relu0, features.pool0 = nn.Identity(), nn.Identity(), nn.Identity()
+        return network
+
+    return make
+
+
 def _alexnet(n_classes: int) -> nn.Module:
     layers: list[nn.Module] = []
     channels = 3
@@ -88,6 +104,8 @@ SMALL: dict[str, Callable[[int], nn.Module]] = {
     "mobilenet_v2_x0_5-small": _mobilenet_v2_half,
     "shufflenet_v2_x0_5-small": _shufflenet_v2_half,
     "efficientnet_b0-small": _efficientnet_b0,
+    "densenet121-small": _densenet121(32),
+    "densenet121-k12-small": _densenet121(12),
     "alexnet-small": _alexnet,
 }
 

@@ -12,7 +12,8 @@ from dcpipe.types import DataError
 
 FORMS = (
     "convnet-dN-wN, resnet10-wN, resnet18-wN, resnet10-ap, wrn-D-K, resnet18-small, resnet50-small, resnet101-small, "
-    "mobilenet_v2-small, mobilenet_v2_x0_5-small, shufflenet_v2_x0_5-small, efficientnet_b0-small, alexnet-small, "
+    "mobilenet_v2-small, mobilenet_v2_x0_5-small, shufflenet_v2_x0_5-small, efficientnet_b0-small, densenet121-small, "
+    "densenet121-k12-small, alexnet-small, "
     "a torchvision model name, or timm/NAME"
 )
 
@@ -132,7 +133,7 @@ def test_initial_weights_follow_the_seed() -> None:
             "resnet_18-small",
             8,
             f"unknown network 'resnet_18-small'; use one of {FORMS}; close names: resnet18-small, "
-            "resnet101-small, resnet50-small, alexnet-small",
+            "resnet101-small, resnet50-small, densenet121-small",
         ),
     ],
 )

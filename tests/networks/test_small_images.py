@@ -17,6 +17,7 @@ NAMES = [
     "mobilenet_v2_x0_5-small",
     "shufflenet_v2_x0_5-small",
     "efficientnet_b0-small",
+    "densenet121-k12-small",
     "alexnet-small",
 ]
 
@@ -30,8 +31,15 @@ STAGES: dict[str, dict[str, int]] = {
     },
     "shufflenet_v2_x0_5-small": {"conv1": 32, "maxpool": 32, "stage2": 16, "stage3": 8, "stage4": 4, "conv5": 4},
     "efficientnet_b0-small": {f"features.{i}": s for i, s in enumerate([32, 32, 16, 8, 4, 4, 2, 2, 2])},
+    "densenet121-k12-small": {"features.pool0": 32}
+    | {f"features.denseblock{i + 1}": s for i, s in enumerate([32, 16, 8, 4])}
+    | {f"features.transition{i + 1}": s for i, s in enumerate([16, 8, 4])},
     "alexnet-small": {"0": 32, "2": 16, "3": 16, "5": 8, "6": 8, "8": 8, "10": 8, "12": 4, "13": 4},
 }
+
+# Channels that come into each block of `densenet121-k12-small`, and its layers: blocks add 12 a layer, what is between
+# them halves.
+DENSE = [(24, 6), (48, 12), (96, 24), (192, 16)]
 
 # With 10 classes; where another source or sum is at hand, it is given.
 PARAMETERS = {
@@ -40,6 +48,14 @@ PARAMETERS = {
     "mobilenet_v2_x0_5-small": 697_258,
     "shufflenet_v2_x0_5-small": 1_366_792 - 1025 * 990 - 24 * 3 * 8,  # torchvision's, fewer classes, 1x1 stem
     "efficientnet_b0-small": 5_288_548 - 1281 * 990,  # torchvision's with fewer classes
+    # torchvision's with fewer classes, the 3x3 stem, and no norm after it; the other one's layers, counted one by one
+    "densenet121-small": 7_978_856 - 1025 * 990 - 64 * 3 * (49 - 9) - 2 * 64,
+    "densenet121-k12-small": sum(
+        [24 * 3 * 9]
+        + [2 * c + c * 48 + 2 * 48 + 48 * 12 * 9 for start, n in DENSE for c in range(start, start + 12 * n, 12)]
+        + [2 * c + c * c // 2 for c in (96, 192, 384)]
+        + [2 * 384 + 385 * 10]
+    ),
     "alexnet-small": 9728 + 614_592 + 442_624 + 442_560 + 331_968 + 30_730,
 }
 
@@ -94,6 +110,7 @@ def test_logits_are_finite_and_weights_come_back(name: str, size: int) -> None:
 def test_what_the_classifier_reads() -> None:
     widths = {"wrn-16-2": 128, "mobilenet_v2_x0_5-small": 1280, "shufflenet_v2_x0_5-small": 1024}
     widths |= {"efficientnet_b0-small": 1280, "alexnet-small": 192 * 16}
+    widths |= {"densenet121-small": 1024, "densenet121-k12-small": 384}
     assert {name: networks.head(networks.build(name, 2, 32)).in_features for name in widths} == widths
 
 
@@ -107,6 +124,34 @@ def test_mobilenet_has_half_the_channels_and_no_dropout() -> None:
 def test_shufflenet_has_4_8_4_blocks() -> None:
     network = networks.build("shufflenet_v2_x0_5-small", 2, 32)
     assert [len(network.get_submodule(f"stage{i}")) for i in (2, 3, 4)] == [4, 8, 4]
+
+
+# --- the DenseNet in plain functions and float64: Huang et al., Sec. 3 ---
+
+
+def test_densenet_has_121_layers() -> None:
+    network = networks.build("densenet121-k12-small", 2, 32)
+    assert sum(isinstance(module, nn.Conv2d | nn.Linear) for module in network.modules()) == 121
+
+
+def test_densenet_by_hand() -> None:
+    """Every layer reads all maps of its block so far; norm and ReLU come before each convolution; stem without them."""
+    torch.manual_seed(0)
+    network, inputs = networks.build("densenet121-k12-small", 3, 16).double(), torch.randn(2, 3, 16, 16).double()
+    weights = network.state_dict()
+    maps = nn.functional.conv2d(inputs, weights["features.conv0.weight"], padding=1)
+    for block, (_, layers) in enumerate(DENSE, 1):
+        for layer in range(1, layers + 1):
+            place = f"features.denseblock{block}.denselayer{layer}"
+            narrow = nn.functional.conv2d(normed(maps), weights[f"{place}.conv1.weight"])
+            grown = nn.functional.conv2d(normed(narrow), weights[f"{place}.conv2.weight"], padding=1)
+            maps = torch.cat([maps, grown], 1)
+        if block < 4:
+            halved = nn.functional.conv2d(normed(maps), weights[f"features.transition{block}.conv.weight"])
+            m, c, side, _ = halved.shape
+            maps = halved.reshape(m, c, side // 2, 2, side // 2, 2).mean((3, 5))
+    expected = normed(maps).mean((2, 3)) @ weights["classifier.weight"].T + weights["classifier.bias"]
+    torch.testing.assert_close(network(inputs).detach(), expected)
 
 
 # --- the wide ResNet against the paper's figure 1, in plain functions and float64 ---
