@@ -40,14 +40,14 @@ def bars(rows: Sequence[Row], split: str, told: str, title: str = "Selectors") -
     names, sizes = _distinct(rows, "selector"), _distinct(rows, "ipc")
     wide = min(len(sizes), PANELS_WIDE)
     high = -(-len(sizes) // wide)
-    figure, panels = _canvas(high, wide, 1.8 + 3.4 * wide, 0.8 + high * (0.9 + 0.3 * len(names)))
+    figure, panels = canvas(high, wide, 1.8 + 3.4 * wide, 0.8 + high * (0.9 + 0.3 * len(names)))
     for panel, ipc in zip(panels, sizes, strict=False):
         start = _draw_bars(panel, names, [row for row in rows if row["ipc"] == ipc])
         panel.set_title(f"{ipc} image{'s' if ipc > 1 else ''} a class", fontsize=10)
         panel.set_xlabel(f"top-1 accuracy on {split} (%)" + (f", axis from {start}" if start else ""))
     for panel in panels[len(sizes) :]:
         panel.set_visible(False)
-    _entitle(figure, f"{title}: mean and standard deviation over {rows[0]['seeds']} seeds", told)
+    entitle(figure, f"{title}: mean and standard deviation over {rows[0]['seeds']} seeds", told)
     return figure
 
 
@@ -56,7 +56,7 @@ def lines(rows: Sequence[Row], split: str, told: str) -> Figure:
     error bars, and `random` as a band of one standard deviation either way. The axis of values is logarithmic; where
     zero is among them, it is linear below the smallest positive one."""
     [random] = [row for row in rows if row["selector"] == BASELINE]
-    figure, panels = _canvas(1, 2, 8.2, 3.6)
+    figure, panels = canvas(1, 2, 8.2, 3.6)
     low, high = random["accuracy"] - random["std"], random["accuracy"] + random["std"]
     for panel, (name, other, colour, marker) in zip(
         panels, (("alpha", "beta", BLUE, "o"), ("beta", "alpha", VERMILION, "s")), strict=True
@@ -80,7 +80,7 @@ def lines(rows: Sequence[Row], split: str, told: str) -> Figure:
         panel.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel(f"top-1 accuracy on {split} (%)")
     title = f"Coefficients of score at {random['ipc']} images a class"
-    _entitle(figure, f"{title}: mean and standard deviation over {random['seeds']} seeds", told)
+    entitle(figure, f"{title}: mean and standard deviation over {random['seeds']} seeds", told)
     return figure
 
 
@@ -92,7 +92,7 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, told: str) -> Fi
     taught = any(row["accuracy"] != "" for row in rows)
     names = _distinct(packs, "codec")
     fp16, ratios = packs[0]["fp16_bytes"], _distinct(packs, "ratio")
-    figure, panels = _canvas(1, 1 + taught, 5.2 + 5.2 * taught, 5.0, sharey=False)
+    figure, panels = canvas(1, 1 + taught, 5.2 + 5.2 * taught, 5.0, sharey=False)
     key = f"kl_t{temperature:g}"
 
     def times(size: Any) -> Any:
@@ -131,7 +131,7 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, told: str) -> Fi
         above.set_xticks([], minor=True)
         above.tick_params(labelsize=8)
     seeds = max(row["seeds"] for row in rows)
-    _entitle(
+    entitle(
         figure, "Codecs at equal bytes" + (f": mean and standard deviation over {seeds} seeds" if taught else ""), told
     )
     return figure
@@ -145,7 +145,7 @@ def drops(rows: Sequence[Row], split: str, told: str) -> Figure:
     names, wholes = _distinct(rows, "selector"), {row["selector"]: row for row in rows if row["ratio"] == ""}
     reached = [row for row in rows if row["ratio"] != "" and not row["note"]]
     ratios, fp16 = _distinct(reached, "ratio"), rows[0]["fp16_label_bytes"]
-    figure, [panel] = _canvas(1, 1, 8.2, 4.6)
+    figure, [panel] = canvas(1, 1, 8.2, 4.6)
     panel.axhline(0, color=BLACK, linewidth=0.8, label="uncompressed")
     for index, name in enumerate(names):
         own, whole = [row for row in reached if row["selector"] == name], wholes[name]
@@ -177,14 +177,14 @@ def drops(rows: Sequence[Row], split: str, told: str) -> Figure:
     above.tick_params(labelsize=8)
     seeds, ipc = wholes[names[0]]["seeds"], rows[0]["ipc"]
     title = f"Compressed labels at {ipc} image{'s' if ipc > 1 else ''} a class"
-    _entitle(figure, f"{title}: mean and standard deviation of the drop over {seeds} seeds", told)
+    entitle(figure, f"{title}: mean and standard deviation of the drop over {seeds} seeds", told)
     return figure
 
 
 def sizes(rows: Sequence[Row], split: str, told: str) -> Figure:
     """One line an entry, baselines dashed: mean accuracy in percent against images a class, with the standard deviation
     as error bars. The legend says the average over sizes."""
-    figure, [panel] = _canvas(1, 1, 7.2, 4.6)
+    figure, [panel] = canvas(1, 1, 7.2, 4.6)
     for index, name in enumerate(_distinct(rows, "entry")):
         *own, average = [row for row in rows if row["entry"] == name]
         panel.errorbar(
@@ -204,7 +204,7 @@ def sizes(rows: Sequence[Row], split: str, told: str) -> Figure:
     panel.set_ylabel(f"top-1 accuracy on {split} (%)")
     panel.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
     panel.legend(fontsize=8, frameon=False)
-    _entitle(figure, f"Sizes of one set: mean and standard deviation over {rows[0]['seeds']} seeds", told)
+    entitle(figure, f"Sizes of one set: mean and standard deviation over {rows[0]['seeds']} seeds", told)
     return figure
 
 
@@ -225,7 +225,7 @@ def spectra(values: FloatArray, labels: IntArray, classes: Sequence[str], told: 
     """Singular values f64 [n, r] of images' labels relative to each one's largest, by component: at the left the median
     over images with the first and last tenth as a band; at the right the median of every class, with the names of the
     classes whose labels are lowest and highest in rank."""
-    figure, panels = _canvas(1, 2, 9.4, 4.2)
+    figure, panels = canvas(1, 2, 9.4, 4.2)
     components = np.arange(1, values.shape[1] + 1)
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9], axis=0)
     panels[0].fill_between(components, low, high, color=BLUE, alpha=0.2, linewidth=0, label="10th to 90th percentile")
@@ -244,7 +244,7 @@ def spectra(values: FloatArray, labels: IntArray, classes: Sequence[str], told: 
         panel.grid(color=GREY, alpha=0.3, linewidth=0.5)
         panel.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel("singular value against the largest")
-    _entitle(figure, "Spectra of soft labels, views by classes", told)
+    entitle(figure, "Spectra of soft labels, views by classes", told)
     return figure
 
 
@@ -260,7 +260,7 @@ def _distinct(rows: Sequence[Row], key: str) -> list[Any]:
     return list(dict.fromkeys(row[key] for row in rows))
 
 
-def _canvas(high: int, wide: int, width: float, height: float, sharey: bool = True) -> tuple[Figure, list[Panel]]:
+def canvas(high: int, wide: int, width: float, height: float, sharey: bool = True) -> tuple[Figure, list[Panel]]:
     """A figure of `width` x `height` inches that no global state knows, and its panels, which share their y axis unless
     `sharey` is false."""
     from matplotlib.figure import Figure
@@ -292,7 +292,7 @@ def _draw_bars(panel: Panel, names: Sequence[str], rows: Sequence[Row]) -> int:
     return start
 
 
-def _entitle(figure: Figure, title: str, told: str) -> None:
+def entitle(figure: Figure, title: str, told: str) -> None:
     """The title, and below it as many lines as `told` takes at this width."""
     columns = int(figure.get_figwidth() * 13)
     figure.suptitle(f"{textwrap.fill(title, columns)}\n{textwrap.fill(told, columns)}", fontsize=10)

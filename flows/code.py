@@ -19,7 +19,7 @@ SHARED = (
     "dcpipe/store/",
     "flows/__init__.py",
 )
-SHARED_FLOWS = ("flows/code.py", "flows/runtime.py", "flows/reporting.py")
+SHARED_FLOWS = ("flows/code.py", "flows/drawing.py", "flows/runtime.py", "flows/reporting.py")
 
 
 def closure(module: str) -> list[Path]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from dcpipe import figures, pictures, reports, store
+from dcpipe import pictures, reports, store
 from dcpipe.labels import OnlineLabels
 from dcpipe.selection import Candidates, Watch
 from dcpipe.selection.random import random
@@ -32,6 +32,7 @@ from flows.contenders import (
     smaller,
     uncompressed,
 )
+from flows.drawing import show_sizes
 from flows.runtime import Run, main
 from flows.softlabels import weight_bytes
 from flows.synthesis import picked
@@ -209,9 +210,7 @@ def write_reports(
     reports.write_csv(folder / "spectra.csv", spectra)
     run.reporter.table("scores", rows)
     if run.params.evaluation.sizes:
-        run.reporter.table("sizes", sizes)
-        told = f"{scores[0].student}; {scores[0].protocol}"
-        run.reporter.image("accuracy by size", figures.png(figures.sizes(sizes, "test", told)))
+        show_sizes(run, sizes, f"{scores[0].student}; {scores[0].protocol}")
     run.reporter.image("condensed images", pictures.grid(images))
 
 

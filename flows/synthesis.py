@@ -1,6 +1,7 @@
 """synthesis: refine the picked images; method `none` keeps them, as SCORE does.
 
-Output: data/synthesis, the condensed images (lossless) in pick order, with a grid to look at.
+Output: data/synthesis, the condensed images (lossless) in pick order; of a method that says what it decided on the way
+(MDC), that as a table and a figure. A grid of the images to look at.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ import numpy as np
 from dcpipe import images, pictures, store, synthesis
 from dcpipe.params import check_options
 from dcpipe.types import ImageSet, ImageTable, Selection, require
+from flows.drawing import PICTURE_SECONDS, Records
 from flows.runtime import Run, main
-
-PICTURE_SECONDS = 20.0  # between live pictures
 
 
 def synthesis_stage(run: Run) -> None:
@@ -38,7 +38,8 @@ def synthesis_stage(run: Run) -> None:
         run.bench("data/statistics", None, {key: its for key, its in inputs.items() if key != "selection"}) as shared,
         run.bench("data/synthesis", block.model_dump(mode="json"), inputs) as bench,
     ):
-        watch = synthesis.Watch(bench.notes, shared.notes, told(run))
+        records = Records(run, f"{block.method}, seed {block.seed}")
+        watch = synthesis.Watch(bench.notes, shared.notes, told(run), records.take)
 
         def refine(method: str) -> ImageSet:
             start = picked(table, store.load_selection(chosen.path))
@@ -46,6 +47,7 @@ def synthesis_stage(run: Run) -> None:
 
         [result] = run.map(refine, [block.method], lambda m: f"synthesise[{m}]", retries=2, progress="synthesise")
         meta = store.save_set(bench.root, result)
+        records.save(bench.root)
         run.reporter.image("condensed images", pictures.grid(result))
         bench.publish("synthesis", meta)
 

@@ -46,6 +46,7 @@ KNOWS: dict[str, set[str]] = {
     "dataset": WORKING | {"compression", "formation", "labels"},
     "evaluation": WORKING | {"compression", "dataset", "labels", "losses"},
     "fidelity": {"types", "views", "compression"},
+    "subset_figure": {"types", "figures"},
     "variants": {"types", "blocks", "params"},
     "sizes": {"types", "blocks", "params", "variants"},
     "studies": {"types", "blocks", "params", "variants", "sizes"},

@@ -5,6 +5,10 @@ anew every `period` outer loops by how fast its features approach those of the r
 that were taught before are frozen (`gradients/subsets.py` has the rules). The subset's gradients come from the passes
 that the base makes anyway. Load the result at any size: `dcpipe.load(..., ipc=3)`.
 
+`metric` says what a subset is chosen by (Table 5): `feature` distances cost next to nothing, `gradient` ones another
+pass in each step that measures, and `accuracy` N - 1 trainings of `epochs` epochs a measurement, judged by `judged`
+real images of each class (`gradients/accuracies.py`). What was chosen and frozen is handed to `watch.record`.
+
 `freeze` and `begin` (of subsets: loop 0 or 1) are the paper's by default, `code` gives the official code's. With grids
 a subset is its first stored images (`by: images`); the published files' are the first cells (`by: cells`).
 """
@@ -13,14 +17,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from dcpipe.formation import By
 from dcpipe.synthesis.dc import dc
 from dcpipe.synthesis.dm import dm
 from dcpipe.synthesis.dream import dream
 from dcpipe.synthesis.dsa import dsa
-from dcpipe.synthesis.gradients.subsets import Freeze, Rate, Start
+from dcpipe.synthesis.gradients.subsets import Begin, Freeze, Metric, Rate
 from dcpipe.synthesis.idc import idc
 from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.types import ImageSet, require
@@ -38,9 +42,11 @@ def mdc(
     options: dict[str, Any] | None = None,
     period: int = 100,
     weight: float = 1.0,
-    metric: Literal["feature", "gradient"] = "feature",
+    metric: Metric = "feature",
+    epochs: int = 1000,
+    judged: int = 100,
     rate: Rate = "absolute",
-    begin: Start = "paper",
+    begin: Begin = "paper",
     freeze: Freeze = "paper",
     class_wise: bool = False,
     by: By = "images",
@@ -54,6 +60,6 @@ def mdc(
     legal = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != "subsets"]
     for name in given:
         require(name in legal, f"mdc: base {base!r} has no option {name!r}; legal ones are {', '.join(legal)}")
-    rules = {"period": period, "rate": rate, "start": begin, "freeze": freeze, "class_wise": class_wise}
-    subsets = {**rules, "weight": weight, "metric": metric, "by": by}
+    rules = {"period": period, "rate": rate, "begin": begin, "freeze": freeze, "class_wise": class_wise}
+    subsets = {**rules, "weight": weight, "metric": metric, "by": by, "epochs": epochs, "judged": judged}
     return BASES[base](start, scene, seed, watch, **given, subsets=subsets)

@@ -35,12 +35,18 @@ class Scene:
         return {name: self.observers[name] for name in chosen}
 
 
+def _unrecorded(name: str, rows: list[dict[str, int]]) -> None:
+    """For those who keep no record."""
+
+
 @dataclass(frozen=True)
 class Watch:
     """A method's tie to the world: `notes`, a folder for checkpoints that it may go on from; `shared`, one for what any
-    run with these images and teachers would find alike (statistics); and `report(done, total, note, images)`, whose
-    `images` are made only if somebody looks. None of them may change the result."""
+    run with these images and teachers would find alike (statistics); `report(done, total, note, images)`, whose
+    `images` are made only if somebody looks; and `record(name, rows)`, a small table of what the method has decided so
+    far, whole each time. None of them may change the result."""
 
     notes: Path
     shared: Path
     report: Callable[[int, int, str, Callable[[], ImageSet]], None]
+    record: Callable[[str, list[dict[str, int]]], None] = _unrecorded

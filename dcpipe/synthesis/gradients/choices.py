@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
 from dcpipe import formation
 from dcpipe.synthesis.gradients.class_gradients import Parameters
 from dcpipe.synthesis.gradients.distances import DISTANCES
-from dcpipe.synthesis.gradients.subsets import Rules
+from dcpipe.synthesis.gradients.subsets import Metric, Rules
 from dcpipe.synthesis.gradients.teaching import Teaching
 from dcpipe.types import require
 
@@ -17,16 +21,21 @@ from dcpipe.types import require
 @dataclass(frozen=True)
 class Nested:
     """MDC's part: the options of `subsets.Rules`, the `weight` of the subset loss, the `metric` of `subsets.METRICS` by
-    which a subset is chosen, and whether its beginnings are counted in stored images or in cells (`by`)."""
+    which a subset is chosen, and whether its beginnings are counted in stored images or in cells (`by`). Of the metric
+    `accuracy`: `epochs` of each training, `judged` real images of each class."""
 
     rules: Mapping[str, Any]
     weight: float = 1.0
-    metric: Literal["feature", "gradient"] = "feature"
+    metric: Metric = "feature"
     by: formation.By = "images"
+    epochs: int = 1000
+    judged: int = 100
 
     def __post_init__(self) -> None:
         require(self.weight >= 0, f"synthesis: weight of subsets must not be negative, got {self.weight}")
-        for name, legal in (("metric", ("feature", "gradient")), ("by", get_args(formation.By))):
+        for name in ("epochs", "judged"):
+            require(getattr(self, name) >= 1, f"synthesis: {name} must be at least 1, got {getattr(self, name)}")
+        for name, legal in (("metric", get_args(Metric)), ("by", get_args(formation.By))):
             value = getattr(self, name)
             require(value in legal, f"synthesis: unknown {name} {value!r}; choose one of {', '.join(legal)}")
 
@@ -36,10 +45,11 @@ class Nested:
         if options is None:
             return None
         rules = [rule.name for rule in fields(Rules) if rule.name not in ("ipc", "n_classes")]
-        legal = (*rules, "weight", "metric", "by")
+        names = [own.name for own in fields(cls) if own.name != "rules"]
+        legal = (*rules, *names)
         for key in options:
             require(key in legal, f"synthesis: subsets have no option {key!r}; legal ones are {', '.join(legal)}")
-        own = {key: options[key] for key in ("weight", "metric", "by") if key in options}
+        own = {key: options[key] for key in names if key in options}
         return cls({key: value for key, value in options.items() if key not in own}, **own)
 
 
@@ -99,7 +109,7 @@ class Choices:
         )
         if self.subsets is not None:
             require(
-                self.subsets.metric == "feature" or self.match == "gradients",
+                self.subsets.metric != "gradient" or self.match == "gradients",
                 f"synthesis: metric {self.subsets.metric!r} of subsets needs a method that matches gradients; set "
                 "metric: feature",
             )
@@ -107,3 +117,15 @@ class Choices:
                 self.subsets.by == "images" or self.kind == "single",
                 f"synthesis: subsets by cells need kind 'single', got {self.kind!r}; set by: images",
             )
+
+
+def check_alone(network: nn.Module, name: str) -> None:
+    """Raises `DataError` for a network in which an image's features depend on other images, or on chance."""
+    for layer, module in network.named_modules():
+        chance = isinstance(module, _DropoutNd) and module.p > 0
+        kind, on = type(module).__name__, "chance" if chance else "its batch"
+        require(
+            not chance and not isinstance(module, _BatchNorm),
+            f"synthesis: layer {layer!r} of network {name!r} is a {kind}, by which an image's features depend on {on}; "
+            "use a network with group norm such as convnet-d3-w128 or resnet10-ap",
+        )

@@ -12,7 +12,8 @@ IDC steps once a class, and its one optimiser moves all classes each time by wha
 same walk in one step for all: a class gets one gradient a sweep, so momentum m of C steps is m^C, and lr becomes
 lr (1 - m^C) / (1 - m).
 
-A killed run goes on in the middle of an outer loop; everything drawn is a function of (seed, loop, step).
+A killed run goes on in the middle of an outer loop; everything drawn is a function of (seed, loop, step). What MDC has
+chosen and frozen is handed to `watch.record` after each decision and at the end.
 """
 
 from __future__ import annotations
@@ -24,17 +25,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
-from dcpipe import formation, networks, training, views
-from dcpipe.synthesis.gradients.choices import Choices
+from dcpipe import formation, networks, training
+from dcpipe.synthesis.gradients.accuracies import Exam, accuracies, teach_epoch
+from dcpipe.synthesis.gradients.choices import Choices, check_alone
 from dcpipe.synthesis.gradients.class_gradients import ClassGradients
 from dcpipe.synthesis.gradients.loss import Losses
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.representatives import representatives
-from dcpipe.synthesis.gradients.subsets import Rules, Subsets
+from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, Rules, Subsets
 from dcpipe.synthesis.initial import noise
 from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.types import ImageSet, IntArray, require
@@ -80,17 +79,18 @@ class Engine:
         while self.loop < choices.outer:
             if self.step == 0:
                 self._begin_loop()
-            loss = self._inner_step()
-            if time.monotonic() - told > TELL_SECONDS:  # the loss is read from the device now and then only
-                note = f"loop {self.loop + 1} of {choices.outer}: loss {float(loss):.4g}{self._subset_told()}"
-                self.watch.report(self.count, choices.outer * choices.inner, note, self._shown)
-                told = time.monotonic()
-            self.step += 1
+            if self.step < choices.inner:  # else it was killed while it measured accuracies
+                loss = self._inner_step()
+                if time.monotonic() - told > TELL_SECONDS:  # the loss is read from the device now and then only
+                    self._tell(f"loss {float(loss):.4g}{self._subset_told()}")
+                    told = time.monotonic()
+                self.step += 1
             if self.step == choices.inner:
                 self._end_loop()
             if time.monotonic() - saved > pause:
                 training.save_checkpoint(path, self._state())
                 saved = time.monotonic()
+        self._record(choices.outer - 1)
         return self._shown()
 
     @property
@@ -102,7 +102,7 @@ class Engine:
         """The fresh network of this outer loop, with what is tied to it."""
         torch.manual_seed((self.seed * 1_000_003 + self.loop) % 2**64)
         network = networks.build(self.choices.network, self.c, self.start.images.shape[1])
-        _check_alone(network, self.choices.network)
+        check_alone(network, self.choices.network)
         self.network = network.to(self.device).train()
         self.optimizer = self.choices.teaching.optimizer(self.network)
         self.gradients: ClassGradients | None = None
@@ -116,19 +116,25 @@ class Engine:
         self._renew()
         if self.choices.space == "pixels":
             self.pixels.clamp_(0, 1)
+        if self.subsets is not None:
+            known = len(self.subsets.history)
+            self.subsets = self.subsets.entered(self.loop)
+            if len(self.subsets.history) > known or self.subsets.rules.measures(self.loop - 1):
+                self._record(self.loop)
         batch = self.choices.teaching.batch
         steps = self.choices.early * max(1, len(self.real.labels) // batch)
         for step in range(steps):  # numbered below zero: inner steps have the others
             self._learn_from_real(-1 - self.loop * steps - step)
 
     def _end_loop(self) -> None:
-        """MDC's decision, if this loop measured."""
-        if self.subsets is not None and self.subsets.rules.measures(self.loop):
-            self.subsets = self.subsets.after(self.loop, self.distances / self.choices.inner)
+        """MDC's decision, if this loop measures."""
         require(
             bool(self.pixels.isfinite().all()),
             f"synthesis: pixels became NaN or infinite in outer loop {self.loop}; lower lr ({self.choices.lr})",
         )
+        if self.subsets is not None and self.subsets.rules.measures(self.loop):
+            found = self._errors() if self.losses.metric == "accuracy" else self.distances / self.choices.inner
+            self.subsets = self.subsets.after(self.loop, found)
         self.loop, self.step = self.loop + 1, 0
 
     def _inner_step(self) -> torch.Tensor:
@@ -137,7 +143,7 @@ class Engine:
         sizes, frozen, measure = nothing, nothing, False
         if self.subsets is not None:
             sizes, frozen = self.subsets.sizes(self.loop), self.subsets.frozen(self.loop)
-            measure = self.subsets.rules.measures(self.loop)
+            measure = self.losses.metric != "accuracy" and self.subsets.rules.measures(self.loop)
         real = self.real.take(self._real_rows().reshape(-1))
         found = self.losses.find(self.pixels, real, self.network, self.gradients, self.count, sizes, frozen, measure)
         if found.distances is not None:
@@ -190,7 +196,11 @@ class Engine:
             for step in range(steps):
                 self._learn_from_real(self.count * steps + step)
         elif choices.learn == "condensed":
-            self._learn_from_condensed()
+            made, epochs = self._training_images(), choices.learn_epochs
+            labels = torch.arange(self.c, device=self.device).repeat_interleave(made.shape[1])
+            taught = self.network, self.optimizer, made.flatten(0, 1), labels
+            for epoch in range(self.count * epochs, (self.count + 1) * epochs):
+                teach_epoch(choices.teaching, *taught, self.seed, epoch)
 
     def _learn_from_real(self, step: int) -> None:
         teaching = self.choices.teaching
@@ -198,18 +208,21 @@ class Engine:
         labels = self.real.labels[torch.from_numpy(rows).to(self.device)]
         teaching.step(self.network, self.optimizer, self.real.take(rows), labels, self.seed, step)
 
-    def _learn_from_condensed(self) -> None:
-        teaching, choices = self.choices.teaching, self.choices
-        made = formation.decode(self.pixels, choices.factor, choices.kind, choices.bound)
-        images = ((made - self.real.mean) / self.real.std).flatten(0, 1)
-        labels = torch.arange(self.c, device=self.device).repeat_interleave(made.shape[1])
-        parts = -(-len(images) // teaching.batch)
-        for epoch in range(choices.learn_epochs):
-            number = self.count * choices.learn_epochs + epoch
-            order = torch.from_numpy(views.permutation(self.seed ^ 1, number, len(images))).to(self.device)
-            for part, some in enumerate(order.tensor_split(parts)):
-                step = number * parts + part
-                teaching.step(self.network, self.optimizer, images[some], labels[some], self.seed, step)
+    def _training_images(self) -> torch.Tensor:
+        """Normalised training images f32 [c, d, 3, s, s] that the condensed ones decode to."""
+        made = formation.decode(self.pixels, self.choices.factor, self.choices.kind, self.choices.bound)
+        return (made - self.real.mean) / self.real.std
+
+    def _errors(self) -> torch.Tensor:
+        """Of networks trained on each subset of the images as they are: f64 [c, N]. A kill repeats no inner step."""
+        training.save_checkpoint(self.watch.notes / CHECKPOINT, self._state())
+        images, owners, exam = self._training_images(), self.losses.owners, Exam.of(self.choices)
+
+        def told(n: int) -> None:
+            self._tell(f"accuracy of subset {n} of {self.n - 1}")
+
+        found = accuracies(images, owners, self.real, exam, self.seed, self.loop, told)
+        return METRICS["accuracy"](Evidence(accuracies=found))
 
     def _first(self) -> torch.Tensor:
         """Pixels f32 [c, n, 3, s, s] to begin with."""
@@ -227,11 +240,19 @@ class Engine:
         whole = self.real.take(rows.reshape(-1), normalised=False).reshape(self.c, cells, 3, size, size)
         return formation.arrange(whole, choices.factor)
 
+    def _tell(self, note: str) -> None:
+        outer, inner = self.choices.outer, self.choices.inner
+        self.watch.report(self.count, outer * inner, f"loop {self.loop + 1} of {outer}: {note}", self._shown)
+
+    def _record(self, loop: int) -> None:
+        if self.subsets is not None:
+            self.watch.record("subsets", self.subsets.rows(loop))
+
     def _subset_told(self) -> str:
         if self.subsets is None:
             return ""
-        sizes, frozen = self.subsets.sizes(self.loop), self.subsets.frozen(self.loop)
-        return f", subset {sizes.min()} to {sizes.max()}, frozen {frozen.min()} to {frozen.max()}"
+        told = (("subset", self.subsets.sizes(self.loop)), ("frozen", self.subsets.frozen(self.loop)))
+        return "".join(f", {name} {_span(values)}" for name, values in told)
 
     def _shown(self) -> ImageSet:
         """The set as it is now, u8, in the order of `start`."""
@@ -267,16 +288,9 @@ class Engine:
             self.subsets = Subsets.resume(self.subsets.rules, state["subsets"])
 
 
-def _check_alone(network: nn.Module, name: str) -> None:
-    """Raises `DataError` for a network in which an image's features depend on other images, or on chance."""
-    for layer, module in network.named_modules():
-        chance = isinstance(module, _DropoutNd) and module.p > 0
-        kind, on = type(module).__name__, "chance" if chance else "its batch"
-        require(
-            not chance and not isinstance(module, _BatchNorm),
-            f"synthesis: layer {layer!r} of network {name!r} is a {kind}, by which an image's features depend on {on}; "
-            "use a network with group norm such as convnet-d3-w128 or resnet10-ap",
-        )
+def _span(values: IntArray) -> str:
+    low, high = values.min(), values.max()
+    return f"{low}" if low == high else f"{low} to {high}"
 
 
 def match(start: ImageSet, scene: Scene, seed: int, watch: Watch, choices: Choices) -> ImageSet:

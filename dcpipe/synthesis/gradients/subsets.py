@@ -11,23 +11,24 @@ When n* has grown, images that an earlier choice has taught are frozen (Eq. 10):
 Paper: "Multisize Dataset Condensation", He, Xiao, Zhou and Tsang, ICLR 2024. Its text and its official code differ, so
 the rules have names; the published figures come from the code:
 
-* `start`. `code`: the first outer loop has no subset term, the next begin with n* = 1. `paper` (Algorithm 1): n* = 1
+* `begin`. `code`: the first outer loop has no subset term, the next begin with n* = 1. `paper` (Algorithm 1): n* = 1
   from the first loop on. Both measure in the first loop, as the code and Table 7 do, then in every Dt-th.
 * `freeze`. `paper` (Eq. 10): the last n* of another size, if it is smaller, is frozen. `code`: every n* that once held
   for Dt loops and was then given up counts as finished for ever, and the largest finished one below n* is frozen. With
-  `start="code"` the first of them holds from loop 1 to loop Dt, so that it is finished one loop after the first switch;
+  `begin="code"` the first of them holds from loop 1 to loop Dt, so that it is finished one loop after the first switch;
   the code has this lag too. `none`: nothing is (Table 3, row 3).
 * `rate`. `absolute` is Eq. 8 and the code; that the code does not divide by Dt changes no argmax, and Table 7 divides.
   `relative`, |F_t - F_(t - Dt)| / F_(t - Dt), is in neither, but is what "reduction rate" may be read as. `off`: n* is
   always 1 and nothing is measured (Table 3, row 2). The code rounds F to two decimals, which can only make ties; we do
   not.
 
-Cost: one product of [N, d] with the features that matching has made anyway, in the loops that measure.
+Cost: one product of [N, d] with the features that matching has made anyway, in the loops that measure; for the metric
+`accuracy`, N - 1 trainings (`accuracies.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -37,10 +38,12 @@ import torch
 from dcpipe.types import DataError, FloatArray, IntArray, require
 
 Rate = Literal["absolute", "relative", "off"]
-Start = Literal["code", "paper"]
+Begin = Literal["code", "paper"]
 Freeze = Literal["code", "paper", "none"]
+Metric = Literal["feature", "gradient", "accuracy"]
 
 _NEVER = np.iinfo(np.int64).max
+_KEPT = ("chosen", "previous", "finished", "last", "history")  # in a checkpoint
 
 
 def _counts(owners: IntArray) -> IntArray:
@@ -76,31 +79,13 @@ def free(frozen: IntArray, owners: IntArray, device: torch.device) -> torch.Tens
     return torch.from_numpy(owners[None, :] >= frozen[:, None]).to(device, torch.float32)
 
 
-def prefix_means(sums: Sequence[torch.Tensor], owners: IntArray) -> list[torch.Tensor]:
-    """Mean gradients over S[1] .. S[N], for the metric `gradient`: each [N, c, ...] -> [N, c, ...], same dtype.
-
-    Row j of `sums` is the sum of gradients over the training images of stored image j; `owners` as in `prefix_weights`.
-    """
-    sizes = np.cumsum(_counts(owners))
-    rows = {len(part) for part in sums}
-    require(
-        rows == {len(sizes)},
-        f"subsets: gradients of {sorted(rows)} stored images came where owners name {len(sizes)}; give one row each",
-    )
-    means = []
-    for part in sums:
-        counts = torch.from_numpy(sizes).to(part.device, part.dtype)
-        means.append(part.cumsum(0) / counts.view(-1, *[1] * (part.ndim - 1)))
-    return means
-
-
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """What a loop can show of the subsets of c classes; a metric takes what it needs.
 
     `real` [c, m, ...] and `synthetic` [c, d, ...]: feature maps of the last block, of real and of decoded images, with
     `weights` [N, d] of `prefix_weights`. `gradients` [N, c]: distance of the class gradient of S[n] to that of the real
-    images. `accuracies` [c, N]: share of each class's test images that a network trained on S[n] gets right.
+    images. `accuracies` [c, N]: share of some real images of each class that a network trained on S[n] gets right.
     """
 
     real: torch.Tensor | None = None
@@ -128,10 +113,7 @@ def gradient_distances(evidence: Evidence) -> torch.Tensor:
 
 
 def errors(evidence: Evidence) -> torch.Tensor:
-    """1 - accuracy, whose change is the accuracy difference (Table 5, row 3): f64 [c, N].
-
-    The paper does not say more than its name; N - 1 trainings a measurement make it "impractical" there.
-    """
+    """1 - accuracy, whose change is the accuracy difference (Table 5, row 3): f64 [c, N]."""
     return 1 - _given("accuracy", "accuracies", evidence.accuracies).detach().double()
 
 
@@ -160,8 +142,8 @@ class Rules:
     n_classes: int
     period: int = 100
     rate: Rate = "absolute"
-    start: Start = "code"
-    freeze: Freeze = "code"
+    begin: Begin = "paper"
+    freeze: Freeze = "paper"
     class_wise: bool = False
 
     def __post_init__(self) -> None:
@@ -171,7 +153,7 @@ class Rules:
         )
         require(self.n_classes >= 1, f"subsets: n_classes must be at least 1, got {self.n_classes}")
         require(self.period >= 1, f"subsets: period must be at least 1 outer loop, got {self.period}")
-        for name, kind in (("rate", Rate), ("start", Start), ("freeze", Freeze)):
+        for name, kind in (("rate", Rate), ("begin", Begin), ("freeze", Freeze)):
             value, legal = getattr(self, name), get_args(kind)
             require(value in legal, f"subsets: unknown {name} {value!r}; choose one of {', '.join(legal)}")
 
@@ -182,11 +164,12 @@ class Rules:
 
 @dataclass(frozen=True, eq=False)
 class Subsets:
-    """The choice of every class, and its past. Never changed: `after` gives the next one.
+    """The choice of every class, and its past. Never changed: `after` and `entered` give the next one.
 
     `chosen` i64 [c]: n*, from outer loop `since` on. `previous` i64 [c]: the last n* of another size, 0 at first.
     `finished` i64 [c, N - 1]: the outer loop from which n* = column + 1 counts as finished. `last` f64 [rows, N - 1]:
-    the latest distances, a row a class if `class_wise`, else one; 0 rows before the first measurement.
+    the latest distances, a row a class if `class_wise`, else one; 0 rows before the first measurement. `history` i64
+    [changes, 3, c]: the outer loops from which on n* or what is frozen was another, with both (paper, Fig. 5).
     """
 
     rules: Rules
@@ -195,13 +178,15 @@ class Subsets:
     finished: IntArray
     since: int
     last: FloatArray
+    history: IntArray
 
     @classmethod
     def begin(cls, rules: Rules) -> Subsets:
         """The state before outer loop 0."""
         c, n = rules.n_classes, rules.ipc - 1
         ones, zeros = np.ones(c, dtype=np.int64), np.zeros(c, dtype=np.int64)
-        return cls(rules, ones, zeros, np.full((c, n), _NEVER), 1 if rules.start == "code" else 0, np.empty((0, n)))
+        since, none = 1 if rules.begin == "code" else 0, np.empty((0, 3, c), dtype=np.int64)
+        return cls(rules, ones, zeros, np.full((c, n), _NEVER), since, np.empty((0, n)), none)
 
     def sizes(self, loop: int) -> IntArray:
         """n* of each class in outer loop `loop`, i64 [c]; 0 where the loss has no subset term."""
@@ -242,7 +227,28 @@ class Subsets:
         finished = self.finished.copy()
         finished[given_up, self.chosen[given_up] - 1] = self.since + rules.period
         previous = np.where(given_up, self.chosen, self.previous)
-        return Subsets(rules, chosen, previous, finished, loop + 1, now)
+        return Subsets(rules, chosen, previous, finished, loop + 1, now, self.history)
+
+    def entered(self, loop: int) -> Subsets:
+        """The state in outer loop `loop`, noted in `history` if it is new; loops come in order, none is left out."""
+        now = np.stack([np.full_like(self.chosen, loop), self.sizes(loop), self.frozen(loop)])
+        if len(self.history) and np.array_equal(self.history[-1, 1:], now[1:]):
+            return self
+        return replace(self, history=np.concatenate([self.history, now[None]]))
+
+    def rows(self, loop: int) -> list[dict[str, int]]:
+        """The record up to outer loop `loop`, the latest one entered: a row for each change of state, the first
+        included, and one for `loop` itself, so that it says how long the last state held. `class` is -1 where all share
+        one choice."""
+        changes = [(int(then[0, 0]), then[1], then[2]) for then in self.history]
+        if changes and changes[-1][0] < loop:
+            changes.append((loop, *changes[-1][1:]))
+        names = range(self.rules.n_classes) if self.rules.class_wise else (-1,)  # -1: of the last, as of any other
+        return [
+            {"loop": first, "class": name, "subset": int(sizes[name]), "frozen": int(frozen[name])}
+            for first, sizes, frozen in changes
+            for name in names
+        ]
 
     def _checked(self, loop: int, distances: torch.Tensor) -> FloatArray:
         """Distances of the candidates, f64 [c, N - 1], or [1, N - 1] of all classes together."""
@@ -264,14 +270,14 @@ class Subsets:
 
     def state(self) -> dict[str, torch.Tensor]:
         """What a checkpoint must hold."""
-        arrays = {name: getattr(self, name) for name in ("chosen", "previous", "finished", "last")}
+        arrays = {name: getattr(self, name) for name in _KEPT}
         kept = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         return kept | {"since": torch.tensor(self.since)}
 
     @classmethod
     def resume(cls, rules: Rules, state: Mapping[str, torch.Tensor]) -> Subsets:
         """Take a checkpoint's place. Raises `DataError` when it is of another number of classes or images."""
-        arrays = {name: state[name].to("cpu", copy=True).numpy() for name in ("chosen", "previous", "finished", "last")}
+        arrays = {name: state[name].to("cpu", copy=True).numpy() for name in _KEPT}
         expected, found = [rules.n_classes, rules.ipc - 1], list(arrays["finished"].shape)
         require(
             found == expected,

@@ -43,6 +43,7 @@ class World:
     folder: Path
     labels: np.ndarray = field(default_factory=lambda: np.array([2, 0, 1, 0, 1, 2] * 5 + [0, 0, 1]))
     told: list[int] = field(default_factory=list)
+    records: list[tuple[str, list[dict[str, int]]]] = field(default_factory=list)
     kill_at: int = -1
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class World:
 
     @property
     def watch(self) -> Watch:
-        return Watch(self.folder, self.folder, self._report)
+        return Watch(self.folder, self.folder, self._report, lambda *record: self.records.append(record))
 
     def _report(self, done: int, total: int, note: str, images: Callable[[], ImageSet]) -> None:
         self.told.append(done)

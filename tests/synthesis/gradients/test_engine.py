@@ -120,7 +120,7 @@ def freezing(world: World, by: Any, factor: int) -> Engine:
         initial="mix",
         factor=factor,
         strategy="color_crop_cutout",
-        subsets=Nested({"start": "paper", "freeze": "paper"}, by=by),
+        subsets=Nested({}, by=by),
     )
     engine.velocity.fill_(0.5)
     assert engine.subsets is not None
@@ -145,9 +145,9 @@ def test_frozen_pixels_stay_bit_by_bit(world: World, by: Any, factor: int) -> No
     assert bool((engine.pixels[~still] != before[~still]).all())
 
 
-@pytest.mark.parametrize(("start", "first"), [("code", 0), ("paper", 1)])
-def test_first_loops_and_measurements(world: World, start: str, first: int) -> None:
-    rules = {"start": start, "freeze": "paper", "period": 2}
+@pytest.mark.parametrize(("begin", "first"), [("code", 0), ("paper", 1)])
+def test_first_loops_and_measurements(world: World, begin: str, first: int) -> None:
+    rules = {"begin": begin, "period": 2}
     engine = world.engine(ipc=3, outer=5, inner=2, lr=1.0, subsets=Nested(rules))
     told = spied(engine)
     engine.run()
@@ -164,6 +164,38 @@ def test_first_loops_and_measurements(world: World, start: str, first: int) -> N
     np.testing.assert_allclose(engine.subsets.last[0], means[2].numpy(), rtol=1e-12)
     second, third = (int((b - a).abs().argmax()) + 1 for a, b in pairwise(means))
     assert sizes[4:8] == [(second,) * 3] * 4 and sizes[8:] == [(third,) * 3] * 2
+
+
+def test_what_was_chosen_is_handed_over_after_each_decision_and_at_the_end(world: World) -> None:
+    nested = Nested({"period": 2, "begin": "code", "class_wise": True})
+    engine = world.engine(ipc=4, outer=7, inner=2, lr=20.0, subsets=nested)
+    told = spied(engine)
+    engine.run()
+    assert {name for name, _ in world.records} == {"subsets"}
+    ends = [rows[-1]["loop"] for _, rows in world.records]
+    assert ends == [0, 1, 2, 4, 6, 6]  # the first state, one more by the code, decisions for loops 2, 4 and 6, the end
+    for end, (_, rows) in zip(ends, world.records, strict=True):
+        held = [row for row in rows if row["loop"] == end]
+        assert [row["class"] for row in held] == [0, 1, 2]
+        sizes, frozen, *_ = told[2 * end]
+        assert [row["subset"] for row in held] == list(sizes) and [row["frozen"] for row in held] == list(frozen)
+    whole = world.records[-1][1]
+    assert [rows for _, rows in world.records][-2] == whole and len({row["subset"] for row in whole}) > 2
+    without = world.engine(outer=2)
+    world.records.clear()
+    without.run()
+    assert world.records == []
+
+
+@pytest.mark.parametrize(
+    ("chosen", "previous", "note"),
+    [([3, 3, 3], [1, 1, 1], ", subset 3, frozen 1"), ([3, 1, 2], [2, 1, 3], ", subset 1 to 3, frozen 0 to 2")],
+)
+def test_notes_tell_a_number_or_a_span(world: World, chosen: list[int], previous: list[int], note: str) -> None:
+    engine = world.engine(ipc=4, subsets=Nested({}))
+    assert engine.subsets is not None
+    engine.subsets = replace(engine.subsets, chosen=np.array(chosen), previous=np.array(previous))
+    assert engine._subset_told() == note
 
 
 def test_every_loop_begins_with_another_network_and_pixels_in_range(world: World) -> None:

@@ -36,7 +36,7 @@ COMMON: list[tuple[str, Any, dict[str, Any]]] = [
     ("lr", 1.0, {}),
     ("momentum", 0.0, {}),
     ("real_batch", 5, {}),
-    ("subsets", {"start": "paper"}, {}),
+    ("subsets", {"begin": "code"}, {"subsets": {}}),
 ]
 SMALL = [*COMMON, ("strategy", "flip", {}), ("initial", "start", {"initial": "noise"}), ("most", 1, {})]
 GRIDS = [
@@ -123,6 +123,9 @@ def test_starts_are_of_their_class_and_order(world: World) -> None:
 MDC = BASE["mdc"] | {"options": BASE["mdc"]["options"] | {"outer": 6, "lr": 2.0}}  # far from black and white
 
 
+ACCURACY = {"metric": "accuracy", "epochs": 1, "judged": 10, "options": MDC["options"] | {"outer": 4}}
+
+
 def test_every_option_of_mdc_changes_something(world: World) -> None:
     changes: dict[str, tuple[Any, dict[str, Any]]] = {
         "base": ("dm", {"options": {k: MDC["options"][k] for k in ("network", "outer", "inner", "real_batch")}}),
@@ -130,6 +133,8 @@ def test_every_option_of_mdc_changes_something(world: World) -> None:
         "period": (2, {}),
         "weight": (0.1, {}),
         "metric": ("gradient", {}),
+        "epochs": (3, ACCURACY),
+        "judged": (5, ACCURACY),
         "rate": ("off", {}),
         "begin": ("code", {}),
         "freeze": ("none", {}),
@@ -159,7 +164,12 @@ KILLS: dict[str, tuple[str, dict[str, Any]]] = {
     "mdc": ("mdc", {"options": IDC | {"lr": 60.0, "factor": 1, "early": 1}, "period": 1, "class_wise": True}),
     "mdc on dream": ("mdc", {"base": "dream", "options": IDC | {"cluster": 2}, "period": 2, "by": "cells"}),
     "mdc on dsa": ("mdc", {"base": "dsa", "options": BASE["dsa"], "period": 1, "metric": "gradient"}),
+    "mdc by accuracy": ("mdc", {"options": IDC | {"factor": 1}, "period": 1, "metric": "accuracy", "epochs": 2}),
+    "mdc on dm": ("mdc", {"base": "dm", "options": BASE["dm"], "period": 1, "rate": "relative", "freeze": "code"}),
 }
+
+
+PLACES = [0, 1, 1, 2, 3, 3, 4, 4, 5, 6, 7, 8]  # steps begun by a run that is killed in steps 1, 3, 4 and 8
 
 
 @pytest.mark.parametrize("name", list(KILLS))
@@ -167,21 +177,30 @@ def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path: Path, monkeypatch: p
     method, options = KILLS[name]
     loops = {"outer": 3, "inner": 3}
     options = options | ({"options": options["options"] | loops} if method == "mdc" else loops)
-    ipc = 2 if name == "mdc on dream" else 3 if options.get("factor") == 1 or method in ("dc", "dsa", "dm") else 2
+    ipc = (
+        2 if name in ("idc", "dream", "mdc on dream") else 3
+    )  # grids begin with as many real images as they have cells
     monkeypatch.setattr(engine, "TELL_SECONDS", -1.0)
-    whole = run(World(tmp_path / "whole"), method, ipc=ipc, **options)
+    straight = World(tmp_path / "whole")
+    whole = run(straight, method, ipc=ipc, **options)
     monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
     world = World(tmp_path / "killed")
     for kill_at in (1, 3, 4, 8):  # in the middle of loops, at the begin of one, and in the last
         world.kill_at = kill_at
         with pytest.raises(KilledError):
             METHODS[method](start_of(ipc), world.scene, 0, world.watch, **options)
-    assert world.told == [0, 1, 1, 2, 3, 3, 4, 4, 5, 6, 7, 8]  # it does go on, and not from the start
+    # It does go on, and not from the start; of accuracies, two subsets tell after each loop, and the first dies at 3.
+    told = [0, 1, 1, 2, 3, 3, 3, 3, 4, 4, 5, 6, 6, 6, 7, 8] if "accuracy" in name else PLACES
+    assert world.told == told
     world.kill_at = -1
     again = METHODS[method](start_of(ipc), world.scene, 0, world.watch, **options)
     assert np.array_equal(again.images, whole.images)
+    world.records.clear()
+    told = list(world.told)
     finished = METHODS[method](start_of(ipc), world.scene, 0, world.watch, **options)
-    assert np.array_equal(finished.images, whole.images) and world.told[-1] == 8
+    assert np.array_equal(finished.images, whole.images) and world.told == told
+    assert world.records == straight.records[-1:], "what was decided is known in the end, whenever it was"
+    assert bool(world.records) == ("mdc" in name or "subsets" in options)
 
 
 ONE_OF = "choose one of"
@@ -203,18 +222,20 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"base": "dm", "options": BASE["dm"], "metric": "gradient"},
         "synthesis: metric 'gradient' of subsets needs a method that matches gradients; set metric: feature",
     ),
-    ("mdc", {"metric": "accuracy"}, f"synthesis: unknown metric 'accuracy'; {ONE_OF} feature, gradient"),
+    ("mdc", {"metric": "loss"}, f"synthesis: unknown metric 'loss'; {ONE_OF} feature, gradient, accuracy"),
+    ("mdc", {"epochs": 0}, "synthesis: epochs must be at least 1, got 0"),
+    ("mdc", {"judged": 0}, "synthesis: judged must be at least 1, got 0"),
     ("mdc", {"by": "rows"}, f"synthesis: unknown by 'rows'; {ONE_OF} images, cells"),
     ("mdc", {"weight": -1.0}, "synthesis: weight of subsets must not be negative, got -1.0"),
     ("mdc", {"options": IDC, "rate": "slow"}, f"subsets: unknown rate 'slow'; {ONE_OF} absolute, relative, off"),
-    ("mdc", {"options": IDC, "begin": "now"}, f"subsets: unknown start 'now'; {ONE_OF} code, paper"),
+    ("mdc", {"options": IDC, "begin": "now"}, f"subsets: unknown begin 'now'; {ONE_OF} code, paper"),
     ("mdc", {"options": IDC, "freeze": "all"}, f"subsets: unknown freeze 'all'; {ONE_OF} code, paper, none"),
     ("mdc", {"options": IDC, "period": 0}, "subsets: period must be at least 1 outer loop, got 0"),
     (
         "idc",
-        IDC | {"subsets": {"begin": "code"}},
-        "synthesis: subsets have no option 'begin'; legal ones are period, rate, start, freeze, class_wise, weight, "
-        "metric, by",
+        IDC | {"subsets": {"start": "code"}},
+        "synthesis: subsets have no option 'start'; legal ones are period, rate, begin, freeze, class_wise, weight, "
+        "metric, by, epochs, judged",
     ),
     (
         "idc",

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, Rules, Subsets, free, prefix_means, prefix_weights
+from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, Rules, Subsets, free, prefix_weights
 from dcpipe.types import DataError, FloatArray, IntArray
 
 CPU = torch.device("cpu")
@@ -76,25 +76,6 @@ def test_an_image_that_decodes_to_nothing_is_refused() -> None:
     told = "stored image [1] decodes to no training image; owners must name every image from 0 to 2"
     with pytest.raises(DataError, match=told.replace("[", r"\[").replace("]", r"\]")):
         prefix_weights(np.array([0, 2, 2]), CPU)
-
-
-@given(st.integers(1, 5), st.integers(1, 2), IMAGE_MAJOR, st.integers(0, 99))
-@settings(max_examples=25, deadline=None)
-def test_prefix_means_of_gradients_are_means_over_subsets(n: int, factor: int, by_image: bool, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    owners = owners_of(n, factor, by_image)
-    shapes = [(2, 3, 4), (2, 1, 6)]
-    each = [rng.normal(size=(len(owners), *shape)) for shape in shapes]  # a gradient of every training image
-    sums = [torch.tensor(np.stack([part[owners == j].sum(0) for j in range(n)])) for part in each]
-    found = prefix_means(sums, owners)
-    for part, means in zip(each, found, strict=True):
-        for size in range(1, n + 1):
-            inside = members(size, n, factor, by_image)
-            np.testing.assert_allclose(means[size - 1].numpy(), part[inside].mean(0), rtol=1e-9, atol=1e-12)
-    with pytest.raises(
-        DataError, match=rf"gradients of \[{n + 1}\] stored images came where owners name {n}; give one"
-    ):
-        prefix_means([torch.zeros(n + 1, 2)], owners)
 
 
 def test_the_other_metrics_of_table_5() -> None:
@@ -174,9 +155,9 @@ def test_a_mean_of_classes_cancels_what_goes_opposite_ways() -> None:
     assert state.after(4, torch.tensor([[9.0, 1, 0], [-9.0, 1, 0]])).sizes(5).tolist() == [2, 2]
 
 
-@pytest.mark.parametrize(("start", "first"), [("code", 0), ("paper", 1)])
-def test_the_first_loop_has_a_subset_term_only_on_paper(start: str, first: int) -> None:
-    state = Subsets.begin(Rules(ipc=5, n_classes=3, start=start))
+@pytest.mark.parametrize(("begin", "first"), [("code", 0), ("paper", 1)])
+def test_the_first_loop_has_a_subset_term_only_on_paper(begin: str, first: int) -> None:
+    state = Subsets.begin(Rules(ipc=5, n_classes=3, begin=begin))
     assert state.sizes(0).tolist() == [first] * 3
     assert state.sizes(1).tolist() == [1] * 3
 
@@ -245,21 +226,19 @@ SEQUENCES = [
 
 
 @pytest.mark.parametrize(("freeze", "chosen", "expected"), SEQUENCES)
-@pytest.mark.parametrize("start", ["code", "paper"])
-def test_what_is_frozen_in_known_sequences(start: str, freeze: str, chosen: list[int], expected: list[int]) -> None:
-    sizes, frozen = windows(Rules(ipc=6, n_classes=1, period=4, start=start, freeze=freeze), chosen)
+@pytest.mark.parametrize("begin", ["code", "paper"])
+def test_what_is_frozen_in_known_sequences(begin: str, freeze: str, chosen: list[int], expected: list[int]) -> None:
+    sizes, frozen = windows(Rules(ipc=6, n_classes=1, period=4, begin=begin, freeze=freeze), chosen)
     assert sizes == chosen
     assert frozen == expected
 
 
 def test_the_code_freezes_one_loop_late_after_the_first_switch_only() -> None:
-    rules = Rules(ipc=6, n_classes=1, period=100)
-    _, frozen = trace(rules, np.array([[1], [2], [3]]))
-    assert frozen[:, 0].tolist() == [0] * 101 + [1] * 99 + [2] * 100
-    _, frozen = trace(Rules(ipc=6, n_classes=1, period=100, start="paper"), np.array([[1], [2], [3]]))
-    assert frozen[:, 0].tolist() == [0] * 100 + [1] * 100 + [2] * 100
-    _, frozen = trace(Rules(ipc=6, n_classes=1, period=100, freeze="paper"), np.array([[1], [2], [3]]))
-    assert frozen[:, 0].tolist() == [0] * 100 + [1] * 100 + [2] * 100
+    late = {("code", "code"): 1, ("paper", "code"): 0, ("code", "paper"): 0, ("paper", "paper"): 0}
+    for (begin, freeze), lag in late.items():
+        rules = Rules(ipc=6, n_classes=1, period=100, begin=begin, freeze=freeze)
+        _, frozen = trace(rules, np.array([[1], [2], [3]]))
+        assert frozen[:, 0].tolist() == [0] * (100 + lag) + [1] * (100 - lag) + [2] * 100
 
 
 def slow_code(chosen: list[int], begin: int) -> list[int]:
@@ -293,12 +272,12 @@ CHOICES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, 
 @given(CHOICES, st.sampled_from(["code", "paper"]), st.sampled_from(["code", "paper"]))
 @settings(max_examples=60, deadline=None)
 def test_freezing_is_what_a_slow_reading_of_the_rules_finds(
-    later: list[tuple[int, int]], start: str, freeze: str
+    later: list[tuple[int, int]], first: str, freeze: str
 ) -> None:
     choices = np.array([(1, 1), *later])
-    rules = Rules(ipc=6, n_classes=2, period=PERIOD, start=start, freeze=freeze, class_wise=True)
+    rules = Rules(ipc=6, n_classes=2, period=PERIOD, begin=first, freeze=freeze, class_wise=True)
     sizes, frozen = trace(rules, choices)
-    begin = 1 if start == "code" else 0
+    begin = 1 if first == "code" else 0
     for label in range(2):
         expected = choices[np.arange(len(sizes)) // PERIOD, label].tolist()
         expected[:begin] = [0] * begin
@@ -327,6 +306,51 @@ def test_the_mask_is_zero_in_the_frozen_subset_alone(n: int, factor: int, by_ima
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Checkpoints and refusals
+
+
+@given(CHOICES, st.sampled_from(["code", "paper"]), st.sampled_from(["code", "paper", "none"]), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_the_record_tells_what_held_in_every_loop(
+    later: list[tuple[int, int]], first: str, freeze: str, class_wise: bool
+) -> None:
+    choices = np.array([(1, 1), *later])
+    if not class_wise:
+        choices = choices[:, :1].repeat(2, axis=1)
+    rules = Rules(ipc=6, n_classes=2, period=PERIOD, begin=first, freeze=freeze, class_wise=class_wise)
+    sizes, frozen = trace(rules, choices)
+    state, last = Subsets.begin(rules), torch.full((2, 6), 7.0)
+    assert state.rows(0) == []
+    for loop in range(len(sizes)):
+        state = Subsets.resume(rules, state.entered(loop).state())
+        assert state.entered(loop) is state, "a loop that is entered again, after a kill, is noted once"
+        seen: dict[tuple[int, int], tuple[int, int]] = {}
+        for row in state.rows(loop):
+            for label in range(2) if row["class"] == -1 else [row["class"]]:
+                assert (row["loop"], label) not in seen
+                seen[row["loop"], label] = row["subset"], row["frozen"]
+        noted = sorted({then for then, _ in seen})
+        both = np.stack([sizes, frozen])
+        moved = [then for then in range(loop + 1) if then == 0 or (both[:, then] != both[:, then - 1]).any()]
+        assert noted == sorted({*moved, loop})
+        for then, label in seen:
+            assert seen[then, label] == (sizes[then, label], frozen[then, label])
+        if rules.measures(loop):
+            window = (loop + 1) // PERIOD
+            if loop > 0 and window < len(choices):
+                last = distances_for(choices[window], last)
+            state = state.after(loop, last)
+
+
+def test_rows_of_the_record() -> None:
+    state = Subsets.begin(Rules(ipc=4, n_classes=2, period=2, begin="code")).entered(0)
+    state = state.after(0, torch.zeros(2, 4)).entered(1).after(1, torch.tensor([[0.0, 0, 1, 0]] * 2)).entered(2)
+    names = ("loop", "class", "subset", "frozen")
+    shared = [(0, -1, 0, 0), (1, -1, 1, 0), (2, -1, 3, 1), (7, -1, 3, 1)]
+    assert state.rows(7) == [dict(zip(names, row, strict=True)) for row in shared]
+    own = Subsets.begin(Rules(ipc=4, n_classes=2, period=2, class_wise=True)).entered(0)
+    own = own.after(0, torch.zeros(2, 4)).after(1, torch.tensor([[0.0, 0, 1, 0], [1, 0, 0, 0]])).entered(2)
+    each = [(0, 0, 1, 0), (0, 1, 1, 0), (2, 0, 3, 1), (2, 1, 1, 0)]
+    assert own.rows(2) == [dict(zip(names, row, strict=True)) for row in each]
 
 
 @pytest.mark.parametrize("class_wise", [False, True])
@@ -370,7 +394,7 @@ REFUSALS = [
     ({"period": 0}, "period must be at least 1 outer loop, got 0"),
     ({"n_classes": 0}, "n_classes must be at least 1, got 0"),
     ({"rate": "eq8"}, "unknown rate 'eq8'; choose one of absolute, relative, off"),
-    ({"start": "none"}, "unknown start 'none'; choose one of code, paper"),
+    ({"begin": "none"}, "unknown begin 'none'; choose one of code, paper"),
     ({"freeze": "all"}, "unknown freeze 'all'; choose one of code, paper, none"),
 ]
 
