@@ -210,7 +210,7 @@ def test_nothing_reads_a_pickle(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FLOWS, ids=relative)
 def test_every_stage_has_a_flow_of_its_name(path: Path) -> None:
-    wiring = {"__init__", "code", "condense", "contenders", "reporting", "runtime"}
+    wiring = {"__init__", "code", "condense", "contenders", "drawing", "reporting", "runtime"}
     wiring |= {"study", "label_study", "resilience", "sizes_study", "synthesis_study"}
     assert path.stem in STAGES | wiring, f"{relative(path)} is neither a stage nor wiring"
     if path.stem in STAGES:

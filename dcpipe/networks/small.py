@@ -13,7 +13,8 @@
   channels, the first two 5x5, the others 3x3, three 2x2 max poolings, and one linear layer on 4x4 pixels, to which
   larger images are averaged.
 
-Everything else is torchvision's, the initialisation too.
+Everything else is torchvision's, the initialisation too. It is imported when a network is built: it takes as long to
+import as torch, and most processes build none of these.
 """
 
 from __future__ import annotations
@@ -21,12 +22,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import nn
-from torchvision import models
 
 
-def _resnet(constructor: Callable[..., models.ResNet]) -> Callable[[int], nn.Module]:
+def _torchvision(name: str, n_classes: int) -> nn.Module:
+    from torchvision import models
+
+    network: nn.Module = models.get_model(name, weights=None, num_classes=n_classes)
+    return network
+
+
+def _resnet(name: str) -> Callable[[int], nn.Module]:
     def make(n_classes: int) -> nn.Module:
-        network: nn.Module = constructor(weights=None, num_classes=n_classes)
+        network = _torchvision(name, n_classes)
         stem = nn.Conv2d(3, 64, 3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
         network.conv1, network.maxpool = stem, nn.Identity()
@@ -44,10 +51,12 @@ def _at_full_stride(network: nn.Module, count: int) -> nn.Module:
 
 
 def _mobilenet_v2(n_classes: int) -> nn.Module:
-    return _at_full_stride(models.mobilenet_v2(weights=None, num_classes=n_classes), 2)
+    return _at_full_stride(_torchvision("mobilenet_v2", n_classes), 2)
 
 
 def _mobilenet_v2_half(n_classes: int) -> nn.Module:
+    from torchvision.models import MobileNetV2
+
     # expansion, channels, blocks, stride: the paper's table with stride 1 in the second stage
     table = [
         [1, 16, 1, 1],
@@ -58,24 +67,26 @@ def _mobilenet_v2_half(n_classes: int) -> nn.Module:
         [6, 160, 3, 2],
         [6, 320, 1, 1],
     ]
-    network: nn.Module = models.MobileNetV2(n_classes, 0.5, table, round_nearest=1, dropout=0.0)
+    network: nn.Module = MobileNetV2(n_classes, 0.5, table, round_nearest=1, dropout=0.0)
     return network
 
 
 def _shufflenet_v2_half(n_classes: int) -> nn.Module:
-    network: nn.Module = models.shufflenet_v2_x0_5(weights=None, num_classes=n_classes)
+    network = _torchvision("shufflenet_v2_x0_5", n_classes)
     network.conv1 = nn.Sequential(nn.Conv2d(3, 24, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True))
     network.maxpool = nn.Identity()
     return network
 
 
 def _efficientnet_b0(n_classes: int) -> nn.Module:
-    return _at_full_stride(models.efficientnet_b0(weights=None, num_classes=n_classes), 1)
+    return _at_full_stride(_torchvision("efficientnet_b0", n_classes), 1)
 
 
 def _densenet121(growth: int) -> Callable[[int], nn.Module]:
     def make(n_classes: int) -> nn.Module:
-        network: nn.Module = models.DenseNet(growth, (6, 12, 24, 16), 2 * growth, num_classes=n_classes)
+        from torchvision.models import DenseNet
+
+        network: nn.Module = DenseNet(growth, (6, 12, 24, 16), 2 * growth, num_classes=n_classes)
         stem = nn.Conv2d(3, 2 * growth, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(stem.weight)
         features = network.get_submodule("features")
@@ -97,9 +108,9 @@ def _alexnet(n_classes: int) -> nn.Module:
 
 
 SMALL: dict[str, Callable[[int], nn.Module]] = {
-    "resnet18-small": _resnet(models.resnet18),
-    "resnet50-small": _resnet(models.resnet50),
-    "resnet101-small": _resnet(models.resnet101),
+    "resnet18-small": _resnet("resnet18"),
+    "resnet50-small": _resnet("resnet50"),
+    "resnet101-small": _resnet("resnet101"),
     "mobilenet_v2-small": _mobilenet_v2,
     "mobilenet_v2_x0_5-small": _mobilenet_v2_half,
     "shufflenet_v2_x0_5-small": _shufflenet_v2_half,

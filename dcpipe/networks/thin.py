@@ -11,7 +11,6 @@ import re
 from collections import OrderedDict
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock
 
 from dcpipe.types import require
 
@@ -24,6 +23,8 @@ def build(name: str, n_classes: int, size: int) -> nn.Module | None:
     match = PATTERN.fullmatch(name)
     if match is None:
         return None
+    from torchvision.models.resnet import BasicBlock  # takes as long to import as torch, and most processes need none
+
     blocks, width = {10: 1, 18: 2}[int(match[1])], int(match[2])
     require(width >= 1, f"network {name!r}: width must be at least 1")
     layers: OrderedDict[str, nn.Module] = OrderedDict()

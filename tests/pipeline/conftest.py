@@ -72,8 +72,4 @@ def line(make_workspace: Callable[[str], Workspace]) -> Iterator[Workspace]:
 @pytest.fixture
 def copy_of_line(line: Workspace, tmp_path: Path) -> Workspace:
     """A copy that a test may change."""
-    root = tmp_path / "workspace"
-    shutil.copytree(line.root, root, symlinks=True)
-    return Workspace(
-        root, {**line.env, "DCPIPE_CACHE": str(tmp_path / "cache"), "DCPIPE_REMOTE": str(tmp_path / "remote")}
-    )
+    return line.copy(tmp_path)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import signal
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from workspaces import TINY, Workspace
 
@@ -66,9 +61,7 @@ def built(make_workspace: Callable[[str], Workspace]) -> Iterator[Workspace]:
 @pytest.fixture
 def workspace(built: Workspace, tmp_path: Path) -> Workspace:
     """A copy that a test may change."""
-    root = tmp_path / "workspace"
-    shutil.copytree(built.root, root, symlinks=True)
-    return Workspace(root, {**built.env, "DCPIPE_CACHE": str(tmp_path / "cache"), "DCPIPE_REMOTE": str(tmp_path / "r")})
+    return built.copy(tmp_path)
 
 
 def test_every_method_is_a_value_of_synthesis_method(workspace: Workspace) -> None:
@@ -103,27 +96,18 @@ def test_a_killed_recovery_ends_with_the_same_images(workspace: Workspace) -> No
     workspace.stage("synthesis")
     unbroken = store.open_artifact(folder, "synthesis").digest
     shutil.rmtree(folder)
-    scratch, places = workspace.root / ".dcpipe/scratch", []
-    for wanted in (20, 120):
-        process = workspace.start(sys.executable, "-m", "flows.synthesis", **env)
-        deadline = time.monotonic() + 300
-        while place_of(scratch) < wanted and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert not folder.exists(), "the run published before it could be killed"
-        places.append(place_of(scratch))
-    assert 20 <= places[0] < 120 <= places[1] < 300, "the second run went on from the first one's checkpoint"
+
+    def place() -> int:
+        """Steps that the checkpoint holds, of 100 a batch; -1 without one."""
+        kept = workspace.kept("recovery.pt")
+        return int(100 * kept["batch"] + kept["state"]["step"]) if kept else -1
+
+    first = workspace.kill("synthesis", place, 20, **env)
+    second = workspace.kill("synthesis", place, 120, **env)
+    assert not folder.exists(), "the run published before it could be killed"
+    assert 20 <= first[-1] < 120 <= second[-1] < 300, "the second run went on from the first one's checkpoint"
     workspace.stage("synthesis", **env)
     assert store.open_artifact(folder, "synthesis").digest == unbroken
-
-
-def place_of(scratch: Path) -> int:
-    """Steps that the checkpoint holds, of 100 a batch; -1 without one."""
-    for path in scratch.glob("data-synthesis-*.notes/recovery.pt"):
-        kept = torch.load(path, map_location="cpu", weights_only=True)
-        return int(100 * kept["batch"] + kept["state"]["step"])
-    return -1
 
 
 def test_a_ladder_is_made_once_and_shown(workspace: Workspace) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +42,14 @@ class Workspace:
     env: dict[str, str] = field(default_factory=dict)
     first_repro: str = ""  # what the first `dvc repro` printed
 
+    def copy(self, folder: Path) -> Workspace:
+        """A copy in `folder`, with a cache and a remote of its own."""
+        root = folder / "workspace"
+        shutil.copytree(self.root, root, symlinks=True)
+        return Workspace(
+            root, {**self.env, "DCPIPE_CACHE": str(folder / "cache"), "DCPIPE_REMOTE": str(folder / "remote")}
+        )
+
     def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
         """Start a command in a process group of its own."""
         return subprocess.Popen(
@@ -59,6 +73,27 @@ class Workspace:
     def stage(self, *words: str, **env: str) -> str:
         """Run one stage's flow."""
         return self.run(sys.executable, "-m", f"flows.{words[0]}", *words[1:], **env)
+
+    def kill(self, noun: str, place: Callable[[], int], wanted: int, **env: str) -> list[int]:
+        """Run a stage's flow until `place` is `wanted` or more, then SIGKILL it; the places it had, the last when it
+        was dead."""
+        process = self.start(sys.executable, "-m", f"flows.{noun}", **env)
+        places, deadline = [place()], time.monotonic() + 300
+        while places[-1] < wanted and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+            places.append(place())
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        told, _ = process.communicate()
+        assert process.returncode == -signal.SIGKILL, f"{noun} ended before it could be killed:\n{told}"
+        return [*places, place()]
+
+    def kept(self, name: str) -> dict[str, Any]:
+        """The checkpoint of that name that a broken synthesis has left; empty without one."""
+        for path in self.root.glob(f".dcpipe/scratch/data-synthesis-*.notes/{name}"):
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return content
+        return {}
 
     def params(self, **blocks: Any) -> None:
         """Write params.yaml: the tiny ones, with blocks replaced."""

@@ -1,0 +1,165 @@
+"""Gradient matching in a real line: every method by `dvc repro`, a killed MDC, and the study of sizes in miniature."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from workspaces import TINY, Workspace
+
+import dcpipe
+from dcpipe import images, store
+
+pytestmark = pytest.mark.pipeline
+SMALL: dict[str, Any] = {
+    "teacher": {**TINY["teacher"], "training": {**TINY["teacher"]["training"], "epochs": 2}},
+    "selection": {"method": "random", "ipc": 3},
+    "softlabels": {
+        **{"method": "none", "teachers": ["convnet"], "views": 8},
+        "augmentation": {"scale_min": 1.0, "flip": 0.0, "siamese": "color_crop_scale_rotate"},  # of idc/mnist
+    },
+    "compression": {"codec": "none"},
+    "evaluation": {"protocol": "idc/mnist", "student": "convnet-d1-w4", "epochs": 1, "baselines": []},
+}
+SHORT: dict[str, Any] = {"network": "convnet-d2-w4", "outer": 2, "inner": 2, "real_batch": 4}
+DSA = {**SHORT, "strategy": "dsa:color_crop_cutout_scale_rotate"}
+# A rate at which so few steps move u8 pixels.
+IDC = {**SHORT, "learn_images": 8, "lr": 5.0}
+# Method, options and the grid of what comes out.
+METHODS: list[tuple[str, dict[str, Any], int]] = [
+    ("dc", {**SHORT, "network": "convnet-d1-w4", "learn_epochs": 1}, 1),
+    ("dsa", {**DSA, "learn_epochs": 1}, 1),
+    ("dm", DSA, 1),
+    ("idc", {**IDC, "factor": 2}, 2),
+    ("dream", {**IDC, "factor": 2}, 2),
+    ("mdc", {"base": "idc", "options": {**IDC, "factor": 1, "outer": 3}, "period": 1}, 1),
+    ("mdc", {"base": "dream", "options": {**IDC, "factor": 2}, "period": 1}, 2),
+]
+AFTER = ["softlabels", "compression", "evaluation", "release"]
+SIZES: dict[str, Any] = {
+    "methods": {
+        "mdc": {"synthesis": {"method": "mdc", "options": {"base": "idc", "options": IDC, "period": 1}}},
+        "idc": {"synthesis": {"method": "idc", "options": IDC}, "baselines": ["A", "B", "C"]},
+    },
+    "ipc": 3,
+    "seeds": [0, 1, 2],
+}
+
+
+def method_of(workspace: Workspace, method: str, **options: Any) -> None:
+    workspace.params(**SMALL, synthesis={"method": method, "options": options})
+
+
+def ran(told: str) -> list[str]:
+    """The stages that a `dvc repro` ran, in order."""
+    return re.findall(r"Running stage '([^']+)'", told)
+
+
+def read_release(folder: Path, grid: int) -> None:
+    """The first two images of every class are those that synthesis made, and students get their cells."""
+    release, whole = dcpipe.load(folder, ipc=2), store.load_set(folder.with_name("synthesis"))
+    mine = release.images
+    assert release.pack is None and mine.grid == grid and len(mine) == 20
+    for label in range(10):
+        expected = whole.images[whole.labels == label][:2]
+        assert mine.images[mine.labels == label].tobytes() == expected.tobytes()
+    dataset = release.dataset()
+    dataset.set_epoch(0)
+    inputs, targets = dataset.batch(np.arange(len(dataset)))
+    assert tuple(inputs.shape) == (10 * 2 * grid**2, 3, 8, 8)
+    assert np.array_equal(targets.numpy(), np.eye(10)[np.repeat(mine.labels, grid**2)])
+
+
+@pytest.fixture(scope="module")
+def built(make_workspace: Callable[[str], Workspace]) -> Iterator[Workspace]:
+    """A workspace whose line has run up to what synthesis starts from; tests copy it."""
+    workspace = make_workspace("matching")
+    method_of(workspace, "none")
+    workspace.run("dvc", "repro", "selection")
+    yield workspace
+
+
+@pytest.fixture
+def workspace(built: Workspace, tmp_path: Path) -> Workspace:
+    """A copy that a test may change."""
+    return built.copy(tmp_path)
+
+
+def test_every_method_is_a_value_of_synthesis_method(workspace: Workspace) -> None:
+    """Changed in params.yaml alone: other images come out. Of the last, students learn and a release holds it."""
+    data = workspace.root / "data"
+    selected = store.load_selection(data / "selection")
+    table = store.table_of(store.open_artifact(data / "images", "images"), "train")
+    row_of = {number: row for row, number in enumerate(table.ids.tolist())}
+    rows = np.array([row_of[number] for number in selected.ids.tolist()])
+    seen, digests = {images.read_rows(table, rows).tobytes()}, set()
+    for number, (method, options, grid) in enumerate(METHODS, 1):
+        method_of(workspace, method, **options)
+        whole = number == len(METHODS)
+        told = workspace.run("dvc", "repro", *([] if whole else ["synthesis"]))
+        assert ran(told) == ["synthesis", *(AFTER if whole else [])]
+        artifact = store.open_artifact(data / "synthesis", "synthesis")
+        condensed = store.load_set(artifact.path)
+        assert condensed.ids.tolist() == selected.ids.tolist() and condensed.images.shape == (30, 8, 8, 3)
+        assert condensed.labels.tolist() == selected.labels.tolist() and condensed.grid == grid
+        assert artifact.digest not in digests and condensed.images.tobytes() not in seen, (method, options)
+        digests.add(artifact.digest)
+        seen.add(condensed.images.tobytes())
+    [score] = store.load_scores(data / "evaluation/scores")
+    assert (score.name, score.protocol) == ("mdc, hard labels", "idc/mnist with epochs 1")
+    assert (score.ipc, len(score.accuracy), score.label_bytes) == (3, 3, 0)
+    assert score.image_bytes == (artifact.path / "images.parquet").stat().st_size
+    read_release(data / "release", grid)
+    card = (data / "release/README.md").read_text(encoding="utf-8")
+    assert "picked by `random` and refined by `mdc`" in card and "base: dream" in card
+    assert ran(workspace.run("dvc", "repro")) == []
+
+
+def test_a_killed_mdc_ends_with_the_same_images(workspace: Workspace) -> None:
+    """SIGKILL in two of its outer loops, and the checkpoint is what it goes on from."""
+    options = {**IDC, "factor": 2, "outer": 20, "inner": 6}
+    method_of(workspace, "mdc", base="idc", options=options, period=2)
+    env = {"DCPIPE_CHECKPOINT_SECONDS": "0"}
+    folder = workspace.root / "data/synthesis"
+    workspace.stage("synthesis")
+    unbroken = store.open_artifact(folder, "synthesis").digest
+    shutil.rmtree(folder)
+
+    def place() -> int:
+        """Inner steps that the checkpoint holds; -1 without one."""
+        kept = workspace.kept("matching.pt")
+        return 6 * kept["loop"] + kept["step"] if kept else -1
+
+    assert place() == -1
+    first = workspace.kill("synthesis", place, 15, **env)
+    second = workspace.kill("synthesis", place, 50, **env)
+    assert 15 <= first[-1] < 50 <= second[-1] < 120 and not folder.exists()
+    assert min(second) >= first[-1], "the second run went on from the first one's checkpoint"
+    workspace.stage("synthesis", **env)
+    assert store.open_artifact(folder, "synthesis").digest == unbroken
+
+
+def test_a_study_of_sizes_is_made_once_and_shown(workspace: Workspace) -> None:
+    method_of(workspace, "none")
+    path = workspace.root / "studies/params.yaml"
+    path.write_text(yaml.safe_dump({"sizes": SIZES}, sort_keys=False), encoding="utf-8")
+    told = workspace.run("dcpipe", "study", "sizes", COLUMNS="120")
+    assert ran(told) == ["studies/dvc.yaml:sizes"], "what the line has made is not made again"
+    folder = workspace.root / "data/study/sizes"
+    store.open_artifact(folder, "study")
+    with (folder / "summary.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    entries = ("mdc", "idc-A", "idc-B", "idc-C")
+    assert [(row["entry"], row["size"]) for row in rows] == [
+        (entry, size) for entry in entries for size in ("1", "2", "3", "average")
+    ]
+    assert {row["protocol"] for row in rows} == {"idc/mnist with epochs 1"} and {row["seeds"] for row in rows} == {"3"}
+    assert all(entry in told for entry in entries) and "idc/mnist with epochs 1" in told
+    assert ran(workspace.run("dvc", "repro", "studies/dvc.yaml:sizes")) == []
