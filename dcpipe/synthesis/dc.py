@@ -39,6 +39,7 @@ def dc(
     strategy: str = "",
     initial: Literal["noise", "start"] = "noise",
     most: int = 256,
+    at_once: int | None = None,
     subsets: dict[str, Any] | None = None,
 ) -> ImageSet:
     """Matched images; see `gradients.choices` for the options. Raises `DataError` for those out of range."""
@@ -60,6 +61,7 @@ def dc(
         teaching=Teaching(momentum=0.0, decay=0.0, batch=256, strategy=strategy),
         initial=initial,
         most=most,
+        at_once=at_once,
         subsets=Nested.of(subsets),
     )
     return match(start, scene, seed, watch, choices)

@@ -30,6 +30,7 @@ def dm(
     strategy: str = "dsa:color_crop_cutout_flip_scale_rotate",
     initial: Literal["noise", "start"] = "start",
     most: int = 256,
+    at_once: int | None = None,
     subsets: dict[str, Any] | None = None,
 ) -> ImageSet:
     """Matched images; see `gradients.choices` for the options. Raises `DataError` for those out of range."""
@@ -46,6 +47,7 @@ def dm(
         learn="nothing",
         initial=initial,
         most=most,
+        at_once=at_once,
         subsets=Nested.of(subsets),
     )
     return match(start, scene, seed, watch, choices)

@@ -42,6 +42,7 @@ def dream(
     kind: Kind = "single",
     bound: int | None = None,
     most: int = 128,
+    at_once: int | None = None,
     subsets: dict[str, Any] | None = None,
 ) -> ImageSet:
     """Matched images of grid `factor`; options as in `idc`. Raises `DataError` for those out of range."""
@@ -63,6 +64,7 @@ def dream(
         "kind": kind,
         "bound": bound,
         "most": most,
+        "at_once": at_once,
         "subsets": subsets,
     }
     return idc(start, scene, seed, watch, **options)

@@ -29,6 +29,7 @@ def dsa(
     strategy: str = "dsa:color_crop_cutout_flip_scale_rotate",
     initial: Literal["noise", "start"] = "start",
     most: int = 256,
+    at_once: int | None = None,
     subsets: dict[str, Any] | None = None,
 ) -> ImageSet:
     """Matched images; options as in `dc` (digits: a strategy without flip). Raises `DataError` for those out of
@@ -48,5 +49,6 @@ def dsa(
         strategy=strategy,
         initial=initial,
         most=most,
+        at_once=at_once,
         subsets=subsets,
     )

@@ -49,6 +49,7 @@ def idc(
     kind: Kind = "single",
     bound: int | None = None,
     most: int = 128,
+    at_once: int | None = None,
     subsets: dict[str, Any] | None = None,
 ) -> ImageSet:
     """Matched images of grid `factor`; see `gradients.choices` for the options. Raises `DataError` for those out of
@@ -73,6 +74,7 @@ def idc(
         kind=kind,
         bound=bound,
         most=most,
+        at_once=at_once,
         subsets=Nested.of(subsets),
     )
     return match(start, scene, seed, watch, choices)

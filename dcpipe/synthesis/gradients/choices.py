@@ -64,7 +64,8 @@ class Choices:
     `learn`: the network's steps after each inner one, on `real` images (`learn_images` of them) or on `condensed` ones
     (`learn_epochs` over them); `early`: epochs on real ones before. `initial`: `start` (the selection), `mix` (real
     images in the cells of a grid) or `noise`. `factor`, `kind`, `bound`: multi-formation; of more than `most` training
-    images a class, a random `most` are matched in a step.
+    images a class, a random `most` are matched in a step. `at_once`: so many classes by one pass, None for all; fewer
+    need less memory and do the same.
     """
 
     network: str
@@ -90,6 +91,7 @@ class Choices:
     kind: formation.Kind = "single"
     bound: int | None = None
     most: int = 128
+    at_once: int | None = None
     subsets: Nested | None = None
 
     def __post_init__(self) -> None:
@@ -97,6 +99,10 @@ class Choices:
             require(getattr(self, name) >= 1, f"synthesis: {name} must be at least 1, got {getattr(self, name)}")
         for name in ("cluster", "early"):
             require(getattr(self, name) >= 0, f"synthesis: {name} must not be negative, got {getattr(self, name)}")
+        require(
+            self.at_once is None or self.at_once >= 1,
+            f"synthesis: at_once must be at least 1 class, got {self.at_once}; leave it out for all classes",
+        )
         require(self.lr > 0, f"synthesis: lr must be above 0, got {self.lr}")
         require(0 <= self.momentum < 1, f"synthesis: momentum must be in [0, 1), got {self.momentum}")
         legal = {"distance": tuple(DISTANCES), "initial": ("start", "mix", "noise"), "space": ("pixels", "normalised")}

@@ -68,6 +68,35 @@ class Losses:
     ) -> Found:
         """The loss against normalised real images f32 [c*b, 3, s, s], class-major. `sizes`, `frozen` i64 [c]: n* and
         how many images stay as they are; `measure`: distances of all subsets as well."""
+        together = self.choices.at_once or self.c
+        parts = []
+        for first in range(0, self.c, together):  # classes do not depend on each other: fewer at once need less memory
+            of = np.arange(first, min(first + together, self.c))
+            its = real[first * len(real) // self.c : (first + len(of)) * len(real) // self.c]
+            parts.append(self._of(of, images[of], its, network, gradients, step, sizes[of], frozen[of], measure))
+        if len(parts) == 1:
+            return parts[0]
+        measured = [part.distances for part in parts if part.distances is not None]
+        return Found(
+            torch.stack([part.loss for part in parts]).sum(),
+            torch.cat([part.slope for part in parts]),
+            torch.cat([part.moving.expand_as(part.slope) for part in parts]),
+            torch.cat(measured) if measured else None,
+        )
+
+    def _of(
+        self,
+        classes: IntArray,
+        images: torch.Tensor,
+        real: torch.Tensor,
+        network: nn.Module,
+        gradients: ClassGradients | None,
+        step: int,
+        sizes: IntArray,
+        frozen: IntArray,
+        measure: bool,
+    ) -> Found:
+        """As `find`, of some classes by one pass; arguments are theirs."""
         images = images.detach().requires_grad_(True)
         made, moving = self._made(images, frozen)
         if made.shape[1] > self.choices.most:
@@ -75,12 +104,12 @@ class Losses:
             made = made[:, torch.from_numpy(drawn).to(self.device)]
         condensed = ((made - self.mean) / self.std).flatten(0, 1)
         if self.choices.strategy:
-            alike = siamese.draw(self.choices.strategy, numbers(self.seed, step, ROWS + np.arange(self.c)))
+            alike = siamese.draw(self.choices.strategy, numbers(self.seed, step, ROWS + classes))
             real, condensed = siamese.apply(real, alike), siamese.apply(condensed, alike)
         if gradients is None:
             loss, distances = self._of_features(real, condensed, network, sizes, measure)
         else:
-            loss, distances = self._of_gradients(real, condensed, gradients, sizes, measure)
+            loss, distances = self._of_gradients(classes, real, condensed, gradients, sizes, measure)
         (slope,) = torch.autograd.grad(loss, images)
         return Found(loss.detach(), slope, moving, distances)
 
@@ -96,11 +125,18 @@ class Losses:
         return torch.where(loose > 0, made, made.detach()), (still == 0).float()
 
     def _of_gradients(
-        self, real: torch.Tensor, condensed: torch.Tensor, gradients: ClassGradients, sizes: IntArray, measure: bool
+        self,
+        classes: IntArray,
+        real: torch.Tensor,
+        condensed: torch.Tensor,
+        gradients: ClassGradients,
+        sizes: IntArray,
+        measure: bool,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Distances of the gradients of whole classes and of their subsets, which share all passes."""
-        c, b, n = self.c, len(real) // self.c, len(condensed) // self.c
-        labels = torch.arange(c, device=self.device)
+        c = len(classes)
+        b, n = len(real) // c, len(condensed) // c
+        labels = torch.from_numpy(classes).to(self.device)
         weights = [torch.full((c, n), 1 / n)]
         if sizes.any():
             weights.append(self.prefixes[torch.from_numpy(np.maximum(sizes, 1) - 1)].float())
@@ -126,8 +162,9 @@ class Losses:
         self, real: torch.Tensor, condensed: torch.Tensor, network: nn.Module, sizes: IntArray, measure: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Squared distances of the mean features of whole classes and of their subsets (DM)."""
-        theirs = networks.forward(network, real)[0].reshape(self.c, len(real) // self.c, -1)
-        own = networks.embed(network, condensed)[0].reshape(self.c, len(condensed) // self.c, -1)
+        c = len(sizes)
+        theirs = networks.forward(network, real)[0].reshape(c, len(real) // c, -1)
+        own = networks.embed(network, condensed)[0].reshape(c, len(condensed) // c, -1)
         goal = theirs.mean(1)
         loss = (own.mean(1) - goal).square().sum()
         if sizes.any():

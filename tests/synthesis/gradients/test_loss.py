@@ -157,14 +157,30 @@ def test_loss_without_subsets(method: dict[str, Any], strategy: dict[str, Any], 
 @pytest.mark.parametrize("method", [IDC, DC, DM], ids=["idc", "dc", "dm"])
 @pytest.mark.parametrize(("by", "factor"), [("images", 1), ("images", 2), ("cells", 1), ("cells", 2)])
 @pytest.mark.parametrize("frozen", [[0, 0, 0], [1, 0, 1]], ids=["free", "frozen"])
-def test_loss_with_subsets_of_each_class(method: dict[str, Any], by: Any, factor: int, frozen: list[int]) -> None:
-    choices = choices_of(**method, **AUGMENTED, factor=factor, subsets=Nested({}, weight=0.7, by=by))
+@pytest.mark.parametrize("at_once", [None, 2])
+def test_loss_with_subsets_of_each_class(
+    method: dict[str, Any], by: Any, factor: int, frozen: list[int], at_once: int | None
+) -> None:
+    nested = Nested({}, weight=0.7, by=by)
+    choices = choices_of(**method, **AUGMENTED, factor=factor, subsets=nested, at_once=at_once)
     compare(found_of(choices, [2, 1, 2], frozen, measure=True), choices, [2, 1, 2], frozen)
 
 
-def test_distances_of_gradients() -> None:
+def test_a_pass_has_no_more_classes_than_allowed() -> None:
+    """What bounds memory: nothing of one pass is held in the next."""
+    network, images, real = scene_of()
+    passes: list[int] = []
+    network.register_forward_hook(lambda module, arguments, outputs: passes.append(len(outputs)))
+    losses = Losses(choices_of(**DM, at_once=2), C, N, (MEAN, STD), SEED, CPU)
+    none = np.zeros(C, dtype=np.int64)
+    losses.find(images, real, network, None, STEP, none, none, False)
+    assert passes == [2 * REAL, 2 * N, REAL, N]
+
+
+@pytest.mark.parametrize("at_once", [None, 1])
+def test_distances_of_gradients(at_once: int | None) -> None:
     for method in (IDC, DC):
-        choices = choices_of(**method, factor=2, subsets=Nested({}, metric="gradient"))
+        choices = choices_of(**method, factor=2, subsets=Nested({}, metric="gradient"), at_once=at_once)
         compare(found_of(choices, [1, 1, 1], [0] * C, measure=True), choices, [1, 1, 1], [0] * C)
 
 
