@@ -5,18 +5,24 @@
 `step`: one matching step, from decoded and augmented crops to the gradient of the loss at the synthetic ones, for all
 classes. Beside it the loop over classes as the papers (IDC, MDC) and their official code have it: gradients of real and
 synthetic images w.r.t. every parameter, a second pass over the subset for MDC's term, `backward` through it all, for
-one class after another. Both must find the same gradients (1e-4 of the largest). A second loop asks `backward` for the
-images' gradient alone, which spares it the network's third-order part that the official loop computes and drops.
-Then what MDC's subset term adds to IDC's step, and time and memory against classes, images a class and factor (an image
-is decoded to factor^2 crops).
+one class after another. Both must find the same gradients (1e-4 of the largest). A second loop asks
+`backward` for the images' gradient alone, which spares it the network's third-order part that the official loop
+computes and drops.
+Then what MDC's subset term adds to IDC's step.
+
+`outer`: the same for an outer loop of IDC, whose every inner step is a matching step and 32 SGD steps of the network on
+64 real images; those are the same code on both sides, so the ratio of an inner step is that of the loop.
+
+`growth`: time and memory against classes, images a class and factor (an image is decoded to factor^2 crops).
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import ctypes
 import platform
 import statistics
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,8 +34,11 @@ from label_speed import interleaved, median_ratio
 from torch import nn
 
 from dcpipe import networks
-from dcpipe.synthesis.gradients.class_gradients import ClassGradients
+from dcpipe.synthesis.gradients.class_gradients import ON_CPU, ClassGradients
 from dcpipe.synthesis.gradients.distances import mse
+from dcpipe.synthesis.gradients.teaching import Teaching
+
+LEARNT = 32  # steps of the network after a matching step: IDC's 2000 images in batches of 64
 
 
 @dataclass(frozen=True)
@@ -39,13 +48,19 @@ class Setting:
     device: torch.device
     network: str
     rounds: int
-    at_once: int | None  # classes in one pass
+    at_once: int | None  # classes in one pass, 0 for all, None as the engine does
     classes: int = 10
     ipc: int = 10
     factor: int = 2
     real: int = 64  # images a class
     size: int = 32
     subset: int = 5  # images of MDC's S[m]; 0: IDC
+
+    @property
+    def together(self) -> int:
+        """Classes in one pass."""
+        few = max(1, ON_CPU // self.crops) if self.device.type == "cpu" else 0
+        return (few if self.at_once is None else self.at_once) or self.classes
 
     @property
     def crops(self) -> int:
@@ -81,7 +96,7 @@ def loop(setting: Setting, network: nn.Module, batch: Batch, *, images_alone: bo
     """The papers' step, class by class: dL/dcrops [classes, n, 3, s, s]."""
     weights = list(network.parameters())
     kept = [row for row, weight in enumerate(weights) if weight.ndim > 2]
-    found = []
+    found: list[torch.Tensor] = []
     for of_class in range(setting.classes):
         crops = batch.crops[of_class].detach().requires_grad_()
         label = batch.labels[of_class]
@@ -100,7 +115,7 @@ def loop(setting: Setting, network: nn.Module, batch: Batch, *, images_alone: bo
         else:
             for weight in weights:
                 weight.grad = None
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             assert crops.grad is not None
             found.append(crops.grad)
     return torch.stack(found)
@@ -115,9 +130,9 @@ def at_once(setting: Setting, network: nn.Module, batch: Batch) -> torch.Tensor:
     if n:
         rows.append((torch.arange(crops) < n) / n)
     groups = torch.stack(rows)
-    found = []
-    for a in range(0, setting.classes, setting.at_once or setting.classes):
-        chunk = slice(a, a + (setting.at_once or setting.classes))
+    found: list[torch.Tensor] = []
+    for a in range(0, setting.classes, setting.together):
+        chunk = slice(a, a + setting.together)
         labels = batch.labels[chunk]
         real, _ = gradients(
             batch.real[chunk].flatten(0, 1), labels.repeat_interleave(setting.real), means, create_graph=False
@@ -129,30 +144,25 @@ def at_once(setting: Setting, network: nn.Module, batch: Batch) -> torch.Tensor:
 
 
 def peak(work: Callable[[], object], device: torch.device) -> float:
-    """MiB that one call needs at its highest, beyond what was there before it; on a CPU looked at every millisecond."""
+    """MiB that one call needs at its highest, beyond what was there before it."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+        allocated = torch.cuda.memory_allocated(device)
         work()
-        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    before, seen, done = _resident(), [0.0], threading.Event()
-
-    def look() -> None:
-        while not done.wait(0.001):
-            seen.append(_resident() - before)
-
-    watcher = threading.Thread(target=look)
-    watcher.start()
+        return (torch.cuda.max_memory_allocated(device) - allocated) / 2**20
+    before = held_mib()
     work()
-    done.set()
-    watcher.join()
-    return max(seen)
+    return held_mib(peak=True) - before
 
 
-def _resident() -> float:
-    """MiB of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+def held_mib(peak: bool = False) -> float:
+    """What this process holds in memory, or with `peak` the most since it was last asked without."""
+    if not peak:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed would otherwise hide what is taken anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    [line] = [line for line in lines if line.startswith("VmHWM:" if peak else "VmRSS:")]
+    return int(line.split()[1]) / 2**10
 
 
 def compared(setting: Setting) -> None:
@@ -212,10 +222,39 @@ def step(setting: Setting) -> None:
     """A matching step."""
     compared(setting)
     subset_term(setting)
-    growth(setting)
 
 
-SECTIONS: dict[str, Callable[[Setting], None]] = {"step": step}
+def outer(setting: Setting) -> None:
+    """An inner step with the network's learning, of whose steps a quarter is timed."""
+    network, batch = made(setting)
+    pupil = copy.deepcopy(network)
+    teaching = Teaching(strategy="color_crop", cutmix=0.5)
+    optimizer = teaching.optimizer(pupil)
+    images = batch.real.flatten(0, 1)[:: max(1, setting.classes * setting.real // teaching.batch)][: teaching.batch]
+    labels = torch.arange(len(images), device=setting.device) % setting.classes
+
+    def learn() -> None:
+        for number in range(LEARNT // 4):
+            teaching.step(pupil, optimizer, images, labels, 0, number)
+
+    works: dict[str, Callable[[], object]] = {
+        "loop": partial(loop, setting, network, batch, images_alone=False),
+        "ours": partial(at_once, setting, network, batch),
+        "learn": learn,
+    }
+    times = interleaved(works, setting.rounds, setting.device)
+    whole = {name: [a + 4 * b for a, b in zip(times[name], times["learn"], strict=True)] for name in ("loop", "ours")}
+    print(f"an inner step with {LEARNT} learning steps of {len(images)} images, {setting}")
+    for name, its in whole.items():
+        share = statistics.median(4 * b / a for a, b in zip(its, times["learn"], strict=True))
+        ratio = median_ratio(its, whole["ours"])
+        told = f"{statistics.median(its):8.3f} s, {ratio:5.2f} x ours (target 4)"
+        print(f"  {name:<5} {told}; learning is {100 * share:.0f} %")
+    most = median_ratio(whole["loop"], [4 * each for each in times["learn"]])
+    print(f"  matching that took no time would give {most:.2f} x", flush=True)
+
+
+SECTIONS: dict[str, Callable[[Setting], None]] = {"step": step, "outer": outer, "growth": growth}
 
 
 def main() -> None:
@@ -225,20 +264,19 @@ def main() -> None:
     parser.add_argument("--only", choices=list(SECTIONS), help="one section")
     parser.add_argument("--network", help="default: convnet-d3-w32, w4 (quick), on a GPU w128")
     parser.add_argument("--threads", type=int, help="of torch on a CPU")
-    parser.add_argument("--at-once", type=int, help="classes in one pass, 0 for all; default: 1 on a CPU, else 0")
+    parser.add_argument("--at-once", type=int, help="classes in one pass, 0 for all; default: as the engine does")
     given = parser.parse_args()
     if given.threads:
         torch.set_num_threads(given.threads)
     on_gpu = given.device == "cuda"
     network = given.network or f"convnet-d3-w{128 if on_gpu else 4 if given.quick else 32}"
-    chunk = (0 if on_gpu else 1) if given.at_once is None else given.at_once
-    setting = Setting(torch.device(given.device), network, 1 if given.quick else 3, chunk or None)
+    setting = Setting(torch.device(given.device), network, 1 if given.quick else 3, given.at_once)
     if given.quick:
         setting = replace(setting, classes=3, ipc=2, real=8, subset=1)
     name = torch.cuda.get_device_name() if on_gpu else platform.machine()
     print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     print(
-        f"{setting.network} at {setting.size} px, {setting.real} real images a class, {chunk or 'all'} classes a pass"
+        f"{setting.network} at {setting.size} px, {setting.real} real images a class, {setting.together} classes a pass"
     )
     for section in [given.only] if given.only else SECTIONS:
         SECTIONS[section](setting)

@@ -64,8 +64,8 @@ class Choices:
     `learn`: the network's steps after each inner one, on `real` images (`learn_images` of them) or on `condensed` ones
     (`learn_epochs` over them); `early`: epochs on real ones before. `initial`: `start` (the selection), `mix` (real
     images in the cells of a grid) or `noise`. `factor`, `kind`, `bound`: multi-formation; of more than `most` training
-    images a class, a random `most` are matched in a step. `at_once`: so many classes by one pass, None for all; fewer
-    need less memory and do the same.
+    images a class, a random `most` are matched in a step. `at_once`: so many classes by one pass, None for all
+    (on a CPU, for what its caches like); fewer need less memory and do the same.
     """
 
     network: str

@@ -31,11 +31,13 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dcpipe.synthesis.gradients.fast_layers import quicken
 from dcpipe.types import require
 
 Parameters = Literal["conv", "conv+linear"]
 Layer = nn.Conv2d | nn.Linear
 RUNS = 8  # up to so many runs, or as many as groups, are correlated one by one
+ON_CPU = 64  # samples in one pass there, but whole classes: maps of more are fetched from memory each time
 
 
 def check(network: nn.Module, parameters: Parameters = "conv") -> None:
@@ -143,9 +145,9 @@ class ClassGradients:
     Reads the network's parameters where they are: optimiser steps and `load_state_dict` are seen, but after
     `network.to(device)` or a change of mode make a new one. The network itself is left as it is, without hooks.
 
-    `at_once`: classes in one pass, None for all. Smaller chunks need less memory where there is no graph, and on a CPU
-    stay in its caches. With a graph, memory is bounded by calling this and `backward` for some classes after others:
-    given the network, classes do not depend on each other.
+    `at_once`: classes in one pass, None for all, or on a CPU for as few as its caches like. Smaller chunks need less
+    memory where there is no graph; with one, memory is bounded by calling this and `backward` for some classes after
+    others: given the network, classes do not depend on each other.
 
     Raises `DataError` as `check` does.
     """
@@ -190,7 +192,7 @@ class ClassGradients:
         )
         every = weights.detach().to("cpu", inputs.dtype)
         every = (every[:, None] if every.ndim == 2 else every).expand(-1, classes, -1)
-        step = self._at_once or classes
+        step = self._at_once or (max(1, ON_CPU // n) if inputs.device.type == "cpu" else classes)
         parts = [
             self._some(inputs[a * n : b * n], labels[a * n : b * n], every[:, a:b], create_graph)
             for a, b in ((a, min(a + step, classes)) for a in range(0, classes, step))
@@ -251,13 +253,14 @@ class ClassGradients:
 
 def _twin(network: nn.Module) -> nn.Module:
     """The same network on the same memory, its weights without gradients (which would be computed and dropped), nothing
-    in place (a convolution's outputs are needed, also where ReLU comes next)."""
+    in place (a convolution's outputs are needed, also where ReLU comes next), norms and pools as `fast_layers.py`."""
     held: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()}
     held |= {id(buffer): buffer for buffer in network.buffers()}
     twin = copy.deepcopy(network, held)
     for module in twin.modules():
         if getattr(module, "inplace", False):
             cast(Any, module).inplace = False
+    quicken(twin)
     return twin
 
 

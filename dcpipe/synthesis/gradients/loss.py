@@ -10,7 +10,7 @@ from torch import nn
 
 from dcpipe import formation, networks, siamese, views
 from dcpipe.synthesis.gradients.choices import Choices, Nested
-from dcpipe.synthesis.gradients.class_gradients import ClassGradients
+from dcpipe.synthesis.gradients.class_gradients import ON_CPU, ClassGradients
 from dcpipe.synthesis.gradients.distances import DISTANCES
 from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, free, prefix_weights
 from dcpipe.synthesis.gradients.teaching import numbers
@@ -68,9 +68,10 @@ class Losses:
     ) -> Found:
         """The loss against normalised real images f32 [c*b, 3, s, s], class-major. `sizes`, `frozen` i64 [c]: n* and
         how many images stay as they are; `measure`: distances of all subsets as well."""
-        together = self.choices.at_once or self.c
-        parts = []
-        for first in range(0, self.c, together):  # classes do not depend on each other: fewer at once need less memory
+        # Classes do not depend on each other: fewer at once need less memory, and on a CPU stay in its caches.
+        few = max(1, ON_CPU // len(self.owners)) if self.device.type == "cpu" else self.c
+        together, parts = self.choices.at_once or few, []
+        for first in range(0, self.c, together):
             of = np.arange(first, min(first + together, self.c))
             its = real[first * len(real) // self.c : (first + len(of)) * len(real) // self.c]
             parts.append(self._of(of, images[of], its, network, gradients, step, sizes[of], frozen[of], measure))

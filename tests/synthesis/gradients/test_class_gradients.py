@@ -100,6 +100,16 @@ def test_means_of_prefixes(sizes: tuple[int, ...], at_once: int | None) -> None:
     agree("convnet-d2-w3", 8, 4, means(4, *sizes), "conv+linear", at_once)
 
 
+@pytest.mark.parametrize(("most", "passes"), [(4, 3), (8, 2), (64, 1)])
+def test_on_a_cpu_a_pass_is_of_few_classes(most: int, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_gradients, "ON_CPU", most)
+    calls: list[int] = []
+    some = ClassGradients._some
+    monkeypatch.setattr(ClassGradients, "_some", lambda self, *given: (calls.append(1), some(self, *given))[1])
+    agree("convnet-d2-w3", 8, 4, means(4, 4, 2), "conv+linear")
+    assert len(calls) == passes
+
+
 def test_weights_of_each_class() -> None:
     weights = torch.stack([means(4, 4).expand(3, 4), means(4, 1, 3, 2)])
     assert weights.shape == (2, CLASSES, 4)
