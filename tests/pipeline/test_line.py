@@ -93,26 +93,28 @@ def test_a_codec_change_reruns_only_what_follows(copy_of_line: Workspace) -> Non
 
 
 @pytest.mark.parametrize(
-    ("softlabels", "compression"),
+    ("softlabels", "compression", "sizes"),
     [
-        ({"mix": "cutmix_images"}, {"codec": "rpca", "ratio": 1.5}),
-        ({"mix": "none"}, {"codec": "none"}),
-        ({"method": "none"}, {"codec": "none"}),
+        ({"mix": "cutmix_images"}, {"codec": "rpca", "ratio": 1.5}, []),
+        ({"mix": "none"}, {"codec": "none"}, [1, 2]),  # labels of the first image alone are those of the whole pack
+        ({"method": "none"}, {"codec": "none"}, []),
     ],
     ids=["teacher-on-cutmix", "no-mix-uncompressed", "hard-labels"],
 )
 def test_label_variants_run_to_the_end(
-    copy_of_line: Workspace, softlabels: dict[str, str], compression: dict[str, object]
+    copy_of_line: Workspace, softlabels: dict[str, str], compression: dict[str, object], sizes: list[int]
 ) -> None:
     copy_of_line.params(
         softlabels={**TINY["softlabels"], **softlabels},
         compression=compression,
-        evaluation={**TINY["evaluation"], "epochs": 1, "baselines": ["hard", "random"]},
+        evaluation={**TINY["evaluation"], "epochs": 1, "baselines": ["hard", "random"], "sizes": sizes},
     )
     copy_of_line.run("dvc", "repro")
     scores = store.load_scores(copy_of_line.root / "data/evaluation/scores")
     assert scores[0].name.startswith("score, ")
     assert scores[-1].name.startswith("random, ")
+    below = [size for size in sizes if size < scores[0].ipc]
+    assert [score.ipc for score in scores if ", first " in score.name] == 2 * below, "of the set and of random images"
 
 
 def test_two_teachers_label_with_their_mean(copy_of_line: Workspace) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from workspaces import TINY, Workspace
 
 import dcpipe
 from dcpipe import images, store
+from dcpipe.types import Score
 
 pytestmark = pytest.mark.pipeline
 SMALL: dict[str, Any] = {
@@ -26,7 +28,8 @@ SMALL: dict[str, Any] = {
         "augmentation": {"scale_min": 1.0, "flip": 0.0, "siamese": "color_crop_scale_rotate"},  # of idc/mnist
     },
     "compression": {"codec": "none"},
-    "evaluation": {"protocol": "idc/mnist", "student": "convnet-d1-w4", "epochs": 1, "baselines": []},
+    "evaluation": {"protocol": "idc/mnist", "student": "convnet-d1-w4", "epochs": 1}
+    | {"baselines": ["random"], "sizes": [1, 3]},
 }
 SHORT: dict[str, Any] = {"network": "convnet-d2-w4", "outer": 2, "inner": 2, "real_batch": 4}
 DSA = {**SHORT, "strategy": "dsa:color_crop_cutout_scale_rotate"}
@@ -77,6 +80,24 @@ def read_release(folder: Path, grid: int) -> None:
     assert np.array_equal(targets.numpy(), np.eye(10)[np.repeat(mine.labels, grid**2)])
 
 
+def told_at_each_size(data: Path, scores: Sequence[Score]) -> None:
+    """Students of the first image of each class and of all three, beside as many random ones, and their average."""
+    names = ["mdc, hard labels", "mdc, hard labels, first 1", "random, hard labels", "random, hard labels, first 1"]
+    assert [(score.name, score.ipc) for score in scores] == list(zip(names, (3, 1, 3, 1), strict=True))
+    assert scores[1].image_bytes < scores[0].image_bytes
+    with (data / "evaluation/sizes.csv").open(encoding="utf-8", newline="") as stream:
+        rows = {(row["entry"], int(row["size"])): float(row["accuracy"]) for row in csv.DictReader(stream)}
+    expected = {
+        (name, size): score
+        for name, whole in ((names[0], 0), (names[2], 2))
+        for size, score in ((1, scores[whole + 1]), (3, scores[whole]))
+    }
+    assert rows == {key: pytest.approx(score.mean, abs=0.01) for key, score in expected.items()}
+    metrics = json.loads((data / "evaluation/metrics.json").read_text(encoding="utf-8"))["average over sizes"]
+    for name in (names[0], names[2]):
+        assert metrics[name]["accuracy"] == pytest.approx((rows[name, 1] + rows[name, 3]) / 2, abs=0.02)
+
+
 @pytest.fixture(scope="module")
 def built(make_workspace: Callable[[str], Workspace]) -> Iterator[Workspace]:
     """A workspace whose line has run up to what synthesis starts from; tests copy it."""
@@ -112,10 +133,14 @@ def test_every_method_is_a_value_of_synthesis_method(workspace: Workspace) -> No
         assert artifact.digest not in digests and condensed.images.tobytes() not in seen, (method, options)
         digests.add(artifact.digest)
         seen.add(condensed.images.tobytes())
-    [score] = store.load_scores(data / "evaluation/scores")
+    score, *others = store.load_scores(data / "evaluation/scores")
     assert (score.name, score.protocol) == ("mdc, hard labels", "idc/mnist with epochs 1")
     assert (score.ipc, len(score.accuracy), score.label_bytes) == (3, 3, 0)
     assert score.image_bytes == (artifact.path / "images.parquet").stat().st_size
+    told_at_each_size(data, [score, *others])
+    with (artifact.path / "subsets.csv").open(encoding="utf-8", newline="") as stream:
+        assert {row["subset"] for row in csv.DictReader(stream)} <= {"1", "2"}
+    assert (artifact.path / "subsets.png").read_bytes().startswith(b"\x89PNG")
     read_release(data / "release", grid)
     card = (data / "release/README.md").read_text(encoding="utf-8")
     assert "picked by `random` and refined by `mdc`" in card and "base: dream" in card
