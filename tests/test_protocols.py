@@ -332,7 +332,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"protocol": "edc/cifar10", "gammas": 1.0},
         "unknown key 'evaluation.gammas'; legal ones are protocol, epochs, batch_size, optimizer, lr, weight_decay, "
         "temperature, zeta, ema, loss, gamma, schedule, milestones, decay_factor, momentum, nesterov, decay, warmup, "
-        "student, seeds, baselines; did you mean 'gamma'?",
+        "student, seeds, baselines, sizes, best_of; did you mean 'gamma'?",
     ),
 ]
 
