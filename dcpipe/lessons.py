@@ -37,7 +37,8 @@ List every file of an artifact or release, and in each file every array with its
 headers. Arrays are not loaded; a release is verified first.
 """
 EVALUATE = """\
-Train students from scratch on the condensed set and on the baselines that params.yaml names, then test them once.
+Train students from scratch on the condensed set and on the baselines that params.yaml names, then test them once; also
+on the first so many images of each class that `evaluation.sizes` lists: `data/evaluation/sizes.csv`.
 Runs `dvc repro evaluation`: what is up to date is not run again.
 """
 STUDY = """\

@@ -194,6 +194,16 @@ def test_chains_are_merges_one_after_another_and_others_stand_alone(chain: list[
         assert variants.settings(study, name, ipc, CONTENT, True) == (parsed(content, ipc), labels or "packed")
 
 
+def test_the_sizes_of_the_workspace_are_none_of_a_studys() -> None:
+    """They may be more than the study's ipc has, and no cell would change for them."""
+    evaluation = {**CONTENT["evaluation"], "sizes": [1, 5, 10]}
+    study = study_of(plain={})
+    found = variants.settings(study, "plain", 2, content_of(evaluation=evaluation), False)
+    assert found == variants.settings(study, "plain", 2, CONTENT, False)
+    with pytest.raises(DataError, match=r"evaluation\.sizes is not a variant's to change"):
+        variants.settings(study_of(wrong={"evaluation": {"sizes": [1]}}), "wrong", 2, CONTENT, False)
+
+
 def test_without_soft_labels_students_learn_from_hard_ones() -> None:
     hard = content_of(softlabels={**CONTENT["softlabels"], "method": "none"})
     study = study_of(plain={}, online={"labels": "online"}, stored={"softlabels": {"method": "stored"}})
