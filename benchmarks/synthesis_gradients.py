@@ -20,17 +20,15 @@ from __future__ import annotations
 
 import argparse
 import copy
-import ctypes
 import platform
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from label_speed import interleaved, median_ratio
+from label_speed import held_mib, interleaved, median_ratio
 from torch import nn
 
 from dcpipe import networks
@@ -153,16 +151,6 @@ def peak(work: Callable[[], object], device: torch.device) -> float:
     before = held_mib()
     work()
     return held_mib(peak=True) - before
-
-
-def held_mib(peak: bool = False) -> float:
-    """What this process holds in memory, or with `peak` the most since it was last asked without."""
-    if not peak:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed would otherwise hide what is taken anew
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    [line] = [line for line in lines if line.startswith("VmHWM:" if peak else "VmRSS:")]
-    return int(line.split()[1]) / 2**10
 
 
 def compared(setting: Setting) -> None:

@@ -17,7 +17,6 @@ classes in the batch. Times are of the process on a CPU, of the clock on a GPU; 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import platform
 import statistics
 import subprocess
@@ -32,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from label_speed import held_mib
 from torch import nn
 
 from dcpipe import networks, views
@@ -283,16 +283,6 @@ def peak_mib(setting: Setting) -> float:
     if setting.device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     return held_mib(peak=True) - before
-
-
-def held_mib(peak: bool = False) -> float:
-    """What this process holds in memory, or with `peak` the most since it was last asked without."""
-    if not peak:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed would otherwise hide what is taken anew
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    [line] = [line for line in lines if line.startswith("VmHWM:" if peak else "VmRSS:")]
-    return int(line.split()[1]) / 2**10
 
 
 def memory(setting: Setting) -> None:

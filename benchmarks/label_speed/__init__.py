@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import statistics
@@ -60,6 +61,16 @@ def interleaved(
         for name in names[first:] + names[:first]:
             times[name].append(seconds(works[name], device))
     return times
+
+
+def held_mib(peak: bool = False) -> float:
+    """What this process holds in memory, or with `peak` the most since it was last asked without."""
+    if not peak:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed would otherwise hide what is taken anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    [line] = [line for line in lines if line.startswith("VmHWM:" if peak else "VmRSS:")]
+    return int(line.split()[1]) / 2**10
 
 
 def median_ratio(above: Sequence[float], below: Sequence[float]) -> float:
