@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dcpipe.selection import Candidates, Picks, Watch, unit
+from dcpipe.selection import Candidates, Picks, Progress, unit
 from dcpipe.selection.score import score
 
 EPS2 = 0.5
@@ -78,7 +78,7 @@ def by_determinant(z: np.ndarray, picked: list[int], alpha: float, beta: float, 
 def against_determinants(n: int, ipc: int, sample: list[int], alpha: float, beta: float) -> None:
     candidates = made(1, n, DIMENSIONS)
     start = time.perf_counter()
-    picks = score(candidates, ipc, 0, Watch(), alpha=alpha, beta=beta, eps2=EPS2)
+    picks = score(candidates, ipc, 0, Progress(), alpha=alpha, beta=beta, eps2=EPS2)
     ours = time.perf_counter() - start
     z = np.asarray(candidates.vectors, dtype=np.float64)
     z /= np.linalg.norm(z, axis=1, keepdims=True)
@@ -142,7 +142,7 @@ def against_peers(n: int, ipc: int) -> None:
     bonus = 1e-4
     print(f"one class, {n} candidates, d = {DIMENSIONS}, {ipc} picks, fixed coefficient, alpha = 0")
     start = time.perf_counter()
-    picks = score(candidates, ipc, 0, Watch(), alpha=0.0, beta=bonus, eps2=EPS2, coefficient="final")
+    picks = score(candidates, ipc, 0, Progress(), alpha=0.0, beta=bonus, eps2=EPS2, coefficient="final")
     ours = time.perf_counter() - start
     print(f"  score, coefficient: final        {ours:9.3f} s")
     for name, peer in (("submodlib-py, NaiveGreedy", submodlib), ("Chen et al. in NumPy", chen)):
@@ -171,7 +171,7 @@ def growth(what: str, cases: list[tuple[int, int, int]]) -> None:
             def tick(picks: Picks, rounds: list[float] = rounds) -> None:
                 rounds.append(time.perf_counter())
 
-            score(candidates, ipc, 0, Watch(report=tick), eps2=EPS2, precision=precision)
+            score(candidates, ipc, 0, Progress(report=tick), eps2=EPS2, precision=precision)
             total, last = rounds[-1] - rounds[0], (rounds[-1] - rounds[-2]) / n_classes
             ratio = f", x{total / before:.2f}" if before else ""
             print(
@@ -223,7 +223,7 @@ def imagenet(n_classes: int, n: int, ipc: int, device: str, precision: str) -> N
 
         print(f"{n_classes} classes of {n}, d = {DIMENSIONS}, ipc {ipc}, {precision}, {device}")
         with AnonymousPeak() as memory:
-            score(candidates, ipc, 0, Watch(report=tick), eps2=EPS2, precision=precision, device=device)
+            score(candidates, ipc, 0, Progress(report=tick), eps2=EPS2, precision=precision, device=device)
         for k in sorted({min(10, ipc), ipc}):
             print(f"  ipc {k:3d}: {rounds[k - 1]:8.1f} s, {1e3 * rounds[k - 1] / (k * n_classes):.2f} ms a pick")
         print(
@@ -247,7 +247,7 @@ def main() -> None:
         imagenet(classes, n, ipc, arguments.device, arguments.precision)
         return
     n = 100 if quick else CANDIDATES
-    score(made(1, 50, DIMENSIONS), 40, 0, Watch())  # threads and libraries start here, not in what is timed
+    score(made(1, 50, DIMENSIONS), 40, 0, Progress())  # threads and libraries start here, not in what is timed
     against_determinants(n, 50, [40] if quick else [1, 12, 49], alpha=0.0, beta=0.0)
     against_determinants(n, 50, [40] if quick else [30], alpha=0.1, beta=0.1)
     against_peers(n, 50)

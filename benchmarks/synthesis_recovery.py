@@ -35,11 +35,11 @@ from label_speed import held_mib
 from torch import nn
 
 from dcpipe import networks, views
-from dcpipe.synthesis.looks import Looks
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.matching import Matching
 from dcpipe.synthesis.recovery import Engine, Recovery, batches_of
-from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.synthesis.statistics import Statistics
+from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 from dcpipe.types import ImageSet, IntArray, Teacher
 
 NARROW = ("resnet18-w16", "convnet-d3-w32", "wrn-16-1", "mobilenet_v2_x0_5-small", "shufflenet_v2_x0_5-small")
@@ -50,7 +50,7 @@ CHOICES = Recovery(
     lr=0.05,
     flat=0.25,
     matching=Matching(alpha=ALPHA, classes="mixture", momentum=MOMENTUM),
-    looks=Looks(crop_min=0.5),
+    looks=WeakAugmentation(crop_min=0.5),
 )
 
 
@@ -85,9 +85,9 @@ def engine_of(setting: Setting, choices: Recovery = CHOICES) -> Engine:
         rng.integers(0, 256, (setting.batch, SIZE, SIZE, 3), dtype=np.uint8), labels, np.arange(setting.batch), names
     )
     with tempfile.TemporaryDirectory() as folder:
-        watch = Watch(Path(folder), Path(folder), lambda *_: None)
-        scene = Scene(teachers, parts, real, setting.device)
-        return Engine(start, scene, 0, watch, replace(choices, batch_size=setting.batch))
+        progress = Progress(Path(folder), Path(folder), lambda *_: None)
+        context = SynthesisContext(teachers, parts, real, setting.device)
+        return Engine(start, context, 0, progress, replace(choices, batch_size=setting.batch))
 
 
 def steps_of(engine: Engine) -> Iterator[object]:
@@ -151,8 +151,8 @@ class Plain:
         self.step, self.kept = 0, self.pixels.detach().clone()
         self.networks: list[tuple[nn.Module, Teacher, list[PlainHook]]] = []
         for name, observer in engine.observers.items():
-            teacher = engine.scene.observers[name]
-            network = networks.from_teacher(teacher, engine.scene.device)
+            teacher = engine.context.observers[name]
+            network = networks.from_teacher(teacher, engine.context.device)
             found = engine.statistics[name]
             assert found is not None
             hooks = []

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from dcpipe import networks, views
-from dcpipe.label_rate import label_rate
+from dcpipe.coding_rate.label_rate import label_rate
 from dcpipe.types import FloatArray, IntArray, Teacher, ViewPolicy
 
 Float32 = npt.NDArray[np.float32]
@@ -58,11 +58,11 @@ def label_rates(
         block = pixels[start : start + len(rows)].to(device)
         local = np.repeat(np.arange(len(rows)), n_views)
         drawn = views.draw(policy, ids[rows][local], np.tile(np.arange(n_views), len(rows)), len(rows))
-        said = []
+        logits = []
         for piece in range(0, len(local), batch_size):
             span = slice(piece, piece + batch_size)
             inputs = views.crop(views.take(block, local[span]), drawn[span], teacher.size)
-            said.append(networks.ask([network], [teacher], inputs))
-        labels = torch.cat(said).reshape(len(rows), n_views, -1)
+            logits.append(networks.mean_logits([network], [teacher], inputs))
+        labels = torch.cat(logits).reshape(len(rows), n_views, -1)
         rates[rows] = label_rate(labels, **rate_options).cpu().numpy()
     return rates

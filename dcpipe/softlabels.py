@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from dcpipe import views
-from dcpipe.networks import ask
+from dcpipe.networks import mean_logits
 from dcpipe.types import IntArray, Teacher, ViewPolicy
 
 
 def label_block(
-    teachers: list[nn.Module],
-    nouns: list[Teacher],
+    networks: list[nn.Module],
+    teachers: list[Teacher],
     images: torch.Tensor,
     ids: IntArray,
     rows: IntArray,
@@ -36,10 +36,10 @@ def label_block(
     seen = policy.labelling
     flat_rows = np.repeat(rows, n_views)
     flat_views = np.tile(np.arange(n_views, dtype=np.int64), len(rows))
-    said = []
+    logits = []
     for start in range(0, len(flat_rows), batch_size):
         span = slice(start, start + batch_size)
         inputs, _ = views.look(images, seen, ids, flat_rows[span], flat_views[span], size)
-        said.append(ask(teachers, nouns, inputs).to(torch.float16))
+        logits.append(mean_logits(networks, teachers, inputs).to(torch.float16))
     # One copy to the host a block: the GPU is never made to wait within it.
-    return torch.cat(said).reshape(len(rows), n_views, -1).cpu().numpy()
+    return torch.cat(logits).reshape(len(rows), n_views, -1).cpu().numpy()

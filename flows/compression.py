@@ -8,27 +8,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dcpipe import packing, store
-from dcpipe.compression import CODECS, Codec
-from dcpipe.params import CompressionBlock, check_options
+from dcpipe import store
+from dcpipe.compression import CODECS, Codec, packing
+from dcpipe.config.params import CompressionBlock, check_options
 from dcpipe.types import LabelPack, LabelShape, SoftLabels, ViewLaw
-from flows.runtime import Run, main
+from flows.running.runtime import Run, main
 
 
 def compression_stage(run: Run) -> None:
     """Plan, encode what is missing, join, measure, publish."""
     block = run.params.compression
     source = store.open_artifact(Path("data/softlabels"), "softlabels")
-    with run.bench("data/compression", block.model_dump(mode="json"), {"softlabels": source}) as bench:
+    with run.staging("data/compression", block.model_dump(mode="json"), {"softlabels": source}) as staging:
         if source.meta["method"] == "none":
-            bench.publish("compression", {"codec": "none", "hard": True})
+            staging.publish("compression", {"codec": "none", "hard": True})
             return
         labels = store.load_soft_labels(source.path)
-        pack = compress(run, labels, block, bench.notes)
-        size = store.save_pack(bench.root / "labels.safetensors", pack)
+        pack = compress(run, labels, block, staging.notes)
+        size = store.save_pack(staging.root / "labels.safetensors", pack)
         report(run, pack, size, budget_of(block, pack.shape), source.meta.get("teacher_bytes", 0))
         reference = pack.shape.reference_bytes
-        bench.publish("compression", {"codec": pack.codec, "hard": False, "bytes": size, "fp16_bytes": reference})
+        staging.publish("compression", {"codec": pack.codec, "hard": False, "bytes": size, "fp16_bytes": reference})
 
 
 def report(run: Run, pack: LabelPack, size: int, budget: int | None, teacher_bytes: int) -> None:

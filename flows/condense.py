@@ -24,7 +24,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
 
 from dcpipe.types import DataError, require
-from flows.runtime import DEFAULT_API, server_answers
+from flows.running.runtime import DEFAULT_API, server_answers
 
 
 def stages() -> list[str]:
@@ -39,12 +39,12 @@ def repro(stage: str) -> str:
     # A limit that is not defined lets everything through; one of `gpu: 1` keeps two lines off one GPU.
     with concurrency("gpu", occupy=1, lease_duration=60, strict=False):
         done = subprocess.run(["dvc", "--wait-for-lock", "repro", "-s", stage], capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    print(said)
+    output = done.stdout + done.stderr
+    print(output)
     if done.returncode != 0:
-        lines = [line for line in said.strip().splitlines() if line]
+        lines = [line for line in output.strip().splitlines() if line]
         raise RuntimeError(f"stage {stage} failed (exit {done.returncode}): {' | '.join(lines[-4:])}")
-    return "skipped" if "didn't change, skipping" in said else "made"
+    return "skipped" if "didn't change, skipping" in output else "made"
 
 
 @flow(name="condense", log_prints=True, validate_parameters=False)

@@ -17,14 +17,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from dcpipe import evaluation, formation, protocols, store, teacher, training
+from dcpipe import store, teacher, training
+from dcpipe.config import protocols
+from dcpipe.config.params import CompressionBlock, EvaluationBlock, SoftLabelsBlock
 from dcpipe.dataset import CondensedDataset
+from dcpipe.dataset.targets import HardLabels, Labels, PackLabels, PrefixLabels, rows_of
+from dcpipe.evaluation import students
 from dcpipe.images import read_parts
-from dcpipe.labels import HardLabels, Labels, PackLabels, PrefixLabels, rows_of
-from dcpipe.params import CompressionBlock, EvaluationBlock, SoftLabelsBlock
 from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelPack, SoftLabels, Teacher, ViewLaw
+from dcpipe.views import multiformation
 from flows.compression import compress
-from flows.runtime import Run
+from flows.running.runtime import Run
 from flows.softlabels import write_labels
 
 
@@ -73,10 +76,10 @@ def weighed(images: ImageSet, folder: Path) -> int:
     return (folder / "images.parquet").stat().st_size
 
 
-def smaller(whole: Contender, ipc: int, by: formation.By, folder: Path) -> Contender:
+def smaller(whole: Contender, ipc: int, by: multiformation.By, folder: Path) -> Contender:
     """The first `ipc` images a class of a contender with packed or hard labels. Its labels stay those of the whole
     pack, and weigh what that weighs: nothing is encoded again."""
-    images = formation.subset(whole.images, ipc, by)
+    images = multiformation.subset(whole.images, ipc, by)
 
     def labels() -> Labels:
         found = whole.labels()
@@ -116,7 +119,7 @@ def contender_of(run: Run, kind: str, images: ImageSet, teachers: dict[str, Teac
 def labels_of(run: Run, images: ImageSet, teachers: dict[str, Teacher], folder: Path) -> SoftLabels:
     """Uncompressed soft labels of any images, decoded where they are grids, written to `labels.zarr` in `folder`, where
     a killed run goes on."""
-    block, images = run.params.softlabels, formation.decoded(images)
+    block, images = run.params.softlabels, multiformation.decoded(images)
     blocks = write_labels(run, folder, images, teachers)
     policy = block.augmentation.policy(block.seed, block.mix)
     return SoftLabels(blocks.array, policy, images.ids, images.classes, tuple(teachers))
@@ -143,14 +146,14 @@ def uncompressed(run: Run, labels: SoftLabels, notes: Path) -> LabelPack:
     return store.read_pack(path, labels.ids)
 
 
-def protocol_of(block: EvaluationBlock, labels: SoftLabelsBlock | None = None) -> evaluation.Protocol:
+def protocol_of(block: EvaluationBlock, labels: SoftLabelsBlock | None = None) -> students.Protocol:
     """How students are trained: the protocol that `block` names, with what params.yaml changes. Its name tells the
     changes, also of views where `labels` say how these are drawn."""
     chosen = block.model_dump(include={field.name for field in fields(training.Recipe)})
     recipe = training.Recipe(**chosen | {"milestones": tuple(block.milestones)})
     views = None if labels is None else {**labels.augmentation.model_dump(), "mix": labels.mix}
     best = "" if block.best_of == 1 else f"; best of {block.best_of} tests on test"
-    return evaluation.Protocol(
+    return students.Protocol(
         protocols.told(block, views) + best,
         block.student,
         recipe,
@@ -165,7 +168,7 @@ def protocol_of(block: EvaluationBlock, labels: SoftLabelsBlock | None = None) -
 def one_score(
     run: Run,
     contender: Contender,
-    protocol: evaluation.Protocol,
+    protocol: students.Protocol,
     train: ImageTable,
     test: ImageTable,
     seed: int,
@@ -188,7 +191,7 @@ def one_score(
         batches = teacher.plain_batches(read_parts(test), train.mean, train.std, 512, run.device)
         return training.accuracy(student, batches, run.device)
 
-    _, history = evaluation.train_student(
+    _, history = students.train_student(
         dataset,
         protocol,
         n_classes=len(train.classes),

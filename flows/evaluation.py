@@ -17,23 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from dcpipe import pictures, reports, store
-from dcpipe.labels import OnlineLabels
-from dcpipe.selection import Candidates, Watch
+from dcpipe import store
+from dcpipe.dataset.targets import OnlineLabels
+from dcpipe.reports import pictures, tabular
+from dcpipe.selection import Candidates, Progress
 from dcpipe.selection.random import random
 from dcpipe.types import ImageSet, ImageTable, Score, Selection, Teacher
-from flows.contenders import (
-    Contender,
-    contender_of,
-    hard_labels,
-    one_score,
-    packed,
-    protocol_of,
-    smaller,
-    uncompressed,
-)
-from flows.drawing import show_sizes
-from flows.runtime import Run, main
+from flows.contenders import Contender, contender_of, hard_labels, one_score, packed, protocol_of, smaller, uncompressed
+from flows.running.drawing import show_sizes
+from flows.running.runtime import Run, main
 from flows.softlabels import weight_bytes
 from flows.synthesis import picked
 
@@ -54,20 +46,20 @@ def evaluation_stage(run: Run) -> None:
         "compression": params.compression.model_dump(mode="json"),
         "seed": params.selection.seed,
     }
-    with run.bench("data/evaluation/scores", settings, inputs) as bench:
+    with run.staging("data/evaluation/scores", settings, inputs) as staging:
         train, test = store.table_of(inputs["images"], "train"), store.table_of(inputs["images"], "test")
-        contenders = make_contenders(run, inputs, train, bench.notes)
+        contenders = make_contenders(run, inputs, train, staging.notes)
         jobs = [(row, seed) for row in range(len(contenders)) for seed in block.seeds]
 
         def job_name(job: tuple[int, int]) -> str:
             return f"{contenders[job[0]].name}/seed {job[1]}"
 
         def score(job: tuple[int, int]) -> dict[str, Any]:
-            note = bench.notes / f"result-{job[0]}-{job[1]}.json"
+            note = staging.notes / f"result-{job[0]}-{job[1]}.json"
             if note.exists():
                 content: dict[str, Any] = json.loads(note.read_text(encoding="utf-8"))
                 return content
-            content = one_score(run, contenders[job[0]], protocol, train, test, job[1], bench.notes)
+            content = one_score(run, contenders[job[0]], protocol, train, test, job[1], staging.notes)
             beside = note.with_suffix(".partial")  # a kill in mid-write must not leave half a note
             beside.write_text(json.dumps(content), encoding="utf-8")
             beside.replace(note)
@@ -96,9 +88,9 @@ def evaluation_stage(run: Run) -> None:
             }
             for epoch in range(block.epochs)
         ]
-        sizes = [row for entry, its in at_each_size(run, contenders, scores) for row in reports.size_rows(entry, its)]
+        sizes = [row for entry, its in at_each_size(run, contenders, scores) for row in tabular.size_rows(entry, its)]
         write_reports(run, scores, curves, sizes, contenders[0].images, inputs)
-        bench.publish("scores", store.save_scores(bench.root, scores))
+        staging.publish("scores", store.save_scores(staging.root, scores))
 
 
 def make_contenders(run: Run, inputs: dict[str, store.Artifact], train: ImageTable, notes: Path) -> list[Contender]:
@@ -156,7 +148,7 @@ def at_random(run: Run, train: ImageTable, teachers: dict[str, Teacher], notes: 
     order, offsets = store.by_label(train.labels, len(train.classes))
     nothing = np.zeros((len(order), 0), dtype=np.float32)  # random looks at no feature
     candidates = Candidates(nothing, nothing, np.zeros(len(order)), offsets)
-    picks = random(candidates, run.params.selection.ipc, run.params.selection.seed, Watch())
+    picks = random(candidates, run.params.selection.ipc, run.params.selection.seed, Progress())
     rows = order[picks.rows]
     images = picked(train, Selection(train.ids[rows], train.labels[rows], picks.gains, "random"))
     return at_sizes(run, contender_of(run, "random", images, teachers, notes / "random"), notes)
@@ -190,24 +182,24 @@ def write_reports(
     folder = Path("data/evaluation")
     folder.mkdir(parents=True, exist_ok=True)
     fp16 = 2 * len(images.decoded_ids) * run.params.softlabels.views * len(images.classes)
-    rows = reports.score_rows(scores, fp16)
+    rows = tabular.score_rows(scores, fp16)
     accuracies = {
         name.removeprefix("teacher "): artifact.meta["accuracy"]
         for name, artifact in inputs.items()
         if name.startswith("teacher ")
     }
     (folder / "metrics.json").write_text(
-        json.dumps(reports.metrics(rows, accuracies, sizes), indent=1) + "\n", encoding="utf-8"
+        json.dumps(tabular.metrics(rows, accuracies, sizes), indent=1) + "\n", encoding="utf-8"
     )
-    reports.write_csv(folder / "accuracy_bytes.csv", rows)
-    reports.write_csv(folder / "learning_curves.csv", curves)
-    reports.write_csv(folder / "sizes.csv", [row for row in sizes if row["size"] != "average"])
+    tabular.write_csv(folder / "accuracy_bytes.csv", rows)
+    tabular.write_csv(folder / "learning_curves.csv", curves)
+    tabular.write_csv(folder / "sizes.csv", [row for row in sizes if row["size"] != "average"])
     (folder / "condensed.png").write_bytes(pictures.grid(images))
     if inputs["softlabels"].meta["method"] != "none":
-        spectra = reports.spectra(store.load_soft_labels(inputs["softlabels"].path))
+        spectra = tabular.spectra(store.load_soft_labels(inputs["softlabels"].path))
     else:
         spectra = [{"component": 1, "p10": 1.0, "median": 1.0, "p90": 1.0}]  # one-hot labels have rank one
-    reports.write_csv(folder / "spectra.csv", spectra)
+    tabular.write_csv(folder / "spectra.csv", spectra)
     run.reporter.table("scores", rows)
     if run.params.evaluation.sizes:
         show_sizes(run, sizes, f"{scores[0].student}; {scores[0].protocol}")

@@ -14,9 +14,9 @@ import numpy as np
 
 from dcpipe import features, images, networks, store
 from dcpipe.coding_rate import Objective, greedy
-from dcpipe.params import Shortlist
+from dcpipe.config.params import Shortlist
 from dcpipe.types import FloatArray, ImageTable, IntArray, require
-from flows.runtime import Run, main
+from flows.running.runtime import Run, main
 
 
 def features_stage(run: Run) -> None:
@@ -43,10 +43,10 @@ def features_stage(run: Run) -> None:
         device=run.device,
     )
     inputs = {"images": source, "teacher": watcher}
-    with run.bench("data/features", block.model_dump(mode="json"), inputs) as bench:
-        vectors = store.create_blocks(bench.root / "vectors.zarr", (n, d), "float32", rows=table.part_rows)
-        logits = store.create_blocks(bench.root / "logits.zarr", (n, c), "float32", rows=table.part_rows)
-        rates = store.create_blocks(bench.root / "label_rate.zarr", (n,), "float64", rows=table.part_rows)
+    with run.staging("data/features", block.model_dump(mode="json"), inputs) as staging:
+        vectors = store.create_blocks(staging.root / "vectors.zarr", (n, d), "float32", rows=table.part_rows)
+        logits = store.create_blocks(staging.root / "logits.zarr", (n, c), "float32", rows=table.part_rows)
+        rates = store.create_blocks(staging.root / "label_rate.zarr", (n,), "float64", rows=table.part_rows)
 
         def look(part: int) -> None:
             pixels, _, ids = images.read_part(table, part)
@@ -60,7 +60,7 @@ def features_stage(run: Run) -> None:
         run.map(look, todo, lambda part: f"features[{part:05d}]", retries=2, progress="features")
         columns: dict[str, Any] = {"id": table.ids, "label": table.labels}
         if rate.shortlist is not None:
-            rank = shortlisted(run, rate.shortlist, vectors, table, bench)
+            rank = shortlisted(run, rate.shortlist, vectors, table, staging)
             columns["rank"] = rank
 
             def measure_part(part: int) -> None:
@@ -72,13 +72,13 @@ def features_stage(run: Run) -> None:
                 rates.write(part, values)
 
             run.map(measure_part, rates.missing(), lambda p: f"label_rate[{p:05d}]", retries=2, progress="label rate")
-        store.write_columns(bench.root / "keys.parquet", columns)
+        store.write_columns(staging.root / "keys.parquet", columns)
         found = rates.array[:] if rate.shortlist is None else rates.array[:][rank >= 0]
         spread = np.quantile(found, [0.05, 0.5, 0.95])
         run.reporter.table(
             "label rate", [{"quantile": q, "R_C": float(v)} for q, v in zip((5, 50, 95), spread, strict=True)]
         )
-        bench.publish("features", {"n": n, "d": d, "classes": list(table.classes), "teacher": block.teacher})
+        staging.publish("features", {"n": n, "d": d, "classes": list(table.classes), "teacher": block.teacher})
 
 
 def check_shortlist(shortlist: Shortlist | None, table: ImageTable) -> None:
@@ -94,19 +94,19 @@ def check_shortlist(shortlist: Shortlist | None, table: ImageTable) -> None:
 
 
 def shortlisted(
-    run: Run, shortlist: Shortlist, vectors: store.Blocks, table: ImageTable, bench: store.Bench
+    run: Run, shortlist: Shortlist, vectors: store.Blocks, table: ImageTable, staging: store.StagingDir
 ) -> IntArray:
     """Place of each image in its class's shortlist, i64 [n] from 0, -1 for none."""
     n_classes = len(table.classes)
     order, offsets = store.by_label(table.labels, n_classes)
-    total, earlier = shortlist.per_class * n_classes, bench.kept("shortlist")
+    total, earlier = shortlist.per_class * n_classes, staging.kept("shortlist")
 
     def keep(rows: IntArray, gains: FloatArray) -> None:
-        bench.keep("shortlist", rows=rows, gains=gains)
+        staging.keep("shortlist", rows=rows, gains=gains)
         run.reporter.progress("shortlist", len(rows), total)
 
     rows, _ = greedy(
-        store.sorted_rows(vectors.array, order, bench.notes / "vectors.npy"),
+        store.sorted_rows(vectors.array, order, staging.notes / "vectors.npy"),
         offsets,
         np.zeros(len(order)),
         total,

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from dcpipe import images, store
-from dcpipe.params import check_options
+from dcpipe.config.params import check_options
 from dcpipe.types import IntArray, check_same_classes, require
-from flows.runtime import Run, main
+from flows.running.runtime import Run, main
 
 Part = tuple[str, int]
 
@@ -33,16 +33,16 @@ def images_stage(run: Run) -> None:
         run.params.selection.ipc <= smallest,
         f"selection.ipc is {run.params.selection.ipc} but the smallest class has {smallest} train images; lower ipc",
     )
-    with run.bench("data/images", block.model_dump(mode="json"), {}) as bench:
+    with run.staging("data/images", block.model_dump(mode="json"), {}) as staging:
 
         def part_path(part: Part) -> Path:
-            return bench.root / part[0] / f"part-{part[1]:05d}.parquet"
+            return staging.root / part[0] / f"part-{part[1]:05d}.parquet"
 
         def part_rows(part: Part) -> IntArray:
             return rows[part[0]][part[1] * images.PART_ROWS : (part[1] + 1) * images.PART_ROWS]
 
         def write(part: Part) -> images.PartReport:
-            note = bench.notes / f"{part[0]}-{part[1]:05d}.json"
+            note = staging.notes / f"{part[0]}-{part[1]:05d}.json"
             if part_path(part).exists() and note.exists():
                 return images.PartReport.from_json(json.loads(note.read_text(encoding="utf-8")))
             source, wanted = (test if part[0] == "test" else train), part_rows(part)
@@ -59,7 +59,7 @@ def images_stage(run: Run) -> None:
         by_split = {name: [r for r, part in zip(reports, parts, strict=True) if part[0] == name] for name in rows}
         mean, std = images.merge_reports(by_split["train"])
         repeated = images.duplicates([*by_split["train"], *by_split["minival"]], by_split["test"])
-        (bench.root / "duplicates.json").write_text(json.dumps(repeated, indent=1) + "\n", encoding="utf-8")
+        (staging.root / "duplicates.json").write_text(json.dumps(repeated, indent=1) + "\n", encoding="utf-8")
         meta = {
             "classes": list(train.classes),
             "size": block.size,
@@ -68,13 +68,13 @@ def images_stage(run: Run) -> None:
             "std": list(std),
             "counts": {name: len(rows[name]) for name in rows},
             "splits": {
-                name: [part_path(part).relative_to(bench.root).as_posix() for part in parts if part[0] == name]
+                name: [part_path(part).relative_to(staging.root).as_posix() for part in parts if part[0] == name]
                 for name in rows
             },
         }
         run.reporter.table("splits", [{"split": name, "images": len(rows[name])} for name in rows])
         run.reporter.markdown("duplicates", f"```json\n{json.dumps(repeated, indent=1)[:4000]}\n```")
-        bench.publish("images", meta)
+        staging.publish("images", meta)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dcpipe import store
 from dcpipe.release.writing import assemble
-from flows.runtime import Run, main
+from flows.running.runtime import Run, main
 
 
 def release_stage(run: Run) -> None:
@@ -20,13 +20,13 @@ def release_stage(run: Run) -> None:
     first = run.params.softlabels.teachers[0]
     inputs["teacher"] = store.open_artifact(Path("data/teacher") / first, "teacher")
     settings = run.params.model_dump(mode="json")
-    with run.bench("data/release", settings, inputs) as bench:
+    with run.staging("data/release", settings, inputs) as staging:
 
         def gather(name: str) -> dict[str, object]:
             images = store.load_set(inputs["synthesis"].path)
             hard = inputs["compression"].meta["hard"]
             return assemble(
-                bench.root,
+                staging.root,
                 name=name,
                 images=images,
                 pack=None if hard else store.load_pack(inputs["compression"].path, images.decoded_ids),
@@ -34,13 +34,13 @@ def release_stage(run: Run) -> None:
                 with_teacher=block.teacher,
                 scores=store.load_scores(inputs["scores"].path),
                 params=settings,
-                lineage=bench.lineage,
+                lineage=staging.lineage,
                 licence=block.licence,
             )
 
         [meta] = run.map(gather, [block.name], lambda name: f"assemble[{name}]", retries=2, progress="assemble")
-        run.reporter.markdown("card", (bench.root / "README.md").read_text(encoding="utf-8"))
-        bench.publish("release", meta)
+        run.reporter.markdown("card", (staging.root / "README.md").read_text(encoding="utf-8"))
+        staging.publish("release", meta)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from dcpipe import selection, store
-from dcpipe.params import check_options
-from dcpipe.selection import Candidates, Picks, Watch
+from dcpipe.config.params import check_options
+from dcpipe.selection import Candidates, Picks, Progress
 from dcpipe.types import Features, IntArray, Selection
-from flows.runtime import Run, main
+from flows.running.runtime import Run, main
 
 
 def selection_stage(run: Run) -> None:
@@ -21,9 +21,9 @@ def selection_stage(run: Run) -> None:
     source = store.open_artifact(Path("data/features"), "features")
     features = store.load_features(source.path)
     classes = tuple(source.meta["classes"])
-    with run.bench("data/selection", block.model_dump(mode="json"), {"features": source}) as bench:
+    with run.staging("data/selection", block.model_dump(mode="json"), {"features": source}) as staging:
         order, offsets = store.by_label(features.labels, len(classes))
-        candidates = by_class(features, order, offsets, classes, bench.notes)
+        candidates = by_class(features, order, offsets, classes, staging.notes)
         candidates.check(block.ipc)
         total = block.ipc * len(classes)
 
@@ -31,12 +31,12 @@ def selection_stage(run: Run) -> None:
             run.reporter.progress("selection", made, to_make)
 
         def keep(picks: Picks) -> None:
-            bench.keep("picks", rows=picks.rows, gains=picks.gains)
+            staging.keep("picks", rows=picks.rows, gains=picks.gains)
             progress(len(picks.rows), total)
 
         def select(method: str) -> Picks:
-            kept = bench.kept("picks")
-            watch = Watch(None if kept is None else Picks(**kept), keep, progress)
+            kept = staging.kept("picks")
+            watch = Progress(None if kept is None else Picks(**kept), keep, progress)
             return selection.SELECTORS[method](candidates, block.ipc, block.seed, watch, **block.options)
 
         [picks] = run.map(select, [block.method], lambda m: f"select[{m}]", progress="select")
@@ -49,11 +49,11 @@ def selection_stage(run: Run) -> None:
                 for i in range(min(50, len(noun)))
             ],
         )
-        meta = store.save_selection(bench.root, noun)
+        meta = store.save_selection(staging.root, noun)
         if features.rank is not None:
             meta["lower_half"] = lower_half(features.rank, rows)
             print(f"selection: {meta['lower_half']:.1%} of the picks are from the lower half of the shortlist")
-        bench.publish("selection", meta)
+        staging.publish("selection", meta)
 
 
 def lower_half(rank: IntArray, rows: IntArray) -> float:

@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dcpipe import formation, networks, softlabels, store
+from dcpipe import networks, softlabels, store
 from dcpipe.types import ImageSet, Teacher, require
-from flows.runtime import Run, main
+from dcpipe.views import multiformation
+from flows.running.runtime import Run, main
 
 
 def softlabels_stage(run: Run) -> None:
@@ -26,16 +27,16 @@ def softlabels_stage(run: Run) -> None:
     source = store.open_artifact(Path("data/synthesis"), "synthesis")
     inputs = {"synthesis": source}
     if block.method == "none":
-        with run.bench("data/softlabels", block.model_dump(mode="json"), inputs) as bench:
-            bench.publish("softlabels", {"method": "none"})
+        with run.staging("data/softlabels", block.model_dump(mode="json"), inputs) as staging:
+            staging.publish("softlabels", {"method": "none"})
         return
     for key in block.teachers:
         inputs[f"teacher {key}"] = store.open_artifact(Path("data/teacher") / key, "teacher")
     teachers = {key: store.load_teacher(inputs[f"teacher {key}"].path) for key in block.teachers}
-    images = formation.decoded(store.load_set(source.path))
-    with run.bench("data/softlabels", block.model_dump(mode="json"), inputs) as bench:
+    images = multiformation.decoded(store.load_set(source.path))
+    with run.staging("data/softlabels", block.model_dump(mode="json"), inputs) as staging:
         policy = block.augmentation.policy(block.seed, block.mix)
-        write_labels(run, bench.root, images, teachers)
+        write_labels(run, staging.root, images, teachers)
         meta = {
             "method": "stored",
             "policy": store.describe_views(policy),
@@ -44,7 +45,7 @@ def softlabels_stage(run: Run) -> None:
             "teachers": list(teachers),
             "teacher_bytes": weight_bytes(inputs),
         }
-        bench.publish("softlabels", meta)
+        staging.publish("softlabels", meta)
 
 
 def weight_bytes(inputs: Mapping[str, store.Artifact]) -> int:

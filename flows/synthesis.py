@@ -13,11 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from dcpipe import images, pictures, store, synthesis
-from dcpipe.params import check_options
+from dcpipe import images, store, synthesis
+from dcpipe.config.params import check_options
+from dcpipe.reports import pictures
 from dcpipe.types import ImageSet, ImageTable, Selection, require
-from flows.drawing import PICTURE_SECONDS, Records
-from flows.runtime import Run, main
+from flows.running.drawing import PICTURE_SECONDS, Records
+from flows.running.runtime import Run, main
 
 
 def synthesis_stage(run: Run) -> None:
@@ -33,23 +34,23 @@ def synthesis_stage(run: Run) -> None:
         inputs[f"teacher {key}"] = store.open_artifact(Path("data/teacher") / key, "teacher")
         observers[key] = store.load_teacher(inputs[f"teacher {key}"].path)
     labels, device = table.labels, run.device
-    scene = synthesis.Scene(observers, partial(images.read_parts, table), labels, device)
+    scene = synthesis.SynthesisContext(observers, partial(images.read_parts, table), labels, device)
     with (
-        run.bench("data/statistics", None, {key: its for key, its in inputs.items() if key != "selection"}) as shared,
-        run.bench("data/synthesis", block.model_dump(mode="json"), inputs) as bench,
+        run.staging("data/statistics", None, {key: its for key, its in inputs.items() if key != "selection"}) as shared,
+        run.staging("data/synthesis", block.model_dump(mode="json"), inputs) as staging,
     ):
         records = Records(run, f"{block.method}, seed {block.seed}")
-        watch = synthesis.Watch(bench.notes, shared.notes, told(run), records.take)
+        watch = synthesis.Progress(staging.notes, shared.notes, told(run), records.take)
 
         def refine(method: str) -> ImageSet:
             start = picked(table, store.load_selection(chosen.path))
             return synthesis.METHODS[method](start, scene, block.seed, watch, **block.options)
 
         [result] = run.map(refine, [block.method], lambda m: f"synthesise[{m}]", retries=2, progress="synthesise")
-        meta = store.save_set(bench.root, result)
-        records.save(bench.root)
+        meta = store.save_set(staging.root, result)
+        records.save(staging.root)
         run.reporter.image("condensed images", pictures.grid(result))
-        bench.publish("synthesis", meta)
+        staging.publish("synthesis", meta)
 
 
 def told(run: Run) -> Callable[[int, int, str, Callable[[], ImageSet]], None]:

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from dcpipe import images, store, teacher, training
+from dcpipe.config.params import TeacherNetwork
 from dcpipe.networks import expected_pixels
-from dcpipe.params import TeacherNetwork
 from dcpipe.types import ImageTable, IntArray, require
-from flows.runtime import Run, main
+from flows.running.runtime import Run, main
 
 # Decoded train splits up to this size stay in device memory; larger ones are streamed.
 MEMORY_BYTES = 6 * 2**30
@@ -36,7 +36,7 @@ def teacher_stage(run: Run, key: str) -> None:
         else None
     )
     settings = {**block.model_dump(mode="json"), "network": network.model_dump(mode="json")}
-    with run.bench(f"data/teacher/{key}", settings, {"images": source}) as bench:
+    with run.staging(f"data/teacher/{key}", settings, {"images": source}) as staging:
 
         def fit(_: str) -> tuple[torch.nn.Module, list[dict[str, float]]]:
             return teacher.train(
@@ -51,7 +51,7 @@ def teacher_stage(run: Run, key: str) -> None:
                 std=std,
                 seed=block.seed,
                 device=run.device,
-                checkpoint=bench.notes / "checkpoint.pt",
+                checkpoint=staging.notes / "checkpoint.pt",
                 report=lambda row: run.reporter.progress(
                     f"teacher {key}", int(row["epoch"]) + 1, block.epochs, f"loss {row['loss']:.4f}"
                 ),
@@ -68,10 +68,10 @@ def teacher_stage(run: Run, key: str) -> None:
             zip(splits, run.map(measure, splits, lambda s: f"accuracy[{s}]", progress="accuracy"), strict=True)
         )
         noun = teacher.make(network.network, trained, train.classes, mean, std, train.size, accuracy)
-        meta = store.save_teacher(bench.root, noun)
-        (bench.root / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+        meta = store.save_teacher(staging.root, noun)
+        (staging.root / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
         run.reporter.table(f"accuracy {key}", [{"split": s, "top-1 %": round(v, 2)} for s, v in accuracy.items()])
-        bench.publish("teacher", meta)
+        staging.publish("teacher", meta)
     print(f"teacher {key}: {network.network}, " + ", ".join(f"{s} {v:.2f} %" for s, v in accuracy.items()))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dcpipe.random import philox, uniform
 from dcpipe.selection import Candidates
 from dcpipe.types import FloatArray
-from dcpipe.views import philox, uniform
 
 
 def stable(n: int, d: int, seed: int = 0) -> FloatArray:

@@ -9,8 +9,11 @@ import numpy as np
 import torch
 import yaml
 
-from dcpipe import networks, params, presets, release, store, views
+import dcpipe
+from dcpipe import networks, release, store, views
 from dcpipe.compression import CODECS
+from dcpipe.config import params, presets
+from dcpipe.dataset.targets import PackLabels
 from dcpipe.types import ImageSet, LabelPack, LabelShape, Score, Teacher, ViewPolicy
 
 CLASSES = ("tench", "goldfish", "white shark")
@@ -90,3 +93,15 @@ def build(folder: Path, some: Parts) -> store.Artifact:
         licence="CC0-1.0",
     )
     return store.publish(scratch, folder, "release", meta, lineage)
+
+
+def logits_of(pack: dcpipe.LabelPack) -> torch.Tensor:
+    """All logits f64 [n, K, c], decoded one by one."""
+    whole = PackLabels(pack, torch.device("cpu"))
+    out = torch.zeros(pack.shape.images, pack.shape.views, pack.shape.classes, dtype=torch.float64)
+    for i in range(pack.shape.images):
+        for v in range(pack.shape.views):
+            row, view = np.array([i]), np.array([v])
+            drawn = views.draw(pack.policy, pack.ids[row], view, pack.shape.images)
+            out[i, v] = whole.codec.decode(whole.arrays, row, view, pack.shape, drawn)[0].double()
+    return out

@@ -1,4 +1,4 @@
-"""The shape of the code: who may import whom, what never appears, and nothing at work on import."""
+"""The shape of the code: what never appears, nothing at work on import; who may import whom is in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -10,59 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from dcpipe.params import Params
+from dcpipe.config.params import Params
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = set(Params.model_fields)
 LIBRARY = sorted((ROOT / "dcpipe").rglob("*.py"))
 FLOWS = sorted((ROOT / "flows").rglob("*.py"))
-EVERYTHING = {"*"}
 
-# A home is a module or package right below dcpipe. One that is not listed may know the nouns, and no more.
-DEFAULT = {"types"}
-WORKING = {"types", "views", "networks", "training", "label_rate"}
-KNOWS: dict[str, set[str]] = {
-    "__init__": EVERYTHING,
-    "types": set(),
-    "blocks": {"types"},
-    "params": {"types", "blocks", "protocols"},
-    "store": {"types"},
-    "augment": {"types"},
-    "formation": {"types"},
-    "siamese": {"types"},
-    "views": {"types", "augment", "siamese"},
-    "networks": {"types", "views"},
-    "training": {"types", "schedules", "losses"},
-    "images": {"types", "views"},
-    "coding_rate": {"types"},
-    "selection": {"types", "views", "coding_rate"},
-    "compression": {"types", "views"},
-    "packing": {"types", "views", "compression", "store"},
-    "teacher": WORKING,
-    "features": WORKING,
-    "softlabels": WORKING,
-    "synthesis": WORKING | {"formation", "siamese"},
-    "labels": WORKING | {"compression"},
-    "dataset": WORKING | {"compression", "formation", "labels"},
-    "evaluation": WORKING | {"compression", "dataset", "labels", "losses"},
-    "fidelity": {"types", "views", "compression"},
-    "subset_figure": {"types", "figures"},
-    "variants": {"types", "blocks", "params"},
-    "sizes": {"types", "blocks", "params", "variants"},
-    "studies": {"types", "blocks", "params", "variants", "sizes"},
-    "release": EVERYTHING,
-    "interop": EVERYTHING,
-    "cli": EVERYTHING,
-    "tables": EVERYTHING,
-}
-PARAMS_READERS = {"params", "studies", "sizes", "variants", "cli", "release", "interop"}
-WRITERS = {"Bench", "create_blocks", "publish", "save_pack", "save_scores", "save_selection", "save_set"} | {
+PARAMS_READERS = {"config", "evaluation", "studies", "cli", "release", "interop"}
+WRITERS = {"StagingDir", "create_blocks", "publish", "save_pack", "save_scores", "save_selection", "save_set"} | {
     "save_teacher",
-    "workbench",
+    "staging_dir",
     "write_columns",
     "write_part",
 }
-AT_THE_EDGE = {"dvc", "dvc_data", "dvc_objects", "gto"}
 HEAVY = {"sklearn", "scipy", "matplotlib", "prefect", "timm", "dvc", "gto", "fastapi"}
 
 
@@ -84,46 +45,22 @@ def home_of(path: Path) -> str:
     return path.relative_to(ROOT / "dcpipe").parts[0].removesuffix(".py")
 
 
-HOMES = {home_of(path) for path in LIBRARY}
-
-
-def homes_used(path: Path) -> set[str]:
-    """Homes of dcpipe a module imports, its own left out. `from dcpipe import load` is the package itself."""
-    names = [name.split(".") for name in imports_of(tree_of(path))]
-    return {[*name, "__init__"][1] for name in names if name[0] == "dcpipe"} - {home_of(path)}
-
-
 def relative(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
 def test_there_is_something_to_look_at() -> None:
     assert len(LIBRARY) > 30 and len(FLOWS) > 10 and len(STAGES) == 9
-    assert {"types", "views", "training", "store", "networks", "params"} <= HOMES
-    assert sum(len(homes_used(path)) for path in LIBRARY) > 50, "imports are not seen"
-
-
-@pytest.mark.parametrize("path", LIBRARY, ids=relative)
-def test_a_module_knows_only_what_it_may(path: Path) -> None:
-    allowed = KNOWS.get(home_of(path), DEFAULT)
-    extra = set() if allowed == EVERYTHING else homes_used(path) - allowed
-    assert not extra, f"{relative(path)} may import {sorted(allowed)} of dcpipe, not {sorted(extra)}"
-
-
-@pytest.mark.parametrize("path", LIBRARY, ids=relative)
-def test_stages_never_import_each_other(path: Path) -> None:
-    home = home_of(path)
-    if home not in STAGES or home == "release":
-        return
-    decoders = {"compression"} if home == "evaluation" else set()  # students are trained on decoded packs
-    assert homes_used(path) & STAGES <= decoders, f"{relative(path)} imports another stage; let its flow pass arrays"
+    assert sum(len(set(imports_of(tree_of(path)))) for path in LIBRARY) > 500, "imports are not seen"
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=relative)
 def test_only_flows_read_parameters_and_write_artifacts(path: Path) -> None:
     home, tree = home_of(path), tree_of(path)
     if home not in PARAMS_READERS:
-        assert "params" not in homes_used(path), f"{relative(path)}: a method takes arguments, not parameters"
+        assert not any(name.startswith("dcpipe.config.params") for name in imports_of(tree)), (
+            f"{relative(path)}: a method takes arguments, not parameters"
+        )
     if home in {"store", "release", "interop"}:
         return
     taken = {name.split(".")[-1] for name in imports_of(tree) if name.startswith("dcpipe.store.")}
@@ -136,12 +73,8 @@ def test_only_flows_read_parameters_and_write_artifacts(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=relative)
-def test_orchestrators_stay_at_the_edge(path: Path) -> None:
+def test_heavy_packages_are_imported_where_they_are_used(path: Path) -> None:
     tree = tree_of(path)
-    used = {name.split(".")[0] for name in imports_of(tree)}
-    assert not used & {"prefect", "flows"}, f"{relative(path)}: the library knows no orchestrator"
-    if home_of(path) != "release":
-        assert not used & AT_THE_EDGE, f"{relative(path)}: only release.py speaks to DVC"
     at_import = {name.split(".")[0] for node in tree.body if not is_definition(node) for name in imports_of(node)}
     assert not at_import & HEAVY, f"{relative(path)}: import {sorted(at_import & HEAVY)} where it is used"
 
@@ -189,7 +122,7 @@ def test_importing_all_of_it_loads_no_optional_package() -> None:
 @pytest.mark.parametrize("path", LIBRARY + FLOWS, ids=relative)
 def test_files_are_short_named_for_what_they_hold_and_explained(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= 300, f"{relative(path)} has {lines} lines; split it by what it does"
+    assert lines <= 400, f"{relative(path)} has {lines} lines; split it by what it does"
     assert path.stem not in {"utils", "util", "misc", "common", "helpers"}
     if path.parts[len(ROOT.parts)] == "dcpipe":
         assert ast.get_docstring(tree_of(path)), f"{relative(path)} lacks a docstring"
@@ -208,15 +141,14 @@ def test_nothing_reads_a_pickle(path: Path) -> None:
             assert options.get("allow_pickle", "False") == "False", f"{relative(path)}:{node.lineno}"
 
 
-@pytest.mark.parametrize("path", FLOWS, ids=relative)
-def test_every_stage_has_a_flow_of_its_name(path: Path) -> None:
-    wiring = {"__init__", "code", "condense", "contenders", "drawing", "reporting", "runtime"}
-    wiring |= {"study", "label_study", "resilience", "sizes_study", "synthesis_study"}
-    assert path.stem in STAGES | wiring, f"{relative(path)} is neither a stage nor wiring"
-    if path.stem in STAGES:
-        assert "prefect" not in {name.split(".")[0] for name in imports_of(tree_of(path))}, (
-            "runtime.py speaks to Prefect"
-        )
+def test_every_stage_has_a_flow_of_its_name_and_nothing_else_stands_beside_them() -> None:
+    modules = {path.stem for path in (ROOT / "flows").glob("*.py")}
+    assert modules == STAGES | {"__init__", "condense"}
+
+
+def test_the_top_of_the_library_is_packages_and_few_modules() -> None:
+    modules = {path.name for path in (ROOT / "dcpipe").glob("*.py")}
+    assert modules == {"__init__.py", "random.py", "teacher.py", "features.py", "softlabels.py"}
 
 
 def test_the_rules_bite() -> None:

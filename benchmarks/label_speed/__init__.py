@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dcpipe import packing
-from dcpipe.compression import Codec
+from dcpipe.compression import Codec, packing
 from dcpipe.images import decode, parquet
 from dcpipe.types import ImageSet, IntArray, LabelPack, LabelShape, SoftLabels, ViewPolicy
 

@@ -15,6 +15,7 @@ import torch
 
 from dcpipe import views
 from dcpipe.compression import CODECS, Codec
+from dcpipe.random import permutation
 from dcpipe.types import DataError, IntArray, LabelShape, ViewPolicy
 from label_speed import RATIO, Setting, interleaved, made_labels, planned
 
@@ -28,7 +29,7 @@ def items_of(codec: Codec, shape: LabelShape, policy: ViewPolicy, epochs: int) -
     batches = []
     for epoch in range(epochs):
         rows, stored = codec.replay(epoch, shape)
-        order = views.permutation(0, epoch, len(rows))
+        order = permutation(0, epoch, len(rows))
         for start in range(0, len(order), BATCH):
             some = order[start : start + BATCH]
             batches.append((rows[some], stored[some], views.draw(policy, rows[some], stored[some], shape.images)))

@@ -30,6 +30,7 @@ from torchvision.transforms import functional as transforms
 
 from dcpipe import networks, training, views
 from dcpipe.dataset import CondensedDataset, CondensedLoader
+from dcpipe.random import permutation
 from dcpipe.training import Recipe
 from dcpipe.types import DataError, ImageSet, LabelPack, ViewPolicy
 from label_speed import (
@@ -69,7 +70,7 @@ def write_store(root: Path, case: Case, policy: ViewPolicy, epochs: int) -> None
     for epoch in range(epochs):
         folder = root / f"epoch_{epoch}"
         folder.mkdir(parents=True)
-        order = views.permutation(0, epoch, case.images)
+        order = permutation(0, epoch, case.images)
         for number in range(case.images // case.batch):
             index = order[number * case.batch : (number + 1) * case.batch]
             drawn = views.draw(policy, index, np.full(len(index), epoch), case.images)
@@ -79,7 +80,7 @@ def write_store(root: Path, case: Case, policy: ViewPolicy, epochs: int) -> None
             record = [
                 coords,
                 torch.from_numpy(drawn.flip),
-                torch.from_numpy(views.permutation(1, number, len(index))),
+                torch.from_numpy(permutation(1, number, len(index))),
                 float(drawn.kept(case.size)[0]),
                 [x0, y0, x1, y1],
                 torch.randn(len(index), case.classes).to(torch.float16),

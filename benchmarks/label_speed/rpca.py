@@ -65,14 +65,14 @@ class Stopwatch:
 
 def compare(setting: Setting, images: int, n_views: int, classes: int, noise: float) -> str:
     """One line: milliseconds an image both ways, their ratio, and how the parts agree."""
-    watch, lam = Stopwatch(setting.device), max(n_views, classes) ** -0.5
+    progress, lam = Stopwatch(setting.device), max(n_views, classes) ** -0.5
     slow, fast, worst, differing = [], [], 0.0, 0.0
     for start in range(0, images, TOGETHER):
         size = min(TOGETHER, images - start)
         matrices = made_labels(size, n_views, classes, noise, seed=start).to(setting.device)
-        duration, (expected, expected_sparse) = watch.of(partial(by_svd, matrices, lam))
+        duration, (expected, expected_sparse) = progress.of(partial(by_svd, matrices, lam))
         slow.append(duration / size)
-        duration, (low, sparse) = watch.of(partial(pursue, matrices, lam=lam, tolerance=TOLERANCE))
+        duration, (low, sparse) = progress.of(partial(pursue, matrices, lam=lam, tolerance=TOLERANCE))
         fast.append(duration / size)
         worst = max(worst, float(((low - expected).norm(dim=(1, 2)) / expected.norm(dim=(1, 2))).max()))
         differing += float(((sparse != 0) != (expected_sparse != 0)).sum())
@@ -91,12 +91,12 @@ def beside_pyrpca(setting: Setting, n_views: int, classes: int, noise: float) ->
         from pyrpca import rpca_pcp_ialm
     except ImportError:
         return "  pyrpca is not installed"
-    watch, lam = Stopwatch(setting.device), max(n_views, classes) ** -0.5
+    progress, lam = Stopwatch(setting.device), max(n_views, classes) ** -0.5
     matrices = made_labels(PEERS, n_views, classes, noise, seed=0)
     started = time.process_time()
     theirs = [rpca_pcp_ialm(matrix.numpy(), lam, tol=TOLERANCE, verbose=False)[0] for matrix in matrices]
     slow = time.process_time() - started
-    fast, (low, _) = watch.of(partial(pursue, matrices.to(setting.device), lam=lam, tolerance=TOLERANCE))
+    fast, (low, _) = progress.of(partial(pursue, matrices.to(setting.device), lam=lam, tolerance=TOLERANCE))
     expected = torch.stack([torch.from_numpy(part) for part in theirs])
     worst = float(((low.cpu() - expected).norm(dim=(1, 2)) / expected.norm(dim=(1, 2))).max())
     return (

@@ -7,6 +7,7 @@ joined along axis 0, so a killed run goes on and no store is ever held whole.
 
 from __future__ import annotations
 
+from dcpipe.compression.base import Codec, check_mix, join, payload, plan, rebuild
 from dcpipe.compression.cur import Cur
 from dcpipe.compression.field import Field
 from dcpipe.compression.lowrank_int8 import LowrankInt8
@@ -15,7 +16,6 @@ from dcpipe.compression.prune import Prune
 from dcpipe.compression.prune_topk import PruneTopk
 from dcpipe.compression.rpca import Rpca
 from dcpipe.compression.rsvd import Rsvd
-from dcpipe.compression.seam import Codec, check_mix, join, payload, plan, rebuild
 from dcpipe.compression.svd import Svd
 from dcpipe.compression.topk import Topk
 from dcpipe.compression.zipf import Zipf

@@ -24,8 +24,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from dcpipe.compression.base import Array, Specs
 from dcpipe.compression.quantise import TERNARY, as_scale, combine, pack, quantise, rounded, row_bytes, unpack_at
-from dcpipe.compression.seam import Array, Specs
 from dcpipe.compression.svd import factors
 from dcpipe.types import IntArray, LabelShape
 

@@ -46,10 +46,11 @@ import numpy as np
 import torch
 
 from dcpipe.compression import lowrank
-from dcpipe.compression.seam import Array, Codec, Specs, require_budget
+from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.svd import factors
+from dcpipe.random import philox, uniform
 from dcpipe.types import IntArray, LabelShape, require
-from dcpipe.views import Views, philox, uniform
+from dcpipe.views import Views
 
 Pick = Literal["pivoted_qr", "leverage"]
 Sampling = Literal["top", "column_select"]

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dcpipe.compression.seam import Array, Specs
+from dcpipe.compression.base import Array, Specs
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import take
 

@@ -45,6 +45,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.components import (
     against,
     class_weights,
@@ -66,7 +67,6 @@ from dcpipe.compression.quantise import (
     row_bytes,
     unpack,
 )
-from dcpipe.compression.seam import Array, Codec, Specs, require_budget
 from dcpipe.compression.svd import factors
 from dcpipe.compression.view_features import features, most_features, pasted
 from dcpipe.types import IntArray, LabelShape, require

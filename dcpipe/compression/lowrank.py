@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dcpipe.compression.seam import Array, Specs
+from dcpipe.compression.base import Array, Specs
 from dcpipe.types import IntArray, LabelShape
 
 

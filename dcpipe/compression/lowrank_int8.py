@@ -37,6 +37,7 @@ from typing import Any, Self, final
 import numpy as np
 import torch
 
+from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.components import (
     class_weights,
     component_specs,
@@ -47,7 +48,6 @@ from dcpipe.compression.components import (
 )
 from dcpipe.compression.error_model import CONSTANT, components_leave
 from dcpipe.compression.quantise import check_base_bits, check_bits, coded, pack, rounded, row_bytes, unpack
-from dcpipe.compression.seam import Array, Codec, Specs, require_budget
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views
 

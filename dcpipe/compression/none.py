@@ -12,7 +12,7 @@ from typing import Self, final
 
 import torch
 
-from dcpipe.compression.seam import Array, Codec, Specs, require_budget
+from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.types import IntArray, LabelShape
 from dcpipe.views import Views
 

@@ -23,8 +23,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from dcpipe.random import permutation, philox, uniform
 from dcpipe.types import DataError, IntArray, LabelShape, require
-from dcpipe.views import permutation, philox, uniform
 
 Granularity = Literal["epoch", "batch"]
 _GRANULARITIES = ("epoch", "batch")

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.pool import Granularity, Pool, units
-from dcpipe.compression.seam import Array, Codec, Specs, require_budget
 from dcpipe.types import IntArray, LabelShape
 from dcpipe.views import Views, take
 

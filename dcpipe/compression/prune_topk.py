@@ -25,9 +25,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dcpipe.compression.base import Array, Codec, Specs
 from dcpipe.compression.entries import Entries
 from dcpipe.compression.pool import Granularity, Pool, units
-from dcpipe.compression.seam import Array, Codec, Specs
 from dcpipe.compression.topk import Bits, Table, table
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views

@@ -46,8 +46,8 @@ import functools
 
 import torch
 
+from dcpipe.random import philox, uniform
 from dcpipe.types import DataError, require
-from dcpipe.views import philox, uniform
 
 _FIRST, _GROWTH, _LIMIT = 0.8, 1.5, 1e-7  # 1 / 1.25, rho, and mu0 / mu_max
 _MOST_ITERATIONS = 200  # t reaches its limit after 40; twenty more suffice where the tolerance can be met at all

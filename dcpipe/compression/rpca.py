@@ -39,8 +39,8 @@ import numpy as np
 import torch
 
 from dcpipe.compression import lowrank
+from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.pursuit import pursue
-from dcpipe.compression.seam import Array, Codec, Specs, require_budget
 from dcpipe.compression.svd import factors
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views

@@ -31,10 +31,11 @@ import numpy as np
 import torch
 
 from dcpipe.compression import lowrank
-from dcpipe.compression.seam import Array, Codec, Specs, require_budget
+from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.svd import factors
+from dcpipe.random import philox, uniform
 from dcpipe.types import FloatArray, IntArray, LabelShape, require
-from dcpipe.views import Views, philox, uniform
+from dcpipe.views import Views
 
 _DRAW = 17  # counter of the generator that nothing else uses: test matrices
 

@@ -30,8 +30,8 @@ from typing import Literal, Self, final
 import numpy as np
 import torch
 
+from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.entries import Entries, check_classes, class_bytes, class_dtype, largest
-from dcpipe.compression.seam import Array, Codec, Specs, require_budget
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views, take
 

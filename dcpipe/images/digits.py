@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from dcpipe.images.base import Source, check_ascending, checked, cut_test
 from dcpipe.images.decoding import Pixels
-from dcpipe.images.seam import Source, check_ascending, checked, cut_test
 from dcpipe.types import IntArray
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dcpipe.images.seam import Source, check_ascending, checked, class_list
+from dcpipe.images.base import Source, check_ascending, checked, class_list
 from dcpipe.types import DataError, IntArray, require
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from dcpipe.images.base import Source
 from dcpipe.images.decoding import Pixels, fit, in_threads, named, open_rgb
-from dcpipe.images.seam import Source
 from dcpipe.types import IntArray, check_labels, require
 
 _STD_FLOOR = 1e-6

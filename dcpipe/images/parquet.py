@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dcpipe.images.seam import Source, check_ascending, checked, class_list
+from dcpipe.images.base import Source, check_ascending, checked, class_list
 from dcpipe.types import DataError, IntArray, require
 
 _TEST_NAMES = ("test", "validation", "valid", "val")

@@ -10,8 +10,8 @@ import numpy as np
 
 from dcpipe.images.decoding import Pixels, decode_into
 from dcpipe.images.parquet import pick
+from dcpipe.random import permutation
 from dcpipe.types import ImageTable, IntArray, require
-from dcpipe.views import permutation
 
 PART_ROWS = 2048
 MIXED_PARTS = 3  # parts that wait together in `stream`'s buffer

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dcpipe.images.seam import Source, check_ascending, checked, cut_test
+from dcpipe.images.base import Source, check_ascending, checked, cut_test
 from dcpipe.types import DataError, IntArray, require
 
 # `split=` of the sets that do not call their splits "train" and "test".

@@ -21,15 +21,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dcpipe import packing, store
-from dcpipe.compression import CODECS
+from dcpipe import store
+from dcpipe.compression import CODECS, packing
+from dcpipe.config.params import check_options
+from dcpipe.images.base import Source
 from dcpipe.images.decoding import open_rgb
 from dcpipe.images.folder import imagefolder
-from dcpipe.images.seam import Source
 from dcpipe.interop import scan
 from dcpipe.interop.records import read_record
 from dcpipe.interop.scan import Batches, Scan
-from dcpipe.params import check_options
 from dcpipe.release.writing import LABELS, Origin, write_release
 from dcpipe.types import ImageSet, IntArray, LabelShape, SoftLabels, require
 
@@ -164,7 +164,7 @@ def import_labels(
         "versions": versions,
     }
     progress = Progress(report)
-    with store.workbench(out, lineage) as bench:
+    with store.staging_dir(out, lineage) as bench:
         found = scan.kept(bench)
         if found is None:
             progress.expect(len(batches))

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from dcpipe.interop.layouts import LAYOUTS, detect
 from dcpipe.interop.records import Record, read_record
-from dcpipe.store import Bench, digest_of
+from dcpipe.store import StagingDir, digest_of
 from dcpipe.types import VIEW_ARRAYS, IntArray, KeptViews, require
 
 Array = npt.NDArray[Any]
@@ -181,14 +181,14 @@ def _without_mix(record: dict[str, Array], name: str, tail: tuple[int, ...]) -> 
     return record[{"partner": "image", "partner_box": "box", "partner_flip": "flip"}.get(name, name)]
 
 
-def keep(bench: Bench, found: Scan) -> None:
+def keep(bench: StagingDir, found: Scan) -> None:
     """Note a finished scan."""
     facts = {"classes": found.classes, "agreed": found.agreed, "size": found.views.size}
     arrays = {"image": found.image, "number": found.number, "starts": found.starts, "layout": np.array(found.layout)}
     bench.keep("scan", **arrays, **{name: np.array(value) for name, value in facts.items()}, **found.views.arrays)
 
 
-def kept(bench: Bench) -> Scan | None:
+def kept(bench: StagingDir) -> Scan | None:
     """The noted scan of an earlier run, or None."""
     state = bench.kept("scan")
     if state is None:

@@ -134,20 +134,20 @@ def check_teachers(teachers: dict[str, Teacher], classes: tuple[str, ...], size:
 
 
 @torch.no_grad()
-def ask(teachers: list[nn.Module], nouns: list[Teacher], inputs: torch.Tensor) -> torch.Tensor:
+def mean_logits(networks: list[nn.Module], teachers: list[Teacher], inputs: torch.Tensor) -> torch.Tensor:
     """Mean logits f32 [m, c] of one or several teachers on inputs [m, 3, s, s] in [0, 1]; each normalises its own way.
 
     On a GPU: bfloat16 and channels-last.
     """
     total = torch.zeros((), device=inputs.device)
-    for network, noun in zip(teachers, nouns, strict=True):
-        seen = views.normalise(inputs, noun.mean, noun.std)
+    for network, teacher in zip(networks, teachers, strict=True):
+        seen = views.normalise(inputs, teacher.mean, teacher.std)
         if inputs.is_cuda:
             seen = seen.contiguous(memory_format=torch.channels_last)
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=inputs.is_cuda):
-            said = network(seen)
-        total = total + said.float()
-    return total / len(teachers)
+            logits = network(seen)
+        total = total + logits.float()
+    return total / len(networks)
 
 
 def from_teacher(teacher: Teacher, device: torch.device) -> nn.Module:

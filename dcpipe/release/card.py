@@ -84,7 +84,7 @@ def _grids(meta: Mapping[str, Any]) -> str:
         return ""
     return (
         f"Each stored image is a grid of {f} x {f} cells, and each cell, enlarged bilinearly to full size, is a "
-        f"training image: {meta['images']} stored images decode to {meta['images'] * f * f} (`dcpipe.formation`). "
+        f"training image: {meta['images']} stored images decode to {meta['images'] * f * f}. "
     )
 
 

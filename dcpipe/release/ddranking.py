@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dcpipe.labels import PackLabels, rows_of
+from dcpipe.dataset.targets import PackLabels, rows_of
 from dcpipe.release.reading import Release
 from dcpipe.types import IntArray, LabelPack, require
 from dcpipe.views import normalise, views_of

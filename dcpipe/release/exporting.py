@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from dcpipe import formation
-from dcpipe.labels import rows_of
+from dcpipe.dataset.targets import rows_of
 from dcpipe.release.ddranking import write_ddranking
 from dcpipe.release.decoded import Decoded, holds_all, parameters
 from dcpipe.release.huggingface import write_parquet
@@ -17,6 +16,7 @@ from dcpipe.release.reading import Release
 from dcpipe.store.nouns import describe_views, encode_png
 from dcpipe.store.tensors import write
 from dcpipe.types import ImageSet, LabelPack, Sliceable, require
+from dcpipe.views import multiformation
 
 
 def export(release: Release, folder: Path, *, form: str = "folder", labels: bool = True) -> None:
@@ -40,7 +40,7 @@ def export(release: Release, folder: Path, *, form: str = "folder", labels: bool
     beside = folder.with_name(folder.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    FORMS[form](replace(release, images=formation.decoded(release.images)), beside, pack)
+    FORMS[form](replace(release, images=multiformation.decoded(release.images)), beside, pack)
     beside.replace(folder)
 
 

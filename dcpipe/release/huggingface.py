@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from dcpipe.labels import rows_of
+from dcpipe.dataset.targets import rows_of
 from dcpipe.release.card import front_matter
 from dcpipe.release.decoded import Decoded, parameters
 from dcpipe.release.reading import Release

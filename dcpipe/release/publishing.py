@@ -9,8 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from dcpipe import params as parameters
 from dcpipe import store
+from dcpipe.config import params as parameters
 from dcpipe.release.tags import RELEASE, TAG, git, released
 from dcpipe.types import DataError, require
 

@@ -10,24 +10,15 @@ from typing import Any, Literal
 import torch
 from safetensors.torch import load_file
 
-from dcpipe import formation, store
+from dcpipe import store
 from dcpipe.dataset import CondensedDataset
-from dcpipe.formation import By
-from dcpipe.labels import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
+from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
 from dcpipe.release import tags
 from dcpipe.release.writing import IMAGES, LABELS, SCORES, TEACHER
 from dcpipe.store.nouns import read_set
-from dcpipe.types import (
-    DataError,
-    ImageSet,
-    KeptViews,
-    LabelPack,
-    Score,
-    Teacher,
-    ViewLaw,
-    ViewPolicy,
-    require,
-)
+from dcpipe.types import DataError, ImageSet, KeptViews, LabelPack, Score, Teacher, ViewLaw, ViewPolicy, require
+from dcpipe.views import multiformation
+from dcpipe.views.multiformation import By
 
 LabelKind = Literal["pack", "teacher", "hard"]
 
@@ -158,5 +149,5 @@ def load(
         teacher = Teacher(weights=load_file(folder / TEACHER), **told)
     rows = json.loads((folder / SCORES).read_text(encoding="utf-8"))
     scores = tuple(Score(**{**row, "accuracy": tuple(row["accuracy"])}) for row in rows)
-    images = images if ipc is None else formation.subset(images, ipc, by)
+    images = images if ipc is None else multiformation.subset(images, ipc, by)
     return Release(folder, artifact.digest, images, pack, teacher, scores, meta)

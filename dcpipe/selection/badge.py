@@ -30,16 +30,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from dcpipe.random import philox, uniform
+from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
 from dcpipe.selection.last_layer import Gradients, errors_of
-from dcpipe.selection.seam import Candidates, Picks, Watch, class_by_class
 from dcpipe.types import FloatArray, IntArray
-from dcpipe.views import philox, uniform
 
 # Round-off of a squared distance, as a share of the squared lengths that it is the difference of.
 _ROUND_OFF = 1e-12
 
 
-def badge(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, bias: bool = False) -> Picks:
+def badge(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, bias: bool = False) -> Picks:
     """Rows i64 [ipc * c] in rounds of one image a class; gains f64: the squared distance of each pick to the nearest
     pick of its class before it, of the first to 0.
 
@@ -54,7 +54,7 @@ def badge(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, bias: bo
         draws = [float(uniform(philox(seed, label, step, 0))[0]) for step in range(1, ipc)]
         return _seed(Gradients(errors, candidates.class_vectors(label), bias), draws)
 
-    return class_by_class(candidates, ipc, watch, pick)
+    return class_by_class(candidates, ipc, progress, pick)
 
 
 def _seed(gradients: Gradients, draws: list[float]) -> tuple[IntArray, FloatArray]:

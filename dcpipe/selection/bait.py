@@ -45,7 +45,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 import torch
 
-from dcpipe.selection.seam import Candidates, Picks, Watch
+from dcpipe.selection.base import Candidates, Picks, Progress
 from dcpipe.types import FloatArray, IntArray, require
 
 # The error of Q stays near 1e-16 of its first value, however small Q becomes: room for a thousand steps, sums of C^2.
@@ -151,7 +151,7 @@ def bait(
     candidates: Candidates,
     ipc: int,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     ridge: float = 1.0,
     oversample: float = 2.0,
@@ -175,8 +175,8 @@ def bait(
     steps = 2 * int(wanted.sum()) - ipc * candidates.n_classes
     model = _begin(candidates, ridge, steps, memory_gib, torch.device(device))
     blocks = _first_blocks(model)
-    all_picks = _forward(model, blocks, wanted, lambda done: watch.progress(done, steps))
-    kept = _backward(model, blocks, all_picks.rows, ipc, lambda done: watch.progress(done, steps))
+    all_picks = _forward(model, blocks, wanted, lambda done: progress.progress(done, steps))
+    kept = _backward(model, blocks, all_picks.rows, ipc, lambda done: progress.progress(done, steps))
     return Picks(all_picks.rows[kept], all_picks.gains[kept])
 
 

@@ -43,10 +43,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dcpipe.random import permutation
+from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
 from dcpipe.selection.last_layer import Gradients, errors_of
-from dcpipe.selection.seam import Candidates, Picks, Watch, class_by_class
 from dcpipe.types import FloatArray, IntArray, require
-from dcpipe.views import permutation
 
 # Round-off, as a share of the largest product of lengths: inner products this close are a tie, or 0.
 _TIE = 1e-10
@@ -58,7 +58,7 @@ def gradmatch(
     candidates: Candidates,
     ipc: int,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     ridge: float = 0.5,
     non_negative: bool = True,
@@ -83,7 +83,7 @@ def gradmatch(
         rest = shuffled[~np.isin(shuffled, rows)][: ipc - len(rows)]
         return np.concatenate([rows, rest]), np.concatenate([gains, np.zeros(len(rest))])
 
-    return class_by_class(candidates, ipc, watch, pick)
+    return class_by_class(candidates, ipc, progress, pick)
 
 
 def _pursue(gradients: Gradients, ipc: int, ridge: float, non_negative: bool) -> tuple[IntArray, FloatArray]:
@@ -139,9 +139,9 @@ def _fit_non_negative(
     """
     barred = np.zeros_like(free)
     while True:
-        slope = np.where(free | barred, -np.inf, target - gram @ weights)
-        row = int(slope.argmax())
-        if slope[row] <= least:
+        residual = np.where(free | barred, -np.inf, target - gram @ weights)
+        row = int(residual.argmax())
+        if residual[row] <= least:
             return weights
         if not _is_new(gram, free, row):
             barred[row] = True

@@ -27,20 +27,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from dcpipe.selection.seam import Candidates, Picks, Watch, class_by_class
+from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
 from dcpipe.types import FloatArray, IntArray
 
 # Round-off of a squared distance, as a share of the largest squared length: closer ones are a tie.
 _TIE = 1e-12
 
 
-def herding(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, normalise: bool = True) -> Picks:
+def herding(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, normalise: bool = True) -> Picks:
     """Rows i64 [ipc * c] in rounds of one image a class, and gains f64: by how much each pick brings the mean of the
     picks nearer to the mean of its class, where the mean of no picks is 0.
 
     So |mu| less the first k gains of a class is the distance after k picks; a gain may be negative. `normalise`: the
     vectors are scaled to unit length first. Ties go to the lower row. `seed` is unused, for nothing is random; it is
-    there because all selectors are called alike. A smaller `ipc` gives a prefix. `watch.earlier` is not needed.
+    there because all selectors are called alike. A smaller `ipc` gives a prefix. `progress.earlier` is not needed.
 
     Raises `DataError` when a class has fewer than `ipc` images.
     """
@@ -48,7 +48,7 @@ def herding(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, normal
     def pick(label: int) -> tuple[IntArray, FloatArray]:
         return _herd(candidates.class_units(label) if normalise else candidates.class_vectors(label), ipc)
 
-    return class_by_class(candidates, ipc, watch, pick)
+    return class_by_class(candidates, ipc, progress, pick)
 
 
 def _herd(vectors: FloatArray, ipc: int) -> tuple[IntArray, FloatArray]:

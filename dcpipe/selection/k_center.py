@@ -31,9 +31,9 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from dcpipe.selection.seam import Candidates, Picks, Watch, class_by_class
+from dcpipe.random import permutation
+from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
 from dcpipe.types import FloatArray, IntArray, require
-from dcpipe.views import permutation
 
 Start = Literal["medoid", "random"]
 
@@ -45,7 +45,7 @@ def k_center(
     candidates: Candidates,
     ipc: int,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     normalise: bool = True,
     start: Start = "medoid",
@@ -55,7 +55,7 @@ def k_center(
 
     `normalise`: the vectors are scaled to unit length first. `start`: the first image of a class is its `medoid`, or
     the one that the selector `random` would pick first with this `seed`, which is used for nothing else. Ties, and
-    copies of picks once only those are left, go to the lower row. A smaller `ipc` gives a prefix. `watch.earlier` is
+    copies of picks once only those are left, go to the lower row. A smaller `ipc` gives a prefix. `progress.earlier` is
     not needed.
 
     Raises `DataError` for an unknown `start` and when a class has fewer than `ipc` images.
@@ -68,7 +68,7 @@ def k_center(
         first = int(permutation(seed, label, len(vectors))[0]) if start == "random" else None
         return _traverse(vectors, ipc, first)
 
-    return class_by_class(candidates, ipc, watch, pick)
+    return class_by_class(candidates, ipc, progress, pick)
 
 
 def _traverse(vectors: FloatArray, ipc: int, first: int | None) -> tuple[IntArray, FloatArray]:

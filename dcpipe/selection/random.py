@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from dcpipe.selection.seam import Candidates, Picks, Watch
-from dcpipe.views import permutation
+from dcpipe.random import permutation
+from dcpipe.selection.base import Candidates, Picks, Progress
 
 
-def random(candidates: Candidates, ipc: int, seed: int, watch: Watch) -> Picks:
+def random(candidates: Candidates, ipc: int, seed: int, progress: Progress) -> Picks:
     """Rows i64 [ipc * c] in rounds of one image a class; gains are 0, for a random pick maximises nothing.
 
-    `watch.earlier` is not needed: picking again is cheaper than checking. Raises `DataError` when a class has fewer
+    `progress.earlier` is not needed: picking again is cheaper than checking. Raises `DataError` when a class has fewer
     than `ipc` images.
     """
     candidates.check_ipc(ipc)
@@ -26,5 +26,5 @@ def random(candidates: Candidates, ipc: int, seed: int, watch: Watch) -> Picks:
     rows = (np.stack(shuffled, axis=1) + candidates.offsets[:-1]).reshape(-1)
     gains = np.zeros(len(rows))
     for end in range(len(sizes), len(rows) + 1, len(sizes)):
-        watch.report(Picks(rows[:end], gains[:end]))
+        progress.report(Picks(rows[:end], gains[:end]))
     return Picks(rows, gains)

@@ -34,7 +34,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from dcpipe.coding_rate import Objective, greedy
-from dcpipe.selection.seam import Candidates, Picks, Watch
+from dcpipe.selection.base import Candidates, Picks, Progress
 from dcpipe.types import require
 
 Coefficient = Literal["growing", "final"]
@@ -46,7 +46,7 @@ def score(
     candidates: Candidates,
     ipc: int,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     alpha: float = 5.0,
     beta: float = 1.0,
@@ -95,7 +95,7 @@ def score(
         double=precision == "float64",
         device=device,
     )
-    earlier = watch.earlier
+    earlier = progress.earlier
     rows, gains = greedy(
         candidates.vectors,
         candidates.offsets,
@@ -103,6 +103,6 @@ def score(
         ipc * candidates.n_classes,
         objective,
         earlier=None if earlier is None else (earlier.rows, earlier.gains),
-        report=lambda rows, gains: watch.report(Picks(rows, gains)),
+        report=lambda rows, gains: progress.report(Picks(rows, gains)),
     )
     return Picks(rows, gains)

@@ -39,18 +39,20 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from dcpipe.selection.seam import Candidates, Picks, Watch, class_by_class
+from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
 from dcpipe.types import FloatArray, IntArray, require
 
 Order = Literal["hard", "easy"]
 
 
-def least_confidence(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, order: Order = "hard") -> Picks:
+def least_confidence(
+    candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard"
+) -> Picks:
     """Ranked by the probability of all classes but the likeliest, in [0, 1 - 1 / c]; see `_ranked`."""
-    return _ranked(candidates, ipc, watch, order, lambda p, label: _but_the_likeliest(p).sum(axis=1))
+    return _ranked(candidates, ipc, progress, order, lambda p, label: _but_the_likeliest(p).sum(axis=1))
 
 
-def margin(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, order: Order = "hard") -> Picks:
+def margin(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard") -> Picks:
     """Ranked by 1 less the lead of the likeliest class over the next, in [0, 1]; see `_ranked`."""
 
     def score(p: FloatArray, label: int) -> FloatArray:
@@ -58,10 +60,10 @@ def margin(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, order: 
         scores: FloatArray = others.sum(axis=1) + others.max(axis=1)
         return scores
 
-    return _ranked(candidates, ipc, watch, order, score)
+    return _ranked(candidates, ipc, progress, order, score)
 
 
-def entropy(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, order: Order = "hard") -> Picks:
+def entropy(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard") -> Picks:
     """Ranked by the entropy of p in nats, in [0, log c]; see `_ranked`."""
 
     def score(p: FloatArray, label: int) -> FloatArray:
@@ -71,10 +73,10 @@ def entropy(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, order:
         scores: FloatArray = -(others * logs).sum(axis=1) - (1 - doubt) * np.log1p(-doubt)
         return scores
 
-    return _ranked(candidates, ipc, watch, order, score)
+    return _ranked(candidates, ipc, progress, order, score)
 
 
-def el2n(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, order: Order = "hard") -> Picks:
+def el2n(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard") -> Picks:
     """Ranked by the length of p - y for the true class, in [0, sqrt 2]; see `_ranked`."""
 
     def score(p: FloatArray, label: int) -> FloatArray:
@@ -84,17 +86,17 @@ def el2n(candidates: Candidates, ipc: int, seed: int, watch: Watch, *, order: Or
         scores: FloatArray = np.linalg.norm(error, axis=1)
         return scores
 
-    return _ranked(candidates, ipc, watch, order, score)
+    return _ranked(candidates, ipc, progress, order, score)
 
 
 def _ranked(
-    candidates: Candidates, ipc: int, watch: Watch, order: str, score: Callable[[FloatArray, int], FloatArray]
+    candidates: Candidates, ipc: int, progress: Progress, order: str, score: Callable[[FloatArray, int], FloatArray]
 ) -> Picks:
     """Rows i64 [ipc * c] in rounds of one image a class, highest score first (lowest if `order` is `easy`), and gains
     f64: the scores, `score(p, label)` f64 [N] of a class's probabilities f64 [N, c].
 
     Ties go to the lower row. The selectors' `seed` is unused, for nothing is random; it is there because all selectors
-    are called alike. A smaller `ipc` gives a prefix. `watch.earlier` is not needed.
+    are called alike. A smaller `ipc` gives a prefix. `progress.earlier` is not needed.
 
     Raises `DataError` for an unknown `order` and when a class has fewer than `ipc` images.
     """
@@ -106,7 +108,7 @@ def _ranked(
         rows = np.argsort(-scores if order == "hard" else scores, kind="stable")[:ipc]
         return rows, scores[rows]
 
-    return class_by_class(candidates, ipc, watch, pick)
+    return class_by_class(candidates, ipc, progress, pick)
 
 
 def _but_the_likeliest(p: FloatArray) -> FloatArray:

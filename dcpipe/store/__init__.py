@@ -5,7 +5,7 @@ An artifact is a folder with `artifact.json`: its noun, its metadata, the SHA-25
 equal content has equal bytes. A folder is filled in scratch, survives a kill there, and is published by one rename.
 
 * `artifact.py`  folders, digests, verification, publishing
-* `bench.py`     scratch folders that survive a kill: fingerprint, lock, free space
+* `staging.py`     scratch folders that survive a kill: fingerprint, lock, free space
 * `blocks.py`    chunked, sharded Zarr arrays filled shard by shard
 * `tensors.py`   safetensors files written without holding them in memory
 * `nouns.py`     what the files of each noun are
@@ -13,7 +13,6 @@ equal content has equal bytes. A folder is filled in scratch, survives a kill th
 """
 
 from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, open_artifact, publish
-from dcpipe.store.bench import Bench, clean, need_space, scratch_root, workbench
 from dcpipe.store.blocks import Blocks, create_blocks, open_blocks, shard_rows
 from dcpipe.store.nouns import (
     ImageRow,
@@ -39,14 +38,15 @@ from dcpipe.store.nouns import (
     write_part,
 )
 from dcpipe.store.sorting import by_label, sorted_rows
+from dcpipe.store.staging import StagingDir, clean, need_space, scratch_root, staging_dir
 from dcpipe.store.tensors import header_bytes
 
 __all__ = [
     "SCHEMA",
     "Artifact",
-    "Bench",
     "Blocks",
     "ImageRow",
+    "StagingDir",
     "by_label",
     "clean",
     "create_blocks",
@@ -76,9 +76,9 @@ __all__ = [
     "scratch_root",
     "shard_rows",
     "sorted_rows",
+    "staging_dir",
     "table_of",
     "view_specs",
-    "workbench",
     "write_columns",
     "write_part",
 ]

@@ -20,10 +20,10 @@ MANIFEST = "artifact.json"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A verified folder: `meta` belongs to its noun, `digest` names its content (lineage left out)."""
+    """A verified folder: `meta` belongs to its kind, `digest` names its content (lineage left out)."""
 
     path: Path
-    noun: str
+    kind: str
     meta: dict[str, Any]
     files: dict[str, dict[str, Any]]
     lineage: dict[str, Any]
@@ -57,7 +57,7 @@ def folder_bytes(root: Path) -> int:
     return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
 
 
-def publish(folder: Path, out: Path, noun: str, meta: dict[str, Any], lineage: dict[str, Any]) -> Artifact:
+def publish(folder: Path, out: Path, kind: str, meta: dict[str, Any], lineage: dict[str, Any]) -> Artifact:
     """Write the manifest into the finished `folder`, then rename it to `out`; an `out` that exists is replaced.
 
     Everything is on disk under its final name, or nothing is.
@@ -65,10 +65,10 @@ def publish(folder: Path, out: Path, noun: str, meta: dict[str, Any], lineage: d
     for leftover in folder.rglob("*.partial"):
         leftover.unlink()
     files = hash_files(folder)
-    digest = digest_of({"schema": SCHEMA, "noun": noun, "meta": meta, "files": files})
+    digest = digest_of({"schema": SCHEMA, "noun": kind, "meta": meta, "files": files})
     content = {
         "schema": SCHEMA,
-        "noun": noun,
+        "noun": kind,
         "digest": digest,
         "meta": meta,
         "files": files,
@@ -91,10 +91,10 @@ def publish(folder: Path, out: Path, noun: str, meta: dict[str, Any], lineage: d
         out.replace(old)
     source.replace(out)
     shutil.rmtree(old, ignore_errors=True)
-    return Artifact(out, noun, meta, files, lineage, digest)
+    return Artifact(out, kind, meta, files, lineage, digest)
 
 
-def open_artifact(path: Path, noun: str) -> Artifact:
+def open_artifact(path: Path, kind: str) -> Artifact:
     """Read a folder's manifest and verify every byte it vouches for.
 
     Raises `DataError` naming the folder or file when it is missing, of another noun or schema, cut short or changed.
@@ -102,11 +102,11 @@ def open_artifact(path: Path, noun: str) -> Artifact:
     manifest = path / MANIFEST
     require(
         manifest.is_file(),
-        f"{path} holds no {noun} (no {MANIFEST}); run `dvc repro` or `dvc pull` to make it",
+        f"{path} holds no {kind} (no {MANIFEST}); run `dvc repro` or `dvc pull` to make it",
     )
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
-        found_schema, found_noun = content["schema"], content["noun"]
+        found_schema, found_kind = content["schema"], content["noun"]
         files, meta, lineage, digest = (
             content["files"],
             content["meta"],
@@ -120,16 +120,16 @@ def open_artifact(path: Path, noun: str) -> Artifact:
         f"{path} has schema {found_schema}, this dcpipe reads {SCHEMA}; run `dvc repro` to rebuild it",
     )
     require(
-        found_noun == noun,
-        f"{path} holds {found_noun!r}, expected {noun!r}; give the folder of the right stage",
+        found_kind == kind,
+        f"{path} holds {found_kind!r}, expected {kind!r}; give the folder of the right stage",
     )
-    expected = digest_of({"schema": SCHEMA, "noun": noun, "meta": meta, "files": files})
+    expected = digest_of({"schema": SCHEMA, "noun": kind, "meta": meta, "files": files})
     require(
         digest == expected,
         f"{manifest} is damaged: its digest does not match; remove {path} and run `dvc repro`",
     )
     verify_files(path, files, content.get("arrays", {}))
-    return Artifact(path, noun, meta, files, lineage, digest)
+    return Artifact(path, kind, meta, files, lineage, digest)
 
 
 def verify_files(root: Path, files: dict[str, dict[str, Any]], arrays: dict[str, dict[str, str]]) -> None:

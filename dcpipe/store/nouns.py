@@ -158,9 +158,9 @@ def save_teacher(folder: Path, teacher: Teacher) -> dict[str, Any]:
     return json.loads(json.dumps(meta))  # type: ignore[no-any-return]
 
 
-def asdict_shallow(noun: Any) -> dict[str, Any]:
+def asdict_shallow(kind: Any) -> dict[str, Any]:
     """Fields of a noun, arrays not copied."""
-    return {name: getattr(noun, name) for name in noun.__dataclass_fields__}
+    return {name: getattr(kind, name) for name in kind.__dataclass_fields__}
 
 
 def load_teacher(path: Path) -> Teacher:

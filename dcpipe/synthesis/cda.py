@@ -7,16 +7,16 @@ for Tiny-ImageNet are lr 0.4 and weight 0.05.
 
 from __future__ import annotations
 
-from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.sre2l import sre2l
 from dcpipe.types import ImageSet
 
 
 def cda(
     start: ImageSet,
-    scene: Scene,
+    context: SynthesisContext,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     observers: list[str] | None = None,
     iterations: int = 4000,
@@ -33,9 +33,9 @@ def cda(
     """Recovered images; options as in `sre2l`. Raises `DataError` for options out of range."""
     return sre2l(
         start,
-        scene,
+        context,
         seed,
-        watch,
+        progress,
         observers=observers,
         iterations=iterations,
         lr=lr,

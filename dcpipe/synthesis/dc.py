@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.engine import match
 from dcpipe.synthesis.gradients.teaching import Teaching
-from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.types import ImageSet
 
 # Inner loops, and epochs of the network after each, by images per class.
@@ -25,9 +25,9 @@ LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: 
 
 def dc(
     start: ImageSet,
-    scene: Scene,
+    context: SynthesisContext,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     network: str = "convnet-d3-w128",
     outer: int = 1000,
@@ -64,4 +64,4 @@ def dc(
         at_once=at_once,
         subsets=Nested.of(subsets),
     )
-    return match(start, scene, seed, watch, choices)
+    return match(start, context, seed, progress, choices)

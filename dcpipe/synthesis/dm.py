@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.engine import match
-from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.types import ImageSet
 
 
 def dm(
     start: ImageSet,
-    scene: Scene,
+    context: SynthesisContext,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     network: str = "convnet-d3-w128",
     outer: int = 20_000,
@@ -50,4 +50,4 @@ def dm(
         at_once=at_once,
         subsets=Nested.of(subsets),
     )
-    return match(start, scene, seed, watch, choices)
+    return match(start, context, seed, progress, choices)

@@ -13,17 +13,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcpipe.formation import Kind
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.idc import idc
-from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.types import ImageSet
+from dcpipe.views.multiformation import Kind
 
 
 def dream(
     start: ImageSet,
-    scene: Scene,
+    context: SynthesisContext,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     network: str = "convnet-d3-w128",
     outer: int = 2000,
@@ -67,4 +67,4 @@ def dream(
         "at_once": at_once,
         "subsets": subsets,
     }
-    return idc(start, scene, seed, watch, **options)
+    return idc(start, context, seed, progress, **options)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.dc import dc
-from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.types import ImageSet
 
 
 def dsa(
     start: ImageSet,
-    scene: Scene,
+    context: SynthesisContext,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     network: str = "convnet-d3-w128",
     outer: int = 1000,
@@ -36,9 +36,9 @@ def dsa(
     range."""
     return dc(
         start,
-        scene,
+        context,
         seed,
-        watch,
+        progress,
         network=network,
         outer=outer,
         inner=inner,

@@ -16,20 +16,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from dcpipe.synthesis.looks import Looks
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.matching import Matching
 from dcpipe.synthesis.recovery import Recovery, recover
 from dcpipe.synthesis.regularisers import Direction
-from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.synthesis.statistics import Variance
+from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 from dcpipe.types import ImageSet
 
 
 def edc(
     start: ImageSet,
-    scene: Scene,
+    context: SynthesisContext,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     observers: list[str] | None = None,
     iterations: int = 2000,
@@ -75,6 +75,6 @@ def edc(
         factor=factor,
         candidates=candidates,
         matching=Matching(alpha, classes, first, momentum, norms=norms, swapped=swapped),
-        looks=Looks(crop_min=crop_min, flip=flip),
+        looks=WeakAugmentation(crop_min=crop_min, flip=flip),
     )
-    return recover(start, scene, seed, watch, choices)
+    return recover(start, context, seed, progress, choices)

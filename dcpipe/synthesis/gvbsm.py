@@ -11,18 +11,18 @@ Defaults are the official ones for 32-pixel images (64 pixels: `pad` 8; ImageNet
 
 from __future__ import annotations
 
-from dcpipe.synthesis.looks import Looks
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.matching import Matching
 from dcpipe.synthesis.recovery import Recovery, recover
-from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 from dcpipe.types import ImageSet
 
 
 def gvbsm(
     start: ImageSet,
-    scene: Scene,
+    context: SynthesisContext,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     observers: list[str] | None = None,
     iterations: int = 4000,
@@ -54,6 +54,6 @@ def gvbsm(
         density=density,
         initial=initial,
         matching=Matching(alpha=1.0, first=first, momentum=momentum, drop=drop),
-        looks=Looks(crop_min=crop_min, pad=pad, flip=flip, jitter=jitter),
+        looks=WeakAugmentation(crop_min=crop_min, pad=pad, flip=flip, jitter=jitter),
     )
-    return recover(start, scene, seed, watch, choices)
+    return recover(start, context, seed, progress, choices)

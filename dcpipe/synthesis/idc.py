@@ -18,19 +18,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from dcpipe.formation import Kind
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.engine import match
 from dcpipe.synthesis.gradients.teaching import Teaching
-from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.types import ImageSet, require
+from dcpipe.views.multiformation import Kind
 
 
 def idc(
     start: ImageSet,
-    scene: Scene,
+    context: SynthesisContext,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     network: str = "convnet-d3-w128",
     outer: int = 2000,
@@ -77,4 +77,4 @@ def idc(
         at_once=at_once,
         subsets=Nested.of(subsets),
     )
-    return match(start, scene, seed, watch, choices)
+    return match(start, context, seed, progress, choices)

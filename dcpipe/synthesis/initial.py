@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 
 from dcpipe import views
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.rded import rded
-from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.types import ImageSet, require
 
 Channels = tuple[float, float, float]
@@ -25,9 +25,9 @@ _NOISE_DRAW = 1024  # the first of a row's draws; views and looks use lower ones
 def initial(
     name: str,
     start: ImageSet,
-    scene: Scene,
+    context: SynthesisContext,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     mean: Channels,
     std: Channels,
@@ -37,7 +37,7 @@ def initial(
     crops: int = 5,
     batch_size: int = 256,
 ) -> torch.Tensor:
-    """Pixels f32 [n, 3, s, s] on `scene.device`, normalised by `mean` and `std`, for the rows of `start`.
+    """Pixels f32 [n, 3, s, s] on `context.device`, normalised by `mean` and `std`, for the rows of `start`.
 
     `name` is a key of `INITIALS`; `observers` and the options after it are those of `rded` and say nothing to the
     others. Raises `DataError` for an unknown name, and where `rded` does.
@@ -50,11 +50,18 @@ def initial(
         "crops": crops,
         "batch_size": batch_size,
     }
-    return INITIALS[name](start, scene, seed, watch, mean=mean, std=std, **search)
+    return INITIALS[name](start, context, seed, progress, mean=mean, std=std, **search)
 
 
 def noise(
-    start: ImageSet, scene: Scene, seed: int, watch: Watch, *, mean: Channels, std: Channels, **search: Any
+    start: ImageSet,
+    context: SynthesisContext,
+    seed: int,
+    progress: Progress,
+    *,
+    mean: Channels,
+    std: Channels,
+    **search: Any,
 ) -> torch.Tensor:
     """Standard normal numbers in normalised space; those of a row are a function of (seed, row) alone.
 
@@ -62,7 +69,7 @@ def noise(
     the generator of `views`: torch's own keeps 32 bits of its seed, too few to give each of many images its noise.
     """
     size = start.images.shape[1]
-    pixels = torch.empty(len(start), 3, size, size, device=scene.device)
+    pixels = torch.empty(len(start), 3, size, size, device=context.device)
     for row in range(len(start)):
         pixels[row] = torch.from_numpy(_normal(seed, row, 3 * size * size).reshape(3, size, size))
     return pixels
@@ -70,7 +77,7 @@ def noise(
 
 def _normal(seed: int, row: int, count: int) -> npt.NDArray[np.float32]:
     """Standard normal numbers f32 [count] of one row."""
-    # `views.philox(seed, 0, draw, row)` for draw = _NOISE_DRAW, _NOISE_DRAW + 1, ...; NumPy counts before it draws.
+    # `random.philox(seed, 0, draw, row)` for draw = _NOISE_DRAW, _NOISE_DRAW + 1, ...; NumPy counts before it draws.
     counter, key = (np.array(n, dtype=np.uint64) for n in ([_NOISE_DRAW - 1, 0, row, 0], [seed % 2**64, 0]))
     generator = np.random.Philox(counter=counter, key=key)
     words = np.asarray(generator.random_raw(-(-count // 2)), dtype=np.uint64)
@@ -82,18 +89,32 @@ def _normal(seed: int, row: int, count: int) -> npt.NDArray[np.float32]:
 
 
 def real(
-    start: ImageSet, scene: Scene, seed: int, watch: Watch, *, mean: Channels, std: Channels, **search: Any
+    start: ImageSet,
+    context: SynthesisContext,
+    seed: int,
+    progress: Progress,
+    *,
+    mean: Channels,
+    std: Channels,
+    **search: Any,
 ) -> torch.Tensor:
     """The selected images themselves."""
-    pixels = torch.from_numpy(start.images).to(scene.device).permute(0, 3, 1, 2).to(torch.float32) / 255
+    pixels = torch.from_numpy(start.images).to(context.device).permute(0, 3, 1, 2).to(torch.float32) / 255
     return views.normalise(pixels, mean, std).contiguous()
 
 
 def mosaics(
-    start: ImageSet, scene: Scene, seed: int, watch: Watch, *, mean: Channels, std: Channels, **search: Any
+    start: ImageSet,
+    context: SynthesisContext,
+    seed: int,
+    progress: Progress,
+    *,
+    mean: Channels,
+    std: Channels,
+    **search: Any,
 ) -> torch.Tensor:
     """Mosaics of the crops that observers find easiest, see `rded`."""
-    return real(rded(start, scene, seed, watch, **search), scene, seed, watch, mean=mean, std=std)
+    return real(rded(start, context, seed, progress, **search), context, seed, progress, mean=mean, std=std)
 
 
 INITIALS: dict[str, Callable[..., torch.Tensor]] = {"noise": noise, "real": real, "rded": mosaics}

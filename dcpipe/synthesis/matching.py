@@ -108,9 +108,9 @@ class Matcher:
         self.layer = torch.tensor([layers.index(segment.layer) for segment in observer.segments], device=device)
         self.running: torch.Tensor | None = None
 
-    def loss(self, means: torch.Tensor, variances: torch.Tensor, lots: torch.Tensor | None = None) -> torch.Tensor:
-        """The loss of the batch's per-image statistics f32 [m, entries]; `lots` in [0, 1), one a layer, decide which
-        convolutions are left out."""
+    def loss(self, means: torch.Tensor, variances: torch.Tensor, uniforms: torch.Tensor | None = None) -> torch.Tensor:
+        """The loss of the batch's per-image statistics f32 [m, entries]; `uniforms` in [0, 1), one per layer, decide
+        which convolutions are left out."""
         batch = torch.stack(pooled(self.rows, means, variances), dim=1)  # [rows, 2, entries]
         if self.settings.momentum > 0:
             now, a = batch.detach(), self.settings.momentum
@@ -120,8 +120,8 @@ class Matcher:
         sums = squared.new_zeros(*squared.shape[:2], len(self.layer_weights)).index_add(2, self.segment, squared)
         norms = sums.clamp_min(1e-30).sqrt()  # the clamp: no gradient, rather than an infinite one, at distance zero
         weights = self.layer_weights
-        if lots is not None and self.settings.drop > 0:
-            dropped = self.droppable & (lots[self.layer] < self.settings.drop)
+        if uniforms is not None and self.settings.drop > 0:
+            dropped = self.droppable & (uniforms[self.layer] < self.settings.drop)
             weights = weights.masked_fill(dropped, 0.0)
         total: torch.Tensor = torch.einsum("t,tks,s->", self.weights, norms, weights)
         return total

@@ -7,7 +7,7 @@ that the base makes anyway. Load the result at any size: `dcpipe.load(..., ipc=3
 
 `metric` says what a subset is chosen by (Table 5): `feature` distances cost next to nothing, `gradient` ones another
 pass in each step that measures, and `accuracy` N - 1 trainings of `epochs` epochs a measurement, judged by `judged`
-real images of each class (`gradients/accuracies.py`). What was chosen and frozen is handed to `watch.record`.
+real images of each class (`gradients/accuracies.py`). What was chosen and frozen is handed to `progress.record`.
 
 `freeze` and `begin` (of subsets: loop 0 or 1) are the paper's by default, `code` gives the official code's. With grids
 a subset is its first stored images (`by: images`); the published files' are the first cells (`by: cells`).
@@ -19,24 +19,24 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from dcpipe.formation import By
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.dc import dc
 from dcpipe.synthesis.dm import dm
 from dcpipe.synthesis.dream import dream
 from dcpipe.synthesis.dsa import dsa
 from dcpipe.synthesis.gradients.subsets import Begin, Freeze, Metric, Rate
 from dcpipe.synthesis.idc import idc
-from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.types import ImageSet, require
+from dcpipe.views.multiformation import By
 
 BASES: dict[str, Callable[..., ImageSet]] = {"idc": idc, "dream": dream, "dc": dc, "dsa": dsa, "dm": dm}
 
 
 def mdc(
     start: ImageSet,
-    scene: Scene,
+    context: SynthesisContext,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     base: str = "idc",
     options: dict[str, Any] | None = None,
@@ -62,4 +62,4 @@ def mdc(
         require(name in legal, f"mdc: base {base!r} has no option {name!r}; legal ones are {', '.join(legal)}")
     rules = {"period": period, "rate": rate, "begin": begin, "freeze": freeze, "class_wise": class_wise}
     subsets = {**rules, "weight": weight, "metric": metric, "by": by, "epochs": epochs, "judged": judged}
-    return BASES[base](start, scene, seed, watch, **given, subsets=subsets)
+    return BASES[base](start, context, seed, progress, **given, subsets=subsets)

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dcpipe import networks, views
+from dcpipe.random import permutation
 from dcpipe.types import IntArray, Teacher, ViewPolicy, require
 
 Pixels = npt.NDArray[np.uint8]
@@ -57,16 +58,16 @@ def draw_candidates(labels: IntArray, wanted: npt.NDArray[np.bool_], search: Sea
     chosen = np.zeros(len(labels), dtype=bool)
     for label, rows in enumerate(np.split(by_class, ends[:-1])):
         if wanted[label]:
-            chosen[rows[views.permutation(search.seed, label, len(rows))[: search.candidates]]] = True
+            chosen[rows[permutation(search.seed, label, len(rows))[: search.candidates]]] = True
     return chosen
 
 
-class Judges:
+class CropScorer:
     """Observers that say how plainly a crop shows its class."""
 
     def __init__(self, observers: Mapping[str, Teacher], size: int, search: Search, device: torch.device) -> None:
-        self.nouns = list(observers.values())
-        self.networks: list[nn.Module] = [networks.from_teacher(noun, device) for noun in self.nouns]
+        self.teachers = list(observers.values())
+        self.networks: list[nn.Module] = [networks.from_teacher(teacher, device) for teacher in self.teachers]
         self.size, self.search, self.device = size, search, device
 
     def best(self, images: Pixels, labels: IntArray, rows: IntArray) -> tuple[npt.NDArray[np.float32], Pixels]:
@@ -97,13 +98,13 @@ class Judges:
 
     def logits(self, cut: torch.Tensor) -> torch.Tensor:
         """Mean logits f32 [m, c] of crops f32 [m, 3, cell, cell] in [0, 1], as the search shows them."""
-        said = [
-            networks.ask([network], [noun], self._shown(cut, noun))
-            for network, noun in zip(self.networks, self.nouns, strict=True)
+        logits = [
+            networks.mean_logits([network], [teacher], self._shown(cut, teacher))
+            for network, teacher in zip(self.networks, self.teachers, strict=True)
         ]
-        return torch.stack(said).mean(dim=0)
+        return torch.stack(logits).mean(dim=0)
 
-    def _shown(self, cut: torch.Tensor, noun: Teacher) -> torch.Tensor:
+    def _shown(self, cut: torch.Tensor, teacher: Teacher) -> torch.Tensor:
         cell = cut.shape[-1]
         if cell == self.size:
             return cut
@@ -111,13 +112,13 @@ class Judges:
             return F.interpolate(cut, (self.size, self.size), mode="bilinear", align_corners=False)
         first = (self.size - cell) // 2
         # Zeros once normalised, as in the official code: the mean colour.
-        colour = torch.tensor(noun.mean, device=cut.device).view(1, 3, 1, 1)
+        colour = torch.tensor(teacher.mean, device=cut.device).view(1, 3, 1, 1)
         framed = colour.repeat(len(cut), 1, self.size, self.size)
         framed[:, :, first : first + cell, first : first + cell] = cut
         return framed
 
 
-class Shelf:
+class BestCrops:
     """The best crops so far: `places[y]` of class y, places i64 [c]; an empty place has an infinite score."""
 
     def __init__(self, places: IntArray, cell: int) -> None:

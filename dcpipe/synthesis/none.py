@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.types import ImageSet
 
 
-def none(start: ImageSet, scene: Scene, seed: int, watch: Watch) -> ImageSet:
+def none(start: ImageSet, context: SynthesisContext, seed: int, progress: Progress) -> ImageSet:
     """The images as they were picked."""
     return start

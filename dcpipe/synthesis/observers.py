@@ -69,13 +69,13 @@ class _Moments(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
         inputs, mean = ctx.saved_tensors
         share = mean.numel() / inputs.numel()
-        slope = grads[1] * (2 * share)
-        offset = grads[0] * share - slope * mean
+        grad = grads[1] * (2 * share)
+        offset = grads[0] * share - grad * mean
         full = _full(inputs)
-        if inputs.is_cuda or slope.shape[-1] > 1:
-            return torch.addcmul(offset, full, slope).to(inputs.dtype), None
+        if inputs.is_cuda or grad.shape[-1] > 1:
+            return torch.addcmul(offset, full, grad).to(inputs.dtype), None
         # Where the last dimension is broadcast, addcmul is twice as slow as the two on a CPU.
-        return torch.mul(full, slope).add_(offset).to(inputs.dtype), None
+        return torch.mul(full, grad).add_(offset).to(inputs.dtype), None
 
 
 def _full(values: torch.Tensor) -> torch.Tensor:
@@ -216,8 +216,8 @@ class Observer:
         seen = views.normalise(inputs, self._teacher.mean, self._teacher.std)
         if seen.is_cuda:
             seen = seen.contiguous(memory_format=torch.channels_last)
-        said: torch.Tensor = self.network(seen)
-        return _full(said)
+        logits: torch.Tensor = self.network(seen)
+        return _full(logits)
 
     def running(self) -> Pair:
         """BatchNorm's running mean and variance f32 [entries], which are of the views the teacher was trained on; NaN

@@ -31,16 +31,16 @@ import numpy as np
 import numpy.typing as npt
 
 from dcpipe import networks
-from dcpipe.synthesis.mosaics import Judges, Ranks, Search, Shelf, draw_candidates
-from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.synthesis.base import Progress, SynthesisContext
+from dcpipe.synthesis.mosaics import BestCrops, CropScorer, Ranks, Search, draw_candidates
 from dcpipe.types import ImageSet, IntArray, require
 
 
 def rded(
     start: ImageSet,
-    scene: Scene,
+    context: SynthesisContext,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     observers: list[str] | None = None,
     factor: int = 1,
@@ -65,20 +65,20 @@ def rded(
     legal = ", ".join(str(f) for f in range(1, size + 1) if size % f == 0)
     require(size % factor == 0, f"rded: factor {factor} does not divide the images' {size} pixels; choose of {legal}")
     require(ranks in get_args(Ranks), f"rded: unknown ranks {ranks!r}; choose one of {', '.join(get_args(Ranks))}")
-    chosen = scene.choose(observers)
+    chosen = context.choose(observers)
     networks.check_teachers(chosen, start.classes, size)
     places = np.bincount(start.labels, minlength=n_classes) * factor**2
-    _check_supply(places, np.bincount(scene.labels, minlength=n_classes), start, search)
-    shelf = Shelf(places, size // factor)
-    judges = Judges(chosen, size, search, scene.device)
-    wanted = draw_candidates(scene.labels, places > 0, search)
+    _check_supply(places, np.bincount(context.labels, minlength=n_classes), start, search)
+    shelf = BestCrops(places, size // factor)
+    judges = CropScorer(chosen, size, search, context.device)
+    wanted = draw_candidates(context.labels, places > 0, search)
     total = int(wanted.sum())
 
     def made() -> ImageSet:
         return replace(start, images=shelf.mosaics(start.labels, factor, ranks))
 
-    for done in _fill(shelf, scene, judges, wanted):
-        watch.report(done, total, "crops of candidates", made)
+    for done in _fill(shelf, context, judges, wanted):
+        progress.report(done, total, "crops of candidates", made)
     require(
         bool(np.isfinite(shelf.scores).all()),
         f"rded: the logits of {', '.join(chosen)} for real crops are NaN or infinite; train the teacher again",
@@ -86,10 +86,12 @@ def rded(
     return made()
 
 
-def _fill(shelf: Shelf, scene: Scene, judges: Judges, wanted: npt.NDArray[np.bool_]) -> Iterator[int]:
+def _fill(
+    shelf: BestCrops, context: SynthesisContext, judges: CropScorer, wanted: npt.NDArray[np.bool_]
+) -> Iterator[int]:
     """Stream the table once and keep the best crops of the wanted rows, bool [n]; gives the candidates seen so far."""
     first = done = 0
-    for images, labels in scene.real():
+    for images, labels in context.real():
         picked = np.flatnonzero(wanted[first : first + len(images)])
         rows = first + picked
         shelf.add(labels[picked], rows, *judges.best(images[picked], labels[picked], rows))

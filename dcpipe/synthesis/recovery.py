@@ -21,13 +21,13 @@ import torch.nn.functional as F
 
 from dcpipe import networks, training
 from dcpipe.synthesis import statistics
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.initial import INITIALS, initial
-from dcpipe.synthesis.looks import Looks, lots
 from dcpipe.synthesis.matching import Matcher, Matching, needs_statistics
 from dcpipe.synthesis.observers import Layers, Observer
 from dcpipe.synthesis.regularisers import Direction, densification, flatness
-from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.synthesis.statistics import Statistics, Variance
+from dcpipe.synthesis.weak_augmentation import WeakAugmentation, uniforms
 from dcpipe.types import ImageSet, IntArray, require
 
 Terms = dict[str, torch.Tensor]
@@ -66,7 +66,7 @@ class Recovery:
     candidates: int = 300
     order: Literal["classes", "rounds"] = "classes"
     matching: Matching = field(default_factory=Matching)
-    looks: Looks = field(default_factory=Looks)
+    looks: WeakAugmentation = field(default_factory=WeakAugmentation)
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size"):
@@ -116,19 +116,21 @@ class Batch:
 class Engine:
     """Observers with their targets, and the images they recover."""
 
-    def __init__(self, start: ImageSet, scene: Scene, seed: int, watch: Watch, choices: Recovery) -> None:
-        self.start, self.scene, self.seed, self.watch, self.choices = start, scene, seed, watch, choices
-        chosen = scene.choose(choices.observers)
+    def __init__(
+        self, start: ImageSet, context: SynthesisContext, seed: int, progress: Progress, choices: Recovery
+    ) -> None:
+        self.start, self.context, self.seed, self.progress, self.choices = start, context, seed, progress, choices
+        chosen = context.choose(choices.observers)
         networks.check_teachers(chosen, start.classes, start.images.shape[1])
         self.observers = {
-            name: Observer(name, teacher, scene.device, layers=choices.layers, patch=choices.patch)
+            name: Observer(name, teacher, context.device, layers=choices.layers, patch=choices.patch)
             for name, teacher in chosen.items()
         }
         first = next(iter(chosen.values()))
         self.colours = first.mean, first.std
-        self.mean, self.std = (torch.tensor(c, device=scene.device).view(1, 3, 1, 1) for c in self.colours)
+        self.mean, self.std = (torch.tensor(c, device=context.device).view(1, 3, 1, 1) for c in self.colours)
         self.low, self.high = (0 - self.mean) / self.std, (1 - self.mean) / self.std
-        self.labels = torch.from_numpy(start.labels).to(scene.device)
+        self.labels = torch.from_numpy(start.labels).to(context.device)
         self.statistics = self._statistics()
 
     def run(self) -> ImageSet:
@@ -146,7 +148,7 @@ class Engine:
                     told = time.monotonic()
                 if time.monotonic() - saved > pause:
                     now = {"pixels": pixels, "batch": number, "state": batch.state()}
-                    training.save_checkpoint(self.watch.notes / CHECKPOINT, now)
+                    training.save_checkpoint(self.progress.notes / CHECKPOINT, now)
                     saved = time.monotonic()
             require(
                 bool(batch.pixels.isfinite().all()),
@@ -157,35 +159,37 @@ class Engine:
 
     def _begin(self) -> tuple[torch.Tensor, int, Mapping[str, Any] | None]:
         """Pixels f32 [n, 3, s, s], the batch to work on and its state, of a checkpoint or at the start."""
-        path = self.watch.notes / CHECKPOINT
+        path = self.progress.notes / CHECKPOINT
         if path.exists():
             # Not straight to the device: Adam keeps its count of steps in main memory, and would wait for it there.
             kept = torch.load(path, map_location="cpu", weights_only=True)
-            return kept["pixels"].to(self.scene.device), kept["batch"], kept["state"]
+            return kept["pixels"].to(self.context.device), kept["batch"], kept["state"]
         choices, (mean, std) = self.choices, self.colours
         search: dict[str, Any] = {name: getattr(choices, name) for name in ("observers", "factor", "candidates")}
-        made = initial(choices.initial, self.start, self.scene, self.seed, self.watch, mean=mean, std=std, **search)
+        made = initial(
+            choices.initial, self.start, self.context, self.seed, self.progress, mean=mean, std=std, **search
+        )
         return made, 0, None
 
     def _statistics(self) -> Mapping[str, Statistics | None]:
         """Of the real images, from the shared folder where another run has left them."""
-        choices, total = self.choices, len(self.scene.labels)
+        choices, total = self.choices, len(self.context.labels)
         if not needs_statistics(choices.matching, choices.layers):
             return dict.fromkeys(self.observers)
         settings = f"{choices.layers}-{choices.patch or 'auto'}-{choices.variance}"
-        paths = {name: self.watch.shared / f"{name}-{settings}.safetensors" for name in self.observers}
+        paths = {name: self.progress.shared / f"{name}-{settings}.safetensors" for name in self.observers}
         missing = {name: self.observers[name] for name, path in paths.items() if not path.exists()}
         if missing:
             made = statistics.collect(
                 missing,
-                self.scene.real,
+                self.context.real,
                 len(self.start.classes),
                 variance=choices.variance,
-                report=lambda done: self.watch.report(done, total, "statistics of real images", lambda: self.start),
+                report=lambda done: self.progress.report(done, total, "statistics of real images", lambda: self.start),
             )
             for name, its in made.items():
                 statistics.save(paths[name], {name: its})
-        return {name: statistics.load(path, self.scene.device)[name] for name, path in paths.items()}
+        return {name: statistics.load(path, self.context.device)[name] for name, path in paths.items()}
 
     def _open(self, pixels: torch.Tensor, rows: IntArray, state: Mapping[str, Any] | None) -> Batch:
         """A batch at its first step, or where its checkpoint stopped."""
@@ -228,10 +232,14 @@ class Engine:
             seen = choices.looks.take(images, self.seed, number, step, choices.iterations)
             return seen * self.std + self.mean
 
-        half = torch.autocast(self.scene.device.type, dtype=torch.bfloat16, enabled=self.scene.device.type == "cuda")
+        half = torch.autocast(
+            self.context.device.type, dtype=torch.bfloat16, enabled=self.context.device.type == "cuda"
+        )
         with half:
             logits, means, variances = observer.measure(look(batch.pixels))
-        drawn = lots(self.seed, number, step, len(matcher.layer)).to(labels.device) if matcher.settings.drop else None
+        drawn = (
+            uniforms(self.seed, number, step, len(matcher.layer)).to(labels.device) if matcher.settings.drop else None
+        )
         terms = {"match": choices.weight * matcher.loss(means, variances, drawn)}
         if choices.cross_entropy:
             terms["cross-entropy"] = choices.cross_entropy * F.cross_entropy(logits, labels)
@@ -256,7 +264,7 @@ class Engine:
         told = ", ".join(f"{name} {float(value.detach()):.3f}" for name, value in terms.items())
         steps = self.choices.iterations
         note = f"batch {number + 1} of {n_batches}: {told}"
-        self.watch.report(number * steps + batch.step, n_batches * steps, note, images)
+        self.progress.report(number * steps + batch.step, n_batches * steps, note, images)
 
     def _shown(self, pixels: torch.Tensor) -> ImageSet:
         """The set with these pixels, rounded to u8 (the official code truncates)."""
@@ -264,7 +272,7 @@ class Engine:
         return replace(self.start, images=np.ascontiguousarray(whole.permute(0, 2, 3, 1).cpu().numpy()), grid=1)
 
     def _on_device(self, rows: IntArray) -> torch.Tensor:
-        return torch.from_numpy(rows).to(self.scene.device)
+        return torch.from_numpy(rows).to(self.context.device)
 
 
 def batches_of(start: ImageSet, choices: Recovery) -> list[IntArray]:
@@ -278,9 +286,9 @@ def batches_of(start: ImageSet, choices: Recovery) -> list[IntArray]:
     return [rows[first : first + step] for rows in rounds for first in range(0, len(rows), step)]
 
 
-def recover(start: ImageSet, scene: Scene, seed: int, watch: Watch, choices: Recovery) -> ImageSet:
+def recover(start: ImageSet, context: SynthesisContext, seed: int, progress: Progress, choices: Recovery) -> ImageSet:
     """Images of `start`'s labels and ids, recovered; what they start from is `choices.initial`.
 
     Raises `DataError` for choices that do not fit the scene, and when pixels stop being finite.
     """
-    return Engine(start, scene, seed, watch, choices).run()
+    return Engine(start, context, seed, progress, choices).run()

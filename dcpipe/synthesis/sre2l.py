@@ -10,18 +10,18 @@ and weight 1 (Tiny-ImageNet), 1,000 iterations, no crop and lr 0.25 (CIFAR-100).
 
 from __future__ import annotations
 
-from dcpipe.synthesis.looks import Looks
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.matching import Matching
 from dcpipe.synthesis.recovery import Recovery, recover
-from dcpipe.synthesis.seam import Scene, Watch
+from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 from dcpipe.types import ImageSet
 
 
 def sre2l(
     start: ImageSet,
-    scene: Scene,
+    context: SynthesisContext,
     seed: int,
-    watch: Watch,
+    progress: Progress,
     *,
     observers: list[str] | None = None,
     iterations: int = 4000,
@@ -47,6 +47,6 @@ def sre2l(
         initial=initial,
         order="rounds",
         matching=Matching(alpha=1.0, first=first),
-        looks=Looks(crop_min=crop_min, curriculum=curriculum, flip=flip, jitter=jitter),
+        looks=WeakAugmentation(crop_min=crop_min, curriculum=curriculum, flip=flip, jitter=jitter),
     )
-    return recover(start, scene, seed, watch, choices)
+    return recover(start, context, seed, progress, choices)

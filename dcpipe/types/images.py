@@ -44,7 +44,8 @@ class ImageSet:
     image a class, so the first `k * len(classes)` rows are the condensed set of `k` images per class.
 
     `images` u8 [n, h, w, 3]; `labels`, `ids` i64 [n], ids distinct (views are keyed by them);
-    `grid` f: each stored image decodes to f x f training images (`dcpipe.formation`), and soft labels are of those.
+    `grid` f: each stored image decodes to f x f training images (`dcpipe.views.multiformation`), and soft labels are
+    of those.
     """
 
     images: npt.NDArray[np.uint8]

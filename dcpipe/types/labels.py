@@ -21,7 +21,8 @@ VIEW_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
     "partner_flip": ((), "uint8"),
 }
 
-# Operations of `dcpipe.siamese`, in the order in which they run. A drawn number is a place in it: it must never change.
+# Operations of `dcpipe.views.siamese`, in the order in which they run. A drawn number is a place in it, so it must
+# never change.
 SIAMESE = ("flip", "color", "crop", "scale", "rotate", "cutout")
 
 
@@ -44,9 +45,9 @@ class ViewPolicy:
     `mix`: `none`; `cutmix_images` pastes a box of another image before the teacher looks (SRe2L's way);
     `cutmix_labels` keeps stored labels clean and mixes images and labels by lambda in training (SCORE Eq. 1).
     Before the crop: `randaugment` operations of RandAugment, 0 for none; `shuffle`: a grid of as many patches a side
-    that are permuted, 1 for none. After it: `siamese`, a strategy of `dcpipe.siamese`, "" for none. Its numbers and,
-    of operations that exclude each other, the one that runs are drawn for every view; the official code draws that one
-    once a batch, which a view that does not depend on its batch cannot do. Values of such views may leave [0, 1].
+    that are permuted, 1 for none. After it: `siamese`, a strategy of `dcpipe.views.siamese`, "" for none. Its numbers
+    and, of operations that exclude each other, the one that runs are drawn for every view; the official code draws that
+    one once a batch, which a view that does not depend on its batch cannot do. Values of such views may leave [0, 1].
     `mix_share`: the probability that a view is mixed at all where there is a mix (IDC: 0.5).
     """
 

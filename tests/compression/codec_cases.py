@@ -9,7 +9,7 @@ import torch
 
 from dcpipe import compression, store, views
 from dcpipe.compression import CODECS, Codec
-from dcpipe.compression.seam import Array
+from dcpipe.compression.base import Array
 from dcpipe.types import LabelPack, LabelShape, ViewPolicy
 
 POLICY = ViewPolicy()
@@ -100,3 +100,21 @@ def plan_file(kind: str, shape: LabelShape, budget: int) -> Codec:
 def save(path: Path, kind: str, codec: Codec, arrays: dict, shape: LabelShape) -> int:
     ids = np.arange(shape.images)
     return store.save_pack(path, LabelPack(name_of(kind), codec.settings, arrays, shape, POLICY, ids))
+
+
+def most_of(bits: float) -> int:
+    return 1 if bits == 1.6 else 2 ** (int(bits) - 1) - 1
+
+
+def rounded_slowly(row: np.ndarray, bits: float) -> np.ndarray:
+    """The best of six peaks, or eight of three levels, each least-squares for its codes, in float64."""
+    most, best = most_of(bits), np.zeros_like(row)
+    largest = np.abs(row).max()
+    if bits == 8 or largest == 0:
+        return np.round(row * most / largest) * largest / most if largest > 0 else best
+    for clip in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5) + ((0.4, 0.3) if bits == 1.6 else ()):
+        codes = np.clip(np.round(row * most / (clip * largest)), -most, most)
+        found = codes * (codes @ row) / (codes @ codes)
+        if ((found - row) ** 2).sum() < ((best - row) ** 2).sum():
+            best = found
+    return best

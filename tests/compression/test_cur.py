@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from dcpipe.compression import join, payload
 from dcpipe.compression.cur import Cur, leverage, pivots
+from dcpipe.random import philox
 from dcpipe.types import DataError, LabelShape
-from dcpipe.views import philox
 
 
 def pivoted(matrix: np.ndarray, rank: int) -> list[int]:

@@ -5,17 +5,16 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from codec_cases import header, held_pairs, labels, plan_file
+from codec_cases import header, held_pairs, labels, plan_file, rounded_slowly
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_quantise import rounded_slowly
 
 from dcpipe import compression, views
+from dcpipe.compression.base import Array, Codec, payload
 from dcpipe.compression.components import component_bytes
 from dcpipe.compression.field import Field
 from dcpipe.compression.field_plan import row_cost
 from dcpipe.compression.lowrank_int8 import LowrankInt8
-from dcpipe.compression.seam import Array, Codec, payload
 from dcpipe.compression.view_features import features, most_features
 from dcpipe.types import DataError, LabelShape, Mix, ViewPolicy
 

@@ -5,15 +5,14 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from codec_cases import decode, encode, held_pairs, labels
+from codec_cases import decode, encode, held_pairs, labels, rounded_slowly
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_quantise import rounded_slowly
 
 from dcpipe import compression
+from dcpipe.compression.base import payload
 from dcpipe.compression.components import component_bytes
 from dcpipe.compression.lowrank_int8 import LowrankInt8
-from dcpipe.compression.seam import payload
 from dcpipe.types import DataError, LabelShape
 
 SHAPES = st.builds(LabelShape, st.integers(1, 30), st.integers(1, 300), st.integers(2, 1000))

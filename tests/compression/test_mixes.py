@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dcpipe import training, views
 from dcpipe.compression import CODECS, check_mix, rebuild
 from dcpipe.dataset import CondensedDataset
-from dcpipe.labels import PackLabels
+from dcpipe.dataset.targets import PackLabels
 from dcpipe.types import MIXES, DataError, ImageSet, LabelPack, LabelShape, Mix, ViewPolicy
 
 N, K, C = 7, 12, 9  # no batch size but 1 and 7 divides it: kept batches leave images out

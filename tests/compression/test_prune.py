@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcpipe.compression.prune import Prune
+from dcpipe.random import permutation
 from dcpipe.types import DataError, LabelShape
-from dcpipe.views import permutation
 
 SHAPE = LabelShape(11, 9, 4)
 ROWS = np.arange(11)

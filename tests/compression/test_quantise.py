@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from codec_cases import most_of, rounded_slowly
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,10 +25,6 @@ from dcpipe.types import DataError
 every_width = pytest.mark.parametrize("bits", WIDTHS)
 
 
-def most_of(bits: float) -> int:
-    return 1 if bits == 1.6 else 2 ** (int(bits) - 1) - 1
-
-
 def packed_slowly(codes: list[int], bits: float) -> bytes:
     """One long integer, least significant code first; of three levels, five digits to base 3 a byte."""
     most = most_of(bits)
@@ -36,20 +33,6 @@ def packed_slowly(codes: list[int], bits: float) -> bytes:
         return bytes(sum(d * 3**i for i, d in enumerate(digits[j : j + 5])) for j in range(0, len(digits), 5))
     whole = sum((code + most) << (int(bits) * place) for place, code in enumerate(codes))
     return whole.to_bytes(-(-len(codes) * int(bits) // 8), "little")
-
-
-def rounded_slowly(row: np.ndarray, bits: float) -> np.ndarray:
-    """The best of six peaks, or eight of three levels, each least-squares for its codes, in float64."""
-    most, best = most_of(bits), np.zeros_like(row)
-    largest = np.abs(row).max()
-    if bits == 8 or largest == 0:
-        return np.round(row * most / largest) * largest / most if largest > 0 else best
-    for clip in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5) + ((0.4, 0.3) if bits == 1.6 else ()):
-        codes = np.clip(np.round(row * most / (clip * largest)), -most, most)
-        found = codes * (codes @ row) / (codes @ codes)
-        if ((found - row) ** 2).sum() < ((best - row) ** 2).sum():
-            best = found
-    return best
 
 
 @settings(deadline=None, max_examples=80)

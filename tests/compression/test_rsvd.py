@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from dcpipe.compression import join, payload
 from dcpipe.compression.rsvd import Rsvd, normals, randomized_factors
 from dcpipe.compression.svd import Svd
+from dcpipe.random import philox
 from dcpipe.types import DataError, LabelShape
-from dcpipe.views import philox
 
 PINNED = [
     [-0.3481471953145072, -1.6673296503360893, -0.8045840856652244],

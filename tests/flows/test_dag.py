@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dcpipe.params import Params
-from dcpipe.studies import STUDIES, VARIANTS
-from flows.code import closure
+from dcpipe.config.params import Params
+from dcpipe.studies.selectors import STUDIES, VARIANTS
+from flows.running.code import closure
 
 ROOT = Path(__file__).resolve().parents[2]
 NOUNS = list(Params.model_fields)
@@ -75,11 +75,11 @@ def test_every_study_is_a_stage_of_the_file_beside_the_line() -> None:
     blocks = {"softlabels", "compression", "evaluation"}
     for name, stage in studied().items():
         flow, key = {
-            "labels": ("label_study", ""),
-            "resilience": ("resilience", ""),
-            "sizes": ("sizes_study", ""),
-            **{variants: ("synthesis_study", variants) for variants in VARIANTS},
-        }.get(name, ("study", name))
+            "labels": ("studies.codecs", ""),
+            "resilience": ("studies.resilience", ""),
+            "sizes": ("studies.sizes", ""),
+            **{variants: ("studies.variants", variants) for variants in VARIANTS},
+        }.get(name, ("studies.selectors", name))
         # Variants change any block: the whole of params.yaml is theirs.
         whole = name in (*VARIANTS, "sizes")
         read = set() if whole else blocks - {"compression"} if name == "labels" else blocks
@@ -96,7 +96,14 @@ def test_every_study_is_a_stage_of_the_file_beside_the_line() -> None:
 
 
 def test_parameters_a_study_reads_are_tracked() -> None:
-    for module in ("study", "label_study", "resilience", "contenders", "softlabels", "compression"):
+    for module in (
+        "studies/selectors",
+        "studies/codecs",
+        "studies/resilience",
+        "contenders",
+        "softlabels",
+        "compression",
+    ):
         text = (ROOT / "flows" / f"{module}.py").read_text(encoding="utf-8")
         read = {other for other in NOUNS if f"params.{other}" in text}
         assert read <= {"softlabels", "compression", "evaluation"}, module
@@ -119,5 +126,5 @@ def test_readme_shows_the_line_as_dvc_draws_it() -> None:
 
 def test_unimported_folders_do_not_count(tmp_path: Path) -> None:
     """The closure is of imports: a stage does not depend on its neighbours' code."""
-    assert "dcpipe/evaluation.py" not in [path.as_posix() for path in closure("flows.images")]
-    assert "dcpipe/training.py" in [path.as_posix() for path in closure("flows.teacher")]
+    assert "dcpipe/evaluation/students.py" not in [path.as_posix() for path in closure("flows.images")]
+    assert "dcpipe/training/loop.py" in [path.as_posix() for path in closure("flows.teacher")]

@@ -11,14 +11,16 @@ import yaml
 from condensed import decoded_by_hand
 from releases import CLASSES, SIZE, VIEWS, Parts, parts
 
-from dcpipe import formation, networks, params, presets, softlabels, store
+from dcpipe import networks, softlabels, store
+from dcpipe.config import params, presets
+from dcpipe.config.params import CompressionBlock
 from dcpipe.dataset import CondensedDataset
-from dcpipe.labels import HardLabels, PackLabels
-from dcpipe.params import CompressionBlock
+from dcpipe.dataset.targets import HardLabels, PackLabels
 from dcpipe.types import DataError
+from dcpipe.views import multiformation
 from flows.contenders import contender_of, labels_of, smaller
-from flows.reporting import Plain
-from flows.runtime import Run
+from flows.running.reporting import Plain
+from flows.running.runtime import Run
 from flows.softlabels import softlabels_stage, write_labels
 
 CPU = torch.device("cpu")
@@ -57,13 +59,13 @@ def logits_by_hand(run: Run, some: Parts) -> np.ndarray:
 def test_the_stage_labels_decoded_images(scratch: Path, some: Parts) -> None:
     data = scratch.parent / "data"
     for noun, folder, save in (
-        ("synthesis", data / "synthesis", lambda bench: store.save_set(bench, some.images)),
-        ("teacher", data / "teacher" / "main", lambda bench: store.save_teacher(bench, some.teacher)),
+        ("synthesis", data / "synthesis", lambda staging: store.save_set(staging, some.images)),
+        ("teacher", data / "teacher" / "main", lambda staging: store.save_teacher(staging, some.teacher)),
     ):
         folder.parent.mkdir(exist_ok=True, parents=True)
-        bench = scratch.parent / f"{noun}-bench"
-        bench.mkdir()
-        store.publish(bench, folder, noun, save(bench), {})
+        staging = scratch.parent / f"{noun}-bench"
+        staging.mkdir()
+        store.publish(staging, folder, noun, save(staging), {})
     run = run_of("softlabels")
     softlabels_stage(run)
     labels = store.load_soft_labels(data / "softlabels")
@@ -103,7 +105,7 @@ def test_labels_of_any_grids_are_of_decoded_images(tmp_path: Path, some: Parts) 
 @pytest.mark.parametrize("by", ["images", "cells"])
 @pytest.mark.parametrize("kind", ["pack", "hard"])
 def test_a_smaller_contender_is_the_same_images_with_the_same_labels(
-    tmp_path: Path, some: Parts, kind: str, by: formation.By
+    tmp_path: Path, some: Parts, kind: str, by: multiformation.By
 ) -> None:
     """What students of the first two images a class see, and from which labels, are those of the whole set."""
     run = run_of("evaluation")
@@ -113,7 +115,7 @@ def test_a_smaller_contender_is_the_same_images_with_the_same_labels(
     assert (first.kind, first.name, first.ipc, whole.ipc) == ("mdc 2", f"{whole.name}, first 2", 2, 4)
     assert first.image_bytes == (tmp_path / "first" / "images.parquet").stat().st_size != whole.image_bytes
     assert first.label_bytes == whole.label_bytes
-    expected = formation.subset(some.images, 2, by)
+    expected = multiformation.subset(some.images, 2, by)
     assert np.array_equal(first.images.images, expected.images) and len(first.images.decoded_ids) == 2 * 4 * 3
     ours = CondensedDataset(first.images, first.labels(), first.policy)
     theirs = CondensedDataset(whole.images, whole.labels(), whole.policy)

@@ -13,16 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from releases import CLASSES, IPC, SIZE, VIEWS, Parts, parts
 
-from dcpipe import params, presets, store
+from dcpipe import store
 from dcpipe.compression import CODECS
-from dcpipe.labels import HardLabels, OnlineLabels, PackLabels
-from dcpipe.params import CompressionBlock
+from dcpipe.config import params, presets
+from dcpipe.config.params import CompressionBlock
+from dcpipe.dataset.targets import HardLabels, OnlineLabels, PackLabels
 from dcpipe.store.nouns import encode_png
 from dcpipe.types import DataError, Features, ImageTable, LabelPack, LabelShape, Selection, ViewPolicy
 from flows.compression import plan
 from flows.evaluation import Contender, make_contenders
-from flows.reporting import Plain
-from flows.runtime import Run
+from flows.running.reporting import Plain
+from flows.running.runtime import Run
 from flows.selection import by_class
 from flows.synthesis import picked
 
@@ -157,13 +158,13 @@ def line(scratch: Path) -> tuple[Run, dict[str, store.Artifact], ImageTable, Par
     folder = scratch.parent
 
     def artifact(noun: str, fill: object, meta: dict[str, object]) -> store.Artifact:
-        bench = folder / f"{noun}-bench"
-        bench.mkdir()
-        extra = fill(bench)
-        return store.publish(bench, folder / noun, noun, {**meta, **(extra if isinstance(extra, dict) else {})}, {})
+        staging = folder / f"{noun}-bench"
+        staging.mkdir()
+        extra = fill(staging)
+        return store.publish(staging, folder / noun, noun, {**meta, **(extra if isinstance(extra, dict) else {})}, {})
 
-    def fill_labels(bench: Path) -> None:
-        blocks = store.create_blocks(bench / "labels.zarr", pack.arrays["logits"].shape, "float16")
+    def fill_labels(staging: Path) -> None:
+        blocks = store.create_blocks(staging / "labels.zarr", pack.arrays["logits"].shape, "float16")
         for block in blocks.missing():
             blocks.write(block, pack.arrays["logits"][blocks.span(block)])
 
@@ -175,12 +176,12 @@ def line(scratch: Path) -> tuple[Run, dict[str, store.Artifact], ImageTable, Par
         "teachers": ["main"],
     }
     inputs = {
-        "synthesis": artifact("synthesis", lambda bench: store.save_set(bench, some.images), {}),
+        "synthesis": artifact("synthesis", lambda staging: store.save_set(staging, some.images), {}),
         "softlabels": artifact("softlabels", fill_labels, labels_meta),
         "compression": artifact(
-            "compression", lambda bench: {"bytes": store.save_pack(bench / "labels.safetensors", pack)}, {}
+            "compression", lambda staging: {"bytes": store.save_pack(staging / "labels.safetensors", pack)}, {}
         ),
-        "teacher main": artifact("teacher", lambda bench: store.save_teacher(bench, some.teacher), {}),
+        "teacher main": artifact("teacher", lambda staging: store.save_teacher(staging, some.teacher), {}),
     }
     source = np.random.default_rng(5)
     labels = np.repeat(np.arange(3), 6)

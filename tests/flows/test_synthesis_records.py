@@ -13,10 +13,10 @@ from tiny import PARAMS, run_of, table
 
 from dcpipe import store
 from dcpipe.types import DataError, Selection
-from flows import drawing, runtime
-from flows.drawing import Records
 from flows.images import images_stage
-from flows.reporting import Plain
+from flows.running import drawing, runtime
+from flows.running.drawing import Records
+from flows.running.reporting import Plain
 from flows.synthesis import synthesis_stage
 from flows.teacher import teacher_stage
 
@@ -76,7 +76,7 @@ def test_nobody_watching_it_is_drawn_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_without_matplotlib_it_stops_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dcpipe.figures.find_spec", lambda name: None)
+    monkeypatch.setattr("dcpipe.reports.figures.base.find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"^figures need matplotlib, which is absent; install dcpipe\[pipeline\]$"):
         Records(run_of("synthesis"), "").take("subsets", ROWS[:1])
 
@@ -91,9 +91,9 @@ def test_an_artifact_holds_images_table_and_figure(scratch: Path) -> None:
     train = store.table_of(source, "train")
     rows = np.concatenate([np.flatnonzero(train.labels == label)[:3] for label in range(10)])
     rows = rows.reshape(10, 3).T.reshape(-1)  # a round of classes after another
-    with run.bench("data/selection", {}, {"images": source}) as bench:
+    with run.staging("data/selection", {}, {"images": source}) as staging:
         chosen = Selection(train.ids[rows], train.labels[rows], np.zeros(30), "random")
-        bench.publish("selection", store.save_selection(bench.root, chosen))
+        staging.publish("selection", store.save_selection(staging.root, chosen))
     synthesis_stage(run)
     first = store.open_artifact(Path("data/synthesis"), "synthesis")
     assert set(first.files) == {"images.parquet", "subsets.csv", "subsets.png"}

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from dcpipe import views
+from dcpipe.random import permutation, philox
 from dcpipe.types import ViewPolicy
 
 POLICIES = {
@@ -36,8 +37,8 @@ def draws() -> dict[str, Any]:
         "ids": IDS,
         "views": VIEWS,
         "n_images": N_IMAGES,
-        "words": [[int(word) for word in row] for row in views.philox(7, numbers, 3, ids)],
-        "permutation": {f"{seed} {stream}": views.permutation(seed, stream, 12).tolist() for seed, stream in ORDERS},
+        "words": [[int(word) for word in row] for row in philox(7, numbers, 3, ids)],
+        "permutation": {f"{seed} {stream}": permutation(seed, stream, 12).tolist() for seed, stream in ORDERS},
         "policies": {
             name: {
                 "policy": asdict(POLICIES[name]),

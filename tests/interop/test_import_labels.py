@@ -12,7 +12,8 @@ from label_stores import CLASSES, SIDE, N, by_view, teacher, write_images, write
 from safetensors.numpy import load_file
 
 import dcpipe
-from dcpipe import cli, store
+from dcpipe import store
+from dcpipe.cli import commands as cli
 from dcpipe.dataset import CondensedDataset, CondensedLoader
 from dcpipe.interop import import_labels, importing
 from dcpipe.interop.importing import Budget

@@ -218,7 +218,7 @@ def test_workspaces_are_independent(make_workspace: Callable[[str], Workspace]) 
 
 def test_every_preset_is_understood_by_dvc(line: Workspace) -> None:
     """Interpolation and parameter tracking accept what presets leave out."""
-    presets = sorted((Path(__file__).resolve().parents[2] / "dcpipe/presets").glob("*.yaml"))
+    presets = sorted((Path(__file__).resolve().parents[2] / "dcpipe/config/presets").glob("*.yaml"))
     assert len(presets) > 5
     for preset in presets[:3]:
         content = yaml.safe_load(preset.read_text(encoding="utf-8"))

@@ -52,7 +52,7 @@ class Server:
         self.stop()
         raise AssertionError("the Prefect server did not start in two minutes")
 
-    def ask(self, what: str) -> list[dict[str, Any]]:
+    def query(self, what: str) -> list[dict[str, Any]]:
         """All of flow_runs, task_runs or artifacts."""
         request = urllib.request.Request(
             f"{self.url}/{what}/filter", data=b'{"limit": 200}', headers={"Content-Type": "application/json"}
@@ -80,7 +80,7 @@ def wait_for(server: Server, what: str, wanted: int) -> list[dict[str, Any]]:
     deadline = time.monotonic() + 30
     found: list[dict[str, Any]] = []
     while len(found) < wanted and time.monotonic() < deadline:
-        found = server.ask(what)
+        found = server.query(what)
         time.sleep(0.5)
     return found
 
@@ -93,13 +93,13 @@ def test_a_stage_shows_its_run_tasks_progress_and_artifacts(copy_of_line: Worksp
     copy_of_line.stage("synthesis", **with_server)
     copy_of_line.stage("softlabels", **with_server)
     assert store.open_artifact(copy_of_line.root / "data/softlabels", "softlabels").digest == unbroken
-    runs = {run["name"]: run for run in server.ask("flow_runs")}
+    runs = {run["name"]: run for run in server.query("flow_runs")}
     assert runs["softlabels of tiny-digits"]["state_type"] == "COMPLETED"
     assert runs["synthesis of tiny-digits"]["state_type"] == "COMPLETED"
     tasks = [task["name"] for task in wait_for(server, "task_runs", 17)]
     assert {f"softlabels[{shard:05d}]" for shard in range(15)} <= set(tasks)
     assert "synthesise[none]" in tasks
-    artifacts = {artifact["key"]: artifact for artifact in server.ask("artifacts")}
+    artifacts = {artifact["key"]: artifact for artifact in server.query("artifacts")}
     assert artifacts["softlabels-softlabels-progress"]["type"] == "progress"
     assert float(artifacts["softlabels-softlabels-progress"]["data"]) == 100.0
     assert str(artifacts["synthesis-condensed-images"]["data"]).startswith("data:image/png;base64,")
@@ -111,17 +111,17 @@ def test_a_failing_stage_names_task_and_input(copy_of_line: Workspace, server: S
         sys.executable, "-m", "flows.selection", ok=False, DCPIPE_PREFECT="require", PREFECT_API_URL=server.url
     )
     assert "selection.ipc is 500 but class" in output
-    failed = [run for run in server.ask("flow_runs") if run["name"] == "selection of tiny-digits"]
+    failed = [run for run in server.query("flow_runs") if run["name"] == "selection of tiny-digits"]
     assert [run["state_type"] for run in failed] == ["FAILED"]
 
 
 def test_the_line_runs_as_one_flow(copy_of_line: Workspace, server: Server) -> None:
     copy_of_line.params(compression={"codec": "prune", "ratio": 2})
     copy_of_line.run(sys.executable, "-m", "flows.condense", PREFECT_API_URL=server.url, DCPIPE_PREFECT="auto")
-    runs = {run["name"]: run["state_type"] for run in server.ask("flow_runs")}
+    runs = {run["name"]: run["state_type"] for run in server.query("flow_runs")}
     assert runs["condense tiny-digits"] == "COMPLETED"
     assert runs["compression of tiny-digits"] == "COMPLETED"
-    stages = [artifact for artifact in server.ask("artifacts") if artifact["key"] == "condense-stages"]
+    stages = [artifact for artifact in server.query("artifacts") if artifact["key"] == "condense-stages"]
     rows = json.loads(max(stages, key=lambda artifact: artifact["created"])["data"])
     outcome = {row["stage"]: row["outcome"] for row in rows}
     assert outcome["images"] == "skipped" and outcome["compression"] == "made"
@@ -134,7 +134,7 @@ def test_the_run_page_opens_in_a_browser(copy_of_line: Workspace, server: Server
         pytest.skip("no Chromium on this machine; install Debian's package chromium to run this test")
     shutil.rmtree(copy_of_line.root / "data/softlabels")
     copy_of_line.stage("softlabels", DCPIPE_PREFECT="require", PREFECT_API_URL=server.url)
-    run = next(run for run in server.ask("flow_runs") if run["name"] == "softlabels of tiny-digits")
+    run = next(run for run in server.query("flow_runs") if run["name"] == "softlabels of tiny-digits")
     page = f"http://127.0.0.1:{server.port}/runs/flow-run/{run['id']}"
     flags = (
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

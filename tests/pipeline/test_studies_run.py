@@ -94,7 +94,7 @@ def test_killed_at_random_moments_ends_the_same(copy_of_line: Workspace) -> None
     copy_of_line.params(evaluation={**TINY["evaluation"], "epochs": 30})
     study_of(copy_of_line)
     folder = copy_of_line.root / "data/study/selection"
-    words = (sys.executable, "-m", "flows.study", "selection")
+    words = (sys.executable, "-m", "flows.studies.selectors", "selection")
     env = {"DCPIPE_CHECKPOINT_SECONDS": "0"}
     started = time.monotonic()
     copy_of_line.run(*words, **env)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import pool_of, stable
 
-from dcpipe.selection import Candidates, Watch
+from dcpipe.selection import Candidates, Progress
 from dcpipe.selection.bait import _begin, _first_blocks, _forward, _Model, bait, pool_by_dimension, pool_by_pair, root
 from dcpipe.types import DataError, FloatArray
 
@@ -92,7 +92,7 @@ def test_picks_and_gains_are_those_of_the_definition(
     case: tuple[Candidates, int], ridge: float, oversample: float
 ) -> None:
     candidates, ipc = case
-    picks = bait(candidates, ipc, 0, Watch(), ridge=ridge, oversample=oversample)
+    picks = bait(candidates, ipc, 0, Progress(), ridge=ridge, oversample=oversample)
     rows, gains = Reference(candidates, ridge).greedy(ipc, oversample)
     assert picks.rows.tolist() == rows
     np.testing.assert_allclose(picks.gains, gains, rtol=0, atol=1e-9 * (1 + Reference(candidates, ridge).trace([])))
@@ -101,7 +101,7 @@ def test_picks_and_gains_are_those_of_the_definition(
 @pytest.mark.parametrize(("sizes", "d", "ipc"), [([7, 6, 5], 4, 2), ([8, 9], 5, 3), ([4, 4, 4, 4], 2, 1)])
 def test_random_picks_are_those_of_the_definition(sizes: list[int], d: int, ipc: int) -> None:
     candidates = made(sizes, d, seed=3)
-    picks = bait(candidates, ipc, 0, Watch(), ridge=0.3)
+    picks = bait(candidates, ipc, 0, Progress(), ridge=0.3)
     rows, gains = Reference(candidates, 0.3).greedy(ipc, 2.0)
     assert picks.rows.tolist() == rows
     np.testing.assert_allclose(picks.gains, gains, rtol=1e-9)
@@ -143,7 +143,7 @@ def test_three_hundred_steps_do_not_drift(dense: bool, ridge: float) -> None:
 
 def test_removals_do_not_drift() -> None:
     candidates = made([40, 40, 40], 6, seed=5)
-    picks = bait(candidates, 4, 0, Watch(), ridge=0.1, oversample=6.0)  # 72 additions, 60 removals
+    picks = bait(candidates, 4, 0, Progress(), ridge=0.1, oversample=6.0)  # 72 additions, 60 removals
     assert picks.rows.tolist() == shortcut(candidates, 4, 0.1, 24)
 
 
@@ -207,31 +207,33 @@ def binary(vectors: list[list[float]]) -> Candidates:
 
 def test_a_compromise_is_picked_first_and_given_up_for_the_axes() -> None:
     candidates = binary([[3, 0], [0, 3], [2, 2]])
-    assert bait(candidates, 2, 0, Watch(), oversample=1.0).rows.tolist() == [2, 0]
-    assert bait(candidates, 2, 0, Watch(), oversample=1.5).rows.tolist() == [0, 1]
-    assert bait(candidates, 2, 0, Watch(), oversample=1.5).gains.sum() < 2 * bait(candidates, 1, 0, Watch()).gains[0]
+    assert bait(candidates, 2, 0, Progress(), oversample=1.0).rows.tolist() == [2, 0]
+    assert bait(candidates, 2, 0, Progress(), oversample=1.5).rows.tolist() == [0, 1]
+    assert (
+        bait(candidates, 2, 0, Progress(), oversample=1.5).gains.sum() < 2 * bait(candidates, 1, 0, Progress()).gains[0]
+    )
 
 
 def test_a_smaller_ipc_is_no_prefix_because_of_the_removals() -> None:
     candidates = binary([[3, 0], [0, 3], [2, 2]])
-    assert bait(candidates, 1, 0, Watch(), oversample=1.5).rows.tolist() == [2]
-    assert 2 not in bait(candidates, 2, 0, Watch(), oversample=1.5).rows
+    assert bait(candidates, 1, 0, Progress(), oversample=1.5).rows.tolist() == [2]
+    assert 2 not in bait(candidates, 2, 0, Progress(), oversample=1.5).rows
 
 
 def test_a_smaller_ipc_is_a_prefix_without_removals() -> None:
     candidates = made([9, 8, 10], 4, seed=5)
-    full = bait(candidates, 8, 0, Watch(), oversample=1.0)
+    full = bait(candidates, 8, 0, Progress(), oversample=1.0)
     for ipc in (1, 3, 7):
-        part = bait(candidates, ipc, 0, Watch(), oversample=1.0)
+        part = bait(candidates, ipc, 0, Progress(), oversample=1.0)
         assert part.rows.tolist() == full.rows[: 3 * ipc].tolist()
         np.testing.assert_allclose(part.gains, full.gains[: 3 * ipc], rtol=1e-9)
 
 
 def test_picks_spread_over_directions_and_prefer_unsure_and_common_ones() -> None:
     # Four copies of one direction, one of another: the common one first, then the other before any copy.
-    assert bait(binary([[0, 2], [2, 0], [2, 0], [2, 0], [2, 0]]), 2, 0, Watch(), ridge=0.1).rows.tolist() == [1, 0]
+    assert bait(binary([[0, 2], [2, 0], [2, 0], [2, 0], [2, 0]]), 2, 0, Progress(), ridge=0.1).rows.tolist() == [1, 0]
     sure = pool_of(np.full((3, 2), 2.0), np.array([[9.0, 0], [0, 0], [9.0, 0]]), [3])
-    assert bait(sure, 1, 0, Watch(), oversample=1.0).rows.tolist() == [1]
+    assert bait(sure, 1, 0, Progress(), oversample=1.0).rows.tolist() == [1]
 
 
 def test_removals_raise_the_trace_of_all_classes_together() -> None:
@@ -239,15 +241,15 @@ def test_removals_raise_the_trace_of_all_classes_together() -> None:
     vectors = np.array([[0.0, 2.0], [2.2, 0.0], [3.0, 0.0], [3.0, 0.0]])
     both = pool_of(vectors, np.zeros((4, 2)), [2, 2])
     alone = pool_of(vectors[:2], np.zeros((2, 2)), [2])
-    assert bait(alone, 1, 0, Watch(), ridge=0.5).rows.tolist() == [1]
-    assert bait(both, 1, 0, Watch(), ridge=0.5).rows[0] == 0
+    assert bait(alone, 1, 0, Progress(), ridge=0.5).rows.tolist() == [1]
+    assert bait(both, 1, 0, Progress(), ridge=0.5).rows[0] == 0
 
 
 @settings(deadline=None, max_examples=40)
 @given(small_candidates(), st.sampled_from([1.0, 2.0, 3.0]))
 def test_rounds_are_balanced_and_nothing_is_picked_twice(case: tuple[Candidates, int], oversample: float) -> None:
     candidates, ipc = case
-    picks = bait(candidates, ipc, 0, Watch(), oversample=oversample)
+    picks = bait(candidates, ipc, 0, Progress(), oversample=oversample)
     labels = np.searchsorted(candidates.offsets, picks.rows, side="right") - 1
     assert labels.tolist() == list(range(candidates.n_classes)) * ipc
     assert len(set(picks.rows.tolist())) == len(picks.rows)
@@ -256,7 +258,7 @@ def test_rounds_are_balanced_and_nothing_is_picked_twice(case: tuple[Candidates,
 
 def test_gains_add_up_to_the_fall_of_the_trace() -> None:
     candidates = made([6, 7], 5, seed=6)
-    picks = bait(candidates, 6, 0, Watch(), oversample=1.0)
+    picks = bait(candidates, 6, 0, Progress(), oversample=1.0)
     reference = Reference(candidates, 1.0)
     assert picks.gains.sum() == pytest.approx(reference.trace([]) - reference.trace(picks.rows.tolist()), rel=1e-10)
 
@@ -266,7 +268,7 @@ def test_turned_features_give_the_same_picks() -> None:
     turned = replace(
         candidates, vectors=np.asarray(candidates.vectors, dtype=np.float64) @ np.linalg.qr(stable(6, 6))[0]
     )
-    a, b = bait(candidates, 8, 0, Watch()), bait(turned, 8, 0, Watch())
+    a, b = bait(candidates, 8, 0, Progress()), bait(turned, 8, 0, Progress())
     assert a.rows.tolist() == b.rows.tolist()
     np.testing.assert_allclose(a.gains, b.gains, rtol=1e-9)
 
@@ -276,22 +278,22 @@ def test_turned_features_give_the_same_picks() -> None:
 def test_row_order_does_not_matter_where_nothing_ties(first: list[int], second: list[int]) -> None:
     candidates, order = made([10, 10], 4, seed=9), np.array(first + second)
     moved = pool_of(np.asarray(candidates.vectors)[order], np.asarray(candidates.logits)[order], [10, 10])
-    assert bait(candidates, 4, 0, Watch()).rows.tolist() == order[bait(moved, 4, 0, Watch()).rows].tolist()
+    assert bait(candidates, 4, 0, Progress()).rows.tolist() == order[bait(moved, 4, 0, Progress()).rows].tolist()
 
 
 def test_of_equal_images_the_lower_rows_stay() -> None:
     candidates = pool_of(np.tile(stable(1, 5), (16, 1)), np.tile(stable(1, 2), (16, 1)), [9, 7])
-    assert bait(candidates, 3, 0, Watch()).rows.tolist() == [0, 9, 1, 10, 2, 11]
+    assert bait(candidates, 3, 0, Progress()).rows.tolist() == [0, 9, 1, 10, 2, 11]
 
 
 def test_the_seed_changes_nothing() -> None:
     candidates = made([9, 9], 3)
-    assert bait(candidates, 3, 0, Watch()).rows.tolist() == bait(candidates, 3, 1, Watch()).rows.tolist()
+    assert bait(candidates, 3, 0, Progress()).rows.tolist() == bait(candidates, 3, 1, Progress()).rows.tolist()
 
 
 def test_each_step_is_told() -> None:
     steps: list[tuple[int, int]] = []
-    bait(made([3, 9], 2), 2, 0, Watch(progress=lambda done, total: steps.append((done, total))))
+    bait(made([3, 9], 2), 2, 0, Progress(progress=lambda done, total: steps.append((done, total))))
     assert steps == [(done, 10) for done in range(1, 11)]  # 3 + 4 picks, 3 removals
 
 
@@ -310,18 +312,18 @@ class Spy:
 def test_vectors_that_do_not_fit_are_read_one_class_at_a_time() -> None:
     candidates = made([50, 60, 70], 40)
     held = Spy(np.asarray(candidates.vectors))
-    rows = bait(replace(candidates, vectors=held), 2, 0, Watch()).rows
+    rows = bait(replace(candidates, vectors=held), 2, 0, Progress()).rows
     classes = [candidates.rows(label) for label in range(3)]
     assert [held.asked.count(own) for own in classes] == [1, 1, 1]
     needed = 8 * (3 * 180 * 9 + 120 * 3 * 18)
     spy = Spy(np.asarray(candidates.vectors))
-    again = bait(replace(candidates, vectors=spy), 2, 0, Watch(), memory_gib=(needed + 1) / 2**30)
+    again = bait(replace(candidates, vectors=spy), 2, 0, Progress(), memory_gib=(needed + 1) / 2**30)
     assert again.rows.tolist() == rows.tolist()
     assert all(spy.asked.count(own) > 12 for own in classes)
 
 
 def test_golden_picks() -> None:
-    picks = bait(made([12, 12, 12], 6), 4, 0, Watch())
+    picks = bait(made([12, 12, 12], 6), 4, 0, Progress())
     assert picks.rows.tolist() == GOLDEN_ROWS
     np.testing.assert_allclose(picks.gains, GOLDEN_GAINS, rtol=0, atol=1e-8)
 
@@ -346,7 +348,7 @@ GOLDEN_GAINS = [
 @pytest.mark.gpu
 def test_a_cuda_device_gives_the_same_picks() -> None:
     candidates = made([60, 50, 70], 24, seed=16)
-    here, there = bait(candidates, 10, 0, Watch()), bait(candidates, 10, 0, Watch(), device="cuda")
+    here, there = bait(candidates, 10, 0, Progress()), bait(candidates, 10, 0, Progress(), device="cuda")
     assert there.rows.tolist() == here.rows.tolist()
     np.testing.assert_allclose(there.gains, here.gains, rtol=1e-9)
 
@@ -364,7 +366,7 @@ def test_too_much_memory_is_refused_before_any_work() -> None:
     n, c = 1_281_167, 1000
     offsets = np.linspace(0, n, c + 1).astype(np.int64)
     with pytest.raises(DataError) as error:
-        bait(Candidates(Untouched(n, 512), Untouched(n, c), np.zeros(n), offsets), 10, 0, Watch())
+        bait(Candidates(Untouched(n, 512), Untouched(n, c), np.zeros(n), offsets), 10, 0, Progress())
     assert str(error.value) == (
         "selection: bait needs 30589.4 GiB for 1281167 images and 1000 classes, selection.options.memory_gib is 8.0; "
         "use fewer classes or another selector, or raise it"
@@ -382,8 +384,8 @@ def test_errors_name_the_option_and_the_remedy() -> None:
         ),
     ):
         with pytest.raises(DataError) as error:
-            bait(candidates, 1, 0, Watch(), **options)
+            bait(candidates, 1, 0, Progress(), **options)
         assert str(error.value) == sentence
     with pytest.raises(DataError) as error:
-        bait(made([5, 3], 2), 4, 0, Watch())
+        bait(made([5, 3], 2), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"

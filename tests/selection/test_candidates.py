@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dcpipe.selection import Candidates, Picks, Watch, class_by_class, unit
+from dcpipe.selection import Candidates, Picks, Progress, class_by_class, unit
 from dcpipe.types import DataError
 
 GOOD = Candidates(
@@ -91,7 +91,7 @@ def test_class_by_class_goes_in_rounds_and_tells_its_progress() -> None:
     picks = class_by_class(
         GOOD,
         2,
-        Watch(progress=lambda done, total: told.append((done, total))),
+        Progress(progress=lambda done, total: told.append((done, total))),
         lambda label: (np.array([1, 0]), np.array([label + 0.5, label])),
     )
     assert isinstance(picks, Picks)

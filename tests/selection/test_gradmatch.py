@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import pool_of, stable
 
-from dcpipe.selection import Candidates, Picks, Watch
+from dcpipe.random import permutation
+from dcpipe.selection import Candidates, Picks, Progress
 from dcpipe.selection.gradmatch import gradmatch
 from dcpipe.selection.last_layer import Gradients, errors_of
 from dcpipe.types import DataError, FloatArray
-from dcpipe.views import permutation
 
 TIE = 1e-10
 
@@ -116,7 +116,7 @@ def test_picks_and_gains_are_those_of_the_pursuit_written_out(
     case: tuple[Candidates, int], ridge: float, non_negative: bool, bias: bool, seed: int
 ) -> None:
     candidates, ipc = case
-    picks = gradmatch(candidates, ipc, seed, Watch(), ridge=ridge, non_negative=non_negative, bias=bias)
+    picks = gradmatch(candidates, ipc, seed, Progress(), ridge=ridge, non_negative=non_negative, bias=bias)
     rows, gains = reference(candidates, ipc, seed, ridge, non_negative, bias)
     assert picks.rows.tolist() == rows
     np.testing.assert_allclose(picks.gains, gains, rtol=0, atol=1e-9)
@@ -126,7 +126,7 @@ def test_picks_and_gains_are_those_of_the_pursuit_written_out(
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
 def test_so_are_those_of_larger_classes(ridge: float, non_negative: bool) -> None:
     candidates = made([30, 25, 8], 5, seed=3)
-    picks = gradmatch(candidates, 8, 0, Watch(), ridge=ridge, non_negative=non_negative)
+    picks = gradmatch(candidates, 8, 0, Progress(), ridge=ridge, non_negative=non_negative)
     rows, gains = reference(candidates, 8, 0, ridge, non_negative, True)
     assert picks.rows.tolist() == rows
     np.testing.assert_allclose(picks.gains, gains, rtol=0, atol=1e-9)
@@ -164,7 +164,7 @@ def of_class_0(picks: Picks) -> list[int]:
 
 
 def test_orthogonal_gradients_are_picked_from_the_longest_on() -> None:
-    picks = gradmatch(axes([1.0, 3.0, 0.5, 2.0]), 4, 0, Watch(), ridge=0.0, bias=False)
+    picks = gradmatch(axes([1.0, 3.0, 0.5, 2.0]), 4, 0, Progress(), ridge=0.0, bias=False)
     assert of_class_0(picks) == [1, 3, 0, 2]
     np.testing.assert_allclose(picks.gains[::2], np.array([9, 4, 1, 0.25]) / 2 / 16, rtol=1e-12)
 
@@ -173,7 +173,7 @@ def test_orthogonal_gradients_are_picked_from_the_longest_on() -> None:
 def test_a_copy_of_a_pick_waits_for_all_that_is_new(non_negative: bool) -> None:
     vectors = np.array([[5, 0, 0], [0, 2, 0], [5, 0, 0], [0, 0, 1], [0, 0, 0]])
     candidates = pool_of(np.vstack([vectors, vectors]), np.zeros((10, 2)), [5, 5])
-    picks = gradmatch(candidates, 5, 0, Watch(), ridge=0.0, non_negative=non_negative, bias=False)
+    picks = gradmatch(candidates, 5, 0, Progress(), ridge=0.0, non_negative=non_negative, bias=False)
     assert of_class_0(picks)[:3] == [0, 1, 3]
     # Nothing is left: the copy and the zero come in the order of the shuffled class.
     assert of_class_0(picks)[3:] == [row for row in permutation(0, 0, 5).tolist() if row in (2, 4)]
@@ -183,20 +183,20 @@ def test_a_copy_of_a_pick_waits_for_all_that_is_new(non_negative: bool) -> None:
 def test_a_ridge_far_above_the_gradients_turns_the_pursuit_into_a_ranking() -> None:
     vectors = np.array([[5, 0], [0, 2], [5, 0], [5, 0]])
     candidates = pool_of(np.vstack([vectors, vectors]), np.zeros((8, 2)), [4, 4])
-    assert of_class_0(gradmatch(candidates, 3, 0, Watch(), bias=False, ridge=1e6)) == [0, 2, 3]
-    assert of_class_0(gradmatch(candidates, 2, 0, Watch(), bias=False, ridge=1e-6)) == [0, 1]
+    assert of_class_0(gradmatch(candidates, 3, 0, Progress(), bias=False, ridge=1e6)) == [0, 2, 3]
+    assert of_class_0(gradmatch(candidates, 2, 0, Progress(), bias=False, ridge=1e-6)) == [0, 1]
 
 
 def test_only_weights_of_any_sign_pick_an_image_to_be_subtracted() -> None:
     # The mean is along (7, 6); once (4, 4) is fitted (1, -1) is left, of which (0, 2) has most, with a negative sign.
     vectors = np.array([[4, 4], [0, 2], [1, 0], [1, 0], [1, 0]])
     candidates = pool_of(np.vstack([vectors, vectors]), np.zeros((10, 2)), [5, 5])
-    assert of_class_0(gradmatch(candidates, 2, 0, Watch(), ridge=0.0, bias=False)) == [0, 2]
-    assert of_class_0(gradmatch(candidates, 2, 0, Watch(), ridge=0.0, bias=False, non_negative=False)) == [0, 1]
+    assert of_class_0(gradmatch(candidates, 2, 0, Progress(), ridge=0.0, bias=False)) == [0, 2]
+    assert of_class_0(gradmatch(candidates, 2, 0, Progress(), ridge=0.0, bias=False, non_negative=False)) == [0, 1]
 
 
 def test_golden_picks() -> None:
-    picks = gradmatch(made([12, 12, 12], 6), 4, 0, Watch())
+    picks = gradmatch(made([12, 12, 12], 6), 4, 0, Progress())
     assert picks.rows.tolist() == GOLDEN_ROWS
     np.testing.assert_allclose(picks.gains, GOLDEN_GAINS, rtol=0, atol=1e-9)
 
@@ -221,10 +221,10 @@ GOLDEN_GAINS = [
 @pytest.mark.parametrize("non_negative", [True, False])
 def test_smaller_ipc_is_a_prefix(non_negative: bool) -> None:
     candidates = made([9, 8, 10], 2, seed=5)
-    full = gradmatch(candidates, 8, 4, Watch(), ridge=0.0, non_negative=non_negative)
+    full = gradmatch(candidates, 8, 4, Progress(), ridge=0.0, non_negative=non_negative)
     assert (full.gains == 0).any(), "the filled places are to be among them"
     for ipc in (1, 3, 7):
-        part = gradmatch(candidates, ipc, 4, Watch(), ridge=0.0, non_negative=non_negative)
+        part = gradmatch(candidates, ipc, 4, Progress(), ridge=0.0, non_negative=non_negative)
         assert part.rows.tolist() == full.rows[: 3 * ipc].tolist()
         assert part.gains.tolist() == full.gains[: 3 * ipc].tolist()
 
@@ -235,7 +235,7 @@ def test_rounds_are_balanced_nothing_comes_twice_and_no_pick_hurts(
     case: tuple[Candidates, int], ridge: float, non_negative: bool
 ) -> None:
     candidates, ipc = case
-    picks = gradmatch(candidates, ipc, 0, Watch(), ridge=ridge, non_negative=non_negative)
+    picks = gradmatch(candidates, ipc, 0, Progress(), ridge=ridge, non_negative=non_negative)
     labels = np.searchsorted(candidates.offsets, picks.rows, side="right") - 1
     assert labels.tolist() == list(range(candidates.n_classes)) * ipc
     assert len(set(picks.rows.tolist())) == len(picks.rows)
@@ -247,7 +247,7 @@ def test_rounds_are_balanced_nothing_comes_twice_and_no_pick_hurts(
 def test_row_order_does_not_matter_where_nothing_ties(first: list[int], second: list[int]) -> None:
     candidates, order = made([10, 10], 6, seed=9), np.array(first + second)
     moved = pool_of(np.asarray(candidates.vectors)[order], np.asarray(candidates.logits)[order], [10, 10])
-    picks, again = gradmatch(candidates, 5, 0, Watch()), gradmatch(moved, 5, 0, Watch())
+    picks, again = gradmatch(candidates, 5, 0, Progress()), gradmatch(moved, 5, 0, Progress())
     assert picks.rows.tolist() == order[again.rows].tolist()
 
 
@@ -255,33 +255,35 @@ def test_row_order_does_not_matter_where_nothing_ties(first: list[int], second: 
 def test_the_ridge_counts_against_the_squared_length_of_gradients(ridge: float) -> None:
     candidates = made([20, 20], 6, seed=8)
     longer = replace(candidates, vectors=np.asarray(candidates.vectors) * 8)
-    here = gradmatch(candidates, 9, 0, Watch(), ridge=ridge, bias=False)
-    there = gradmatch(longer, 9, 0, Watch(), ridge=64 * ridge, bias=False)
+    here = gradmatch(candidates, 9, 0, Progress(), ridge=ridge, bias=False)
+    there = gradmatch(longer, 9, 0, Progress(), ridge=64 * ridge, bias=False)
     assert here.rows.tolist() == there.rows.tolist()
     np.testing.assert_allclose(there.gains, 64 * here.gains, rtol=1e-9)
 
 
 def test_the_seed_fills_up_and_does_no_more() -> None:
     candidates = made([10, 10], 6, seed=2)
-    assert gradmatch(candidates, 6, 0, Watch()).rows.tolist() == gradmatch(candidates, 6, 1, Watch()).rows.tolist()
+    assert (
+        gradmatch(candidates, 6, 0, Progress()).rows.tolist() == gradmatch(candidates, 6, 1, Progress()).rows.tolist()
+    )
     sure = np.tile(np.array([900.0, -900.0]), (20, 1))  # of class 0 the gradients are 0
-    picks = gradmatch(replace(candidates, logits=sure), 6, 5, Watch(), ridge=0.0)
+    picks = gradmatch(replace(candidates, logits=sure), 6, 5, Progress(), ridge=0.0)
     assert of_class_0(picks) == permutation(5, 0, 10)[:6].tolist()
 
 
 def test_progress_is_told_for_each_class() -> None:
     told: list[tuple[int, int]] = []
-    gradmatch(made([4, 5], 3), 3, 0, Watch(progress=lambda done, total: told.append((done, total))))
+    gradmatch(made([4, 5], 3), 3, 0, Progress(progress=lambda done, total: told.append((done, total))))
     assert told == [(3, 6), (6, 6)]
 
 
 def test_a_negative_ridge_is_refused() -> None:
     with pytest.raises(DataError) as error:
-        gradmatch(made([3, 3], 2), 1, 0, Watch(), ridge=-0.5)
+        gradmatch(made([3, 3], 2), 1, 0, Progress(), ridge=-0.5)
     assert str(error.value) == "selection.options.ridge is -0.5; give 0 or a number above"
 
 
 def test_more_than_a_class_holds_is_an_error() -> None:
     with pytest.raises(DataError) as error:
-        gradmatch(made([5, 3], 2), 4, 0, Watch())
+        gradmatch(made([5, 3], 2), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"

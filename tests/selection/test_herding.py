@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import pool_of_vectors, stable
 
-from dcpipe.selection import Candidates, Watch
+from dcpipe.selection import Candidates, Progress
 from dcpipe.selection.herding import herding
 from dcpipe.types import DataError, FloatArray
 
@@ -53,7 +53,7 @@ def small_candidates(draw: Callable[..., object]) -> tuple[Candidates, int]:
 @given(small_candidates(), st.booleans())
 def test_picks_and_gains_are_those_of_the_definition(case: tuple[Candidates, int], normalise: bool) -> None:
     candidates, ipc = case
-    picks = herding(candidates, ipc, 0, Watch(), normalise=normalise)
+    picks = herding(candidates, ipc, 0, Progress(), normalise=normalise)
     assert picks.rows.dtype == np.int64
     assert picks.gains.dtype == np.float64
     for label, start in enumerate(candidates.offsets[:-1]):
@@ -65,7 +65,7 @@ def test_picks_and_gains_are_those_of_the_definition(case: tuple[Candidates, int
 @pytest.mark.parametrize("normalise", [True, False])
 def test_larger_classes_agree_with_the_definition(normalise: bool) -> None:
     candidates = made([40, 33], 7, seed=1)
-    picks = herding(candidates, 33, 0, Watch(), normalise=normalise)
+    picks = herding(candidates, 33, 0, Progress(), normalise=normalise)
     for label, start in enumerate((0, 40)):
         rows, gains = reference(candidates, label, 33, normalise)
         assert (picks.rows[label::2] - start).tolist() == rows
@@ -73,7 +73,7 @@ def test_larger_classes_agree_with_the_definition(normalise: bool) -> None:
 
 
 def test_golden_picks() -> None:
-    picks = herding(made([12, 12, 12], 6), 4, 0, Watch())
+    picks = herding(made([12, 12, 12], 6), 4, 0, Progress())
     assert picks.rows.tolist() == GOLDEN_ROWS
     np.testing.assert_allclose(picks.gains[:3], GOLDEN_GAINS, rtol=0, atol=1e-8)
 
@@ -84,7 +84,7 @@ GOLDEN_GAINS = [0.0295727477, 0.3018954143, 0.0926422357]
 
 def test_an_image_at_the_mean_comes_first_and_then_pairs_that_balance() -> None:
     line = np.array([[3.0], [-1.0], [0.0], [-3.0], [1.0]])
-    picks = herding(pool_of_vectors(line + 7, [5]), 5, 0, Watch(), normalise=False)
+    picks = herding(pool_of_vectors(line + 7, [5]), 5, 0, Progress(), normalise=False)
     assert picks.rows.tolist() == [2, 1, 4, 0, 3]  # 0, -1 (a tie with 1), 1, 3 (a tie with -3), -3
     np.testing.assert_allclose(picks.gains, [7, -1 / 2, 1 / 2, -3 / 4, 3 / 4], rtol=0, atol=1e-12)
 
@@ -103,20 +103,20 @@ def welling(vectors: FloatArray, ipc: int) -> list[int]:
 def test_on_unit_vectors_it_is_wellings_weight_update() -> None:
     candidates = made([30], 5, seed=2)
     units = np.stack(seen(candidates, 0, True))
-    assert herding(candidates, 30, 0, Watch()).rows.tolist() == welling(units, 30)
+    assert herding(candidates, 30, 0, Progress()).rows.tolist() == welling(units, 30)
 
 
 def test_on_other_vectors_wellings_update_prefers_long_ones() -> None:
     line = np.array([[1.0], [2.0], [9.0]])
     assert welling(line, 1) == [2]
-    assert herding(pool_of_vectors(line, [3]), 1, 0, Watch(), normalise=False).rows.tolist() == [1]
+    assert herding(pool_of_vectors(line, [3]), 1, 0, Progress(), normalise=False).rows.tolist() == [1]
 
 
 @pytest.mark.parametrize("normalise", [True, False])
 def test_gains_add_up_to_the_distance_of_the_means(normalise: bool) -> None:
     candidates = made([20], 4, seed=3)
     vectors = np.stack(seen(candidates, 0, normalise))
-    picks = herding(candidates, 20, 0, Watch(), normalise=normalise)
+    picks = herding(candidates, 20, 0, Progress(), normalise=normalise)
     for k in (1, 7, 20):
         left = np.linalg.norm(vectors.mean(axis=0)) - picks.gains[:k].sum()
         assert left == pytest.approx(np.linalg.norm(vectors.mean(axis=0) - vectors[picks.rows[:k]].mean(axis=0)))
@@ -127,16 +127,16 @@ def test_the_mean_is_nearer_than_that_of_random_picks() -> None:
     candidates = made([200], 8, seed=4)
     vectors = np.stack(seen(candidates, 0, True))
     mean = vectors.mean(axis=0)
-    herded = np.linalg.norm(mean - vectors[herding(candidates, 10, 0, Watch()).rows].mean(axis=0))
+    herded = np.linalg.norm(mean - vectors[herding(candidates, 10, 0, Progress()).rows].mean(axis=0))
     order = np.argsort(stable(100, 200, 5), axis=1)[:, :10]
     assert herded < np.linalg.norm(mean - vectors[order].mean(axis=1), axis=1).min() / 2
 
 
 def test_smaller_ipc_is_a_prefix() -> None:
     candidates = made([9, 8, 10], 4, seed=5)
-    full = herding(candidates, 8, 0, Watch())
+    full = herding(candidates, 8, 0, Progress())
     for ipc in (1, 3, 7):
-        part = herding(candidates, ipc, 0, Watch())
+        part = herding(candidates, ipc, 0, Progress())
         assert part.rows.tolist() == full.rows[: 3 * ipc].tolist()
         assert part.gains.tolist() == full.gains[: 3 * ipc].tolist()
 
@@ -146,7 +146,7 @@ def test_smaller_ipc_is_a_prefix() -> None:
 def test_row_order_does_not_matter_where_nothing_ties(first: list[int], second: list[int], normalise: bool) -> None:
     candidates, order = made([10, 10], 4, seed=6), np.array(first + second)
     moved = replace(candidates, vectors=np.asarray(candidates.vectors)[order])
-    picks, again = (herding(c, 10, 0, Watch(), normalise=normalise) for c in (candidates, moved))
+    picks, again = (herding(c, 10, 0, Progress(), normalise=normalise) for c in (candidates, moved))
     assert picks.rows.tolist() == order[again.rows].tolist()
 
 
@@ -155,16 +155,16 @@ def test_rotated_scaled_and_moved_vectors_give_the_same_picks() -> None:
     vectors = np.asarray(candidates.vectors, dtype=np.float64)
     turn = np.linalg.qr(stable(6, 6, 77))[0]
     scale = 2.0 ** np.arange(-20, 20)[:, None]
-    rows = herding(candidates, 12, 0, Watch()).rows.tolist()
-    assert herding(replace(candidates, vectors=scale * vectors @ turn), 12, 0, Watch()).rows.tolist() == rows
-    rows = herding(candidates, 12, 0, Watch(), normalise=False).rows.tolist()
+    rows = herding(candidates, 12, 0, Progress()).rows.tolist()
+    assert herding(replace(candidates, vectors=scale * vectors @ turn), 12, 0, Progress()).rows.tolist() == rows
+    rows = herding(candidates, 12, 0, Progress(), normalise=False).rows.tolist()
     for other in (1000 * vectors, vectors @ turn + 30):
-        assert herding(replace(candidates, vectors=other), 12, 0, Watch(), normalise=False).rows.tolist() == rows
+        assert herding(replace(candidates, vectors=other), 12, 0, Progress(), normalise=False).rows.tolist() == rows
 
 
 def test_copies_and_zero_vectors_are_picked_in_row_order() -> None:
     for vectors in (np.zeros((5, 3)), np.tile(stable(1, 37, 8), (5, 1))):
-        picks = herding(pool_of_vectors(vectors, [5]), 5, 0, Watch())
+        picks = herding(pool_of_vectors(vectors, [5]), 5, 0, Progress())
         assert picks.rows.tolist() == [0, 1, 2, 3, 4]
         np.testing.assert_allclose(picks.gains[1:], 0, rtol=0, atol=1e-12)
 
@@ -173,13 +173,15 @@ def test_neither_seed_nor_inputs_change_and_progress_is_told() -> None:
     candidates = made([6, 6], 3, seed=9)
     before = np.asarray(candidates.vectors).copy()
     told: list[tuple[int, int]] = []
-    picks = herding(candidates, 4, 0, Watch(progress=lambda done, total: told.append((done, total))), normalise=False)
-    assert herding(candidates, 4, 1, Watch(), normalise=False).rows.tolist() == picks.rows.tolist()
+    picks = herding(
+        candidates, 4, 0, Progress(progress=lambda done, total: told.append((done, total))), normalise=False
+    )
+    assert herding(candidates, 4, 1, Progress(), normalise=False).rows.tolist() == picks.rows.tolist()
     assert np.array_equal(candidates.vectors, before)
     assert told == [(4, 8), (8, 8)]
 
 
 def test_more_than_a_class_holds_is_an_error() -> None:
     with pytest.raises(DataError) as error:
-        herding(made([5, 3], 2), 4, 0, Watch())
+        herding(made([5, 3], 2), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"

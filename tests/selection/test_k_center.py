@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import pool_of_vectors, stable
 
-from dcpipe.selection import Candidates, Watch
+from dcpipe.selection import Candidates, Progress
 from dcpipe.selection.k_center import Start, k_center
 from dcpipe.selection.random import random
 from dcpipe.types import DataError, FloatArray
@@ -64,11 +64,11 @@ def test_picks_gains_and_the_bound_are_those_of_the_definition(
     case: tuple[Candidates, int], normalise: bool, start: Start, seed: int
 ) -> None:
     candidates, ipc = case
-    picks = k_center(candidates, ipc, seed, Watch(), normalise=normalise, start=start)
+    picks = k_center(candidates, ipc, seed, Progress(), normalise=normalise, start=start)
     assert picks.rows.dtype == np.int64
     assert picks.gains.dtype == np.float64
     assert (picks.gains >= 0).all()
-    drawn = random(candidates, 1, seed, Watch()).rows
+    drawn = random(candidates, 1, seed, Progress()).rows
     for label, offset in enumerate(candidates.offsets[:-1]):
         apart = between(candidates, label, normalise)
         rows, gains = reference(apart, int(drawn[label] - offset) if start == "random" else None, ipc)
@@ -82,8 +82,8 @@ def test_the_bound_is_met() -> None:
     # The middle covers all at 1; from an end, the other end is 2 away.
     line = np.array([[0.0], [0.9], [1.0], [1.1], [2.0]])
     candidates = pool_of_vectors(line, [5])
-    seed = next(s for s in range(100) if random(candidates, 1, s, Watch()).rows[0] == 0)
-    rows = k_center(candidates, 1, seed, Watch(), normalise=False, start="random").rows.tolist()
+    seed = next(s for s in range(100) if random(candidates, 1, s, Progress()).rows[0] == 0)
+    rows = k_center(candidates, 1, seed, Progress(), normalise=False, start="random").rows.tolist()
     apart = between(candidates, 0, False)
     assert radius(apart, rows) == 2 * min(radius(apart, [i]) for i in range(5))
 
@@ -91,8 +91,8 @@ def test_the_bound_is_met() -> None:
 @pytest.mark.parametrize("start", STARTS)
 def test_larger_classes_agree_with_the_definition(start: Start) -> None:
     candidates = made([40, 33], 7, seed=1)
-    picks = k_center(candidates, 33, 4, Watch(), start=start)
-    drawn = random(candidates, 1, 4, Watch()).rows
+    picks = k_center(candidates, 33, 4, Progress(), start=start)
+    drawn = random(candidates, 1, 4, Progress()).rows
     for label, offset in enumerate((0, 40)):
         first = int(drawn[label] - offset) if start == "random" else None
         rows, gains = reference(between(candidates, label, True), first, 33)
@@ -101,10 +101,10 @@ def test_larger_classes_agree_with_the_definition(start: Start) -> None:
 
 
 def test_golden_picks() -> None:
-    picks = k_center(made([12, 12, 12], 6), 4, 0, Watch())
+    picks = k_center(made([12, 12, 12], 6), 4, 0, Progress())
     assert picks.rows.tolist() == GOLDEN_ROWS
     np.testing.assert_allclose(picks.gains[3:6], GOLDEN_GAINS, rtol=0, atol=1e-8)
-    assert k_center(made([12, 12, 12], 6), 4, 5, Watch(), start="random").rows.tolist() == GOLDEN_RANDOM
+    assert k_center(made([12, 12, 12], 6), 4, 5, Progress(), start="random").rows.tolist() == GOLDEN_RANDOM
 
 
 GOLDEN_ROWS = [5, 19, 33, 6, 13, 31, 9, 15, 34, 10, 18, 29]
@@ -116,32 +116,32 @@ GOLDEN_RANDOM = [8, 21, 35, 6, 22, 28, 2, 14, 31, 1, 16, 29]
 @pytest.mark.parametrize("seed", range(5))
 def test_one_image_of_each_cluster(start: Start, seed: int) -> None:
     centres = np.eye(4)[np.arange(40) % 4]
-    rows = k_center(pool_of_vectors(centres + 0.1 * stable(40, 4, seed), [40]), 4, seed, Watch(), start=start).rows
+    rows = k_center(pool_of_vectors(centres + 0.1 * stable(40, 4, seed), [40]), 4, seed, Progress(), start=start).rows
     assert sorted((rows % 4).tolist()) == [0, 1, 2, 3]
 
 
 def test_the_first_is_the_medoid_of_squared_distances_and_then_come_the_ends() -> None:
     line = np.array([[10.0], [0.0], [1.0], [2.5], [2.0]])
-    picks = k_center(pool_of_vectors(line, [5]), 4, 0, Watch(), normalise=False)
+    picks = k_center(pool_of_vectors(line, [5]), 4, 0, Progress(), normalise=False)
     assert picks.rows.tolist() == [3, 0, 1, 2]  # the mean is 3.1; then 7.5, 2.5 and 1 away, 1 tying with 2
     np.testing.assert_allclose(picks.gains, [0, 7.5 - 2.5, 2.5 - 1, 1 - 0.5], rtol=0, atol=1e-12)
 
 
 def test_only_a_random_start_knows_the_seed() -> None:
     candidates = made([30, 30], 5, seed=3)
-    medoid = [k_center(candidates, 3, seed, Watch()).rows.tolist() for seed in range(20)]
+    medoid = [k_center(candidates, 3, seed, Progress()).rows.tolist() for seed in range(20)]
     assert medoid == [medoid[0]] * 20
-    drawn = [k_center(candidates, 3, seed, Watch(), start="random").rows.tolist() for seed in range(20)]
+    drawn = [k_center(candidates, 3, seed, Progress(), start="random").rows.tolist() for seed in range(20)]
     assert len({tuple(rows[:2]) for rows in drawn}) > 10
-    assert [rows[:2] for rows in drawn] == [random(candidates, 1, seed, Watch()).rows.tolist() for seed in range(20)]
+    assert [rows[:2] for rows in drawn] == [random(candidates, 1, seed, Progress()).rows.tolist() for seed in range(20)]
 
 
 @pytest.mark.parametrize("start", STARTS)
 def test_smaller_ipc_is_a_prefix(start: Start) -> None:
     candidates = made([9, 8, 10], 4, seed=5)
-    full = k_center(candidates, 8, 2, Watch(), start=start)
+    full = k_center(candidates, 8, 2, Progress(), start=start)
     for ipc in (1, 3, 7):
-        part = k_center(candidates, ipc, 2, Watch(), start=start)
+        part = k_center(candidates, ipc, 2, Progress(), start=start)
         assert part.rows.tolist() == full.rows[: 3 * ipc].tolist()
         assert part.gains.tolist() == full.gains[: 3 * ipc].tolist()
 
@@ -151,7 +151,7 @@ def test_smaller_ipc_is_a_prefix(start: Start) -> None:
 def test_row_order_does_not_matter_where_nothing_ties(first: list[int], second: list[int], normalise: bool) -> None:
     candidates, order = made([10, 10], 4, seed=6), np.array(first + second)
     moved = replace(candidates, vectors=np.asarray(candidates.vectors)[order])
-    picks, again = (k_center(c, 10, 0, Watch(), normalise=normalise) for c in (candidates, moved))
+    picks, again = (k_center(c, 10, 0, Progress(), normalise=normalise) for c in (candidates, moved))
     assert picks.rows.tolist() == order[again.rows].tolist()
 
 
@@ -160,35 +160,35 @@ def test_rotated_scaled_and_moved_vectors_give_the_same_picks() -> None:
     vectors = np.asarray(candidates.vectors, dtype=np.float64)
     turn = np.linalg.qr(stable(6, 6, 77))[0]
     scale = 2.0 ** np.arange(-20, 20)[:, None]
-    rows = k_center(candidates, 12, 0, Watch()).rows.tolist()
-    assert k_center(replace(candidates, vectors=scale * vectors @ turn), 12, 0, Watch()).rows.tolist() == rows
-    rows = k_center(candidates, 12, 0, Watch(), normalise=False).rows.tolist()
+    rows = k_center(candidates, 12, 0, Progress()).rows.tolist()
+    assert k_center(replace(candidates, vectors=scale * vectors @ turn), 12, 0, Progress()).rows.tolist() == rows
+    rows = k_center(candidates, 12, 0, Progress(), normalise=False).rows.tolist()
     for other in (1000 * vectors, vectors @ turn + 30):
-        assert k_center(replace(candidates, vectors=other), 12, 0, Watch(), normalise=False).rows.tolist() == rows
+        assert k_center(replace(candidates, vectors=other), 12, 0, Progress(), normalise=False).rows.tolist() == rows
 
 
 def test_copies_are_left_for_last_and_come_in_row_order() -> None:
     vectors = np.repeat(stable(3, 37, 8) + 5, 3, axis=0)
-    picks = k_center(pool_of_vectors(vectors, [9]), 9, 0, Watch())
+    picks = k_center(pool_of_vectors(vectors, [9]), 9, 0, Progress())
     assert {row // 3 for row in picks.rows[:3].tolist()} == {0, 1, 2}
     assert picks.rows[3:].tolist() == sorted(set(range(9)) - set(picks.rows[:3].tolist()))
     assert picks.gains[3:].tolist() == [0.0] * 6
-    assert k_center(pool_of_vectors(np.zeros((4, 2)), [4]), 4, 0, Watch()).rows.tolist() == [0, 1, 2, 3]
+    assert k_center(pool_of_vectors(np.zeros((4, 2)), [4]), 4, 0, Progress()).rows.tolist() == [0, 1, 2, 3]
 
 
 def test_inputs_stay_and_progress_is_told() -> None:
     candidates = made([6, 6], 3, seed=9)
     before = np.asarray(candidates.vectors).copy()
     told: list[tuple[int, int]] = []
-    k_center(candidates, 4, 0, Watch(progress=lambda done, total: told.append((done, total))), normalise=False)
+    k_center(candidates, 4, 0, Progress(progress=lambda done, total: told.append((done, total))), normalise=False)
     assert np.array_equal(candidates.vectors, before)
     assert told == [(4, 8), (8, 8)]
 
 
 def test_errors_name_the_option_and_the_remedy() -> None:
     with pytest.raises(DataError) as error:
-        k_center(made([3, 3], 2), 1, 0, Watch(), start="mean")  # type: ignore[arg-type]
+        k_center(made([3, 3], 2), 1, 0, Progress(), start="mean")  # type: ignore[arg-type]
     assert str(error.value) == "selection.options.start is 'mean'; choose one of medoid, random"
     with pytest.raises(DataError) as error:
-        k_center(made([5, 3], 2), 4, 0, Watch())
+        k_center(made([5, 3], 2), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pools import pool_of, stable
 
-from dcpipe.selection import DRAWING, SELECTORS, Candidates, Watch
+from dcpipe.selection import SELECTORS, USES_SEED, Candidates, Progress
 from dcpipe.types import DataError
 
 
@@ -20,7 +20,7 @@ def made(sizes: list[int], d: int = 4) -> Candidates:
 def test_rounds_are_balanced_and_nothing_is_picked_twice(name: str) -> None:
     candidates = made([9, 7, 8])
     for ipc in (1, 4, 7):
-        picks = SELECTORS[name](candidates, ipc, 0, Watch())
+        picks = SELECTORS[name](candidates, ipc, 0, Progress())
         labels = np.searchsorted(candidates.offsets, picks.rows, side="right") - 1
         assert labels.tolist() == [0, 1, 2] * ipc
         assert len(set(picks.rows.tolist())) == len(picks.rows)
@@ -29,19 +29,19 @@ def test_rounds_are_balanced_and_nothing_is_picked_twice(name: str) -> None:
 
 @pytest.mark.parametrize("name", list(SELECTORS))
 def test_the_same_call_gives_the_same_picks(name: str) -> None:
-    first, again = (SELECTORS[name](made([9, 7, 8]), 4, 5, Watch()) for _ in range(2))
+    first, again = (SELECTORS[name](made([9, 7, 8]), 4, 5, Progress()) for _ in range(2))
     assert first.rows.tolist() == again.rows.tolist() and first.gains.tobytes() == again.gains.tobytes()
 
 
-@pytest.mark.parametrize("name", sorted(set(SELECTORS) - DRAWING))
+@pytest.mark.parametrize("name", sorted(set(SELECTORS) - USES_SEED))
 def test_selectors_that_draw_nothing_do_not_hear_the_seed(name: str) -> None:
-    picks = {tuple(SELECTORS[name](made([30, 20]), 6, seed, Watch()).rows.tolist()) for seed in range(8)}
+    picks = {tuple(SELECTORS[name](made([30, 20]), 6, seed, Progress()).rows.tolist()) for seed in range(8)}
     assert len(picks) == 1
 
 
 def test_the_seed_matters_where_it_is_said_to() -> None:
     options = {"k_center": {"start": "random"}, "gradmatch": {"ridge": 0.0}}
-    for name in DRAWING:
+    for name in USES_SEED:
         candidates = made([30, 20])
         if name == "gradmatch":  # what it draws is how to fill up when no gradient is left to match
             candidates = Candidates(
@@ -49,7 +49,7 @@ def test_the_seed_matters_where_it_is_said_to() -> None:
             )
             candidates.vectors[:] = 1.0
         picks = {
-            tuple(SELECTORS[name](candidates, 6, seed, Watch(), **options.get(name, {})).rows.tolist())
+            tuple(SELECTORS[name](candidates, 6, seed, Progress(), **options.get(name, {})).rows.tolist())
             for seed in range(8)
         }
         assert len(picks) > 1, name
@@ -58,5 +58,5 @@ def test_the_seed_matters_where_it_is_said_to() -> None:
 @pytest.mark.parametrize("name", list(SELECTORS))
 def test_more_than_a_class_holds_is_an_error(name: str) -> None:
     with pytest.raises(DataError) as error:
-        SELECTORS[name](made([5, 3]), 4, 0, Watch())
+        SELECTORS[name](made([5, 3]), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"

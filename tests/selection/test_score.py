@@ -12,7 +12,7 @@ from pools import pool_of_vectors, stable
 
 from dcpipe.coding_rate import Rate
 from dcpipe.coding_rate.rate import sample_form_is_cheaper
-from dcpipe.selection import Candidates, Picks, Watch
+from dcpipe.selection import Candidates, Picks, Progress
 from dcpipe.selection.score import score
 from dcpipe.types import DataError, FloatArray, IntArray
 
@@ -93,7 +93,7 @@ def test_picks_and_gains_are_those_of_the_definition(
     case: tuple[Candidates, int], alpha: float, beta: float, final: bool
 ) -> None:
     candidates, ipc = case
-    picks = score(candidates, ipc, 0, Watch(), alpha=alpha, beta=beta, coefficient="final" if final else "growing")
+    picks = score(candidates, ipc, 0, Progress(), alpha=alpha, beta=beta, coefficient="final" if final else "growing")
     rows, gains = Reference(candidates, alpha, beta, held=ipc if final else None).greedy(ipc)
     assert picks.rows.tolist() == rows
     np.testing.assert_allclose(picks.gains, gains, rtol=0, atol=1e-9)
@@ -103,7 +103,7 @@ def test_picks_and_gains_are_those_of_the_definition(
 @given(small_candidates(), st.sampled_from([0.0, 0.1, 5.0]), st.sampled_from([0.0, 1.0]))
 def test_global_order_is_algorithm_1_to_the_letter(case: tuple[Candidates, int], alpha: float, beta: float) -> None:
     candidates, ipc = case
-    picks = score(candidates, ipc, 0, Watch(), alpha=alpha, beta=beta, order="global")
+    picks = score(candidates, ipc, 0, Progress(), alpha=alpha, beta=beta, order="global")
     rows, gains = Reference(candidates, alpha, beta).greedy(ipc, by_turns=False)
     assert picks.rows.tolist() == rows
     np.testing.assert_allclose(picks.gains, gains, rtol=0, atol=1e-9)
@@ -112,12 +112,12 @@ def test_global_order_is_algorithm_1_to_the_letter(case: tuple[Candidates, int],
 def test_global_order_may_leave_a_class_out_and_resumes() -> None:
     # Class 1 is one vector four times over: a second one of it is worth less than a new one of class 0.
     candidates = pool_of_vectors(np.vstack([np.eye(4), np.ones((4, 4))]), [4, 4])
-    whole = score(candidates, 2, 0, Watch(), alpha=0.0, beta=0.0, order="global")
+    whole = score(candidates, 2, 0, Progress(), alpha=0.0, beta=0.0, order="global")
     labels = np.searchsorted(candidates.offsets, whole.rows, side="right") - 1
     assert np.bincount(labels, minlength=2).tolist() == [4, 0]
     for kept in (1, 2, 3):
         earlier = Picks(whole.rows[:kept], whole.gains[:kept])
-        resumed = score(candidates, 2, 0, Watch(earlier=earlier), alpha=0.0, beta=0.0, order="global")
+        resumed = score(candidates, 2, 0, Progress(earlier=earlier), alpha=0.0, beta=0.0, order="global")
         assert resumed.rows.tolist() == whole.rows.tolist()
 
 
@@ -129,7 +129,7 @@ def test_double_precision_decides_what_single_cannot_see() -> None:
     vectors[:, 0] = 1.0
     vectors[np.arange(1, 40), 1 + np.arange(39) % (d - 1)] = np.arange(1, 40) * 2e-5
     candidates = pool_of_vectors(vectors, [40], stable(40, 1, 3)[:, 0] * 1e-7 + 1)
-    picks = score(candidates, 12, 0, Watch(), alpha=0.0, beta=1.0)
+    picks = score(candidates, 12, 0, Progress(), alpha=0.0, beta=1.0)
     rows, gains = Reference(candidates, 0.0, 1.0).greedy(12)
     assert picks.rows.tolist() == rows
     np.testing.assert_allclose(picks.gains, gains, rtol=0, atol=1e-11)
@@ -140,7 +140,7 @@ def test_where_single_precision_is_too_coarse_everything_is_scored_in_double(eps
     base = stable(4, 12, 5)
     near = base[np.arange(24) % 4] + 1e-5 * stable(24, 12, 6)
     candidates = pool_of_vectors(near, [24])
-    picks = score(candidates, 10, 0, Watch(), alpha=0.0, beta=0.0, eps2=eps2)
+    picks = score(candidates, 10, 0, Progress(), alpha=0.0, beta=0.0, eps2=eps2)
     z = unit(np.asarray(candidates.vectors))
     rows: list[int] = []
     for _ in range(10):
@@ -157,13 +157,13 @@ def test_images_that_a_shortlist_left_out_are_no_candidates() -> None:
     rates = candidates.label_rate.copy()
     rates[[1, 2, 9, 15]] = np.inf
     for beta in (0.0, 1.0):
-        short = score(replace(candidates, label_rate=rates), 5, 0, Watch(), beta=beta)
+        short = score(replace(candidates, label_rate=rates), 5, 0, Progress(), beta=beta)
         assert not set(short.rows.tolist()) & {1, 2, 9, 15}
         kept = np.flatnonzero(np.isfinite(rates))
         fewer = pool_of_vectors(np.asarray(candidates.vectors)[kept], [6, 6], rates[kept])
-        assert short.rows.tolist() == kept[score(fewer, 5, 0, Watch(), beta=beta).rows].tolist()
+        assert short.rows.tolist() == kept[score(fewer, 5, 0, Progress(), beta=beta).rows].tolist()
     with pytest.raises(DataError) as error:
-        score(replace(candidates, label_rate=rates), 7, 0, Watch())
+        score(replace(candidates, label_rate=rates), 7, 0, Progress())
     assert str(error.value) == (
         "selection.ipc is 7 but the shortlist kept 6 images of class '0'; raise features.label_rate.shortlist.per_class"
     )
@@ -172,7 +172,7 @@ def test_images_that_a_shortlist_left_out_are_no_candidates() -> None:
 @pytest.mark.parametrize("eps2", [0.5, 0.01])
 def test_both_forms_are_used_and_agree_with_the_definition(eps2: float) -> None:
     candidates = made([14, 11], 5)
-    picks = score(candidates, 9, 0, Watch(), alpha=2.0, beta=0.1, eps2=eps2)
+    picks = score(candidates, 9, 0, Progress(), alpha=2.0, beta=0.1, eps2=eps2)
     forms = {sample_form_is_cheaper(n, 5, 11) for n in range(18)}
     assert forms == {True, False}
     rows, gains = Reference(candidates, 2.0, 0.1, eps2).greedy(9)
@@ -183,7 +183,7 @@ def test_both_forms_are_used_and_agree_with_the_definition(eps2: float) -> None:
 
 
 def test_golden_picks() -> None:
-    picks = score(made([12, 12, 12], 6), 4, 0, Watch())
+    picks = score(made([12, 12, 12], 6), 4, 0, Progress())
     assert picks.rows.tolist() == GOLDEN_ROWS
     np.testing.assert_allclose(picks.gains, GOLDEN_GAINS, rtol=0, atol=1e-8)
 
@@ -236,7 +236,7 @@ def chen(candidates: Candidates, ipc: int, alpha: float, beta: float, eps2: floa
 @pytest.mark.parametrize("alpha", [0.0, 5.0])
 def test_final_coefficient_equals_incremental_cholesky(alpha: float) -> None:
     candidates = made([40, 37, 45], 8, seed=3)
-    picks = score(candidates, 7, 0, Watch(), alpha=alpha, beta=0.5, coefficient="final")
+    picks = score(candidates, 7, 0, Progress(), alpha=alpha, beta=0.5, coefficient="final")
     assert picks.rows.tolist() == chen(candidates, 7, alpha, 0.5, 0.5)
 
 
@@ -267,15 +267,15 @@ def test_growing_coefficient_is_neither_monotone_nor_submodular() -> None:
     assert gain_small < 0
     assert gain_large > gain_small
     # The selector reports these very numbers: class 0 holds e1, e2 and e1 again.
-    picks = score(pool_of_vectors(np.stack([e1, e2, e1]), [3]), 3, 0, Watch(), alpha=0.0, beta=0.0)
+    picks = score(pool_of_vectors(np.stack([e1, e2, e1]), [3]), 3, 0, Progress(), alpha=0.0, beta=0.0)
     assert picks.gains[2] == pytest.approx(gain_small, abs=1e-12)
 
 
 def test_smaller_ipc_is_a_prefix() -> None:
     candidates = made([9, 8, 10], 4, seed=5)
-    full = score(candidates, 8, 0, Watch())
+    full = score(candidates, 8, 0, Progress())
     for ipc in (1, 3, 7):
-        part = score(candidates, ipc, 0, Watch())
+        part = score(candidates, ipc, 0, Progress())
         assert part.rows.tolist() == full.rows[: 3 * ipc].tolist()
         np.testing.assert_allclose(part.gains, full.gains[: 3 * ipc], rtol=0, atol=1e-12)
 
@@ -284,7 +284,7 @@ def test_smaller_ipc_is_a_prefix() -> None:
 @given(small_candidates())
 def test_rounds_are_balanced_and_nothing_is_picked_twice(case: tuple[Candidates, int]) -> None:
     candidates, ipc = case
-    rows = score(candidates, ipc, 0, Watch()).rows
+    rows = score(candidates, ipc, 0, Progress()).rows
     labels = np.searchsorted(candidates.offsets, rows, side="right") - 1
     assert labels.tolist() == list(range(candidates.n_classes)) * ipc
     assert len(set(rows.tolist())) == len(rows)
@@ -294,7 +294,7 @@ def test_rotated_features_give_the_same_picks() -> None:
     candidates = made([20, 20], 6, seed=8)
     turn = np.linalg.qr(stable(6, 6, 77))[0]
     turned = replace(candidates, vectors=np.asarray(candidates.vectors, dtype=np.float64) @ turn)
-    a, b = score(candidates, 10, 0, Watch()), score(turned, 10, 0, Watch())
+    a, b = score(candidates, 10, 0, Progress()), score(turned, 10, 0, Progress())
     assert a.rows.tolist() == b.rows.tolist()
     np.testing.assert_allclose(a.gains, b.gains, rtol=0, atol=1e-9)
 
@@ -304,7 +304,7 @@ def test_rotated_features_give_the_same_picks() -> None:
 def test_row_order_does_not_matter_where_nothing_ties(first: list[int], second: list[int]) -> None:
     candidates, order = made([10, 10], 4, seed=9), np.array(first + second)
     moved = pool_of_vectors(np.asarray(candidates.vectors)[order], [10, 10], candidates.label_rate[order])
-    picks, again = score(candidates, 6, 0, Watch()), score(moved, 6, 0, Watch())
+    picks, again = score(candidates, 6, 0, Progress()), score(moved, 6, 0, Progress())
     assert picks.rows.tolist() == order[again.rows].tolist()
 
 
@@ -312,22 +312,22 @@ def test_length_of_a_vector_does_not_matter() -> None:
     candidates = made([10, 10], 4, seed=10)
     scale = 2.0 ** np.arange(-10, 10)[:, None]
     longer = replace(candidates, vectors=np.asarray(candidates.vectors) * scale)
-    assert score(longer, 6, 0, Watch()).rows.tolist() == score(candidates, 6, 0, Watch()).rows.tolist()
+    assert score(longer, 6, 0, Progress()).rows.tolist() == score(candidates, 6, 0, Progress()).rows.tolist()
 
 
 def test_ties_go_to_the_lower_label_rate_then_the_lower_row() -> None:
     # Four unit vectors tie as a first pick, although their computed norms differ in the last bits.
     vectors = stable(4, 3, 11)
     rates = np.array([0.5, 0.25, 0.25, 0.5])
-    first = score(pool_of_vectors(vectors, [4], rates), 1, 0, Watch(), beta=0.0)
+    first = score(pool_of_vectors(vectors, [4], rates), 1, 0, Progress(), beta=0.0)
     assert first.rows.tolist() == [1]
-    assert score(pool_of_vectors(vectors, [4]), 1, 0, Watch(), beta=0.0).rows.tolist() == [0]
+    assert score(pool_of_vectors(vectors, [4]), 1, 0, Progress(), beta=0.0).rows.tolist() == [0]
 
 
 def test_beta_trades_rate_for_cheap_labels() -> None:
     candidates = made([30], 5, seed=12)
     rates = [
-        candidates.label_rate[score(candidates, 5, 0, Watch(), beta=beta).rows].mean() for beta in (0.0, 1.0, 100.0)
+        candidates.label_rate[score(candidates, 5, 0, Progress(), beta=beta).rows].mean() for beta in (0.0, 1.0, 100.0)
     ]
     assert rates[0] > rates[1] >= rates[2]
     cheapest = np.sort(candidates.label_rate)[:5].mean()
@@ -338,9 +338,9 @@ def test_beta_trades_rate_for_cheap_labels() -> None:
 @pytest.mark.parametrize("kept", [0, 2, 3, 7, 12, 21])
 def test_a_killed_run_goes_on_with_identical_picks(coefficient: str, kept: int) -> None:
     candidates = made([9, 8, 10], 4, seed=13)
-    whole = score(candidates, 7, 0, Watch(), coefficient=coefficient)
+    whole = score(candidates, 7, 0, Progress(), coefficient=coefficient)
     earlier = Picks(whole.rows[:kept], whole.gains[:kept])
-    resumed = score(candidates, 7, 0, Watch(earlier=earlier), coefficient=coefficient)
+    resumed = score(candidates, 7, 0, Progress(earlier=earlier), coefficient=coefficient)
     assert resumed.rows.tolist() == whole.rows.tolist()
     np.testing.assert_allclose(resumed.gains, whole.gains, rtol=0, atol=1e-12)
 
@@ -348,7 +348,7 @@ def test_a_killed_run_goes_on_with_identical_picks(coefficient: str, kept: int) 
 def test_each_round_is_reported_and_reports_are_not_overwritten() -> None:
     candidates = made([6, 6], 3, seed=14)
     reports: list[Picks] = []
-    whole = score(candidates, 4, 0, Watch(report=reports.append))
+    whole = score(candidates, 4, 0, Progress(report=reports.append))
     assert [len(report.rows) for report in reports] == [2, 4, 6, 8]
     for report in reports:
         assert report.rows.tolist() == whole.rows[: len(report.rows)].tolist()
@@ -357,7 +357,7 @@ def test_each_round_is_reported_and_reports_are_not_overwritten() -> None:
 
 def test_single_precision_agrees_to_its_digits() -> None:
     candidates = made([40, 40], 16, seed=15)
-    exact, single = score(candidates, 12, 0, Watch()), score(candidates, 12, 0, Watch(), precision="float32")
+    exact, single = score(candidates, 12, 0, Progress()), score(candidates, 12, 0, Progress(), precision="float32")
     assert single.rows.tolist() == exact.rows.tolist()
     np.testing.assert_allclose(single.gains, exact.gains, rtol=0, atol=1e-4)
 
@@ -376,7 +376,7 @@ def test_vectors_are_read_one_class_at_a_time() -> None:
 
     candidates = made([5, 6, 7], 3)
     spy = Spy(np.asarray(candidates.vectors))
-    score(replace(candidates, vectors=spy), 2, 0, Watch())
+    score(replace(candidates, vectors=spy), 2, 0, Progress())
     owners = [set(np.searchsorted(candidates.offsets, np.r_[index], side="right") - 1) for index in spy.asked]
     assert [candidates.rows(label) for _ in range(2) for label in range(3)] == [
         i for i in spy.asked if type(i) is slice
@@ -387,7 +387,7 @@ def test_vectors_are_read_one_class_at_a_time() -> None:
 @pytest.mark.gpu
 def test_a_cuda_device_gives_the_same_picks() -> None:
     candidates = made([60, 50, 70], 24, seed=16)
-    here, there = score(candidates, 20, 0, Watch()), score(candidates, 20, 0, Watch(), device="cuda")
+    here, there = score(candidates, 20, 0, Progress()), score(candidates, 20, 0, Progress(), device="cuda")
     assert there.rows.tolist() == here.rows.tolist()
     np.testing.assert_allclose(there.gains, here.gains, rtol=0, atol=1e-9)
 
@@ -408,7 +408,7 @@ def test_errors_name_the_option_and_the_remedy() -> None:
         ),
     ):
         with pytest.raises(DataError) as error:
-            score(candidates, 1, 0, Watch(), **options)
+            score(candidates, 1, 0, Progress(), **options)
         assert str(error.value) == sentence
 
 
@@ -417,7 +417,7 @@ def test_vectors_that_are_not_finite_are_an_error() -> None:
     vectors = np.asarray(candidates.vectors).copy()
     vectors[4, 1] = np.nan
     with pytest.raises(DataError) as error:
-        score(replace(candidates, vectors=vectors), 1, 0, Watch())
+        score(replace(candidates, vectors=vectors), 1, 0, Progress())
     assert str(error.value) == "candidates: vectors of class 1 hold NaN or infinity; extract the features again"
 
 
@@ -425,7 +425,7 @@ def test_vectors_that_are_not_finite_are_an_error() -> None:
 def test_earlier_picks_of_something_else_are_an_error(rows: list[int]) -> None:
     earlier: IntArray = np.array(rows, dtype=np.int64)
     with pytest.raises(DataError) as error:
-        score(made([3, 3], 2), 2, 0, Watch(earlier=Picks(earlier, np.zeros(len(rows)))))
+        score(made([3, 3], 2), 2, 0, Progress(earlier=Picks(earlier, np.zeros(len(rows)))))
     assert str(error.value) == (
         f"the {len(rows)} earlier picks are not the first of 4 from these candidates; remove them and select anew"
     )

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import pool_of_logits, stable
 
-from dcpipe.selection import Candidates, Picks, Watch
+from dcpipe.random import philox, uniform
+from dcpipe.selection import Candidates, Picks, Progress
 from dcpipe.selection.uncertainty import el2n, entropy, least_confidence, margin
 from dcpipe.types import DataError, FloatArray
-from dcpipe.views import philox, uniform
 
 ALL: dict[str, Callable[..., Picks]] = {
     "least_confidence": least_confidence,
@@ -63,7 +63,7 @@ def small_candidates(draw: Callable[..., object]) -> tuple[Candidates, int]:
 @given(small_candidates(), st.sampled_from(sorted(ALL)), st.sampled_from(ORDERS))
 def test_each_class_is_ranked_by_the_formula(case: tuple[Candidates, int], name: str, order: str) -> None:
     candidates, ipc = case
-    picks = ALL[name](candidates, ipc, 0, Watch(), order=order)
+    picks = ALL[name](candidates, ipc, 0, Progress(), order=order)
     assert picks.rows.dtype == np.int64
     assert picks.gains.dtype == np.float64
     expected = scores_of(name, candidates)
@@ -84,7 +84,7 @@ def test_each_class_is_ranked_by_the_formula(case: tuple[Candidates, int], name:
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_golden_picks(name: str) -> None:
     candidates = made([12, 12, 12])
-    hard, easy = (ALL[name](candidates, 2, 0, Watch(), order=order) for order in ORDERS)
+    hard, easy = (ALL[name](candidates, 2, 0, Progress(), order=order) for order in ORDERS)
     assert [hard.rows.tolist(), easy.rows.tolist()] == GOLDEN_ROWS[name]
     np.testing.assert_allclose(hard.gains[:3], GOLDEN_GAINS[name], rtol=0, atol=1e-8)
 
@@ -116,7 +116,7 @@ def test_known_scores(name: str, sure: float, torn: float, lost: float, wrong: f
     never = -2000.0  # a probability that underflows to 0
     own = [[0, never, never, never], [0, 0, never, never], [0, 0, 0, 0], [never, 0, never, never]]
     logits = np.array(own + [[0, 0, 0, 0]] * 12, dtype=np.float32)
-    picks = ALL[name](pool_of_logits(logits, [4, 4, 4, 4]), 4, 0, Watch())
+    picks = ALL[name](pool_of_logits(logits, [4, 4, 4, 4]), 4, 0, Progress())
     gains = dict(zip(picks.rows[::4].tolist(), picks.gains[::4].tolist(), strict=True))
     assert [gains[row] for row in range(4)] == pytest.approx([sure, torn, lost, wrong], abs=1e-15)
 
@@ -127,7 +127,7 @@ def test_a_teacher_sure_of_all_images_still_ranks_them(name: str) -> None:
     leads = np.array([41.0, 40.0, 60.0, 50.0])
     logits = np.stack([leads, np.zeros(4), np.zeros(4)], axis=1)
     logits = np.concatenate([logits, np.zeros((8, 3))])
-    hard, easy = (ALL[name](pool_of_logits(logits, [4, 4, 4]), 4, 0, Watch(), order=order) for order in ORDERS)
+    hard, easy = (ALL[name](pool_of_logits(logits, [4, 4, 4]), 4, 0, Progress(), order=order) for order in ORDERS)
     assert hard.rows[::3].tolist() == [1, 0, 3, 2]
     assert easy.rows[::3].tolist() == [2, 3, 0, 1]
     rest = 2 * np.exp(-leads)
@@ -139,14 +139,14 @@ def test_two_classes_give_one_ranking() -> None:
     # Where the teacher is right, all four fall as p_1 rises.
     logits = np.stack([uniform(philox(1, np.arange(30), 0, 0))[:, 0] + 0.01, np.zeros(30)], axis=1)
     logits[15:] = logits[15:, ::-1]
-    rows = {tuple(pick(pool_of_logits(logits, [15, 15]), 15, 0, Watch()).rows.tolist()) for pick in ALL.values()}
+    rows = {tuple(pick(pool_of_logits(logits, [15, 15]), 15, 0, Progress()).rows.tolist()) for pick in ALL.values()}
     assert len(rows) == 1
 
 
 def test_only_el2n_sees_a_wrong_label() -> None:
     logits = np.array([[9.0, 0, 0], [0, 9, 0], [1, 1, 1]])
     for name, pick in ALL.items():
-        rows = pick(pool_of_logits(np.concatenate([logits] * 3), [3, 3, 3]), 1, 0, Watch()).rows.tolist()
+        rows = pick(pool_of_logits(np.concatenate([logits] * 3), [3, 3, 3]), 1, 0, Progress()).rows.tolist()
         assert rows[0] == (1 if name == "el2n" else 2)
 
 
@@ -154,12 +154,12 @@ def test_only_el2n_sees_a_wrong_label() -> None:
 @pytest.mark.parametrize("order", ORDERS)
 def test_smaller_ipc_is_a_prefix_and_orders_mirror(name: str, order: str) -> None:
     candidates = made([9, 8, 8], seed=2)
-    full = ALL[name](candidates, 8, 0, Watch(), order=order)
+    full = ALL[name](candidates, 8, 0, Progress(), order=order)
     for ipc in (1, 3, 7):
-        part = ALL[name](candidates, ipc, 5, Watch(), order=order)
+        part = ALL[name](candidates, ipc, 5, Progress(), order=order)
         assert part.rows.tolist() == full.rows[: 3 * ipc].tolist()
         assert part.gains.tolist() == full.gains[: 3 * ipc].tolist()
-    other = ALL[name](candidates, 8, 0, Watch(), order="easy" if order == "hard" else "hard")
+    other = ALL[name](candidates, 8, 0, Progress(), order="easy" if order == "hard" else "hard")
     assert other.rows.reshape(8, 3)[::-1, 1:].tolist() == full.rows.reshape(8, 3)[:, 1:].tolist()
 
 
@@ -168,7 +168,7 @@ def test_smaller_ipc_is_a_prefix_and_orders_mirror(name: str, order: str) -> Non
 def test_row_order_does_not_matter_where_nothing_ties(name: str, first: list[int], second: list[int]) -> None:
     candidates, order = made([10, 10], seed=3), np.array(first + second)
     moved = replace(candidates, logits=np.asarray(candidates.logits)[order])
-    picks, again = (ALL[name](c, 10, 0, Watch()) for c in (candidates, moved))
+    picks, again = (ALL[name](c, 10, 0, Progress()) for c in (candidates, moved))
     assert picks.rows.tolist() == order[again.rows].tolist()
 
 
@@ -177,7 +177,7 @@ def test_a_constant_added_to_all_logits_of_an_image_changes_nothing(name: str) -
     candidates = made([10, 10, 10], seed=4)
     logits = np.asarray(candidates.logits, dtype=np.float64)
     moved = logits + np.arange(-15, 15)[:, None] * 64
-    picks, again = (ALL[name](replace(candidates, logits=z), 10, 0, Watch()) for z in (logits, moved))
+    picks, again = (ALL[name](replace(candidates, logits=z), 10, 0, Progress()) for z in (logits, moved))
     assert again.rows.tolist() == picks.rows.tolist()
     np.testing.assert_allclose(again.gains, picks.gains, rtol=0, atol=1e-12)
 
@@ -187,7 +187,7 @@ def test_inputs_stay_and_progress_is_told(name: str) -> None:
     candidates = made([6, 6], seed=5)
     before = np.asarray(candidates.logits).copy()
     told: list[tuple[int, int]] = []
-    ALL[name](candidates, 4, 0, Watch(progress=lambda done, total: told.append((done, total))))
+    ALL[name](candidates, 4, 0, Progress(progress=lambda done, total: told.append((done, total))))
     assert np.array_equal(candidates.logits, before)
     assert told == [(4, 8), (8, 8)]
 
@@ -195,8 +195,8 @@ def test_inputs_stay_and_progress_is_told(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_errors_name_the_option_and_the_remedy(name: str) -> None:
     with pytest.raises(DataError) as error:
-        ALL[name](made([3, 3]), 1, 0, Watch(), order="middle")
+        ALL[name](made([3, 3]), 1, 0, Progress(), order="middle")
     assert str(error.value) == "selection.options.order is 'middle'; choose one of hard, easy"
     with pytest.raises(DataError) as error:
-        ALL[name](made([5, 3]), 4, 0, Watch())
+        ALL[name](made([5, 3]), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"

@@ -106,14 +106,14 @@ def write_images(folder: Path) -> dict[str, Any]:
 class Kind:
     """A noun's name on disk, its writer and its reader."""
 
-    noun: str
+    kind: str
     write: Callable[[Path], dict[str, Any]]
     load: Callable[[Path], Any]
 
     def publish(self, root: Path, name: str = "out") -> store.Artifact:
         folder = root / f"{name}-bench"
         folder.mkdir(parents=True)
-        return store.publish(folder, root / name, self.noun, self.write(folder), LINEAGE)
+        return store.publish(folder, root / name, self.kind, self.write(folder), LINEAGE)
 
 
 KINDS = {

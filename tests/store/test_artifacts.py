@@ -172,8 +172,8 @@ def test_any_changed_byte_of_a_manifest_is_seen_or_harmless(published: Path, dat
     try:
         artifact = store.open_artifact(published, "selection")
         original = json.loads(whole)
-        assert {key: getattr(artifact, key) for key in ("noun", "meta", "files", "digest")} == {
-            key: original[key] for key in ("noun", "meta", "files", "digest")
+        assert {key: getattr(artifact, key) for key in ("meta", "files", "digest")} == {
+            key: original[key] for key in ("meta", "files", "digest")
         }
     except DataError as error:
         assert str(published) in str(error)
@@ -184,12 +184,12 @@ def test_any_changed_byte_of_a_manifest_is_seen_or_harmless(published: Path, dat
 def test_a_folder_without_a_manifest_a_wrong_noun_and_a_wrong_schema(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert refusal(kind, out) == (
-        f"{out} holds no {kind.noun} (no artifact.json); run `dvc repro` or `dvc pull` to make it"
+        f"{out} holds no {kind.kind} (no artifact.json); run `dvc repro` or `dvc pull` to make it"
     )
     kind.publish(tmp_path)
     with pytest.raises(DataError) as error:
         store.open_artifact(out, "release")
-    assert str(error.value) == f"{out} holds {kind.noun!r}, expected 'release'; give the folder of the right stage"
+    assert str(error.value) == f"{out} holds {kind.kind!r}, expected 'release'; give the folder of the right stage"
     content = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     (out / MANIFEST).write_text(json.dumps({**content, "schema": 999}), encoding="utf-8")
     assert refusal(kind, out) == (
@@ -218,7 +218,7 @@ def test_a_pack_of_nan_or_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_equal_content_has_equal_bytes_wherever_it_is_made(kind: Kind, tmp_path: Path) -> None:
     first, second = kind.publish(tmp_path / "a"), kind.publish(tmp_path / "b" / "deeper", "other")
-    assert first.digest == second.digest == store.open_artifact(first.path, kind.noun).digest
+    assert first.digest == second.digest == store.open_artifact(first.path, kind.kind).digest
     names = [path.relative_to(first.path) for path in [*data_files(first.path), first.path / MANIFEST]]
     assert len(names) == len(data_files(second.path)) + 1
     for name in names:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from slow_observers import teacher_of
 
-from dcpipe.synthesis import Scene, Watch
+from dcpipe.synthesis import Progress, SynthesisContext
 from dcpipe.types import ImageSet, Teacher
 
 SIZE, CLASSES = 16, ("class 0", "class 1", "class 2")
@@ -55,13 +55,13 @@ class World:
             yield self.images[first : first + 20], self.labels[first : first + 20]
 
     @property
-    def scene(self) -> Scene:
-        return Scene(self.teachers, self.real, self.labels, CPU)
+    def context(self) -> SynthesisContext:
+        return SynthesisContext(self.teachers, self.real, self.labels, CPU)
 
     @property
-    def watch(self) -> Watch:
+    def progress(self) -> Progress:
         def report(done: int, total: int, note: str, images: Any) -> None:
             self.told.append((done, total, note))
             self.interrupt(len(self.told), note)
 
-        return Watch(self.folder / "notes", self.folder / "shared", report)
+        return Progress(self.folder / "notes", self.folder / "shared", report)

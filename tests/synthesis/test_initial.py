@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from dcpipe import networks, views
-from dcpipe.synthesis import Scene, Watch
+from dcpipe import networks
+from dcpipe.random import philox
+from dcpipe.synthesis import Progress, SynthesisContext
 from dcpipe.synthesis.initial import INITIALS, initial
 from dcpipe.synthesis.rded import rded
 from dcpipe.types import DataError, ImageSet, Teacher
 
 CLASSES = ("ant", "bee")
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.3, 0.25)
-WATCH = Watch(Path("nowhere"), Path("nowhere"), lambda *_: None)
+WATCH = Progress(Path("nowhere"), Path("nowhere"), lambda *_: None)
 GOLDEN = [1.0711808204650879, 0.3005410134792328, 0.16173849999904633, -0.6566289067268372]
 
 
@@ -31,11 +32,11 @@ def untouched() -> Iterator[Any]:
     raise AssertionError("the real images are not asked for")
 
 
-BARE = Scene({}, untouched, np.zeros(0, dtype=np.int64), torch.device("cpu"))
+BARE = SynthesisContext({}, untouched, np.zeros(0, dtype=np.int64), torch.device("cpu"))
 
 
-def made(name: str, start: ImageSet, scene: Scene = BARE, seed: int = 0, **options: Any) -> torch.Tensor:
-    return initial(name, start, scene, seed, WATCH, mean=MEAN, std=STD, **options)
+def made(name: str, start: ImageSet, context: SynthesisContext = BARE, seed: int = 0, **options: Any) -> torch.Tensor:
+    return initial(name, start, context, seed, WATCH, mean=MEAN, std=STD, **options)
 
 
 def slow_noise(seed: int, row: int, count: int) -> list[float]:
@@ -43,7 +44,7 @@ def slow_noise(seed: int, row: int, count: int) -> list[float]:
     numbers: list[float] = []
     draw = 1024
     while len(numbers) < count:
-        for word in views.philox(seed, 0, draw, row).tolist():
+        for word in philox(seed, 0, draw, row).tolist():
             u, v = (word // 2**32 + 0.5) / 2**32, (word % 2**32) / 2**32
             radius = (-2 * np.log(u)) ** 0.5
             numbers += [radius * np.cos(2 * np.pi * v), radius * np.sin(2 * np.pi * v)]
@@ -110,29 +111,29 @@ def test_real_is_the_selection_normalised() -> None:
     assert (made("real", start, seed=9) == pixels).all()
 
 
-def real_scene() -> Scene:
+def real_scene() -> SynthesisContext:
     torch.manual_seed(2)
     weights = networks.build("convnet-d1-w4", 2, 8).state_dict()
     noun = Teacher("convnet-d1-w4", weights, CLASSES, MEAN, STD, 8, {})
     other = Teacher("convnet-d1-w4", {k: -v for k, v in weights.items()}, CLASSES, MEAN, STD, 8, {})
     pixels = np.random.default_rng(1).integers(0, 256, size=(24, 8, 8, 3), dtype=np.uint8)
     labels = np.arange(24) % 2
-    return Scene({"a": noun, "b": other}, lambda: iter([(pixels, labels)]), labels, torch.device("cpu"))
+    return SynthesisContext({"a": noun, "b": other}, lambda: iter([(pixels, labels)]), labels, torch.device("cpu"))
 
 
 OPTIONS = {"observers": ["a"], "factor": 2, "candidates": 10, "crops": 3}
 
 
 def test_rded_is_the_mosaics_normalised() -> None:
-    start, scene = start_of(4), real_scene()
-    expected = made("real", rded(start, scene, 6, WATCH, **OPTIONS))
-    assert (made("rded", start, scene, 6, **OPTIONS, batch_size=5) == expected).all()
+    start, context = start_of(4), real_scene()
+    expected = made("real", rded(start, context, 6, WATCH, **OPTIONS))
+    assert (made("rded", start, context, 6, **OPTIONS, batch_size=5) == expected).all()
 
 
 @pytest.mark.parametrize("change", [{"seed": 7}, {"observers": ["b"]}, {"factor": 1}, {"candidates": 8}, {"crops": 1}])
 def test_every_option_of_rded_changes_something(change: dict[str, Any]) -> None:
-    start, scene = start_of(4), real_scene()
-    assert (made("rded", start, scene, **OPTIONS) != made("rded", start, scene, **(OPTIONS | change))).any()
+    start, context = start_of(4), real_scene()
+    assert (made("rded", start, context, **OPTIONS) != made("rded", start, context, **(OPTIONS | change))).any()
 
 
 def test_the_others_do_not_mind_its_options() -> None:

@@ -220,8 +220,8 @@ def test_gradients_are_finite_differences(name: str, classes: Any) -> None:
     for _ in range(4):
         way = torch.from_numpy(rng.normal(size=images.shape))
         with torch.no_grad():
-            slope = float(loss(images + h * way) - loss(images - h * way)) / (2 * h)
-        assert slope == pytest.approx(float((gradient * way).sum()), rel=1e-4, abs=1e-6)
+            grad = float(loss(images + h * way) - loss(images - h * way)) / (2 * h)
+        assert grad == pytest.approx(float((gradient * way).sum()), rel=1e-4, abs=1e-6)
 
 
 def test_the_running_average_is_valued_and_the_batch_has_the_gradient() -> None:
@@ -241,11 +241,11 @@ def test_the_running_average_is_valued_and_the_batch_has_the_gradient() -> None:
         # The loss and its slopes as a function of the statistics themselves, at their average.
         at = average.clone().requires_grad_(True)
         value = statistics_loss(plain, at)
-        [slopes] = torch.autograd.grad(value, at)
+        [grads] = torch.autograd.grad(value, at)
         assert loss.item() == pytest.approx(value.item(), rel=1e-9)
         for found, slow in zip(
             torch.autograd.grad(loss, (means, variances)),
-            torch.autograd.grad((batch * slopes).sum(), (means, variances)),
+            torch.autograd.grad((batch * grads).sum(), (means, variances)),
             strict=True,
         ):
             assert torch.allclose(found, slow, rtol=1e-8, atol=1e-12)

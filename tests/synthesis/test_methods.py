@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scenes import THREE, World, start_of
 
-from dcpipe.params import check_options
+from dcpipe.config.params import check_options
 from dcpipe.synthesis import METHODS, recovery
 from dcpipe.types import DataError, ImageSet
 
@@ -76,7 +76,7 @@ CHANGES = [
 def run(world: World, method: str, seed: int = 0, start: int = 1, **options: Any) -> ImageSet:
     """As the stage runs it."""
     check_options("synthesis method", method, METHODS, options)
-    return METHODS[method](start_of(LABELS, start), world.scene, seed, world.watch, **options)
+    return METHODS[method](start_of(LABELS, start), world.context, seed, world.progress, **options)
 
 
 def options_of(method: str) -> dict[str, Any]:

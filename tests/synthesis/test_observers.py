@@ -142,8 +142,8 @@ def test_gradients_are_those_of_finite_differences(name: str, size: int) -> None
     for _ in range(3):
         way = torch.randn(inputs.shape, generator=generator).double()
         with torch.no_grad():
-            slope = (value(inputs + 1e-6 * way) - value(inputs - 1e-6 * way)) / 2e-6
-        torch.testing.assert_close((gradient * way).sum(), slope, rtol=1e-4, atol=1e-3)
+            grad = (value(inputs + 1e-6 * way) - value(inputs - 1e-6 * way)) / 2e-6
+        torch.testing.assert_close((gradient * way).sum(), grad, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("which", [1, 2])

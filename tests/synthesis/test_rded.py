@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dcpipe import networks, views
-from dcpipe.synthesis import Scene, Watch, mosaics
+from dcpipe.random import permutation
+from dcpipe.synthesis import Progress, SynthesisContext, mosaics
 from dcpipe.synthesis.rded import rded
 from dcpipe.types import DataError, ImageSet, Teacher, ViewPolicy
 
@@ -67,12 +68,12 @@ def pictures(n: int = 36, size: int = SIZE) -> tuple[np.ndarray, np.ndarray]:
     return fine.round().astype(np.uint8), rng.permutation(np.arange(n) % len(CLASSES))
 
 
-def scene_of(images: np.ndarray, labels: np.ndarray, teachers: dict[str, Teacher], part: int = 7) -> Scene:
+def scene_of(images: np.ndarray, labels: np.ndarray, teachers: dict[str, Teacher], part: int = 7) -> SynthesisContext:
     def real() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for first in range(0, len(images), part):
             yield images[first : first + part], labels[first : first + part]
 
-    return Scene(teachers, real, labels, CPU)
+    return SynthesisContext(teachers, real, labels, CPU)
 
 
 def start_of(labels: list[int], classes: tuple[str, ...] = CLASSES, size: int = SIZE) -> ImageSet:
@@ -85,11 +86,11 @@ def silent(*_: object) -> None:
     pass
 
 
-WATCH = Watch(Path("nowhere"), Path("nowhere"), silent)
+WATCH = Progress(Path("nowhere"), Path("nowhere"), silent)
 STANDARD = start_of([2, 0, 1, 1, 2, 0])
 
 
-def standard(part: int = 7, **teachers: Teacher) -> Scene:
+def standard(part: int = 7, **teachers: Teacher) -> SynthesisContext:
     return scene_of(*pictures(), teachers or {"a": teacher("plain-1"), "b": teacher("plain-2", mean=(0.4,) * 3)}, part)
 
 
@@ -133,24 +134,24 @@ def slow_score(crop: np.ndarray, label: int, teachers: dict[str, Teacher], size:
 
 
 def slow_rded(
-    start: ImageSet, scene: Scene, seed: int, factor: int, candidates: int, crops: int, pad: bool
+    start: ImageSet, context: SynthesisContext, seed: int, factor: int, candidates: int, crops: int, pad: bool
 ) -> tuple[np.ndarray, float]:
     """Mosaics f64 in [0, 255], and the smallest gap between scores that decide something."""
     size = start.images.shape[1]
-    images = np.concatenate([part for part, _ in scene.real()]).astype(np.float64)
+    images = np.concatenate([part for part, _ in context.real()]).astype(np.float64)
     policy = ViewPolicy(0.08, 1.0, 0.0, seed=seed, ratio_min=1.0, ratio_max=1.0)
     result = np.zeros((len(start), size, size, 3))
     gap = np.inf
     for label in range(len(start.classes)):
-        rows = [row for row in range(len(images)) if scene.labels[row] == label]
-        drawn = [rows[place] for place in views.permutation(seed, label, len(rows))[:candidates]]
+        rows = [row for row in range(len(images)) if context.labels[row] == label]
+        drawn = [rows[place] for place in permutation(seed, label, len(rows))[:candidates]]
         found = []
         for row in drawn:
             tried = []
             for number in range(crops):
                 box = views.draw(policy, np.array([row]), np.array([number]), 1).box[0]
                 crop = slow_crop(images[row], box, size, factor)
-                tried.append((slow_score(crop, label, scene.observers, size, pad), crop))
+                tried.append((slow_score(crop, label, context.observers, size, pad), crop))
             scores = sorted(score for score, _ in tried)
             gap = min([gap, *np.diff(scores)[:1]])
             found.append(min(tried, key=lambda pair: pair[0]))
@@ -169,24 +170,24 @@ def slow_rded(
 @pytest.mark.usefixtures("plain")
 def test_the_mosaics_are_those_of_the_slow_definition(factor: int, pad: bool) -> None:
     start = start_of([2, 0, 1]) if factor == 4 else STANDARD
-    scene = scene_of(*pictures(54), dict(standard().observers)) if factor == 4 else standard()
-    expected, gap = slow_rded(start, scene, 5, factor, candidates=16, crops=2, pad=pad)
+    context = scene_of(*pictures(54), dict(standard().observers)) if factor == 4 else standard()
+    expected, gap = slow_rded(start, context, 5, factor, candidates=16, crops=2, pad=pad)
     assert gap > 1e-6, "choose other pictures: rounding may swap two crops"
-    result = rded(start, scene, 5, WATCH, factor=factor, candidates=16, crops=2, pad=pad)
+    result = rded(start, context, 5, WATCH, factor=factor, candidates=16, crops=2, pad=pad)
     assert np.abs(result.images - expected).max() <= 0.5 + 1e-3
     assert result.images.dtype == np.uint8
 
 
 def test_the_other_observer_alone_is_the_paper_s(plain: None) -> None:
-    scene = standard()
-    only = scene_of(*pictures(), {"b": scene.observers["b"]})
+    context = standard()
+    only = scene_of(*pictures(), {"b": context.observers["b"]})
     expected, gap = slow_rded(STANDARD, only, 1, 2, candidates=300, crops=3, pad=True)
     assert gap > 1e-6
-    result = rded(STANDARD, scene, 1, WATCH, observers=["b"], factor=2, crops=3)
+    result = rded(STANDARD, context, 1, WATCH, observers=["b"], factor=2, crops=3)
     assert np.abs(result.images - expected).max() <= 0.5 + 1e-3
 
 
-def planted() -> tuple[ImageSet, Scene]:
+def planted() -> tuple[ImageSet, SynthesisContext]:
     """Flat pictures of 20 shades; the observer takes bright ones for `day` and dark ones for `night`."""
     shades = np.random.default_rng(0).permutation(np.arange(20)) * 10 + 20
     images = np.broadcast_to(shades[:, None, None, None], (20, 4, 4, 3)).astype(np.uint8)
@@ -201,10 +202,10 @@ def test_the_layout_done_by_hand(ranks: Any, monkeypatch: pytest.MonkeyPatch) ->
     weights = np.zeros((6, 2))
     weights[:3] = [1, -1]
     monkeypatch.setattr(networks, "from_teacher", lambda *_: Plain(weights))
-    start, scene = planted()
-    shades = np.concatenate([part for part, _ in scene.real()])[:, 0, 0, 0]
+    start, context = planted()
+    shades = np.concatenate([part for part, _ in context.real()])[:, 0, 0, 0]
     day, night = np.sort(shades[::2])[::-1], np.sort(shades[1::2])
-    result = rded(start, scene, 0, WATCH, factor=2, ranks=ranks)
+    result = rded(start, context, 0, WATCH, factor=2, ranks=ranks)
     cells = result.images[:, ::2, ::2, 0].reshape(4, 4)  # row by row
     assert (result.images == np.kron(cells.reshape(4, 2, 2), np.ones((2, 2)))[..., None]).all()
     places = [[0, 2, 4, 6], [1, 3, 5, 7]] if ranks == "stratified" else [[0, 1, 2, 3], [4, 5, 6, 7]]
@@ -214,12 +215,12 @@ def test_the_layout_done_by_hand(ranks: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_only_the_pixels_of_the_start_change(plain: None) -> None:
-    start, scene = STANDARD, standard()
-    result = rded(start, scene, 0, WATCH)
+    start, context = STANDARD, standard()
+    result = rded(start, context, 0, WATCH)
     assert (result.labels == start.labels).all() and (result.ids == start.ids).all()
     assert (result.classes, result.grid, result.images.shape) == (start.classes, 1, start.images.shape)
     blank = replace(start, images=np.zeros_like(start.images))
-    assert (rded(blank, scene, 0, WATCH).images == result.images).all()
+    assert (rded(blank, context, 0, WATCH).images == result.images).all()
 
 
 def test_classes_may_have_different_numbers_of_images(plain: None) -> None:
@@ -233,8 +234,8 @@ def test_neither_parts_nor_batches_decide() -> None:
     observers = {"net": trained("convnet-d1-w4"), "other": trained("resnet10-w2")}
     expected = rded(STANDARD, standard(**observers), 3, WATCH, factor=2, candidates=10).images
     for part, batch_size in ((1, 1), (5, 7), (36, 10_000), (36, 5)):
-        scene = standard(part, **observers)
-        again = rded(STANDARD, scene, 3, WATCH, factor=2, candidates=10, batch_size=batch_size)
+        context = standard(part, **observers)
+        again = rded(STANDARD, context, 3, WATCH, factor=2, candidates=10, batch_size=batch_size)
         assert (again.images == expected).all(), (part, batch_size)
 
 
@@ -294,7 +295,13 @@ def test_one_part_is_in_memory_at_a_time(plain: None) -> None:
     def report(done: int, total: int, note: str, made: Callable[[], ImageSet]) -> None:
         steps.append(f"{done}/{total} {note}")
 
-    rded(STANDARD, Scene({"a": teacher()}, real, labels, CPU), 0, Watch(Path(), Path(), report), candidates=300)
+    rded(
+        STANDARD,
+        SynthesisContext({"a": teacher()}, real, labels, CPU),
+        0,
+        Progress(Path(), Path(), report),
+        candidates=300,
+    )
     assert len(alive) == 10
     told = [f"{done}/60 crops of candidates" for done in range(6, 61, 6)]
     assert steps == [step for pair in zip(["read"] * 10, told, strict=True) for step in pair]
@@ -311,8 +318,8 @@ def test_no_batch_is_larger_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_who_looks_sees_the_mosaics_so_far(plain: None) -> None:
     shown: list[np.ndarray] = []
-    watch = Watch(Path(), Path(), lambda done, total, note, made: shown.append(made().images))
-    looked = rded(STANDARD, standard(), 0, watch)
+    progress = Progress(Path(), Path(), lambda done, total, note, made: shown.append(made().images))
+    looked = rded(STANDARD, standard(), 0, progress)
     assert (looked.images == rded(STANDARD, standard(), 0, WATCH).images).all()
     assert len(shown) == 6 and (shown[-1] == looked.images).all() and (shown[0] != looked.images).any()
 
@@ -327,7 +334,7 @@ def test_the_shelf_keeps_what_sorting_everything_would(data: st.DataObject) -> N
     labels = np.array(data.draw(st.permutations(labels.tolist())), dtype=np.int64)
     scores = np.array(data.draw(st.lists(st.integers(0, 5), min_size=len(labels), max_size=len(labels))), np.float32)
     pixels = np.repeat(np.arange(len(labels), dtype=np.uint8), 3).reshape(-1, 1, 1, 3)
-    shelf = mosaics.Shelf(places, 1)
+    shelf = mosaics.BestCrops(places, 1)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(labels)), max_size=5)))
     for rows in np.split(np.arange(len(labels)), cuts):
         shelf.add(labels[rows], rows, scores[rows], pixels[rows])
@@ -338,9 +345,9 @@ def test_the_shelf_keeps_what_sorting_everything_would(data: st.DataObject) -> N
     assert (shelf.pixels[:, 0, 0, 0] == shelf.rows).all()
 
 
-def refused(sentence: str, start: ImageSet = STANDARD, scene: Scene | None = None, **options: Any) -> None:
+def refused(sentence: str, start: ImageSet = STANDARD, context: SynthesisContext | None = None, **options: Any) -> None:
     with pytest.raises(DataError) as caught:
-        rded(start, scene or standard(), 0, WATCH, **options)
+        rded(start, context or standard(), 0, WATCH, **options)
     assert str(caught.value) == sentence
 
 
@@ -373,11 +380,11 @@ def test_refuses_observers_of_other_images() -> None:
     other = teacher("plain-1", ("bee", "ant", "cat"))
     refused(
         "teacher 'a' and images: class 0 is 'bee' on one side and 'ant' on the other; use one class order",
-        scene=standard(a=other),
+        context=standard(a=other),
     )
     refused(
         "teacher 'a' was trained at 16 pixels, images have 8; train it again",
-        scene=standard(a=teacher("plain-1", size=16)),
+        context=standard(a=teacher("plain-1", size=16)),
     )
 
 
@@ -385,7 +392,7 @@ def test_refuses_scores_that_are_not_numbers(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(networks, "from_teacher", lambda *_: Plain(np.full((6, 3), np.nan)))
     refused(
         "rded: the logits of a for real crops are NaN or infinite; train the teacher again",
-        scene=standard(a=teacher()),
+        context=standard(a=teacher()),
     )
 
 
@@ -394,7 +401,7 @@ def test_the_gpu_finds_about_the_same_crops() -> None:
     teachers = {"net": trained("convnet-d1-w4")}
     cpu = standard(**teachers)
     gpu = replace(cpu, device=torch.device("cuda"))
-    one, other = (rded(STANDARD, scene, 0, WATCH, factor=2).images.astype(int) for scene in (cpu, gpu))
+    one, other = (rded(STANDARD, context, 0, WATCH, factor=2).images.astype(int) for context in (cpu, gpu))
     assert np.mean(np.abs(one - other) <= 1) > 0.6, "bfloat16 swaps neighbours in rank, no more"
     again = rded(STANDARD, gpu, 0, WATCH, factor=2).images
     assert (again == other).all()

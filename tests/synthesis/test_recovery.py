@@ -18,12 +18,12 @@ from slow_observers import MEAN, STD
 
 from dcpipe import networks
 from dcpipe.synthesis import recovery
-from dcpipe.synthesis.looks import Looks
 from dcpipe.synthesis.matching import Matcher, Matching
 from dcpipe.synthesis.recovery import CHECKPOINT, Engine, Recovery, batches_of, recover
+from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 from dcpipe.types import DataError, ImageSet
 
-STILL = Looks(flip=0.0)
+STILL = WeakAugmentation(flip=0.0)
 EVERYTHING = Recovery(
     iterations=5,
     lr=0.05,
@@ -32,17 +32,17 @@ EVERYTHING = Recovery(
     density=0.5,
     flat=2.0,
     matching=Matching(alpha=0.5, momentum=0.8, drop=0.4),
-    looks=Looks(crop_min=0.5, jitter=2),
+    looks=WeakAugmentation(crop_min=0.5, jitter=2),
 )
 LABELS = [0, 1, 2, 0, 1, 2, 0, 1]  # two batches of four
 
 
 def made(world: World, choices: Recovery = EVERYTHING, seed: int = 3) -> ImageSet:
-    return recover(start_of(LABELS), world.scene, seed, world.watch, choices)
+    return recover(start_of(LABELS), world.context, seed, world.progress, choices)
 
 
 def engine_of(world: World, choices: Recovery, labels: list[int] = LABELS) -> Engine:
-    return Engine(start_of(labels), world.scene, 3, world.watch, choices)
+    return Engine(start_of(labels), world.context, 3, world.progress, choices)
 
 
 def started(engine: Engine) -> tuple[recovery.Batch, np.ndarray]:
@@ -94,7 +94,9 @@ def test_parts_of_no_weight_are_left_out(tmp_path: Path) -> None:
 
 
 def test_flatness_is_zero_at_step_0_and_not_after(tmp_path: Path) -> None:
-    engine = engine_of(World(tmp_path), Recovery(4, 0.1, flat=1.0, looks=Looks(crop_min=0.3, flip=0.5, jitter=2)))
+    engine = engine_of(
+        World(tmp_path), Recovery(4, 0.1, flat=1.0, looks=WeakAugmentation(crop_min=0.3, flip=0.5, jitter=2))
+    )
     batch, rows = started(engine)
     values = [terms["flatness"].item() for terms in engine._steps(batch, 0, rows)]
     assert abs(values[0]) < 1e-7 and min(values[1:]) > 1e-6
@@ -313,7 +315,7 @@ def test_what_a_batch_becomes_does_not_depend_on_the_others(tmp_path: Path) -> N
     order = np.argsort(LABELS, kind="stable")
     start = start_of(LABELS)
     part = ImageSet(start.images[order[:4]], start.labels[order[:4]], start.ids[order[:4]], start.classes)
-    alone = recover(part, World(tmp_path).scene, 3, World(tmp_path).watch, choices)
+    alone = recover(part, World(tmp_path).context, 3, World(tmp_path).progress, choices)
     assert np.array_equal(alone.images, whole.images[order[:4]])
 
 

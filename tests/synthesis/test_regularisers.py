@@ -128,5 +128,5 @@ def test_densification_has_the_gradient_with_its_softened_target_held() -> None:
     start, way = images.detach().numpy(), np.random.default_rng(1).normal(size=images.shape)
     values = spectrum(start)
     moved = (spectrum(start + 1e-6 * way) - spectrum(start - 1e-6 * way)) / 2e-6
-    slope = float(((softmax(values) - softmax(values / 4)) * moved).sum())
-    assert float((gradient.numpy() * way).sum()) == pytest.approx(slope, rel=1e-5)
+    grad = float(((softmax(values) - softmax(values / 4)) * moved).sum())
+    assert float((gradient.numpy() * way).sum()) == pytest.approx(grad, rel=1e-5)

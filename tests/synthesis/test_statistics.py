@@ -212,10 +212,10 @@ def test_memory_does_not_grow_with_the_images() -> None:
                 yield images, LABELS
                 del images
 
-        with Largest() as watch:
+        with Largest() as progress:
             collect({"it": Observer("it", teacher_of("resnet10-w2", 16), CPU)}, real, CLASSES, batch_size=4)
         assert len(living) == repeats
-        return watch.seen
+        return progress.seen
 
     assert largest(1) == largest(6) > 0
 

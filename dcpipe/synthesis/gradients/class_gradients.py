@@ -31,7 +31,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dcpipe.synthesis.gradients.fast_layers import quicken
+from dcpipe.synthesis.gradients.fast_layers import use_fast_layers
 from dcpipe.types import require
 
 Parameters = Literal["conv", "conv+linear"]
@@ -79,7 +79,7 @@ def check(network: nn.Module, parameters: Parameters = "conv") -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """What a layer read and said, and how often these had been overwritten by then."""
+    """A layer's inputs and outputs, and how often these had been overwritten by then."""
 
     inputs: torch.Tensor
     outputs: torch.Tensor
@@ -89,50 +89,50 @@ class _Read:
 class _Correlation(torch.autograd.Function):
     """A convolution's weight gradient of each run of each class: [runs, c, out, in, kh, kw], differentiable once.
 
-    `inputs` [c*n, in, h, w] and `slopes` (dL/dz) [c*n, out, h', w'] are class-major; `runs` are (start, stop) in 0..n.
+    `inputs` [c*n, in, h, w] and `grads` (dL/dz) [c*n, out, h', w'] are class-major; `runs` are (start, stop) in 0..n.
     """
 
     @staticmethod
     def forward(
         ctx: Any,
         inputs: torch.Tensor,
-        slopes: torch.Tensor,
+        grads: torch.Tensor,
         layer: nn.Conv2d,
         n: int,
         runs: list[tuple[int, int]],
     ) -> torch.Tensor:
-        ctx.save_for_backward(inputs, slopes)
+        ctx.save_for_backward(inputs, grads)
         ctx.layer = layer
         ctx.rows = [[slice(first + a, first + b) for first in range(0, len(inputs), n)] for a, b in runs]
-        found = slopes.new_empty(len(runs), len(inputs) // n, *layer.weight.shape)
+        found = grads.new_empty(len(runs), len(inputs) // n, *layer.weight.shape)
         for to_run, rows in zip(found, ctx.rows, strict=True):
             for to_class, part in zip(to_run, rows, strict=True):
-                to_class.copy_(_back(layer, slopes[part], inputs[part], layer.weight, of_weight=True))
+                to_class.copy_(_back(layer, grads[part], inputs[part], layer.weight, of_weight=True))
         return found
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, None, None, None]:
-        inputs, slopes = ctx.saved_tensors
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, None, None, None]:
+        inputs, grads = ctx.saved_tensors
         layer: nn.Conv2d = ctx.layer
         # samples in no run have no gradient
         to_inputs = torch.zeros_like(inputs) if ctx.needs_input_grad[0] else None
-        to_slopes = torch.zeros_like(slopes)
-        for of_run, rows in zip(grads[0], ctx.rows, strict=True):
+        to_grads = torch.zeros_like(grads)
+        for of_run, rows in zip(outer[0], ctx.rows, strict=True):
             for kernel, part in zip(of_run, rows, strict=True):
-                to_slopes[part] = F.conv2d(inputs[part], kernel, None, layer.stride, layer.padding, layer.dilation)
+                to_grads[part] = F.conv2d(inputs[part], kernel, None, layer.stride, layer.padding, layer.dilation)
                 if to_inputs is not None:
-                    to_inputs[part] = _back(layer, slopes[part], inputs[part], kernel, of_weight=False)
-        return to_inputs, to_slopes, None, None, None
+                    to_inputs[part] = _back(layer, grads[part], inputs[part], kernel, of_weight=False)
+        return to_inputs, to_grads, None, None, None
 
 
 def _back(
-    layer: nn.Conv2d, slopes: torch.Tensor, inputs: torch.Tensor, kernel: torch.Tensor, *, of_weight: bool
+    layer: nn.Conv2d, grads: torch.Tensor, inputs: torch.Tensor, kernel: torch.Tensor, *, of_weight: bool
 ) -> torch.Tensor:
     """The gradient of a convolution's weight, or of its inputs, by the library's own backward."""
     mask = [not of_weight, of_weight, False]
     settings = (layer.stride, layer.padding, layer.dilation, False, [0, 0], 1)
-    found = torch.ops.aten.convolution_backward(slopes, inputs, kernel, None, *settings, mask)
+    found = torch.ops.aten.convolution_backward(grads, inputs, kernel, None, *settings, mask)
     taken: torch.Tensor = found[int(of_weight)]
     return taken
 
@@ -180,7 +180,7 @@ class ClassGradients:
         last map in the network before global pooling (MDC's feature distance).
 
         Raises `DataError` for shapes that do not fit, and for a network that uses a layer twice, or overwrites what
-        one read or said.
+        one reads or returns.
         """
         n = weights.shape[-1]
         classes = len(inputs) // n
@@ -214,10 +214,10 @@ class ClassGradients:
                 reads, features = [self._reads[name] for name in self.names], self._features
             finally:
                 self._reads, self._features = {}, None
-            slopes = torch.autograd.grad(loss, [read.outputs for read in reads], create_graph=create_graph)
+            grads = torch.autograd.grad(loss, [read.outputs for read in reads], create_graph=create_graph)
         with torch.set_grad_enabled(create_graph):
-            layers = zip(self._layers.values(), reads, slopes, strict=True)
-            found = [_weighted(layer, read.inputs, slope, weights) for layer, read, slope in layers]
+            layers = zip(self._layers.values(), reads, grads, strict=True)
+            found = [_weighted(layer, read.inputs, grad, weights) for layer, read, grad in layers]
         assert features is not None
         return found, features
 
@@ -239,8 +239,8 @@ class ClassGradients:
             read = self._reads[name]
             require(
                 read.versions == (read.inputs._version, read.outputs._version),
-                f"the network overwrites what layer {name!r} read or said (an in-place operation); gradients by class "
-                "need both, so write the result elsewhere",
+                f"the network overwrites what layer {name!r} reads or returns (an in-place operation); gradients by "
+                "class need both, so write the result elsewhere",
             )
 
     @staticmethod
@@ -260,21 +260,21 @@ def _twin(network: nn.Module) -> nn.Module:
     for module in twin.modules():
         if getattr(module, "inplace", False):
             cast(Any, module).inplace = False
-    quicken(twin)
+    use_fast_layers(twin)
     return twin
 
 
-def _weighted(layer: Layer, inputs: torch.Tensor, slopes: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _weighted(layer: Layer, inputs: torch.Tensor, grads: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """[g, c, out, k] of a layer's inputs and dL/dz, both [c*n, ...], and weights [g, c, n] on the CPU."""
     groups, classes, n = weights.shape
     runs = _runs(weights)
-    moved = weights.to(slopes.device, non_blocking=True)
+    moved = weights.to(grads.device, non_blocking=True)
     if len(runs) <= max(groups, RUNS):
-        sums = _sums(layer, inputs, slopes, n, runs).flatten(3)
+        sums = _sums(layer, inputs, grads, n, runs).flatten(3)
         each = moved[:, :, [start for start, _ in runs]]
         return (each.permute(0, 2, 1)[..., None, None] * sums).sum(1)
-    shape = (classes * n, *(1,) * (slopes.ndim - 1))
-    scaled = [_sums(layer, inputs, slopes * row.reshape(shape), n, [(0, n)]) for row in moved]
+    shape = (classes * n, *(1,) * (grads.ndim - 1))
+    scaled = [_sums(layer, inputs, grads * row.reshape(shape), n, [(0, n)]) for row in moved]
     return torch.cat(scaled).flatten(3)
 
 
@@ -288,13 +288,11 @@ def _runs(weights: torch.Tensor) -> list[tuple[int, int]]:
     return runs or [(0, len(columns))]
 
 
-def _sums(
-    layer: Layer, inputs: torch.Tensor, slopes: torch.Tensor, n: int, runs: list[tuple[int, int]]
-) -> torch.Tensor:
+def _sums(layer: Layer, inputs: torch.Tensor, grads: torch.Tensor, n: int, runs: list[tuple[int, int]]) -> torch.Tensor:
     """The unweighted sums over the samples of each run: [runs, c, out, in, ...]."""
     if isinstance(layer, nn.Conv2d):
-        found: torch.Tensor = _Correlation.apply(inputs, slopes, layer, n, runs)
+        found: torch.Tensor = _Correlation.apply(inputs, grads, layer, n, runs)
         return found
-    read, said = (part.reshape(len(part) // n, n, -1, part.shape[-1]) for part in (inputs, slopes))
-    parts = ((said[:, a:b].flatten(1, 2), read[:, a:b].flatten(1, 2)) for a, b in runs)
+    read, produced = (part.reshape(len(part) // n, n, -1, part.shape[-1]) for part in (inputs, grads))
+    parts = ((produced[:, a:b].flatten(1, 2), read[:, a:b].flatten(1, 2)) for a, b in runs)
     return torch.stack([torch.bmm(of.transpose(1, 2), by) for of, by in parts])

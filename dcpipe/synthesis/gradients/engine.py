@@ -13,7 +13,7 @@ same walk in one step for all: a class gets one gradient a sweep, so momentum m 
 lr (1 - m^C) / (1 - m).
 
 A killed run goes on in the middle of an outer loop; everything drawn is a function of (seed, loop, step). What MDC has
-chosen and frozen is handed to `watch.record` after each decision and at the end.
+chosen and frozen is handed to `progress.record` after each decision and at the end.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from dcpipe import formation, networks, training
+from dcpipe import networks, training
+from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.gradients.accuracies import Exam, accuracies, teach_epoch
 from dcpipe.synthesis.gradients.choices import Choices, check_alone
 from dcpipe.synthesis.gradients.class_gradients import ClassGradients
@@ -35,8 +36,8 @@ from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.representatives import representatives
 from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, Rules, Subsets
 from dcpipe.synthesis.initial import noise
-from dcpipe.synthesis.seam import Scene, Watch
 from dcpipe.types import ImageSet, IntArray, require
+from dcpipe.views import multiformation
 
 CHECKPOINT = "matching.pt"
 TELL_SECONDS = 2.0
@@ -49,9 +50,11 @@ class Engine:
     Raises `DataError` for classes of unequal numbers of images, and for choices that do not fit the scene.
     """
 
-    def __init__(self, start: ImageSet, scene: Scene, seed: int, watch: Watch, choices: Choices) -> None:
-        self.start, self.scene, self.watch, self.choices, self.seed = start, scene, watch, choices, seed
-        self.c, self.device = len(start.classes), scene.device
+    def __init__(
+        self, start: ImageSet, context: SynthesisContext, seed: int, progress: Progress, choices: Choices
+    ) -> None:
+        self.start, self.context, self.progress, self.choices, self.seed = start, context, progress, choices, seed
+        self.c, self.device = len(start.classes), context.device
         counts = np.bincount(start.labels, minlength=self.c)
         require(
             bool((counts == counts[0]).all()),
@@ -60,7 +63,7 @@ class Engine:
         )
         self.n = int(counts[0])
         self.rows = np.argsort(start.labels, kind="stable").reshape(self.c, self.n)  # of `start`, by class
-        self.real = RealImages(scene, self.c, seed, choices.real_batch)
+        self.real = RealImages(context, self.c, seed, choices.real_batch)
         self.losses = Losses(choices, self.c, self.n, (self.real.mean, self.real.std), seed, self.device)
         rules = None if choices.subsets is None else Rules(self.n, self.c, **choices.subsets.rules)
         self.subsets = None if rules is None else Subsets.begin(rules)
@@ -71,7 +74,7 @@ class Engine:
 
     def run(self) -> ImageSet:
         """All loops, from the checkpoint where there is one."""
-        path, choices = self.watch.notes / CHECKPOINT, self.choices
+        path, choices = self.progress.notes / CHECKPOINT, self.choices
         if path.exists():
             self._go_on(torch.load(path, map_location="cpu", weights_only=True))
         pause = training.checkpoint_pause()
@@ -151,7 +154,7 @@ class Engine:
         lr, momentum = self._rates()
         # One unit of normalised pixels is std of plain ones, and a slope there is std times as steep.
         scale = self.real.std.square() if self.choices.space == "normalised" else 1.0
-        self.velocity.mul_(momentum).add_(found.slope * scale)
+        self.velocity.mul_(momentum).add_(found.grad * scale)
         self.pixels.sub_(lr * self.velocity * found.moving)
         if self.step + 1 < self.choices.inner:  # then comes a fresh network
             self._learn()
@@ -210,12 +213,12 @@ class Engine:
 
     def _training_images(self) -> torch.Tensor:
         """Normalised training images f32 [c, d, 3, s, s] that the condensed ones decode to."""
-        made = formation.decode(self.pixels, self.choices.factor, self.choices.kind, self.choices.bound)
+        made = multiformation.decode(self.pixels, self.choices.factor, self.choices.kind, self.choices.bound)
         return (made - self.real.mean) / self.real.std
 
     def _errors(self) -> torch.Tensor:
         """Of networks trained on each subset of the images as they are: f64 [c, N]. A kill repeats no inner step."""
-        training.save_checkpoint(self.watch.notes / CHECKPOINT, self._state())
+        training.save_checkpoint(self.progress.notes / CHECKPOINT, self._state())
         images, owners, exam = self._training_images(), self.losses.owners, Exam.of(self.choices)
 
         def told(n: int) -> None:
@@ -231,22 +234,22 @@ class Engine:
             plain = torch.from_numpy(self.start.images[self.rows.reshape(-1)]).to(self.device)
             return (plain.permute(0, 3, 1, 2).float() / 255).reshape(self.c, self.n, 3, size, size)
         if choices.initial == "noise":
-            drawn = noise(self.start, self.scene, self.seed, self.watch, mean=(0, 0, 0), std=(1, 1, 1))[
+            drawn = noise(self.start, self.context, self.seed, self.progress, mean=(0, 0, 0), std=(1, 1, 1))[
                 torch.from_numpy(self.rows.reshape(-1)).to(self.device)
             ]
             return (drawn * self.real.std + self.real.mean).reshape(self.c, self.n, 3, size, size)
         cells = self.n * choices.factor**2
         rows = self._representatives(cells, -1).numpy() if choices.cluster else self.real.first(cells)
         whole = self.real.take(rows.reshape(-1), normalised=False).reshape(self.c, cells, 3, size, size)
-        return formation.arrange(whole, choices.factor)
+        return multiformation.arrange(whole, choices.factor)
 
     def _tell(self, note: str) -> None:
         outer, inner = self.choices.outer, self.choices.inner
-        self.watch.report(self.count, outer * inner, f"loop {self.loop + 1} of {outer}: {note}", self._shown)
+        self.progress.report(self.count, outer * inner, f"loop {self.loop + 1} of {outer}: {note}", self._shown)
 
     def _record(self, loop: int) -> None:
         if self.subsets is not None:
-            self.watch.record("subsets", self.subsets.rows(loop))
+            self.progress.record("subsets", self.subsets.rows(loop))
 
     def _subset_told(self) -> str:
         if self.subsets is None:
@@ -293,7 +296,7 @@ def _span(values: IntArray) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
-def match(start: ImageSet, scene: Scene, seed: int, watch: Watch, choices: Choices) -> ImageSet:
+def match(start: ImageSet, context: SynthesisContext, seed: int, progress: Progress, choices: Choices) -> ImageSet:
     """Images of `start`'s labels and ids, matched; raises `DataError` for choices that do not fit the scene, and when
     pixels stop being finite."""
-    return Engine(start, scene, seed, watch, choices).run()
+    return Engine(start, context, seed, progress, choices).run()

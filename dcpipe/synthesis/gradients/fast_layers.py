@@ -5,8 +5,8 @@
 `AveragePool`    of windows of p x p next to each other; on a CPU one matrix product with p rows of pixels, where
                  torch's own takes four times as long
 
-With x = (z - m) r, r = 1 / sqrt(var z + eps), means over a channel's pixels, and a = gamma g for the slopes g of the
-outputs, the slopes of the inputs are S = r (a - mean a - x mean(a x)). For v = dL/dS, writing s = mean(a x) and
+With x = (z - m) r, r = 1 / sqrt(var z + eps), means over a channel's pixels, and a = gamma g for the gradients g of the
+outputs, the gradients of the inputs are S = r (a - mean a - x mean(a x)). For v = dL/dS, writing s = mean(a x) and
 t = mean(v x),
 
     dL/da = r (v - mean v - x t), of the same form as S, and
@@ -32,8 +32,8 @@ class InstanceNorm(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Of [m, c, h, w]."""
-        said: torch.Tensor = _Normalise.apply(inputs.contiguous(), self.weight, self.bias, self.eps)
-        return said
+        outputs: torch.Tensor = _Normalise.apply(inputs.contiguous(), self.weight, self.bias, self.eps)
+        return outputs
 
 
 class AveragePool(nn.Module):
@@ -53,7 +53,7 @@ class AveragePool(nn.Module):
         return (rows @ (columns / p**2)).view(*inputs.shape[:2], high, wide)
 
 
-def quicken(network: nn.Module) -> None:
+def use_fast_layers(network: nn.Module) -> None:
     """Put these layers in the place of those, wherever they say the same."""
     for name, module in network.named_children():
         if isinstance(module, nn.GroupNorm) and module.affine and module.num_groups == module.num_channels:
@@ -61,7 +61,7 @@ def quicken(network: nn.Module) -> None:
         elif isinstance(module, nn.AvgPool2d) and isinstance(module.kernel_size, int) and _plain(module):
             setattr(network, name, AveragePool(module.kernel_size))
         else:
-            quicken(module)
+            use_fast_layers(module)
 
 
 def _plain(pool: nn.AvgPool2d) -> bool:
@@ -74,50 +74,50 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
         m, c, h, w = inputs.shape
-        said, mean, rate = torch.native_group_norm(inputs, weight, bias, m, c, h * w, c, eps)
+        outputs, mean, rate = torch.native_group_norm(inputs, weight, bias, m, c, h * w, c, eps)
         ctx.save_for_backward(inputs, mean, rate, weight)
-        return said
+        return outputs
 
     @staticmethod
-    def backward(ctx: Any, *slopes: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        return _Slopes.apply(slopes[0], *ctx.saved_tensors), None, None, None
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        return _NormaliseBackward.apply(grads[0], *ctx.saved_tensors), None, None, None
 
 
-class _Slopes(torch.autograd.Function):
-    """S of the slopes g [m, c, h, w]; means and rates [m, c]."""
+class _NormaliseBackward(torch.autograd.Function):
+    """S of the gradients g [m, c, h, w]; means and rates [m, c]."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        slopes: torch.Tensor,
+        grads: torch.Tensor,
         inputs: torch.Tensor,
         mean: torch.Tensor,
         rate: torch.Tensor,
         weight: torch.Tensor,
     ) -> torch.Tensor:
-        ctx.save_for_backward(slopes, inputs, mean, rate, weight)
-        return _back(slopes, inputs, mean, rate, weight)
+        ctx.save_for_backward(grads, inputs, mean, rate, weight)
+        return _back(grads, inputs, mean, rate, weight)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None, None]:
-        slopes, inputs, mean, rate, weight = ctx.saved_tensors
-        to_slopes = _back(grads[0], inputs, mean, rate, weight)
-        v, g, z = (part.flatten(0, 1).flatten(1) for part in (grads[0], slopes, inputs))  # [m c, h w]
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None, None]:
+        grads, inputs, mean, rate, weight = ctx.saved_tensors
+        to_grads = _back(outer[0], inputs, mean, rate, weight)
+        v, g, z = (part.flatten(0, 1).flatten(1) for part in (outer[0], grads, inputs))  # [m c, h w]
         m, r = mean.reshape(-1, 1), rate.reshape(-1, 1)
         x = (z - m).mul_(r)
         of_g, of_v, s, t, both = (part.mean(1, keepdim=True) for part in (g, v, g * x, v * x, v * g))
         k = -r.square() * weight.repeat(len(inputs))[:, None]  # of g, not of a: gamma comes in once, here
         to_inputs = x.mul_(k * (both - of_g * of_v - 3 * s * t)).addcmul_(v, k * s).addcmul_(g, k * t)
-        return to_slopes, to_inputs.sub_(k * (s * of_v + t * of_g)).view_as(inputs), None, None, None
+        return to_grads, to_inputs.sub_(k * (s * of_v + t * of_g)).view_as(inputs), None, None, None
 
 
 def _back(
-    slopes: torch.Tensor, inputs: torch.Tensor, mean: torch.Tensor, rate: torch.Tensor, weight: torch.Tensor
+    grads: torch.Tensor, inputs: torch.Tensor, mean: torch.Tensor, rate: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
     """The library's own first derivative."""
     m, c, h, w = inputs.shape
     of_inputs: torch.Tensor = torch.ops.aten.native_group_norm_backward(
-        slopes.contiguous(), inputs, mean, rate, weight, m, c, h * w, c, [True, False, False]
+        grads.contiguous(), inputs, mean, rate, weight, m, c, h * w, c, [True, False, False]
     )[0]
     return of_inputs

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from dcpipe import formation, networks, siamese, views
+from dcpipe import networks
+from dcpipe.random import permutation
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.class_gradients import ON_CPU, ClassGradients
 from dcpipe.synthesis.gradients.distances import DISTANCES
 from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, free, prefix_weights
 from dcpipe.synthesis.gradients.teaching import numbers
 from dcpipe.types import IntArray, require
+from dcpipe.views import multiformation, siamese
 
 _MOST_STREAM = 2**33  # of permutations; real images use lower ones
 ROWS = 2**33  # classes draw as rows from here on; images that the network learns from are lower ones
@@ -23,11 +25,11 @@ Colours = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Of one step: `loss`, summed over classes; `slope`, its gradient w.r.t. the images f32 [c, n, 3, s, s]; `moving`,
+    """Of one step: `loss`, summed over classes; `grad`, its gradient w.r.t. the images f32 [c, n, 3, s, s]; `moving`,
     1 for pixels that may move and 0 for frozen ones; `distances` f64 [c, n] of all subsets, where measured."""
 
     loss: torch.Tensor
-    slope: torch.Tensor
+    grad: torch.Tensor
     moving: torch.Tensor
     distances: torch.Tensor | None
 
@@ -43,7 +45,7 @@ class Losses:
         self.mean, self.std = colours
         nested = choices.subsets or Nested({})
         self.weight, self.metric = nested.weight, nested.metric
-        self.owners = formation.owners(n, choices.factor, choices.kind, choices.bound).numpy()
+        self.owners = multiformation.owners(n, choices.factor, choices.kind, choices.bound).numpy()
         if (
             choices.subsets is not None and choices.subsets.by == "cells"
         ):  # S[m] is the first m f^2 training images, whose cells lie in several stored ones
@@ -80,8 +82,8 @@ class Losses:
         measured = [part.distances for part in parts if part.distances is not None]
         return Found(
             torch.stack([part.loss for part in parts]).sum(),
-            torch.cat([part.slope for part in parts]),
-            torch.cat([part.moving.expand_as(part.slope) for part in parts]),
+            torch.cat([part.grad for part in parts]),
+            torch.cat([part.moving.expand_as(part.grad) for part in parts]),
             torch.cat(measured) if measured else None,
         )
 
@@ -101,7 +103,7 @@ class Losses:
         images = images.detach().requires_grad_(True)
         made, moving = self._made(images, frozen)
         if made.shape[1] > self.choices.most:
-            drawn = views.permutation(self.seed, _MOST_STREAM + step, made.shape[1])[: self.choices.most]
+            drawn = permutation(self.seed, _MOST_STREAM + step, made.shape[1])[: self.choices.most]
             made = made[:, torch.from_numpy(drawn).to(self.device)]
         condensed = ((made - self.mean) / self.std).flatten(0, 1)
         if self.choices.strategy:
@@ -111,13 +113,13 @@ class Losses:
             loss, distances = self._of_features(real, condensed, network, sizes, measure)
         else:
             loss, distances = self._of_gradients(classes, real, condensed, gradients, sizes, measure)
-        (slope,) = torch.autograd.grad(loss, images)
-        return Found(loss.detach(), slope, moving, distances)
+        (grad,) = torch.autograd.grad(loss, images)
+        return Found(loss.detach(), grad, moving, distances)
 
     def _made(self, images: torch.Tensor, frozen: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
         """Training images [c, N, 3, s, s], frozen ones without gradient, and the mask of pixels that may move."""
         choices = self.choices
-        made = formation.decode(images, choices.factor, choices.kind, choices.bound)
+        made = multiformation.decode(images, choices.factor, choices.kind, choices.bound)
         if not frozen.any():
             return made, torch.ones((), device=self.device)
         loose = free(frozen, self.owners, self.device)[:, :, None, None, None]

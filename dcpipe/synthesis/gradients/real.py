@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from dcpipe import views
-from dcpipe.synthesis.seam import Scene
+from dcpipe.random import permutation
+from dcpipe.synthesis.base import SynthesisContext
 from dcpipe.types import IntArray, require
 
 Colours = tuple[torch.Tensor, torch.Tensor]
@@ -23,11 +24,11 @@ class RealImages:
     class of fewer than `batch` images.
     """
 
-    def __init__(self, scene: Scene, n_classes: int, seed: int, batch: int) -> None:
-        parts = [torch.from_numpy(images).to(scene.device) for images, _ in scene.real()]
+    def __init__(self, context: SynthesisContext, n_classes: int, seed: int, batch: int) -> None:
+        parts = [torch.from_numpy(images).to(context.device) for images, _ in context.real()]
         self.pixels = torch.cat(parts)
-        self.labels = torch.from_numpy(scene.labels).to(scene.device)
-        self.classes = [np.flatnonzero(scene.labels == label) for label in range(n_classes)]
+        self.labels = torch.from_numpy(context.labels).to(context.device)
+        self.classes = [np.flatnonzero(context.labels == label) for label in range(n_classes)]
         smallest = int(np.argmin([len(rows) for rows in self.classes]))
         held = len(self.classes[smallest])
         require(held > 0, f"synthesis: class {smallest} has no real images to match; give it some, or leave it out")
@@ -61,7 +62,7 @@ class RealImages:
         if key not in self._orders:
             self._orders = {other: order for other, order in self._orders.items() if other[0] != stream}
             # Not of the seed itself, by which the partners of CutMix are drawn.
-            self._orders[key] = views.permutation(self.seed ^ (stream + 1 << 20), epoch, n)
+            self._orders[key] = permutation(self.seed ^ (stream + 1 << 20), epoch, n)
         return self._orders[key]
 
     def first(self, n: int) -> IntArray:

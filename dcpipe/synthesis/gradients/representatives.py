@@ -25,7 +25,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from dcpipe import views
+from dcpipe.random import philox
 from dcpipe.types import DataError, IntArray, require
 
 Empty = Literal["keep", "zero"]
@@ -116,7 +116,7 @@ def _check_finite(embeddings: torch.Tensor, present: torch.Tensor, pieces: list[
 
 def _start(ids: IntArray, k: int, seed: int, step: int) -> IntArray:
     """Columns of k different images of each class, i64 [c, k]: those of the smallest random words."""
-    words = views.philox(seed, step, _START_DRAW, ids)[..., 0]
+    words = philox(seed, step, _START_DRAW, ids)[..., 0]
     words[ids < 0] = np.iinfo(np.uint64).max
     return np.argsort(words, axis=1, kind="stable")[:, :k].astype(np.int64)
 

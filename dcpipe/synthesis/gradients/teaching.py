@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dcpipe import siamese, views
+from dcpipe.random import permutation, philox, uniform
 from dcpipe.types import FloatArray, require
+from dcpipe.views import siamese
 
 _CUT_DRAW = 340  # beyond the draws that siamese augmentation uses
 
@@ -50,9 +51,9 @@ class Teaching:
             images = siamese.apply(images, siamese.draw(self.strategy, numbers(seed, step, np.arange(len(images)))))
         first, *box = numbers(seed, step, np.zeros(1, dtype=np.int64))(_CUT_DRAW)[0]
         if first < self.cutmix:
-            images, partner, kept = cut(images, np.array(box), views.permutation(seed, step, len(images)))
-            said = network(images)
-            loss = kept * F.cross_entropy(said, labels) + (1 - kept) * F.cross_entropy(said, labels[partner])
+            images, partner, kept = cut(images, np.array(box), permutation(seed, step, len(images)))
+            logits = network(images)
+            loss = kept * F.cross_entropy(logits, labels) + (1 - kept) * F.cross_entropy(logits, labels[partner])
         else:
             loss = F.cross_entropy(network(images), labels)
         optimizer.zero_grad(set_to_none=True)
@@ -64,7 +65,7 @@ def numbers(seed: int, step: int, rows: np.ndarray[tuple[int], np.dtype[np.int64
     """The generator's numbers f64 [m, 4] of a draw, by rows of a step."""
 
     def drawn(draw: int) -> FloatArray:
-        return views.uniform(views.philox(seed, step, draw, rows))
+        return uniform(philox(seed, step, draw, rows))
 
     return drawn
 

@@ -14,6 +14,7 @@ import torch
 
 from dcpipe import store, views
 from dcpipe.compression import CODECS
+from dcpipe.random import philox, uniform
 from dcpipe.types import LabelPack, LabelShape, ViewPolicy
 
 SHAPE = LabelShape(5, 6, 7)
@@ -61,8 +62,8 @@ CASES = {
 
 def labels(shape: LabelShape) -> torch.Tensor:
     """Made numbers, by the project's own generator so that they can be made again."""
-    words = views.philox(7, np.arange(shape.images)[:, None], 40, np.arange(shape.views * shape.classes)[None])
-    values = 10 * views.uniform(words[..., 0]) - 5
+    words = philox(7, np.arange(shape.images)[:, None], 40, np.arange(shape.views * shape.classes)[None])
+    values = 10 * uniform(words[..., 0]) - 5
     return torch.from_numpy(values.astype(np.float16)).float().reshape(shape.images, shape.views, shape.classes)
 
 

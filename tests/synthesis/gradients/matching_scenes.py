@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dcpipe.synthesis import Scene, Watch
+from dcpipe.synthesis import Progress, SynthesisContext
 from dcpipe.synthesis.gradients.choices import Choices
 from dcpipe.synthesis.gradients.engine import Engine
 from dcpipe.types import ImageSet
@@ -55,12 +55,12 @@ class World:
             yield self.images[first : first + 20], self.labels[first : first + 20]
 
     @property
-    def scene(self) -> Scene:
-        return Scene({}, self.real, self.labels, CPU)
+    def context(self) -> SynthesisContext:
+        return SynthesisContext({}, self.real, self.labels, CPU)
 
     @property
-    def watch(self) -> Watch:
-        return Watch(self.folder, self.folder, self._report, lambda *record: self.records.append(record))
+    def progress(self) -> Progress:
+        return Progress(self.folder, self.folder, self._report, lambda *record: self.records.append(record))
 
     def _report(self, done: int, total: int, note: str, images: Callable[[], ImageSet]) -> None:
         self.told.append(done)
@@ -77,4 +77,4 @@ class World:
             "real_batch": 4,
             "learn_images": 64,
         }
-        return Engine(start_of(ipc), self.scene, seed, self.watch, Choices(**tiny | choices))
+        return Engine(start_of(ipc), self.context, seed, self.progress, Choices(**tiny | choices))

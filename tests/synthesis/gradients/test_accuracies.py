@@ -11,8 +11,9 @@ import pytest
 import torch
 from matching_scenes import CPU, NETWORK, SIZE, KilledError, World, pixels_of, start_of
 
-from dcpipe import networks, siamese, views
-from dcpipe.synthesis import METHODS, Watch
+from dcpipe import networks
+from dcpipe.random import permutation, philox, uniform
+from dcpipe.synthesis import METHODS, Progress
 from dcpipe.synthesis.gradients import engine as engines
 from dcpipe.synthesis.gradients.accuracies import Exam, accuracies, judges, seed_of
 from dcpipe.synthesis.gradients.choices import Choices, Nested
@@ -20,6 +21,7 @@ from dcpipe.synthesis.gradients.engine import CHECKPOINT, Engine
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching
 from dcpipe.types import FloatArray, IntArray
+from dcpipe.views import siamese
 
 C = 3
 PLAIN = Exam(NETWORK, Teaching(lr=0.05, batch=4), epochs=4, judged=7)
@@ -31,7 +33,7 @@ def world(tmp_path: Path) -> World:
 
 
 def real_of(world: World) -> RealImages:
-    return RealImages(world.scene, C, 0, 4)
+    return RealImages(world.context, C, 0, 4)
 
 
 def condensed_of(real: RealImages, d: int, seed: int = 2) -> torch.Tensor:
@@ -71,7 +73,7 @@ def slow(condensed: torch.Tensor, owners: IntArray, world: World, exam: Exam, se
         speeds = [torch.zeros_like(weight) for weight in weights]
         teaching, step = exam.teaching, 0
         for epoch in range(exam.epochs):
-            order = views.permutation(own ^ 1, epoch, len(images)).tolist()
+            order = permutation(own ^ 1, epoch, len(images)).tolist()
             parts = -(-len(images) // teaching.batch)
             for some in np.array_split(order, parts):
                 loss = torch.zeros((), dtype=torch.float64)
@@ -80,20 +82,20 @@ def slow(condensed: torch.Tensor, owners: IntArray, world: World, exam: Exam, se
                     if teaching.strategy:
 
                         def drawn(d: int, own: int = own, step: int = step, place: int = place) -> FloatArray:
-                            return views.uniform(views.philox(own, step, d, np.array([place])))
+                            return uniform(philox(own, step, d, np.array([place])))
 
                         image = siamese.apply(image, siamese.draw(teaching.strategy, drawn))
                     said = network(image)[0]
                     loss = loss + (said.exp().sum().log() - said[labels[row]]) / len(some)
-                slopes = torch.autograd.grad(loss, weights)
+                grads = torch.autograd.grad(loss, weights)
                 with torch.no_grad():
-                    for weight, speed, slope in zip(weights, speeds, slopes, strict=True):
-                        speed.mul_(teaching.momentum).add_(slope + teaching.decay * weight)
+                    for weight, speed, grad in zip(weights, speeds, grads, strict=True):
+                        speed.mul_(teaching.momentum).add_(grad + teaching.decay * weight)
                         weight.sub_(teaching.lr * speed)
                 step += 1
         for label in range(C):
             rows = np.flatnonzero(world.labels == label)
-            chosen = rows[views.permutation(word(seed, loop, 0), label, len(rows))][: exam.judged]
+            chosen = rows[permutation(word(seed, loop, 0), label, len(rows))][: exam.judged]
             right = 0
             for row in chosen:
                 image = torch.from_numpy((pixels[row] - mean) / std).permute(2, 0, 1)
@@ -227,18 +229,18 @@ def test_measuring_moves_no_image_where_the_choice_is_the_same(world: World, bas
     made = []
     for changed in ({"metric": "feature"}, {"metric": "accuracy", "epochs": 1}):
         (world.folder / CHECKPOINT).unlink(missing_ok=True)
-        arguments = start_of(2), world.scene, 0, world.watch
+        arguments = start_of(2), world.context, 0, world.progress
         made.append(METHODS["mdc"](*arguments, base=base, options=options, period=1, **changed).images)
     assert np.array_equal(*made) and not np.array_equal(made[0], start_of(2).images)
 
 
-def killing(world: World, dies: Callable[[str], bool], told: list[str], folder: Path) -> Watch:
+def killing(world: World, dies: Callable[[str], bool], told: list[str], folder: Path) -> Progress:
     def report(done: int, total: int, note: str, images: Any) -> None:
         told.append(f"{done}: {note}")
         if dies(note):
             raise KilledError(note)
 
-    return Watch(folder, folder, report)
+    return Progress(folder, folder, report)
 
 
 def test_a_kill_while_measuring_repeats_the_measurement_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +251,7 @@ def test_a_kill_while_measuring_repeats_the_measurement_alone(world: World, monk
     deaths = ["loop 1 of 5: accuracy of subset 2 of 2", "loop 4 of 5: accuracy of subset 1 of 2", ""]
     for death in deaths:
         engine = engine_of(world)
-        engine.watch = killing(world, lambda note, death=death: note == death, told, world.folder)
+        engine.progress = killing(world, lambda note, death=death: note == death, told, world.folder)
         if death:
             with pytest.raises(KilledError):
                 engine.run()

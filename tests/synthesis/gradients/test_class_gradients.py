@@ -301,8 +301,8 @@ def test_batch_norm_of_fixed_statistics_is_fine() -> None:
         ),
         (
             Odd("overwrites"),
-            "the network overwrites what layer 'second' read or said (an in-place operation); gradients by class need "
-            "both, so write the result elsewhere",
+            "the network overwrites what layer 'second' reads or returns (an in-place operation); gradients by class "
+            "need both, so write the result elsewhere",
         ),
         (Skips("skips"), "layer 'second' is not used in a forward pass; leave it out of the network"),
     ],

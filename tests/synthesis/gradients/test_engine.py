@@ -26,19 +26,19 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
-def slopes(images: torch.Tensor) -> torch.Tensor:
+def grads(images: torch.Tensor) -> torch.Tensor:
     """Of a bowl for each class, of its own steepness."""
     steep = torch.arange(1, len(images) + 1).view(-1, 1, 1, 1, 1)
     return steep * (images - 0.3)
 
 
 def pretend(engine: Engine) -> list[torch.Tensor]:
-    """Let the engine find `slopes`; the images of every step come into the list."""
+    """Let the engine find `grads`; the images of every step come into the list."""
     seen: list[torch.Tensor] = []
 
     def find(images: torch.Tensor, *others: Any) -> Found:
         seen.append(images.clone())
-        return Found(torch.zeros(()), slopes(images), torch.ones(()), None)
+        return Found(torch.zeros(()), grads(images), torch.ones(()), None)
 
     engine.losses.find = find  # type: ignore[assignment, method-assign]
     return seen
@@ -69,7 +69,7 @@ def sequential(first: torch.Tensor, lr: float, momentum: float, sweeps: int) -> 
         for c in range(len(first)):
             met[c] = images[c].detach()
             images.grad = torch.zeros_like(images)
-            images.grad[c] = slopes(images.detach())[c]
+            images.grad[c] = grads(images.detach())[c]
             optimizer.step()
         seen.append(met)
     return seen
@@ -94,7 +94,7 @@ def test_without_sweeps_it_is_plain_momentum(world: World) -> None:
     optimizer = torch.optim.SGD([images], 0.05, momentum=0.5)
     for ours in seen:
         torch.testing.assert_close(ours, images.detach(), rtol=0, atol=1e-6)
-        images.grad = slopes(images.detach())
+        images.grad = grads(images.detach())
         optimizer.step()
 
 
@@ -107,7 +107,7 @@ def test_normalised_space_takes_steps_in_units_of_the_deviation(world: World) ->
     optimizer = torch.optim.SGD([stored], 0.5, momentum=0.5)
     for ours in seen:
         torch.testing.assert_close(ours, stored.detach() * std + mean, rtol=0, atol=1e-5)
-        stored.grad = slopes(stored.detach() * std + mean) * std  # chain rule
+        stored.grad = grads(stored.detach() * std + mean) * std  # chain rule
         optimizer.step()
 
 
@@ -233,7 +233,7 @@ def test_loss_falls_on_a_fixed_network(world: World) -> None:
 def test_the_result_is_in_the_order_of_the_start(world: World) -> None:
     start = start_of(3)
     choices = Choices(network=NETWORK, outer=1, inner=1, lr=1e-9, real_batch=4, **ALONE)  # type: ignore[arg-type]
-    result = Engine(start, world.scene, 0, world.watch, choices).run()
+    result = Engine(start, world.context, 0, world.progress, choices).run()
     for name in ("images", "labels", "ids"):
         assert np.array_equal(getattr(result, name), getattr(start, name))
     assert result.grid == 1 and result.classes == start.classes
@@ -279,7 +279,7 @@ def test_refusals(world: World) -> None:
     uneven = ImageSet(start.images[:5], start.labels[:5], start.ids[:5], start.classes)
     choices = Choices(network=NETWORK, outer=1, inner=1, lr=0.1, real_batch=4)
     refused(
-        lambda: Engine(uneven, world.scene, 0, world.watch, choices),
+        lambda: Engine(uneven, world.context, 0, world.progress, choices),
         "synthesis: classes have 1 to 2 images; all classes are matched together, so select as many of each",
     )
     refused(

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dcpipe.synthesis.gradients.fast_layers import AveragePool, InstanceNorm, quicken
+from dcpipe.synthesis.gradients.fast_layers import AveragePool, InstanceNorm, use_fast_layers
 
 
 def norm_of(channels: int) -> nn.GroupNorm:
@@ -24,12 +24,12 @@ def derivatives(layer: nn.Module, inputs: torch.Tensor, *, channels_last: bool =
     layout = torch.channels_last if channels_last else torch.contiguous_format
     said = layer(given.contiguous(memory_format=layout))
     weights = torch.randn(said.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(inputs)
-    (slope,) = torch.autograd.grad(
+    (grad,) = torch.autograd.grad(
         (said.pow(3) * weights).contiguous(memory_format=layout).sum(), given, create_graph=True
     )
-    pull = torch.randn(slope.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(inputs)
-    (second,) = torch.autograd.grad((slope * pull).sum(), given)
-    return [said.detach(), slope.detach(), second]
+    pull = torch.randn(grad.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64).to(inputs)
+    (second,) = torch.autograd.grad((grad * pull).sum(), given)
+    return [said.detach(), grad.detach(), second]
 
 
 PAIRS = [(norm_of(3), InstanceNorm(norm_of(3))), (nn.AvgPool2d(2), AveragePool(2)), (nn.AvgPool2d(3), AveragePool(3))]
@@ -50,9 +50,9 @@ def test_equal_to_torchs_own_to_the_second_derivative(
 
 def test_a_norm_of_one_pixel_says_its_bias() -> None:
     norm = norm_of(2)
-    said, slope, second = derivatives(InstanceNorm(norm), torch.full((3, 2, 1, 1), 4.0, dtype=torch.float64))
+    said, grad, second = derivatives(InstanceNorm(norm), torch.full((3, 2, 1, 1), 4.0, dtype=torch.float64))
     torch.testing.assert_close(said, norm.bias.detach()[None, :, None, None].expand(3, 2, 1, 1))
-    assert float(slope.abs().max()) < 1e-12 and float(second.abs().max()) < 1e-12
+    assert float(grad.abs().max()) < 1e-12 and float(second.abs().max()) < 1e-12
 
 
 def test_float32_is_as_close_as_torchs_own() -> None:
@@ -69,6 +69,6 @@ def test_only_layers_that_say_the_same_are_replaced() -> None:
     others += [nn.AvgPool2d(2, divisor_override=3), nn.BatchNorm2d(2)]
     network = nn.Sequential(same, *others)
     weight = same[0].weight
-    quicken(network)
+    use_fast_layers(network)
     assert [type(module) for module in (same[0], same[1], same[2][0])] == [InstanceNorm, AveragePool, AveragePool]
     assert same[0].weight is weight and list(network)[1:] == others

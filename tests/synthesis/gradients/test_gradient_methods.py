@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from matching_scenes import NETWORK, KilledError, World, start_of
 
-from dcpipe.params import check_options
-from dcpipe.synthesis import METHODS, Scene, Watch
+from dcpipe.config.params import check_options
+from dcpipe.synthesis import METHODS, Progress, SynthesisContext
 from dcpipe.synthesis.gradients import engine
 from dcpipe.synthesis.gradients.choices import Choices
 from dcpipe.types import DataError, ImageSet
@@ -69,7 +69,7 @@ def run(world: World, method: str, ipc: int = 2, seed: int = 0, **options: Any) 
     """As the stage runs it, in a folder without a checkpoint."""
     check_options("synthesis method", method, METHODS, options)
     (world.folder / engine.CHECKPOINT).unlink(missing_ok=True)
-    return METHODS[method](start_of(ipc), world.scene, seed, world.watch, **options)
+    return METHODS[method](start_of(ipc), world.context, seed, world.progress, **options)
 
 
 def options_of(method: str) -> set[str]:
@@ -189,16 +189,16 @@ def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path: Path, monkeypatch: p
     for kill_at in (1, 3, 4, 8):  # in the middle of loops, at the begin of one, and in the last
         world.kill_at = kill_at
         with pytest.raises(KilledError):
-            METHODS[method](start_of(ipc), world.scene, 0, world.watch, **options)
+            METHODS[method](start_of(ipc), world.context, 0, world.progress, **options)
     # It does go on, and not from the start; of accuracies, two subsets tell after each loop, and the first dies at 3.
     told = [0, 1, 1, 2, 3, 3, 3, 3, 4, 4, 5, 6, 6, 6, 7, 8] if "accuracy" in name else PLACES
     assert world.told == told
     world.kill_at = -1
-    again = METHODS[method](start_of(ipc), world.scene, 0, world.watch, **options)
+    again = METHODS[method](start_of(ipc), world.context, 0, world.progress, **options)
     assert np.array_equal(again.images, whole.images)
     world.records.clear()
     told = list(world.told)
-    finished = METHODS[method](start_of(ipc), world.scene, 0, world.watch, **options)
+    finished = METHODS[method](start_of(ipc), world.context, 0, world.progress, **options)
     assert np.array_equal(finished.images, whole.images) and world.told == told
     assert world.records == straight.records[-1:], "what was decided is known in the end, whenever it was"
     assert bool(world.records) == ("mdc" in name or "subsets" in options)
@@ -296,12 +296,14 @@ def chosen(monkeypatch: pytest.MonkeyPatch, world: World, method: str, ipc: int)
     """What a method would ask the engine for by default."""
     seen: list[Choices] = []
 
-    def listening(start: ImageSet, scene: Scene, seed: int, watch: Watch, choices: Choices) -> ImageSet:
+    def listening(
+        start: ImageSet, context: SynthesisContext, seed: int, progress: Progress, choices: Choices
+    ) -> ImageSet:
         seen.append(choices)
         return start
 
     monkeypatch.setattr(importlib.import_module(f"dcpipe.synthesis.{method}"), "match", listening)
-    METHODS[method](start_of(ipc), world.scene, 0, world.watch)
+    METHODS[method](start_of(ipc), world.context, 0, world.progress)
     return seen[0]
 
 

@@ -12,11 +12,13 @@ import torch.nn.functional as F
 from matching_scenes import CPU, NETWORK, SIZE
 from torch import nn
 
-from dcpipe import networks, siamese, views
+from dcpipe import networks
+from dcpipe.random import philox, uniform
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.class_gradients import ClassGradients
 from dcpipe.synthesis.gradients.loss import ROWS, Found, Losses
 from dcpipe.types import DataError
+from dcpipe.views import siamese
 
 C, N, REAL, SEED, STEP = 3, 3, 4, 5, 11
 MEAN, STD = (torch.tensor(x, dtype=torch.float64).view(3, 1, 1) for x in ((0.4, 0.5, 0.45), (0.2, 0.25, 0.3)))
@@ -104,7 +106,7 @@ def slow(choices: Choices, sizes: list[int], frozen: list[int]) -> tuple[float, 
         if choices.strategy:
 
             def drawn(d: int, c: int = c) -> np.ndarray:
-                return views.uniform(views.philox(SEED, STEP, d, np.array([ROWS + c])))
+                return uniform(philox(SEED, STEP, d, np.array([ROWS + c])))
 
             both = siamese.apply(both, siamese.draw(choices.strategy, drawn))
         theirs, ours = both[:REAL], both[REAL:]
@@ -131,15 +133,15 @@ def slow(choices: Choices, sizes: list[int], frozen: list[int]) -> tuple[float, 
         by = "features" if nested.metric == "feature" else "gradients"
         for size in range(1, N + 1):
             measured[c, size - 1] = apart(members(owners, size, nested.by, choices.factor), by).detach()
-    (slope,) = torch.autograd.grad(total, images)
-    return float(total.detach()), slope, measured
+    (grad,) = torch.autograd.grad(total, images)
+    return float(total.detach()), grad, measured
 
 
 def compare(found: Found, choices: Choices, sizes: list[int], frozen: list[int]) -> None:
-    loss, slope, measured = slow(choices, sizes, frozen)
-    assert slope.abs().max() > 1e-5
+    loss, grad, measured = slow(choices, sizes, frozen)
+    assert grad.abs().max() > 1e-5
     torch.testing.assert_close(float(found.loss), loss, rtol=1e-6, atol=0)
-    torch.testing.assert_close(found.slope, slope, rtol=1e-5, atol=1e-6 * float(slope.abs().max()))
+    torch.testing.assert_close(found.grad, grad, rtol=1e-5, atol=1e-6 * float(grad.abs().max()))
     if found.distances is not None:
         torch.testing.assert_close(found.distances, measured, rtol=1e-6, atol=0)
 
@@ -194,9 +196,7 @@ def test_frozen_pixels_are_those_of_frozen_training_images(by: Any) -> None:
         expected[[0, 2], :, :, :4, :4] = 0
         expected[[0, 2], 0, :, :4, 4:] = 0
     assert torch.equal(found.moving, expected)
-    assert bool((found.slope[expected == 0] == 0).all()) and bool(
-        (found.slope[expected == 1] != 0).float().mean() > 0.9
-    )
+    assert bool((found.grad[expected == 0] == 0).all()) and bool((found.grad[expected == 1] != 0).float().mean() > 0.9)
 
 
 def test_of_too_many_training_images_a_random_part_is_matched() -> None:
@@ -204,8 +204,8 @@ def test_of_too_many_training_images_a_random_part_is_matched() -> None:
     losses = Losses(choices_of(factor=2, most=5), C, N, (MEAN, STD), SEED, CPU)
     nothing, seen = np.zeros(C, dtype=np.int64), []
     for step in (0, 1):
-        slope = losses.find(images, real, network, ClassGradients(network), step, nothing, nothing, False).slope
-        cells = slope.unflatten(-1, (2, 4)).unflatten(-3, (2, 4)).abs().sum((2, 4, 6))  # [c, n, 2, 2]
+        grad = losses.find(images, real, network, ClassGradients(network), step, nothing, nothing, False).grad
+        cells = grad.unflatten(-1, (2, 4)).unflatten(-3, (2, 4)).abs().sum((2, 4, 6))  # [c, n, 2, 2]
         seen.append(cells > 0)
         assert (seen[-1].sum((1, 2, 3)) == 5).all()
     assert not torch.equal(*seen)

@@ -19,7 +19,7 @@ def world(tmp_path: Path) -> World:
 
 
 def dealer(world: World, seed: int = 0, batch: int = 4) -> RealImages:
-    return RealImages(world.scene, 3, seed, batch)
+    return RealImages(world.context, 3, seed, batch)
 
 
 def test_classes_are_dealt_without_replacement(world: World) -> None:
@@ -100,7 +100,7 @@ def test_refusals(world: World) -> None:
         dealer(world, batch=11)
     assert str(caught.value) == "synthesis: real_batch is 11, but class 2 has 10 images; lower real_batch to 10"
     with pytest.raises(DataError) as caught:
-        RealImages(world.scene, 4, 0, 4)
+        RealImages(world.context, 4, 0, 4)
     assert str(caught.value) == ("synthesis: class 3 has no real images to match; give it some, or leave it out")
     with pytest.raises(DataError) as caught:
         dealer(world).first(11)

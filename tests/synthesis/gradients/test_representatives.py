@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcpipe import views
+from dcpipe.random import philox
 from dcpipe.synthesis.gradients import representatives as module
 from dcpipe.synthesis.gradients.representatives import representatives
 from dcpipe.types import DataError, FloatArray, IntArray
@@ -28,7 +28,7 @@ def columns(points: FloatArray, n: int, ids: IntArray | None = None, seed: int =
 
 
 def slow_start(ids: IntArray, k: int, seed: int, step: int) -> list[int]:
-    words = [int(views.philox(seed, step, 500, int(i))[0]) for i in ids]
+    words = [int(philox(seed, step, 500, int(i))[0]) for i in ids]
     return sorted(range(len(ids)), key=lambda row: words[row])[:k]
 
 

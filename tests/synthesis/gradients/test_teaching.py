@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from matching_scenes import NETWORK, SIZE
 from torch import nn
 
-from dcpipe import networks, siamese
+from dcpipe import networks
 from dcpipe.synthesis.gradients.teaching import Teaching, cut, numbers
 from dcpipe.types import DataError
+from dcpipe.views import siamese
 
 M = 6
 
@@ -43,9 +44,9 @@ def test_steps_are_those_of_sgd(momentum: float, decay: float) -> None:
     velocity = [torch.zeros_like(p) for p in network.parameters()]
     for step in range(3):
         images, labels = batch_of(step)
-        slopes = torch.autograd.grad(F.cross_entropy(network(images), labels), list(network.parameters()))
+        grads = torch.autograd.grad(F.cross_entropy(network(images), labels), list(network.parameters()))
         with torch.no_grad():
-            for p, v, g in zip(network.parameters(), velocity, slopes, strict=True):
+            for p, v, g in zip(network.parameters(), velocity, grads, strict=True):
                 v.copy_(momentum * v + g + decay * p)
                 p -= 0.05 * v
     expected = torch.cat([p.detach().flatten() for p in network.parameters()])
@@ -85,8 +86,8 @@ def test_labels_are_mixed_by_the_share_of_pixels_kept(monkeypatch: pytest.Monkey
     network, labels = network_of(), batch_of()[1]
     soft = kept * F.one_hot(labels, 3) + (1 - kept) * F.one_hot(labels[partner], 3)
     loss = -(soft * network(mixed).log_softmax(1)).sum(1).mean()
-    slopes = torch.autograd.grad(loss, list(network.parameters()))
-    expected = torch.cat([(p - 0.05 * g).flatten() for p, g in zip(network.parameters(), slopes, strict=True)])
+    grads = torch.autograd.grad(loss, list(network.parameters()))
+    expected = torch.cat([(p - 0.05 * g).flatten() for p, g in zip(network.parameters(), grads, strict=True)])
     assert 0 < kept < 1
     torch.testing.assert_close(ours, expected.detach(), rtol=0, atol=1e-6)
 
@@ -112,8 +113,8 @@ def test_every_image_has_its_own_augmentation() -> None:
     rows = np.arange(M)
     drawn = siamese.draw("color_crop", numbers(7, 4, rows))
     one_by_one = torch.cat([siamese.apply(images[i : i + 1], drawn[rows[i : i + 1]]) for i in range(M)])
-    slopes = torch.autograd.grad(F.cross_entropy(network(one_by_one), labels), list(network.parameters()))
-    expected = [p.detach() - 0.05 * g for p, g in zip(network.parameters(), slopes, strict=True)]
+    grads = torch.autograd.grad(F.cross_entropy(network(one_by_one), labels), list(network.parameters()))
+    expected = [p.detach() - 0.05 * g for p, g in zip(network.parameters(), grads, strict=True)]
     teaching.step(network, teaching.optimizer(network), images, labels, 7, 4)
     for p, goal in zip(network.parameters(), expected, strict=True):
         torch.testing.assert_close(p.detach(), goal, rtol=0, atol=1e-6)

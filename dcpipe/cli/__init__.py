@@ -1,0 +1,1 @@
+"""The command `dcpipe`: `commands.py`, and the texts of its help in `help_texts.py`."""

@@ -1,0 +1,226 @@
+"""`dcpipe`: the workspace's commands. Building is `dvc repro`; everything here is before it, after it, or beside it.
+
+A command imports what it needs when it runs, so that `--help` and `init` do not wait for the libraries of the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from dcpipe.cli import help_texts
+from dcpipe.config import presets
+from dcpipe.types import DataError, require
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0, or 2 with one line on standard error when something is wrong with what was asked."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], None] = options.run
+    try:
+        run(options)
+    except DataError as error:
+        print(f"dcpipe: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dcpipe", description=help_texts.OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(run: Callable[[argparse.Namespace], None], name: str, summary: str, lesson: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=summary, description=lesson, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.set_defaults(run=run)
+        return command
+
+    command = add(_init, "init", "write params.yaml from a preset", help_texts.INIT)
+    command.add_argument("preset", nargs="?", help="a name that --list shows")
+    command.add_argument("--list", action="store_true", help="show the presets, with cost and published accuracy")
+    command.add_argument("--force", action="store_true", help="replace a params.yaml that exists")
+    add(_status, "status", "what is made, how good it is, what it weighs", help_texts.STATUS)
+    command = add(_inspect, "inspect", "every array of an artifact, byte by byte", help_texts.INSPECT)
+    command.add_argument("what", metavar="PATH_or_TAG", help="a folder, a file, or NAME@vX.Y.Z")
+    command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
+    add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", help_texts.EVALUATE)
+    command = add(_study, "study", "compare selectors, codecs, syntheses, design choices", help_texts.STUDY)
+    command.add_argument("name", nargs="?", metavar="NAME", help="a block of studies/params.yaml")
+    command = add(_publish, "publish", "tag this commit as a release", help_texts.PUBLISH)
+    command.add_argument("tag", metavar="NAME@vX.Y.Z")
+    command.add_argument("--no-push", action="store_true", help="leave the data in this workspace's own cache")
+    command = add(_pull, "pull", "fetch a release by its tag", help_texts.PULL)
+    command.add_argument("tag", metavar="NAME@vX.Y.Z")
+    command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
+    command.add_argument("--out", type=Path, help="a folder that does not exist yet (default: NAME-vX.Y.Z)")
+    command = add(_export, "export", "a release for other code: folders, Parquet, tensors", help_texts.EXPORT)
+    command.add_argument("folder", type=Path, help="a folder that does not exist yet")
+    command.add_argument("--release", default="data/release", metavar="PATH_or_TAG", help="default: data/release")
+    command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
+    command.add_argument("--ipc", type=int, help="only the first IPC images of every class")
+    command.add_argument("--format", default="folder", help="folder (default), parquet or ddranking")
+    command.add_argument("--images-only", action="store_true", help="leave the soft labels out")
+    command.add_argument("--logits", action="store_true", help="parquet: the soft labels as well")
+    command = add(_import_labels, "import-labels", "another program's soft labels to a release", help_texts.IMPORT)
+    command.add_argument("store", type=Path, metavar="STORE", help="the folder of epoch_*/batch_*.tar")
+    command.add_argument("images", type=Path, metavar="IMAGES", help="the images it labels, a folder a class")
+    command.add_argument("out", type=Path, metavar="OUT", help="a folder that does not exist yet")
+    command.add_argument("--codec", default="none", help="default: none, fp16 logits as they are")
+    command.add_argument("--ratio", type=float, help="how many times smaller than fp16 the labels become")
+    command.add_argument("--bytes-per-image", type=float, help="instead of --ratio")
+    command.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the codec; repeatable")
+    command.add_argument("--layout", default="auto", help="auto (default), edc, lpld or sre2l")
+    command.add_argument("--seed", type=int, default=42, help="of the sampler that layout sre2l makes again (42)")
+    command.add_argument("--size", type=int, help="side of a view in pixels (default: the images')")
+    command.add_argument("--temperature", type=float, default=20.0, help="students' default (20)")
+    command.add_argument(
+        "--mean", type=float, nargs=3, default=(0.485, 0.456, 0.406), help="students normalise with it"
+    )
+    command.add_argument("--std", type=float, nargs=3, default=(0.229, 0.224, 0.225), help="default: ImageNet's")
+    command.add_argument("--licence", default="unknown", help="of the images")
+    add(_clean, "clean", "delete unfinished work", help_texts.CLEAN)
+    return parser
+
+
+def _init(options: argparse.Namespace) -> None:
+    if options.list:
+        Console().print(presets.listing())
+        return
+    require(options.preset is not None, f"name a preset: {', '.join(presets.names())}")
+    target = Path("params.yaml")
+    text = presets.text(options.preset)
+    require(options.force or not target.exists(), "params.yaml exists; --force replaces it")
+    target.write_text(text, encoding="utf-8")
+    print(f"Wrote params.yaml from preset {options.preset}. Next: dvc repro")
+
+
+def _status(options: argparse.Namespace) -> None:
+    from dcpipe.reports import tables
+
+    Console().print(tables.status(Path.cwd()))
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from dcpipe.release import load, tags
+    from dcpipe.reports import tables
+
+    path = Path(options.what)
+    if tags.TAG.fullmatch(options.what) and not path.exists():
+        path = load(options.what, repo=options.repo).path
+    # Shapes are for reading in full: a terminal's width must not cut them.
+    Console(soft_wrap=True).print(tables.inspect(path))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro", "evaluation"], check=False)
+    require(done.returncode == 0, "`dvc repro evaluation` failed; its message is above")
+
+
+def _study(options: argparse.Namespace) -> None:
+    from dcpipe.reports import tables
+    from dcpipe.studies import selectors
+
+    selectors.check_name(options.name)
+    target = f"studies/dvc.yaml:{options.name}"
+    require(
+        Path("studies/dvc.yaml").is_file(),
+        f"{Path.cwd()} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of dcpipe there",
+    )
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], check=False)
+    require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
+    folder = Path("data/study") / options.name
+    shown = {
+        "labels": tables.label_study_table,
+        "resilience": tables.resilience_table,
+        "syntheses": tables.variants_table,
+        "ladder": tables.variants_table,
+        "sizes": tables.sizes_table,
+    }
+    Console().print(shown.get(options.name, tables.study_table)(folder / "summary.csv"))
+    if options.name == "labels":
+        print(f"Figures: {folder / 'figure.png'} and {folder / 'spectra.png'}")
+    else:
+        pictures = folder / ("images" if options.name in (*selectors.VARIANTS, "sizes") else "picked")
+        print(f"Figure: {folder / 'figure.png'}; pictures of the images: {pictures}")
+
+
+def _publish(options: argparse.Namespace) -> None:
+    from dcpipe.release import publish
+
+    publish(options.tag, push=not options.no_push)
+
+
+def _pull(options: argparse.Namespace) -> None:
+    from dcpipe.release import pull
+    from dcpipe.reports.tables import human
+
+    out = options.out or Path(options.tag.replace("@", "-"))
+    artifact = pull(options.tag, options.repo, out)
+    size = sum(record["bytes"] for record in artifact.files.values())
+    print(f"Pulled {options.tag} to {out}: {human(size)} in {len(artifact.files)} files, all verified.")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from dcpipe.release import export, load
+
+    release = load(options.release, repo=options.repo, ipc=options.ipc)
+    labels = options.logits if options.format == "parquet" else not options.images_only
+    export(release, options.folder, form=options.format, labels=labels)
+    print(f"Exported {len(release.images)} images of {len(release.classes)} classes to {options.folder}.")
+
+
+def _import_labels(options: argparse.Namespace) -> None:
+    import yaml
+    from rich.progress import Progress
+
+    from dcpipe.interop import import_labels
+    from dcpipe.interop.importing import Budget
+    from dcpipe.training import pick_device
+
+    pairs = [option.partition("=") for option in options.option]
+    require(all(equals for _, equals, _ in pairs), f"--option takes NAME=VALUE, got {options.option}")
+    settings = {name: yaml.safe_load(value) for name, _, value in pairs}
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        shown = bar.add_task("import-labels", total=None)
+        told = import_labels(
+            options.store,
+            options.images,
+            options.out,
+            budget=Budget(options.codec, settings, options.ratio, options.bytes_per_image),
+            layout=options.layout,
+            seed=options.seed,
+            size=options.size,
+            temperature=options.temperature,
+            mean=tuple(options.mean),
+            std=tuple(options.std),
+            licence=options.licence,
+            device=pick_device(os.environ.get("DCPIPE_DEVICE", "auto")),
+            report=lambda done, total: bar.update(shown, completed=done, total=total),
+        )
+    for line in told.lines():
+        print(line)
+    print(f"Imported to {options.out}. Next: dcpipe inspect {options.out}, or dcpipe.load({str(options.out)!r})")
+
+
+def _clean(options: argparse.Namespace) -> None:
+    from dcpipe.reports.tables import human
+    from dcpipe.store import clean
+
+    freed, held = clean()
+    for name in held:
+        print(f"Left {name} alone: a run is writing it.")
+    print(f"Freed {human(freed)} of unfinished work.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""How much of the labels a pack keeps, before any student is asked.
+
+Of every image, over the views that the pack holds, teacher's logits z against decoded ones y:
+
+* relative logit error |y - z| / |z|, both without each view's mean over classes, which no softmax sees;
+* KL(softmax(z / T) || softmax(y / T)) T^2, the distillation loss of a student that says y (Hinton et al., 2015);
+  the T^2 makes temperatures comparable;
+* top-1 agreement.
+
+They are exact for codecs that keep some views and drop others: `held` says which share was compared. A codec that gives
+some classes no probability at all (`topk` with `marginal_renorm`) has infinite error and divergence, and is shown so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from dcpipe import views
+from dcpipe.compression import CODECS, rebuild
+from dcpipe.types import FloatArray, LabelPack, SoftLabels, require
+
+BLOCK_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Fidelity:
+    """Sums over the held views of each image, f64 [n]: `views` of them, squared `error` and `size` of the logits, `kl`
+    by temperature, `agreed` views."""
+
+    views: FloatArray
+    error: FloatArray
+    size: FloatArray
+    kl: Mapping[float, FloatArray]
+    agreed: FloatArray
+
+    def over(self, rows: slice | FloatArray = slice(None)) -> dict[str, float]:
+        """Means over all held views of some images: `held` views an image, `relative_error`, `kl_tT` for each
+        temperature and `agreement` in 0..1."""
+        held = float(self.views[rows].sum())
+        size = float(self.size[rows].sum())
+        return {
+            "held": held / len(self.views[rows]),
+            "relative_error": float(np.sqrt(self.error[rows].sum() / size)) if size > 0 else 0.0,
+            **{f"kl_t{t:g}": float(sums[rows].sum()) / held for t, sums in self.kl.items()},
+            "agreement": float(self.agreed[rows].sum()) / held,
+        }
+
+
+@torch.no_grad()
+def fidelity(pack: LabelPack, labels: SoftLabels, temperatures: Sequence[float], device: torch.device) -> Fidelity:
+    """Compare a pack with the labels it was made of, all of them, a block of images at a time.
+
+    Raises `DataError` when the pack is of other images or of another number of views or classes.
+    """
+    shape = pack.shape
+    require(
+        labels.logits.shape == (shape.images, shape.views, shape.classes) and np.array_equal(labels.ids, pack.ids),
+        f"label pack of {shape.images} images x {shape.views} views x {shape.classes} classes is not of the labels "
+        f"{list(labels.logits.shape)}: their ids or sizes differ; compare a pack with what it was made of",
+    )
+    codec = rebuild(pack, CODECS)
+    arrays = {name: torch.from_numpy(np.ascontiguousarray(array[:])).to(device) for name, array in pack.arrays.items()}
+    taken = views.views_of(labels.policy.labelling, labels.ids)
+    each = max(1, BLOCK_BYTES // (4 * shape.views * shape.classes))
+    sums: dict[str, list[torch.Tensor]] = {}
+    for start in range(0, shape.images, each):
+        block = np.arange(start, min(start + each, shape.images))
+        rows, stored = np.repeat(block, shape.views), np.tile(np.arange(shape.views), len(block))
+        held = codec.holds(rows, stored, shape)
+        truth = torch.from_numpy(np.asarray(labels.logits[block[0] : block[-1] + 1])).to(device).flatten(0, 1)
+        truth, rows, stored = truth[torch.from_numpy(held).to(device)].float(), rows[held], stored[held]
+        decoded = codec.decode(arrays, rows, stored, shape, taken.own(rows, stored))
+        place = torch.from_numpy(rows - start).to(device)
+        for name, values in _of_labels(truth, decoded, temperatures).items():
+            total = torch.zeros(len(block), dtype=torch.float64, device=device)
+            sums.setdefault(name, []).append(total.index_add(0, place, values.to(torch.float64)))
+    whole = {name: torch.cat(blocks).cpu().numpy() for name, blocks in sums.items()}
+    kl = {t: whole[f"kl {t}"] for t in temperatures}
+    return Fidelity(whole["views"], whole["error"], whole["size"], kl, whole["agreed"])
+
+
+def _of_labels(z: torch.Tensor, y: torch.Tensor, temperatures: Sequence[float]) -> dict[str, torch.Tensor]:
+    """What is summed, for each of m labels."""
+    centred = z - z.mean(-1, keepdim=True)
+    told = {
+        "views": torch.ones(len(z), device=z.device),
+        "error": (y - y.mean(-1, keepdim=True) - centred).square().sum(-1).nan_to_num(nan=torch.inf),  # inf - inf
+        "size": centred.square().sum(-1),
+        "agreed": (z.argmax(-1) == y.argmax(-1)).float(),
+    }
+    for t in temperatures:
+        decoded, stored = F.log_softmax(y / t, dim=-1), F.log_softmax(z / t, dim=-1)
+        terms = (stored.exp() * (stored - decoded)).nan_to_num(nan=0.0, posinf=torch.inf)  # 0 times inf is nothing
+        told[f"kl {t}"] = t * t * terms.sum(-1).clamp_min(0)  # rounding may end below 0
+    return told

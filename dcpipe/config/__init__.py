@@ -1,0 +1,1 @@
+"""What a workspace is asked to be: parameters, protocols and presets."""

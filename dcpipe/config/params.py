@@ -1,0 +1,261 @@
+"""`params.yaml` to frozen, validated blocks: one a stage, named like it.
+
+Every value enters here once. An unknown, missing or mistyped key, or a value out of range, stops before any work
+with a sentence that lists the legal ones. The `options` of a source, selector, method or codec are that
+function's own keyword arguments, checked by `check_options` where the function is at hand.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, Field
+
+from dcpipe.config import protocols
+from dcpipe.config.blocks import Block, Count, Positive, Share, checked, read
+from dcpipe.types import Mix, ViewPolicy, require
+
+Strategy = Annotated[str, AfterValidator(lambda name: ViewPolicy(siamese=name).siamese)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
+Baseline = Literal["random", "uncompressed", "online", "hard"]
+
+
+class Images(Block):
+    """Where images come from and how they are decoded."""
+
+    source: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    size: Count
+    minival: Share = 0.1
+    seed: int = 0
+
+
+class Augmentation(Block):
+    """The views of a training or labelling: crop area range and probability of a flip; before that, the number of
+    RandAugment's operations and the grid of shuffled patches (see `dcpipe.views.randaugment`); after it, a strategy of
+    `dcpipe.views.siamese`. `mix_share` is the probability of softlabels' mix, where there is one."""
+
+    scale_min: Annotated[float, Field(gt=0, le=1)] = 0.08
+    scale_max: Annotated[float, Field(gt=0, le=1)] = 1.0
+    flip: Share = 0.5
+    randaugment: Annotated[int, Field(ge=0, le=16)] = 0
+    shuffle: Annotated[int, Field(ge=1, le=16)] = 1
+    siamese: Strategy = ""
+    mix_share: Share = 1.0
+
+    def policy(self, seed: int, mix: Mix = "none") -> ViewPolicy:
+        """The view policy these choices make."""
+        return ViewPolicy(**self.model_dump(), mix=mix, seed=seed)
+
+
+class TeacherNetwork(Block):
+    """One teacher: a network's name and, unless trained from scratch, a weights file or torchvision enum.
+
+    `mean` and `std` of the pixels it expects: by default those a torchvision enum states, else those of train.
+    """
+
+    network: str
+    weights: str | None = None
+    mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
+    std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
+
+
+class TeacherTraining(Block):
+    """How every teacher is trained. `epochs: 0` keeps pretrained weights as they are."""
+
+    epochs: Annotated[int, Field(ge=0)]
+    batch_size: Count = 128
+    optimizer: str = "sgd"
+    lr: Positive = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    zeta: Positive = 1.0
+    augmentation: Augmentation = Augmentation()
+    seed: int = 0
+
+
+class TeacherBlock(Block):
+    """The teachers by name, and their training."""
+
+    networks: Annotated[dict[Name, TeacherNetwork], Field(min_length=1)]
+    training: TeacherTraining
+
+
+class Shortlist(Block):
+    """R_C only for the `per_class` images of a class that the greedy choice by R_I - alpha R_D takes first: several
+    times the ipc to select, of which the selection stage tells how many came from the lower half."""
+
+    per_class: Count
+    alpha: Annotated[float, Field(ge=0)] = 5.0
+    eps2: Positive = 0.5
+
+
+class LabelRate(Block):
+    """How R_C (SCORE, Eq. 7) of a candidate is measured: see `dcpipe.coding_rate.label_rate`."""
+
+    views: Count = 16
+    stored_views: Count = 300
+    input: Literal["logits", "probabilities", "tempered"] = "tempered"
+    temperature: Positive = 20.0
+    coefficient: Literal["literal", "sample"] = "literal"
+    eps2: Positive = 0.5
+    shortlist: Shortlist | None = None
+
+
+class FeaturesBlock(Block):
+    """Which teacher looks at the candidates, and through which views."""
+
+    teacher: str
+    label_rate: LabelRate = LabelRate()
+    augmentation: Augmentation = Augmentation()
+    batch_size: Count = 256
+    seed: int = 0
+
+
+class SelectionBlock(Block):
+    """Which selector picks `ipc` images per class."""
+
+    method: str
+    ipc: Count
+    seed: int = 0
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SynthesisBlock(Block):
+    """How the picked images are refined; `none` keeps them."""
+
+    method: str = "none"
+    seed: int = 0
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SoftLabelsBlock(Block):
+    """K views of every image through one teacher, or the mean logits of several. `method: none` is hard labels."""
+
+    method: Literal["stored", "none"] = "stored"
+    teachers: Annotated[list[str], Field(min_length=1)]
+    views: Count
+    augmentation: Augmentation = Augmentation()
+    mix: Mix = "none"
+    batch_size: Count = 256
+    seed: int = 0
+
+
+class CompressionBlock(Block):
+    """Which codec, and its budget: bytes per image, or a ratio to labels in fp16 (LPLD's 1x) or in fp32 (SCORE's)."""
+
+    codec: str
+    ratio: Annotated[float, Field(ge=1)] | None = None
+    reference: Literal["fp16", "fp32"] = "fp16"
+    bytes_per_image: Positive | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+# Of the evaluation, what a study says itself or has no use for.
+NOT_OF_STUDIES = ("seeds", "baselines", "sizes")
+
+
+class EvaluationBlock(protocols.Settings, Block):
+    """The students' protocol. `baselines` are the rows shown beside the condensed set's own, `sizes` the smaller sets,
+    its first so many images of each class, that are judged too. `best_of`: of how many tests on the way an accuracy is
+    the best, which its name then tells; 1, the test after the last epoch."""
+
+    student: str
+    seeds: Annotated[list[int], Field(min_length=3)] = Field(default=[0, 1, 2])
+    baselines: list[Baseline] = Field(default=list(get_args(Baseline)))
+    sizes: list[Count] = Field(default=[])
+    best_of: Count = 1
+
+
+class ReleaseBlock(Block):
+    """The release's name (lowercase and dashes), and whether the first soft-label teacher travels with it."""
+
+    name: Name
+    teacher: bool = False
+    licence: str = "unstated"
+
+
+class Params(Block):
+    """The whole of `params.yaml`: one workspace is one condensed dataset."""
+
+    images: Images
+    teacher: TeacherBlock
+    features: FeaturesBlock
+    selection: SelectionBlock
+    synthesis: SynthesisBlock
+    softlabels: SoftLabelsBlock
+    compression: CompressionBlock
+    evaluation: EvaluationBlock
+    release: ReleaseBlock
+
+
+def load(path: Path = Path("params.yaml")) -> Params:
+    """Read and check a parameter file; raises `DataError` with one sentence for the first thing that is wrong."""
+    require(path.is_file(), f"{path} not found; run `dcpipe init PRESET` or change to the workspace's folder")
+    return parse(read(path, f"one block a stage: {', '.join(Params.model_fields)}"), str(path))
+
+
+def parse(content: Mapping[str, Any], where: str = "params.yaml") -> Params:
+    """As `load`, from a mapping."""
+    params = checked(Params, content, where)
+    teachers = params.teacher.networks
+    for key, names in (
+        ("features.teacher", [params.features.teacher]),
+        ("softlabels.teachers", params.softlabels.teachers),
+    ):
+        for name in names:
+            require(
+                name in teachers,
+                f"{where}: {key} names {name!r}, which teacher.networks lacks; it has {', '.join(teachers)}",
+            )
+    for key, augmentation in (
+        ("teacher.training", params.teacher.training.augmentation),
+        ("features", params.features.augmentation),
+        ("softlabels", params.softlabels.augmentation),
+    ):
+        low, high = augmentation.scale_min, augmentation.scale_max
+        require(low <= high, f"{where}: {key}.augmentation has scale_min {low} above scale_max {high}; swap them")
+    for network in teachers.values():
+        require(
+            params.teacher.training.epochs > 0 or network.weights is not None,
+            f"{where}: teacher.training.epochs is 0 but {network.network!r} has no weights; give weights or train it",
+        )
+    _check_sizes(params, where)
+    budget = params.compression
+    require(
+        budget.codec == "none" or (budget.ratio is None) != (budget.bytes_per_image is None),
+        f"{where}: compression needs exactly one of ratio and bytes_per_image for codec {budget.codec!r}",
+    )
+    return params
+
+
+def _check_sizes(params: Params, where: str) -> None:
+    """Raises `DataError` for sizes that the set does not have, and for labels that no smaller set can have."""
+    sizes, ipc, labels = params.evaluation.sizes, params.selection.ipc, params.softlabels
+    for size in sizes:
+        require(size <= ipc, f"{where}: evaluation.sizes has {size}, but selection.ipc is {ipc}; raise it, or drop it")
+        require(sizes.count(size) == 1, f"{where}: evaluation.sizes has {size} more than once; say each once")
+    require(
+        not any(size < ipc for size in sizes) or labels.method == "none" or labels.mix != "cutmix_images",
+        f"{where}: evaluation.sizes asks for smaller sets, but softlabels.mix is cutmix_images, so that labels are of "
+        "images pasted together; choose mix none or cutmix_labels, or method none",
+    )
+
+
+def check_options(kind: str, name: str, table: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]) -> None:
+    """`name` must be in `table`, and `options` be keyword-only arguments of what it names; `DataError` lists them."""
+    require(name in table, f"unknown {kind} {name!r}; choose one of {', '.join(table)}")
+    parameters = inspect.signature(table[name]).parameters.values()
+    legal = {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    for key in options:
+        require(
+            key in legal,
+            f"{kind} {name!r} has no option {key!r}; legal ones are {', '.join(legal) or 'none: it takes no option'}",
+        )
+    for key, parameter in legal.items():
+        require(
+            parameter.default is not inspect.Parameter.empty or key in options,
+            f"{kind} {name!r} needs option {key!r}; add it under options",
+        )

@@ -1,0 +1,116 @@
+"""Evaluation: students trained from scratch on a condensed set, scored on test at the last epoch.
+
+A protocol's numbers come from `dcpipe.config.protocols` and params.yaml; here they are put to work. Hard labels train
+with cross-entropy instead of the protocol's loss, everything else alike. Labels, whatever their source, are of the
+pixels that the student sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dcpipe import networks, training, views
+from dcpipe.dataset import CondensedDataset, CondensedLoader
+from dcpipe.dataset.targets import HardLabels, Labels
+from dcpipe.training import Batch, Recipe, losses
+from dcpipe.types import require
+
+Colour = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Everything a score depends on beside the data and the seed. `loss` is a name in `losses.LOSSES`, `gamma` the
+    weight of its cross-entropy with hard labels; `name` is what scores tell. `best_of`: tests on the way, of which the
+    best is the accuracy; 1, the one after the last epoch."""
+
+    name: str
+    student: str
+    recipe: Recipe
+    batch_size: int
+    temperature: float
+    loss: str = "kl"
+    gamma: float = 0.0
+    best_of: int = 1
+
+    def __post_init__(self) -> None:
+        losses.choose(self.loss, self.gamma)
+        require(self.best_of >= 1, f"evaluation: best_of is {self.best_of}; give 1 or more tests")
+
+    @property
+    def tested(self) -> frozenset[int]:
+        """The epochs after which a student is tested: the last, and others evenly before it."""
+        return frozenset(self.recipe.epochs * test // self.best_of - 1 for test in range(1, self.best_of + 1))
+
+    def asks(self, labels: Labels) -> float | None:
+        """The temperature at which a dataset of such labels must give its targets; None: raw logits."""
+        logits = losses.LOSSES[self.loss].space == "logits" and not isinstance(labels, HardLabels)
+        return None if logits else self.temperature
+
+
+def train_student(
+    dataset: CondensedDataset,
+    protocol: Protocol,
+    *,
+    n_classes: int,
+    mean: Colour,
+    std: Colour,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    report: Callable[[dict[str, float]], None] = lambda row: None,
+    test: Callable[[nn.Module], float] | None = None,
+) -> tuple[nn.Module, list[dict[str, float]]]:
+    """A fresh student after the protocol's last epoch, with a row (epoch, loss, lr) an epoch, where it was tested
+    with its accuracy: what `test` says of it.
+
+    The seed decides initial weights and order; views are the dataset's own.
+    """
+    torch.manual_seed(seed)
+    network = networks.build(protocol.student, n_classes, dataset.size)
+    loader = CondensedLoader(
+        dataset, protocol.batch_size, seed=seed, finish=partial(views.normalise, mean=mean, std=std)
+    )
+    loss, batches = _job(dataset, protocol, loader)
+
+    def look(network: nn.Module, epoch: int) -> dict[str, float]:
+        return {"accuracy": test(network)} if test is not None and epoch in protocol.tested else {}
+
+    return training.fit(
+        network,
+        batches,
+        loss,
+        protocol.recipe,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
+        report=report,
+        look=look,
+    )
+
+
+def _job(
+    dataset: CondensedDataset, protocol: Protocol, loader: CondensedLoader
+) -> tuple[losses.Loss, Callable[[int], Iterable[Batch]]]:
+    """The loss and the batches it takes; refuses soft targets at another temperature than the loss asks for."""
+    if isinstance(dataset.labels, HardLabels):
+        return losses.divergence(1.0), loader.batches  # KL to a one-hot target at T = 1 is cross-entropy
+    asked, found = protocol.asks(dataset.labels), dataset.temperature
+    require(
+        found == asked,
+        f"evaluation: the dataset gives {_targets(found)}, but loss {protocol.loss!r} of protocol {protocol.name!r} "
+        f"takes {_targets(asked)}; make the dataset with temperature={asked}",
+    )
+    chosen = losses.choose(protocol.loss, protocol.gamma)
+    loss = chosen.make(protocol.temperature, protocol.gamma)
+    return loss, loader.with_hard if chosen.hard else loader.batches
+
+
+def _targets(temperature: float | None) -> str:
+    return "raw logits" if temperature is None else f"probabilities at T = {temperature:g}"

@@ -1,0 +1,25 @@
+"""Figures, one per file: drawn from the rows that studies and evaluations write."""
+
+from __future__ import annotations
+
+from dcpipe.reports.figures.bars import bars
+from dcpipe.reports.figures.base import Figure, canvas, entitle, need_matplotlib, png
+from dcpipe.reports.figures.codecs import codecs
+from dcpipe.reports.figures.drops import drops
+from dcpipe.reports.figures.lines import lines
+from dcpipe.reports.figures.sizes import sizes
+from dcpipe.reports.figures.spectra import spectra
+
+__all__ = [
+    "Figure",
+    "bars",
+    "canvas",
+    "codecs",
+    "drops",
+    "entitle",
+    "lines",
+    "need_matplotlib",
+    "png",
+    "sizes",
+    "spectra",
+]

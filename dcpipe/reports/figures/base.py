@@ -1,0 +1,64 @@
+"""What all figures share: colours, a canvas, a title, and the file.
+
+Colours are Okabe and Ito's, which colour-blind people can tell apart; what colour says is said by position, marker or
+text too. matplotlib is imported where it draws: reading a release does not need it.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from dcpipe.types import require
+
+Row = Mapping[str, Any]
+Figure = Any  # matplotlib's, which is not typed
+Panel = Any
+BLUE, VERMILION, GREY, BLACK = "#0072B2", "#D55E00", "#999999", "#000000"
+CYCLE = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK)
+MARKERS = "osD^vP*X<>h"
+BASELINE = "random"
+PANELS_WIDE = 3
+
+
+def need_matplotlib() -> None:
+    """Raises `DataError` where matplotlib is not installed: better before hours of work than after."""
+    require(find_spec("matplotlib") is not None, "figures need matplotlib, which is absent; install dcpipe[pipeline]")
+
+
+def kilo(size: float) -> str:
+    return f"{size / 1000:.3g} kB" if size < 1e6 else f"{size / 1e6:.3g} MB"
+
+
+def png(figure: Figure) -> bytes:
+    """The figure's file, without the version of the library that drew it."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def distinct(rows: Sequence[Row], key: str) -> list[Any]:
+    """Values of a column in order of first appearance."""
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def canvas(high: int, wide: int, width: float, height: float, sharey: bool = True) -> tuple[Figure, list[Panel]]:
+    """A figure of `width` x `height` inches that no global state knows, and its panels, which share their y axis unless
+    `sharey` is false."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    panels = list(figure.subplots(high, wide, sharey=sharey, squeeze=False).ravel())
+    for panel in panels:
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.tick_params(labelsize=9)
+    return figure, panels
+
+
+def entitle(figure: Figure, title: str, told: str) -> None:
+    """The title, and below it as many lines as `told` takes at this width."""
+    columns = int(figure.get_figwidth() * 13)
+    figure.suptitle(f"{textwrap.fill(title, columns)}\n{textwrap.fill(told, columns)}", fontsize=10)

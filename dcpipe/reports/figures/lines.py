@@ -1,0 +1,50 @@
+"""Accuracy against the coefficients of `score` (SCORE, Fig. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dcpipe.reports.figures.base import (
+    BASELINE,
+    BLUE,
+    GREY,
+    VERMILION,
+    Figure,
+    Row,
+    canvas,
+    entitle,
+)
+
+
+def lines(rows: Sequence[Row], split: str, told: str) -> Figure:
+    """One panel a coefficient, in it the mean accuracy in percent against its value with the standard deviation as
+    error bars, and `random` as a band of one standard deviation either way. The axis of values is logarithmic; where
+    zero is among them, it is linear below the smallest positive one."""
+    [random] = [row for row in rows if row["selector"] == BASELINE]
+    figure, panels = canvas(1, 2, 8.2, 3.6)
+    low, high = random["accuracy"] - random["std"], random["accuracy"] + random["std"]
+    for panel, (name, other, colour, marker) in zip(
+        panels, (("alpha", "beta", BLUE, "o"), ("beta", "alpha", VERMILION, "s")), strict=True
+    ):
+        points = [row for row in rows if row["swept"] == name]
+        values = [row[name] for row in points]
+        means, stds = [row["accuracy"] for row in points], [row["std"] for row in points]
+        panel.axhspan(low, high, color=GREY, alpha=0.25, linewidth=0, label="random ± std")
+        panel.axhline(random["accuracy"], color=GREY, linestyle="--", linewidth=1)
+        panel.errorbar(values, means, stds, color=colour, marker=marker, markersize=5, capsize=3, label="score ± std")
+        positive = [value for value in values if value > 0]
+        if positive:
+            scale: dict[str, Any] = {"value": "log"}
+            if len(positive) < len(values):
+                scale = {"value": "symlog", "linthresh": min(positive)}
+            panel.set_xscale(**scale)
+        panel.set_xticks(values, [f"{value:g}" for value in values])
+        panel.set_xticks([], minor=True)
+        panel.set_xlabel(f"{name} ({other} = {points[0][other]:g})")
+        panel.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
+        panel.legend(fontsize=8, frameon=False)
+    panels[0].set_ylabel(f"top-1 accuracy on {split} (%)")
+    title = f"Coefficients of score at {random['ipc']} images a class"
+    entitle(figure, f"{title}: mean and standard deviation over {random['seeds']} seeds", told)
+    return figure

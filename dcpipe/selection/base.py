@@ -1,0 +1,132 @@
+"""What every selector takes and gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dcpipe.types import FloatArray, IntArray, Sliceable, require
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """All images one may pick, sorted by class: rows `offsets[y] : offsets[y + 1]` are class y.
+
+    `vectors` f32 [n, d], `logits` f32 [n, c] (memory-mapped or in memory), `label_rate` f64 [n] (R_C of each image,
+    infinite for an image that a shortlist left out), `offsets` i64 [c + 1], `classes` the names that errors use.
+    Within a class, rows keep the table's order, so ties break by it.
+    """
+
+    vectors: Sliceable
+    logits: Sliceable
+    label_rate: FloatArray
+    offsets: IntArray
+    classes: tuple[str, ...] = ()
+
+    def rows(self, label: int) -> slice:
+        """Rows of one class."""
+        return slice(int(self.offsets[label]), int(self.offsets[label + 1]))
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.offsets) - 1
+
+    def class_vectors(self, label: int) -> FloatArray:
+        """Feature vectors of one class, f64 [N, d]."""
+        return np.asarray(self.vectors[self.rows(label)], dtype=np.float64)
+
+    def class_units(self, label: int) -> FloatArray:
+        """Feature vectors of one class at unit length, f64 [N, d]; a vector of zeros stays."""
+        return unit(self.class_vectors(label))
+
+    def class_probabilities(self, label: int) -> FloatArray:
+        """The teacher's softmax on one class, f64 [N, c]."""
+        logits = np.asarray(self.logits[self.rows(label)], dtype=np.float64)
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities: FloatArray = shifted / shifted.sum(axis=1, keepdims=True)
+        return probabilities
+
+    def called(self, label: int) -> str:
+        """A class as errors name it."""
+        return repr(self.classes[label] if self.classes else str(label))
+
+    def check_ipc(self, ipc: int) -> None:
+        """Raises `DataError` when a class has fewer than `ipc` images, naming the smallest."""
+        sizes = np.diff(self.offsets)
+        smallest = int(sizes.argmin())
+        require(
+            ipc <= sizes[smallest],
+            f"selection.ipc is {ipc} but class {self.called(smallest)} has {int(sizes[smallest])} images; "
+            f"use ipc <= {int(sizes[smallest])}",
+        )
+
+    def check(self, ipc: int) -> None:
+        """Raises `DataError` unless every class has `ipc` images, and every vector and logit is finite and every vector
+        has a direction: one pass over the arrays, before any work."""
+        n = int(self.offsets[-1])
+        for name, array in (("vectors", self.vectors), ("logits", self.logits), ("label_rate", self.label_rate)):
+            require(
+                array.shape[0] == n,
+                f"candidates: {name} has {array.shape[0]} rows, labels have {n}; extract the features again",
+            )
+        self.check_ipc(ipc)
+        for label in range(self.n_classes):
+            block, logits = self.class_vectors(label), np.asarray(self.logits[self.rows(label)])
+            for fault, sound, remedy in (
+                ("vector holds NaN or infinity", np.isfinite(block).all(axis=1), "check the teacher"),
+                ("logits hold NaN or infinity", np.isfinite(logits).all(axis=1), "check the teacher"),
+                ("vector is all zero", block.any(axis=1), "train the teacher longer, or another one"),
+            ):
+                wrong = np.flatnonzero(~sound)
+                require(
+                    len(wrong) == 0,
+                    f"candidates: the {fault} in {len(wrong)} of {len(block)} images of class {self.called(label)}, "
+                    f"first in image {wrong[0] if len(wrong) else 0}; {remedy}",
+                )
+
+
+def unit(vectors: FloatArray) -> FloatArray:
+    """Rows at unit length; rows of zeros stay."""
+    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units: FloatArray = vectors / np.where(norm > 0, norm, 1.0)
+    return units
+
+
+@dataclass(frozen=True, eq=False)
+class Picks:
+    """Rows of `Candidates` in pick order, i64 [m], and the marginal gain of each pick, f64 [m]."""
+
+    rows: IntArray
+    gains: FloatArray
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A selector's tie to the world. None of it may change the result.
+
+    `earlier`: picks of a killed run to go on from. `report`: called with all picks so far, after each round, by
+    selectors that can go on from them. `progress`: called with (picks made, picks to make) by those that cannot.
+    """
+
+    earlier: Picks | None = None
+    report: Callable[[Picks], None] = lambda picks: None
+    progress: Callable[[int, int], None] = lambda done, total: None
+
+
+def class_by_class(
+    candidates: Candidates, ipc: int, progress: Progress, pick: Callable[[int], tuple[IntArray, FloatArray]]
+) -> Picks:
+    """Picks of a selector that treats each class alone, in rounds of one image a class.
+
+    `pick(label)` gives `ipc` rows counted from the first of their class, i64 [ipc], and their gains f64 [ipc].
+    """
+    candidates.check_ipc(ipc)
+    n_classes = candidates.n_classes
+    rows, gains = np.empty((ipc, n_classes), dtype=np.int64), np.empty((ipc, n_classes))
+    for label in range(n_classes):
+        chosen, gains[:, label] = pick(label)
+        rows[:, label] = chosen + candidates.offsets[label]
+        progress.progress(ipc * (label + 1), ipc * n_classes)
+    return Picks(rows.reshape(-1), gains.reshape(-1))

@@ -1,0 +1,1 @@
+"""Studies: many settings under one protocol."""

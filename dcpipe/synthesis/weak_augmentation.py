@@ -1,0 +1,92 @@
+"""How images are seen in a step of recovery: weak augmentation, one draw for the whole batch.
+
+Drawn by the counter-based generator of `views`, keyed by (seed, step, batch): a resumed run sees what an unbroken one
+saw.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from dcpipe import views
+from dcpipe.random import philox, uniform
+from dcpipe.types import ViewPolicy, require
+
+_SHIFT_DRAW, _LOTS_DRAW = 101, 102  # beyond the draws that views use for themselves
+
+
+@dataclass(frozen=True)
+class WeakAugmentation:
+    """Random crop, flip and shift of a step.
+
+    `crop_min`: least area of RandomResizedCrop (1: no crop). `curriculum` (CDA, Yin & Shen, 2024): the share of the run
+    in which the least area falls from 1 to `crop_min` on a half cosine; 0: it is `crop_min` throughout. `pad`: instead
+    of a resized crop, a random crop of the images padded by so many pixels of zero, the mean colour where pixels are
+    normalised as the engine's are (0: off). `flip`: probability. `jitter`: images are rolled by up to so many pixels
+    either way.
+    """
+
+    crop_min: float = 1.0
+    curriculum: float = 0.0
+    pad: int = 0
+    flip: float = 0.5
+    jitter: int = 0
+
+    def __post_init__(self) -> None:
+        require(0 < self.crop_min <= 1, f"synthesis: crop_min is an area in 0..1, above 0, got {self.crop_min}")
+        require(
+            0 <= self.curriculum <= 1, f"synthesis: curriculum is a share of the run in 0..1, got {self.curriculum}"
+        )
+        require(0 <= self.flip <= 1, f"synthesis: flip is a probability in 0..1, got {self.flip}")
+        for name in ("pad", "jitter"):
+            require(getattr(self, name) >= 0, f"synthesis: {name} must not be negative, got {getattr(self, name)}")
+        require(
+            self.pad == 0 or self.crop_min == 1,
+            f"synthesis: crops are resized (crop_min {self.crop_min}) or of padded images (pad {self.pad}), not both; "
+            "set crop_min: 1 or pad: 0",
+        )
+
+    def least_area(self, step: int, steps: int) -> float:
+        """The smallest crop of a step, as a share of the image."""
+        end = self.curriculum * steps
+        if step >= end:
+            return self.crop_min
+        return self.crop_min + (1 - self.crop_min) * (1 + math.cos(math.pi * step / end)) / 2
+
+    def take(self, images: torch.Tensor, seed: int, batch: int, step: int, steps: int) -> torch.Tensor:
+        """Images f32 [m, 3, s, s] as the observers see them in a step; differentiable, the same for every image."""
+        area = self.least_area(step, steps)
+        policy = ViewPolicy(area, 1.0, self.flip, seed=seed)
+        one = views.draw(policy, np.array([batch]), np.array([step]), 1)
+        across, down, x, y = uniform(philox(seed, step, _SHIFT_DRAW, batch)).tolist()
+        if self.pad:
+            seen = _shifted_crop(images, self.pad, across, down)
+            seen = seen.flip(3) if bool(one.flip[0]) else seen
+        elif area < 1:
+            every = one[np.zeros(len(images), dtype=np.int64)]
+            seen = views.crop(images.permute(0, 2, 3, 1), every, images.shape[-1])
+        else:
+            seen = images.flip(3) if bool(one.flip[0]) else images
+        if self.jitter:
+            shifts = [int(u * (2 * self.jitter + 1)) - self.jitter for u in (x, y)]
+            seen = torch.roll(seen, shifts, dims=(2, 3))
+        return seen
+
+
+def _shifted_crop(images: torch.Tensor, pad: int, across: float, down: float) -> torch.Tensor:
+    """A crop of the images' own size out of the padded ones, at a place given by two numbers in [0, 1)."""
+    size = images.shape[-1]
+    left, top = int(across * (2 * pad + 1)), int(down * (2 * pad + 1))
+    return F.pad(images, (pad, pad, pad, pad))[:, :, top : top + size, left : left + size]
+
+
+def uniforms(seed: int, batch: int, step: int, n: int) -> torch.Tensor:
+    """n numbers in [0, 1) f32 for a step's own choices."""
+    words = philox(seed, step, _LOTS_DRAW, np.int64(batch) * 65_536 + np.arange(-(-n // 4)))
+    # The top 24 bits: those that f32 holds, so that none is rounded up to 1.
+    return torch.from_numpy((words >> np.uint64(40)).reshape(-1)[:n].astype(np.float32) * np.float32(2.0**-24))

@@ -1,0 +1,23 @@
+"""The one training loop of teachers and students, with its recipe, losses and schedules."""
+
+from __future__ import annotations
+
+from dcpipe.training.loop import Batch, accuracy, checkpoint_pause, fit, pick_device, save_checkpoint
+from dcpipe.training.losses import cross_entropy, divergence, soften
+from dcpipe.training.recipe import DECAYS, OPTIMIZERS, Recipe, grouped
+
+__all__ = [
+    "DECAYS",
+    "OPTIMIZERS",
+    "Batch",
+    "Recipe",
+    "accuracy",
+    "checkpoint_pause",
+    "cross_entropy",
+    "divergence",
+    "fit",
+    "grouped",
+    "pick_device",
+    "save_checkpoint",
+    "soften",
+]

@@ -1,0 +1,180 @@
+"""The one training loop: teachers and students differ only in the batches, the loss and the recipe passed in.
+
+Everything random is a function of (seed, epoch), so a run that is killed and resumed from its last checkpoint
+ends with the same weights as an unbroken one (on one machine's CPU).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dcpipe.training.recipe import OPTIMIZERS, Recipe, grouped
+from dcpipe.types import require
+
+Batch = tuple[torch.Tensor, Any]  # normalised inputs on the device, and whatever the loss takes as target
+CHECKPOINT_SECONDS = "5"  # DCPIPE_CHECKPOINT_SECONDS overrides it
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """`auto` is the GPU when there is one, else the CPU; raises `DataError` when a named device is absent."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    require(
+        device.type != "cuda" or torch.cuda.is_available(),
+        f"device {name!r} asked for, but no GPU is visible; use auto or cpu",
+    )
+    return device
+
+
+def fit(
+    network: nn.Module,
+    batches: Callable[[int], Iterable[Batch]],
+    loss: Callable[[torch.Tensor, Any], torch.Tensor],
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    report: Callable[[dict[str, float]], None] = lambda row: None,
+    look: Callable[[nn.Module, int], dict[str, float]] = lambda network, epoch: {},
+) -> tuple[nn.Module, list[dict[str, float]]]:
+    """Train `network` on `batches(epoch)` and return it (its average where `recipe.ema`) with a row an epoch, to which
+    `look(network, epoch)` may add what it sees after that epoch.
+
+    `checkpoint` names a file the run goes on from if it exists; it is written at most every few seconds, and
+    once at the end. Raises `DataError` when the loss stops being finite.
+    """
+    network = network.to(device)
+    if device.type == "cuda":
+        network = network.to(memory_format=torch.channels_last)
+    optimizer = OPTIMIZERS[recipe.optimizer](grouped(network, recipe), recipe)
+    average = copy.deepcopy(network).requires_grad_(False) if recipe.ema else None
+    history: list[dict[str, float]] = []
+    if checkpoint is not None and checkpoint.exists():
+        history = _resume(checkpoint, network, optimizer, average, device)
+    pause = checkpoint_pause()
+    saved = time.monotonic()
+    for epoch in range(len(history), recipe.epochs):
+        lr = recipe.rate(epoch, [row["loss"] for row in history])
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        torch.manual_seed((seed * 1_000_003 + epoch) % 2**64)  # dropout and the like, whatever came before
+        mean_loss = _epoch(network, batches(epoch), loss, optimizer, average, recipe, device)
+        require(
+            math.isfinite(mean_loss),
+            f"training: the loss became {mean_loss} in epoch {epoch}; lower lr ({recipe.lr})",
+        )
+        seen = look(average if average is not None else network, epoch)
+        history.append({"epoch": epoch, "loss": mean_loss, "lr": lr, **seen})
+        report(history[-1])
+        last = epoch == recipe.epochs - 1
+        if checkpoint is not None and (last or time.monotonic() - saved > pause):
+            _save(checkpoint, network, optimizer, average, history)
+            saved = time.monotonic()
+    result = average if average is not None else network
+    return result.eval(), history
+
+
+def _epoch(
+    network: nn.Module,
+    batches: Iterable[Batch],
+    loss: Callable[[torch.Tensor, Any], torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    average: nn.Module | None,
+    recipe: Recipe,
+    device: torch.device,
+) -> float:
+    """One pass; returns the mean loss. Losses are summed on the device: no wait for the GPU in a step."""
+    network.train()
+    total = torch.zeros((), device=device, dtype=torch.float64)
+    steps = 0
+    for inputs, target in batches:
+        if device.type == "cuda":
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.amp and device.type == "cuda"):
+            value = loss(network(inputs), target)
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if average is not None:
+            _average(average, network, recipe.ema)
+        total += value.detach()
+        steps += 1
+    require(steps > 0, "training: an epoch held no batch; is the data empty?")
+    return float(total / steps)
+
+
+@torch.no_grad()
+def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """EDC's EMA-based evaluation: parameters are averaged, slow = decay * slow + (1 - decay) * fast, from the first
+    step on; buffers, as batch norm's running statistics, are the trained network's own."""
+    for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
+        slow.lerp_(fast, 1.0 - decay)
+    for kept, latest in zip(average.buffers(), network.buffers(), strict=True):
+        kept.copy_(latest)
+
+
+def _save(
+    path: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: nn.Module | None,
+    history: list[dict[str, float]],
+) -> None:
+    state = {
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "average": average.state_dict() if average is not None else None,
+        "history": history,
+    }
+    save_checkpoint(path, state)
+
+
+def checkpoint_pause() -> float:
+    """Seconds between two checkpoints of a long loop: DCPIPE_CHECKPOINT_SECONDS, or a few."""
+    return float(os.environ.get("DCPIPE_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write beside, then rename: a kill leaves the old checkpoint or the new one."""
+    beside = path.with_name(path.name + ".partial")
+    torch.save(state, beside)
+    beside.replace(path)
+
+
+def _resume(
+    path: Path,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: nn.Module | None,
+    device: torch.device,
+) -> list[dict[str, float]]:
+    state = torch.load(path, map_location=device, weights_only=True)
+    network.load_state_dict(state["network"])
+    optimizer.load_state_dict(state["optimizer"])
+    if average is not None:
+        average.load_state_dict(state["average"])
+    history: list[dict[str, float]] = state["history"]
+    return history
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> float:
+    """Top-1 in percent over batches of (normalised inputs, labels i64)."""
+    network.eval()
+    right, count = torch.zeros((), device=device, dtype=torch.int64), 0
+    for inputs, labels in batches:
+        right += (network(inputs.to(device)).argmax(1) == labels.to(device)).sum()
+        count += len(labels)
+    require(count > 0, "evaluation: the split holds no images")
+    return 100.0 * int(right) / count

@@ -1,0 +1,112 @@
+"""How long and how to optimise: the recipe of a training, its optimizers and which parameters decay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from dcpipe.training import schedules
+from dcpipe.training.schedules import SCHEDULES, Moment
+from dcpipe.types import DataError, require
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how to optimise.
+
+    `schedule` is a name in `schedules.SCHEDULES` with its options `zeta`, `milestones` (fractions or epochs) and
+    `decay_factor` (multistep's factor, ALRS's gamma), after `warmup` epochs; `momentum` and `nesterov` are SGD's;
+    `decay` says which parameters `weight_decay` is for: `all`, or `weights`, those of more than one dimension.
+    `ema` is the decay per step of averaged parameters (0: off), which then are the result.
+    """
+
+    epochs: int
+    optimizer: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    schedule: str = "smoothing"
+    zeta: float = 1.0
+    ema: float = 0.0
+    amp: bool = True
+    milestones: tuple[float, ...] = ()
+    decay_factor: float = 0.5
+    momentum: float = 0.9
+    nesterov: bool = True
+    decay: str = "all"
+    warmup: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.epochs >= 1, f"training: epochs must be at least 1, got {self.epochs}")
+        require(0 <= self.ema < 1, f"training: ema must be in [0, 1), got {self.ema}")
+        _choose("optimizer", self.optimizer, OPTIMIZERS)
+        _choose("schedule", self.schedule, SCHEDULES)
+        _choose("decay", self.decay, DECAYS)
+        require(0 <= self.momentum < 1, f"training: momentum must be in [0, 1), got {self.momentum}")
+        require(
+            self.optimizer != "sgd" or not self.nesterov or self.momentum > 0,
+            "training: nesterov needs a momentum above 0; set nesterov false or raise momentum",
+        )
+        _check_schedule(self)
+
+    def rate(self, epoch: int, losses: Sequence[float]) -> float:
+        """The learning rate of an epoch, given the mean losses of those before it."""
+        now = Moment(epoch, self.epochs, self.zeta, self.milestones, self.decay_factor, losses)
+        return self.lr * schedules.factor(self.schedule, now, self.warmup)
+
+
+def _check_schedule(recipe: Recipe) -> None:
+    require(
+        0 <= recipe.warmup < recipe.epochs,
+        f"training: warmup must be in 0..{recipe.epochs - 1} of {recipe.epochs} epochs, got {recipe.warmup}",
+    )
+    require(0 < recipe.decay_factor <= 1, f"training: decay_factor must be in (0, 1], got {recipe.decay_factor}")
+    require(
+        recipe.schedule != "linear" or recipe.zeta >= 1,
+        f"training: schedule linear needs zeta of at least 1, got {recipe.zeta}: the rate would fall below 0",
+    )
+    require(
+        recipe.schedule != "multistep" or len(recipe.milestones) > 0,
+        "training: schedule multistep needs milestones, found none; give epochs or fractions of them, as in [0.8, 0.9]",
+    )
+    for place in recipe.milestones:
+        require(
+            place >= 1 if isinstance(place, int) else 0 < place < 1,
+            f"training: milestone {place} is neither an epoch (an integer from 1) nor a fraction in (0, 1)",
+        )
+
+
+def _sgd(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov)
+
+
+def _adamw(groups: list[dict[str, Any]], recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=recipe.lr)
+
+
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Recipe], torch.optim.Optimizer]] = {
+    "adamw": _adamw,
+    "sgd": _sgd,
+}
+DECAYS: dict[str, Callable[[nn.Parameter], bool]] = {
+    "all": lambda parameter: True,
+    "weights": lambda parameter: parameter.dim() > 1,  # neither biases nor what normalisation layers learn
+}
+
+
+def grouped(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """The parameters with their weight decay: those that `recipe.decay` names, then the others with none."""
+    chosen = DECAYS[recipe.decay]
+    decayed = [parameter for parameter in network.parameters() if chosen(parameter)]
+    others = [parameter for parameter in network.parameters() if not chosen(parameter)]
+    groups = [(decayed, recipe.weight_decay), (others, 0.0)]
+    return [{"params": members, "weight_decay": decay} for members, decay in groups if members]
+
+
+def _choose(kind: str, name: str, table: dict[str, Any]) -> Any:
+    if name not in table:
+        raise DataError(f"training: unknown {kind} {name!r}; choose one of {', '.join(table)}")
+    return table[name]

@@ -1,0 +1,111 @@
+"""The parameters of views, drawn in NumPy for many views at once: a pure function of (seed, view, image).
+
+* Crop (torchvision's RandomResizedCrop law on a unit square): up to ten attempts of area ~ U(scale_min,
+  scale_max) and log aspect ~ U(log ratio_min, log ratio_max); the first whose box fits is placed uniformly;
+  else the largest centred box. Boxes are continuous, not rounded to pixels.
+* CutMix (Yun et al., ICCV 2019): lambda ~ Beta(1, 1), a box of side sqrt(1 - lambda) around a uniform centre,
+  clipped and rounded to pixels when applied; lambda is then the true share of kept pixels.
+  Of policies with a `mix_share` below 1, a view is mixed where the word that the box leaves over is below it.
+* RandAugment and shuffled patches of the whole image, before the crop: see `randaugment`. Siamese augmentation of the
+  view itself, before the mix: see `siamese`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dcpipe.random import philox, uniform
+from dcpipe.types import FloatArray, IntArray, ViewPolicy
+from dcpipe.views import randaugment, siamese
+
+_ATTEMPTS = 10
+_MIX_DRAW = _ATTEMPTS  # draws 0..9 are crop attempts; 10 and 11 are flip, partner and mix box
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Parameters of m views.
+
+    `box` f64 [m, 4]: left, top, width, height of the crop as fractions of the image; `flip` bool [m];
+    `partner` i64 [m]: row of the image pasted by CutMix; `mix_box` f64 [m, 4]: left, top, right, bottom
+    of the pasted box as fractions of the view (an empty box where there is no mix). `inside`: samples stay between
+    the box's outermost pixel centres, as those of a piece that was cut out first and enlarged then; drawn views may
+    look half a pixel beyond. What happens before the crop, each None where nothing does: steps of RandAugment `ops`
+    and `signs` i64 [m, steps]; `patches` i64 [m, f * f], the old place of each patch. What happens after it: `after`.
+    """
+
+    box: FloatArray
+    flip: npt.NDArray[np.bool_]
+    partner: IntArray
+    mix_box: FloatArray
+    inside: bool = False
+    ops: IntArray | None = None
+    signs: IntArray | None = None
+    patches: IntArray | None = None
+    after: siamese.Drawn | None = None
+
+    def __len__(self) -> int:
+        return len(self.box)
+
+    def __getitem__(self, index: slice | npt.NDArray[np.bool_] | IntArray) -> Views:
+        arrays = (np.ndarray, siamese.Drawn)
+        taken: dict[str, Any] = {k: array[index] for k, array in vars(self).items() if isinstance(array, arrays)}
+        return replace(self, **taken)
+
+    def pixels(self, size: int) -> IntArray:
+        """The pasted box in pixels of a `size`-pixel view: i64 [m, 4]."""
+        return np.floor(self.mix_box * size + 0.5).astype(np.int64)
+
+    def kept(self, size: int) -> FloatArray:
+        """Lambda: the share of pixels that stay the image's own, f64 [m]."""
+        x0, y0, x1, y1 = self.pixels(size).T
+        kept: FloatArray = 1.0 - (x1 - x0) * (y1 - y0) / float(size * size)
+        return kept
+
+
+def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> Views:
+    """Parameters of view `views[j]` of image `ids[j]` for every j; both i64 [m].
+
+    `n_images` is the size of the set that CutMix partners come from (rows 0..n_images-1).
+    """
+    box = _draw_boxes(policy, ids, views)
+    before = randaugment.draw(policy, lambda number: philox(policy.seed, views, number, ids))
+    after = (
+        siamese.draw(policy.siamese, lambda d: uniform(philox(policy.seed, views, d, ids))) if policy.siamese else None
+    )
+    first = uniform(philox(policy.seed, views, _MIX_DRAW, ids))
+    flip = first[:, 0] < policy.flip
+    if policy.mix == "none":
+        nothing = np.zeros((len(ids), 4))
+        return Views(box, flip, np.zeros(len(ids), dtype=np.int64), nothing, False, *before, after)
+    second = uniform(philox(policy.seed, views, _MIX_DRAW + 1, ids))
+    partner = np.minimum((first[:, 1] * n_images).astype(np.int64), n_images - 1)
+    half = np.sqrt(1.0 - second[:, 0]) / 2  # lambda = second[:, 0]
+    x, y, mixed = second[:, 1], second[:, 2], second[:, 3:] < policy.mix_share
+    mix_box = np.stack([x - half, y - half, x + half, y + half], axis=1).clip(0.0, 1.0)
+    return Views(box, flip, partner, mix_box * mixed, False, *before, after)
+
+
+def _draw_boxes(policy: ViewPolicy, ids: IntArray, views: IntArray) -> FloatArray:
+    ratio = np.log([policy.ratio_min, policy.ratio_max])
+    # Where ten attempts fail, the largest centred box whose aspect is legal: the whole image for square ones.
+    aspect = float(np.clip(1.0, policy.ratio_min, policy.ratio_max))
+    w, h = min(1.0, aspect), min(1.0, 1.0 / aspect)
+    box = np.tile([(1 - w) / 2, (1 - h) / 2, w, h], (len(ids), 1))
+    waiting = np.arange(len(ids))
+    for attempt in range(_ATTEMPTS):
+        if not len(waiting):
+            break
+        u = uniform(philox(policy.seed, views[waiting], attempt, ids[waiting]))
+        area = policy.scale_min + u[:, 0] * (policy.scale_max - policy.scale_min)
+        side = np.exp((ratio[0] + u[:, 1] * (ratio[1] - ratio[0])) / 2)
+        width, height = np.sqrt(area) * side, np.sqrt(area) / side
+        fits = (width <= 1.0) & (height <= 1.0)
+        left, top = u[:, 2] * (1 - width), u[:, 3] * (1 - height)
+        box[waiting[fits]] = np.stack([left, top, width, height], axis=1)[fits]
+        waiting = waiting[~fits]
+    return box

@@ -1,0 +1,1 @@
+"""How a stage runs: the only home of Prefect."""

@@ -1,0 +1,77 @@
+"""Which code a stage runs: the closure of its imports inside this repository.
+
+`dvc.yaml` lists it as the stage's dependencies (a test compares), lineage and scratch fingerprints hash it.
+Code shared by every stage is left out: what it promises is the format on disk, tracked through `SCHEMA`.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = (
+    "dcpipe/__init__.py",
+    "dcpipe/types/",
+    "dcpipe/config/__init__.py",
+    "dcpipe/config/blocks.py",
+    "dcpipe/config/params.py",
+    "dcpipe/store/",
+    "flows/__init__.py",
+    "flows/running/",
+)
+
+
+def closure(module: str) -> list[Path]:
+    """Files below `ROOT` that importing `module` reads, relative and sorted, shared ones left out."""
+    seen: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = _file(name)
+        if path is None or name in seen:
+            continue
+        seen[name] = path
+        relative = path.relative_to(ROOT).as_posix()
+        if relative.startswith(SHARED):
+            continue
+        waiting += _imports(path)
+    relatives = {path.relative_to(ROOT) for path in seen.values() if _runs(path)}
+    return sorted(p for p in relatives if not p.as_posix().startswith(SHARED))
+
+
+def code_digest(module: str) -> str:
+    """SHA-256 over the names and bytes of the closure."""
+    whole = hashlib.sha256()
+    for path in closure(module):
+        whole.update(path.as_posix().encode() + b"\0" + (ROOT / path).read_bytes() + b"\0")
+    return whole.hexdigest()
+
+
+def _file(name: str) -> Path | None:
+    """The file of a module of ours, or None for others."""
+    if name.split(".")[0] not in ("dcpipe", "flows"):
+        return None
+    base = ROOT.joinpath(*name.split("."))
+    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def _runs(path: Path) -> bool:
+    """Whether a file holds more than a docstring: a package's table of contents changes no result."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return not all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+
+
+def _imports(path: Path) -> list[str]:
+    """Every name that could be a module: `import a.b`, `from a.b import c` gives a.b and a.b.c."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names

@@ -1,0 +1,301 @@
+"""`params.yaml`: what is legal passes, and everything else stops with one pinned sentence."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from dcpipe.config import params
+from dcpipe.config.params import check_options
+from dcpipe.types import DataError, ViewPolicy
+
+LEGAL: dict[str, Any] = {
+    "images": {"source": "digits", "size": 8},
+    "teacher": {"networks": {"main": {"network": "convnet-d2-w8"}}, "training": {"epochs": 2}},
+    "features": {"teacher": "main"},
+    "selection": {"method": "score", "ipc": 3},
+    "synthesis": {},
+    "softlabels": {"teachers": ["main"], "views": 8},
+    "compression": {"codec": "svd", "ratio": 4},
+    "evaluation": {"student": "convnet-d2-w8", "epochs": 3, "batch_size": 10},
+    "release": {"name": "tiny-digits"},
+}
+ABSENT = object()
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """LEGAL with one key set, or removed."""
+    content = copy.deepcopy(LEGAL)
+    *blocks, last = path.split(".")
+    block = content
+    for name in blocks:
+        block = block.setdefault(name, {})
+    if value is ABSENT:
+        del block[last]
+    else:
+        block[last] = value
+    return content
+
+
+def refusal(content: Any) -> str:
+    with pytest.raises(DataError) as error:
+        params.parse(content, "p.yaml")
+    return str(error.value)
+
+
+def test_the_least_that_is_legal() -> None:
+    parsed = params.parse(LEGAL)
+    assert list(type(parsed).model_fields) == list(LEGAL), "one block a stage, in the line's order"
+    assert parsed.softlabels.augmentation.policy(7, "cutmix_labels") == ViewPolicy(mix="cutmix_labels", seed=7)
+    assert parsed.features.label_rate.temperature == 20.0
+
+
+def test_parameters_are_frozen() -> None:
+    parsed = params.parse(LEGAL)
+    with pytest.raises(ValidationError):
+        parsed.images.size = 9
+
+
+def test_an_augmentation_makes_its_policy() -> None:
+    block = params.Augmentation(scale_min=0.2, scale_max=0.9, flip=0.1)
+    assert block.policy(3) == ViewPolicy(scale_min=0.2, scale_max=0.9, flip=0.1, mix="none", seed=3)
+
+
+REFUSED = [
+    (
+        "selections",
+        {},
+        "unknown key 'selections'; legal ones are images, teacher, features, selection, synthesis, softlabels, "
+        "compression, evaluation, release; did you mean 'selection'?",
+    ),
+    (
+        "selection.icp",
+        3,
+        "unknown key 'selection.icp'; legal ones are method, ipc, seed, options; did you mean 'ipc'?",
+    ),
+    ("images.zzz", 3, "unknown key 'images.zzz'; legal ones are source, options, size, minival, seed"),
+    (
+        "teacher.networks.main.weight",
+        "w.pth",
+        "unknown key 'teacher.networks.main.weight'; legal ones are network, weights, mean, std; "
+        "did you mean 'weights'?",
+    ),
+    (
+        "teacher.training.augmentation",
+        {"flips": 0.5},
+        "unknown key 'teacher.training.augmentation.flips'; legal ones are scale_min, scale_max, flip, "
+        "randaugment, shuffle, siamese, mix_share; "
+        "did you mean 'flip'?",
+    ),
+    ("release", ABSENT, "'release' is missing; add it"),
+    ("selection.ipc", ABSENT, "'selection.ipc' is missing; add it"),
+    ("teacher.networks", {"a": {}}, "'teacher.networks.a.network' is missing; add it"),
+    ("selection.ipc", "3", "selection.ipc is '3': input should be a valid integer"),
+    ("selection.ipc", 3.0, "selection.ipc is 3.0: input should be a valid integer"),
+    ("selection.ipc", True, "selection.ipc is True: input should be a valid integer"),
+    ("selection.ipc", None, "selection.ipc is None: input should be a valid integer"),
+    ("selection.ipc", 0, "selection.ipc is 0: input should be greater than or equal to 1"),
+    ("selection.method", 3, "selection.method is 3: input should be a valid string"),
+    ("release.teacher", "yes", "release.teacher is 'yes': input should be a valid boolean"),
+    ("images.minival", 1.5, "images.minival is 1.5: input should be less than or equal to 1"),
+    ("evaluation.lr", 0, "evaluation.lr is 0: input should be greater than 0"),
+    (
+        "evaluation.lr",
+        "1e-3",
+        "evaluation.lr is '1e-3': input should be a valid number; YAML wants a point, as in 1.0e-3",
+    ),
+    ("evaluation.lr", "fast", "evaluation.lr is 'fast': input should be a valid number"),
+    ("evaluation.lr", float("inf"), "evaluation.lr is inf: input should be a finite number"),
+    ("evaluation.ema", 1.0, "evaluation.ema is 1.0: input should be less than 1"),
+    (
+        "evaluation.seeds",
+        [0, 1],
+        "evaluation.seeds is [0, 1]: list should have at least 3 items after validation, not 2",
+    ),
+    (
+        "evaluation.baselines",
+        ["best"],
+        "evaluation.baselines.0 is 'best': input should be 'random', 'uncompressed', 'online' or 'hard'",
+    ),
+    (
+        "softlabels.mix",
+        "mixup",
+        "softlabels.mix is 'mixup': input should be 'none', 'cutmix_images' or 'cutmix_labels'",
+    ),
+    ("softlabels.method", "hard", "softlabels.method is 'hard': input should be 'stored' or 'none'"),
+    (
+        "softlabels.teachers",
+        [],
+        "softlabels.teachers is []: list should have at least 1 item after validation, not 0",
+    ),
+    (
+        "features.label_rate",
+        {"input": "raw"},
+        "features.label_rate.input is 'raw': input should be 'logits', 'probabilities' or 'tempered'",
+    ),
+    (
+        "teacher.networks",
+        {},
+        "teacher.networks is {}: dictionary should have at least 1 item after validation, not 0",
+    ),
+    (
+        "release.name",
+        "My Set",
+        "release.name is 'My Set': string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'",
+    ),
+    ("compression.ratio", 0.5, "compression.ratio is 0.5: input should be greater than or equal to 1"),
+    ("features.teacher", "other", "features.teacher names 'other', which teacher.networks lacks; it has main"),
+    (
+        "softlabels.teachers",
+        ["main", "b"],
+        "softlabels.teachers names 'b', which teacher.networks lacks; it has main",
+    ),
+    (
+        "teacher.training.epochs",
+        0,
+        "teacher.training.epochs is 0 but 'convnet-d2-w8' has no weights; give weights or train it",
+    ),
+    (
+        "compression.ratio",
+        None,
+        "compression needs exactly one of ratio and bytes_per_image for codec 'svd'",
+    ),
+    (
+        "compression.bytes_per_image",
+        100,
+        "compression needs exactly one of ratio and bytes_per_image for codec 'svd'",
+    ),
+    (
+        "evaluation.sizes",
+        [1, 4],
+        "evaluation.sizes has 4, but selection.ipc is 3; raise it, or drop it",
+    ),
+    ("evaluation.sizes", [2, 1, 2], "evaluation.sizes has 2 more than once; say each once"),
+    ("evaluation.sizes", [0], "evaluation.sizes.0 is 0: input should be greater than or equal to 1"),
+    ("evaluation.best_of", 0, "evaluation.best_of is 0: input should be greater than or equal to 1"),
+    *(
+        (
+            f"{block}.augmentation",
+            {"scale_min": 0.9, "scale_max": 0.5},
+            f"{block}.augmentation has scale_min 0.9 above scale_max 0.5; swap them",
+        )
+        for block in ("teacher.training", "features", "softlabels")
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "sentence"), REFUSED, ids=[f"{case[0]}-{case[1]!r:.20}" for case in REFUSED])
+def test_refusals(path: str, value: Any, sentence: str) -> None:
+    assert refusal(changed(path, value)) == f"p.yaml: {sentence}"
+
+
+def test_pretrained_weights_need_no_epochs_and_no_codec_needs_no_budget() -> None:
+    content = changed("teacher.training.epochs", 0)
+    content["teacher"]["networks"]["main"]["weights"] = "w.safetensors"
+    content["compression"] = {"codec": "none"}
+    assert params.parse(content).teacher.training.epochs == 0
+
+
+def test_smaller_sizes_need_labels_that_can_be_cut() -> None:
+    content = changed("softlabels.mix", "cutmix_images")
+    content["evaluation"]["sizes"] = [1, 3]
+    assert refusal(content) == (
+        "p.yaml: evaluation.sizes asks for smaller sets, but softlabels.mix is cutmix_images, so that labels are of "
+        "images pasted together; choose mix none or cutmix_labels, or method none"
+    )
+    for softlabels, sizes in ({"mix": "cutmix_labels"}, [1]), ({"method": "none"}, [1]), ({}, [3]):
+        content["softlabels"].update(softlabels)
+        content["evaluation"]["sizes"] = sizes
+        assert params.parse(content).evaluation.sizes == sizes
+
+
+# --- files ---
+
+
+def test_a_file_is_read_like_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(yaml.safe_dump(LEGAL), encoding="utf-8")
+    assert params.load(path) == params.parse(LEGAL)
+    path.write_text(yaml.safe_dump(changed("selection.ipc", 0)), encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        params.load(path)
+    assert str(error.value) == f"{path}: selection.ipc is 0: input should be greater than or equal to 1"
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        params.load(tmp_path / "p.yaml")
+    assert str(error.value) == (
+        f"{tmp_path / 'p.yaml'} not found; run `dcpipe init PRESET` or change to the workspace's folder"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just text"])
+def test_a_file_without_blocks_is_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        params.load(path)
+    assert str(error.value) == f"{path} must hold one block a stage: {', '.join(LEGAL)}"
+
+
+def test_a_file_that_is_not_yaml_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("images: {source: [}", encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        params.load(path)
+    sentence = str(error.value)
+    assert sentence.startswith(f"{path} is not YAML: while parsing") and "line 1, column 19" in sentence
+    assert sentence.endswith("; correct it there") and "\n" not in sentence
+
+
+# --- options ---
+
+
+def method(images: int, seed: int, *, alpha: float, beta: float = 1.0) -> None:
+    """Two options, one with a default; positional arguments are the flow's."""
+
+
+def bare(images: int) -> None:
+    """No options."""
+
+
+TABLE = {"score": method, "random": bare}
+
+
+@pytest.mark.parametrize("options", [{"alpha": 1.0}, {"alpha": 1.0, "beta": 2.0}])
+def test_legal_options(options: dict[str, float]) -> None:
+    check_options("selector", "score", TABLE, options)
+    check_options("selector", "random", TABLE, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("best", {}, "unknown selector 'best'; choose one of score, random"),
+        ("score", {"alpha": 1, "gamma": 2}, "selector 'score' has no option 'gamma'; legal ones are alpha, beta"),
+        ("score", {"alpha": 1, "seed": 2}, "selector 'score' has no option 'seed'; legal ones are alpha, beta"),
+        ("random", {"alpha": 1}, "selector 'random' has no option 'alpha'; legal ones are none: it takes no option"),
+        ("score", {"beta": 1}, "selector 'score' needs option 'alpha'; add it under options"),
+    ],
+)
+def test_illegal_options(name: str, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError) as error:
+        check_options("selector", name, TABLE, options)
+    assert str(error.value) == sentence
+
+
+def test_a_block_that_may_be_absent_lists_its_keys() -> None:
+    shortlist = {"per_class": 20, "ipc": 10}
+    with pytest.raises(DataError) as error:
+        params.parse(changed("features.label_rate.shortlist", shortlist))
+    assert str(error.value) == (
+        "params.yaml: unknown key 'features.label_rate.shortlist.ipc'; legal ones are per_class, alpha, eps2"
+    )
+    parsed = params.parse(changed("features.label_rate.shortlist", {"per_class": 20}))
+    assert parsed.features.label_rate.shortlist == params.Shortlist(per_class=20, alpha=5.0, eps2=0.5)

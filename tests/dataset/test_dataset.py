@@ -1,0 +1,435 @@
+"""`CondensedDataset`: each item is the view and the label that its (image, epoch) names, however it is fetched."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from condensed import (
+    ALL,
+    CLASSES,
+    CODEC_KINDS,
+    CPU,
+    SIZE,
+    TEMPERATURE,
+    VIEWS,
+    N,
+    counted_share,
+    dataset_of,
+    decoded,
+    decoded_by_hand,
+    image_set,
+    in_grids,
+    item_by_hand,
+    logits_of,
+    network,
+    pack_of,
+    policy_of,
+    softmax,
+    teacher,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from releases import parts
+from torch.utils.data import DataLoader
+
+from dcpipe import networks, views
+from dcpipe.compression import CODECS
+from dcpipe.dataset import CondensedDataset, CondensedLoader
+from dcpipe.dataset.targets import SHIFTED, HardLabels, OnlineLabels, PackLabels
+from dcpipe.random import permutation
+from dcpipe.types import MIXES, DataError, LabelPack, LabelShape, Mix, Teacher
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("epoch", [0, 4])
+def test_an_item_is_the_view_and_the_label_that_its_image_and_epoch_name(mix: Mix, epoch: int) -> None:
+    dataset = dataset_of(mix)
+    dataset.set_epoch(epoch)
+    inputs, targets = dataset.batch(ALL)
+    assert inputs.dtype == targets.dtype == torch.float32
+    assert inputs.shape == (N, 3, SIZE, SIZE) and targets.shape == (N, len(CLASSES))
+    for row in range(N):
+        pixels, label = item_by_hand(image_set(), mix, row, epoch)
+        torch.testing.assert_close(inputs[row], pixels, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(targets[row], label, rtol=0, atol=1e-6)
+    assert len({tuple(row) for row in targets.round(decimals=4).tolist()}) > N // 2
+
+
+@pytest.mark.parametrize("mix", ["cutmix_images", "cutmix_labels"])
+def test_some_views_are_mixed_and_not_all_alike(mix: Mix) -> None:
+    counted = [counted_share(policy_of(mix), int(image), 1) for image in image_set().ids]
+    shares = [1.0 if partner == row else share for row, (share, partner) in enumerate(counted)]
+    assert min(shares) < 0.7 and max(shares) > 0.8 and len(set(shares)) > 5
+    clean, mixed = dataset_of("none"), dataset_of(mix)
+    for dataset in (clean, mixed):
+        dataset.set_epoch(1)
+    changed = (clean.batch(ALL)[0] != mixed.batch(ALL)[0]).any(dim=1).float().mean(dim=(1, 2))
+    np.testing.assert_allclose(1 - changed.numpy(), shares, atol=0.06)  # a pasted pixel may happen to be equal
+
+
+@settings(deadline=None, max_examples=20)
+@given(order=st.permutations(range(N)), size=st.integers(1, N), epoch=st.integers(0, 20), mix=st.sampled_from(MIXES))
+def test_pairs_do_not_depend_on_batches_or_order(order: list[int], size: int, epoch: int, mix: Mix) -> None:
+    dataset = dataset_of(mix)
+    dataset.set_epoch(epoch)
+    inputs, targets = dataset.batch(ALL)
+    for start in range(0, N, size):
+        items = np.array(order[start : start + size])
+        some_inputs, some_targets = dataset.batch(items)
+        torch.testing.assert_close(some_inputs, inputs[items], rtol=0, atol=1e-6)
+        torch.testing.assert_close(some_targets, targets[items], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("mix", ["none", "cutmix_labels"])
+def test_pairs_do_not_depend_on_workers(workers: int, mix: Mix) -> None:
+    dataset = dataset_of(mix)
+    order = np.random.default_rng(workers).permutation(N).tolist()
+    for epoch in (0, 3):  # an iterator after `set_epoch` sees the new epoch in every worker
+        dataset.set_epoch(epoch)
+        loader = DataLoader(dataset, batch_size=4, sampler=order, num_workers=workers)
+        inputs, targets = (torch.cat(pieces) for pieces in zip(*loader, strict=True))
+        expected_inputs, expected_targets = dataset.batch(np.array(order))
+        torch.testing.assert_close(inputs, expected_inputs, rtol=0, atol=1e-6)
+        torch.testing.assert_close(targets, expected_targets, rtol=0, atol=1e-6)
+
+
+def test_items_lists_and_batches_are_the_same() -> None:
+    dataset = dataset_of("cutmix_labels")
+    dataset.set_epoch(2)
+    assert len(dataset) == N
+    items = [4, 0, 11]
+    inputs, targets = dataset.batch(np.array(items))
+    listed = dataset.__getitems__(items)
+    assert [(a.shape, b.shape) for a, b in listed] == [((3, SIZE, SIZE), (len(CLASSES),))] * 3
+    for position, item in enumerate(items):
+        for pixels, label in (listed[position], dataset[item], dataset[item - N]):
+            torch.testing.assert_close(pixels, inputs[position], rtol=0, atol=1e-6)
+            torch.testing.assert_close(label, targets[position], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("item", [N, -N - 1])
+def test_items_outside_the_set_end_it(item: int) -> None:
+    with pytest.raises(IndexError, match=f"^item {item} of a dataset of {N}$"):
+        dataset_of("none")[item]
+    assert len(list(dataset_of("none"))) == N  # plain iteration stops by itself
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_stored_labels_are_what_the_teacher_says_of_the_pixels_students_see(mix: Mix) -> None:
+    images = image_set()
+    stored = dataset_of(mix)
+    online = CondensedDataset(
+        images, OnlineLabels([teacher()], N, CPU), policy_of(mix), temperature=TEMPERATURE, size=SIZE
+    )
+    for epoch in (0, VIEWS - 1):
+        stored.set_epoch(epoch)
+        online.set_epoch(epoch)
+        inputs, targets = stored.batch(ALL)
+        seen, said = online.batch(ALL)
+        assert torch.equal(inputs, seen)
+        torch.testing.assert_close(targets, said, rtol=0, atol=1e-3)  # fp16 logits
+        if mix != "cutmix_labels":
+            logits = network()(views.normalise(inputs, teacher().mean, teacher().std)).double().numpy()
+            np.testing.assert_allclose(said, [softmax(row) for row in logits], atol=1e-5)
+
+
+def test_teachers_online_are_averaged_before_the_softmax() -> None:
+    other = Teacher(
+        teacher().network,
+        {name: -0.5 * value for name, value in teacher().weights.items()},
+        CLASSES,
+        (0.1, 0.2, 0.3),
+        (0.5, 0.5, 0.5),
+        SIZE,
+        {},
+    )
+    labels = OnlineLabels([teacher(), other], N, CPU)
+    inputs, targets = CondensedDataset(image_set(), labels, policy_of("none"), temperature=TEMPERATURE).batch(ALL)
+    each = [
+        networks.from_teacher(noun, CPU)(views.normalise(inputs, noun.mean, noun.std)).double().numpy()
+        for noun in (teacher(), other)
+    ]
+    np.testing.assert_allclose(targets, [softmax(row) for row in (each[0] + each[1]) / 2], atol=1e-5)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_without_a_temperature_targets_are_raw_logits(mix: Mix) -> None:
+    """Stored ones as stored, online ones of the pixels students see; `cutmix_labels` mixes the logits by lambda."""
+    images = image_set()
+    stored = CondensedDataset.from_pack(images, pack_of(images, mix), temperature=None)
+    online = CondensedDataset(images, OnlineLabels([teacher()], N, CPU), policy_of(mix), temperature=None)
+    logits = logits_of(images, mix).astype(np.float64)
+    for dataset in (stored, online):
+        dataset.set_epoch(1)
+        targets = dataset.batch(ALL)[1]
+        assert targets.dtype == torch.float32
+        for row in range(N):
+            expected = logits[row, 1]
+            if mix == "cutmix_labels":
+                share, partner = counted_share(policy_of(mix), int(images.ids[row]), 1)
+                expected = share * expected + (1 - share) * logits[partner, 1]
+            np.testing.assert_allclose(targets[row], expected, atol=1e-5 if dataset is stored else 1e-2)
+
+
+def test_logits_that_labels_do_not_have_are_refused() -> None:
+    images = image_set()
+    hard = CondensedDataset(images, HardLabels(images.labels, len(CLASSES), CPU), policy_of("none"), temperature=None)
+    with pytest.raises(DataError) as error:
+        hard.batch(ALL)
+    assert str(error.value) == "hard labels have no logits; choose a loss of distributions, such as kl"
+    shape = LabelShape(N, VIEWS, len(CLASSES))
+    for name in ("topk", "zipf"):
+        codec = CODECS[name].plan(shape, shape.reference_bytes)
+        drawn = views.draw(policy_of("none"), np.repeat(images.ids, VIEWS), np.tile(np.arange(VIEWS), N), N)
+        logits = torch.from_numpy(logits_of(images, "none")).float()
+        arrays = dict(codec.encode(logits, ALL, shape, drawn))
+        pack = LabelPack(name, codec.settings, arrays, shape, policy_of("none"), images.ids)
+        assert CondensedDataset.from_pack(images, pack).batch(ALL)[1].shape == (N, len(CLASSES))
+        with pytest.raises(DataError) as error:
+            CondensedDataset.from_pack(images, pack, temperature=None).batch(ALL)
+        assert str(error.value) == (
+            f"codec {name!r} keeps probabilities, but raw logits were asked for; choose another codec, or a loss of "
+            "distributions such as kl"
+        )
+
+
+@pytest.mark.parametrize("name", sorted(CODECS))
+def test_codecs_that_keep_no_logits_are_known(name: str) -> None:
+    """Logits far from 0 come back near them, or as what only softmax understands: shifted, or minus infinity."""
+    images, shape = image_set(), LabelShape(N, VIEWS, len(CLASSES))
+    ratio, options = {"none": (1, {}), "prune_topk": (3, {"prune": 1.5})}.get(name, (1.5, {}))
+    codec = CODECS[name].plan(shape, int(shape.reference_bytes / ratio), **options)
+    drawn = views.draw(policy_of("none"), np.repeat(images.ids, VIEWS), np.tile(np.arange(VIEWS), N), N)
+    logits = torch.from_numpy(logits_of(images, "none")).float() + 100.0
+    arrays = dict(codec.encode(logits, ALL, shape, drawn))
+    pack = LabelPack(name, codec.settings, arrays, shape, policy_of("none"), images.ids)
+    found = decoded(pack)
+    found = found[~np.isnan(found)]  # NaN marks views that the codec dropped
+    assert bool((found < 50).any()) == (name in SHIFTED)
+
+
+def test_stored_views_wrap_round_at_their_number_and_others_never() -> None:
+    stored = dataset_of("cutmix_labels")
+    hard = CondensedDataset(image_set(), HardLabels(image_set().labels, len(CLASSES), CPU), policy_of("none"))
+    online = CondensedDataset(image_set(), OnlineLabels([teacher()], N, CPU), policy_of("none"))
+    seen = []
+    for dataset in (stored, hard, online):
+        pixels = {}
+        for epoch in (0, 1, VIEWS, VIEWS + 1):
+            dataset.set_epoch(epoch)
+            pixels[epoch] = dataset.batch(ALL)[0]
+        assert not torch.equal(pixels[0], pixels[1])
+        seen.append([torch.equal(pixels[0], pixels[VIEWS]), torch.equal(pixels[1], pixels[VIEWS + 1])])
+    assert seen == [[True, True], [False, False], [False, False]]
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_hard_labels_are_one_hot_and_mixed_by_the_share_of_pixels(mix: Mix) -> None:
+    images = image_set()
+    dataset = CondensedDataset(images, HardLabels(images.labels, len(CLASSES), CPU), policy_of(mix), temperature=20.0)
+    dataset.set_epoch(9)
+    inputs, targets = dataset.batch(ALL)
+    expected = np.zeros((N, len(CLASSES)))
+    for row in range(N):
+        share, partner = (1.0, 0) if mix == "none" else counted_share(policy_of(mix), int(images.ids[row]), 9)
+        expected[row, images.labels[row]] += share
+        expected[row, images.labels[partner]] += 1 - share
+        assert torch.equal(
+            inputs[row],
+            views.look(
+                torch.from_numpy(images.images), policy_of(mix), images.ids, np.array([row]), np.array([9]), SIZE
+            )[0][0],
+        )
+    np.testing.assert_allclose(targets, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mix"), [case for case in product(CODEC_KINDS, MIXES) if case != ("prune-batch", "cutmix_labels")]
+)
+def test_every_codec_gives_distributions_of_its_own_decoded_logits(kind: str, mix: Mix) -> None:
+    pack = pack_of(image_set(), mix, kind)
+    dataset = CondensedDataset.from_pack(image_set(), pack, temperature=TEMPERATURE)
+    stored = decoded(pack)
+    lossless = kind in ("none", "prune", "prune-batch")
+    assert lossless == np.array_equal(np.nan_to_num(stored - logits_of(image_set(), mix)), np.zeros_like(stored))
+    for epoch in (0, VIEWS + 2):
+        dataset.set_epoch(epoch)
+        assert len(dataset) == N
+        inputs, targets = dataset.batch(ALL)
+        np.testing.assert_allclose(targets.sum(dim=1), 1.0, atol=1e-5)
+        assert float(targets.min()) >= 0
+        for item in range(0, N, 4):
+            row, view = int(dataset.rows[item]), int(dataset.views[item])
+            pixels, label = item_by_hand(image_set(), mix, row, view, stored)
+            torch.testing.assert_close(inputs[item], pixels, rtol=0, atol=1e-6)
+            np.testing.assert_allclose(targets[item], label, atol=1e-5)
+
+
+def test_labels_of_single_batches_cannot_be_mixed_with_a_partners() -> None:
+    pack = pack_of(image_set(), "cutmix_labels", "prune-batch")
+    sentence = (
+        r"^codec 'prune' keeps view \d of some images only, but mix 'cutmix_labels' needs its labels of "
+        r"any partner; keep whole views \(granularity epoch\) or choose another mix$"
+    )
+    with pytest.raises(DataError, match=sentence):
+        PackLabels(pack, CPU)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("kind", ["pack", "online", "hard"])
+def test_grids_are_the_dataset_of_their_decoded_images(mix: Mix, kind: str) -> None:
+    stored, whole = in_grids(image_set()), decoded_by_hand(in_grids(image_set()))
+    labels = {
+        "pack": lambda: PackLabels(pack_of(whole, mix), CPU),
+        "online": lambda: OnlineLabels([teacher()], 4 * N, CPU),
+        "hard": lambda: HardLabels(whole.labels, len(CLASSES), CPU),
+    }[kind]
+    ours, theirs = (
+        CondensedDataset(images, labels(), policy_of(mix), temperature=TEMPERATURE) for images in (stored, whole)
+    )
+    assert len(ours) == 4 * N and ours.size == SIZE
+    for epoch in (0, 5):
+        ours.set_epoch(epoch)
+        theirs.set_epoch(epoch)
+        for one, other in zip(ours.batch(np.arange(4 * N)), theirs.batch(np.arange(4 * N)), strict=True):
+            assert torch.equal(one, other)
+    assert ours.hard(np.arange(4 * N)).tolist() == np.repeat(image_set().labels, 4).tolist()
+
+
+def test_labels_of_another_number_of_images_are_refused() -> None:
+    """Labels of the stored images would label the first decoded ones, and leave out the rest."""
+    images = image_set()
+    for labels in (
+        PackLabels(pack_of(images, "none"), CPU),
+        OnlineLabels([teacher()], N, CPU),
+        HardLabels(images.labels, len(CLASSES), CPU),
+    ):
+        with pytest.raises(DataError) as error:
+            CondensedDataset(in_grids(images), labels, policy_of("none"))
+        assert str(error.value) == (
+            "condensed dataset: labels of 15 images for 60 decoded images; give labels of exactly these images"
+        )
+
+
+@pytest.mark.parametrize("ipc", [1, 2])
+def test_a_smaller_set_has_the_same_views_and_labels_of_its_images(ipc: int) -> None:
+    whole, small = image_set(), image_set().prefix(ipc)
+    rows = np.flatnonzero(np.isin(whole.ids, small.ids))
+    ours = CondensedDataset.from_pack(small, pack_of(small, "none"), temperature=TEMPERATURE)
+    theirs = dataset_of("none")
+    for epoch in (0, 3):
+        ours.set_epoch(epoch)
+        theirs.set_epoch(epoch)
+        inputs, targets = ours.batch(np.arange(len(small)))
+        whole_inputs, whole_targets = theirs.batch(rows)
+        torch.testing.assert_close(inputs, whole_inputs, rtol=0, atol=1e-6)
+        torch.testing.assert_close(targets, whole_targets, rtol=0, atol=1e-3)  # convolutions of another batch, in fp16
+
+
+def test_views_may_have_another_size_than_the_images() -> None:
+    images, labels = image_set(), PackLabels(pack_of(image_set(), "cutmix_labels"), CPU)
+    large = CondensedDataset(images, labels, policy_of("cutmix_labels"), size=12)
+    inputs, _ = large.batch(ALL)
+    assert CondensedDataset(images, labels, policy_of("cutmix_labels")).size == SIZE
+    look = views.look(torch.from_numpy(images.images), large.policy, images.ids, ALL, np.zeros(N, dtype=np.int64), 12)
+    assert torch.equal(inputs, look[0])
+
+
+@settings(deadline=None, max_examples=10)
+@given(batch_size=st.integers(1, N + 3), seed=st.integers(0, 5))
+def test_the_loader_shows_each_item_once_an_epoch_with_its_own_label(batch_size: int, seed: int) -> None:
+    dataset = dataset_of("none")
+    loader = CondensedLoader(dataset, batch_size, seed=seed, finish=lambda inputs: inputs * 2 - 1)
+    orders = []
+    for epoch in (0, 1):
+        pieces = list(loader.batches(epoch))
+        assert dataset.epoch == epoch and len(pieces) == len(loader)
+        sizes = [len(inputs) for inputs, _ in pieces]
+        assert max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
+        inputs, targets = dataset.batch(ALL)
+        seen, said = (torch.cat(parts) for parts in zip(*pieces, strict=True))
+        distance = (seen[:, None] - (inputs * 2 - 1)[None]).abs().flatten(2).amax(dim=2)
+        order = distance.argmin(dim=1)
+        assert sorted(order.tolist()) == list(range(N)) and float(distance.amin(dim=1).max()) < 1e-5
+        torch.testing.assert_close(said, targets[order], rtol=0, atol=1e-6)
+        orders.append(order.tolist())
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_the_loader_and_any_data_loader_give_the_same_pairs(mix: Mix) -> None:
+    dataset = dataset_of(mix)
+    loader = CondensedLoader(dataset, 4, shuffle=False)
+    for epoch in (0, 3):
+        loader.set_epoch(epoch)
+        fast = [torch.cat(parts) for parts in zip(*loader, strict=True)]
+        slow = [torch.cat(parts) for parts in zip(*DataLoader(dataset, batch_size=3), strict=True)]
+        for one, other in zip(fast, slow, strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("mix", MIXES)
+def test_class_numbers_go_along_where_they_are_asked_for(mix: Mix) -> None:
+    dataset = dataset_of(mix)
+    loader = CondensedLoader(dataset, 4, seed=3, finish=lambda inputs: 2 * inputs)
+    for epoch in (0, 2):
+        plain, both = list(loader.batches(epoch)), list(loader.with_hard(epoch))
+        order = permutation(3, epoch, N)
+        for (inputs, targets), (same_inputs, (soft, hard)) in zip(plain, both, strict=True):
+            assert torch.equal(inputs, same_inputs) and torch.equal(targets, soft) and hard.dtype == torch.int64
+        hards = torch.cat([hard for _, (_, hard) in both]).tolist()
+        assert hards == image_set().labels[order].tolist()  # of the image itself, whatever was pasted in
+
+
+@settings(deadline=None, max_examples=20)
+@given(batch_size=st.integers(1, N), world=st.integers(1, 4), seed=st.integers(0, 3))
+def test_processes_share_an_epoch(batch_size: int, world: int, seed: int) -> None:
+    dataset = dataset_of("none")
+    asked: list[int] = []
+    batch = dataset.batch
+    dataset.batch = lambda items: asked.extend(items.tolist()) or batch(items)  # type: ignore[method-assign]
+    counts = []
+    for rank in range(world):
+        loader = CondensedLoader(dataset, batch_size, seed=seed, rank=rank, world=world)
+        sizes = [len(inputs) for inputs, _ in loader.batches(2)]
+        assert len(sizes) == len(loader) and max(sizes) <= batch_size and sum(sizes) == N // world
+        counts.append(len(sizes))
+    assert len(set(counts)) == 1
+    assert len(set(asked)) == len(asked) == N // world * world
+
+
+def test_the_loader_refuses_what_cannot_be() -> None:
+    dataset = dataset_of("none")
+    for options, sentence in (
+        ({"batch_size": 0}, "condensed loader: batch_size is 0; give 1 or more"),
+        ({"batch_size": 2, "rank": 2, "world": 2}, "condensed loader: rank is 2 of 2 processes; give 0..1"),
+        (
+            {"batch_size": 2, "world": 99},
+            f"condensed loader: {N} items cannot be dealt to 99 processes",
+        ),
+    ):
+        with pytest.raises(DataError) as error:
+            CondensedLoader(dataset, **options)  # type: ignore[arg-type]
+        assert str(error.value) == sentence
+
+
+def test_views_beyond_k_wrap_or_are_refused() -> None:
+    some = parts()
+    views_stored = some.pack.shape.views
+    wrapping = CondensedDataset.from_pack(some.images, some.pack)
+    strict = CondensedDataset.from_pack(some.images, some.pack, beyond="refuse")
+    strict.set_epoch(views_stored - 1)
+    wrapping.set_epoch(views_stored + 1)
+    assert set(wrapping.views.tolist()) == {1}
+    with pytest.raises(DataError) as error:
+        strict.set_epoch(views_stored)
+    assert str(error.value) == (
+        f"epoch {views_stored} needs views beyond the {views_stored} that codec {some.pack.codec!r} stored; "
+        f"train for at most {views_stored} epochs, or let views wrap"
+    )
+    with pytest.raises(DataError, match="beyond is 'stop'; choose one of wrap, refuse"):
+        CondensedDataset.from_pack(some.images, some.pack, beyond="stop")  # type: ignore[arg-type]

@@ -1,0 +1,141 @@
+"""Two ways to run tasks: their order, their retries, what is raised, and what a person sees."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from dcpipe.types import DataError
+from flows.running import reporting
+from flows.running.reporting import Plain, Prefect
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses before a second try, not slept through."""
+    taken: list[float] = []
+    monkeypatch.setattr(reporting.time, "sleep", taken.append)
+    return taken
+
+
+def plain_map(work: Callable[[int], object], items: list[int], *, retries: int = 0, workers: int = 1) -> list[object]:
+    return Plain("images").map(work, items, lambda i: f"part[{i}]", retries=retries, workers=workers, title="parts")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_results_come_in_the_order_of_items(workers: int) -> None:
+    def work(item: int) -> int:
+        time.sleep(0.02 if item == 0 else 0)  # the first ends last
+        return item * item
+
+    assert plain_map(work, list(range(6)), workers=workers) == [0, 1, 4, 9, 16, 25]
+    assert plain_map(work, [], workers=workers) == []
+
+
+def test_one_worker_keeps_the_order_of_work_and_several_share_it() -> None:
+    done: list[int] = []
+    plain_map(done.append, list(range(20)))
+    assert done == list(range(20))
+    both = threading.Barrier(2, timeout=10)
+    plain_map(lambda _: both.wait(), [0, 1], workers=2)  # breaks unless two run at a time
+
+
+def test_errors_of_the_outside_world_are_tried_again(naps: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    tries: list[int] = []
+
+    def work(item: int) -> int:
+        tries.append(item)
+        if tries.count(item) <= 2 and item == 1:
+            raise OSError("the share is away")
+        return item
+
+    assert plain_map(work, [0, 1, 2], retries=2) == [0, 1, 2]
+    assert tries == [0, 1, 1, 1, 2] and naps == [1.0, 1.0]
+    assert capsys.readouterr().err == "task part[1]: the share is away; trying again\n" * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "tries"), [(OSError("away"), 3), (DataError("bad row"), 1), (ValueError("odd"), 1), (MemoryError(), 1)]
+)
+def test_what_fails_for_good_is_raised_and_names_its_task(error: Exception, tries: int, naps: list[float]) -> None:
+    """Bad data stays bad: only the outside world deserves patience."""
+    calls: list[int] = []
+
+    def work(item: int) -> None:
+        calls.append(item)
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        plain_map(work, [7], retries=2)
+    assert raised.value is error and error.__notes__ == ["in task part[7]"]
+    assert len(calls) == tries and len(naps) == tries - 1
+
+
+def test_the_first_failure_in_the_order_of_items_is_raised_and_what_waits_is_dropped() -> None:
+    started: list[int] = []
+    second_failed = threading.Event()
+
+    def work(item: int) -> None:
+        started.append(item)
+        if item == 0:
+            second_failed.wait(10)
+        if item == 1:
+            second_failed.set()
+        if item < 2:
+            raise DataError(f"row {item}")
+        time.sleep(0.05)
+
+    with pytest.raises(DataError, match=r"^row 0\nin task part\[0\]$"):
+        plain_map(work, list(range(100)), workers=2)
+    assert {0, 1} <= set(started) and len(started) < 50
+
+
+def test_progress_is_a_line_a_while(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(reporting.time, "monotonic", lambda: clock[0])
+    reporter = Plain("teacher")
+    for done in range(1, 6):
+        reporter.progress("teacher a", done, 5, "loss 0.5")
+        clock[0] += 6
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["teacher a: 1/5 loss 0.5", "teacher a: 3/5 loss 0.5"]
+
+
+def test_what_only_a_page_can_show_is_left_out_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = Plain("images")
+    reporter.table("rows", [{"a": 1}])
+    reporter.image("picture", b"")
+    reporter.markdown("text", "words")
+    assert capsys.readouterr() == ("", "")
+
+
+# --- prefect's page ---
+
+
+@pytest.mark.parametrize(
+    ("words", "key"),
+    [
+        (("condensed images",), "images-condensed-images"),
+        (("Student score, SVD 0", "progress"), "images-student-score-svd-0-progress"),
+        (("größe (±)",), "images-gr-e"),
+    ],
+)
+def test_keys_are_what_prefect_allows(words: tuple[str, ...], key: str) -> None:
+    assert Prefect("images").key(*words) == key
+
+
+def test_a_page_that_cannot_be_shown_is_told_once_and_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    reporter, calls = Prefect("images"), []
+
+    def fail() -> None:
+        calls.append(1)
+        raise ConnectionError
+
+    reporter.guard(lambda: calls.append(0))
+    reporter.guard(fail)
+    reporter.guard(fail)
+    assert calls == [0, 1]
+    assert capsys.readouterr().err == "images: cannot report to Prefect (ConnectionError); the work goes on\n"

@@ -1,0 +1,269 @@
+"""The study of sizes in a tiny workspace: rows worked out again from the flow's parts, what is shared, kills."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import cache, partial, wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import yaml
+from tiny import table
+
+from dcpipe import selection, store, synthesis
+from dcpipe.config import blocks, params
+from dcpipe.studies import selectors, sizes, variants
+from dcpipe.types import DataError, ImageSet
+from flows.contenders import hard_contender, one_score, protocol_of
+from flows.features import features_stage
+from flows.images import images_stage
+from flows.running import runtime
+from flows.studies import variants as shared
+from flows.studies.sizes import sizes_study_stage
+from flows.synthesis import picked
+from flows.teacher import teacher_stage
+
+PARAMS = tiny.changed(
+    tiny.PARAMS,
+    teacher={"training": {**tiny.PARAMS["teacher"]["training"], "epochs": 1}},
+    evaluation={"epochs": 1},
+)
+run_of = partial(tiny.run_of, content=PARAMS)
+SHORT = {
+    **{"network": "convnet-d1-w4", "factor": 1, "outer": 2, "inner": 1, "real_batch": 8, "learn_images": 8},
+    "lr": 5.0,  # large enough that two steps move u8 pixels
+}
+HARD: dict[str, Any] = {"selection": {"method": "random"}, "softlabels": {"method": "none"}}
+METHODS: dict[str, Any] = {
+    "mdc": {**HARD, "synthesis": {"method": "mdc", "options": {"base": "idc", "options": SHORT, "period": 1}}},
+    "idc": {**HARD, "synthesis": {"method": "idc", "options": SHORT}, "baselines": ["A", "B", "C"]},
+    "real": {"selection": {"method": "random"}, "compression": {"ratio": 1.0}},
+}
+ENTRIES = ("mdc", "idc-A", "idc-B", "idc-C", "real")
+STUDY = {"ipc": 3, "seeds": [0, 1, 5]}
+FOLDER = Path("data/study/sizes")
+# Runs of idc: of all three rounds, A's at 1 and 2, B's of the second and third round, each with its own seed.
+# Students: mdc 3 sizes, A 3, B 2 (one image is A's), C 2 (all is A's), real 3.
+WHOLE = {"mdc": 1, "idc": 5, "none": 1, "one_score": (3 + 3 + 2 + 2 + 3) * 3}
+
+
+def write_study(**changes: Any) -> None:
+    Path("studies").mkdir(exist_ok=True)
+    content = {"sizes": {"methods": METHODS, **STUDY, **changes}}
+    Path("studies/params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def watch(patch: pytest.MonkeyPatch, where: str = "", dies_at: int = 0) -> dict[str, int]:
+    """Count the costly calls; call number `dies_at` of `where` dies."""
+    calls: dict[str, int] = {}
+
+    def counted(work: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(work)
+        def inner(*arguments: Any, **options: Any) -> Any:
+            name = work.__name__
+            calls[name] = calls.get(name, 0) + 1
+            if name == where and calls[name] == dies_at:
+                raise KeyboardInterrupt
+            return work(*arguments, **options)
+
+        return inner
+
+    for name in ("none", "idc", "mdc"):
+        patch.setitem(synthesis.METHODS, name, counted(synthesis.METHODS[name]))
+    patch.setattr(shared, "one_score", counted(one_score))
+    return calls
+
+
+def in_scratch(patch: pytest.MonkeyPatch, root: Path) -> None:
+    patch.chdir(root)
+    patch.setenv("DCPIPE_SCRATCH", str(root / "scratch"))
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
+    write_study()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def code_is_read_once() -> Iterator[None]:
+    """Every bench asks for the digest of the code behind it, which is what takes longest here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime, "code_digest", cache(runtime.code_digest))
+        yield
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, int], dict[str, ImageSet]]]:
+    """A workspace after a whole study, how often what was done, and the images that students of each cell got."""
+    root, seen = tmp_path_factory.mktemp("studied"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        in_scratch(patch, root)
+        images_stage(run_of("images"))
+        teacher_stage(run_of("teacher"), "main")
+        features_stage(run_of("features"))
+        calls = watch(patch)
+        judged = shared.judged
+
+        def noted(run: Any, study: Any, scene: Any, cell: Any, found: ImageSet, seconds: float) -> Any:
+            seen[str(cell)] = found
+            return judged(run, study, scene, cell, found, seconds)
+
+        patch.setattr("flows.studies.sizes.judged", noted)
+        sizes_study_stage(run_of("sizes_study"))
+    yield root, calls, seen
+
+
+@pytest.fixture
+def workspace(studied: tuple[Path, Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy without the study, to change, as the current folder."""
+    shutil.copytree(studied[0] / "data", tmp_path / "data", ignore=shutil.ignore_patterns("study"))
+    in_scratch(monkeypatch, tmp_path)
+    return tmp_path
+
+
+def test_every_entry_has_a_row_a_size_and_seed_and_runs_are_shared(studied: tuple[Path, dict[str, int], Any]) -> None:
+    root, calls, _ = studied
+    rows = table(root / FOLDER / "results.csv")
+    assert [(row["entry"], row["size"], row["seed"]) for row in rows] == [
+        (entry, size, seed) for entry in ENTRIES for size in "123" for seed in "015"
+    ]
+    assert calls == WHOLE
+    summary = table(root / FOLDER / "summary.csv")
+    assert [(row["entry"], row["size"]) for row in summary] == [
+        (entry, size) for entry in ENTRIES for size in ("1", "2", "3", "average")
+    ]
+    assert {path.name for path in (root / FOLDER).rglob("*.png")} == {
+        "figure.png",
+        *(f"{entry}-ipc3.png" for entry in ENTRIES),
+    }
+    assert store.open_artifact(root / FOLDER, "study").meta == {"name": "sizes", "split": "test"}
+
+
+def test_baselines_are_the_papers(studied: tuple[Path, Any, dict[str, ImageSet]]) -> None:
+    """A: a run from the first n picks. B: one run a pick, each with the next seed. C: the beginning of A's largest."""
+    root, _, seen = studied
+    classes = 10
+    train = store.table_of(store.open_artifact(root / "data/images", "images"), "train")
+    features = store.load_features(store.open_artifact(root / "data/features", "features").path)
+    order, offsets = store.by_label(features.labels, classes)
+    candidates = shared.by_class(features, order, offsets, train.classes, root / "scratch")
+    picks = selection.SELECTORS["random"](candidates, 3, 0, selection.Progress())
+    rows = order[picks.rows]
+
+    def ran(start: int, stop: int, seed: int) -> ImageSet:
+        mine = slice(start * classes, stop * classes)
+        choice = shared.Selection(features.ids[rows[mine]], features.labels[rows[mine]], picks.gains[mine], "random")
+        notes = root / f"again-{start}-{stop}"
+        notes.mkdir()
+        given = synthesis.SynthesisContext(
+            {}, lambda: shared.images.read_parts(train), train.labels, run_of("x").device
+        )
+        watcher = synthesis.Progress(notes, notes, lambda *told: None)
+        return synthesis.METHODS["idc"](picked(train, choice), given, seed, watcher, **SHORT)
+
+    whole, second = ran(0, 3, 0), ran(1, 2, 1)
+    for size in (1, 2, 3):
+        assert len(seen[f"mdc-ipc{size}"]) == len(seen[f"idc-B-ipc{size}"]) == size * classes
+        assert np.array_equal(seen[f"idc-C-ipc{size}"].images, whole.prefix(size).images)
+    assert np.array_equal(seen["idc-A-ipc2"].images, ran(0, 2, 0).images)
+    assert np.array_equal(seen["idc-A-ipc3"].images, whole.images)
+    b = seen["idc-B-ipc3"]
+    assert np.array_equal(b.images[:classes], seen["idc-A-ipc1"].images)
+    assert np.array_equal(b.images[classes : 2 * classes], second.images)
+    assert np.array_equal(b.ids, features.ids[rows]), "every run starts from picks of its own"
+    apart = [seen["idc-A-ipc2"].images, whole.prefix(2).images, b.images[: 2 * classes], seen["mdc-ipc2"].images]
+    assert len({images.tobytes() for images in apart}) == 4, "no two entries have the same images"
+
+
+def test_students_are_those_of_the_line(studied: tuple[Path, Any, dict[str, ImageSet]], workspace: Path) -> None:
+    root, _, seen = studied
+    rows = table(root / FOLDER / "results.csv")
+    run = run_of("evaluation", softlabels={"method": "none"})
+    inputs = store.open_artifact(Path("data/images"), "images")
+    train, test = store.table_of(inputs, "train"), store.table_of(inputs, "test")
+    contender = hard_contender(run, "b", seen["idc-B-ipc2"], workspace / "b")
+    protocol = protocol_of(run.params.evaluation, run.params.softlabels)
+    score = one_score(run, contender, protocol, train, test, 5, workspace)
+    [row] = [row for row in rows if (row["entry"], row["size"], row["seed"]) == ("idc-B", "2", "5")]
+    assert float(row["accuracy"]) == round(score["accuracy"], 3)
+    assert (int(row["image_bytes"]), row["label_bytes"], row["labels"]) == (contender.image_bytes, "0", "hard")
+
+
+def test_soft_labels_are_made_for_each_size(studied: tuple[Path, Any, Any]) -> None:
+    rows = [row for row in table(studied[0] / FOLDER / "results.csv") if row["entry"] == "real"]
+    assert {(row["size"], row["fp16_label_bytes"], row["labels"]) for row in rows} == {
+        (str(size), str(2 * 10 * size * 12 * 10), "packed") for size in (1, 2, 3)
+    }
+    n_bytes = [int(row["label_bytes"]) for row in rows[::3]]
+    assert 0 < n_bytes[0] < n_bytes[1] < n_bytes[2]
+
+
+def test_seconds_are_of_all_runs_that_an_entry_takes(studied: tuple[Path, Any, Any]) -> None:
+    rows = {(row["entry"], row["size"]): float(row["seconds"]) for row in table(studied[0] / FOLDER / "summary.csv")}
+    assert rows["mdc", "average"] == rows["mdc", "1"] == rows["mdc", "3"]
+    assert rows["idc-A", "average"] == pytest.approx(sum(rows["idc-A", size] for size in "123"), abs=0.2)
+    assert rows["idc-B", "average"] == pytest.approx(rows["idc-B", "3"], abs=0.1) and rows["idc-B", "1"] > 0
+
+
+def test_a_broken_run_goes_on_and_does_nothing_twice(studied: tuple[Path, Any, Any], workspace: Path) -> None:
+    total: Counter[str] = Counter()
+    for where, at in (("idc", 3), ("one_score", 20), ("", 0)):
+        with pytest.MonkeyPatch.context() as patch:
+            calls = watch(patch, where, at)
+            with pytest.raises(KeyboardInterrupt) if where else nullcontext():
+                sizes_study_stage(run_of("sizes_study"))
+        total.update(calls)
+        assert FOLDER.exists() == (where == "")
+    for path in (studied[0] / FOLDER).rglob("*"):
+        if path.suffix == ".png" or path.name == "results.csv":
+            own = FOLDER / path.relative_to(studied[0] / FOLDER)
+            assert own.read_bytes() == path.read_bytes(), own
+    assert total == {**WHOLE, "idc": WHOLE["idc"] + 1, "one_score": WHOLE["one_score"] + 1}
+
+
+def forbidden(*arguments: Any, **options: Any) -> Any:
+    raise AssertionError("this is work")
+
+
+def test_other_sizes_start_anew(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.studies.sizes.check", forbidden)
+    for count, judged in enumerate(([1, 3], [3, 1], [3], None), 1):
+        write_study(sizes=judged)
+        with pytest.raises(AssertionError, match="this is work"):
+            sizes_study_stage(run_of("sizes_study"))
+        assert len(list(Path("scratch").glob("*.notes"))) == (count if count < 2 else count - 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"methods": {"x": {"synthesis": {"method": "best"}}}}, "sizes, x, ipc 1: unknown synthesis method 'best'; "),
+        ({"methods": {"x": {"evaluation": {"seeds": [1, 2, 3]}}}}, "sizes, x: evaluation.seeds is not a variant's to "),
+        ({"ipc": 500, "sizes": [1]}, "sizes: selection.ipc is 500 but class "),
+        ({"sizes": [4]}, "sizes.sizes has [4], but sizes.ipc is 3; raise it, or drop them"),
+    ],
+)
+def test_what_cannot_be_finished_is_refused_before_any_work(
+    changes: dict[str, Any], sentence: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.studies.sizes.made", forbidden)
+    write_study(**changes)
+    with pytest.raises(DataError) as error:
+        sizes_study_stage(run_of("sizes_study"))
+    assert str(error.value).startswith(f"studies/params.yaml: {sentence}")
+    assert "\n" not in str(error.value)
+
+
+def test_the_sizes_of_this_repository_can_be_run() -> None:
+    root = Path(__file__).resolve().parents[3]
+    study = selectors.load_sizes(root / "studies/params.yaml")
+    content = blocks.read(root / "params.yaml", "blocks")
+    assert {letter for method in study.methods.values() for letter in method.baselines} == {"A", "B", "C"}
+    assert len(list(sizes.entries(study))) >= 5 and study.ipc == 10 and len(study.seeds) >= 3
+    for name in study.methods:
+        own, labels = variants.settings(study.variants, name, study.ipc, content, cumulative=False)
+        params.check_options("method", own.synthesis.method, synthesis.METHODS, own.synthesis.options)
+        assert labels == "hard"

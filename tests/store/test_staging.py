@@ -1,0 +1,148 @@
+"""Workbenches: work survives a kill, only one run holds an output, and full disks are refused before the work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dcpipe import store
+from dcpipe.types import DataError
+
+VALUES = np.arange(24, dtype=np.float32).reshape(8, 3)
+LINEAGE = {"stage": "x", "seed": 0}
+HOLDER = """
+import sys
+from pathlib import Path
+from dcpipe import store
+with store.staging_dir(Path("data/x"), {"stage": "x"}):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+class KilledError(Exception):
+    """What a kill looks like from inside."""
+
+
+def fill(staging: store.StagingDir, stop: int | None = None) -> list[int]:
+    """Write the shards still missing; the ones written."""
+    blocks = store.create_blocks(staging.root / "x.zarr", VALUES.shape, "float32", rows=2)
+    todo = blocks.missing()
+    for block in todo:
+        if block == stop:
+            raise KilledError
+        blocks.write(block, VALUES[blocks.span(block)])
+    return todo
+
+
+def test_a_killed_run_goes_on_where_it_stopped(scratch: Path) -> None:
+    with pytest.raises(KilledError), store.staging_dir(Path("data/x"), LINEAGE) as staging:
+        (staging.notes / "checkpoint").write_text("epoch 3", encoding="utf-8")
+        fill(staging, stop=2)
+    torn = staging.root / "x.zarr" / "c" / "2" / "0.abc.partial"
+    torn.parent.mkdir(exist_ok=True)
+    torn.write_bytes(b"half")
+    with store.staging_dir(Path("data/x"), LINEAGE) as staging:
+        assert not torn.exists(), "what a kill tore must go"
+        assert (staging.notes / "checkpoint").read_text(encoding="utf-8") == "epoch 3"
+        assert fill(staging) == [2, 3]
+        artifact = staging.publish("x", {})
+    assert artifact.lineage == LINEAGE
+    np.testing.assert_array_equal(store.open_blocks(Path("data/x/x.zarr"))[:], VALUES)
+    assert sorted(path.name for path in scratch.iterdir()) == ["data-x.lock"], "nothing is left behind"
+
+
+def test_a_change_starts_anew_and_a_change_back_goes_on(scratch: Path) -> None:
+    with pytest.raises(KilledError), store.staging_dir(Path("data/x"), LINEAGE) as staging:
+        fill(staging, stop=1)
+    with pytest.raises(KilledError), store.staging_dir(Path("data/x"), {**LINEAGE, "seed": 1}) as other:
+        assert other.root != staging.root and list(other.root.iterdir()) == []
+        raise KilledError
+    with store.staging_dir(Path("data/x"), LINEAGE) as again:
+        assert again.root == staging.root and fill(again) == [1, 2, 3]
+
+
+def test_outputs_of_one_name_in_two_folders_have_two_benches(scratch: Path) -> None:
+    with store.staging_dir(Path("a/x"), LINEAGE) as first, store.staging_dir(Path("b/x"), LINEAGE) as second:
+        assert first.root != second.root
+
+
+def test_a_second_process_is_told_who_holds_the_output(scratch: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ}
+    )
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        with pytest.raises(DataError) as error, store.staging_dir(Path("data/x"), LINEAGE):
+            pass
+        assert str(error.value) == (
+            f"another run is writing data/x (process {holder.pid}); wait for it to end, or stop it, then run again"
+        )
+        freed, held = store.clean()
+        assert (freed, held) == (0, ["data-x"])
+        assert len(list(scratch.glob("data-x-*"))) == 2, "a held bench was deleted"
+    finally:
+        holder.kill()
+        holder.communicate()
+    with store.staging_dir(Path("data/x"), LINEAGE):
+        pass  # a kill frees the lock
+
+
+def test_cleaning_frees_benches_and_touches_nothing_else(scratch: Path) -> None:
+    with pytest.raises(KilledError), store.staging_dir(Path("data/x"), LINEAGE) as staging:
+        fill(staging, stop=3)
+    (staging.notes / "n").write_bytes(b"12345")
+    keep = [scratch / "data-x-mine", scratch / "other-0123456789abcdef", scratch / "data-x-0123456789abcdef.txt"]
+    for path in keep:
+        path.mkdir()
+    expected = store.folder_bytes(staging.root) + 5
+    assert store.clean() == (expected, [])
+    assert all(path.is_dir() for path in keep) and not staging.root.exists() and not staging.notes.exists()
+    assert store.clean() == (0, [])
+
+
+def test_scratch_is_the_workspaces_own_unless_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DCPIPE_SCRATCH", raising=False)
+    assert store.scratch_root() == tmp_path / ".dcpipe" / "scratch"
+    monkeypatch.setenv("DCPIPE_SCRATCH", "relative/folder")
+    with pytest.raises(DataError) as error:
+        store.scratch_root()
+    assert str(error.value) == "DCPIPE_SCRATCH='relative/folder' is relative; give an absolute path"
+
+
+def test_work_that_cannot_fit_is_refused_with_both_figures(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr("shutil.disk_usage", lambda root: usage(9, 9, 2_500_000_000))
+    store.need_space(2_500_000_000, "the store")
+    with pytest.raises(DataError) as error:
+        store.need_space(7_310_000_000, "soft labels of 8 images")
+    assert str(error.value) == (
+        f"soft labels of 8 images needs 7.31 GB but {scratch} has 2.50 GB free; "
+        "free some space or set DCPIPE_SCRATCH to a larger disk"
+    )
+
+
+def test_scratch_on_another_disk_publishes_by_copy(scratch: Path, tmp_path: Path) -> None:
+    shared_memory = Path("/dev/shm")
+    if not shared_memory.is_dir() or shared_memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system; /dev/shm is none")
+    folder = shared_memory / f"dcpipe-test-{os.getpid()}"
+    folder.mkdir()
+    try:
+        (folder / "data").write_bytes(b"x")
+        artifact = store.publish(folder, tmp_path / "out", "x", {}, {})
+        assert store.open_artifact(tmp_path / "out", "x").digest == artifact.digest
+        assert not folder.exists()
+        assert not list(tmp_path.glob("*.partial")) and not list(tmp_path.glob("*.old"))
+    finally:
+        if folder.exists():
+            for path in folder.iterdir():
+                path.unlink()
+            folder.rmdir()

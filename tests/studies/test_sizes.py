@@ -1,0 +1,204 @@
+"""The study of sizes: its entries, the runs they take, sets joined, means worked out again, what is refused."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcpipe.config.blocks import checked
+from dcpipe.reports import figures, tables, tabular
+from dcpipe.studies import sizes
+from dcpipe.studies.sizes import Entry, Part, SizesStudy
+from dcpipe.types import DataError, ImageSet
+
+CLASSES = ("a", "b", "c")
+
+
+def study_of(**changes: Any) -> SizesStudy:
+    content = {"methods": {"mdc": {}, "idc": {"baselines": ["C", "A", "B"]}}, "ipc": 4, "seeds": [0, 1, 5], **changes}
+    return checked(SizesStudy, content, "s.yaml")
+
+
+def rounds(count: int, first: int = 0, grid: int = 1) -> ImageSet:
+    """`count` rounds of one image a class, ids from `first` on, each image filled with its id."""
+    ids = np.arange(first, first + count * len(CLASSES))
+    pixels = np.broadcast_to(ids.astype(np.uint8)[:, None, None, None], (len(ids), 4, 4, 3)).copy()
+    return ImageSet(pixels, np.tile(np.arange(len(CLASSES)), count), ids, CLASSES, grid)
+
+
+def test_entries_are_methods_and_the_baselines_of_bases_in_order() -> None:
+    found = list(sizes.entries(study_of()))
+    assert [str(entry) for entry in found] == ["mdc", "idc-A", "idc-B", "idc-C"]
+    assert found[0] == Entry("mdc", None) and found[2] == Entry("idc", "B")
+
+
+def test_sizes_are_all_unless_said() -> None:
+    assert study_of().judged == (1, 2, 3, 4)
+    assert study_of(sizes=[4, 1]).judged == (1, 4)
+
+
+def test_methods_are_variants_at_the_studys_ipc() -> None:
+    methods = {"mdc": {"synthesis": {"method": "mdc"}, "labels": "hard"}}
+    inner = study_of(methods=methods, split="minival").variants
+    assert (inner.ipc, inner.seeds, inner.split) == ([4], [0, 1, 5], "minival")
+    assert inner.variants["mdc"].synthesis == {"method": "mdc"} and inner.variants["mdc"].labels == "hard"
+
+
+@settings(deadline=None)
+@given(ipc=st.integers(1, 12), data=st.data())
+def test_the_runs_of_baselines(ipc: int, data: st.DataObject) -> None:
+    """As the paper counts them: A one of its own a size, B as many as images, C and methods one for all."""
+    size = data.draw(st.integers(1, ipc))
+    a, b, c = (sizes.parts(Entry("idc", letter), size, ipc) for letter in ("A", "B", "C"))  # type: ignore[arg-type]
+    assert c == sizes.parts(Entry("mdc", None), size, ipc) == (Part(0, ipc),)
+    assert a == (Part(0, size),)
+    assert len(b) == len(set(b)) == size
+    assert [round_ for part in b for round_ in range(part.start, part.stop)] == list(range(size)), "starts are disjoint"
+    assert [part.step for part in b] == list(range(size)), "and so are seeds"
+    if size == 1:
+        assert a == b
+    if size == ipc:
+        assert a == c
+
+
+@settings(deadline=None)
+@given(counts=st.lists(st.integers(1, 3), min_size=1, max_size=4), grid=st.integers(1, 2))
+def test_joined_sets_keep_rows_and_their_beginnings(counts: list[int], grid: int) -> None:
+    starts = np.cumsum([0, *counts]) * len(CLASSES)
+    sets = [rounds(count, int(first), grid) for count, first in zip(counts, starts, strict=False)]
+    joined, whole = sizes.joined(sets), rounds(sum(counts), 0, grid)
+    for key in ("images", "labels", "ids"):
+        assert np.array_equal(getattr(joined, key), getattr(whole, key))
+    assert (joined.classes, joined.grid) == (CLASSES, grid)
+    assert np.array_equal(joined.prefix(counts[0]).ids, sets[0].ids)
+
+
+def test_sets_that_do_not_fit_are_not_joined() -> None:
+    with pytest.raises(DataError) as error:
+        sizes.joined([rounds(1), rounds(1, 3, grid=2)])
+    assert str(error.value) == "sets to join differ in classes or grid; make them by one method from one source"
+    with pytest.raises(DataError, match=r"^image set: ids repeat; "):
+        sizes.joined([rounds(1), rounds(1)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sizes": [1, 5]}, "s.yaml: sizes.sizes has [5], but sizes.ipc is 4; raise it, or drop them"),
+        (
+            {"methods": {"idc": {"baselines": ["A", "A"]}}},
+            "s.yaml: sizes.methods.idc.baselines is ['A', 'A']; say each once",
+        ),
+        ({"seeds": [0, 1]}, "s.yaml: seeds is [0, 1]: list should have at least 3 items after validation, not 2"),
+        (
+            {"methods": {"idc": {"baselines": ["D"]}}},
+            "s.yaml: methods.idc.baselines.0 is 'D': input should be 'A', 'B'",
+        ),
+        ({"sizes": [0]}, "s.yaml: sizes.0 is 0: input should be greater than or equal to 1"),
+        (
+            {"methods": {"idc": {"baseline": ["A"]}}},
+            "s.yaml: unknown key 'methods.idc.baseline'; legal ones are selection, synthesis, softlabels, compression, "
+            "evaluation, labels, baselines; did you mean 'baselines'?",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_sentence(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError) as error:
+        study_of(**changes).check("s.yaml")
+    assert str(error.value).startswith(sentence)
+    assert "\n" not in str(error.value)
+
+
+# --- the summary, its table and its figure ---
+
+
+def test_degradation_is_counted_from_the_runs_made_for_each_size() -> None:
+    """Of its own method where there are such, else of the only ones in the study."""
+    both = study_of(methods={"mdc": {}, "idc": {"baselines": ["C", "A"]}, "dream": {"baselines": ["C"]}})
+    assert sizes.made_for_size(both) == {"mdc": "idc-A", "idc-C": "idc-A", "dream-C": "idc-A"}
+    two = study_of(methods={"mdc": {}, "idc": {"baselines": ["A", "B"]}, "dream": {"baselines": ["A", "C"]}})
+    assert sizes.made_for_size(two) == {"idc-B": "idc-A", "dream-C": "dream-A"}
+    assert sizes.made_for_size(study_of(methods={"mdc": {}, "idc": {"baselines": ["C"]}})) == {}
+
+
+def results_of(entries: tuple[str, ...], judged: tuple[int, ...]) -> list[dict[str, Any]]:
+    """A row an entry, size and seed of three, accuracies without a pattern."""
+    chance = np.random.default_rng(7)
+    return [
+        {"entry": entry, "size": size, "seed": seed, "accuracy": float(chance.uniform(20, 90))}
+        | {"image_bytes": 100 * size, "label_bytes": 7, "protocol": "score", "seconds": 1.5}
+        for entry in entries
+        for size in judged
+        for seed in (0, 1, 5)
+    ]
+
+
+def test_the_summary_has_every_size_and_then_the_average() -> None:
+    results = results_of(("mdc", "idc-A"), (1, 3))
+    rows = sizes.summary(results, {"mdc": 4.5, "idc-A": 9.0}, {"mdc": "idc-A"})
+    assert [(row["entry"], row["size"]) for row in rows] == [
+        (entry, size) for entry in ("mdc", "idc-A") for size in (1, 3, "average")
+    ]
+    assert list(rows[0]) == [
+        *("entry", "size", "accuracy", "std", "seeds", "image_bytes", "label_bytes", "protocol", "seconds"),
+        "degradation",
+    ]
+    for row in rows:
+        own = [r for r in results if r["entry"] == row["entry"] and row["size"] in (r["size"], "average")]
+        by_seed = [statistics.fmean(r["accuracy"] for r in own if r["seed"] == seed) for seed in (0, 1, 5)]
+        assert row["accuracy"] == pytest.approx(statistics.fmean(by_seed), abs=1e-3)
+        assert row["std"] == pytest.approx(statistics.stdev(by_seed), abs=1e-3)
+        assert row["seeds"] == 3
+    assert (rows[1]["image_bytes"], rows[1]["seconds"]) == (300, 1.5)
+    for own, made in zip(rows[:3], rows[3:], strict=True):
+        assert own["degradation"] == pytest.approx(made["accuracy"] - own["accuracy"], abs=1e-3)
+        assert made["degradation"] == "", "what is made for each size lacks nothing"
+    assert (rows[5]["image_bytes"], rows[5]["label_bytes"], rows[5]["protocol"], rows[5]["seconds"]) == (
+        *("", "", "score"),
+        9.0,
+    )
+
+
+def test_the_table_has_a_column_a_size(tmp_path: Any) -> None:
+    rows = sizes.summary(results_of(("mdc", "idc-A"), (1, 3)), {"mdc": 4.5, "idc-A": 9.0}, {"mdc": "idc-A"})
+    path = tmp_path / "summary.csv"
+    tabular.write_csv(path, rows)
+    shown = tables.sizes_table(path)
+    assert [str(column.header) for column in shown.columns] == ["entry", "1", "3", "average", "degradation", "seconds"]
+    assert str(shown.title) == "top-1 in percent, last epoch, by images a class: mean over 3 seeds\nscore"
+    cells = [list(column.cells) for column in shown.columns]
+    assert cells[0] == ["mdc", "idc-A"] and cells[5] == ["4.5", "9.0"]
+    assert cells[4] == [f"{rows[2]['degradation']:.1f}", ""]
+    assert cells[1] == [f"{row['accuracy']:.1f}" for row in rows if row["size"] == 1]
+    assert cells[3] == [f"{row['accuracy']:.1f} ± {row['std']:.1f}" for row in rows if row["size"] == "average"]
+    rows[0]["protocol"] = "edc/cifar10"
+    tabular.write_csv(path, rows)
+    assert str(tables.sizes_table(path).title).endswith("\nprotocols differ: see summary.csv")
+    rows[0]["protocol"] = "idc/cifar10; best of 4 tests on test"
+    tabular.write_csv(path, rows)
+    assert "percent, last epoch, or the best of tests where told, by" in str(tables.sizes_table(path).title)
+
+
+def test_the_figure_has_a_line_an_entry() -> None:
+    rows = sizes.summary(
+        results_of(("mdc", "idc-A", "idc-C"), (1, 3, 4)), dict.fromkeys(("mdc", "idc-A", "idc-C"), 1), {}
+    )
+    figure = figures.sizes(rows, "test", "told")
+    [panel] = figure.axes
+    drawn = {container.get_label().split(":")[0]: container for container in panel.containers}
+    assert list(drawn) == ["mdc", "idc-A", "idc-C"]
+    for name, container in drawn.items():
+        *own, average = [row for row in rows if row["entry"] == name]
+        line = container.lines[0]
+        assert line.get_xdata().tolist() == [1, 3, 4]
+        assert line.get_ydata().tolist() == [row["accuracy"] for row in own]
+        assert line.get_linestyle() == ("-" if name == "mdc" else "--")
+        assert container.get_label() == f"{name}: {average['accuracy']:.1f} on average"
+    assert all(tick == int(tick) for tick in panel.get_xticks())
+    assert panel.get_ylabel() == "top-1 accuracy on test (%)"
+    assert figures.png(figure).startswith(b"\x89PNG")

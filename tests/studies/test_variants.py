@@ -1,0 +1,330 @@
+"""Variants: the laws of merging, chains merged by hand, refusals, and the summary worked out again."""
+
+from __future__ import annotations
+
+import copy
+import json
+import statistics
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcpipe.config import params
+from dcpipe.studies import selectors, variants
+from dcpipe.studies.variants import ANEW, BLOCKS, Variant, VariantsStudy, changed
+from dcpipe.types import DataError
+
+CONTENT: dict[str, Any] = {
+    "images": {"source": "digits", "size": 8},
+    "teacher": {"networks": {"main": {"network": "convnet-d1-w8"}}, "training": {"epochs": 1}},
+    "features": {"teacher": "main"},
+    "selection": {"method": "score", "ipc": 10, "seed": 3, "options": {"alpha": 0.1, "beta": 0.2}},
+    "synthesis": {"method": "edc", "seed": 4, "options": {"iterations": 50, "flip": 0.0}},
+    "softlabels": {"teachers": ["main"], "views": 8, "augmentation": {"scale_min": 0.6, "flip": 0.0}},
+    "compression": {"codec": "rpca", "ratio": 4, "reference": "fp32", "options": {"inner": 3}},
+    "evaluation": {"student": "convnet-d1-w4", "seeds": [7, 8, 9], "epochs": 5, "batch_size": 10, "lr": 0.005},
+    "release": {"name": "tiny"},
+}
+NAMES = st.sampled_from("abc")
+LEAVES = st.integers() | st.text(max_size=2) | st.lists(st.integers(), max_size=2)
+TREES = st.recursive(LEAVES, lambda inner: st.dictionaries(NAMES, inner, max_size=3), max_leaves=8)
+MAPPINGS = st.dictionaries(NAMES, TREES, max_size=3)
+CHANGES = st.dictionaries(
+    NAMES,
+    st.recursive(LEAVES | st.none(), lambda inner: st.dictionaries(NAMES, inner, max_size=3), max_leaves=8),
+    max_size=3,
+)
+
+
+def content_of(**blocks: dict[str, Any]) -> dict[str, Any]:
+    return {**copy.deepcopy(CONTENT), **blocks}
+
+
+def leaves(tree: dict[str, Any], place: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    """A tree as its paths; an empty mapping is a leaf."""
+    found: dict[tuple[str, ...], Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            found |= leaves(value, (*place, key))
+        else:
+            found[(*place, key)] = value
+    return found
+
+
+def slowly(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """`old` with one path of `new` set after the other."""
+    result = copy.deepcopy(old)
+    for path, value in leaves(new).items():
+        node = result
+        for key in path[:-1]:
+            if not isinstance(node.get(key), dict):
+                node[key] = {}
+            node = node[key]
+        if value is None:
+            node.pop(path[-1], None)
+        elif value == {} and isinstance(value, dict):
+            if not isinstance(node.get(path[-1]), dict):
+                node[path[-1]] = {}
+        else:
+            node[path[-1]] = value
+    return result
+
+
+# --- merging ---
+
+
+@given(block=MAPPINGS, name=st.sampled_from(BLOCKS))
+def test_a_variant_that_names_nothing_changes_nothing(block: dict[str, Any], name: str) -> None:
+    content = content_of(**{name: block})
+    assert changed(content, Variant()) == content
+    assert changed(content, Variant(**{name: {}})) == content
+
+
+@given(old=MAPPINGS, new=CHANGES, name=st.sampled_from(BLOCKS))
+def test_mappings_are_merged_at_every_depth_and_null_removes(
+    old: dict[str, Any], new: dict[str, Any], name: str
+) -> None:
+    content = content_of(**{name: old})
+    found = changed(content, Variant(**{name: new}))
+    assert found[name] == slowly(old, new)
+    assert {key: block for key, block in found.items() if key != name} == {
+        key: block for key, block in content.items() if key != name
+    }
+    assert None not in leaves(found[name]).values(), "null is a word for the default, never a value"
+
+
+@given(old=MAPPINGS, new=CHANGES)
+def test_merging_twice_is_merging_once(old: dict[str, Any], new: dict[str, Any]) -> None:
+    variant = Variant(softlabels=new)
+    once = changed(content_of(softlabels=old), variant)
+    assert changed(once, variant) == once
+
+
+@given(old=MAPPINGS, new=CHANGES, name=st.sampled_from(BLOCKS), key=st.sampled_from(["x", "method", "protocol"]))
+def test_nothing_that_is_given_is_touched(old: dict[str, Any], new: dict[str, Any], name: str, key: str) -> None:
+    content, variant = content_of(**{name: old}), Variant(**{name: {**new, key: {"a": {"b": None}}}})
+    before, asked = copy.deepcopy(content), copy.deepcopy(variant.model_dump())
+    changed(content, variant)
+    assert content == before and variant.model_dump() == asked
+
+
+@pytest.mark.parametrize("name", ANEW)
+@pytest.mark.parametrize("value", ["other", "the same", None])
+def test_a_choice_starts_its_block_anew_but_for_what_is_kept(name: str, value: str | None) -> None:
+    chooses, kept = ANEW[name]
+    assert set(kept) < set(params.Params.model_fields[name].annotation.model_fields), "keys that the block has"
+    old = {chooses: "the same", "options": {"a": 1}, "stray": 2, **dict.fromkeys(kept, "kept")}
+    found = changed(content_of(**{name: old}), Variant(**{name: {chooses: value, "options": {"b": 3, "c": None}}}))
+    expected = {**dict.fromkeys(kept, "kept"), chooses: value, "options": {"b": 3}}
+    assert found[name] == {key: its for key, its in expected.items() if its is not None}
+
+
+def test_without_a_new_choice_a_block_goes_on() -> None:
+    found = changed(CONTENT, Variant(synthesis={"options": {"flip": None, "lr": 0.1}}, selection={"seed": 5}))
+    assert found["synthesis"] == {"method": "edc", "seed": 4, "options": {"iterations": 50, "lr": 0.1}}
+    assert found["selection"] == {**CONTENT["selection"], "seed": 5}
+
+
+def test_another_codec_keeps_the_budget_and_none_of_the_options() -> None:
+    found = changed(CONTENT, Variant(compression={"codec": "svd"}))
+    assert found["compression"] == {"codec": "svd", "ratio": 4, "reference": "fp32"}
+
+
+# --- settings ---
+
+LADDER = {
+    "first": {"selection": {"method": "random"}, "synthesis": {"method": "gvbsm", "options": {"pad": 0, "flip": 0.0}}},
+    "second": {"synthesis": {"options": {"pad": 2}}, "labels": "online"},
+    "third": {"synthesis": {"method": "edc", "options": {"alpha": 0.5}}, "evaluation": {"zeta": 2.0}},
+    "fourth": {"evaluation": {"zeta": None, "batch_size": 5}, "labels": "hard"},
+}
+
+
+def study_of(**named: Any) -> VariantsStudy:
+    return VariantsStudy.model_validate({"variants": named, "ipc": [1], "seeds": [0, 1, 2]})
+
+
+def parsed(content: dict[str, Any], ipc: int) -> params.Params:
+    return params.parse({**content, "selection": {**content["selection"], "ipc": ipc}})
+
+
+def test_in_a_ladder_each_adds_to_those_above_it() -> None:
+    study = study_of(**LADDER)
+    own = {
+        "selection": {"method": "random", "ipc": 2, "seed": 3},
+        "synthesis": {"method": "gvbsm", "seed": 4, "options": {"pad": 0, "flip": 0.0}},
+    }
+    by_hand = [
+        (own, "packed"),
+        ({**own, "synthesis": {"method": "gvbsm", "seed": 4, "options": {"pad": 2, "flip": 0.0}}}, "online"),
+        (
+            {
+                **own,
+                "synthesis": {"method": "edc", "seed": 4, "options": {"alpha": 0.5}},
+                "evaluation": {**CONTENT["evaluation"], "zeta": 2.0},
+            },
+            "online",
+        ),
+        (
+            {
+                **own,
+                "synthesis": {"method": "edc", "seed": 4, "options": {"alpha": 0.5}},
+                "evaluation": {**CONTENT["evaluation"], "batch_size": 5},
+            },
+            "hard",
+        ),
+    ]
+    for name, (blocks, labels) in zip(LADDER, by_hand, strict=True):
+        assert variants.settings(study, name, 2, CONTENT, True) == (params.parse({**CONTENT, **blocks}), labels)
+
+
+@settings(deadline=None, max_examples=25)
+@given(chain=st.permutations(list(LADDER)), ipc=st.integers(1, 50))
+def test_chains_are_merges_one_after_another_and_others_stand_alone(chain: list[str], ipc: int) -> None:
+    study = study_of(**{name: LADDER[name] for name in chain})
+    content, labels = content_of(), None
+    for name in chain:
+        one = study.variants[name]
+        assert variants.settings(study, name, ipc, CONTENT, False) == (
+            parsed(changed(CONTENT, one), ipc),
+            one.labels or "packed",
+        )
+        content, labels = changed(content, one), one.labels or labels
+        assert variants.settings(study, name, ipc, CONTENT, True) == (parsed(content, ipc), labels or "packed")
+
+
+def test_the_sizes_of_the_workspace_are_none_of_a_studys() -> None:
+    """They may be more than the study's ipc has, and no cell would change for them."""
+    evaluation = {**CONTENT["evaluation"], "sizes": [1, 5, 10]}
+    study = study_of(plain={})
+    found = variants.settings(study, "plain", 2, content_of(evaluation=evaluation), False)
+    assert found == variants.settings(study, "plain", 2, CONTENT, False)
+    with pytest.raises(DataError, match=r"evaluation\.sizes is not a variant's to change"):
+        variants.settings(study_of(wrong={"evaluation": {"sizes": [1]}}), "wrong", 2, CONTENT, False)
+
+
+def test_without_soft_labels_students_learn_from_hard_ones() -> None:
+    hard = content_of(softlabels={**CONTENT["softlabels"], "method": "none"})
+    study = study_of(plain={}, online={"labels": "online"}, stored={"softlabels": {"method": "stored"}})
+    told = {name: variants.settings(study, name, 1, hard, False)[1] for name in study.variants}
+    assert told == {"plain": "hard", "online": "online", "stored": "packed"}
+
+
+@pytest.mark.parametrize(
+    ("variant", "sentence"),
+    [
+        (
+            {"synthesis": {"optoins": {}}},
+            "params.yaml with its changes: unknown key 'synthesis.optoins'; legal ones are method, seed, options; did "
+            "you mean 'options'?",
+        ),
+        (
+            {"evaluation": {"epochs": 0}},
+            "params.yaml with its changes: evaluation.epochs is 0: input should be greater than or equal to 1",
+        ),
+        (
+            {"evaluation": {"protocol": "edc/cifar11"}},
+            "params.yaml with its changes: evaluation.protocol is 'edc/cifar11': unknown; choose one of edc/",
+        ),
+        ({"selection": {"method": None}}, "params.yaml with its changes: 'selection.method' is missing; add it"),
+        (
+            {"softlabels": {"teachers": ["second"]}},
+            "params.yaml with its changes: softlabels.teachers names 'second', which teacher.networks lacks; it has ma",
+        ),
+        (
+            {"compression": {"bytes_per_image": 100.0}},
+            "params.yaml with its changes: compression needs exactly one of ratio and bytes_per_image for codec 'rpca'",
+        ),
+        (
+            {"labels": "packed", "softlabels": {"method": "none"}},
+            "labels is packed but softlabels.method is none; choose online or hard, or softlabels: {method: stored}",
+        ),
+        (
+            {"selection": {"ipc": 5}},
+            "selection.ipc is not a variant's to change; the study says it for all, or does not use it",
+        ),
+        (
+            {"evaluation": {"seeds": [1, 2, 3]}},
+            "evaluation.seeds is not a variant's to change; the study says it for all, or does not use it",
+        ),
+        (
+            {"evaluation": {"baselines": []}},
+            "evaluation.baselines is not a variant's to change; the study says it for all, or does not use it",
+        ),
+    ],
+)
+def test_what_params_yaml_could_not_hold_is_told_in_one_sentence(variant: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError) as error:
+        variants.settings(study_of(wrong=variant), "wrong", 1, CONTENT, False)
+    assert str(error.value).startswith(sentence) and "\n" not in str(error.value)
+
+
+def test_an_error_below_in_a_ladder_is_an_error_above() -> None:
+    study = study_of(wrong={"evaluation": {"epochs": 0}}, right={"evaluation": {"epochs": 3}})
+    variants.settings(study, "right", 1, CONTENT, True)  # the wrong value is never used here
+    with pytest.raises(DataError, match=r"evaluation\.epochs is 0"):
+        variants.settings(study, "wrong", 1, CONTENT, True)
+
+
+# --- the study's file ---
+
+
+@pytest.mark.parametrize("name", selectors.VARIANTS)
+@pytest.mark.parametrize(
+    ("block", "sentence"),
+    [
+        ({}, "{}.variants is {{}}: dictionary should have at least 1 item after validation, not 0"),
+        (
+            {"a": {"images": {}}},
+            "unknown key '{}.variants.a.images'; legal ones are selection, synthesis, softlabels, ",
+        ),
+        ({"a": {"label": "hard"}}, "unknown key '{}.variants.a.label'; legal ones are selection, synthesis, softlabe"),
+        ({"a": {"labels": "soft"}}, "{}.variants.a.labels is 'soft': input should be 'packed', 'online' or 'hard'"),
+        ({"a": {"synthesis": "edc"}}, "{}.variants.a.synthesis is 'edc': input should be a valid dictionary"),
+        ({"a": None}, "{}.variants.a is None: input should be a valid dictionary or instance of Variant"),
+        ({"A b": {}}, "{}.variants.A b.[key] is 'A b': string should match pattern"),
+    ],
+)
+def test_the_file_may_say_no_other_things(name: str, block: dict[str, Any], sentence: str, tmp_path: Any) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(json.dumps({name: {"variants": block, "ipc": [1], "seeds": [0, 1, 2]}}), encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        selectors.load_variants(name, path)
+    assert str(error.value).startswith(f"{path}: {sentence.format(name)}") and "\n" not in str(error.value)
+
+
+# --- the summary ---
+
+ACCURACIES = st.lists(st.floats(0, 100), min_size=24, max_size=24)
+
+
+@settings(deadline=None, max_examples=50)
+@given(accuracies=ACCURACIES, cumulative=st.booleans(), order=st.permutations(range(24)))
+def test_a_summary_is_mean_deviation_and_gain(accuracies: list[float], cumulative: bool, order: list[int]) -> None:
+    """Four rungs at two ipc of three seeds, rows in any order; the rungs are as they first come."""
+    cells = [(name, ipc) for name in ("c", "a", "d", "b") for ipc in (1, 10)]
+    rows = [
+        {"variant": cells[i // 3][0], "ipc": cells[i // 3][1], "seed": i % 3, "accuracy": accuracies[i], "more": i // 3}
+        for i in order
+    ]
+    found = variants.summary(rows, cumulative)
+    places = list(dict.fromkeys((row["variant"], row["ipc"]) for row in rows))
+    assert [(row["variant"], row["ipc"]) for row in found] == places
+    last: dict[int, float] = {}
+    for row in found:
+        place = cells.index((row["variant"], row["ipc"]))
+        own = [accuracies[3 * place + seed] for seed in range(3)]
+        assert row["accuracy"] == pytest.approx(statistics.mean(own), abs=1e-3)
+        assert row["std"] == pytest.approx(statistics.stdev(own), abs=1e-3)
+        assert (row["seeds"], row["more"]) == (3, place)
+        assert "seed" not in row
+        if not cumulative:
+            assert "gain" not in row
+        elif row["ipc"] in last:
+            assert row["gain"] == pytest.approx(statistics.mean(own) - last[row["ipc"]], abs=1e-3)
+        else:
+            assert row["gain"] == ""
+        last[row["ipc"]] = statistics.mean(own)
+    assert list(found[0])[:4] == ["variant", "ipc", "accuracy", "std"]
