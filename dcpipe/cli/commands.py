@@ -220,7 +220,3 @@ def _clean(options: argparse.Namespace) -> None:
     for name in held:
         print(f"Left {name} alone: a run is writing it.")
     print(f"Freed {human(freed)} of unfinished work.")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
