@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from dcpipe import views
 from dcpipe.dataset.targets import Beyond, HardLabels, Labels, PackLabels
+from dcpipe.training.losses import check_temperature
 from dcpipe.types import ImageSet, IntArray, KeptViews, LabelPack, ViewLaw, require
 from dcpipe.views import multiformation
 
@@ -59,10 +60,19 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         # One-hot labels of a mixed image are the lambda-mixed labels: the teacher's view of the mix has no counterpart.
         linear = isinstance(labels, HardLabels) and policy.mix == "cutmix_images"
         self.policy = replace(policy, mix="cutmix_labels") if linear else policy
+        if temperature is not None:
+            check_temperature(temperature)
+        require(
+            size is None or size >= 1,
+            f"condensed dataset: size is {size} pixels; give 1 or more, or leave it out for the images' own",
+        )
         self.temperature = temperature
         self.size = size or (policy.size if isinstance(policy, KeptViews) else images.images.shape[1])
         self.pixels = torch.from_numpy(images.images).to(device)
         self.classes_of = torch.from_numpy(images.labels).to(device)
+        # In shared memory, so that workers which live on (`persistent_workers=True`) hear of a new epoch.
+        self._asked_epoch: torch.Tensor = torch.zeros((), dtype=torch.int64)
+        self._asked_epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch has no annotation of it
         self.set_epoch(0)
 
     @classmethod
@@ -80,7 +90,18 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return cls(images, labels, pack.policy, temperature=temperature, device=device)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose views items are. They are all drawn here: once an epoch, not once a batch."""
+        """Choose the epoch, from 0, whose views the items are. They are all drawn here: once per epoch, not per batch.
+
+        Worker processes of a `DataLoader` follow at their next batch. Raises `DataError` for what is no epoch.
+        """
+        require(
+            isinstance(epoch, int | np.integer) and not isinstance(epoch, bool) and epoch >= 0,
+            f"condensed dataset: epoch is {epoch!r}; give a whole number of 0 or more",
+        )
+        self._asked_epoch.fill_(int(epoch))
+        self._draw(int(epoch))
+
+    def _draw(self, epoch: int) -> None:
         self.epoch = epoch
         self.rows, self.views = self.labels.plan(epoch)
         taken = views.views_of(self.policy, self.images.ids)
@@ -92,7 +113,13 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return len(self.rows)
 
     def batch(self, items: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views f32 [m, 3, s, s] in [0, 1] and targets f32 [m, c] of the given items."""
+        """Views f32 [m, 3, s, s] in [0, 1] and targets f32 [m, c] of the given items, i64 [m].
+
+        Raises `IndexError` for an item outside -n..n - 1, as sequences do.
+        """
+        outside = items[(items < -len(self)) | (items >= len(self))]
+        if len(outside):
+            raise IndexError(f"item {int(outside[0])} of a dataset of {len(self)}")
         rows, numbers = self.rows[items], self.views[items]
         drawn = self.drawn[items]
         own = views.crop(views.take(self.pixels, rows), drawn, self.size)
@@ -113,10 +140,10 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitems__(self, items: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """A list of samples, made in one batch: what `DataLoader` asks for."""
+        if (epoch := int(self._asked_epoch)) != self.epoch:  # set in another process since the last batch
+            self._draw(epoch)
         inputs, targets = self.batch(np.asarray(items, dtype=np.int64))
         return list(zip(inputs, targets, strict=True))
 
     def __getitem__(self, item: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if not -len(self) <= item < len(self):
-            raise IndexError(f"item {item} of a dataset of {len(self)}")
         return self.__getitems__([item])[0]

@@ -28,6 +28,9 @@ Result = TypeVar("Result")
 
 # Where Pillow begins to suspect a decompression bomb: a quarter of a gibibyte as RGB.
 MAX_PIXELS = 1024**3 // 4 // 3
+# The formats that Pillow decodes itself (a JPEG of several pictures is one of them). Some others hand the file to
+# another program: EPS starts Ghostscript.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,7 +57,7 @@ def open_rgb(data: bytes, name: str) -> Image.Image:
     """The whole image at its own resolution, upright, in mode RGB; errors as `decode`."""
     bomb = f"image {name} has more than {MAX_PIXELS:,} pixels; shrink or remove it"
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             require(width * height <= MAX_PIXELS, bomb)
             image.load()
@@ -64,7 +67,10 @@ def open_rgb(data: bytes, name: str) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(bomb) from error
     except UnidentifiedImageError as error:
-        raise DataError(f"corrupt image {name}: no format fits its {len(data)} bytes; replace or remove it") from error
+        raise DataError(
+            f"corrupt image {name}: its {len(data)} bytes are none of the formats {', '.join(FORMATS)}; replace or "
+            "remove it"
+        ) from error
     except Exception as error:  # each of Pillow's formats fails with errors of its own kind
         raise DataError(f"corrupt image {name}: {error or type(error).__name__}; replace or remove it") from error
 

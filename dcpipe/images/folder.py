@@ -41,8 +41,9 @@ def imagefolder(
     """Folders `path`/`train`/CLASS/… and `path`/`test`/CLASS/…; files at any depth in a class, sorted by path.
 
     `classes`: names in label order, or a JSON file with such a list or with {name: index}; else sorted folder names of
-    train. Hidden folders, loose files and files without an image suffix are passed over. Raises `DataError` for a
-    missing folder, a class without images, and a class folder that is not on the list.
+    train. Hidden files and folders (`.ipynb_checkpoints`, `._x.png`), loose files and files without an image suffix are
+    passed over. Raises `DataError` for a missing folder, a class without images, and a class folder that is not on the
+    list.
     """
     root = Path(path)
     order = _order(classes) if classes is not None else tuple(_class_folders(root, train))
@@ -91,12 +92,17 @@ def _split(root: Path, split: str, classes: tuple[str, ...]) -> FolderSplit:
         found = sorted(
             file.relative_to(root).as_posix()
             for file in folder.rglob("*")
-            if file.suffix.lower() in SUFFIXES and file.is_file()
+            if file.suffix.lower() in SUFFIXES and not _hidden(file.relative_to(folder)) and file.is_file()
         )
         require(bool(found), f"class folder {folder} holds no images ({', '.join(sorted(SUFFIXES))}); add some")
         files += found
         counts.append(len(found))
     return FolderSplit(root, classes, np.repeat(np.arange(len(classes), dtype=np.int64), counts), tuple(files))
+
+
+def _hidden(path: Path) -> bool:
+    """Whether a part of a path starts with a dot, or is the folder that macOS adds to archives for resource forks."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def _bytes(path: Path) -> bytes:

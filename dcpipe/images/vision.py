@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,8 +98,18 @@ def _split(images: Any, name: str, classes: tuple[str, ...] | None) -> VisionSpl
     if classes is None:
         named = getattr(images, "classes", None) or range(int(labels.max(initial=-1)) + 1)
         # ImageNet's names are tuples of synonyms.
-        classes = tuple(", ".join(entry) if isinstance(entry, tuple) else str(entry) for entry in named)
+        names = [", ".join(entry) if isinstance(entry, tuple) else str(entry) for entry in named]
+        classes = _distinct(names, getattr(images, "wnids", None))
     return VisionSplit(classes, labels, images, name)
+
+
+def _distinct(names: Sequence[str], identifiers: Sequence[str] | None) -> tuple[str, ...]:
+    """Class names of which none repeats: those that do get their WordNet id, or else their index, in brackets.
+
+    ImageNet has two classes "crane", a bird (n02012849) and a machine (n03126707).
+    """
+    marks = identifiers if identifiers is not None and len(identifiers) == len(names) else range(len(names))
+    return tuple(f"{name} ({mark})" if names.count(name) > 1 else name for name, mark in zip(names, marks, strict=True))
 
 
 def _labels(images: Any, name: str) -> IntArray:

@@ -18,12 +18,15 @@ from dcpipe.types import DataError, require
 
 TAG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*@v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 RELEASE = "data/release"
+TRANSPORTS = ("file", "git", "http", "https", "ssh")
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)", re.IGNORECASE)
 
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
     """Output of a git command; raises `DataError` with git's own last line."""
-    # No prompt: a repository that wants a password must fail, not wait.
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+    # No prompt: a repository that wants a password must fail, not wait. And no transport that starts a program of the
+    # address's choice (`ext::`): these are the ones that only move data.
+    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": ":".join(TRANSPORTS)}
     done = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         told = (done.stderr.strip() or "no message").splitlines()[-1]
@@ -41,7 +44,7 @@ def here() -> str:
 
 def released(repo: str) -> dict[str, str]:
     """Release tag -> the git object it names, of a path or URL."""
-    lines = (line.split("\t") for line in git("ls-remote", "--tags", "--refs", repo).splitlines())
+    lines = (line.split("\t") for line in git("ls-remote", "--tags", "--refs", "--", repo).splitlines())
     found = {reference.removeprefix("refs/tags/"): name for name, reference in lines}
     return {tag: name for tag, name in found.items() if TAG.fullmatch(tag)}
 
@@ -84,10 +87,33 @@ def pull(tag: str, repo: str | Path | None, out: Path) -> store.Artifact:
 
 
 def _address(repo: str | Path | None) -> str:
-    """A path as an absolute one; a URL as it is."""
+    """A folder as an absolute path; a URL, or git's user@host:path, as it is.
+
+    Raises `DataError` for an address that git or ssh would take for an option, or for the name of a program to start:
+    it may come from a stranger.
+    """
     if repo is None:
         return here()
-    return str(Path(repo).absolute()) if Path(repo).is_dir() else str(repo)
+    text = str(repo)
+    require(bool(text.strip()), "the repository's address is empty; give a folder or a URL")
+    require(
+        not text.startswith("-") and text.isprintable(),
+        f"repository {text!r} looks like an option, not an address; give a folder or a URL",
+    )
+    if Path(text).is_dir():
+        return str(Path(text).absolute())
+    url = _URL.match(text)
+    scheme = url[1].lower() if url is not None else "file"
+    require(
+        scheme in TRANSPORTS and "::" not in text.split("/")[0],
+        f"repository {text!r} uses a transport that may start a program; give a folder, or a URL of "
+        f"{', '.join(TRANSPORTS)}",
+    )
+    require(
+        url is None or not any(part.startswith("-") for part in url[2].split("@")),
+        f"repository {text!r} has a host that starts with a dash, which ssh takes for an option; correct the URL",
+    )
+    return text
 
 
 def _object(tag: str, known: dict[str, str], source: str) -> str:

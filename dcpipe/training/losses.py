@@ -6,6 +6,7 @@ numbers of the images go along (targets are then a pair, soft and hard).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -23,8 +24,17 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits.float(), labels)
 
 
+def check_temperature(temperature: float) -> None:
+    """Raises `DataError` unless the temperature is a finite number above 0: at 0 targets are NaN, below 0 inverted."""
+    require(
+        0 < temperature < math.inf,
+        f"temperature is {temperature}; give a finite number above 0, such as 1.0",
+    )
+
+
 def soften(logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """softmax(logits / T) in fp32."""
+    """softmax(logits / T) in fp32. Raises `DataError` for a temperature that is not a finite number above 0."""
+    check_temperature(temperature)
     return F.softmax(logits.float() / temperature, dim=1)
 
 

@@ -433,3 +433,51 @@ def test_views_beyond_k_wrap_or_are_refused() -> None:
     )
     with pytest.raises(DataError, match="beyond is 'stop'; choose one of wrap, refuse"):
         CondensedDataset.from_pack(some.images, some.pack, beyond="stop")  # type: ignore[arg-type]
+
+
+# --- what a user may get wrong, and what workers hear ---
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_makes_no_distribution_is_refused(temperature: float) -> None:
+    images = image_set()
+    pack = pack_of(images, "none")
+    with pytest.raises(DataError, match=r"^temperature is .*; give a finite number above 0, such as 1\.0$"):
+        CondensedDataset.from_pack(images, pack, temperature=temperature)
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_a_size_without_pixels_is_refused(size: int) -> None:
+    images = image_set()
+    pack = pack_of(images, "none")
+    with pytest.raises(DataError, match=f"^condensed dataset: size is {size} pixels; give 1 or more"):
+        CondensedDataset(images, PackLabels(pack, torch.device("cpu")), pack.policy, size=size)
+
+
+@pytest.mark.parametrize("epoch", [1.5, -1, "2", True, None])
+def test_what_is_no_epoch_is_refused(epoch: object) -> None:
+    dataset = CondensedDataset.from_pack(image_set(), pack_of(image_set(), "none"))
+    dataset.set_epoch(0)
+    with pytest.raises(DataError, match=r"^condensed dataset: epoch is .*; give a whole number of 0 or more$"):
+        dataset.set_epoch(epoch)  # type: ignore[arg-type]  # the wrong type is the point
+    assert dataset.epoch == 0
+
+
+@pytest.mark.parametrize("items", [[N], [0, -N - 1]])
+def test_a_batch_of_items_that_do_not_exist_is_an_index_error(items: list[int]) -> None:
+    dataset = CondensedDataset.from_pack(image_set(), pack_of(image_set(), "none"))
+    with pytest.raises(IndexError, match=f"^item {items[-1]} of a dataset of {N}$"):
+        dataset.batch(np.array(items))
+
+
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_that_live_on_hear_of_a_new_epoch(context: str) -> None:
+    dataset = CondensedDataset.from_pack(image_set(), pack_of(image_set(), "none"))
+    loader = DataLoader(
+        dataset, batch_size=len(dataset), num_workers=1, persistent_workers=True, multiprocessing_context=context
+    )
+    for epoch in (0, 1, 2, 1):
+        dataset.set_epoch(epoch)
+        expected = dataset.batch(np.arange(len(dataset)))
+        inputs, targets = next(iter(loader))
+        assert torch.equal(inputs, expected[0]) and torch.equal(targets, expected[1]), f"epoch {epoch}"

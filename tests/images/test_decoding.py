@@ -146,9 +146,7 @@ def test_damaged_exif_does_not_condemn_a_sound_image(png):
 
 
 def test_not_an_image():
-    with pytest.raises(
-        DataError, match=r"^corrupt image a/b\.jpg \(id 7\): no format fits its 9 bytes; replace or rem"
-    ):
+    with pytest.raises(DataError, match=r"^corrupt image a/b\.jpg \(id 7\): its 9 bytes are none of the formats BMP, "):
         images.decode(b"<html></>", 8, decoding.named("a/b.jpg", 7))
 
 
@@ -190,5 +188,26 @@ def test_threads_keep_the_order_and_name_the_first_corrupt_image(png):
     decoding.decode_into(out, encoded, np.arange(300))
     np.testing.assert_array_equal(out, pixels)
     encoded[130] = encoded[290] = (b"", "bad")
-    with pytest.raises(DataError, match=r"^corrupt image bad \(id 630\): no format fits its 0 bytes"):
+    with pytest.raises(DataError, match=r"^corrupt image bad \(id 630\): its 0 bytes are none of the formats"):
         decoding.decode_into(out, encoded, np.arange(300) + 500)
+
+
+def test_a_file_that_would_start_another_program_is_refused_and_starts_none(tmp_path, monkeypatch):
+    """Pillow hands EPS files to Ghostscript: bytes from a stranger must not."""
+    started = tmp_path / "started"
+    ghostscript = tmp_path / "bin" / "gs"
+    ghostscript.parent.mkdir()
+    ghostscript.write_text(f"#!/bin/sh\ntouch {started}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", str(ghostscript.parent), prepend=":")
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(DataError, match=r"^corrupt image x\.png: its \d+ bytes are none of the formats BMP, GIF, "):
+        decoding.decode(eps, 8, "x.png")
+    assert not started.exists()
+
+
+@pytest.mark.parametrize("kind", ["BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"])
+def test_every_format_that_folders_may_hold_is_read(kind):
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 100, 50)).save(buffer, format=kind)
+    assert abs(decoding.decode(buffer.getvalue(), 8, "x").astype(int).mean((0, 1)) - [200, 100, 50]).max() < 12

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -264,6 +265,22 @@ def test_folder_sorts_classes_and_files(tree):
     assert splits["test"].labels.tolist() == [0, 1]
 
 
+@pytest.mark.parametrize(
+    "hidden",
+    ["._1.png", ".ipynb_checkpoints/0-checkpoint.png", "deep/.cache/1.png", "__MACOSX/._2.png", ".DS_Store.jpg"],
+)
+def test_hidden_files_and_folders_are_no_images(tree, hidden):
+    before = folder(tree(PETS))["train"].files
+    assert folder(tree({f"train/cat/{hidden}": None}))["train"].files == before
+
+
+def test_a_hidden_folder_above_the_images_is_no_reason_to_pass_over_them(tree, tmp_path):
+    moved = tmp_path / ".cache" / "images"
+    moved.parent.mkdir()
+    tree(PETS).rename(moved)
+    assert len(folder(moved)["train"].files) == 3
+
+
 def test_folder_takes_the_order_it_is_given(tree, tmp_path):
     root = tree(PETS)
     listed, indexed = tmp_path / "list.json", tmp_path / "index.json"
@@ -461,3 +478,20 @@ def test_torchvision_refusals(stand_ins):
 )
 def test_torchvision_signatures(name, train, test):
     assert vision._arguments(name) == (train, test)
+
+
+def test_torchvision_imagenet_has_two_cranes(tmp_path):
+    """ImageNet-1K calls two of its classes "crane": they get their WordNet ids."""
+    words = {"n01440764": ("tench", "Tinca tinca"), "n02012849": ("crane",), "n03126707": ("crane",)}
+    torch.save((words, []), tmp_path / "meta.bin")
+    for split in ("train", "val"):
+        for identifier in words:
+            (tmp_path / split / identifier).mkdir(parents=True)
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / split / identifier / f"{identifier}_1.JPEG")
+    classes = vision_set("ImageNet", str(tmp_path))["train"].classes
+    assert classes == ("tench, Tinca tinca", "crane (n02012849)", "crane (n03126707)")
+
+
+def test_repeated_class_names_without_identifiers_get_their_index():
+
+    assert vision._distinct(["a", "b", "a"], None) == ("a (0)", "b", "a (2)")

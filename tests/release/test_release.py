@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -518,3 +519,64 @@ def test_publish_and_pull_two_versions(repository: Path, tmp_path: Path) -> None
         release.pull("fish@v1.0.0", clone, tmp_path / "gone")
     assert not (tmp_path / "gone").exists()
     assert not list(tmp_path.glob(".pull-*"))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "--upload-pack=touch {mark}; git-upload-pack",
+        "--exec=touch {mark}",
+        "-u",
+        "ext::sh -c touch% {mark}",
+        "EXT::touch {mark}",
+        "ext://touch {mark}",
+        "fd::17",
+        "ssh://-oProxyCommand=touch {mark}/x",
+        "ssh://a@-oProxyCommand=touch/x",
+        "https://host/x\n--upload-pack=touch {mark}",
+        "",
+    ],
+)
+def test_what_is_no_address_of_a_repository_never_reaches_git(
+    address: str, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "mark"
+    ran: list[tuple[str, ...]] = []
+    monkeypatch.setattr(tags, "git", lambda *arguments, cwd=None: ran.append(arguments) or "")
+    for use in (
+        lambda repo: dcpipe.load("a@v1.0.0", repo=repo),
+        lambda repo: tags.pull("a@v1.0.0", repo, tmp_path / "out"),
+    ):
+        with pytest.raises(DataError, match=r"^(repository |the repository's address is empty)"):
+            use(address.format(mark=mark))
+    assert ran == [] and not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://host/a/b.git",
+        "http://localhost:3000/x",
+        "ssh://git@host:22/a",
+        "git@host:a/b.git",
+        "host:a",
+        "file:///a",
+    ],
+)
+def test_addresses_that_git_takes_are_left_as_they_are(address: str) -> None:
+    assert tags._address(address) == address
+
+
+def test_git_gets_addresses_behind_a_double_dash_and_no_transport_that_starts_programs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def fake(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        seen.update(options, command=command)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", fake)
+    tags.released("https://host/x")
+    assert seen["command"][-2:] == ["--", "https://host/x"]
+    assert seen["env"]["GIT_ALLOW_PROTOCOL"] == "file:git:http:https:ssh"
