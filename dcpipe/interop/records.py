@@ -9,8 +9,8 @@
     6  index   i64 [b]       of each row in the dataset (G-VBSM, EDC); SRe2L and LPLD end before it
     7  shuffle i32 [b, ...]  of patches (EDC), all zero
 
-Reading is safe: PyTorch's weights-only reader makes tensors, plain numbers and lists, and refuses whatever would call
-code. NumPy's own numbers are let in beside them, for the scripts write the box's corners as such.
+Reading is safe (`store.torch_files`): a file holds tensors and plain numbers, NumPy's among them, for the scripts write
+the box's corners as such. Whatever would call code is refused.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dcpipe.store.torch_files import load_plain
 from dcpipe.types import DataError, IntArray, require
-
-_NUMBERS = (np.int32, np.int64, np.float32, np.float64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +78,8 @@ def read_record(path: Path) -> Record:
 
 def _load(path: Path) -> Any:
     require(zipfile.is_zipfile(path), f"{path} is cut short or not a file of torch.save; copy it again")
-    scalar: Any = np.float64(0).__reduce__()[0]
-    allowed: list[Any] = [np.dtype, *(type(np.dtype(number)) for number in _NUMBERS)]
-    # NumPy 1 and 2 write different names for the same function.
-    allowed += [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     try:
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return load_plain(path)
     except Exception as error:  # of many kinds: the archive's, the reader's, the operating system's
         if type(error).__name__ == "UnpicklingError":
             raise DataError(

@@ -17,20 +17,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from dcpipe import views
 from dcpipe.networks import convnet, resnet_ap, small, thin, wrn
+from dcpipe.networks.weights import expected_pixels, load_weights
 from dcpipe.types import DataError, Teacher, check_same_classes, require
 
 __all__ = [
     "BUILDERS",
-    "ask",
     "build",
     "check_teachers",
     "embed",
@@ -39,6 +36,7 @@ __all__ = [
     "from_teacher",
     "head",
     "load_weights",
+    "mean_logits",
 ]
 
 
@@ -66,8 +64,6 @@ def _timm(name: str, n_classes: int, size: int) -> nn.Module | None:
     network: nn.Module = timm.create_model(short, pretrained=False, num_classes=n_classes)
     return network
 
-
-WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 
 BUILDERS: dict[str, Callable[[str, int, int], nn.Module | None]] = {
     "convnet-dN-wN": convnet.build,
@@ -156,66 +152,3 @@ def from_teacher(teacher: Teacher, device: torch.device) -> nn.Module:
     network.load_state_dict(teacher.weights)
     network = network.to(device).eval().requires_grad_(False)
     return network.to(memory_format=torch.channels_last) if device.type == "cuda" else network
-
-
-def _read_weights(path: Path) -> dict[str, Any]:
-    """The tensors of a weights file by name, without the wrappings that training scripts add."""
-    try:
-        state: dict[str, Any] = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-        state = state.get("state_dict", state)
-        return {key.removeprefix("module."): value for key, value in state.items()}
-    except Exception as error:  # both readers raise whatever the damage leads them to
-        raise DataError(
-            f"teacher weights '{path}' cannot be read ({type(error).__name__}); "
-            "give a .safetensors file, or a .pth file of tensors only"
-        ) from error
-
-
-def expected_pixels(weights: str | None) -> tuple[list[float], list[float]] | None:
-    """Mean and std of the pixels that a torchvision weights enum was trained on; None for files and no weights."""
-    if weights is None or weights.endswith(WEIGHT_FILES):
-        return None
-    from torchvision import models
-
-    try:
-        transforms = models.get_weight(weights).transforms()
-    except (ValueError, KeyError):
-        return None  # not an enum: `load_weights` says so
-    return list(transforms.mean), list(transforms.std)
-
-
-def load_weights(network: nn.Module, name: str, weights: str) -> None:
-    """Load pretrained weights: a `.safetensors` or `.pth` file, or a torchvision enum such as
-    `ResNet18_Weights.IMAGENET1K_V1` (downloaded by torchvision once).
-
-    Raises `DataError` when the file is missing or damaged, or its tensors do not fit the network.
-    """
-    if weights.endswith(WEIGHT_FILES):
-        path = Path(weights)
-        require(path.is_file(), f"teacher weights {weights!r} not found; give an existing file")
-        state = _read_weights(path)
-    else:
-        from torchvision import models
-
-        try:
-            enum = models.get_weight(weights)
-        except (ValueError, KeyError) as error:
-            raise DataError(
-                f"teacher weights {weights!r} are neither a .safetensors/.pth file nor a torchvision weights enum "
-                f"for {name!r}"
-            ) from error
-        state = enum.get_state_dict(progress=False, check_hash=True)
-    wanted = network.state_dict()
-    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
-    if wrong:
-        key = wrong[0]
-        found = list(state[key].shape) if key in state else "nothing"
-        raise DataError(
-            f"teacher weights {weights!r} do not fit {name!r}: {key!r} needs {list(wanted[key].shape)}, found {found} "
-            f"({len(wrong)} such tensors); check the network's name and the number of classes"
-        )
-    network.load_state_dict({key: state[key] for key in wanted})

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from dcpipe import networks, views
@@ -90,80 +87,3 @@ def test_teachers_must_fit_the_images() -> None:
     assert str(error.value) == (
         "teacher 'x' and images: class 1 is 'b' on one side and 'c' on the other; use one class order"
     )
-
-
-# --- pretrained weights ---
-
-
-@pytest.mark.parametrize("kind", ["safetensors", "pth", "pt", "nested"])
-def test_weights_load_from_each_kind_of_file(kind: str, tmp_path: Path) -> None:
-    source, target = networks.build(NAME, 3, 4), networks.build(NAME, 3, 4)
-    state = source.state_dict()
-    path = tmp_path / ("w.pth" if kind == "nested" else f"w.{kind}")
-    if kind == "safetensors":
-        save_file(state, path)
-    elif kind == "nested":
-        wrapped = {f"module.{key}": value for key, value in state.items()}
-        torch.save({"state_dict": wrapped, "epoch": 3}, path)
-    else:
-        torch.save({**state, "unused": torch.zeros(1)}, path)
-    networks.load_weights(target, NAME, str(path))
-    assert all(torch.equal(target.state_dict()[key], value) for key, value in state.items())
-
-
-def refusal(weights: Path | str, n_classes: int = 3) -> str:
-    network = networks.build(NAME, n_classes, 4)
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    with pytest.raises(DataError) as error:
-        networks.load_weights(network, NAME, str(weights))
-    assert all(torch.equal(network.state_dict()[key], value) for key, value in before.items())
-    return str(error.value)
-
-
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "no.safetensors"
-    assert refusal(path) == f"teacher weights '{path}' not found; give an existing file"
-
-
-def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "w.safetensors"
-    save_file(networks.build(NAME, 3, 4).state_dict(), path)
-    assert refusal(path, n_classes=4) == (
-        f"teacher weights '{path}' do not fit 'convnet-d1-w2': '5.weight' needs [4, 8], found [3, 8] "
-        "(2 such tensors); check the network's name and the number of classes"
-    )
-    save_file({"0.weight": torch.zeros(2, 3, 3, 3)}, path)
-    assert refusal(path) == (
-        f"teacher weights '{path}' do not fit 'convnet-d1-w2': '0.bias' needs [2], found nothing "
-        "(5 such tensors); check the network's name and the number of classes"
-    )
-
-
-@pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
-def test_a_damaged_file_is_refused(name: str, tmp_path: Path) -> None:
-    path = tmp_path / name
-    path.write_bytes(b"not weights")
-    sentence = refusal(path)
-    assert sentence.startswith(f"teacher weights '{path}' cannot be read (")
-    assert sentence.endswith("); give a .safetensors file, or a .pth file of tensors only")
-
-
-def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "w.pth"
-    torch.save({"state_dict": Path}, path)
-    assert "cannot be read" in refusal(path)
-
-
-@pytest.mark.parametrize("weights", ["ResNet18_Weights.NONE_SUCH", "NoSuch_Weights.V1", "nonsense", "a.b.c"])
-def test_an_unknown_torchvision_enum_is_refused(weights: str) -> None:
-    assert refusal(weights) == (
-        f"teacher weights {weights!r} are neither a .safetensors/.pth file nor a torchvision weights enum "
-        "for 'convnet-d1-w2'"
-    )
-
-
-def test_torchvision_enums_state_the_pixels_they_expect() -> None:
-    mean, std = networks.expected_pixels("ResNet18_Weights.IMAGENET1K_V1") or ([], [])
-    assert mean == [0.485, 0.456, 0.406] and std == [0.229, 0.224, 0.225]
-    for weights in (None, "w.pth", "w.safetensors", "nonsense", "NoSuch_Weights.V1", "ResNet18_Weights.NONE_SUCH"):
-        assert networks.expected_pixels(weights) is None

@@ -1,0 +1,131 @@
+"""Pretrained weights, as safetensors, as the field's repositories save them, or by torchvision's enums.
+
+Training scripts wrap a network's tensors in many ways: below a key (`state_dict`, `model`, `net`, ...) next to an epoch
+and an accuracy, with `module.` (DataParallel) or `_orig_mod.` (torch.compile) before every name, in files called
+`.pth`, `.pt`, `.pth.tar`, `.ckpt` or `.bin`. All of these hold the same tensors, and are read alike.
+
+A network takes weights only if every tensor of either side has its counterpart of the same shape. ResNet-34's tensors
+include all of ResNet-18's: without that rule they would load into the smaller network, and score at chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from dcpipe.store.torch_files import load_plain
+from dcpipe.types import DataError, require
+
+WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".pth.tar", ".ckpt", ".bin")
+# Keys below which scripts put the tensors; the first that holds any is taken.
+WRAPPINGS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module")
+PREFIXES = ("module.", "_orig_mod.")
+_DEPTH = 4  # wrappings inside wrappings
+# Tensors that a network may lack or have beyond its weights: counters of batch norm (which old files lack), those of
+# profilers, and the auxiliary classifiers of Inception and GoogLeNet, which are used in training alone.
+_COUNTERS = ("num_batches_tracked", "total_ops", "total_params")
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_logits.")
+
+Tensors = dict[str, torch.Tensor]
+
+
+def expected_pixels(weights: str | None) -> tuple[list[float], list[float]] | None:
+    """Mean and std of the pixels that a torchvision weights enum was trained on; None for files and no weights."""
+    if weights is None or weights.endswith(WEIGHT_FILES):
+        return None
+    from torchvision import models
+
+    try:
+        transforms = models.get_weight(weights).transforms()
+    except (ValueError, KeyError):
+        return None  # not an enum: `load_weights` says so
+    return list(transforms.mean), list(transforms.std)
+
+
+def load_weights(network: nn.Module, name: str, weights: str) -> None:
+    """Load pretrained weights into `network`: a file (see `WEIGHT_FILES`), or a torchvision enum such as
+    `ResNet18_Weights.IMAGENET1K_V1` (downloaded by torchvision once).
+
+    Raises `DataError` when the file is missing or damaged, holds no tensors, or holds those of another network: some
+    are missing, left over, or of another shape. The network is then unchanged.
+    """
+    state = _read_file(Path(weights)) if weights.endswith(WEIGHT_FILES) else _torchvision_state(name, weights)
+    wanted = network.state_dict()
+    state = _without_prefixes(state, wanted)
+    missing = [key for key in wanted if key not in state and not key.endswith(_COUNTERS)]
+    reshaped = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
+    if wrong := [key for key in wanted if key in missing or key in reshaped]:
+        key = wrong[0]
+        found = list(state[key].shape) if key in state else "nothing"
+        raise DataError(
+            f"teacher weights {weights!r} do not fit {name!r}: {key!r} needs {list(wanted[key].shape)}, found {found} "
+            f"({len(wrong)} such tensors); check the network's name and the number of classes"
+        )
+    left = [
+        key for key in state if key not in wanted and not key.endswith(_COUNTERS) and not key.startswith(_AUXILIARY)
+    ]
+    require(
+        not left,
+        f"teacher weights {weights!r} are of another network than {name!r}, which has no tensor {(left or [''])[0]!r} "
+        f"({len(left)} such tensors); give the network's name that they were trained with",
+    )
+    network.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
+
+
+def _read_file(path: Path) -> Tensors:
+    """The tensors of a weights file by name, without the wrappings that training scripts add."""
+    require(path.is_file(), f"teacher weights {str(path)!r} not found; give an existing file")
+    try:
+        content: Any = load_file(path) if path.suffix == ".safetensors" else load_plain(path)
+    except Exception as error:  # both readers raise whatever the damage leads them to
+        raise DataError(
+            f"teacher weights '{path}' cannot be read ({type(error).__name__}); "
+            "give a .safetensors file, or a .pth file of tensors only"
+        ) from error
+    state = _unwrapped(content)
+    require(
+        bool(state),
+        f"teacher weights '{path}' hold no tensors by name, neither at the top nor below one of "
+        f"{', '.join(WRAPPINGS)}; save the network's state_dict",
+    )
+    return state
+
+
+def _unwrapped(content: Any) -> Tensors:
+    """The mapping of names to tensors inside a checkpoint; empty where there is none."""
+    for _ in range(_DEPTH):
+        if not isinstance(content, Mapping):
+            return {}
+        inner = next((content[key] for key in WRAPPINGS if isinstance(content.get(key), Mapping)), None)
+        if inner is None:
+            return {str(key): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+        content = inner
+    return {}
+
+
+def _without_prefixes(state: Tensors, wanted: Mapping[str, torch.Tensor]) -> Tensors:
+    """Names as the network has them: a prefix that all of the file's have and none of the network's is dropped."""
+    for _ in range(_DEPTH):
+        for prefix in PREFIXES:
+            if state and all(key.startswith(prefix) for key in state) and not any(k.startswith(prefix) for k in wanted):
+                state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state
+
+
+def _torchvision_state(name: str, weights: str) -> Tensors:
+    from torchvision import models
+
+    try:
+        enum = models.get_weight(weights)
+    except (ValueError, KeyError) as error:
+        raise DataError(
+            f"teacher weights {weights!r} are neither a file ({', '.join(WEIGHT_FILES)}) nor a torchvision weights "
+            f"enum for {name!r}"
+        ) from error
+    state: Tensors = enum.get_state_dict(progress=False, check_hash=True)
+    return state
