@@ -6,7 +6,7 @@ same pixels as an unbroken one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import nn
 from dcpipe import networks, training, views
 from dcpipe.random import permutation
 from dcpipe.training import Batch, Recipe
-from dcpipe.types import IntArray, Teacher, ViewPolicy, require
+from dcpipe.types import DataError, IntArray, Teacher, ViewPolicy, require
 
 # Images u8 [m, s, s, 3] with labels and ids, for one epoch in training order, or once in table order.
 Feed = Callable[[int], Iterator[tuple[torch.Tensor, IntArray, IntArray]]]
@@ -113,15 +113,66 @@ def make(
     std: Colour,
     size: int,
     accuracy: dict[str, float],
+    *,
+    confusion: IntArray | None = None,
+    trained_here: bool = False,
 ) -> Teacher:
-    """The noun from a trained network. Refuses one no better than chance on minival: with pretrained weights that
-    means classes in another order, the field's most reported bug."""
+    """The teacher of a network, with its accuracy by split in percent.
+
+    Args:
+        confusion: i64 [c, c], on the images of one split: how many of class i (row) the network takes for class j.
+        trained_here: its weights were trained on these very labels, so that its classes cannot be in another order.
+
+    Raises `DataError` for a teacher no better than chance on minival (pretrained: on any split), and for a pretrained
+    one whose classes are in another order, or of which that cannot be told: the field's most reported bug.
+    """
     chance = 100.0 / len(classes)
     for split, value in accuracy.items():
         require(
-            split != "minival" or value > 1.5 * chance,
-            f"teacher {name}: minival accuracy is {value:.1f} %, chance is {chance:.1f} %; "
+            (trained_here and split != "minival") or value > 1.5 * chance,
+            f"teacher {name}: {split} accuracy is {value:.1f} %, chance is {chance:.1f} %; "
             "check the class order of its weights, or train it longer",
         )
+    if not trained_here:
+        check_class_order(name, accuracy, confusion, classes)
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     return Teacher(name, weights, classes, mean, std, size, accuracy)
+
+
+# Below this accuracy in percent a pretrained teacher needs a confusion matrix to show that its classes are in order.
+PLAINLY_RIGHT = 50.0
+
+
+def check_class_order(
+    name: str, accuracy: Mapping[str, float], confusion: IntArray | None, classes: Sequence[str]
+) -> None:
+    """Raises `DataError` where a network's outputs are the images' classes in another order, all or some of them.
+
+    A class counts as displaced where the best one-to-one matching of classes to outputs (Hungarian method, on the
+    confusion matrix i64 [c, c]) gives it another output than its own, which most of its images get, and its own output
+    gets less than half as many. One pair of look-alikes may do that in a large set by itself, so more than one class in
+    a hundred is asked for, and two at least; classes of fewer than three images say nothing.
+    """
+    if confusion is None:
+        low = min(accuracy.values(), default=0.0)
+        require(
+            low >= PLAINLY_RIGHT,
+            f"teacher {name}: its accuracy is {low:.1f} % and there is no confusion matrix to tell a weak teacher from "
+            "one whose classes are in another order; give confusion=",
+        )
+        return
+    from scipy.optimize import linear_sum_assignment
+
+    _, output = linear_sum_assignment(confusion, maximize=True)
+    rows = np.arange(len(classes))
+    images, own, other = confusion.sum(axis=1), confusion[rows, rows], confusion[rows, output]
+    displaced = np.flatnonzero((output != rows) & (images >= 3) & (2 * other > images) & (2 * own < other))
+    if len(displaced) >= max(2, -(-len(classes) // 100)):
+        shown = ", ".join(f"{classes[i]!r} at {classes[output[i]]!r}" for i in displaced[:5])
+        more = f" and {len(displaced) - 5} more" if len(displaced) > 5 else ""
+        right = 100.0 * confusion[rows, output].sum() / max(1, confusion.sum())
+        raise DataError(
+            f"teacher {name}: {len(displaced)} of {len(classes)} classes are at another class's output ({shown}{more}), and "
+            f"in the right order its accuracy would be {right:.1f} %; give the images' classes in the order of its "
+            "weights"
+        )

@@ -59,15 +59,26 @@ def teacher_stage(run: Run, key: str) -> None:
 
         [(trained, history)] = run.map(fit, [key], lambda key: f"train[{key}]", progress=f"train {key}")
 
-        def measure(split: str) -> float:
+        def measure(split: str) -> IntArray:
             batches = teacher.plain_batches(images.read_parts(tables[split]), mean, std, block.batch_size, run.device)
-            return training.accuracy(trained, batches, run.device)
+            return training.confusion(trained, batches, len(train.classes), run.device)
 
-        splits = [split for split in ("minival", "test") if len(tables[split])]
-        accuracy = dict(
+        splits = [split for split in ("minival", "test") if len(tables[split])] or ["train"]
+        counts = dict(
             zip(splits, run.map(measure, splits, lambda s: f"accuracy[{s}]", progress="accuracy"), strict=True)
         )
-        noun = teacher.make(network.network, trained, train.classes, mean, std, train.size, accuracy)
+        accuracy = {split: training.accuracy_of(matrix) for split, matrix in counts.items()}
+        noun = teacher.make(
+            network.network,
+            trained,
+            train.classes,
+            mean,
+            std,
+            train.size,
+            accuracy,
+            confusion=max(counts.values(), key=lambda matrix: int(matrix.sum())),
+            trained_here=network.weights is None,
+        )
         meta = store.save_teacher(staging.root, noun)
         (staging.root / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
         run.reporter.table(f"accuracy {key}", [{"split": s, "top-1 %": round(v, 2)} for s, v in accuracy.items()])

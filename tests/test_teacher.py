@@ -144,24 +144,88 @@ def test_without_a_recipe_weights_stay_as_they_are(tmp_path: Path) -> None:
 # --- the noun ---
 
 
-def make(**accuracy: float) -> teacher.Teacher:
-    return teacher.make(NAME, networks.build(NAME, 3, SIZE), CLASSES, MEAN, STD, SIZE, accuracy)
+def make(trained_here: bool = True, **accuracy: float) -> teacher.Teacher:
+    network = networks.build(NAME, 3, SIZE)
+    return teacher.make(NAME, network, CLASSES, MEAN, STD, SIZE, accuracy, trained_here=trained_here)
 
 
 @pytest.mark.parametrize("value", [0.0, 33.3, 50.0])
-def test_a_teacher_no_better_than_chance_is_refused(value: float) -> None:
+@pytest.mark.parametrize("trained_here", [True, False])
+def test_a_teacher_no_better_than_chance_is_refused(value: float, trained_here: bool) -> None:
     sentence = (
         rf"^teacher convnet-d1-w4: minival accuracy is {value:.1f} %, chance is 33\.3 %; "
         r"check the class order of its weights, or train it longer$"
     )
     with pytest.raises(DataError, match=sentence):
-        make(test=99.0, minival=value)
+        make(trained_here, test=99.0, minival=value)
 
 
-def test_only_minival_may_refuse_a_teacher() -> None:
-    """Test is for reporting: nothing may be chosen by it."""
+def test_only_minival_may_refuse_a_teacher_that_was_trained_here() -> None:
+    """Test is for reporting: nothing may be chosen by it. Whether weights have another class order is no choice."""
     assert make(test=1.0).accuracy == {"test": 1.0}
     assert make(minival=50.1, test=1.0).accuracy["minival"] == 50.1
+    with pytest.raises(DataError, match=r"^teacher convnet-d1-w4: test accuracy is 1\.0 %, chance is 33\.3 %"):
+        make(trained_here=False, test=1.0)
+
+
+def confused(order: list[int], right: float, images: int = 30, seed: int = 0) -> np.ndarray:
+    """The confusion matrix of a network that takes class i for `order[i]` with a probability, else for any."""
+    rng, n = np.random.default_rng(seed), len(order)
+    counts = np.zeros((n, n), dtype=np.int64)
+    for label, output in enumerate(order):
+        hit = rng.random(images) < right
+        np.add.at(counts[label], np.where(hit, output, rng.integers(0, n, images)), 1)
+    return counts
+
+
+NAMES = tuple("abcdefghij")
+
+
+@pytest.mark.parametrize(
+    ("order", "first"),
+    [
+        ([1, 2, 3, 4, 5, 6, 7, 8, 9, 0], "'a' at 'b', 'b' at 'c', 'c' at 'd', 'd' at 'e', 'e' at 'f' and 5 more"),
+        ([0, 1, 2, 4, 5, 6, 7, 8, 9, 3], "'d' at 'e', 'e' at 'f', 'f' at 'g', 'g' at 'h', 'h' at 'i' and 2 more"),
+        ([0, 1, 2, 3, 4, 5, 6, 7, 9, 8], "'i' at 'j', 'j' at 'i'"),
+        ([9, 8, 7, 6, 5, 4, 3, 2, 1, 0], "'a' at 'j', 'b' at 'i', 'c' at 'h', 'd' at 'g', 'e' at 'f' and 5 more"),
+    ],
+)
+@pytest.mark.parametrize("right", [0.75, 0.95])
+def test_classes_in_another_order_are_refused_and_named(order: list[int], first: str, right: float) -> None:
+    counts = confused(order, right, images=100)
+    moved = sum(place != label for label, place in enumerate(order))
+    with pytest.raises(DataError) as error:
+        teacher.check_class_order("x", {"test": 20.0}, counts, NAMES)
+    sentence = str(error.value)
+    assert sentence.startswith(f"teacher x: {moved} of 10 classes are at another class's output ({first}), and in the ")
+    assert sentence.endswith("; give the images' classes in the order of its weights")
+
+
+@given(st.integers(2, 40), st.floats(0.0, 1.0), st.integers(1, 12), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=200)
+def test_a_weak_teacher_in_the_right_order_passes(n: int, right: float, images: int, seed: int) -> None:
+    """However weak: its mistakes go anywhere, and chance alone displaces no class by a majority of its images, unless
+    classes are so few that any output may get one."""
+    counts = confused(list(range(n)), max(right, 0.25), images, seed)
+    if n >= 6:
+        teacher.check_class_order("x", {"minival": 25.0}, counts, tuple(map(str, range(n))))
+    teacher.check_class_order("x", {"minival": 99.0}, np.diag(np.full(n, images)), tuple(map(str, range(n))))
+
+
+def test_one_pair_of_look_alikes_among_many_classes_is_no_other_order() -> None:
+    order = list(range(300))
+    order[7], order[8] = 8, 7
+    names = tuple(map(str, order))
+    teacher.check_class_order("x", {"minival": 90.0}, confused(order, 0.9), names)
+    order[20], order[21] = 21, 20
+    with pytest.raises(DataError, match=r"^teacher x: 4 of 300 classes"):
+        teacher.check_class_order("x", {"minival": 90.0}, confused(order, 0.9), names)
+
+
+def test_without_a_confusion_matrix_only_a_plainly_right_teacher_passes() -> None:
+    teacher.check_class_order("x", {"minival": 50.0, "test": 93.0}, None, NAMES)
+    with pytest.raises(DataError, match=r"^teacher x: its accuracy is 49\.9 % and there is no confusion matrix "):
+        teacher.check_class_order("x", {"minival": 49.9, "test": 93.0}, None, NAMES)
 
 
 def test_the_noun_holds_the_networks_weights_and_what_it_needs_to_be_used() -> None:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from dcpipe.training.loop import Batch, accuracy, checkpoint_pause, fit, pick_device, save_checkpoint
+from dcpipe.training.loop import (
+    Batch,
+    accuracy,
+    accuracy_of,
+    checkpoint_pause,
+    confusion,
+    fit,
+    pick_device,
+    save_checkpoint,
+)
 from dcpipe.training.losses import cross_entropy, divergence, soften
 from dcpipe.training.recipe import DECAYS, OPTIMIZERS, Recipe, grouped
 
@@ -12,7 +21,9 @@ __all__ = [
     "Batch",
     "Recipe",
     "accuracy",
+    "accuracy_of",
     "checkpoint_pause",
+    "confusion",
     "cross_entropy",
     "divergence",
     "fit",

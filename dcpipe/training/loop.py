@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from dcpipe.training.recipe import OPTIMIZERS, Recipe, grouped
-from dcpipe.types import require
+from dcpipe.types import IntArray, require
 
 Batch = tuple[torch.Tensor, Any]  # normalised inputs on the device, and whatever the loss takes as target
 CHECKPOINT_SECONDS = "5"  # DCPIPE_CHECKPOINT_SECONDS overrides it
@@ -178,3 +178,26 @@ def accuracy(network: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Ten
         count += len(labels)
     require(count > 0, "evaluation: the split holds no images")
     return 100.0 * int(right) / count
+
+
+@torch.no_grad()
+def confusion(
+    network: nn.Module,
+    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    n_classes: int,
+    device: torch.device,
+) -> IntArray:
+    """How often images of class i (row) are taken for class j: i64 [c, c], over batches as `accuracy` has them."""
+    network.eval()
+    counts = torch.zeros(n_classes * n_classes, device=device, dtype=torch.int64)
+    for inputs, labels in batches:
+        place = labels.to(device) * n_classes + network(inputs.to(device)).argmax(1)
+        counts += torch.bincount(place, minlength=n_classes * n_classes)
+    found: IntArray = counts.view(n_classes, n_classes).cpu().numpy()
+    require(int(found.sum()) > 0, "evaluation: the split holds no images")
+    return found
+
+
+def accuracy_of(counts: IntArray) -> float:
+    """Top-1 in percent of a confusion matrix i64 [c, c]."""
+    return 100.0 * int(counts.trace()) / int(counts.sum())

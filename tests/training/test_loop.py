@@ -471,3 +471,17 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(DataError) as error:
         training.pick_device("cuda:1")
     assert str(error.value) == "device 'cuda:1' asked for, but no GPU is visible; use auto or cpu"
+
+
+def test_the_confusion_matrix_counts_every_image_once() -> None:
+    generator = torch.Generator().manual_seed(0)
+    outputs, labels = torch.randn(50, 4, generator=generator), torch.randint(0, 4, (50,), generator=generator)
+    batches = [(outputs[:7], labels[:7]), (outputs[7:], labels[7:])]
+    counts = training.confusion(nn.Identity(), batches, 4, torch.device("cpu"))
+    expected = np.zeros((4, 4), dtype=np.int64)
+    for row, label in zip(outputs.argmax(1).tolist(), labels.tolist(), strict=True):
+        expected[label, row] += 1
+    assert counts.tolist() == expected.tolist()
+    assert training.accuracy_of(counts) == training.accuracy(nn.Identity(), batches, torch.device("cpu"))
+    with pytest.raises(DataError, match=r"^evaluation: the split holds no images$"):
+        training.confusion(nn.Identity(), [], 4, torch.device("cpu"))
