@@ -172,7 +172,7 @@ def check_class_order(
         more = f" and {len(displaced) - 5} more" if len(displaced) > 5 else ""
         right = 100.0 * confusion[rows, output].sum() / max(1, confusion.sum())
         raise DataError(
-            f"teacher {name}: {len(displaced)} of {len(classes)} classes are at another class's output ({shown}{more}), and "
-            f"in the right order its accuracy would be {right:.1f} %; give the images' classes in the order of its "
-            "weights"
+            f"teacher {name}: {len(displaced)} of {len(classes)} classes are at another class's output "
+            f"({shown}{more}), and in the right order its accuracy would be {right:.1f} %; give the images' classes in the "
+            "order of its weights"
         )
