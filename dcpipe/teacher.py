@@ -173,6 +173,6 @@ def check_class_order(
         right = 100.0 * confusion[rows, output].sum() / max(1, confusion.sum())
         raise DataError(
             f"teacher {name}: {len(displaced)} of {len(classes)} classes are at another class's output "
-            f"({shown}{more}), and in the right order its accuracy would be {right:.1f} %; give the images' classes in the "
-            "order of its weights"
+            f"({shown}{more}), and in the right order its accuracy would be {right:.1f} %; give the images' classes in "
+            "the order of its weights"
         )
