@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dcpipe import networks, training, views
-from dcpipe.random import permutation
+from dcpipe.random import Stream, permutation
 from dcpipe.training import Batch, Recipe
 from dcpipe.types import IntArray, Teacher, ViewPolicy, require
 
@@ -37,7 +37,7 @@ def memory_feed(
     pixels = torch.from_numpy(images).to(device)
 
     def feed(epoch: int) -> Iterator[tuple[torch.Tensor, IntArray, IntArray]]:
-        order = permutation(seed, epoch, len(labels))
+        order = permutation(seed, Stream.TEACHER_EPOCH + epoch, len(labels))
         for piece in even_batches(len(labels), batch_size):
             rows = order[piece]
             yield views.take(pixels, rows), labels[rows], ids[rows]

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dcpipe.random import torch_seed
 from dcpipe.training.recipe import OPTIMIZERS, Recipe, grouped
 from dcpipe.types import require
 
@@ -68,7 +69,7 @@ def fit(
         lr = recipe.rate(epoch, [row["loss"] for row in history])
         for group in optimizer.param_groups:
             group["lr"] = lr
-        torch.manual_seed((seed * 1_000_003 + epoch) % 2**64)  # dropout and the like, whatever came before
+        torch.manual_seed(torch_seed(seed, epoch))  # dropout and the like, whatever came before
         mean_loss = _epoch(network, batches(epoch), loss, optimizer, average, recipe, device)
         require(
             math.isfinite(mean_loss),

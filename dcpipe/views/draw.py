@@ -18,12 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcpipe.random import philox, uniform
+from dcpipe.random import Draw, philox, uniform
 from dcpipe.types import FloatArray, IntArray, ViewPolicy
 from dcpipe.views import randaugment, siamese
-
-_ATTEMPTS = 10
-_MIX_DRAW = _ATTEMPTS  # draws 0..9 are crop attempts; 10 and 11 are flip, partner and mix box
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +74,12 @@ def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> V
     after = (
         siamese.draw(policy.siamese, lambda d: uniform(philox(policy.seed, views, d, ids))) if policy.siamese else None
     )
-    first = uniform(philox(policy.seed, views, _MIX_DRAW, ids))
+    first = uniform(philox(policy.seed, views, Draw.FLIP, ids))
     flip = first[:, 0] < policy.flip
     if policy.mix == "none":
         nothing = np.zeros((len(ids), 4))
         return Views(box, flip, np.zeros(len(ids), dtype=np.int64), nothing, False, *before, after)
-    second = uniform(philox(policy.seed, views, _MIX_DRAW + 1, ids))
+    second = uniform(philox(policy.seed, views, Draw.MIX, ids))
     partner = np.minimum((first[:, 1] * n_images).astype(np.int64), n_images - 1)
     half = np.sqrt(1.0 - second[:, 0]) / 2  # lambda = second[:, 0]
     x, y, mixed = second[:, 1], second[:, 2], second[:, 3:] < policy.mix_share
@@ -97,7 +94,7 @@ def _draw_boxes(policy: ViewPolicy, ids: IntArray, views: IntArray) -> FloatArra
     w, h = min(1.0, aspect), min(1.0, 1.0 / aspect)
     box = np.tile([(1 - w) / 2, (1 - h) / 2, w, h], (len(ids), 1))
     waiting = np.arange(len(ids))
-    for attempt in range(_ATTEMPTS):
+    for attempt in Draw.CROP.numbers:
         if not len(waiting):
             break
         u = uniform(philox(policy.seed, views[waiting], attempt, ids[waiting]))

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from dcpipe import networks, training
+from dcpipe.random import STEPS, torch_seed
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.gradients.accuracies import Exam, accuracies, teach_epoch
 from dcpipe.synthesis.gradients.choices import Choices, check_alone
@@ -103,7 +104,7 @@ class Engine:
 
     def _renew(self) -> None:
         """The fresh network of this outer loop, with what is tied to it."""
-        torch.manual_seed((self.seed * 1_000_003 + self.loop) % 2**64)
+        torch.manual_seed(torch_seed(self.seed, self.loop))
         network = networks.build(self.choices.network, self.c, self.start.images.shape[1])
         check_alone(network, self.choices.network)
         self.network = network.to(self.device).train()
@@ -207,7 +208,7 @@ class Engine:
 
     def _learn_from_real(self, step: int) -> None:
         teaching = self.choices.teaching
-        rows = self.real.mixed(step % 2**31, teaching.batch)
+        rows = self.real.mixed(step % STEPS, teaching.batch)
         labels = self.real.labels[torch.from_numpy(rows).to(self.device)]
         teaching.step(self.network, self.optimizer, self.real.take(rows), labels, self.seed, step)
 

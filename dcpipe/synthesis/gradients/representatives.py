@@ -25,12 +25,11 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from dcpipe.random import philox
+from dcpipe.random import Draw, philox
 from dcpipe.types import DataError, IntArray, require
 
 Empty = Literal["keep", "zero"]
 
-_START_DRAW = 500  # counter of the generator that nothing else uses: which images are the first centroids
 _TIE = 8  # squared distances that differ by so many roundings of the largest squared length are a tie
 _LOOK = 8  # iterations between two looks at whether all classes are at rest; those too many change nothing
 
@@ -116,7 +115,7 @@ def _check_finite(embeddings: torch.Tensor, present: torch.Tensor, pieces: list[
 
 def _start(ids: IntArray, k: int, seed: int, step: int) -> IntArray:
     """Columns of k different images of each class, i64 [c, k]: those of the smallest random words."""
-    words = philox(seed, step, _START_DRAW, ids)[..., 0]
+    words = philox(seed, step, Draw.CENTROIDS, ids)[..., 0]
     words[ids < 0] = np.iinfo(np.uint64).max
     return np.argsort(words, axis=1, kind="stable")[:, :k].astype(np.int64)
 

@@ -10,11 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dcpipe.random import permutation, philox, uniform
+from dcpipe.random import Draw, Stream, permutation, philox, uniform
 from dcpipe.types import FloatArray, require
 from dcpipe.views import siamese
-
-_CUT_DRAW = 340  # beyond the draws that siamese augmentation uses
 
 
 @dataclass(frozen=True)
@@ -49,9 +47,10 @@ class Teaching:
         """One SGD step on normalised images f32 [m, 3, s, s]; all that is drawn is a function of (seed, step)."""
         if self.strategy:
             images = siamese.apply(images, siamese.draw(self.strategy, numbers(seed, step, np.arange(len(images)))))
-        first, *box = numbers(seed, step, np.zeros(1, dtype=np.int64))(_CUT_DRAW)[0]
+        first, *box = numbers(seed, step, np.zeros(1, dtype=np.int64))(Draw.CUTMIX)[0]
         if first < self.cutmix:
-            images, partner, kept = cut(images, np.array(box), permutation(seed, step, len(images)))
+            order = permutation(seed, Stream.CUTMIX_PARTNERS + step, len(images))
+            images, partner, kept = cut(images, np.array(box), order)
             logits = network(images)
             loss = kept * F.cross_entropy(logits, labels) + (1 - kept) * F.cross_entropy(logits, labels[partner])
         else:
