@@ -27,7 +27,6 @@ import dcpipe
 from dcpipe import networks, release, store, views
 from dcpipe.compression import CODECS
 from dcpipe.dataset import CondensedDataset
-from dcpipe.dataset.targets import PackLabels, PrefixLabels
 from dcpipe.release import publishing, tags
 from dcpipe.types import DataError
 
@@ -149,17 +148,6 @@ def test_a_smaller_set_mixes_its_own_labels(tmp_path: Path) -> None:
         # Rounds of one image a class: the first 2 x 3 rows of the whole are the rows of the smaller set.
         wanted = share * soft[row, view] + (1 - share) * soft[int(drawn.partner[0]), view]
         torch.testing.assert_close(targets[item].double(), wanted, atol=1e-5, rtol=1e-5)
-
-
-def test_prefix_labels_follow_the_packs_own_plan(made: Path) -> None:
-    """A codec may replay rows in any number and order: those left out vanish, the others keep order and view."""
-    pack = dcpipe.load(made).pack
-    assert pack is not None
-    whole = PackLabels(pack, torch.device("cpu"))
-    whole.plan = lambda epoch: (np.array([7, 2, 2, 11, 0, 7]), np.array([4, 3, 1, 0, 2, 0]))  # type: ignore[method-assign]
-    rows, stored = PrefixLabels(whole, np.array([0, 2, 7])).plan(0)
-    np.testing.assert_array_equal(rows, [2, 1, 1, 0, 2])
-    np.testing.assert_array_equal(stored, [4, 3, 1, 2, 0])
 
 
 def test_ipc_out_of_range(made: Path) -> None:
