@@ -17,11 +17,10 @@ from torch import nn
 from dcpipe import networks, training, views
 from dcpipe.random import Stream, permutation
 from dcpipe.training import Batch, Recipe
-from dcpipe.types import IntArray, Teacher, ViewPolicy, require
+from dcpipe.types import Colour, IntArray, Teacher, ViewPolicy, require
 
 # Images u8 [m, s, s, 3] with labels and ids, for one epoch in training order, or once in table order.
 Feed = Callable[[int], Iterator[tuple[torch.Tensor, IntArray, IntArray]]]
-Colour = tuple[float, float, float]
 
 
 def even_batches(n: int, batch_size: int) -> list[IntArray]:

@@ -17,9 +17,7 @@ from dcpipe import views
 from dcpipe.random import Draw, words_from
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.rded import rded
-from dcpipe.types import ImageSet, require
-
-Channels = tuple[float, float, float]
+from dcpipe.types import Colour, ImageSet, require
 
 
 def initial(
@@ -29,8 +27,8 @@ def initial(
     seed: int,
     progress: Progress,
     *,
-    mean: Channels,
-    std: Channels,
+    mean: Colour,
+    std: Colour,
     observers: list[str] | None = None,
     factor: int = 1,
     candidates: int = 300,
@@ -59,8 +57,8 @@ def noise(
     seed: int,
     progress: Progress,
     *,
-    mean: Channels,
-    std: Channels,
+    mean: Colour,
+    std: Colour,
     **search: Any,
 ) -> torch.Tensor:
     """Standard normal numbers in normalised space; those of a row are a function of (seed, row) alone.
@@ -92,8 +90,8 @@ def real(
     seed: int,
     progress: Progress,
     *,
-    mean: Channels,
-    std: Channels,
+    mean: Colour,
+    std: Colour,
     **search: Any,
 ) -> torch.Tensor:
     """The selected images themselves."""
@@ -107,8 +105,8 @@ def mosaics(
     seed: int,
     progress: Progress,
     *,
-    mean: Channels,
-    std: Channels,
+    mean: Colour,
+    std: Colour,
     **search: Any,
 ) -> torch.Tensor:
     """Mosaics of the crops that observers find easiest, see `rded`."""

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from dcpipe.random import torch_seed
+from dcpipe.store.files import replacing
 from dcpipe.training.recipe import OPTIMIZERS, Recipe, grouped
 from dcpipe.types import require
 
@@ -147,10 +148,9 @@ def checkpoint_pause() -> float:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside, then rename: a kill leaves the old checkpoint or the new one."""
-    beside = path.with_name(path.name + ".partial")
-    torch.save(state, beside)
-    beside.replace(path)
+    """Write a checkpoint of tensors and plain values: a kill leaves the old one or the new one."""
+    with replacing(path) as partial:
+        torch.save(state, partial)
 
 
 def _resume(

@@ -67,7 +67,7 @@ def make_table(tmp_path):
             rows = np.arange(start, min(start + part_rows, len(ids)))
             encoded, report = images.inspect_part(source, rows, source.classes, size, ids[rows])
             parts.append(tmp_path / f"part-{len(parts):05d}.parquet")
-            store.write_part(parts[-1], [store.ImageRow(*row) for row in encoded], source.classes)
+            store.write_part(parts[-1], encoded, source.classes)
             reports.append(report)
         mean, std = images.merge_reports(reports)
         return ImageTable(tuple(parts), part_rows, ids, source.labels, source.classes, size, mean, std)

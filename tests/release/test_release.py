@@ -208,6 +208,22 @@ def test_a_smaller_set_of_grids(tmp_path: Path, ipc: int, by: str) -> None:
     assert len(small.dataset(labels="teacher")) == len(small.dataset(labels="hard")) == len(rows)
 
 
+def test_a_smaller_set_is_by_default_what_its_method_trained_for(tmp_path: Path) -> None:
+    some = releases.parts(grid=2)
+    releases.build(tmp_path / "fish", some)
+    releases.build(tmp_path / "cells", replace(some, images=replace(some.images, by="cells")))
+    assert "by" not in dcpipe.load(tmp_path / "fish").manifest
+    whole = dcpipe.load(tmp_path / "cells")
+    assert (whole.manifest["by"], whole.images.by, whole.images.grid) == ("cells", "cells", 2)
+    for ipc in (1, 3):
+        for by in ("images", "cells"):
+            asked = dcpipe.load(tmp_path / "fish", ipc=ipc, by=by)  # type: ignore[arg-type]
+            assert dcpipe.load(tmp_path / "cells", ipc=ipc, by=by).images.ids.tolist() == asked.images.ids.tolist()  # type: ignore[arg-type]
+            default = dcpipe.load(tmp_path / ("fish" if by == "images" else "cells"), ipc=ipc)
+            assert default.images.ids.tolist() == asked.images.ids.tolist()
+            assert len(default.dataset()) == len(asked.dataset())
+
+
 def test_a_smaller_set_of_grids_mixes_only_its_own(tmp_path: Path) -> None:
     some = releases.parts(policy=replace(releases.POLICY, mix="cutmix_labels"), grid=2)
     releases.build(tmp_path / "fish", some)

@@ -73,6 +73,7 @@ REFUSED = [
     (image_set, {"ids": IDS[:2]}, "image set: 3 images, 3 labels, 2 ids"),
     (image_set, {"ids": np.array([4, 9, 4])}, "image set: ids repeat; views are keyed by distinct ids"),
     (image_set, {"grid": 0}, "image set: grid must be at least 1, got 0"),
+    (image_set, {"by": "rows"}, "image set: by is 'rows'; choose one of images, cells"),
     (selection, {"ids": np.array([4, 4, 7])}, "selection score: an image is picked twice"),
     (selection, {"gains": np.zeros(2)}, "selection score: ids, labels and gains differ in length"),
 ]

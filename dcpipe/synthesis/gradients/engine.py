@@ -37,7 +37,7 @@ from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.representatives import representatives
 from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, Rules, Subsets
 from dcpipe.synthesis.initial import noise
-from dcpipe.types import ImageSet, IntArray, require
+from dcpipe.types import By, ImageSet, IntArray, require
 from dcpipe.views import multiformation
 
 CHECKPOINT = "matching.pt"
@@ -260,10 +260,12 @@ class Engine:
 
     def _shown(self) -> ImageSet:
         """The set as it is now, u8, in the order of `start`."""
+        subsets = self.choices.subsets
         whole = self.pixels.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2).flatten(0, 1)
         images = np.empty_like(self.start.images)
         images[self.rows.reshape(-1)] = whole.cpu().numpy()
-        return replace(self.start, images=images, grid=self.choices.factor)
+        by: By = "images" if subsets is None else subsets.by
+        return replace(self.start, images=images, grid=self.choices.factor, by=by)
 
     def _state(self) -> dict[str, Any]:
         """What a checkpoint must hold."""
