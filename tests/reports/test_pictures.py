@@ -32,9 +32,10 @@ def picture(png: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("tile", [4, 7])
-def test_a_grid_has_a_row_a_class_and_a_column_a_pick(tile: int) -> None:
+def test_a_grid_has_a_row_a_class_and_a_column_a_pick(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "TILE", tile)
     counts = [3, 1, 2]
-    sheet = picture(pictures.grid(colours(counts), tile=tile))
+    sheet = picture(pictures.grid(colours(counts)))
     step = tile + GAP
     assert sheet.shape == (3 * step + GAP, 3 * step + GAP, 3)
     expected = np.full_like(sheet, 255)
@@ -48,27 +49,31 @@ def test_a_grid_has_a_row_a_class_and_a_column_a_pick(tile: int) -> None:
 
 def test_a_grid_shows_the_first_classes_and_the_first_picks() -> None:
     some = colours([5, 5, 5])
-    sheet = picture(pictures.grid(some, max_classes=2, max_columns=3, tile=4))
-    assert sheet.shape == (2 * 6 + GAP, 3 * 6 + GAP, 3)
-    assert sheet[GAP, GAP, 1] == 100 and sheet[GAP, GAP + 2 * 6, 1] == 102 and sheet[GAP + 6, GAP, 0] == 11
+    sheet = picture(pictures.grid(some, max_classes=2, max_columns=3))
+    assert sheet.shape == (2 * 66 + GAP, 3 * 66 + GAP, 3)
+    assert sheet[GAP, GAP, 1] == 100 and sheet[GAP, GAP + 2 * 66, 1] == 102 and sheet[GAP + 66, GAP, 0] == 11
     assert picture(pictures.grid(some)).shape == (3 * 66 + GAP, 5 * 66 + GAP, 3)
 
 
 def test_tiles_are_enlarged_without_blurring() -> None:
     some = colours([1])
     some.images[0, :2] = 0
-    sheet = picture(pictures.grid(some, tile=8))
+    sheet = picture(pictures.grid(some))
     assert {tuple(colour) for colour in sheet[GAP:-GAP, GAP:-GAP].reshape(-1, 3)} == {(0, 0, 0), (10, 100, 0)}
-    assert (sheet[GAP : GAP + 4, GAP:-GAP] == 0).all()
+    assert (sheet[GAP : GAP + 32, GAP:-GAP] == 0).all()
 
 
 def test_the_same_images_have_the_same_picture() -> None:
     assert pictures.grid(colours([2, 1])) == pictures.grid(colours([2, 1]))
 
 
-def test_a_gallery_has_a_row_a_set_with_its_name_and_the_first_image_of_each_class() -> None:
+def test_a_gallery_has_a_row_a_set_with_its_name_and_the_first_image_of_each_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pictures, "TILE", 16)
+    monkeypatch.setattr(pictures, "GALLERY_CLASSES", 2)
     sets = {"one": colours([2, 1, 1]), "the other": colours([1, 2])}
-    sheet = picture(pictures.gallery(sets, max_classes=2, tile=16))
+    sheet = picture(pictures.gallery(sets))
     margin = 8 * len("the other")
     assert sheet.shape == (2 * 18 + GAP, margin + 2 * 18 + GAP, 3)
     for y in range(2):
