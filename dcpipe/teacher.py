@@ -15,13 +15,12 @@ import torch
 from torch import nn
 
 from dcpipe import networks, training, views
-from dcpipe.random import permutation
+from dcpipe.random import Stream, permutation
 from dcpipe.training import Batch, Recipe
-from dcpipe.types import DataError, IntArray, Teacher, ViewPolicy, require
+from dcpipe.types import Colour, DataError, IntArray, Teacher, ViewPolicy, require
 
 # Images u8 [m, s, s, 3] with labels and ids, for one epoch in training order, or once in table order.
 Feed = Callable[[int], Iterator[tuple[torch.Tensor, IntArray, IntArray]]]
-Colour = tuple[float, float, float]
 
 
 def even_batches(n: int, batch_size: int) -> list[IntArray]:
@@ -37,7 +36,7 @@ def memory_feed(
     pixels = torch.from_numpy(images).to(device)
 
     def feed(epoch: int) -> Iterator[tuple[torch.Tensor, IntArray, IntArray]]:
-        order = permutation(seed, epoch, len(labels))
+        order = permutation(seed, Stream.TEACHER_EPOCH + epoch, len(labels))
         for piece in even_batches(len(labels), batch_size):
             rows = order[piece]
             yield views.take(pixels, rows), labels[rows], ids[rows]

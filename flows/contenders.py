@@ -24,7 +24,7 @@ from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, Labels, PackLabels, PrefixLabels, rows_of
 from dcpipe.evaluation import students
 from dcpipe.images import read_parts
-from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelPack, SoftLabels, Teacher, ViewLaw
+from dcpipe.types import BudgetError, By, ImageSet, ImageTable, LabelPack, SoftLabels, Teacher, ViewLaw
 from dcpipe.views import multiformation
 from flows.compression import compress
 from flows.running.runtime import Run
@@ -76,7 +76,7 @@ def weighed(images: ImageSet, folder: Path) -> int:
     return (folder / "images.parquet").stat().st_size
 
 
-def smaller(whole: Contender, ipc: int, by: multiformation.By, folder: Path) -> Contender:
+def smaller(whole: Contender, ipc: int, by: By, folder: Path) -> Contender:
     """The first `ipc` images a class of a contender with packed or hard labels. Its labels stay those of the whole
     pack, and weigh what that weighs: nothing is encoded again."""
     images = multiformation.subset(whole.images, ipc, by)

@@ -49,7 +49,7 @@ def images_stage(run: Run) -> None:
             encoded, report = images.inspect_part(source, wanted, train.classes, block.size, wanted)
             note.write_text(json.dumps(report.to_json()), encoding="utf-8")
             part_path(part).parent.mkdir(exist_ok=True)
-            store.write_part(part_path(part), [store.ImageRow(*row) for row in encoded], train.classes)
+            store.write_part(part_path(part), encoded, train.classes)
             return report
 
         parts = [(split, index) for split in rows for index in range(-(-len(rows[split]) // images.PART_ROWS))]

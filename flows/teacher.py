@@ -15,7 +15,7 @@ import torch
 from dcpipe import images, store, teacher, training
 from dcpipe.config.params import TeacherNetwork
 from dcpipe.networks import expected_pixels
-from dcpipe.types import ImageTable, IntArray, require
+from dcpipe.types import Colour, ImageTable, IntArray, require
 from flows.running.runtime import Run, main
 
 # Decoded train splits up to this size stay in device memory; larger ones are streamed.
@@ -86,7 +86,7 @@ def teacher_stage(run: Run, key: str) -> None:
     print(f"teacher {key}: {network.network}, " + ", ".join(f"{s} {v:.2f} %" for s, v in accuracy.items()))
 
 
-def expected(network: TeacherNetwork, train: ImageTable) -> tuple[teacher.Colour, teacher.Colour]:
+def expected(network: TeacherNetwork, train: ImageTable) -> tuple[Colour, Colour]:
     """Mean and std of the pixels the network expects: as told, else as its weights state, else those of train."""
     stated = expected_pixels(network.weights) or (train.mean, train.std)
     mean, std = network.mean or stated[0], network.std or stated[1]

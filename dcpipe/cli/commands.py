@@ -82,11 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=42, help="of the sampler that layout sre2l makes again (42)")
     command.add_argument("--size", type=int, help="side of a view in pixels (default: the images')")
     command.add_argument("--temperature", type=float, default=20.0, help="students' default (20)")
-    command.add_argument(
-        "--mean", type=float, nargs=3, default=(0.485, 0.456, 0.406), help="students normalise with it"
-    )
-    command.add_argument("--std", type=float, nargs=3, default=(0.229, 0.224, 0.225), help="default: ImageNet's")
-    command.add_argument("--licence", default="unknown", help="of the images")
+    command.add_argument("--mean", type=float, nargs=3, help="students normalise with it (default: ImageNet's)")
+    command.add_argument("--std", type=float, nargs=3, help="students normalise with it (default: ImageNet's)")
+    command.add_argument("--licence", default="unstated", help="of the images")
     add(_clean, "clean", "delete unfinished work", help_texts.CLEAN)
     return parser
 
@@ -183,7 +181,7 @@ def _import_labels(options: argparse.Namespace) -> None:
     from rich.progress import Progress
 
     from dcpipe.interop import import_labels
-    from dcpipe.interop.importing import Budget
+    from dcpipe.interop.importing import IMAGENET_MEAN, IMAGENET_STD, Budget
     from dcpipe.training import pick_device
 
     pairs = [option.partition("=") for option in options.option]
@@ -201,8 +199,8 @@ def _import_labels(options: argparse.Namespace) -> None:
             seed=options.seed,
             size=options.size,
             temperature=options.temperature,
-            mean=tuple(options.mean),
-            std=tuple(options.std),
+            mean=tuple(options.mean or IMAGENET_MEAN),
+            std=tuple(options.std or IMAGENET_STD),
             licence=options.licence,
             device=pick_device(os.environ.get("DCPIPE_DEVICE", "auto")),
             report=lambda done, total: bar.update(shown, completed=done, total=total),

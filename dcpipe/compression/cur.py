@@ -48,14 +48,13 @@ import torch
 from dcpipe.compression import lowrank
 from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.svd import factors
-from dcpipe.random import philox, uniform
+from dcpipe.random import Draw, philox, uniform
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views
 
 Pick = Literal["pivoted_qr", "leverage"]
 Sampling = Literal["top", "column_select"]
 _PICKS, _SAMPLINGS = ("pivoted_qr", "leverage"), ("top", "column_select")
-_DRAW = 18  # counter of the generator that nothing else uses: which columns and rows are kept
 _CUTOFFS = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)  # of singular values, relative to the largest
 
 
@@ -166,7 +165,7 @@ class Cur(Codec):
         scores: tuple[torch.Tensor, ...] = leverage(matrices, rank)
         if self.sampling == "column_select":
             most = np.arange(max(matrices.shape[1:]))
-            u = torch.from_numpy(uniform(philox(self.seed, most, _DRAW, rows[:, None]))).to(matrices.device)
+            u = torch.from_numpy(uniform(philox(self.seed, most, Draw.CUR, rows[:, None]))).to(matrices.device)
             # Largest pi / -log(1 - u) instead of smallest -log(1 - u) / pi: scores may be zero.
             scores = tuple(pi / -torch.log1p(-u[:, : pi.shape[1], side]) for side, pi in enumerate(scores))
         columns, lines = (pi.sort(dim=1, descending=True, stable=True).indices[:, :rank] for pi in scores)

@@ -38,16 +38,16 @@ class Fidelity:
     kl: Mapping[float, FloatArray]
     agreed: FloatArray
 
-    def over(self, rows: slice | FloatArray = slice(None)) -> dict[str, float]:
-        """Means over all held views of some images: `held` views an image, `relative_error`, `kl_tT` for each
-        temperature and `agreement` in 0..1."""
-        held = float(self.views[rows].sum())
-        size = float(self.size[rows].sum())
+    def over(self) -> dict[str, float]:
+        """Means over all held views: `held` views per image, `relative_error`, `kl_tT` for each temperature T and
+        `agreement` in 0..1."""
+        held = float(self.views.sum())
+        size = float(self.size.sum())
         return {
-            "held": held / len(self.views[rows]),
-            "relative_error": float(np.sqrt(self.error[rows].sum() / size)) if size > 0 else 0.0,
-            **{f"kl_t{t:g}": float(sums[rows].sum()) / held for t, sums in self.kl.items()},
-            "agreement": float(self.agreed[rows].sum()) / held,
+            "held": held / len(self.views),
+            "relative_error": float(np.sqrt(self.error.sum() / size)) if size > 0 else 0.0,
+            **{f"kl_t{t:g}": float(sums.sum()) / held for t, sums in self.kl.items()},
+            "agreement": float(self.agreed.sum()) / held,
         }
 
 

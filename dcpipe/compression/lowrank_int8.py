@@ -34,7 +34,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self, final
 
-import numpy as np
 import torch
 
 from dcpipe.compression.base import Array, Codec, Specs, require_budget
@@ -46,12 +45,11 @@ from dcpipe.compression.components import (
     split,
     width_for,
 )
+from dcpipe.compression.entries import check_classes, class_bytes, class_dtype
 from dcpipe.compression.error_model import CONSTANT, components_leave
 from dcpipe.compression.quantise import check_base_bits, check_bits, coded, pack, rounded, row_bytes, unpack
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views
-
-_MOST_CLASSES = 2**16
 
 
 @final
@@ -90,16 +88,13 @@ class LowrankInt8(Codec):
         )
         require(temperature >= 0, f"codec 'lowrank_int8': temperature is {temperature}; give a number from 0 on")
         classes = shape.classes
-        require(
-            classes <= _MOST_CLASSES,
-            f"codec 'lowrank_int8': {classes} classes, columns are stored up to {_MOST_CLASSES}; choose codec 'svd'",
-        )
+        check_classes("lowrank_int8", shape)
         if mean_bits is not None:
             check_base_bits("lowrank_int8", "mean_bits", mean_bits)
         legal = sorted(CONSTANT, reverse=True) if mean_bits is None else [mean_bits]
         sizes = {width: shape.images * (row_bytes(classes, width) + 2) for width in legal}
         require_budget("lowrank_int8", budget, sizes[legal[-1]], shape, "choose a smaller ratio")
-        per_entry = shape.images * shape.views * (2 + np.dtype(_column_dtype(shape)).itemsize)
+        per_entry = shape.images * shape.views * (2 + class_bytes(classes))
         per_view = min(int(exact_share * (budget - sizes[legal[-1]])) // per_entry, classes)
         left = {width: budget - size - per_view * per_entry for width, size in sizes.items()}
         chosen = min((width for width in legal if left[width] >= 0), key=lambda w: _error(shape, left[w], bits, w))
@@ -117,7 +112,7 @@ class LowrankInt8(Codec):
         specs |= component_specs(shape, self.rank, self.extra, self.bits)
         if self.per_view > 0:
             entries = (shape.images, shape.views, self.per_view)
-            specs |= {"values": (entries, "float16"), "columns": (entries, _column_dtype(shape))}
+            specs |= {"values": (entries, "float16"), "columns": (entries, class_dtype(shape.classes))}
         return specs
 
     def encode(self, logits: torch.Tensor, rows: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
@@ -129,7 +124,7 @@ class LowrankInt8(Codec):
         if self.per_view > 0:
             values, columns = logits.topk(self.per_view, dim=-1)
             arrays["values"] = values.to(torch.float16).cpu().numpy()
-            arrays["columns"] = columns.cpu().numpy().astype(_column_dtype(shape))
+            arrays["columns"] = columns.cpu().numpy().astype(class_dtype(shape.classes))
         return arrays
 
     def decode(
@@ -145,10 +140,6 @@ class LowrankInt8(Codec):
             columns = arrays["columns"][image, view].to(torch.int64)
             logits = logits.scatter(1, columns, arrays["values"][image, view].to(torch.float32))
         return logits
-
-
-def _column_dtype(shape: LabelShape) -> str:
-    return "uint8" if shape.classes <= 256 else "uint16"
 
 
 def _width(shape: LabelShape, budget: int, bits: float | None) -> float:

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from dcpipe import compression, store
 from dcpipe.compression import CODECS, Codec
+from dcpipe.store.files import replacing
 from dcpipe.types import IntArray, KeptViews, LabelPack, LabelShape, SoftLabels, ViewLaw, require
 from dcpipe.views import views_of
 
@@ -69,9 +70,8 @@ def pack(
         if done.exists():
             return load_file(done)
         arrays = _encode(codec, labels, shape, np.arange(start, min(start + rows_each, n)), device)
-        beside = done.with_suffix(".partial")
-        save_file(dict(arrays), beside)
-        beside.replace(done)
+        with replacing(done) as partial:
+            save_file(dict(arrays), partial)
         return arrays
 
     blocks = each(encode, range(0, n, rows_each))

@@ -23,12 +23,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from dcpipe.random import permutation, philox, uniform
+from dcpipe.random import Draw, Stream, permutation, philox, uniform
 from dcpipe.types import DataError, IntArray, LabelShape, require
 
 Granularity = Literal["epoch", "batch"]
 _GRANULARITIES = ("epoch", "batch")
-_DRAW = 16  # counter of the generator that no view uses: which view or batch an epoch shows
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Pool:
 
     def _chosen(self, epoch: int, count: int) -> IntArray:
         """`count` of the kept units."""
-        u = uniform(philox(self.seed, epoch, _DRAW, np.arange(count))[..., 0])
+        u = uniform(philox(self.seed, epoch, Draw.POOL, np.arange(count))[..., 0])
         return np.minimum((u * self.kept).astype(np.int64), self.kept - 1)
 
     def _batch(self, shape: LabelShape, view: int, batch: int) -> IntArray:
@@ -106,7 +105,7 @@ def _unit(granularity: Granularity, batch_size: int, shape: LabelShape) -> int:
 
 @lru_cache(maxsize=64)
 def _order(seed: int, view: int, images: int) -> IntArray:
-    order = permutation(seed, view, images)
+    order = permutation(seed, Stream.POOL_VIEW + view, images)
     order.flags.writeable = False
     return order
 

@@ -46,7 +46,7 @@ import functools
 
 import torch
 
-from dcpipe.random import philox, uniform
+from dcpipe.random import Draw, philox, uniform
 from dcpipe.types import DataError, require
 
 _FIRST, _GROWTH, _LIMIT = 0.8, 1.5, 1e-7  # 1 / 1.25, rho, and mu0 / mu_max
@@ -183,7 +183,7 @@ def _shrink(X: torch.Tensor, sigma: torch.Tensor, vectors: torch.Tensor, t: floa
 @functools.cache
 def _noise(size: int) -> torch.Tensor:
     """f64 [size, 4], the same for all matrices and iterations."""
-    return torch.from_numpy(uniform(philox(0, range(size), 0, 0)) - 0.5)
+    return torch.from_numpy(uniform(philox(0, range(size), Draw.PURSUIT, 0)) - 0.5)
 
 
 def _follow(

@@ -35,11 +35,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self, final
 
-import numpy as np
 import torch
 
 from dcpipe.compression import lowrank
 from dcpipe.compression.base import Array, Codec, Specs, require_budget
+from dcpipe.compression.entries import check_classes, class_bytes, class_dtype
 from dcpipe.compression.pursuit import pursue
 from dcpipe.compression.svd import factors
 from dcpipe.types import IntArray, LabelShape, require
@@ -49,7 +49,6 @@ Precision = Literal["float32", "float64"]
 TOLERANCES: dict[str, float] = {"float32": 1e-5, "float64": 1e-7}
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _FLOOR = {"float32": 3e-6, "float64": 1e-14}  # relative residuals that rounding alone leaves
-_MOST_CLASSES = 2**16
 
 
 @final
@@ -92,10 +91,7 @@ class Rpca(Codec):
             f"codec 'rpca': tolerance is {tolerance}, below what {precision} resolves ({_FLOOR[precision]}); "
             "give a larger one or precision float64",
         )
-        require(
-            shape.classes <= _MOST_CLASSES,
-            f"codec 'rpca': {shape.classes} classes, columns are stored up to {_MOST_CLASSES}; choose codec 'svd'",
-        )
+        check_classes("rpca", shape)
         smallest, per_entry = shape.images * lowrank.component_bytes(shape), _entry_bytes(shape)
         require_budget("rpca", budget, smallest, shape, "choose a smaller ratio or codec 'prune'")
         per_view = min(int(sparse_share * budget) // per_entry, (budget - smallest) // per_entry, shape.classes)
@@ -109,7 +105,7 @@ class Rpca(Codec):
         if self.per_view == 0:
             return low
         sparse = (shape.images, shape.views, self.per_view)
-        return {**low, "values": (sparse, "float16"), "columns": (sparse, _column_dtype(shape))}
+        return {**low, "values": (sparse, "float16"), "columns": (sparse, class_dtype(shape.classes))}
 
     def encode(self, logits: torch.Tensor, rows: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
         """Raises `DataError` when the pursuit does not reach its tolerance."""
@@ -119,7 +115,7 @@ class Rpca(Codec):
         if self.per_view > 0:
             columns = sparse.abs().topk(self.per_view, dim=-1).indices
             arrays["values"] = lowrank.as_fp16(sparse.gather(-1, columns))
-            arrays["columns"] = columns.cpu().numpy().astype(_column_dtype(shape))
+            arrays["columns"] = columns.cpu().numpy().astype(class_dtype(shape.classes))
         return arrays
 
     def decode(
@@ -137,10 +133,6 @@ class Rpca(Codec):
         return lowrank.spoken(super().settings)
 
 
-def _column_dtype(shape: LabelShape) -> str:
-    return "uint8" if shape.classes <= 256 else "uint16"
-
-
 def _entry_bytes(shape: LabelShape) -> int:
     """Bytes that one more sparse entry in every view costs over all images."""
-    return shape.images * shape.views * (2 + np.dtype(_column_dtype(shape)).itemsize)
+    return shape.images * shape.views * (2 + class_bytes(shape.classes))

@@ -33,11 +33,9 @@ import torch
 from dcpipe.compression import lowrank
 from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.svd import factors
-from dcpipe.random import philox, uniform
+from dcpipe.random import Draw, philox, uniform
 from dcpipe.types import FloatArray, IntArray, LabelShape, require
 from dcpipe.views import Views
-
-_DRAW = 17  # counter of the generator that nothing else uses: test matrices
 
 
 @final
@@ -87,7 +85,7 @@ class Rsvd(Codec):
 def normals(seed: int, rows: IntArray, height: int, width: int) -> FloatArray:
     """A matrix of standard normal numbers for each image, f64 [b, height, width]: a function of (seed, image)."""
     count = height * width
-    u = uniform(philox(seed, np.arange(-(-count // 4)), _DRAW, rows[:, None]))  # [b, quarters, 4]
+    u = uniform(philox(seed, np.arange(-(-count // 4)), Draw.RSVD, rows[:, None]))  # [b, quarters, 4]
     radius = np.sqrt(-2 * np.log1p(-u[..., :2]))  # 1 - u is in (0, 1], so the logarithm is finite
     angle = 2 * np.pi * u[..., 2:]
     pairs = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=-1)

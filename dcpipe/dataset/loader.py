@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from dcpipe.dataset.dataset import CondensedDataset
-from dcpipe.random import permutation
+from dcpipe.random import Stream, permutation
 from dcpipe.types import IntArray, require
 
 
@@ -51,7 +51,8 @@ class CondensedLoader:
     def _items(self) -> list[IntArray]:
         """Items of each batch of the epoch, in order."""
         n = len(self.dataset)
-        order = permutation(self.seed, self.dataset.epoch, n) if self.shuffle else np.arange(n)
+        stream = Stream.STUDENT_EPOCH + self.dataset.epoch
+        order = permutation(self.seed, stream, n) if self.shuffle else np.arange(n)
         mine = order[: n // self.world * self.world].reshape(-1, self.world)[:, self.rank]
         return np.array_split(mine, len(self))
 

@@ -19,9 +19,7 @@ from dcpipe import networks, training, views
 from dcpipe.dataset import CondensedDataset, CondensedLoader
 from dcpipe.dataset.targets import HardLabels, Labels
 from dcpipe.training import Batch, Recipe, losses
-from dcpipe.types import require
-
-Colour = tuple[float, float, float]
+from dcpipe.types import Colour, require
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from dcpipe.images.base import Source, split_minival
 from dcpipe.images.decoding import decode
 from dcpipe.images.digits import digits
 from dcpipe.images.folder import imagefolder
-from dcpipe.images.inspection import Encoded, PartReport, duplicates, inspect_part, merge_reports
+from dcpipe.images.inspection import PartReport, duplicates, inspect_part, merge_reports
 from dcpipe.images.parquet import parquet
 from dcpipe.images.reading import PART_ROWS, decoded_bytes, read_all, read_part, read_parts, read_rows, stream
 from dcpipe.images.vision import torchvision
@@ -26,7 +26,6 @@ from dcpipe.images.vision import torchvision
 __all__ = [
     "PART_ROWS",
     "SOURCES",
-    "Encoded",
     "PartReport",
     "Source",
     "decode",

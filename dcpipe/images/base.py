@@ -8,12 +8,8 @@ from typing import Protocol
 
 import numpy as np
 
-from dcpipe.random import permutation
+from dcpipe.random import Stream, permutation
 from dcpipe.types import IntArray, check_labels, check_same_classes, require
-
-# Streams of `views.permutation`, far from those that training counts by epoch.
-_MINIVAL_STREAM = 2**48
-_TEST_STREAM = 2**48 + 1
 
 
 class Source(Protocol):
@@ -70,16 +66,16 @@ def split_minival(labels: IntArray, share: float, seed: int) -> tuple[IntArray, 
 
     A class of m images gives round(share * m) to minival, halves up, but keeps at least one for train.
     """
-    return _cut(labels, share, seed, _MINIVAL_STREAM)
+    return _cut(labels, share, seed, Stream.MINIVAL)
 
 
 def cut_test(whole: Source, share: float, seed: int) -> tuple[Subset, Subset]:
     """(train, test) of a source that comes in one piece, by the law of `split_minival` but other draws."""
-    train, test = _cut(whole.labels, share, seed, _TEST_STREAM)
+    train, test = _cut(whole.labels, share, seed, Stream.TEST)
     return Subset(whole, train), Subset(whole, test)
 
 
-def _cut(labels: IntArray, share: float, seed: int, stream: int) -> tuple[IntArray, IntArray]:
+def _cut(labels: IntArray, share: float, seed: int, stream: Stream) -> tuple[IntArray, IntArray]:
     require(0 <= share <= 1, f"a split needs a share in 0..1, got {share}; correct it")
     order = permutation(seed, stream, len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]

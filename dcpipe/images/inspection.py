@@ -11,27 +11,18 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from dcpipe.images.base import Source
 from dcpipe.images.decoding import Pixels, fit, in_threads, named, open_rgb
-from dcpipe.types import IntArray, check_labels, require
+from dcpipe.types import Colour, EncodedImage, IntArray, check_labels, require
 
 _STD_FLOOR = 1e-6
 _SHOWN_PAIRS = 100
 
 Triple = tuple[int, int, int]
-
-
-class Encoded(NamedTuple):
-    """One encoded image: id, file bytes, the source's own name for it, label."""
-
-    id: int
-    data: bytes
-    path: str
-    label: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +56,7 @@ class PartReport:
 
 def inspect_part(
     source: Source, rows: IntArray, classes: Sequence[str], size: int, ids: IntArray
-) -> tuple[list[Encoded], PartReport]:
+) -> tuple[list[EncodedImage], PartReport]:
     """Read ascending `rows` of a source, decode every image once, in threads, and measure.
 
     `ids` i64 [m] are what the rows will be called. Raises `DataError` naming an image that does not decode, with its
@@ -97,7 +88,7 @@ def inspect_part(
         hashes=tuple(text for hashes, _, _ in found for text in hashes),
     )
     images = zip(ids.tolist(), encoded, labels.tolist(), strict=True)
-    return [Encoded(image_id, data, path, label) for image_id, (data, path), label in images], report
+    return [EncodedImage(image_id, data, path, label) for image_id, (data, path), label in images], report
 
 
 def pixel_hash(pixels: Pixels) -> str:
@@ -132,7 +123,7 @@ def _add(triples: Iterable[Triple]) -> Triple:
 
 def merge_reports(
     reports: Sequence[PartReport],
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+) -> tuple[Colour, Colour]:
     """(mean, standard deviation) by channel of all pixels in [0, 1]; a deviation is at least 1e-6.
 
     Computed in integers, N * sum(x^2) - sum(x)^2, so no order and no cancellation changes the result.

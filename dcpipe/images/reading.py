@@ -10,7 +10,7 @@ import numpy as np
 
 from dcpipe.images.decoding import Pixels, decode_into
 from dcpipe.images.parquet import pick
-from dcpipe.random import permutation
+from dcpipe.random import PARTS_OF_EPOCH, Stream, permutation
 from dcpipe.types import ImageTable, IntArray, require
 
 PART_ROWS = 2048
@@ -87,7 +87,7 @@ def stream(table: ImageTable, seed: int, epoch: int, batch_size: int) -> Iterato
     In memory: `MIXED_PARTS` + 2 decoded parts and two batches.
     """
     require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}; correct it")
-    first = epoch * 2**32  # streams of this epoch; no table has 2^32 parts
+    first = Stream.TABLE_PARTS + epoch * PARTS_OF_EPOCH
     order = permutation(seed, first, len(table.parts))
     capacity = min(len(table), MIXED_PARTS * table.part_rows + batch_size)
     images = np.empty((capacity, table.size, table.size, 3), dtype=np.uint8)

@@ -6,7 +6,7 @@
 3. Pack: the codec encodes the store block by block, as the stage `compression` does.
 4. Release: images, pack, and what is known of where they come from; teachers are not.
 
-All of it grows on a bench: a killed import goes on there and ends with the same bytes.
+All of it grows in a staging folder: a killed import goes on there and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from dcpipe.images.folder import imagefolder
 from dcpipe.interop import scan
 from dcpipe.interop.records import read_record
 from dcpipe.interop.scan import Batches, Scan
-from dcpipe.release.writing import LABELS, Origin, write_release
-from dcpipe.types import ImageSet, IntArray, LabelShape, SoftLabels, require
+from dcpipe.release.writing import Origin, write_release
+from dcpipe.store.labels import LABELS
+from dcpipe.types import Colour, ImageSet, IntArray, LabelShape, SoftLabels, require
 
 GROUP_BYTES = 2**30
-Colour = tuple[float, float, float]
 # What SRe2L, LPLD, G-VBSM and EDC normalise ImageNet's images with, and EDC Tiny-ImageNet's.
 IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
 IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
@@ -80,7 +80,7 @@ class Imported:
     digest: str
 
     def lines(self) -> list[str]:
-        """What a person should know of it."""
+        """What a person should know of the import, line by line."""
         n, k, c = self.shape.images, self.shape.views, self.shape.classes
         rest = f"; {self.left_over:,} labels beyond view {k} of their image were left out" if self.left_over else ""
         return [
@@ -93,18 +93,18 @@ class Imported:
 
 
 class Progress:
-    """Steps done of those known so far, told to `report(done, total)`."""
+    """Counts steps done of those known so far, and calls `report(done, total)` at each."""
 
     def __init__(self, report: Callable[[int, int], None]) -> None:
         self.report, self.done, self.total = report, 0, 0
 
     def expect(self, steps: int) -> None:
-        """That many more are to come."""
+        """Expect so many more steps."""
         self.total += steps
         self.report(self.done, self.total)
 
     def step(self) -> None:
-        """One is done."""
+        """Count one step as done."""
         self.done += 1
         self.report(self.done, self.total)
 
@@ -121,7 +121,7 @@ def import_labels(
     temperature: float = 20.0,
     mean: Colour = IMAGENET_MEAN,
     std: Colour = IMAGENET_STD,
-    licence: str = "unknown",
+    licence: str = "unstated",
     device: torch.device | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Imported:
@@ -139,7 +139,7 @@ def import_labels(
         mean, std: students normalise with them, in [0, 1].
         licence: of the images.
         device: where codecs encode.
-        report: told (steps done, steps known so far) as it goes.
+        report: called with (steps done, steps known so far) on the way.
 
     Raises `DataError` for whatever does not fit, having made nothing at `out`.
     """
@@ -164,20 +164,20 @@ def import_labels(
         "versions": versions,
     }
     progress = Progress(report)
-    with store.staging_dir(out, lineage) as bench:
-        found = scan.kept(bench)
+    with store.staging_dir(out, lineage) as staging:
+        found = scan.load(staging)
         if found is None:
             progress.expect(len(batches))
             found = scan.scan(
                 batches, names, images.labels, len(images.classes), size or side, layout, seed, progress.step
             )
-            scan.keep(bench, found)
+            scan.save(staging, found)
         shape = LabelShape(*found.shape)
         codec = packing.plan(budget.codec, budget.options or {}, shape, found.views, budget.bytes_of(shape))
         store.need_space(shape.reference_bytes, f"soft labels {list(found.shape)} in fp16")
-        blocks = write_labels(bench.notes, batches, found, progress)
+        blocks = write_labels(staging.notes, batches, found, progress)
         labels = SoftLabels(blocks.array, found.views, images.ids, images.classes, ())
-        encoded = bench.notes / "encoded"
+        encoded = staging.notes / "encoded"
         encoded.mkdir(exist_ok=True)
 
         def each(encode: packing.Encode, starts: Sequence[int]) -> Sequence[packing.Arrays]:
@@ -186,9 +186,9 @@ def import_labels(
 
         pack = packing.pack(budget.codec, codec, labels, encoded, device or torch.device("cpu"), each)
         origin = Origin(mean, std, licence, params=_params(found, batches, seed, temperature))
-        meta = write_release(bench.root, out.name, images, pack, [], origin, versions)
-        pack_bytes = (bench.root / LABELS).stat().st_size
-        artifact = bench.publish("release", meta)
+        meta = write_release(staging.root, out.name, images, pack, [], origin, versions)
+        pack_bytes = (staging.root / LABELS).stat().st_size
+        artifact = staging.publish("release", meta)
     return Imported(
         found.layout,
         len(batches),

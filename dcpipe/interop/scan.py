@@ -181,16 +181,16 @@ def _without_mix(record: dict[str, Array], name: str, tail: tuple[int, ...]) -> 
     return record[{"partner": "image", "partner_box": "box", "partner_flip": "flip"}.get(name, name)]
 
 
-def keep(bench: StagingDir, found: Scan) -> None:
-    """Note a finished scan."""
+def save(staging: StagingDir, found: Scan) -> None:
+    """Note a finished scan, which a killed import finds with `load`."""
     facts = {"classes": found.classes, "agreed": found.agreed, "size": found.views.size}
     arrays = {"image": found.image, "number": found.number, "starts": found.starts, "layout": np.array(found.layout)}
-    bench.keep("scan", **arrays, **{name: np.array(value) for name, value in facts.items()}, **found.views.arrays)
+    staging.keep("scan", **arrays, **{name: np.array(value) for name, value in facts.items()}, **found.views.arrays)
 
 
-def kept(bench: StagingDir) -> Scan | None:
-    """The noted scan of an earlier run, or None."""
-    state = bench.kept("scan")
+def load(staging: StagingDir) -> Scan | None:
+    """The scan that an earlier run noted, or None."""
+    state = staging.kept("scan")
     if state is None:
         return None
     arrays = {name: state[name] for name in VIEW_ARRAYS if name in state}

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from dcpipe.types import LabelShape, Score
+from dcpipe.types import Score, reference_bytes
 
 _FILES = {
     "images.parquet": "the images: lossless PNG, `label`, and `id`, which views are drawn from",
@@ -32,16 +32,6 @@ def card(meta: Mapping[str, Any], scores: Sequence[Score], versions: Mapping[str
         _sources(meta, versions),
     ]
     return "\n\n".join(sections) + "\n"
-
-
-def reference_bytes(labels: Mapping[str, Any] | None, ipc: int, grid: int = 1) -> int:
-    """Bytes of all soft labels of `ipc` stored images a class in fp16, from a pack's shape, which counts decoded ones,
-    `grid`^2 of each; 0 for hard labels."""
-    if labels is None:
-        return 0
-    per_class = labels["images"] // labels["classes"]
-    shown = labels["images"] * ipc * grid**2 // per_class
-    return LabelShape(shown, labels["views"], labels["classes"]).reference_bytes
 
 
 def front_matter(meta: Mapping[str, Any], data_file: str) -> str:

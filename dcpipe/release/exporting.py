@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,9 @@ from dcpipe.release.ddranking import write_ddranking
 from dcpipe.release.decoded import Decoded, holds_all, parameters
 from dcpipe.release.huggingface import write_parquet
 from dcpipe.release.reading import Release
-from dcpipe.store.nouns import describe_views, encode_png
+from dcpipe.store import describe_views
+from dcpipe.store.files import new_folder
+from dcpipe.store.images import encode_png
 from dcpipe.store.tensors import write
 from dcpipe.types import ImageSet, LabelPack, Sliceable, require
 from dcpipe.views import multiformation
@@ -37,11 +38,9 @@ def export(release: Release, folder: Path, *, form: str = "folder", labels: bool
         pack is None or form == "ddranking" or holds_all(pack),
         f"release {release.name} has labels of some views only, which no dense array holds; export the images only",
     )
-    beside = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    FORMS[form](replace(release, images=multiformation.decoded(release.images)), beside, pack)
-    beside.replace(folder)
+    whole = replace(release, images=multiformation.decoded(release.images))
+    with new_folder(folder) as partial:
+        FORMS[form](whole, partial, pack)
 
 
 def write_folders(release: Release, folder: Path, pack: LabelPack | None) -> None:

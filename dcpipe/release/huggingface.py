@@ -20,7 +20,7 @@ from dcpipe.dataset.targets import rows_of
 from dcpipe.release.card import front_matter
 from dcpipe.release.decoded import Decoded, parameters
 from dcpipe.release.reading import Release
-from dcpipe.store.nouns import image_rows, image_table
+from dcpipe.store.images import image_rows, image_table
 from dcpipe.types import LabelPack
 
 FILE = "data/train-00000-of-00001.parquet"

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file
 
 from dcpipe import store
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
 from dcpipe.release import tags
-from dcpipe.release.writing import IMAGES, LABELS, SCORES, TEACHER
-from dcpipe.store.nouns import read_set
-from dcpipe.types import DataError, ImageSet, KeptViews, LabelPack, Score, Teacher, ViewLaw, ViewPolicy, require
+from dcpipe.release.writing import TEACHER
+from dcpipe.store.images import IMAGES, read_set
+from dcpipe.store.labels import LABELS
+from dcpipe.store.scores import SCORES, read_scores
+from dcpipe.store.teacher import read_teacher
+from dcpipe.types import (
+    By,
+    Colour,
+    DataError,
+    ImageSet,
+    KeptViews,
+    LabelPack,
+    Score,
+    Teacher,
+    ViewLaw,
+    ViewPolicy,
+    require,
+)
 from dcpipe.views import multiformation
-from dcpipe.views.multiformation import By
 
 LabelKind = Literal["pack", "teacher", "hard"]
 
@@ -60,7 +72,7 @@ class Release:
         return law.rows(rows_of(self.pack, self.images))
 
     @property
-    def normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    def normalisation(self) -> tuple[Colour, Colour]:
         """Per-channel mean and std of the original training images in [0, 1]: what students normalise with."""
         return tuple(self.manifest["mean"]), tuple(self.manifest["std"])
 
@@ -117,7 +129,7 @@ def load(
     revision: str | None = None,
     repo: str | Path | None = None,
     ipc: int | None = None,
-    by: By = "images",
+    by: By | None = None,
 ) -> Release:
     """A release, every byte of it verified.
 
@@ -127,7 +139,7 @@ def load(
         repo: path or URL of the git repository that has the tag; by default the one around the current folder.
         ipc: load only the first `ipc` images of every class.
         by: what these are where images are grids of f x f: `images`, the first stored ones, or `cells`, the first
-            ipc * f * f cells as `formation.subset` counts them, for sets whose smaller sizes were trained so.
+            ipc * f * f cells as `multiformation.subset` counts them; by default what the set's method trained for.
 
     Raises `DataError` when the folder or tag is not there, a file is missing or changed, or `ipc` is out of range.
     """
@@ -139,15 +151,9 @@ def load(
     require(folder.is_dir(), f"{str(where)!r} is neither a folder nor a tag NAME@vX.Y.Z; give one of the two")
     artifact = store.open_artifact(folder, "release")
     meta = artifact.meta
-    images = read_set(folder / IMAGES, meta["classes"], meta["grid"])
+    images = read_set(folder / IMAGES, meta)
     pack = None if meta["labels"] is None else store.read_pack(folder / LABELS, images.decoded_ids)
-    teacher = None
-    if meta["teacher"] is not None:
-        told: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in meta["teacher"].items()
-        }
-        teacher = Teacher(weights=load_file(folder / TEACHER), **told)
-    rows = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-    scores = tuple(Score(**{**row, "accuracy": tuple(row["accuracy"])}) for row in rows)
+    teacher = None if meta["teacher"] is None else read_teacher(folder / TEACHER, meta["teacher"])
+    scores = tuple(read_scores(folder / SCORES))
     images = images if ipc is None else multiformation.subset(images, ipc, by)
     return Release(folder, artifact.digest, images, pack, teacher, scores, meta)

@@ -11,7 +11,11 @@ import numpy as np
 
 from dcpipe import store
 from dcpipe.release.card import card
+from dcpipe.store.images import IMAGES, smaller_sizes
+from dcpipe.store.labels import LABELS
+from dcpipe.store.scores import SCORES
 from dcpipe.types import (
+    Colour,
     ImageSet,
     KeptViews,
     LabelPack,
@@ -23,13 +27,7 @@ from dcpipe.types import (
     require,
 )
 
-IMAGES, LABELS, TEACHER, SCORES, CARD = (
-    "images.parquet",
-    "labels.safetensors",
-    "teacher.safetensors",
-    "scores.json",
-    "README.md",
-)
+TEACHER, CARD = "teacher.safetensors", "README.md"
 
 
 def assemble(
@@ -67,10 +65,7 @@ def assemble(
         same = np.array_equal(pack.ids, images.decoded_ids) and pack.shape.classes == len(images.classes)
         require(same, f"release {name}: the label pack is of other images; run `dvc repro compression`")
     check_same_classes(teacher.classes, images.classes, f"release {name}: teacher and images")
-    shipped = None
-    if with_teacher:
-        shipped = store.save_teacher(folder, teacher)
-        (folder / "weights.safetensors").replace(folder / TEACHER)
+    shipped = store.save_teacher(folder, teacher, TEACHER) if with_teacher else None
     labellers = params["softlabels"]["teachers"] if pack is not None else []
     teachers = [params["teacher"]["networks"][key]["network"] for key in labellers]
     origin = Origin(teacher.mean, teacher.std, licence, params, teachers, shipped)
@@ -82,8 +77,8 @@ class Origin:
     """Where a release comes from: what students normalise with, the licence of the images, parameters as a mapping,
     network names of the teachers that are known, and the metadata of the one shipped along."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Colour
+    std: Colour
     licence: str
     params: Mapping[str, Any]
     teachers: Sequence[str] = ()
@@ -112,6 +107,7 @@ def write_release(
         "ipc": int(np.bincount(images.labels, minlength=len(images.classes)).min()),
         "images": len(images),
         "grid": images.grid,
+        **smaller_sizes(images),
         "size": int(images.images.shape[1]),
         "mean": list(origin.mean),
         "std": list(origin.std),

@@ -10,13 +10,16 @@ from PIL import Image, ImageDraw
 
 from dcpipe.types import ImageSet
 
+TILE = 64  # pixels of an image's side
+GALLERY_CLASSES = 10
 
-def grid(images: ImageSet, max_classes: int = 10, max_columns: int = 10, tile: int = 64) -> bytes:
-    """One row a class, one column an image in pick order, as PNG; each tile `tile` pixels, at most the given counts."""
+
+def grid(images: ImageSet, max_classes: int = 10, max_columns: int = 10) -> bytes:
+    """One row per class, one column per image in pick order, as PNG; at most the given counts."""
     wanted = range(min(max_classes, len(images.classes)))
     rows = [np.flatnonzero(images.labels == label)[:max_columns] for label in wanted]
     width = max(1, max(len(row) for row in rows))
-    gap = 2
+    gap, tile = 2, TILE
     sheet = Image.new("RGB", (width * (tile + gap) + gap, len(rows) * (tile + gap) + gap), "white")
     for y, row in enumerate(rows):
         for x, index in enumerate(row):
@@ -27,10 +30,10 @@ def grid(images: ImageSet, max_classes: int = 10, max_columns: int = 10, tile: i
     return buffer.getvalue()
 
 
-def gallery(sets: Mapping[str, ImageSet], max_classes: int = 10, tile: int = 64) -> bytes:
-    """One row a set with its name at the left, in it the first image of each class, as PNG."""
-    gap, margin = 2, 8 * max(map(len, sets), default=0)
-    classes = min(max_classes, max((len(images.classes) for images in sets.values()), default=0))
+def gallery(sets: Mapping[str, ImageSet]) -> bytes:
+    """One row per set with its name at the left, in it the first image of each class, as PNG."""
+    gap, tile, margin = 2, TILE, 8 * max(map(len, sets), default=0)
+    classes = min(GALLERY_CLASSES, max((len(images.classes) for images in sets.values()), default=0))
     sheet = Image.new("RGB", (margin + classes * (tile + gap) + gap, len(sets) * (tile + gap) + gap), "white")
     pen = ImageDraw.Draw(sheet)
     for y, (name, images) in enumerate(sets.items()):

@@ -13,12 +13,14 @@ import pyarrow.parquet as pq
 import zarr
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
 from dcpipe import store
-from dcpipe.release.card import reference_bytes
-from dcpipe.types import DataError, Score, require
+from dcpipe.store.labels import LABELS
+from dcpipe.store.tensors import read_header
+from dcpipe.types import DataError, Score, reference_bytes, require
 
 PLACES = {
     "images": "data/images",
@@ -34,13 +36,8 @@ PLACES = {
 
 
 def human(size: int) -> str:
-    """12345 -> `12.3 kB`; powers of 1000."""
-    value, unit = float(size), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
-            break
-        value, unit = value / 1000, larger
-    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
+    """12345 -> `12.3 kB`; powers of 1000. Rich writes out `0 bytes`, which is too wide for a column of sizes."""
+    return f"{size} B" if size < 1000 else decimal(size)
 
 
 def status(root: Path) -> RenderableType:
@@ -56,7 +53,7 @@ def status(root: Path) -> RenderableType:
             stages.add_row(label, "yes", human(store.folder_bytes(folder)), digest)
     if not _made(root / PLACES["evaluation"]):
         return Group(stages, "No scores yet: `dvc repro` makes what is missing and skips what is not.")
-    labels = _packed_labels(root / PLACES["compression"] / "labels.safetensors")
+    labels = _packed_labels(root / PLACES["compression"] / LABELS)
     made = _made(root / PLACES["synthesis"])
     grid = int(_manifest(made[0])["meta"]["grid"]) if made else 1
     return Group(stages, score_table(store.load_scores(root / PLACES["evaluation"]), labels, grid))
@@ -225,8 +222,10 @@ def inspect(path: Path) -> RenderableType:
         table.add_row(f"[bold]{name}[/bold]", "", "", f"{size:,}")
         rows: list[tuple[str, str, list[int], int]] = []
         if file.suffix == ".safetensors":
-            rows, header = safetensors_header(file)
-            notes += [escape(f"{name}: {key} = {value}") for key, value in header.items()]
+            header = read_header(file)
+            rows = [("header", "", [], header.n_bytes)]
+            rows += [(key, entry.dtype, list(entry.shape), entry.n_bytes) for key, entry in header.arrays.items()]
+            notes += [escape(f"{name}: {key} = {value}") for key, value in header.metadata.items()]
         elif file.suffix == ".parquet":
             rows = [("rows", "", [pq.read_metadata(file).num_rows], size)]
         elif file.suffix == ".zarr":
@@ -236,26 +235,6 @@ def inspect(path: Path) -> RenderableType:
             table.add_row(f"  {escape(label)}", dtype, str(shape), f"{n_bytes:,}")
     table.add_row("total", "", "", f"{total:,}")
     return Group(table, *notes)
-
-
-def safetensors_header(path: Path) -> tuple[list[tuple[str, str, list[int], int]], dict[str, str]]:
-    """(name, dtype, shape, bytes) of each array and of the header itself, and the metadata; reads no array.
-
-    Raises `DataError` when the file is not safetensors.
-    """
-    try:
-        with path.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            require(length <= path.stat().st_size, f"{path} is cut short or not safetensors; pull or rebuild it")
-            content: dict[str, Any] = json.loads(stream.read(length))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path} is cut short or not safetensors; pull or rebuild it") from error
-    metadata: dict[str, str] = content.pop("__metadata__", {})
-    rows: list[tuple[str, str, list[int], int]] = [("header", "", [], 8 + length)]
-    for name, entry in content.items():
-        first, last = entry["data_offsets"]
-        rows.append((name, entry["dtype"], entry["shape"], last - first))
-    return rows, metadata
 
 
 def _files(path: Path) -> list[Path]:
@@ -286,6 +265,5 @@ def _packed_labels(path: Path) -> dict[str, Any] | None:
     """Shape of a label pack from its header; None where there is no pack."""
     if not path.is_file():
         return None
-    _, metadata = safetensors_header(path)
-    shape: dict[str, Any] = json.loads(metadata["dcpipe"])["shape"]
+    shape: dict[str, Any] = json.loads(read_header(path).metadata["dcpipe"])["shape"]
     return shape

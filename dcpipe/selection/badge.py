@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dcpipe.random import philox, uniform
+from dcpipe.random import Draw, philox, uniform
 from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
 from dcpipe.selection.last_layer import Gradients, errors_of
 from dcpipe.types import FloatArray, IntArray
@@ -51,7 +51,7 @@ def badge(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, bi
     def pick(label: int) -> tuple[IntArray, FloatArray]:
         probabilities = candidates.class_probabilities(label)
         errors = errors_of(probabilities, probabilities.argmax(axis=1))
-        draws = [float(uniform(philox(seed, label, step, 0))[0]) for step in range(1, ipc)]
+        draws = [float(uniform(philox(seed, label, Draw.BADGE + step, 0))[0]) for step in range(1, ipc)]
         return _seed(Gradients(errors, candidates.class_vectors(label), bias), draws)
 
     return class_by_class(candidates, ipc, progress, pick)

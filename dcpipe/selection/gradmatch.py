@@ -43,7 +43,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dcpipe.random import permutation
+from dcpipe.random import Draw, permutation
 from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
 from dcpipe.selection.last_layer import Gradients, errors_of
 from dcpipe.types import FloatArray, IntArray, require
@@ -68,8 +68,8 @@ def gradmatch(
 
     `ridge` penalises the squared weights, `non_negative` keeps them at 0 or more, `bias` counts the bias of the last
     layer in. Ties go to the lower row. A pursuit that has nothing left to match (all that remain are zero, copies of
-    picks, or of no help) is filled up in the order of `views.permutation(seed, class, N)`, with gains of 0; `seed` has
-    no other use. A smaller `ipc` gives a prefix. Raises `DataError` for a class with fewer than `ipc` images and a
+    picks, or of no help) is filled up in an order that (`seed`, class) decides, with gains of 0; `seed` has no other
+    use. A smaller `ipc` gives a prefix. Raises `DataError` for a class with fewer than `ipc` images and a
     negative `ridge`.
     """
     require(ridge >= 0, f"selection.options.ridge is {ridge}; give 0 or a number above")
@@ -79,7 +79,7 @@ def gradmatch(
         targets = np.full(len(probabilities), label)
         gradients = Gradients(errors_of(probabilities, targets), candidates.class_vectors(label), bias)
         rows, gains = _pursue(gradients, ipc, ridge, non_negative)
-        shuffled = permutation(seed, label, len(probabilities))
+        shuffled = permutation(seed, label, len(probabilities), draw=Draw.GRADMATCH_FILL)
         rest = shuffled[~np.isin(shuffled, rows)][: ipc - len(rows)]
         return np.concatenate([rows, rest]), np.concatenate([gains, np.zeros(len(rest))])
 

@@ -31,7 +31,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from dcpipe.random import permutation
+from dcpipe.random import Draw, permutation
 from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
 from dcpipe.types import FloatArray, IntArray, require
 
@@ -54,9 +54,8 @@ def k_center(
     radius of its class; 0 for the first, before which there is none.
 
     `normalise`: the vectors are scaled to unit length first. `start`: the first image of a class is its `medoid`, or
-    the one that the selector `random` would pick first with this `seed`, which is used for nothing else. Ties, and
-    copies of picks once only those are left, go to the lower row. A smaller `ipc` gives a prefix. `progress.earlier` is
-    not needed.
+    one that (`seed`, class) draws; the seed has no other use. Ties, and copies of picks once only those are left, go to
+    the lower row. A smaller `ipc` gives a prefix. `progress.earlier` is not needed.
 
     Raises `DataError` for an unknown `start` and when a class has fewer than `ipc` images.
     """
@@ -65,8 +64,10 @@ def k_center(
 
     def pick(label: int) -> tuple[IntArray, FloatArray]:
         vectors = candidates.class_units(label) if normalise else candidates.class_vectors(label)
-        first = int(permutation(seed, label, len(vectors))[0]) if start == "random" else None
-        return _traverse(vectors, ipc, first)
+        if start == "medoid":
+            return _traverse(vectors, ipc, None)
+        order = permutation(seed, label, len(vectors), draw=Draw.K_CENTER_START)
+        return _traverse(vectors, ipc, int(order[0]))
 
     return class_by_class(candidates, ipc, progress, pick)
 

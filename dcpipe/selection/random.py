@@ -1,7 +1,7 @@
 """Random: `ipc` images of every class, drawn without replacement. The baseline that every selector must beat.
 
 Idea: each class is shuffled once and its first `ipc` rows are taken, so a smaller `ipc` picks a prefix of what a
-larger one does. Cost: one sort a class. The order comes from the counter-based generator of `dcpipe.views`
+larger one does. Cost: one sort a class. The order comes from the counter-based generator of `dcpipe.random`
 (Philox words, key (seed, class)), not from NumPy's, whose shuffles may change between versions: a seed names the
 same images for ever.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dcpipe.random import permutation
+from dcpipe.random import Stream, permutation
 from dcpipe.selection.base import Candidates, Picks, Progress
 
 
@@ -22,7 +22,7 @@ def random(candidates: Candidates, ipc: int, seed: int, progress: Progress) -> P
     """
     candidates.check_ipc(ipc)
     sizes = np.diff(candidates.offsets)
-    shuffled = [permutation(seed, label, int(size))[:ipc] for label, size in enumerate(sizes)]
+    shuffled = [permutation(seed, Stream.CLASS_PICKS + label, int(size))[:ipc] for label, size in enumerate(sizes)]
     rows = (np.stack(shuffled, axis=1) + candidates.offsets[:-1]).reshape(-1)
     gains = np.zeros(len(rows))
     for end in range(len(sizes), len(rows) + 1, len(sizes)):

@@ -1,51 +1,46 @@
-"""Nouns to disk and back: the only part of dcpipe that writes artifacts.
+"""Artifacts to disk and back: the only part of dcpipe that writes artifacts.
 
-An artifact is a folder with `artifact.json`: its noun, its metadata, the SHA-256 of every file and its lineage
+An artifact is a folder with `artifact.json`: its kind, its metadata, the SHA-256 of every file and its lineage
 (digests of inputs, parameters, code, versions). Loading verifies every byte. No pickle, no timestamp, no host name:
 equal content has equal bytes. A folder is filled in scratch, survives a kill there, and is published by one rename.
 
 * `artifact.py`  folders, digests, verification, publishing
-* `staging.py`     scratch folders that survive a kill: fingerprint, lock, free space
+* `staging.py`   scratch folders that survive a kill: fingerprint, lock, free space
+* `files.py`     files and folders that appear whole or not at all
+* `images.py`, `teacher.py`, `features.py`, `selection.py`, `labels.py`, `scores.py`: the files of each kind of artifact
 * `blocks.py`    chunked, sharded Zarr arrays filled shard by shard
 * `tensors.py`   safetensors files written without holding them in memory
-* `nouns.py`     what the files of each noun are
+* `columns.py`   small Parquet files of plain columns
 * `sorting.py`   rows grouped by class, on scratch disk
+
+`docs/formats.md` describes the bytes.
 """
 
 from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, open_artifact, publish
 from dcpipe.store.blocks import Blocks, create_blocks, open_blocks, shard_rows
-from dcpipe.store.nouns import (
-    ImageRow,
+from dcpipe.store.columns import write_columns
+from dcpipe.store.features import load_features
+from dcpipe.store.images import load_set, save_set, table_of, write_part
+from dcpipe.store.labels import (
     describe_views,
-    load_features,
     load_pack,
-    load_scores,
-    load_selection,
-    load_set,
     load_soft_labels,
-    load_table,
-    load_teacher,
     pack_metadata,
     read_pack,
     save_pack,
-    save_scores,
-    save_selection,
-    save_set,
-    save_teacher,
-    table_of,
     view_specs,
-    write_columns,
-    write_part,
 )
+from dcpipe.store.scores import load_scores, save_scores
+from dcpipe.store.selection import load_selection, save_selection
 from dcpipe.store.sorting import by_label, sorted_rows
 from dcpipe.store.staging import StagingDir, clean, need_space, scratch_root, staging_dir
+from dcpipe.store.teacher import load_teacher, save_teacher
 from dcpipe.store.tensors import header_bytes
 
 __all__ = [
     "SCHEMA",
     "Artifact",
     "Blocks",
-    "ImageRow",
     "StagingDir",
     "by_label",
     "clean",
@@ -60,7 +55,6 @@ __all__ = [
     "load_selection",
     "load_set",
     "load_soft_labels",
-    "load_table",
     "load_teacher",
     "need_space",
     "open_artifact",

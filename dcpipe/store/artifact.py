@@ -1,4 +1,4 @@
-"""Artifact folders: `artifact.json` beside the files it vouches for."""
+"""Artifact folders: files, and `artifact.json`, which records what they hold."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dcpipe.store import tensors
+from dcpipe.store.files import PARTIAL, replacing, sync, sync_entries
 from dcpipe.types import DataError, require
 
 # Raised whenever bytes on disk change meaning; DVC tracks it, so every stage reruns then.
@@ -43,7 +44,7 @@ def hash_file(path: Path) -> str:
 
 def hash_files(root: Path) -> dict[str, dict[str, Any]]:
     """Relative path -> {sha256, bytes} of every file below `root`, the manifest and unfinished files left out."""
-    paths = sorted(p for p in root.rglob("*") if p.is_file() and p != root / MANIFEST and p.suffix != ".partial")
+    paths = sorted(p for p in root.rglob("*") if p.is_file() and p != root / MANIFEST and p.suffix != PARTIAL)
     with ThreadPoolExecutor(max_workers=4) as pool:  # hashing releases the GIL
         digests = list(pool.map(hash_file, paths))
     return {
@@ -62,7 +63,7 @@ def publish(folder: Path, out: Path, kind: str, meta: dict[str, Any], lineage: d
 
     Everything is on disk under its final name, or nothing is.
     """
-    for leftover in folder.rglob("*.partial"):
+    for leftover in folder.rglob(f"*{PARTIAL}"):
         leftover.unlink()
     files = hash_files(folder)
     digest = digest_of({"schema": SCHEMA, "noun": kind, "meta": meta, "files": files})
@@ -72,32 +73,45 @@ def publish(folder: Path, out: Path, kind: str, meta: dict[str, Any], lineage: d
         "digest": digest,
         "meta": meta,
         "files": files,
-        # Beside the digest, which speaks of whole files: only to say which array a damaged one spoils.
+        # Apart from the digest, which covers whole files: only to say which array a damaged one spoils.
         "arrays": {name: tensors.hash_arrays(folder / name) for name in files if name.endswith(".safetensors")},
         "lineage": lineage,
     }
-    (folder / MANIFEST).write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    # Before the manifest that vouches for them; most were forced to disk when they were written.
+    for name in files:
+        sync(folder / name)
+    with replacing(folder / MANIFEST) as partial:
+        partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     out.parent.mkdir(parents=True, exist_ok=True)
     source = folder
     if folder.stat().st_dev != out.parent.stat().st_dev:
-        # Scratch lies on another disk, where a rename is impossible: copy beside the target first.
-        source = out.with_name(out.name + ".partial")
-        shutil.rmtree(source, ignore_errors=True)
-        shutil.copytree(folder, source)
-        shutil.rmtree(folder)
+        source = _copied(folder, out)
     old = out.with_name(out.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.replace(old)
     source.replace(out)
+    sync_entries(out.parent)
     shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)  # gone already, unless it was copied
     return Artifact(out, kind, meta, files, lineage, digest)
 
 
-def open_artifact(path: Path, kind: str) -> Artifact:
-    """Read a folder's manifest and verify every byte it vouches for.
+def _copied(folder: Path, out: Path) -> Path:
+    """A copy of `folder` on the disk of `out`, for scratch on another disk, from which no rename leads there."""
+    copy = out.with_name(out.name + PARTIAL)
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder, copy)
+    for path in copy.rglob("*"):
+        if path.is_file():
+            sync(path)
+    return copy
 
-    Raises `DataError` naming the folder or file when it is missing, of another noun or schema, cut short or changed.
+
+def open_artifact(path: Path, kind: str) -> Artifact:
+    """Read a folder's manifest and verify every byte that it records.
+
+    Raises `DataError` naming the folder or file when it is missing, of another kind or schema, cut short or changed.
     """
     manifest = path / MANIFEST
     require(

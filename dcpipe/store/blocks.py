@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from dcpipe.store.files import sync
 from dcpipe.types import DataError, require
 
 SHARD_BYTES = 48 * 2**20
@@ -40,11 +41,14 @@ class Blocks:
 
     def missing(self) -> list[int]:
         """Shards not written yet."""
-        tail = ["0"] * (len(self.array.shape) - 1)
-        return [block for block in range(len(self)) if not self.path.joinpath("c", str(block), *tail).exists()]
+        return [block for block in range(len(self)) if not self._file(block).exists()]
+
+    def _file(self, block: int) -> Path:
+        """Where Zarr puts shard `block`, which spans all axes but the first."""
+        return self.path.joinpath("c", str(block), *["0"] * (len(self.array.shape) - 1))
 
     def write(self, block: int, values: npt.NDArray[Any]) -> None:
-        """Write all rows of one shard at once; refuses NaN and infinity, so that no store ever holds them."""
+        """Write all rows of one shard at once, to disk; refuses NaN and infinity, so that no store ever holds them."""
         span = self.span(block)
         with np.errstate(over="ignore"):  # what overflows the stored type is infinite on disk: refuse it here
             values = values.astype(self.array.dtype)
@@ -56,6 +60,7 @@ class Blocks:
             f"{self.path.name}: shard {block} has shape {list(values.shape)}",
         )
         self.array[span] = values
+        sync(self._file(block))
 
 
 def shard_rows(shape: tuple[int, ...], itemsize: int) -> int:

@@ -1,13 +1,16 @@
-"""Workbenches: where a stage's output grows until it is whole.
+"""Staging folders: where a stage's output grows until it is whole.
 
 DVC deletes a stage's outputs before it runs, so unfinished work lives elsewhere: in
 `DCPIPE_SCRATCH/<out>-<fingerprint>` (default `.dcpipe/scratch` of the workspace). The fingerprint covers
-parameters, inputs and code. A killed run finds its bench again; a changed one starts anew; a change back goes on.
+parameters, inputs and code. A killed run finds its folder again; a changed one starts anew; a change back goes on.
+
+`<out>.lock` is locked by the run that writes `out`; the system frees it when that process ends, however it ends.
+`<out>.owner` holds its process number, for the sentence that a second run is refused with.
 """
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
 import re
 import shutil
@@ -19,11 +22,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock, Timeout
 
 from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, publish
+from dcpipe.store.files import PARTIAL, replacing
 from dcpipe.types import DataError, require
 
-_BENCH = re.compile(r"-[0-9a-f]{16}(\.notes)?")
+_FINGERPRINT = re.compile(r"-[0-9a-f]{16}(\.notes)?")
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,8 @@ class StagingDir:
 
     def keep(self, name: str, **arrays: npt.NDArray[Any]) -> None:
         """Note arrays under a name, all or nothing; a killed run finds them with `kept`."""
-        path = self.notes / f"{name}.npz"
-        beside = path.with_suffix(".partial")
-        with beside.open("wb") as stream:
+        with replacing(self.notes / f"{name}.npz") as partial, partial.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # NumPy types the keywords as its own options
-        beside.replace(path)
 
     def kept(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
         """What `keep` noted, or None."""
@@ -52,8 +54,18 @@ class StagingDir:
         with np.load(path, allow_pickle=False) as state:
             return dict(state)
 
+    def save_json(self, name: str, value: Any) -> None:
+        """Note a JSON value under a name, all or nothing; a killed run finds it with `load_json`."""
+        with replacing(self.notes / f"{name}.json") as partial:
+            partial.write_text(json.dumps(value), encoding="utf-8")
+
+    def load_json(self, name: str) -> Any:
+        """What `save_json` noted, or None."""
+        path = self.notes / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
     def publish(self, kind: str, meta: dict[str, Any]) -> Artifact:
-        """Turn the bench into the artifact at `out`; see `store.publish`."""
+        """Turn the folder into the artifact at `out`; see `store.publish`."""
         artifact = publish(self.root, self.out, kind, meta, self.lineage)
         shutil.rmtree(self.notes, ignore_errors=True)
         return artifact
@@ -71,32 +83,34 @@ def scratch_root() -> Path:
 
 @contextmanager
 def staging_dir(out: Path, lineage: dict[str, Any]) -> Iterator[StagingDir]:
-    """Hold the bench of `out` for one run; `lineage` is what its content is a function of.
+    """Lock `out` for one run and give its staging folder; `lineage` is what its content is a function of.
 
-    Raises `DataError` when another process holds it.
+    Raises `DataError` when another process has it locked.
     """
     root = scratch_root()
     root.mkdir(parents=True, exist_ok=True)
     name = "-".join(Path(os.path.relpath(out)).parts).replace("..", "up")
-    with (root / f"{name}.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
-            raise DataError(
-                f"another run is writing {out} (process {owner}); wait for it to end, or stop it, then run again"
-            ) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    owner = root / f"{name}.owner"
+    lock = FileLock(root / f"{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        process = owner.read_text(encoding="utf-8") if owner.exists() else "unknown"
+        raise DataError(
+            f"another run is writing {out} (process {process}); wait for it to end, or stop it, then run again"
+        ) from error
+    try:
+        with replacing(owner) as partial:
+            partial.write_text(str(os.getpid()), encoding="utf-8")
         fingerprint = digest_of({"schema": SCHEMA, "lineage": lineage})[:16]
         staging = StagingDir(root / f"{name}-{fingerprint}", root / f"{name}-{fingerprint}.notes", out, lineage)
-        staging.root.mkdir(exist_ok=True)
-        staging.notes.mkdir(exist_ok=True)
-        for torn in staging.root.rglob("*.partial"):  # a kill in mid-write leaves them
-            torn.unlink()
+        for folder in (staging.root, staging.notes):
+            folder.mkdir(exist_ok=True)
+            for torn in folder.rglob(f"*{PARTIAL}"):  # a kill in mid-write leaves them
+                torn.unlink()
         yield staging
+    finally:
+        lock.release()
 
 
 def need_space(n_bytes: int, what: str) -> None:
@@ -112,21 +126,21 @@ def need_space(n_bytes: int, what: str) -> None:
 
 
 def clean() -> tuple[int, list[str]]:
-    """Delete every bench that no run holds; (bytes freed, outputs left alone as their runs go on).
+    """Delete every staging folder that no run has locked; (bytes freed, outputs left alone as their runs go on).
 
-    Only what a bench's name fits is touched: the scratch root may be a folder shared with others.
+    Only folders named as those of an output that was staged here are touched: the scratch root may be shared with
+    others.
     """
     freed, held = 0, []
     root = scratch_root()
-    for path in sorted(root.glob("*.lock")):
-        benches = [p for p in root.glob(f"{path.stem}-*") if _BENCH.fullmatch(p.name.removeprefix(path.stem))]
-        with path.open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                held.append(path.stem)
-                continue
-            for staging in benches:
-                freed += folder_bytes(staging)
-                shutil.rmtree(staging)
+    # Both, as some systems remove a lock's file when it is given up.
+    for name in sorted({path.stem for kind in ("lock", "owner") for path in root.glob(f"*.{kind}")}):
+        folders = [p for p in root.glob(f"{name}-*") if _FINGERPRINT.fullmatch(p.name.removeprefix(name))]
+        try:
+            with FileLock(root / f"{name}.lock", timeout=0):
+                for folder in folders:
+                    freed += folder_bytes(folder)
+                    shutil.rmtree(folder)
+        except Timeout:
+            held.append(name)
     return freed, held

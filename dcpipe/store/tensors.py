@@ -11,12 +11,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from dcpipe.types import DataError, Sliceable
+from dcpipe.store.files import replacing
+from dcpipe.types import DataError, Sliceable, require
 
 HEADER_STEP = 256  # headers are padded to a multiple, so a pack's size is known before its settings' digits are
 _NAMES = {
@@ -51,11 +52,10 @@ def header_bytes(specs: Mapping[str, tuple[tuple[int, ...], str]], metadata: Map
 
 
 def write(path: Path, arrays: Mapping[str, Sliceable], metadata: Mapping[str, str]) -> int:
-    """Write arrays (NumPy, memory maps or Zarr) and return the file's size; atomic by rename."""
+    """Write arrays (NumPy, memory maps or Zarr) and return the file's size; the file appears whole or not at all."""
     specs = {name: (tuple(array.shape), np.dtype(array.dtype).name) for name, array in arrays.items()}
     head = header_bytes(specs, metadata)
-    beside = path.with_name(path.name + ".partial")
-    with beside.open("wb") as stream:
+    with replacing(path) as partial, partial.open("wb") as stream:
         stream.write(head)
         for name in sorted(specs, key=lambda n: (-np.dtype(specs[n][1]).itemsize, n)):
             array = arrays[name]
@@ -63,7 +63,6 @@ def write(path: Path, arrays: Mapping[str, Sliceable], metadata: Mapping[str, st
             step = max(1, _COPY_BYTES // per_row)
             for start in range(0, array.shape[0], step):
                 stream.write(np.ascontiguousarray(array[start : start + step]).tobytes())
-    beside.replace(path)
     return path.stat().st_size
 
 
@@ -73,7 +72,55 @@ def read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
         with safe_open(path, framework="numpy") as stream:
             return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})  # noqa: SIM118
     except (SafetensorError, FileNotFoundError) as error:
-        raise DataError(f"{path} cannot be read as safetensors ({error}); pull or rebuild it") from error
+        raise DataError(_unreadable(path, error)) from error
+
+
+class Entry(NamedTuple):
+    """One array of a file: its dtype as the format names it (`F16`), its shape, and where its bytes are."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+    @property
+    def n_bytes(self) -> int:
+        return self.stop - self.start
+
+
+class Header(NamedTuple):
+    """What a file says of itself: the header's own size and digest, and each array's entry, by name."""
+
+    n_bytes: int
+    sha256: str
+    arrays: dict[str, Entry]
+    metadata: dict[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """The header alone; no array is read. Offsets count from the start of the file.
+
+    Raises `DataError` when the file is not safetensors: no length that it states is followed beyond the file's end.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        head = stream.read(8)
+        first = 8 + int.from_bytes(head, "little")
+        require(len(head) == 8 and first <= size, _unreadable(path, "its header is longer than the file"))
+        text = stream.read(first - 8)
+    try:
+        content = json.loads(text)
+        metadata = dict(content.pop("__metadata__", {}))
+        arrays = {
+            name: Entry(entry["dtype"], tuple(entry["shape"]), *(first + int(at) for at in entry["data_offsets"]))
+            for name, entry in content.items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise DataError(_unreadable(path, error)) from error
+    for name, entry in arrays.items():
+        inside = first <= entry.start <= entry.stop <= size
+        require(inside, _unreadable(path, f"array {name!r} lies outside the file"))
+    return Header(first, hashlib.sha256(head + text).hexdigest(), arrays, metadata)
 
 
 def hash_arrays(path: Path) -> dict[str, str]:
@@ -81,18 +128,17 @@ def hash_arrays(path: Path) -> dict[str, str]:
 
     Raises `DataError` when the header is not one.
     """
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(8)
-            text = stream.read(int.from_bytes(head, "little"))
-            spans = {name: entry["data_offsets"] for name, entry in json.loads(text).items() if name != "__metadata__"}
-            digests = {"": hashlib.sha256(head + text).hexdigest()}
-            for name, (start, stop) in spans.items():
-                stream.seek(8 + len(text) + start)
-                whole = hashlib.sha256()
-                for left in range(stop - start, 0, -_COPY_BYTES):
-                    whole.update(stream.read(min(left, _COPY_BYTES)))
-                digests[name] = whole.hexdigest()
-            return digests
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError) as error:
-        raise DataError(f"{path} cannot be read as safetensors ({error}); pull or rebuild it") from error
+    header = read_header(path)
+    digests = {"": header.sha256}
+    with path.open("rb") as stream:
+        for name, entry in header.arrays.items():
+            stream.seek(entry.start)
+            whole = hashlib.sha256()
+            for left in range(entry.n_bytes, 0, -_COPY_BYTES):
+                whole.update(stream.read(min(left, _COPY_BYTES)))
+            digests[name] = whole.hexdigest()
+    return digests
+
+
+def _unreadable(path: Path, why: object) -> str:
+    return f"{path} cannot be read as safetensors ({why}); pull or rebuild it"

@@ -14,12 +14,10 @@ import numpy.typing as npt
 import torch
 
 from dcpipe import views
+from dcpipe.random import Draw, words_from
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.rded import rded
-from dcpipe.types import ImageSet, require
-
-Channels = tuple[float, float, float]
-_NOISE_DRAW = 1024  # the first of a row's draws; views and looks use lower ones
+from dcpipe.types import Colour, ImageSet, require
 
 
 def initial(
@@ -29,8 +27,8 @@ def initial(
     seed: int,
     progress: Progress,
     *,
-    mean: Channels,
-    std: Channels,
+    mean: Colour,
+    std: Colour,
     observers: list[str] | None = None,
     factor: int = 1,
     candidates: int = 300,
@@ -59,14 +57,15 @@ def noise(
     seed: int,
     progress: Progress,
     *,
-    mean: Channels,
-    std: Channels,
+    mean: Colour,
+    std: Colour,
     **search: Any,
 ) -> torch.Tensor:
     """Standard normal numbers in normalised space; those of a row are a function of (seed, row) alone.
 
     Box and Muller's transform of pairs (u, v) of 32-bit numbers, sqrt(-2 log u) times cos(2 pi v) and sin(2 pi v), from
-    the generator of `views`: torch's own keeps 32 bits of its seed, too few to give each of many images its noise.
+    the generator of `dcpipe.random`: torch's own keeps 32 bits of its seed, too few to give each of many images its
+    noise.
     """
     size = start.images.shape[1]
     pixels = torch.empty(len(start), 3, size, size, device=context.device)
@@ -77,12 +76,9 @@ def noise(
 
 def _normal(seed: int, row: int, count: int) -> npt.NDArray[np.float32]:
     """Standard normal numbers f32 [count] of one row."""
-    # `random.philox(seed, 0, draw, row)` for draw = _NOISE_DRAW, _NOISE_DRAW + 1, ...; NumPy counts before it draws.
-    counter, key = (np.array(n, dtype=np.uint64) for n in ([_NOISE_DRAW - 1, 0, row, 0], [seed % 2**64, 0]))
-    generator = np.random.Philox(counter=counter, key=key)
-    words = np.asarray(generator.random_raw(-(-count // 2)), dtype=np.uint64)
+    words = words_from(seed, Draw.NOISE, row, -(-count // 2))
     u = ((words >> np.uint64(32)).astype(np.float64) + 0.5) * 2.0**-32  # never 0
-    v = (words & np.uint64(2**32 - 1)).astype(np.float64) * 2.0**-32
+    v = words.astype(np.uint32).astype(np.float64) * 2.0**-32  # of the lower halves
     radius, angle = np.sqrt(-2 * np.log(u)), 2 * np.pi * v
     pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     return pairs.reshape(-1)[:count].astype(np.float32)
@@ -94,8 +90,8 @@ def real(
     seed: int,
     progress: Progress,
     *,
-    mean: Channels,
-    std: Channels,
+    mean: Colour,
+    std: Colour,
     **search: Any,
 ) -> torch.Tensor:
     """The selected images themselves."""
@@ -109,8 +105,8 @@ def mosaics(
     seed: int,
     progress: Progress,
     *,
-    mean: Channels,
-    std: Channels,
+    mean: Colour,
+    std: Colour,
     **search: Any,
 ) -> torch.Tensor:
     """Mosaics of the crops that observers find easiest, see `rded`."""

@@ -26,8 +26,7 @@ from dcpipe.synthesis.dream import dream
 from dcpipe.synthesis.dsa import dsa
 from dcpipe.synthesis.gradients.subsets import Begin, Freeze, Metric, Rate
 from dcpipe.synthesis.idc import idc
-from dcpipe.types import ImageSet, require
-from dcpipe.views.multiformation import By
+from dcpipe.types import By, ImageSet, require
 
 BASES: dict[str, Callable[..., ImageSet]] = {"idc": idc, "dream": dream, "dc": dc, "dsa": dsa, "dm": dm}
 

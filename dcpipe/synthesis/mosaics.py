@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dcpipe import networks, views
-from dcpipe.random import permutation
+from dcpipe.random import Draw, permutation
 from dcpipe.types import IntArray, Teacher, ViewPolicy, require
 
 Pixels = npt.NDArray[np.uint8]
@@ -58,7 +58,8 @@ def draw_candidates(labels: IntArray, wanted: npt.NDArray[np.bool_], search: Sea
     chosen = np.zeros(len(labels), dtype=bool)
     for label, rows in enumerate(np.split(by_class, ends[:-1])):
         if wanted[label]:
-            chosen[rows[permutation(search.seed, label, len(rows))[: search.candidates]]] = True
+            order = permutation(search.seed, label, len(rows), draw=Draw.RDED_CANDIDATES)
+            chosen[rows[order[: search.candidates]]] = True
     return chosen
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 Direction = Literal["paper", "code"]
+_SPREAD = 4.0  # temperature of the target spectrum, as published
 
 
 def flatness(
@@ -26,11 +27,11 @@ def flatness(
     return F.kl_div(then, now, reduction="batchmean", log_target=True)
 
 
-def densification(images: torch.Tensor, labels: torch.Tensor, temperature: float = 4.0) -> torch.Tensor:
+def densification(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """G-VBSM's data densification (Shao et al., CVPR 2024): spread the spectrum of each class's images.
 
     Of the images f32 [m, 3, s, s] pooled to 32 x 32 pixels, each class's Gram matrix has eigenvalues l; the term is
-    sum over classes of KL(softmax(l / T), without gradient || softmax(l)). A class with one image adds nothing.
+    sum over classes of KL(softmax(l / 4), without gradient || softmax(l)). A class with one image adds nothing.
     Eigenvalues of 32-pixel images are in the hundreds and thousands, so that both softmaxes come out one-hot and the
     term is next to nothing; it is kept as published.
     """
@@ -46,6 +47,6 @@ def densification(images: torch.Tensor, labels: torch.Tensor, temperature: float
         rows = order[first[:, None] + torch.arange(size, device=images.device)]
         members = small[rows]
         values = torch.linalg.eigvalsh(members @ members.transpose(1, 2))
-        target = F.softmax(values.detach() / temperature, dim=1)
+        target = F.softmax(values.detach() / _SPREAD, dim=1)
         total = total + F.kl_div(F.log_softmax(values, dim=1), target, reduction="sum")
     return total

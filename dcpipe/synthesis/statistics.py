@@ -8,7 +8,7 @@ classes and of the whole set follow exactly, however the images are cut into bat
 EDC's official code instead averages the variances of single images for its class statistics, which leaves out how
 images differ from one another: `variance="within"`, sum v / n. (For the whole set it averages the variances of training
 batches, numbers in between that depend on the batch size and order.) It looks at augmented training images, one view of
-each: `policy`.
+each; here they are seen as they are.
 
 Memory: 16 bytes a class and entry of each observer in the pass (two sums in float64), 8 in the result (float32), and
 one batch and one part of the images, however many there are. EDC's five ImageNet networks have 101,548 entries: for
@@ -29,9 +29,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from dcpipe import views
+from dcpipe.store.files import replacing
 from dcpipe.synthesis.observers import Observer
-from dcpipe.types import DataError, IntArray, ViewPolicy, require
+from dcpipe.types import DataError, IntArray, require
 
 Variance = Literal["total", "within"]
 Parts = Callable[[], Iterator[tuple[npt.NDArray[np.uint8], IntArray]]]
@@ -99,19 +99,16 @@ def collect(
     *,
     batch_size: int = 256,
     variance: Variance = "total",
-    policy: ViewPolicy | None = None,
     report: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Statistics]:
     """Statistics of every observer on the real images, parts of u8 [m, s, s, 3] with labels i64 [m], decoded once.
 
-    `policy`: image number r of the pass is seen as view 0 of id r; None: as it is. `report(done)` is told after each
-    batch how many images were seen. Raises `DataError` for a class without images and for numbers that are not finite.
+    `report(done)` is told after each batch how many images were seen. Raises `DataError` for a class without images and
+    for numbers that are not finite.
     """
     legal = " or ".join(get_args(Variance))
     require(variance in get_args(Variance), f"statistics: variance must be {legal}, got {variance!r}")
     require(batch_size >= 1, f"statistics: batch_size must be at least 1, got {batch_size}")
-    mix = "none" if policy is None else policy.mix
-    require(mix == "none", f"statistics: views mixed by {mix} are of no one class; set mix: none")
     sums = {name: _Sums(observer, n_classes, variance) for name, observer in observers.items()}
     device = next(iter(observers.values())).device
     counts, done = np.zeros(n_classes, dtype=np.int64), 0
@@ -121,7 +118,7 @@ def collect(
         counts += np.bincount(labels, minlength=n_classes)
         for start in range(0, len(images), batch_size):
             batch = slice(start, start + batch_size)
-            inputs = _inputs(torch.from_numpy(images[batch]).to(device), done, policy)
+            inputs = torch.from_numpy(images[batch]).to(device).permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
             classes = torch.from_numpy(labels[batch]).to(device)
             for part in sums.values():
                 part.add(inputs, classes)
@@ -134,24 +131,15 @@ def collect(
     return {name: sums.pop(name).finish(torch.from_numpy(counts.copy())) for name in observers}
 
 
-def _inputs(images: torch.Tensor, first: int, policy: ViewPolicy | None) -> torch.Tensor:
-    """What observers see of images u8 [m, s, s, 3], numbers `first`, first + 1, …: f32 [m, 3, s, s] in [0, 1]."""
-    if policy is None:
-        return images.permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
-    ids = np.arange(first, first + len(images))
-    return views.crop(images, views.draw(policy, ids, np.zeros_like(ids), len(ids)), images.shape[1])
-
-
 def save(path: Path, found: Mapping[str, Statistics]) -> None:
-    """Write one safetensors file of tensors `OBSERVER/NAME`, with a digest of all bytes; by rename, so whole or not."""
+    """Write one safetensors file of tensors `OBSERVER/NAME`, with a digest of all bytes; whole or not at all."""
     tensors = {
         f"{observer}/{name}": getattr(statistics, name).cpu().contiguous()
         for observer, statistics in found.items()
         for name in NAMES
     }
-    beside = path.with_name(path.name + ".partial")
-    save_file(tensors, beside, metadata={"sha256": _digest(tensors)})
-    beside.replace(path)
+    with replacing(path) as partial:
+        save_file(tensors, partial, metadata={"sha256": _digest(tensors)})
 
 
 def load(path: Path, device: torch.device) -> dict[str, Statistics]:

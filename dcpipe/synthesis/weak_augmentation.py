@@ -1,7 +1,7 @@
 """How images are seen in a step of recovery: weak augmentation, one draw for the whole batch.
 
-Drawn by the counter-based generator of `views`, keyed by (seed, step, batch): a resumed run sees what an unbroken one
-saw.
+Drawn by the counter-based generator of `dcpipe.random`, keyed by (seed, step, batch): a resumed run sees what an
+unbroken one saw.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ import torch
 import torch.nn.functional as F
 
 from dcpipe import views
-from dcpipe.random import philox, uniform
+from dcpipe.random import DROP_ROWS, Draw, philox, uniform
 from dcpipe.types import ViewPolicy, require
-
-_SHIFT_DRAW, _LOTS_DRAW = 101, 102  # beyond the draws that views use for themselves
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class WeakAugmentation:
         area = self.least_area(step, steps)
         policy = ViewPolicy(area, 1.0, self.flip, seed=seed)
         one = views.draw(policy, np.array([batch]), np.array([step]), 1)
-        across, down, x, y = uniform(philox(seed, step, _SHIFT_DRAW, batch)).tolist()
+        across, down, x, y = uniform(philox(seed, step, Draw.RECOVERY_SHIFT, batch)).tolist()
         if self.pad:
             seen = _shifted_crop(images, self.pad, across, down)
             seen = seen.flip(3) if bool(one.flip[0]) else seen
@@ -87,6 +85,6 @@ def _shifted_crop(images: torch.Tensor, pad: int, across: float, down: float) ->
 
 def uniforms(seed: int, batch: int, step: int, n: int) -> torch.Tensor:
     """n numbers in [0, 1) f32 for a step's own choices."""
-    words = philox(seed, step, _LOTS_DRAW, np.int64(batch) * 65_536 + np.arange(-(-n // 4)))
+    words = philox(seed, step, Draw.RECOVERY_DROP, np.int64(batch) * DROP_ROWS + np.arange(-(-n // 4)))
     # The top 24 bits: those that f32 holds, so that none is rounded up to 1.
     return torch.from_numpy((words >> np.uint64(40)).reshape(-1)[:n].astype(np.float32) * np.float32(2.0**-24))

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from dcpipe.random import torch_seed
+from dcpipe.store.files import replacing
 from dcpipe.training.recipe import OPTIMIZERS, Recipe, grouped
 from dcpipe.types import IntArray, require
 
@@ -68,7 +70,7 @@ def fit(
         lr = recipe.rate(epoch, [row["loss"] for row in history])
         for group in optimizer.param_groups:
             group["lr"] = lr
-        torch.manual_seed((seed * 1_000_003 + epoch) % 2**64)  # dropout and the like, whatever came before
+        torch.manual_seed(torch_seed(seed, epoch))  # dropout and the like, whatever came before
         mean_loss = _epoch(network, batches(epoch), loss, optimizer, average, recipe, device)
         require(
             math.isfinite(mean_loss),
@@ -146,10 +148,9 @@ def checkpoint_pause() -> float:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write beside, then rename: a kill leaves the old checkpoint or the new one."""
-    beside = path.with_name(path.name + ".partial")
-    torch.save(state, beside)
-    beside.replace(path)
+    """Write a checkpoint of tensors and plain values: a kill leaves the old one or the new one."""
+    with replacing(path) as partial:
+        torch.save(state, partial)
 
 
 def _resume(

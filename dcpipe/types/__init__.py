@@ -1,7 +1,7 @@
 """The nouns of the pipeline: frozen, checked once when made, and ignorant of disks and orchestrators.
 
 * `base.py`     array types, `DataError`, shared checks
-* `images.py`   `ImageTable`, `ImageSet`, `Selection`
+* `images.py`   `EncodedImage`, `ImageTable`, `ImageSet`, `Selection`
 * `teacher.py`  `Teacher`, `Features`
 * `labels.py`   `ViewPolicy`, `KeptViews`, `SoftLabels`, `LabelShape`, `LabelPack`
 * `score.py`    `Score`
@@ -12,6 +12,8 @@ Dimension letters, everywhere: n images, v or K views, c or C classes, d feature
 from dcpipe.types.base import (
     MIXES,
     BudgetError,
+    By,
+    Colour,
     DataError,
     FloatArray,
     IntArray,
@@ -21,8 +23,17 @@ from dcpipe.types.base import (
     check_same_classes,
     require,
 )
-from dcpipe.types.images import ImageSet, ImageTable, Selection
-from dcpipe.types.labels import VIEW_ARRAYS, KeptViews, LabelPack, LabelShape, SoftLabels, ViewLaw, ViewPolicy
+from dcpipe.types.images import EncodedImage, ImageSet, ImageTable, Selection
+from dcpipe.types.labels import (
+    VIEW_ARRAYS,
+    KeptViews,
+    LabelPack,
+    LabelShape,
+    SoftLabels,
+    ViewLaw,
+    ViewPolicy,
+    reference_bytes,
+)
 from dcpipe.types.score import Score
 from dcpipe.types.teacher import Features, Teacher
 
@@ -30,7 +41,10 @@ __all__ = [
     "MIXES",
     "VIEW_ARRAYS",
     "BudgetError",
+    "By",
+    "Colour",
     "DataError",
+    "EncodedImage",
     "Features",
     "FloatArray",
     "ImageSet",
@@ -49,5 +63,6 @@ __all__ = [
     "ViewPolicy",
     "check_labels",
     "check_same_classes",
+    "reference_bytes",
     "require",
 ]

@@ -11,6 +11,8 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Mix = Literal["none", "cutmix_images", "cutmix_labels"]
+By = Literal["images", "cells"]
+Colour = tuple[float, float, float]  # red, green and blue in [0, 1]: a mean or a standard deviation
 MIXES: tuple[str, ...] = ("none", "cutmix_images", "cutmix_labels")
 
 

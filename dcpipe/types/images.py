@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from dcpipe.types.base import FloatArray, IntArray, check_labels, require
+from dcpipe.types.base import By, Colour, FloatArray, IntArray, check_labels, require
+
+
+class EncodedImage(NamedTuple):
+    """One encoded image: id, file bytes, the source's own name for it, label."""
+
+    id: int
+    data: bytes
+    path: str
+    label: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +35,8 @@ class ImageTable:
     labels: IntArray
     classes: tuple[str, ...]
     size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Colour
+    std: Colour
 
     def __post_init__(self) -> None:
         check_labels(self.labels, self.classes, "image table")
@@ -45,7 +55,8 @@ class ImageSet:
 
     `images` u8 [n, h, w, 3]; `labels`, `ids` i64 [n], ids distinct (views are keyed by them);
     `grid` f: each stored image decodes to f x f training images (`dcpipe.views.multiformation`), and soft labels are
-    of those.
+    of those. `by`: what the smaller set of k images per class is, where images are grids: the first k stored `images`,
+    or the first k * f * f `cells` (`multiformation.subset`); the method that made the set knows for which it is good.
     """
 
     images: npt.NDArray[np.uint8]
@@ -53,6 +64,7 @@ class ImageSet:
     ids: IntArray
     classes: tuple[str, ...]
     grid: int = 1
+    by: By = "images"
 
     def __post_init__(self) -> None:
         check_labels(self.labels, self.classes, "image set")
@@ -63,6 +75,8 @@ class ImageSet:
         require(n == labels == ids, f"image set: {n} images, {labels} labels, {ids} ids")
         require(len(np.unique(self.ids)) == len(self.ids), "image set: ids repeat; views are keyed by distinct ids")
         require(self.grid >= 1, f"image set: grid must be at least 1, got {self.grid}")
+        legal = get_args(By)
+        require(self.by in legal, f"image set: by is {self.by!r}; choose one of {', '.join(legal)}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -96,7 +110,7 @@ class ImageSet:
         """The smaller condensed set: the first `ipc` rows of every class, in their order."""
         self.check_ipc(ipc)
         keep = self.ranks < ipc
-        return ImageSet(self.images[keep], self.labels[keep], self.ids[keep], self.classes, self.grid)
+        return ImageSet(self.images[keep], self.labels[keep], self.ids[keep], self.classes, self.grid, self.by)
 
 
 @dataclass(frozen=True, eq=False)

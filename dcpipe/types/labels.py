@@ -163,6 +163,18 @@ class LabelShape:
         return 2 * self.images * self.views * self.classes
 
 
+def reference_bytes(labels: Mapping[str, Any] | None, ipc: int, grid: int = 1) -> int:
+    """Bytes that the soft labels of the first `ipc` stored images per class take in fp16; 0 for hard labels.
+
+    `labels` is a pack's shape (`images`, `views`, `classes`), which counts decoded images, `grid`^2 of each stored one.
+    """
+    if labels is None:
+        return 0
+    per_class = labels["images"] // labels["classes"]
+    shown = labels["images"] * ipc * grid**2 // per_class
+    return LabelShape(shown, labels["views"], labels["classes"]).reference_bytes
+
+
 @dataclass(frozen=True, eq=False)
 class LabelPack:
     """Compressed soft labels that decode from themselves alone.

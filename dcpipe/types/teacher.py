@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dcpipe.types.base import FloatArray, IntArray, Sliceable, require
+from dcpipe.types.base import Colour, FloatArray, IntArray, Sliceable, require
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +20,8 @@ class Teacher:
     network: str
     weights: dict[str, torch.Tensor]
     classes: tuple[str, ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Colour
+    std: Colour
     size: int
     accuracy: dict[str, float]
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from dcpipe.types import IntArray
+from dcpipe.types import Colour, IntArray
 from dcpipe.views import randaugment, siamese
 from dcpipe.views.draw import Views
 
@@ -45,11 +45,16 @@ def crop(images: torch.Tensor, views: Views, size: int) -> torch.Tensor:
 
 def paste(inputs: torch.Tensor, partners: torch.Tensor, views: Views) -> torch.Tensor:
     """CutMix: inputs [m, 3, s, s] with each view's box taken from `partners`, another batch of views."""
-    size = inputs.shape[-1]
-    bounds = torch.from_numpy(views.pixels(size)).to(inputs.device)
-    line = torch.arange(size, device=inputs.device)
-    across = (line >= bounds[:, 0:1]) & (line < bounds[:, 2:3])
-    down = (line >= bounds[:, 1:2]) & (line < bounds[:, 3:4])
+    return paste_box(inputs, partners, views.pixels(inputs.shape[-1]))
+
+
+def paste_box(inputs: torch.Tensor, partners: torch.Tensor, bounds: IntArray) -> torch.Tensor:
+    """Inputs [m, 3, s, s] with the pixels inside `bounds` taken from `partners`: i64 [m, 4], or [1, 4] for one box in
+    all of them."""
+    edges = torch.from_numpy(bounds).to(inputs.device)
+    line = torch.arange(inputs.shape[-1], device=inputs.device)
+    across = (line >= edges[:, 0:1]) & (line < edges[:, 2:3])
+    down = (line >= edges[:, 1:2]) & (line < edges[:, 3:4])
     inside = (down[:, :, None] & across[:, None, :])[:, None]
     return torch.where(inside, partners, inputs)
 
@@ -59,7 +64,7 @@ def take(tensor: torch.Tensor, rows: IntArray) -> torch.Tensor:
     return tensor.index_select(0, torch.from_numpy(rows).to(tensor.device))
 
 
-def normalise(inputs: torch.Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> torch.Tensor:
+def normalise(inputs: torch.Tensor, mean: Colour, std: Colour) -> torch.Tensor:
     """(inputs - mean) / std by channel, for inputs [m, 3, h, w] in [0, 1]."""
     centre = torch.tensor(mean, device=inputs.device, dtype=inputs.dtype).view(1, 3, 1, 1)
     scale = torch.tensor(std, device=inputs.device, dtype=inputs.dtype).view(1, 3, 1, 1)

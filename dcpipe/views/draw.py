@@ -18,12 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dcpipe.random import philox, uniform
+from dcpipe.random import Draw, philox, uniform
 from dcpipe.types import FloatArray, IntArray, ViewPolicy
 from dcpipe.views import randaugment, siamese
-
-_ATTEMPTS = 10
-_MIX_DRAW = _ATTEMPTS  # draws 0..9 are crop attempts; 10 and 11 are flip, partner and mix box
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +55,31 @@ class Views:
 
     def pixels(self, size: int) -> IntArray:
         """The pasted box in pixels of a `size`-pixel view: i64 [m, 4]."""
-        return np.floor(self.mix_box * size + 0.5).astype(np.int64)
+        return in_pixels(self.mix_box, size)
 
     def kept(self, size: int) -> FloatArray:
         """Lambda: the share of pixels that stay the image's own, f64 [m]."""
-        x0, y0, x1, y1 = self.pixels(size).T
-        kept: FloatArray = 1.0 - (x1 - x0) * (y1 - y0) / float(size * size)
-        return kept
+        return share_outside(self.pixels(size), size)
+
+
+def cutmix_box(area: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
+    """Squares of a share `area` of the view around the centres (x, y), clipped at its edges: f64 [m, 4], left, top,
+    right, bottom as fractions of the view. All f64 [m] in [0, 1]."""
+    half = np.sqrt(area) / 2
+    box: FloatArray = np.stack([x - half, y - half, x + half, y + half], axis=1).clip(0.0, 1.0)
+    return box
+
+
+def in_pixels(boxes: FloatArray, size: int) -> IntArray:
+    """Boxes that are fractions of a `size`-pixel view, rounded to its pixels, halves up: i64 [m, 4]."""
+    return np.floor(boxes * size + 0.5).astype(np.int64)
+
+
+def share_outside(bounds: IntArray, size: int) -> FloatArray:
+    """The share of the pixels of a view that a box `bounds` i64 [m, 4] leaves as they are: CutMix's lambda, f64 [m]."""
+    left, top, right, bottom = bounds.T
+    share: FloatArray = 1.0 - (right - left) * (bottom - top) / float(size * size)
+    return share
 
 
 def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> Views:
@@ -77,16 +92,15 @@ def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> V
     after = (
         siamese.draw(policy.siamese, lambda d: uniform(philox(policy.seed, views, d, ids))) if policy.siamese else None
     )
-    first = uniform(philox(policy.seed, views, _MIX_DRAW, ids))
+    first = uniform(philox(policy.seed, views, Draw.FLIP, ids))
     flip = first[:, 0] < policy.flip
     if policy.mix == "none":
         nothing = np.zeros((len(ids), 4))
         return Views(box, flip, np.zeros(len(ids), dtype=np.int64), nothing, False, *before, after)
-    second = uniform(philox(policy.seed, views, _MIX_DRAW + 1, ids))
+    second = uniform(philox(policy.seed, views, Draw.MIX, ids))
     partner = np.minimum((first[:, 1] * n_images).astype(np.int64), n_images - 1)
-    half = np.sqrt(1.0 - second[:, 0]) / 2  # lambda = second[:, 0]
-    x, y, mixed = second[:, 1], second[:, 2], second[:, 3:] < policy.mix_share
-    mix_box = np.stack([x - half, y - half, x + half, y + half], axis=1).clip(0.0, 1.0)
+    mixed = second[:, 3:] < policy.mix_share
+    mix_box = cutmix_box(1.0 - second[:, 0], second[:, 1], second[:, 2])  # lambda = second[:, 0]
     return Views(box, flip, partner, mix_box * mixed, False, *before, after)
 
 
@@ -97,7 +111,7 @@ def _draw_boxes(policy: ViewPolicy, ids: IntArray, views: IntArray) -> FloatArra
     w, h = min(1.0, aspect), min(1.0, 1.0 / aspect)
     box = np.tile([(1 - w) / 2, (1 - h) / 2, w, h], (len(ids), 1))
     waiting = np.arange(len(ids))
-    for attempt in range(_ATTEMPTS):
+    for attempt in Draw.CROP.numbers:
         if not len(waiting):
             break
         u = uniform(philox(policy.seed, views[waiting], attempt, ids[waiting]))

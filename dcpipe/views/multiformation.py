@@ -22,10 +22,9 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from dcpipe.types import ImageSet, IntArray, require
+from dcpipe.types import By, ImageSet, IntArray, require
 
 Kind = Literal["single", "multi", "bound"]
-By = Literal["images", "cells"]
 
 _BLOCK_BYTES = 32 * 2**20  # of 32-bit pixels, while a set is decoded
 
@@ -108,28 +107,6 @@ def owners(n: int, factor: int, kind: Kind = "single", bound: int | None = None)
     return torch.cat([torch.arange(a, b).repeat(g**2) for g, a, b in plan(n, factor, kind, bound)])
 
 
-def prefix(
-    n: int, factor: int, size: int, by: By = "images", kind: Kind = "single", bound: int | None = None
-) -> torch.Tensor:
-    """Decoded indices of the subset S[size] of a class: i64 [M], ascending, in the order of `decode`.
-
-    `images`: all that the first `size` stored images decode to. `cells`: the first size * factor^2, which are the
-    top-left cells of up to that many images; only with kind `single`, where every image decodes to as many.
-
-    Raises `DataError` for a size outside 1..n, an unknown `by`, and cells of another kind.
-    """
-    require(1 <= size <= n, f"multi-formation: subset of {size} images is outside 1..{n}, what a class holds")
-    _check_by(by)
-    if by == "images":
-        return torch.nonzero(owners(n, factor, kind, bound) < size)[:, 0]
-    require(kind == "single", f"multi-formation: subsets of cells need kind 'single', got {kind!r}; take images")
-    return torch.arange(size * factor**2)
-
-
-def _check_by(by: str) -> None:
-    require(by in get_args(By), f"multi-formation: subsets are by {by!r}; choose one of {', '.join(get_args(By))}")
-
-
 def arrange(images: torch.Tensor, factor: int) -> torch.Tensor:
     """Stored images [..., n, 3, h, w] whose cells show n * f * f whole ones [..., n*f*f, 3, h, w] of any dtype: IDC's
     initialisation "mix". Image k * n + i is shrunk into cell k of image i.
@@ -205,13 +182,14 @@ def _between(cells: npt.NDArray[Any], axis: int, side: int) -> npt.NDArray[Any]:
     return large
 
 
-def subset(images: ImageSet, ipc: int, by: By = "images") -> ImageSet:
-    """The condensed set of `ipc` images a class. `images`: the first stored ones of every class, as grids.
-    `cells`: the first ipc * f * f cells of every class, cell-major, decoded; for sets whose subsets were trained so.
+def subset(images: ImageSet, ipc: int, by: By | None = None) -> ImageSet:
+    """The condensed set of `ipc` images per class; `by` is the set's own unless it is given. `images`: the first stored
+    ones of every class, as grids. `cells`: the first ipc * f * f cells of every class, cell-major, decoded.
 
     Raises `DataError` for an ipc that some class lacks and an unknown `by`.
     """
-    _check_by(by)
+    by = images.by if by is None else by
+    require(by in get_args(By), f"multi-formation: subsets are by {by!r}; choose one of {', '.join(get_args(By))}")
     if by == "images":
         return images.prefix(ipc)
     images.check_ipc(ipc)

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dcpipe.random import Draw
 from dcpipe.types import IntArray, ViewPolicy, require
 
 BINS, BIN = 31, 9  # torchvision's defaults: magnitude 9 of 0..30
@@ -44,10 +45,6 @@ _NAMES = tuple(OPERATIONS)
 _SIGNED = np.array([signed for _, signed in OPERATIONS.values()])
 
 
-# Numbers of the generator's draws, four words each. Views take 0..12, others 16..18, 101, 102 and from 1024 on.
-OP_DRAW = 32  # and up to 47: one a step
-PATCH_DRAW = 256  # and up to 319: one for four patches
-
 Words = npt.NDArray[np.uint64]
 
 
@@ -59,10 +56,12 @@ def draw(policy: ViewPolicy, words: Callable[[int], Words]) -> tuple[IntArray | 
     """
     ops, signs, patches = None, None, None
     if policy.randaugment:
-        ops, signs = operations(np.stack([words(OP_DRAW + step) for step in range(policy.randaugment)], axis=1))
+        ops, signs = operations(
+            np.stack([words(Draw.RANDAUGMENT + step) for step in range(policy.randaugment)], axis=1)
+        )
     if policy.shuffle > 1:
         count = policy.shuffle**2
-        drawn = np.concatenate([words(PATCH_DRAW + j) for j in range(-(-count // 4))], axis=1)[:, :count]
+        drawn = np.concatenate([words(Draw.PATCHES + j) for j in range(-(-count // 4))], axis=1)[:, :count]
         patches = np.argsort(drawn, axis=1, kind="stable").astype(np.int64)
     return ops, signs, patches
 

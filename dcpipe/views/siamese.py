@@ -28,6 +28,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from dcpipe.random import Draw
 from dcpipe.types import FloatArray, IntArray, require
 from dcpipe.types.labels import SIAMESE, siamese_operations
 
@@ -36,9 +37,6 @@ ZOOM, DEGREES, PAD, HOLE = 1.2, 15.0, 0.125, 0.5
 
 # What `on_pixels` takes for mean and std: those by which IDC normalises CIFAR-10 and CIFAR-100.
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-
-# Numbers of the generator's draws, four words each, that nothing else uses.
-DRAWS = (320, 321, 322)
 
 # Which of the twelve numbers are whose; each has its place whatever the strategy names. Number 4 chooses.
 FLIP, COLOR, CHOICE, CROP, SCALE, ROTATE, CUTOUT = 0, slice(1, 4), 4, slice(5, 7), slice(7, 9), 9, slice(10, 12)
@@ -67,7 +65,7 @@ def draw(strategy: str, numbers: Callable[[int], FloatArray]) -> Drawn:
     `draw("color_crop_cutout", lambda d: uniform(philox(seed, step, d, classes)))`.
     """
     law, named = siamese_operations(strategy)
-    u = np.concatenate([numbers(d) for d in DRAWS], axis=1)
+    u = np.concatenate([numbers(d) for d in Draw.SIAMESE.numbers], axis=1)
     runs = np.zeros((len(u), len(SIAMESE)), dtype=np.bool_)
     always = [SIAMESE.index(name) for name in named if law == "idc" and name in ALWAYS]
     choice = np.array([SIAMESE.index(name) for name in named if law == "dsa" or name not in ALWAYS], dtype=np.int64)

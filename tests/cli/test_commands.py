@@ -13,7 +13,8 @@ from dcpipe import store
 from dcpipe.cli import commands as cli
 from dcpipe.config import presets
 from dcpipe.reports import tables
-from dcpipe.types import DataError, Score
+from dcpipe.store.tensors import read_header
+from dcpipe.types import Score
 
 COMMANDS = ("init", "status", "inspect", "evaluate", "study", "publish", "pull", "export", "clean")
 
@@ -125,13 +126,16 @@ def test_inspect_accounts_for_every_byte(workspace: Path, capsys: pytest.Capture
     told = capsys.readouterr().out
     total = sum(path.stat().st_size for path in (workspace / "fish").iterdir())
     assert f"{total:,}" in told
-    rows, header = tables.safetensors_header(workspace / "fish" / "labels.safetensors")
-    assert sum(row[3] for row in rows) == (workspace / "fish" / "labels.safetensors").stat().st_size
+    header = read_header(workspace / "fish" / "labels.safetensors")
+    inside = sum(entry.n_bytes for entry in header.arrays.values())
+    assert header.n_bytes + inside == (workspace / "fish" / "labels.safetensors").stat().st_size
+    assert f" {header.n_bytes:,}" in next(line for line in told.splitlines() if " header " in line)
     for name, array in some.pack.arrays.items():
-        assert (name, "F16", list(array.shape), 2 * 12 * 5 * 3) in rows
+        entry = header.arrays[name]
+        assert (entry.dtype, entry.shape, entry.n_bytes) == ("F16", array.shape, 2 * 12 * 5 * 3)
         [line] = [line for line in told.splitlines() if f" {name} " in line]
-        assert str(list(array.shape)) in line
-    assert json.loads(header["dcpipe"])["codec"] == "none"
+        assert str(list(array.shape)) in line and " 360 " in line
+    assert json.loads(header.metadata["dcpipe"])["codec"] == "none"
     assert '"codec":"none"' in told
     [rows_line] = [line for line in told.splitlines() if " rows " in line]
     assert "[12]" in rows_line
@@ -157,8 +161,11 @@ def test_inspect_refuses_what_is_not_there_or_not_whole(workspace: Path, capsys:
         == "dcpipe: nothing is neither a folder, a file nor a tag NAME@vX.Y.Z; give one of them\n"
     )
     (workspace / "torn.safetensors").write_bytes(b"\xff" * 20)
-    with pytest.raises(DataError, match=r"torn.safetensors is cut short or not safetensors; pull or rebuild it$"):
-        tables.safetensors_header(workspace / "torn.safetensors")
+    assert cli.main(["inspect", "torn.safetensors"]) == 2
+    assert capsys.readouterr().err == (
+        "dcpipe: torn.safetensors cannot be read as safetensors (its header is longer than the file); "
+        "pull or rebuild it\n"
+    )
 
 
 RESILIENCE = """\
@@ -358,7 +365,7 @@ def test_clean_of_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize(
-    ("size", "told"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (6_000_000_000, "6.0 GB"), (10**16, "10000.0 TB")]
+    ("size", "told"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (6_000_000_000, "6.0 GB"), (10**16, "10.0 PB")]
 )
 def test_human(size: int, told: str) -> None:
     assert tables.human(size) == told

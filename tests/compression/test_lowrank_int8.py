@@ -181,5 +181,7 @@ def test_what_does_not_fit_is_refused() -> None:
         "codec 'lowrank_int8': its arrays take at least 42 bytes (36.00x below fp16) but the budget leaves 40 after "
         "the header; choose a smaller ratio"
     )
-    with pytest.raises(DataError, match="65537 classes, columns are stored up to 65536; choose codec 'svd'"):
+    with pytest.raises(
+        DataError, match=r"^codec 'lowrank_int8': 65537 classes, two bytes name 65536; choose codec 'svd'$"
+    ):
         LowrankInt8.plan(LabelShape(1, 2, 65537), 10**9)

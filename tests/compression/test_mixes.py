@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 from codec_cases import KINDS, labels, name_of
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dcpipe import training, views
 from dcpipe.compression import CODECS, check_mix, rebuild
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import PackLabels
-from dcpipe.types import MIXES, DataError, ImageSet, LabelPack, LabelShape, Mix, ViewPolicy
+from dcpipe.types import MIXES, BudgetError, DataError, ImageSet, LabelPack, LabelShape, Mix, ViewPolicy
 
 N, K, C = 7, 12, 9  # no batch size but 1 and 7 divides it: kept batches leave images out
 SHAPE = LabelShape(N, K, C)
@@ -72,16 +72,17 @@ def test_students_get_mixed_labels(kind: str, mix: Mix) -> None:
             np.testing.assert_allclose(targets[item], expected, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=40)
-@given(
-    st.sampled_from(sorted(KINDS)),
-    st.builds(LabelShape, st.integers(2, 12), st.integers(1, 40), st.integers(2, 300)),
-    st.sampled_from(["cutmix_images", "cutmix_labels"]),
-)
-def test_whole_views_can_always_be_mixed(kind: str, shape: LabelShape, mix: Mix) -> None:
+@pytest.mark.parametrize("mix", ["cutmix_images", "cutmix_labels"])
+@pytest.mark.parametrize("kind", KINDS)
+@settings(deadline=None, max_examples=5)
+@given(st.builds(LabelShape, st.integers(2, 12), st.integers(1, 40), st.integers(2, 300)))
+def test_whole_views_can_always_be_mixed(kind: str, mix: Mix, shape: LabelShape) -> None:
+    """Some codecs need more than fp16 takes for the smallest shapes; those are left out, and a codec that no shape
+    suited would fail."""
     try:
         codec = CODECS[name_of(kind)].plan(shape, shape.reference_bytes, **KINDS[kind])
-    except DataError:
-        return
-    if mix == "cutmix_images" or not drops_single_labels(kind):
-        check_mix("any", codec, shape, mix)
+    except BudgetError:
+        assume(False)
+    if mix == "cutmix_labels" and drops_single_labels(kind):
+        codec = CODECS[name_of(kind)].plan(shape, shape.reference_bytes, **{**KINDS[kind], "granularity": "epoch"})
+    check_mix("any", codec, shape, mix)

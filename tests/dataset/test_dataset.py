@@ -32,15 +32,13 @@ from condensed import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from releases import parts
 from torch.utils.data import DataLoader
+from view_cases import column, random_images
 
-from dcpipe import networks, views
-from dcpipe.compression import CODECS
-from dcpipe.dataset import CondensedDataset, CondensedLoader
-from dcpipe.dataset.targets import SHIFTED, HardLabels, OnlineLabels, PackLabels
-from dcpipe.random import permutation
-from dcpipe.types import MIXES, DataError, LabelPack, LabelShape, Mix, Teacher
+from dcpipe import views
+from dcpipe.dataset import CondensedDataset
+from dcpipe.dataset.targets import HardLabels, OnlineLabels, PackLabels
+from dcpipe.types import MIXES, DataError, ImageSet, Mix, ViewPolicy
 
 
 @pytest.mark.parametrize("mix", MIXES)
@@ -137,25 +135,6 @@ def test_stored_labels_are_what_the_teacher_says_of_the_pixels_students_see(mix:
             np.testing.assert_allclose(said, [softmax(row) for row in logits], atol=1e-5)
 
 
-def test_teachers_online_are_averaged_before_the_softmax() -> None:
-    other = Teacher(
-        teacher().network,
-        {name: -0.5 * value for name, value in teacher().weights.items()},
-        CLASSES,
-        (0.1, 0.2, 0.3),
-        (0.5, 0.5, 0.5),
-        SIZE,
-        {},
-    )
-    labels = OnlineLabels([teacher(), other], N, CPU)
-    inputs, targets = CondensedDataset(image_set(), labels, policy_of("none"), temperature=TEMPERATURE).batch(ALL)
-    each = [
-        networks.from_teacher(noun, CPU)(views.normalise(inputs, noun.mean, noun.std)).double().numpy()
-        for noun in (teacher(), other)
-    ]
-    np.testing.assert_allclose(targets, [softmax(row) for row in (each[0] + each[1]) / 2], atol=1e-5)
-
-
 @pytest.mark.parametrize("mix", MIXES)
 def test_without_a_temperature_targets_are_raw_logits(mix: Mix) -> None:
     """Stored ones as stored, online ones of the pixels students see; `cutmix_labels` mixes the logits by lambda."""
@@ -173,43 +152,6 @@ def test_without_a_temperature_targets_are_raw_logits(mix: Mix) -> None:
                 share, partner = counted_share(policy_of(mix), int(images.ids[row]), 1)
                 expected = share * expected + (1 - share) * logits[partner, 1]
             np.testing.assert_allclose(targets[row], expected, atol=1e-5 if dataset is stored else 1e-2)
-
-
-def test_logits_that_labels_do_not_have_are_refused() -> None:
-    images = image_set()
-    hard = CondensedDataset(images, HardLabels(images.labels, len(CLASSES), CPU), policy_of("none"), temperature=None)
-    with pytest.raises(DataError) as error:
-        hard.batch(ALL)
-    assert str(error.value) == "hard labels have no logits; choose a loss of distributions, such as kl"
-    shape = LabelShape(N, VIEWS, len(CLASSES))
-    for name in ("topk", "zipf"):
-        codec = CODECS[name].plan(shape, shape.reference_bytes)
-        drawn = views.draw(policy_of("none"), np.repeat(images.ids, VIEWS), np.tile(np.arange(VIEWS), N), N)
-        logits = torch.from_numpy(logits_of(images, "none")).float()
-        arrays = dict(codec.encode(logits, ALL, shape, drawn))
-        pack = LabelPack(name, codec.settings, arrays, shape, policy_of("none"), images.ids)
-        assert CondensedDataset.from_pack(images, pack).batch(ALL)[1].shape == (N, len(CLASSES))
-        with pytest.raises(DataError) as error:
-            CondensedDataset.from_pack(images, pack, temperature=None).batch(ALL)
-        assert str(error.value) == (
-            f"codec {name!r} keeps probabilities, but raw logits were asked for; choose another codec, or a loss of "
-            "distributions such as kl"
-        )
-
-
-@pytest.mark.parametrize("name", sorted(CODECS))
-def test_codecs_that_keep_no_logits_are_known(name: str) -> None:
-    """Logits far from 0 come back near them, or as what only softmax understands: shifted, or minus infinity."""
-    images, shape = image_set(), LabelShape(N, VIEWS, len(CLASSES))
-    ratio, options = {"none": (1, {}), "prune_topk": (3, {"prune": 1.5})}.get(name, (1.5, {}))
-    codec = CODECS[name].plan(shape, int(shape.reference_bytes / ratio), **options)
-    drawn = views.draw(policy_of("none"), np.repeat(images.ids, VIEWS), np.tile(np.arange(VIEWS), N), N)
-    logits = torch.from_numpy(logits_of(images, "none")).float() + 100.0
-    arrays = dict(codec.encode(logits, ALL, shape, drawn))
-    pack = LabelPack(name, codec.settings, arrays, shape, policy_of("none"), images.ids)
-    found = decoded(pack)
-    found = found[~np.isnan(found)]  # NaN marks views that the codec dropped
-    assert bool((found < 50).any()) == (name in SHIFTED)
 
 
 def test_stored_views_wrap_round_at_their_number_and_others_never() -> None:
@@ -267,16 +209,6 @@ def test_every_codec_gives_distributions_of_its_own_decoded_logits(kind: str, mi
             pixels, label = item_by_hand(image_set(), mix, row, view, stored)
             torch.testing.assert_close(inputs[item], pixels, rtol=0, atol=1e-6)
             np.testing.assert_allclose(targets[item], label, atol=1e-5)
-
-
-def test_labels_of_single_batches_cannot_be_mixed_with_a_partners() -> None:
-    pack = pack_of(image_set(), "cutmix_labels", "prune-batch")
-    sentence = (
-        r"^codec 'prune' keeps view \d of some images only, but mix 'cutmix_labels' needs its labels of "
-        r"any partner; keep whole views \(granularity epoch\) or choose another mix$"
-    )
-    with pytest.raises(DataError, match=sentence):
-        PackLabels(pack, CPU)
 
 
 @pytest.mark.parametrize("mix", MIXES)
@@ -339,100 +271,23 @@ def test_views_may_have_another_size_than_the_images() -> None:
     assert torch.equal(inputs, look[0])
 
 
-@settings(deadline=None, max_examples=10)
-@given(batch_size=st.integers(1, N + 3), seed=st.integers(0, 5))
-def test_the_loader_shows_each_item_once_an_epoch_with_its_own_label(batch_size: int, seed: int) -> None:
-    dataset = dataset_of("none")
-    loader = CondensedLoader(dataset, batch_size, seed=seed, finish=lambda inputs: inputs * 2 - 1)
-    orders = []
-    for epoch in (0, 1):
-        pieces = list(loader.batches(epoch))
-        assert dataset.epoch == epoch and len(pieces) == len(loader)
-        sizes = [len(inputs) for inputs, _ in pieces]
-        assert max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
-        inputs, targets = dataset.batch(ALL)
-        seen, said = (torch.cat(parts) for parts in zip(*pieces, strict=True))
-        distance = (seen[:, None] - (inputs * 2 - 1)[None]).abs().flatten(2).amax(dim=2)
-        order = distance.argmin(dim=1)
-        assert sorted(order.tolist()) == list(range(N)) and float(distance.amin(dim=1).max()) < 1e-5
-        torch.testing.assert_close(said, targets[order], rtol=0, atol=1e-6)
-        orders.append(order.tolist())
-    assert orders[0] != orders[1]
-
-
-@pytest.mark.parametrize("mix", MIXES)
-def test_the_loader_and_any_data_loader_give_the_same_pairs(mix: Mix) -> None:
-    dataset = dataset_of(mix)
-    loader = CondensedLoader(dataset, 4, shuffle=False)
-    for epoch in (0, 3):
-        loader.set_epoch(epoch)
-        fast = [torch.cat(parts) for parts in zip(*loader, strict=True)]
-        slow = [torch.cat(parts) for parts in zip(*DataLoader(dataset, batch_size=3), strict=True)]
-        for one, other in zip(fast, slow, strict=True):
-            torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("mix", MIXES)
-def test_class_numbers_go_along_where_they_are_asked_for(mix: Mix) -> None:
-    dataset = dataset_of(mix)
-    loader = CondensedLoader(dataset, 4, seed=3, finish=lambda inputs: 2 * inputs)
-    for epoch in (0, 2):
-        plain, both = list(loader.batches(epoch)), list(loader.with_hard(epoch))
-        order = permutation(3, epoch, N)
-        for (inputs, targets), (same_inputs, (soft, hard)) in zip(plain, both, strict=True):
-            assert torch.equal(inputs, same_inputs) and torch.equal(targets, soft) and hard.dtype == torch.int64
-        hards = torch.cat([hard for _, (_, hard) in both]).tolist()
-        assert hards == image_set().labels[order].tolist()  # of the image itself, whatever was pasted in
-
-
-@settings(deadline=None, max_examples=20)
-@given(batch_size=st.integers(1, N), world=st.integers(1, 4), seed=st.integers(0, 3))
-def test_processes_share_an_epoch(batch_size: int, world: int, seed: int) -> None:
-    dataset = dataset_of("none")
-    asked: list[int] = []
-    batch = dataset.batch
-    dataset.batch = lambda items: asked.extend(items.tolist()) or batch(items)  # type: ignore[method-assign]
-    counts = []
-    for rank in range(world):
-        loader = CondensedLoader(dataset, batch_size, seed=seed, rank=rank, world=world)
-        sizes = [len(inputs) for inputs, _ in loader.batches(2)]
-        assert len(sizes) == len(loader) and max(sizes) <= batch_size and sum(sizes) == N // world
-        counts.append(len(sizes))
-    assert len(set(counts)) == 1
-    assert len(set(asked)) == len(asked) == N // world * world
-
-
-def test_the_loader_refuses_what_cannot_be() -> None:
-    dataset = dataset_of("none")
-    for options, sentence in (
-        ({"batch_size": 0}, "condensed loader: batch_size is 0; give 1 or more"),
-        ({"batch_size": 2, "rank": 2, "world": 2}, "condensed loader: rank is 2 of 2 processes; give 0..1"),
-        (
-            {"batch_size": 2, "world": 99},
-            f"condensed loader: {N} items cannot be dealt to 99 processes",
-        ),
-    ):
-        with pytest.raises(DataError) as error:
-            CondensedLoader(dataset, **options)  # type: ignore[arg-type]
-        assert str(error.value) == sentence
-
-
-def test_views_beyond_k_wrap_or_are_refused() -> None:
-    some = parts()
-    views_stored = some.pack.shape.views
-    wrapping = CondensedDataset.from_pack(some.images, some.pack)
-    strict = CondensedDataset.from_pack(some.images, some.pack, beyond="refuse")
-    strict.set_epoch(views_stored - 1)
-    wrapping.set_epoch(views_stored + 1)
-    assert set(wrapping.views.tolist()) == {1}
-    with pytest.raises(DataError) as error:
-        strict.set_epoch(views_stored)
-    assert str(error.value) == (
-        f"epoch {views_stored} needs views beyond the {views_stored} that codec {some.pack.codec!r} stored; "
-        f"train for at most {views_stored} epochs, or let views wrap"
-    )
-    with pytest.raises(DataError, match="beyond is 'stop'; choose one of wrap, refuse"):
-        CondensedDataset.from_pack(some.images, some.pack, beyond="stop")  # type: ignore[arg-type]
+@pytest.mark.parametrize("siamese_of", ["color_crop_flip_scale_rotate", "dsa:color_crop_cutout_flip_scale_rotate"])
+def test_students_with_hard_labels_see_what_a_teacher_would_and_labels_are_mixed_by_area(siamese_of: str) -> None:
+    n, policy = 12, ViewPolicy(1.0, 1.0, 0.0, "cutmix_labels", 9, siamese=siamese_of, mix_share=0.5)
+    images, ids = random_images(n, 8, 8), np.arange(n) * 3
+    held = ImageSet(images.numpy(), np.arange(n) % 4, ids, ("a", "b", "c", "d"))
+    dataset = CondensedDataset(held, HardLabels(held.labels, 4, torch.device("cpu")), policy)
+    dataset.set_epoch(2)
+    inputs, targets = dataset.batch(np.arange(n))
+    seen, drawn = views.look(images, policy, ids, np.arange(n), column(n, 2), 8)
+    torch.testing.assert_close(inputs, seen, rtol=0, atol=1e-6)
+    kept = drawn.kept(8)
+    assert 0 < (kept < 1).sum() < n
+    for j in range(n):
+        wanted = np.zeros(4)
+        wanted[held.labels[j]] += kept[j]
+        wanted[held.labels[drawn.partner[j]]] += 1 - kept[j]
+        np.testing.assert_allclose(targets[j].numpy(), wanted, atol=1e-6)
 
 
 # --- what a user may get wrong, and what workers hear ---

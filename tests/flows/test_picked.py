@@ -18,8 +18,8 @@ from dcpipe.compression import CODECS
 from dcpipe.config import params, presets
 from dcpipe.config.params import CompressionBlock
 from dcpipe.dataset.targets import HardLabels, OnlineLabels, PackLabels
-from dcpipe.store.nouns import encode_png
-from dcpipe.types import DataError, Features, ImageTable, LabelPack, LabelShape, Selection, ViewPolicy
+from dcpipe.store.images import encode_png
+from dcpipe.types import DataError, EncodedImage, Features, ImageTable, LabelPack, LabelShape, Selection, ViewPolicy
 from flows.compression import plan
 from flows.evaluation import Contender, make_contenders
 from flows.running.reporting import Plain
@@ -36,7 +36,7 @@ def make_table(folder: Path, pixels: np.ndarray, labels: np.ndarray, ids: np.nda
     names = []
     for start in range(0, len(ids), part_rows):
         rows = [
-            store.ImageRow(int(ids[row]), encode_png(pixels[row]), f"{row}.png", int(labels[row]))
+            EncodedImage(int(ids[row]), encode_png(pixels[row]), f"{row}.png", int(labels[row]))
             for row in range(start, min(start + part_rows, len(ids)))
         ]
         names.append(folder / f"part-{start}.parquet")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,6 +38,12 @@ def png():
 
 
 @pytest.fixture
+def read_all():
+    """All images of a source, as it gives them."""
+    return lambda source: source.read(np.arange(len(source.labels)))
+
+
+@pytest.fixture
 def make_source():
     """(n, size, classes, seed) -> a source of n random PNG images and their pixels."""
 
@@ -63,19 +67,9 @@ def make_table(tmp_path):
             rows = np.arange(start, min(start + part_rows, len(ids)))
             encoded, report = images.inspect_part(source, rows, source.classes, size, ids[rows])
             parts.append(tmp_path / f"part-{len(parts):05d}.parquet")
-            store.write_part(parts[-1], [store.ImageRow(*row) for row in encoded], source.classes)
+            store.write_part(parts[-1], encoded, source.classes)
             reports.append(report)
         mean, std = images.merge_reports(reports)
         return ImageTable(tuple(parts), part_rows, ids, source.labels, source.classes, size, mean, std)
 
     return make
-
-
-@pytest.fixture
-def real_data() -> Path:
-    """The folder of real Parquet sets; skips where there is none."""
-    default = Path(__file__).parents[2].parent / "shared" / "data"
-    folder = Path(os.environ.get("DCPIPE_TEST_DATA", default))
-    if not folder.is_dir():
-        pytest.skip(f"no real images: {folder} is absent (set DCPIPE_TEST_DATA)")
-    return folder

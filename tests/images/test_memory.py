@@ -33,7 +33,7 @@ for start in range(0, N, images.PART_ROWS):
     rows = np.arange(start, min(start + images.PART_ROWS, N))
     encoded, report = images.inspect_part(Source(), rows, Source.classes, 64, rows)
     part = Path(sys.argv[1]) / f"{start}.parquet"
-    store.write_part(part, [store.ImageRow(*row) for row in encoded], Source.classes)
+    store.write_part(part, encoded, Source.classes)
     part.unlink()
     reports.append(report)
 images.merge_reports(reports)

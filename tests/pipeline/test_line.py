@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from formats_page import documented_meta
 from workspaces import TINY, Workspace
 
 from dcpipe import store
@@ -37,6 +38,15 @@ def test_the_second_repro_does_nothing(line: Workspace) -> None:
     output = line.run("dvc", "repro")
     assert "Running stage" not in output
     assert "Data and pipelines are up to date." in output
+
+
+def test_every_artifact_has_the_metadata_that_the_formats_page_names(line: Workspace) -> None:
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in line.root.glob("data/**/artifact.json")]
+    assert len(found) == len(STAGES)
+    for content in found:
+        if content["noun"] != "release":  # tests/store/test_formats.py has it
+            always, sometimes = documented_meta(content["noun"])
+            assert always <= content["meta"].keys() <= always | sometimes, content["noun"]
 
 
 def test_the_table_has_the_set_and_its_baselines_with_measured_bytes(line: Workspace) -> None:

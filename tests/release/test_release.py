@@ -28,7 +28,6 @@ import dcpipe
 from dcpipe import networks, release, store, views
 from dcpipe.compression import CODECS
 from dcpipe.dataset import CondensedDataset
-from dcpipe.dataset.targets import PackLabels, PrefixLabels
 from dcpipe.release import publishing, tags
 from dcpipe.types import DataError
 
@@ -152,17 +151,6 @@ def test_a_smaller_set_mixes_its_own_labels(tmp_path: Path) -> None:
         torch.testing.assert_close(targets[item].double(), wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_prefix_labels_follow_the_packs_own_plan(made: Path) -> None:
-    """A codec may replay rows in any number and order: those left out vanish, the others keep order and view."""
-    pack = dcpipe.load(made).pack
-    assert pack is not None
-    whole = PackLabels(pack, torch.device("cpu"))
-    whole.plan = lambda epoch: (np.array([7, 2, 2, 11, 0, 7]), np.array([4, 3, 1, 0, 2, 0]))  # type: ignore[method-assign]
-    rows, stored = PrefixLabels(whole, np.array([0, 2, 7])).plan(0)
-    np.testing.assert_array_equal(rows, [2, 1, 1, 0, 2])
-    np.testing.assert_array_equal(stored, [4, 3, 1, 2, 0])
-
-
 def test_ipc_out_of_range(made: Path) -> None:
     with pytest.raises(DataError, match=r"^ipc 5 is outside 1..4, what this set holds for every class$"):
         dcpipe.load(made, ipc=5)
@@ -219,6 +207,22 @@ def test_a_smaller_set_of_grids(tmp_path: Path, ipc: int, by: str) -> None:
         for one, other in zip(dataset.batch(np.arange(len(rows))), theirs.batch(rows), strict=True):
             torch.testing.assert_close(one, other)
     assert len(small.dataset(labels="teacher")) == len(small.dataset(labels="hard")) == len(rows)
+
+
+def test_a_smaller_set_is_by_default_what_its_method_trained_for(tmp_path: Path) -> None:
+    some = releases.parts(grid=2)
+    releases.build(tmp_path / "fish", some)
+    releases.build(tmp_path / "cells", replace(some, images=replace(some.images, by="cells")))
+    assert "by" not in dcpipe.load(tmp_path / "fish").manifest
+    whole = dcpipe.load(tmp_path / "cells")
+    assert (whole.manifest["by"], whole.images.by, whole.images.grid) == ("cells", "cells", 2)
+    for ipc in (1, 3):
+        for by in ("images", "cells"):
+            asked = dcpipe.load(tmp_path / "fish", ipc=ipc, by=by)  # type: ignore[arg-type]
+            assert dcpipe.load(tmp_path / "cells", ipc=ipc, by=by).images.ids.tolist() == asked.images.ids.tolist()  # type: ignore[arg-type]
+            default = dcpipe.load(tmp_path / ("fish" if by == "images" else "cells"), ipc=ipc)
+            assert default.images.ids.tolist() == asked.images.ids.tolist()
+            assert len(default.dataset()) == len(asked.dataset())
 
 
 def test_a_smaller_set_of_grids_mixes_only_its_own(tmp_path: Path) -> None:

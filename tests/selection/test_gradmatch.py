@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import pool_of, stable
 
-from dcpipe.random import permutation
+from dcpipe.random import Draw, permutation
 from dcpipe.selection import Candidates, Picks, Progress
 from dcpipe.selection.gradmatch import gradmatch
 from dcpipe.selection.last_layer import Gradients, errors_of
@@ -93,7 +93,7 @@ def reference(
         own = candidates.rows(label)
         n = own.stop - own.start
         g = written_out(softmax(candidates.logits[own]), candidates.vectors[own], [label] * n, bias)
-        fill = permutation(seed, label, n).tolist()
+        fill = permutation(seed, label, n, draw=Draw.GRADMATCH_FILL).tolist()
         found, gains[:, label] = pursuit(g, ipc, fill, ridge, non_negative)
         rows[:, label] = np.array(found) + own.start
     return rows.reshape(-1).tolist(), gains.reshape(-1).tolist()
@@ -176,7 +176,9 @@ def test_a_copy_of_a_pick_waits_for_all_that_is_new(non_negative: bool) -> None:
     picks = gradmatch(candidates, 5, 0, Progress(), ridge=0.0, non_negative=non_negative, bias=False)
     assert of_class_0(picks)[:3] == [0, 1, 3]
     # Nothing is left: the copy and the zero come in the order of the shuffled class.
-    assert of_class_0(picks)[3:] == [row for row in permutation(0, 0, 5).tolist() if row in (2, 4)]
+    assert of_class_0(picks)[3:] == [
+        row for row in permutation(0, 0, 5, draw=Draw.GRADMATCH_FILL).tolist() if row in (2, 4)
+    ]
     assert picks.gains[6:].tolist() == [0.0] * 4
 
 
@@ -268,7 +270,7 @@ def test_the_seed_fills_up_and_does_no_more() -> None:
     )
     sure = np.tile(np.array([900.0, -900.0]), (20, 1))  # of class 0 the gradients are 0
     picks = gradmatch(replace(candidates, logits=sure), 6, 5, Progress(), ridge=0.0)
-    assert of_class_0(picks) == permutation(5, 0, 10)[:6].tolist()
+    assert of_class_0(picks) == permutation(5, 0, 10, draw=Draw.GRADMATCH_FILL)[:6].tolist()
 
 
 def test_progress_is_told_for_each_class() -> None:

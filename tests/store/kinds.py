@@ -11,7 +11,17 @@ import numpy as np
 import torch
 
 from dcpipe import store
-from dcpipe.types import ImageSet, LabelPack, LabelShape, Score, Selection, Teacher, ViewPolicy
+from dcpipe.types import (
+    EncodedImage,
+    ImageSet,
+    ImageTable,
+    LabelPack,
+    LabelShape,
+    Score,
+    Selection,
+    Teacher,
+    ViewPolicy,
+)
 
 CLASSES = ("cat", "dog")
 IDS, LABELS = np.array([11, 5, 8, 2]), np.array([0, 1, 0, 1])
@@ -89,7 +99,7 @@ def write_labels(folder: Path) -> dict[str, Any]:
 
 
 def write_images(folder: Path) -> dict[str, Any]:
-    rows = [store.ImageRow(int(i), b"bytes %d" % i, f"{i}.png", int(k)) for i, k in zip(IDS, LABELS, strict=True)]
+    rows = [EncodedImage(int(i), b"bytes %d" % i, f"{i}.png", int(k)) for i, k in zip(IDS, LABELS, strict=True)]
     store.write_part(folder / "part-0.parquet", rows[:3], CLASSES)
     store.write_part(folder / "part-1.parquet", rows[3:], CLASSES)
     return {
@@ -100,6 +110,10 @@ def write_images(folder: Path) -> dict[str, Any]:
         "std": [0.4, 0.5, 0.6],
         "splits": {"train": ["part-0.parquet", "part-1.parquet"], "minival": []},
     }
+
+
+def load_train(path: Path) -> ImageTable:
+    return store.table_of(store.open_artifact(path, "images"), "train")
 
 
 @dataclass(frozen=True)
@@ -124,5 +138,5 @@ KINDS = {
     "pack": Kind("compression", write_pack, lambda path: store.load_pack(path, IDS)),
     "scores": Kind("scores", write_scores, store.load_scores),
     "features": Kind("features", write_features, store.load_features),
-    "images": Kind("images", write_images, lambda path: store.load_table(path, "train")),
+    "images": Kind("images", write_images, load_train),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,17 @@ def test_what_is_written_is_read(name: str, tmp_path: Path) -> None:
         assert_same(found, made)
 
 
+@pytest.mark.parametrize("by", ["images", "cells"])
+def test_a_set_carries_what_its_smaller_sizes_are(by: Any, tmp_path: Path) -> None:
+    """Only where they are not its first images, as in all sets before there was a choice: digests stay."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    meta = store.save_set(folder, replace(image_set(), by=by))
+    assert meta == {"classes": ["cat", "dog"], "grid": 2} | ({"by": "cells"} if by == "cells" else {})
+    store.publish(folder, tmp_path / "out", "synthesis", meta, {})
+    assert_same(store.load_set(tmp_path / "out"), replace(image_set(), by=by))
+
+
 def test_a_pack_is_read_with_its_size_on_disk(tmp_path: Path) -> None:
     KINDS["pack"].publish(tmp_path)
     found, made = store.load_pack(tmp_path / "out", IDS), pack()
@@ -82,14 +93,15 @@ def test_labels_features_and_tables_are_read(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
     np.testing.assert_array_equal(features.vectors[1:3], vectors[1:3])
     np.testing.assert_array_equal(features.label_rate, np.random.default_rng(0).normal(size=4))
-    table = store.load_table(tmp_path / "images", "train")
+    source = store.open_artifact(tmp_path / "images", "images")
+    table = store.table_of(source, "train")
     assert (table.ids.tolist(), table.labels.tolist()) == (IDS.tolist(), LABELS.tolist())
     assert table.ids.dtype == table.labels.dtype == np.int64
     assert [part.name for part in table.parts] == ["part-0.parquet", "part-1.parquet"]
     with pytest.raises(DataError) as error:
-        store.load_table(tmp_path / "images", "test")
+        store.table_of(source, "test")
     assert str(error.value) == f"{tmp_path / 'images'} has no split 'test'; it has minival, train"
-    empty = store.load_table(tmp_path / "images", "minival")
+    empty = store.table_of(source, "minival")
     assert len(empty) == 0 and empty.parts == () and empty.labels.dtype == np.int64
 
 

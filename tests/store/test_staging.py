@@ -1,4 +1,4 @@
-"""Workbenches: work survives a kill, only one run holds an output, and full disks are refused before the work."""
+"""Staging folders: work survives a kill, only one run holds an output, and full disks are refused before the work."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import releases
 
 from dcpipe import store
 from dcpipe.types import DataError
@@ -45,17 +46,19 @@ def test_a_killed_run_goes_on_where_it_stopped(scratch: Path) -> None:
     with pytest.raises(KilledError), store.staging_dir(Path("data/x"), LINEAGE) as staging:
         (staging.notes / "checkpoint").write_text("epoch 3", encoding="utf-8")
         fill(staging, stop=2)
-    torn = staging.root / "x.zarr" / "c" / "2" / "0.abc.partial"
-    torn.parent.mkdir(exist_ok=True)
-    torn.write_bytes(b"half")
+    torn = [staging.root / "x.zarr" / "c" / "2" / "0.abc.partial", staging.notes / "checkpoint.1234.partial"]
+    for path in torn:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
     with store.staging_dir(Path("data/x"), LINEAGE) as staging:
-        assert not torn.exists(), "what a kill tore must go"
+        assert not any(path.exists() for path in torn), "what a kill tore must go"
         assert (staging.notes / "checkpoint").read_text(encoding="utf-8") == "epoch 3"
         assert fill(staging) == [2, 3]
         artifact = staging.publish("x", {})
     assert artifact.lineage == LINEAGE
     np.testing.assert_array_equal(store.open_blocks(Path("data/x/x.zarr"))[:], VALUES)
-    assert sorted(path.name for path in scratch.iterdir()) == ["data-x.lock"], "nothing is left behind"
+    left = sorted(path.name for path in scratch.iterdir())
+    assert left == ["data-x.lock", "data-x.owner"], "nothing else is left behind"
 
 
 def test_a_change_starts_anew_and_a_change_back_goes_on(scratch: Path) -> None:
@@ -68,7 +71,7 @@ def test_a_change_starts_anew_and_a_change_back_goes_on(scratch: Path) -> None:
         assert again.root == staging.root and fill(again) == [1, 2, 3]
 
 
-def test_outputs_of_one_name_in_two_folders_have_two_benches(scratch: Path) -> None:
+def test_outputs_of_one_name_in_two_folders_have_two_staging_folders(scratch: Path) -> None:
     with store.staging_dir(Path("a/x"), LINEAGE) as first, store.staging_dir(Path("b/x"), LINEAGE) as second:
         assert first.root != second.root
 
@@ -86,7 +89,7 @@ def test_a_second_process_is_told_who_holds_the_output(scratch: Path) -> None:
         )
         freed, held = store.clean()
         assert (freed, held) == (0, ["data-x"])
-        assert len(list(scratch.glob("data-x-*"))) == 2, "a held bench was deleted"
+        assert len(list(scratch.glob("data-x-*"))) == 2, "a locked folder was deleted"
     finally:
         holder.kill()
         holder.communicate()
@@ -94,7 +97,52 @@ def test_a_second_process_is_told_who_holds_the_output(scratch: Path) -> None:
         pass  # a kill frees the lock
 
 
-def test_cleaning_frees_benches_and_touches_nothing_else(scratch: Path) -> None:
+def test_a_run_that_fails_frees_its_lock_and_the_next_one_is_its_owner(scratch: Path) -> None:
+    (scratch / "data-x.owner").parent.mkdir(exist_ok=True)
+    (scratch / "data-x.owner").write_text("1", encoding="utf-8")
+    with pytest.raises(KilledError), store.staging_dir(Path("data/x"), LINEAGE):
+        raise KilledError
+    assert (scratch / "data-x.owner").read_text(encoding="utf-8") == str(os.getpid())
+    with (
+        store.staging_dir(Path("data/x"), LINEAGE),
+        pytest.raises(DataError, match=rf"^another run is writing data/x \(process {os.getpid()}\); wait"),
+        store.staging_dir(Path("data/x"), LINEAGE),
+    ):
+        pass
+
+
+def test_what_a_run_noted_is_found_by_the_next_one(scratch: Path) -> None:
+    with store.staging_dir(Path("data/x"), LINEAGE) as staging:
+        assert staging.kept("picks") is None and staging.load_json("score") is None
+        staging.keep("picks", rows=np.array([3, 1]), gains=np.array([0.5, 0.25]))
+        staging.save_json("score", {"accuracy": 91.5, "history": [1, 2]})
+    with store.staging_dir(Path("data/x"), LINEAGE) as again:
+        kept = again.kept("picks")
+        assert kept is not None and (kept["rows"].tolist(), kept["gains"].tolist()) == ([3, 1], [0.5, 0.25])
+        assert again.load_json("score") == {"accuracy": 91.5, "history": [1, 2]}
+        assert sorted(path.name for path in again.notes.iterdir()) == ["picks.npz", "score.json"]
+
+
+NO_FCNTL = """
+import sys
+sys.modules["fcntl"] = None
+import warnings
+warnings.filterwarnings("ignore", "only soft file lock is available")  # on Windows there is another one
+import dcpipe
+from dcpipe import store
+release = dcpipe.load(sys.argv[1])
+print(release.name, len(release.dataset()))
+"""
+
+
+def test_a_release_is_read_where_there_is_no_fcntl(scratch: Path, tmp_path: Path) -> None:
+    """As on Windows: the module is hidden from a fresh interpreter."""
+    releases.build(tmp_path / "fish", releases.parts())
+    done = subprocess.run([sys.executable, "-c", NO_FCNTL, tmp_path / "fish"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "fish 12\n", "")
+
+
+def test_cleaning_frees_staging_folders_and_touches_nothing_else(scratch: Path) -> None:
     with pytest.raises(KilledError), store.staging_dir(Path("data/x"), LINEAGE) as staging:
         fill(staging, stop=3)
     (staging.notes / "n").write_bytes(b"12345")
@@ -102,6 +150,7 @@ def test_cleaning_frees_benches_and_touches_nothing_else(scratch: Path) -> None:
     for path in keep:
         path.mkdir()
     expected = store.folder_bytes(staging.root) + 5
+    (scratch / "data-x.lock").unlink()  # as Windows does when a lock is given up
     assert store.clean() == (expected, [])
     assert all(path.is_dir() for path in keep) and not staging.root.exists() and not staging.notes.exists()
     assert store.clean() == (0, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from dcpipe import store
 from dcpipe.store import tensors
 from dcpipe.types import DataError
 
+OUTSIDE = "array 'a' lies outside the file"
 DTYPES = ["float16", "float32", "int8", "uint8", "uint16", "int32", "int64"]
 ARRAYS = st.dictionaries(
     st.text("abcxyz_.", min_size=1, max_size=6),
@@ -108,3 +110,64 @@ def test_what_is_not_safetensors_is_refused(content: bytes | None, tmp_path: Pat
         tensors.read(path)
     sentence = str(error.value)
     assert sentence.startswith(f"{path} cannot be read as safetensors (") and sentence.endswith("); pull or rebuild it")
+
+
+# --- headers alone ---
+
+
+def test_a_header_says_where_every_byte_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    arrays = {"b": np.arange(6, dtype=np.uint8).reshape(2, 3), "a": np.array([1.5, -2.0], np.float16)}
+    size = tensors.write(path, arrays, {"k": "v"})
+    header = tensors.read_header(path)
+    whole = path.read_bytes()
+    assert header.metadata == {"k": "v"} and header.sha256 == hashlib.sha256(whole[: header.n_bytes]).hexdigest()
+    assert header.arrays["b"].shape == (2, 3) and header.arrays["b"].dtype == "U8"
+    for name, array in arrays.items():
+        entry = header.arrays[name]
+        assert whole[entry.start : entry.stop] == array.tobytes() and entry.n_bytes == array.nbytes
+    assert header.n_bytes + sum(entry.n_bytes for entry in header.arrays.values()) == size
+
+
+def test_hashes_of_arrays_are_of_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.safetensors"
+    array = np.arange(1000, dtype=np.int32)
+    tensors.write(path, {"a": array}, {})
+    monkeypatch.setattr(tensors, "_COPY_BYTES", 64)
+    found = tensors.hash_arrays(path)
+    assert found == {"": tensors.read_header(path).sha256, "a": hashlib.sha256(array.tobytes()).hexdigest()}
+
+
+def with_header(text: bytes, length: int | None = None, after: bytes = b"") -> bytes:
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + after
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "its header is longer than the file"),
+        (b"\x00" * 7, "its header is longer than the file"),
+        (with_header(b"{}", length=3), "its header is longer than the file"),
+        (with_header(b"{}", length=2**63), "its header is longer than the file"),
+        (with_header(b"{"), "Expecting property name"),
+        (with_header(b"\xff{}"), "'utf-8' codec can't decode"),
+        (with_header(b"[]"), ""),
+        (with_header(b"[" * 100_000), ""),
+        (with_header(b'{"a": 3}'), ""),
+        (with_header(b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0]}}'), ""),
+        (with_header(b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, Infinity]}}'), ""),
+        (with_header(b'{"a": {"dtype": "U8", "shape": [9], "data_offsets": [0, 9]}}', after=b"8 bytes!"), OUTSIDE),
+        (with_header(b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [-1, 0]}}', after=b"8 bytes!"), OUTSIDE),
+        (with_header(b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [2, 1]}}', after=b"8 bytes!"), OUTSIDE),
+    ],
+)
+def test_headers_that_promise_what_is_not_there_are_refused(content: bytes, why: str, tmp_path: Path) -> None:
+    """However much memory a length asks for, no more is read than the file has."""
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    for read in (tensors.read_header, tensors.hash_arrays):
+        with pytest.raises(DataError) as error:
+            read(path)
+        sentence = str(error.value)
+        assert sentence.startswith(f"{path} cannot be read as safetensors ({why}")
+        assert sentence.endswith("); pull or rebuild it")

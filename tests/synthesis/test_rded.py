@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dcpipe import networks, views
-from dcpipe.random import permutation
+from dcpipe.random import Draw, permutation
 from dcpipe.synthesis import Progress, SynthesisContext, mosaics
 from dcpipe.synthesis.rded import rded
 from dcpipe.types import DataError, ImageSet, Teacher, ViewPolicy
@@ -144,7 +144,7 @@ def slow_rded(
     gap = np.inf
     for label in range(len(start.classes)):
         rows = [row for row in range(len(images)) if context.labels[row] == label]
-        drawn = [rows[place] for place in permutation(seed, label, len(rows))[:candidates]]
+        drawn = [rows[place] for place in permutation(seed, label, len(rows), draw=Draw.RDED_CANDIDATES)[:candidates]]
         found = []
         for row in drawn:
             tried = []

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from slow_observers import Odd, inputs_of, pooled, teacher_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dcpipe import networks, views
+from dcpipe import networks
 from dcpipe.synthesis import statistics
 from dcpipe.synthesis.observers import Observer, Segment
 from dcpipe.synthesis.statistics import NAMES, Statistics, collect
-from dcpipe.types import DataError, FloatArray, IntArray, ViewPolicy
+from dcpipe.types import DataError, FloatArray, IntArray
 
 CPU = torch.device("cpu")
 N, CLASSES, SIZE = 9, 3, 11
@@ -174,19 +174,6 @@ def test_variances_are_never_negative() -> None:
             assert variance.min() >= 0 and variance.max() < 1e-12
 
 
-def test_a_policy_shows_view_0_of_each_image() -> None:
-    images, policy = images_of(SIZE), ViewPolicy(seed=3)
-    observers = {"it": Observer("it", teacher_of("odd", SIZE), CPU)}
-    found = collect(observers, lambda: parts(images), CLASSES, batch_size=2, policy=policy)["it"]
-    drawn = views.draw(policy, np.arange(N), np.zeros(N, dtype=np.int64), N)
-    seen = views.crop(torch.from_numpy(images), drawn, SIZE).double().numpy()
-    slow = pooled(inputs_of(teacher_of("odd", SIZE), seen, "bn+conv"), [3, 8], 4)
-    near(found.class_mean[1], slow[0])
-    near(found.class_variance[1], slow[1])
-    plain = collect(observers, lambda: parts(images), CLASSES)["it"]
-    assert not torch.allclose(plain.class_mean[1], found.class_mean[1], rtol=0.01, atol=0.01)
-
-
 class Largest(TorchDispatchMode):
     """Notes the number of elements of the largest tensor that any operation makes."""
 
@@ -272,8 +259,6 @@ def test_what_has_no_statistics_is_refused() -> None:
     assert refused(n_classes=2) == refused(LABELS - 1, n_classes=2) == outside
     assert refused(variance="both") == "statistics: variance must be total or within, got 'both'"
     assert refused(batch_size=0) == "statistics: batch_size must be at least 1, got 0"
-    mixed = "statistics: views mixed by cutmix_images are of no one class; set mix: none"
-    assert refused(policy=ViewPolicy(mix="cutmix_images")) == mixed
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -13,7 +13,6 @@ from view_cases import column, random_images, whole
 
 from dcpipe import views
 from dcpipe.types import ViewPolicy
-from dcpipe.views import Views
 
 
 def slow_crop(image: np.ndarray, box: np.ndarray, flip: bool, size: int) -> np.ndarray:
@@ -93,42 +92,6 @@ def test_paste_takes_exactly_the_share_that_lambda_says(seed: int, view: int, si
     assert (mixed[0, :, y0:y1, x0:x1] == 1).all()
 
 
-def test_box_edges_round_to_the_nearest_pixel() -> None:
-    drawn = Views(np.ones((1, 4)), np.array([False]), column(1), np.array([[0.04, 0.06, 0.55, 1.0]]))
-    assert drawn.pixels(10).tolist() == [[0, 1, 6, 10]]
-    assert drawn.kept(10).tolist() == [1 - 6 * 9 / 100]
-
-
-def test_a_mixed_view_is_made_of_the_same_view_of_two_images() -> None:
-    images, ids, n = random_images(9, 8, 8), np.arange(9) * 10 + 3, 9
-    policy = ViewPolicy(mix="cutmix_images", seed=5)
-    seen, drawn = views.look(images, policy, ids, np.arange(n), column(n, 6), 8)
-    plain, _ = views.look(images, replace(policy, mix="none"), ids, np.arange(n), column(n, 6), 8)
-    for j in range(n):
-        x0, y0, x1, y1 = drawn.pixels(8)[j]
-        expected = plain[j].clone()
-        expected[:, y0:y1, x0:x1] = plain[drawn.partner[j], :, y0:y1, x0:x1]
-        assert torch.equal(seen[j], expected)
-    assert not torch.equal(seen, plain)
-
-
-@pytest.mark.parametrize("mix", ["none", "cutmix_images"])
-@pytest.mark.parametrize("size", [8, 16])
-def test_a_view_does_not_depend_on_the_rest_of_the_batch(mix: str, size: int) -> None:
-    images, ids = random_images(11, 8, 8), np.arange(11) + 100
-    policy = ViewPolicy(mix=mix, seed=9)
-    rows = np.array([0, 3, 3, 10, 7, 1, 2, 5])
-    numbers = np.array([0, 0, 1, 299, 4, 4, 4, 7])
-    together, drawn = views.look(images, policy, ids, rows, numbers, size)
-    for j in range(len(rows)):
-        alone, one = views.look(images, policy, ids, rows[j : j + 1], numbers[j : j + 1], size)
-        assert torch.equal(alone[0], together[j])
-        assert one.box.tolist() == drawn.box[j : j + 1].tolist()
-    order = np.array([5, 2, 7, 0, 1, 6, 3, 4])
-    shuffled, _ = views.look(images, policy, ids, rows[order], numbers[order], size)
-    assert torch.equal(shuffled, together[torch.from_numpy(order)])
-
-
 @pytest.mark.parametrize(
     "policy",
     [
@@ -152,13 +115,3 @@ def test_normalise_by_channel() -> None:
     seen = views.normalise(inputs, (0.1, 0.2, 0.3), (0.5, 0.25, 2.0))
     for channel, (mean, std) in enumerate([(0.1, 0.5), (0.2, 0.25), (0.3, 2.0)]):
         torch.testing.assert_close(seen[:, channel], (inputs[:, channel] - mean) / std)
-
-
-def test_slices_of_views_keep_rows_together() -> None:
-    drawn = views.draw(ViewPolicy(mix="cutmix_images"), np.arange(6), column(6), 6)
-    assert len(drawn) == 6
-    for index in (slice(1, 4), np.array([4, 0]), np.arange(6) % 2 == 0):
-        part = drawn[index]
-        assert part.box.tolist() == drawn.box[index].tolist() and part.flip.tolist() == drawn.flip[index].tolist()
-        assert part.partner.tolist() == drawn.partner[index].tolist()
-        assert part.mix_box.tolist() == drawn.mix_box[index].tolist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from dcpipe.types import DataError, ImageSet
 from dcpipe.views import multiformation
-from dcpipe.views.multiformation import Part, arrange, decode, decoded, owners, plan, prefix, subset
+from dcpipe.views.multiformation import Part, arrange, decode, decoded, owners, plan, subset
 
 # factor -> sides that it leaves a pixel in every cell of
 SIDES = {f: [s for s in range(f, 12) if (f - 1) * -(-s // f) < s] for f in (1, 2, 3, 4)}
@@ -182,24 +183,33 @@ def test_owners_are_the_images_that_decoded_ones_show(n: int, factor: int, form:
     assert who.dtype == torch.int64
     shown = decode(shades, factor, *form)
     torch.testing.assert_close(shown[:, 0, 0, 0], who.double(), rtol=0, atol=1e-12)
-    for size in range(1, n + 1):
-        expected = [j for j, owner in enumerate(who.tolist()) if owner < size]
-        found = prefix(n, factor, size, "images", *form)
-        assert found.tolist() == expected and found.dtype == torch.int64
 
 
 def test_subsets_of_ten_images_in_grids_of_two() -> None:
     """The two meanings of S[n]; the official code's is of cells: S[3] has two top-right ones."""
 
-    def shown(indices: torch.Tensor) -> list[tuple[int, int]]:
-        return [(int(index) % 10, int(index) // 10) for index in indices]  # (image, cell)
+    pixels = np.zeros((10, 4, 4, 3), dtype=np.uint8)
+    images = ImageSet(pixels, np.zeros(10, dtype=np.int64), np.arange(10), ("only",), grid=2)
 
-    assert shown(prefix(10, 2, 1, "cells")) == [(0, 0), (1, 0), (2, 0), (3, 0)]
-    assert shown(prefix(10, 2, 3, "cells")) == [(i, 0) for i in range(10)] + [(0, 1), (1, 1)]
-    assert shown(prefix(10, 2, 1)) == [(0, 0), (0, 1), (0, 2), (0, 3)]
-    assert shown(prefix(10, 2, 3)) == [(i, k) for k in range(4) for i in range(3)]
-    assert prefix(10, 2, 10).tolist() == prefix(10, 2, 10, "cells").tolist() == list(range(40))
-    assert prefix(10, 1, 4).tolist() == prefix(10, 1, 4, "cells").tolist() == [0, 1, 2, 3]
+    def shown(n: int, by: Any = None, of: ImageSet = images) -> list[tuple[int, int]]:
+        return [divmod(int(name), of.grid**2) for name in subset(of, n, by).decoded_ids]  # (image, cell)
+
+    assert shown(1, "cells") == [(0, 0), (1, 0), (2, 0), (3, 0)]
+    assert shown(3, "cells") == sorted([(i, 0) for i in range(10)] + [(0, 1), (1, 1)])
+    assert shown(1) == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert shown(3) == [(i, k) for i in range(3) for k in range(4)]
+    assert shown(10) == shown(10, "cells") == [(i, k) for i in range(10) for k in range(4)]
+    single = replace(images, grid=1)
+    assert shown(4, of=single) == shown(4, "cells", single) == [(i, 0) for i in range(4)]
+
+
+def test_a_set_says_itself_what_its_smaller_sizes_are() -> None:
+    images = grids(2, 4)
+    by_cells = replace(images, by="cells")
+    assert subset(by_cells, 1).ids.tolist() == subset(images, 1, "cells").ids.tolist()
+    assert subset(by_cells, 1, "images").ids.tolist() == subset(images, 1).ids.tolist()
+    assert subset(by_cells, 1).ids.tolist() != subset(images, 1).ids.tolist()
+    assert by_cells.prefix(1).by == "cells" and decoded(by_cells).by == "images"
 
 
 # --- sets ---
@@ -281,8 +291,7 @@ def test_subsets_of_a_set(ipc: int) -> None:
     for label in range(3):
         rows = np.flatnonzero(images.labels == label)
         in_order = [int(images.ids[row]) * 4 + k for k in range(4) for row in rows]  # cell-major, as `decode`
-        indices = prefix(len(rows), 2, ipc, "cells").tolist()
-        wanted |= {in_order[index] for index in indices}
+        wanted |= set(in_order[: ipc * 4])
     cells = subset(images, ipc, "cells")
     assert cells.grid == 1 and len(cells) == 3 * 4 * ipc
     keep = [row for row, name in enumerate(whole.ids.tolist()) if name in wanted]
@@ -327,16 +336,8 @@ def test_subsets_of_a_set(ipc: int) -> None:
         ),
         (lambda: multiformation.cell_side(4, 0), "multi-formation: factor is 0; give 1 or more"),
         (
-            lambda: prefix(3, 2, 4),
-            "multi-formation: subset of 4 images is outside 1..3, what a class holds",
-        ),
-        (
-            lambda: prefix(3, 2, 1, "rows"),  # type: ignore[arg-type]
+            lambda: subset(grids(2, 4), 1, "rows"),  # type: ignore[arg-type]
             "multi-formation: subsets are by 'rows'; choose one of images, cells",
-        ),
-        (
-            lambda: prefix(3, 2, 1, "cells", "multi"),
-            "multi-formation: subsets of cells need kind 'single', got 'multi'; take images",
         ),
         (lambda: subset(grids(2, 4), 3, "cells"), "ipc 3 is outside 1..2, what this set holds for every class"),
         (lambda: subset(grids(2, 4), 3), "ipc 3 is outside 1..2, what this set holds for every class"),

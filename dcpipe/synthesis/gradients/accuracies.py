@@ -28,13 +28,12 @@ import torch
 from torch import nn
 
 from dcpipe import networks
-from dcpipe.random import permutation, philox
+from dcpipe.random import Draw, Stream, learning_seed, permutation, philox
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching
 from dcpipe.types import IntArray
 
-_SEED_DRAW = 1000  # no other draw of matching has this number
 _JUDGE_BATCH = 512
 
 
@@ -59,7 +58,7 @@ class Exam:
 
 def seed_of(seed: int, loop: int, n: int) -> int:
     """The seed of all that is drawn for S[n] in an outer loop; n = 0: for the images that judge."""
-    return int(philox(seed, loop, _SEED_DRAW, n)[..., 0])
+    return int(philox(seed, loop, Draw.EXAM, n)[..., 0])
 
 
 def judges(classes: list[IntArray], judged: int, seed: int, loop: int) -> IntArray:
@@ -68,7 +67,8 @@ def judges(classes: list[IntArray], judged: int, seed: int, loop: int) -> IntArr
     `classes`: the rows of each class.
     """
     own = seed_of(seed, loop, 0)
-    return np.concatenate([rows[permutation(own, label, len(rows))[:judged]] for label, rows in enumerate(classes)])
+    orders = [permutation(own, Stream.JUDGES + label, len(rows)) for label, rows in enumerate(classes)]
+    return np.concatenate([rows[order[:judged]] for rows, order in zip(classes, orders, strict=True)])
 
 
 def accuracies(
@@ -123,8 +123,8 @@ def teach_epoch(
     """One pass over normalised images f32 [m, 3, s, s] in batches of nearly equal size, at most `teaching.batch`, in an
     order of its own; all that is drawn is a function of (seed, epoch)."""
     parts = -(-len(images) // teaching.batch)
-    order = torch.from_numpy(permutation(seed ^ 1, epoch, len(images))).to(images.device)
-    for part, some in enumerate(order.tensor_split(parts)):
+    order = permutation(learning_seed(seed), Stream.LEARNED + epoch, len(images))
+    for part, some in enumerate(torch.from_numpy(order).to(images.device).tensor_split(parts)):
         teaching.step(network, optimizer, images[some], labels[some], seed, epoch * parts + part)
 
 

@@ -14,7 +14,7 @@ from dcpipe.synthesis.gradients.class_gradients import Parameters
 from dcpipe.synthesis.gradients.distances import DISTANCES
 from dcpipe.synthesis.gradients.subsets import Metric, Rules
 from dcpipe.synthesis.gradients.teaching import Teaching
-from dcpipe.types import require
+from dcpipe.types import By, require
 from dcpipe.views import multiformation
 
 
@@ -27,7 +27,7 @@ class Nested:
     rules: Mapping[str, Any]
     weight: float = 1.0
     metric: Metric = "feature"
-    by: multiformation.By = "images"
+    by: By = "images"
     epochs: int = 1000
     judged: int = 100
 
@@ -35,7 +35,7 @@ class Nested:
         require(self.weight >= 0, f"synthesis: weight of subsets must not be negative, got {self.weight}")
         for name in ("epochs", "judged"):
             require(getattr(self, name) >= 1, f"synthesis: {name} must be at least 1, got {getattr(self, name)}")
-        for name, legal in (("metric", get_args(Metric)), ("by", get_args(multiformation.By))):
+        for name, legal in (("metric", get_args(Metric)), ("by", get_args(By))):
             value = getattr(self, name)
             require(value in legal, f"synthesis: unknown {name} {value!r}; choose one of {', '.join(legal)}")
 

@@ -145,17 +145,14 @@ class ClassGradients:
     Reads the network's parameters where they are: optimiser steps and `load_state_dict` are seen, but after
     `network.to(device)` or a change of mode make a new one. The network itself is left as it is, without hooks.
 
-    `at_once`: classes in one pass, None for all, or on a CPU for as few as its caches like. Smaller chunks need less
-    memory where there is no graph; with one, memory is bounded by calling this and `backward` for some classes after
-    others: given the network, classes do not depend on each other.
+    All classes go through one pass, or on a CPU as few as its caches like. With a graph, memory is bounded by calling
+    this and `backward` for some classes after others: given the network, classes do not depend on each other.
 
     Raises `DataError` as `check` does.
     """
 
-    def __init__(self, network: nn.Module, *, parameters: Parameters = "conv", at_once: int | None = None) -> None:
+    def __init__(self, network: nn.Module, *, parameters: Parameters = "conv") -> None:
         check(network, parameters)
-        require(at_once is None or at_once >= 1, f"at_once must be at least 1 class, got {at_once}")
-        self._at_once = at_once
         self._twin = _twin(network)
         chosen = (nn.Conv2d,) if parameters == "conv" else (nn.Conv2d, nn.Linear)
         self._layers = {name: m for name, m in self._twin.named_modules() if isinstance(m, chosen)}
@@ -192,7 +189,7 @@ class ClassGradients:
         )
         every = weights.detach().to("cpu", inputs.dtype)
         every = (every[:, None] if every.ndim == 2 else every).expand(-1, classes, -1)
-        step = self._at_once or (max(1, ON_CPU // n) if inputs.device.type == "cpu" else classes)
+        step = max(1, ON_CPU // n) if inputs.device.type == "cpu" else classes
         parts = [
             self._some(inputs[a * n : b * n], labels[a * n : b * n], every[:, a:b], create_graph)
             for a, b in ((a, min(a + step, classes)) for a in range(0, classes, step))

@@ -3,10 +3,9 @@
 Each takes two lists of weight gradients, [..., c, out, k] a layer and of shapes that broadcast, and gives one number a
 class, [..., c], summed over the layers. Differentiable in both.
 
-* `mse`      sum of squared differences (IDC, MDC); no mean, whatever its name says
-* `l1`       sum of absolute differences (IDC on MNIST and ImageNet)
-* `l1_mean`  mean absolute difference of each layer, summed over the layers
-* `cosine`   sum over the rows of outputs of 1 - cos (DC, Zhao, Mopuri & Bilen, ICLR 2021)
+* `mse`     sum of squared differences (IDC, MDC); no mean, whatever its name says
+* `l1`      sum of absolute differences (IDC on MNIST and ImageNet)
+* `cosine`  sum over the rows of outputs of 1 - cos (DC, Zhao, Mopuri & Bilen, ICLR 2021)
 """
 
 from __future__ import annotations
@@ -45,11 +44,6 @@ def l1(ours: Gradients, theirs: Gradients) -> torch.Tensor:
     return _summed(ours, theirs, lambda a, b: (a - b).abs().sum((-2, -1)))
 
 
-def l1_mean(ours: Gradients, theirs: Gradients) -> torch.Tensor:
-    """Mean absolute difference of each layer, summed over the layers."""
-    return _summed(ours, theirs, lambda a, b: (a - b).abs().mean((-2, -1)))
-
-
 def cosine(ours: Gradients, theirs: Gradients) -> torch.Tensor:
     """Sum over rows of 1 - <a, b> / (|a| |b| + 1e-6)."""
     return _summed(ours, theirs, _rows_apart)
@@ -64,6 +58,5 @@ def _rows_apart(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 DISTANCES: dict[str, Callable[[Gradients, Gradients], torch.Tensor]] = {
     "mse": mse,
     "l1": l1,
-    "l1_mean": l1_mean,
     "cosine": cosine,
 }

@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from dcpipe import networks, training
+from dcpipe.random import STEPS, torch_seed
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.gradients.accuracies import Exam, accuracies, teach_epoch
 from dcpipe.synthesis.gradients.choices import Choices, check_alone
@@ -36,7 +37,7 @@ from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.representatives import representatives
 from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, Rules, Subsets
 from dcpipe.synthesis.initial import noise
-from dcpipe.types import ImageSet, IntArray, require
+from dcpipe.types import By, ImageSet, IntArray, require
 from dcpipe.views import multiformation
 
 CHECKPOINT = "matching.pt"
@@ -103,7 +104,7 @@ class Engine:
 
     def _renew(self) -> None:
         """The fresh network of this outer loop, with what is tied to it."""
-        torch.manual_seed((self.seed * 1_000_003 + self.loop) % 2**64)
+        torch.manual_seed(torch_seed(self.seed, self.loop))
         network = networks.build(self.choices.network, self.c, self.start.images.shape[1])
         check_alone(network, self.choices.network)
         self.network = network.to(self.device).train()
@@ -207,7 +208,7 @@ class Engine:
 
     def _learn_from_real(self, step: int) -> None:
         teaching = self.choices.teaching
-        rows = self.real.mixed(step % 2**31, teaching.batch)
+        rows = self.real.mixed(step % STEPS, teaching.batch)
         labels = self.real.labels[torch.from_numpy(rows).to(self.device)]
         teaching.step(self.network, self.optimizer, self.real.take(rows), labels, self.seed, step)
 
@@ -259,10 +260,12 @@ class Engine:
 
     def _shown(self) -> ImageSet:
         """The set as it is now, u8, in the order of `start`."""
+        subsets = self.choices.subsets
         whole = self.pixels.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2).flatten(0, 1)
         images = np.empty_like(self.start.images)
         images[self.rows.reshape(-1)] = whole.cpu().numpy()
-        return replace(self.start, images=images, grid=self.choices.factor)
+        by: By = "images" if subsets is None else subsets.by
+        return replace(self.start, images=images, grid=self.choices.factor, by=by)
 
     def _state(self) -> dict[str, Any]:
         """What a checkpoint must hold."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from dcpipe import networks
-from dcpipe.random import permutation
+from dcpipe.random import Row, Stream, permutation
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.class_gradients import ON_CPU, ClassGradients
 from dcpipe.synthesis.gradients.distances import DISTANCES
@@ -18,8 +18,6 @@ from dcpipe.synthesis.gradients.teaching import numbers
 from dcpipe.types import IntArray, require
 from dcpipe.views import multiformation, siamese
 
-_MOST_STREAM = 2**33  # of permutations; real images use lower ones
-ROWS = 2**33  # classes draw as rows from here on; images that the network learns from are lower ones
 Colours = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -103,11 +101,11 @@ class Losses:
         images = images.detach().requires_grad_(True)
         made, moving = self._made(images, frozen)
         if made.shape[1] > self.choices.most:
-            drawn = permutation(self.seed, _MOST_STREAM + step, made.shape[1])[: self.choices.most]
+            drawn = permutation(self.seed, Stream.MATCHED + step, made.shape[1])[: self.choices.most]
             made = made[:, torch.from_numpy(drawn).to(self.device)]
         condensed = ((made - self.mean) / self.std).flatten(0, 1)
         if self.choices.strategy:
-            alike = siamese.draw(self.choices.strategy, numbers(self.seed, step, ROWS + classes))
+            alike = siamese.draw(self.choices.strategy, numbers(self.seed, step, Row.CLASS + classes))
             real, condensed = siamese.apply(real, alike), siamese.apply(condensed, alike)
         if gradients is None:
             loss, distances = self._of_features(real, condensed, network, sizes, measure)

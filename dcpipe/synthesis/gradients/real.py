@@ -9,12 +9,11 @@ import numpy as np
 import torch
 
 from dcpipe import views
-from dcpipe.random import permutation
+from dcpipe.random import ALL_CLASSES, Stream, dealing_seed, permutation
 from dcpipe.synthesis.base import SynthesisContext
 from dcpipe.types import IntArray, require
 
 Colours = tuple[torch.Tensor, torch.Tensor]
-_MIXED = 2**32  # stream of the mixed order; classes use 0 .. n_classes - 1
 
 
 class RealImages:
@@ -54,15 +53,14 @@ class RealImages:
         n = len(self.labels)
         size = min(size, n)
         epoch, place = divmod(step, n // size)
-        return self._order(_MIXED, epoch, n)[place * size : (place + 1) * size]
+        return self._order(ALL_CLASSES, epoch, n)[place * size : (place + 1) * size]
 
-    def _order(self, stream: int, epoch: int, n: int) -> IntArray:
-        """A permutation; the last of each stream is kept, as steps ask for it again and again."""
-        key = (stream, epoch)
+    def _order(self, label: int, epoch: int, n: int) -> IntArray:
+        """A permutation; the last of each class is kept, as steps ask for it again and again."""
+        key = (label, epoch)
         if key not in self._orders:
-            self._orders = {other: order for other, order in self._orders.items() if other[0] != stream}
-            # Not of the seed itself, by which the partners of CutMix are drawn.
-            self._orders[key] = permutation(self.seed ^ (stream + 1 << 20), epoch, n)
+            self._orders = {other: order for other, order in self._orders.items() if other[0] != label}
+            self._orders[key] = permutation(dealing_seed(self.seed, label), Stream.DEALT + epoch, n)
         return self._orders[key]
 
     def first(self, n: int) -> IntArray:

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dcpipe.random import permutation, philox, uniform
+from dcpipe.random import Draw, Stream, permutation, philox, uniform
 from dcpipe.types import FloatArray, require
 from dcpipe.views import siamese
-
-_CUT_DRAW = 340  # beyond the draws that siamese augmentation uses
+from dcpipe.views.crop import paste_box
+from dcpipe.views.draw import cutmix_box, in_pixels, share_outside
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,10 @@ class Teaching:
         """One SGD step on normalised images f32 [m, 3, s, s]; all that is drawn is a function of (seed, step)."""
         if self.strategy:
             images = siamese.apply(images, siamese.draw(self.strategy, numbers(seed, step, np.arange(len(images)))))
-        first, *box = numbers(seed, step, np.zeros(1, dtype=np.int64))(_CUT_DRAW)[0]
+        first, *box = numbers(seed, step, np.zeros(1, dtype=np.int64))(Draw.CUTMIX)[0]
         if first < self.cutmix:
-            images, partner, kept = cut(images, np.array(box), permutation(seed, step, len(images)))
+            order = permutation(seed, Stream.CUTMIX_PARTNERS + step, len(images))
+            images, partner, kept = cut(images, np.array(box), order)
             logits = network(images)
             loss = kept * F.cross_entropy(logits, labels) + (1 - kept) * F.cross_entropy(logits, labels[partner])
         else:
@@ -76,10 +77,7 @@ def cut(
     """CutMix of a batch: the same box of every image replaced by that of its partner; the mixed images, partners i64
     [m] and the share of pixels kept. `box`: three numbers in [0, 1), of the box's area and place."""
     size = images.shape[-1]
-    half = np.sqrt(box[0]) / 2  # its area is 1 - lambda, which is uniform as lambda is
-    x0, y0, x1, y1 = np.floor(np.clip([box[1] - half, box[2] - half, box[1] + half, box[2] + half], 0, 1) * size + 0.5)
+    bounds = in_pixels(cutmix_box(*box[:, None]), size)  # of an area 1 - lambda, which is uniform as lambda is
     partner = torch.from_numpy(order).to(images.device)
-    mixed = images.clone()
-    rows, columns = slice(int(y0), int(y1)), slice(int(x0), int(x1))
-    mixed[:, :, rows, columns] = images[partner][:, :, rows, columns]
-    return mixed, partner, 1.0 - float((x1 - x0) * (y1 - y0)) / size**2
+    mixed = paste_box(images, images[partner], bounds)
+    return mixed, partner, float(share_outside(bounds, size)[0])

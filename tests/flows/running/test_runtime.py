@@ -298,3 +298,21 @@ def test_a_failure_of_the_stage_itself_is_not_the_servers(
     with pytest.raises(type(error)):
         runtime.run_stage(stage, "teacher")
     assert calls == [1]
+
+
+def test_bad_data_is_not_tried_again_where_the_server_died_too(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is wrong with the data stays wrong without a server: one run, one sentence."""
+    calls: list[type] = []
+
+    def stage(run: Run) -> None:
+        calls.append(type(run.reporter))
+        raise DataError("row 3 is not an image; remove it")
+
+    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), NOBODY))
+    monkeypatch.setattr(runtime, "server_answers", lambda url: False)
+    with pytest.raises(SystemExit) as ended:
+        command(monkeypatch, stage)
+    assert ended.value.code == 1 and calls == [Dying]
+    assert capsys.readouterr() == ("", "teacher: row 3 is not an image; remove it\n")

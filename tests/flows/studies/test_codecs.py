@@ -133,7 +133,8 @@ def test_a_row_is_what_doing_it_by_hand_gives(studied: Path, tmp_path: Path, mon
     assert int(row["bytes"]) == path.stat().st_size
     assert {key: float(row[key]) for key in its} == pytest.approx(its, abs=1e-5)
     contender = Contender("own", "by hand", images, lambda: PackLabels(pack, run.device), labels.policy, 0, 0)
-    tables = [store.load_table(Path("data/images"), split) for split in ("train", "test")]
+    source = store.open_artifact(Path("data/images"), "images")
+    tables = [store.table_of(source, split) for split in ("train", "test")]
     score = one_score(run, contender, protocol_of(run.params.evaluation), *tables, 5, tmp_path)
     [result] = [r for r in table(FOLDER / "results.csv") if (*place_of(r), r["seed"]) == ("small", "4.0", "5")]
     assert float(result["accuracy"]) == pytest.approx(score["accuracy"], abs=1e-3)

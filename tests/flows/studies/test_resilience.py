@@ -127,7 +127,8 @@ def test_a_row_is_what_doing_it_by_hand_gives(
     """What `selection` would find at that budget: the same labels, bytes and student."""
     monkeypatch.chdir(studied[0])
     run = run_of("study", compression={"ratio": 4.0, "reference": "fp16"})
-    train, test = (store.load_table(Path("data/images"), split) for split in ("train", "test"))
+    source = store.open_artifact(Path("data/images"), "images")
+    train, test = (store.table_of(source, split) for split in ("train", "test"))
     [row] = [
         r for r in table(FOLDER / "results.csv") if (r["selector"], r["ratio"], r["seed"]) == ("score", "4.0", "5")
     ]

@@ -65,12 +65,10 @@ def as_slow(found: list[torch.Tensor]) -> list[torch.Tensor]:
     return [gradient.flatten(3) for gradient in found]
 
 
-def agree(
-    name: str, size: int, n: int, weights: torch.Tensor, parameters: Parameters = "conv", at_once: int | None = None
-) -> None:
+def agree(name: str, size: int, n: int, weights: torch.Tensor, parameters: Parameters = "conv") -> None:
     """Values, and the inputs' gradient of a distance that mixes all of them."""
     network, (inputs, labels) = network_of(name, size), batch_of(n, size)
-    gradients = ClassGradients(network, parameters=parameters, at_once=at_once)
+    gradients = ClassGradients(network, parameters=parameters)
     ours, theirs = inputs.clone().requires_grad_(), inputs.clone().requires_grad_()
     found, _ = gradients(ours, labels, weights, create_graph=True)
     expected = slow(network, theirs, labels, weights, gradients.names)
@@ -95,9 +93,8 @@ def test_equal_to_the_loop_over_classes_and_groups(name: str, size: int, paramet
 
 
 @pytest.mark.parametrize("sizes", [(4,), (2,), (4, 1), (4, 3), (1, 2, 3, 4)])
-@pytest.mark.parametrize("at_once", [None, 2])
-def test_means_of_prefixes(sizes: tuple[int, ...], at_once: int | None) -> None:
-    agree("convnet-d2-w3", 8, 4, means(4, *sizes), "conv+linear", at_once)
+def test_means_of_prefixes(sizes: tuple[int, ...]) -> None:
+    agree("convnet-d2-w3", 8, 4, means(4, *sizes), "conv+linear")
 
 
 @pytest.mark.parametrize(("most", "passes"), [(4, 3), (8, 2), (64, 1)])
@@ -110,10 +107,11 @@ def test_on_a_cpu_a_pass_is_of_few_classes(most: int, passes: int, monkeypatch: 
     assert len(calls) == passes
 
 
-def test_weights_of_each_class() -> None:
+def test_weights_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(class_gradients, "ON_CPU", 8)  # two classes a pass
     weights = torch.stack([means(4, 4).expand(3, 4), means(4, 1, 3, 2)])
     assert weights.shape == (2, CLASSES, 4)
-    agree("convnet-d2-w3", 8, 4, weights, "conv+linear", 2)
+    agree("convnet-d2-w3", 8, 4, weights, "conv+linear")
 
 
 @pytest.mark.parametrize("runs", [0, 8])
@@ -197,15 +195,16 @@ def test_optimiser_steps_of_the_network_are_seen() -> None:
 
 
 @pytest.mark.parametrize(("name", "size", "until"), [("convnet-d2-w3", 8, "7"), ("resnet10-ap-w2", 16, "layer4")])
-@pytest.mark.parametrize("at_once", [None, 1])
-def test_features_are_the_last_map_before_global_pooling(name: str, size: int, until: str, at_once: int | None) -> None:
+@pytest.mark.parametrize("most", [64, 1])
+def test_features_are_the_last_map_before_global_pooling(
+    name: str, size: int, until: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(class_gradients, "ON_CPU", most)  # of 1: one class a pass
     network, (inputs, labels) = network_of(name, size), batch_of(2, size)
     kept: list[torch.Tensor] = []
     network.get_submodule(until).register_forward_hook(lambda _, __, out: kept.append(out.detach()))
     network(inputs)
-    _, features = ClassGradients(network_of(name, size), at_once=at_once)(
-        inputs, labels, means(2, 2), create_graph=False
-    )
+    _, features = ClassGradients(network_of(name, size))(inputs, labels, means(2, 2), create_graph=False)
     torch.testing.assert_close(features, kept[0], rtol=1e-12, atol=1e-14)
     assert features.shape[2:] == (2, 2)
 
@@ -326,6 +325,3 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError) as error:
         ClassGradients(network, parameters="all")
     assert str(error.value) == "parameters must be conv or conv+linear, got 'all'"
-    with pytest.raises(DataError) as error:
-        ClassGradients(network, at_once=0)
-    assert str(error.value) == "at_once must be at least 1 class, got 0"

@@ -34,7 +34,6 @@ def entries(a: list[list[float]], b: list[list[float]]) -> list[float]:
 SLOW: dict[str, Callable[[list[list[float]], list[list[float]]], float]] = {
     "mse": lambda a, b: sum(d * d for d in entries(a, b)),
     "l1": lambda a, b: sum(abs(d) for d in entries(a, b)),
-    "l1_mean": lambda a, b: sum(abs(d) for d in entries(a, b)) / len(entries(a, b)),
     "cosine": rows_apart,
 }
 

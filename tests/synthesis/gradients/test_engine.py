@@ -145,6 +145,11 @@ def test_frozen_pixels_stay_bit_by_bit(world: World, by: Any, factor: int) -> No
     assert bool((engine.pixels[~still] != before[~still]).all())
 
 
+def test_a_set_says_whether_its_subsets_were_of_images_or_of_cells(world: World) -> None:
+    assert [freezing(world, by, 2)._shown().by for by in ("images", "cells")] == ["images", "cells"]
+    assert world.engine(**ALONE)._shown().by == "images"
+
+
 @pytest.mark.parametrize(("begin", "first"), [("code", 0), ("paper", 1)])
 def test_first_loops_and_measurements(world: World, begin: str, first: int) -> None:
     rules = {"begin": begin, "period": 2}

@@ -251,7 +251,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("dc", TINY | {"outer": 0}, "synthesis: outer must be at least 1, got 0"),
     ("dsa", TINY | {"learn_epochs": 0}, "synthesis: learn_epochs must be at least 1, got 0"),
     ("dream", IDC | {"cluster": -1}, "synthesis: cluster must not be negative, got -1"),
-    ("idc", IDC | {"distance": "l2"}, f"synthesis: unknown distance 'l2'; {ONE_OF} mse, l1, l1_mean, cosine"),
+    ("idc", IDC | {"distance": "l2"}, f"synthesis: unknown distance 'l2'; {ONE_OF} mse, l1, cosine"),
     ("dc", TINY | {"initial": "real"}, f"synthesis: unknown initial 'real'; {ONE_OF} start, mix, noise"),
     ("idc", IDC | {"cutmix": 2.0}, "synthesis: cutmix is a probability in 0..1, got 2.0"),
     ("idc", IDC | {"kind": "all"}, f"multi-formation: kind is 'all'; {ONE_OF} single, multi, bound"),

@@ -13,10 +13,10 @@ from matching_scenes import CPU, NETWORK, SIZE
 from torch import nn
 
 from dcpipe import networks
-from dcpipe.random import philox, uniform
+from dcpipe.random import Row, philox, uniform
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.class_gradients import ClassGradients
-from dcpipe.synthesis.gradients.loss import ROWS, Found, Losses
+from dcpipe.synthesis.gradients.loss import Found, Losses
 from dcpipe.types import DataError
 from dcpipe.views import siamese
 
@@ -106,7 +106,7 @@ def slow(choices: Choices, sizes: list[int], frozen: list[int]) -> tuple[float, 
         if choices.strategy:
 
             def drawn(d: int, c: int = c) -> np.ndarray:
-                return uniform(philox(SEED, STEP, d, np.array([ROWS + c])))
+                return uniform(philox(SEED, STEP, d, np.array([Row.CLASS + c])))
 
             both = siamese.apply(both, siamese.draw(choices.strategy, drawn))
         theirs, ours = both[:REAL], both[REAL:]

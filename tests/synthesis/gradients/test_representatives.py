@@ -22,9 +22,9 @@ def plain_ids(c: int, m: int) -> IntArray:
     return np.arange(c * m).reshape(c, m)
 
 
-def columns(points: FloatArray, n: int, ids: IntArray | None = None, seed: int = 0, step: int = 0, **options: Any):
+def columns(points: FloatArray, n: int, ids: IntArray | None = None, seed: int = 0, step: int = 0):
     chosen = plain_ids(*points.shape[:2]) if ids is None else ids
-    return representatives(torch.tensor(points), chosen, n, seed, step, **options).numpy()
+    return representatives(torch.tensor(points), chosen, n, seed, step).numpy()
 
 
 def slow_start(ids: IntArray, k: int, seed: int, step: int) -> list[int]:
@@ -32,7 +32,7 @@ def slow_start(ids: IntArray, k: int, seed: int, step: int) -> list[int]:
     return sorted(range(len(ids)), key=lambda row: words[row])[:k]
 
 
-def slow_kmeans(points: FloatArray, start: list[int], max_iter: int, tolerance: float, empty: str) -> FloatArray:
+def slow_kmeans(points: FloatArray, start: list[int], max_iter: int, tolerance: float) -> FloatArray:
     """Lloyd on one class, as fast_pytorch_kmeans is described: the last step is made, then the shift is looked at."""
     centroids = [points[row].copy() for row in start]
     for _ in range(max_iter):
@@ -40,7 +40,7 @@ def slow_kmeans(points: FloatArray, start: list[int], max_iter: int, tolerance: 
         new = []
         for j, old in enumerate(centroids):
             mine = [x for x, o in zip(points, owner, strict=True) if o == j]
-            new.append(sum(mine) / len(mine) if mine else (old if empty == "keep" else np.zeros_like(old)))
+            new.append(sum(mine) / len(mine) if mine else old)
         shift = sum(((a - b) ** 2).sum() for a, b in zip(new, centroids, strict=True))
         centroids = new
         if shift <= tolerance:
@@ -49,59 +49,37 @@ def slow_kmeans(points: FloatArray, start: list[int], max_iter: int, tolerance: 
 
 
 def slow_representatives(
-    points: FloatArray,
-    ids: IntArray,
-    n: int,
-    seed: int,
-    step: int,
-    *,
-    sub_sample: int = 1,
-    distinct: bool = False,
-    empty: str = "keep",
-    max_iter: int = 100,
-    tolerance: float = 1e-4,
+    points: FloatArray, ids: IntArray, n: int, seed: int, step: int, max_iter: int = 100, tolerance: float = 1e-4
 ) -> list[int]:
-    centroids = slow_kmeans(points, slow_start(ids, n // sub_sample, seed, step), max_iter, tolerance, empty)
     picks: list[int] = []
-    for centroid in centroids:
+    for centroid in slow_kmeans(points, slow_start(ids, n, seed, step), max_iter, tolerance):
         distance = {row: ((point - centroid) ** 2).sum() for row, point in enumerate(points)}
-        for row in picks if distinct else []:
-            distance.pop(row)
-        for _ in range(sub_sample):
-            nearest = min(distance.values())
-            picks.append(min((row for row, d in distance.items() if d <= nearest + 1e-11), key=lambda row: ids[row]))
-            del distance[picks[-1]]
+        nearest = min(distance.values())
+        picks.append(min((row for row, d in distance.items() if d <= nearest + 1e-11), key=lambda row: ids[row]))
     return picks
 
 
-OPTIONS = st.fixed_dictionaries(
-    {
-        "distinct": st.booleans(),
-        "empty": st.sampled_from(["keep", "zero"]),
-        "max_iter": st.sampled_from([1, 2, 9, 100]),
-        "tolerance": st.sampled_from([1e-4, 0.5]),
-    }
-)
+STOPS = st.tuples(st.sampled_from([1, 2, 9, 100]), st.sampled_from([1e-4, 0.5]))
 
 
-@given(st.integers(1, 3), st.integers(1, 5), st.sampled_from([1, 2, 3]), OPTIONS, st.integers(0, 999))
+@given(st.integers(1, 3), st.integers(1, 9), STOPS, st.integers(0, 999))
 @settings(max_examples=50, deadline=None)
-def test_all_classes_at_once_are_what_loops_over_one_find(
-    c: int, k: int, sub_sample: int, options: Options, seed: int
-) -> None:
+def test_all_classes_at_once_are_what_loops_over_one_find(c: int, k: int, stops: tuple[int, float], seed: int) -> None:
     """Classes of unequal size, far from the origin, with what is not there set to NaN."""
     rng = np.random.default_rng(seed)
-    sizes = rng.integers(k * sub_sample, k * sub_sample + 20, c)
+    sizes = rng.integers(k, k + 20, c)
     m = int(sizes.max())
     points = 5 + rng.normal(size=(c, m, 3))
     ids = rng.permutation(1000)[: c * m].reshape(c, m)
     ids[np.arange(m) >= sizes[:, None]] = -1
     points[ids < 0] = np.nan
-    options = options | {"sub_sample": sub_sample}
-    found = columns(points, k * sub_sample, ids, seed, 7, **options)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "MAX_ITER", stops[0])
+        patch.setattr(module, "TOLERANCE", stops[1])
+        found = columns(points, k, ids, seed, 7)
     for label, size in enumerate(sizes):
-        expected = slow_representatives(points[label, :size], ids[label, :size], k * sub_sample, seed, 7, **options)
-        assert found[label].tolist() == expected
+        own, names = points[label, :size], ids[label, :size]
+        assert found[label].tolist() == slow_representatives(own, names, k, seed, 7, *stops)
 
 
 def test_padding_may_stand_anywhere() -> None:
@@ -139,35 +117,35 @@ def test_the_start_is_a_function_of_seed_step_and_ids() -> None:
     assert first.tolist() != columns(points, 9, plain_ids(2, 40) + 1000, 1, 2).tolist()
 
 
-@given(st.integers(0, 99), st.booleans())
+@given(st.integers(0, 99))
 @settings(max_examples=15, deadline=None)
-def test_the_order_of_samples_and_of_classes_does_not_matter(seed: int, distinct: bool) -> None:
+def test_the_order_of_samples_and_of_classes_does_not_matter(seed: int) -> None:
     rng = np.random.default_rng(seed)
     points, ids = rng.normal(size=(3, 20, 4)), plain_ids(3, 20)
     order, classes = rng.permutation(20), rng.permutation(3)
-    found = columns(points, 6, ids, distinct=distinct)
-    mixed = columns(points[classes][:, order], 6, ids[classes][:, order], distinct=distinct)
+    found = columns(points, 6, ids)
+    mixed = columns(points[classes][:, order], 6, ids[classes][:, order])
     assert order[mixed].tolist() == found[classes].tolist()
 
 
-@pytest.mark.parametrize("budget", [1, 10_000, 10**9])
-def test_pieces_of_any_number_of_classes_give_the_same(monkeypatch: pytest.MonkeyPatch, budget: int) -> None:
+@pytest.mark.parametrize("most", [1, 10_000, 10**9])
+def test_pieces_of_any_number_of_classes_give_the_same(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     points = np.random.default_rng(2).normal(size=(5, 30, 4)).astype(np.float32)
     pieces: list[int] = []
     lloyd = module._lloyd
     monkeypatch.setattr(module, "_lloyd", lambda p, *rest: pieces.append(len(p)) or lloyd(p, *rest))
-    found = columns(points, 6, budget=budget)
-    assert pieces == {1: [1] * 5, 10_000: [3, 2], 10**9: [5]}[budget]
+    monkeypatch.setattr(module, "PIECE_BYTES", most)
+    found = columns(points, 6)
+    assert pieces == {1: [1] * 5, 10_000: [3, 2], 10**9: [5]}[most]
     assert found.tolist() == [
         slow_representatives(points[c].astype(np.float64), plain_ids(5, 30)[c], 6, 0, 0) for c in range(5)
     ]
 
 
-def test_one_image_may_stand_for_two_centroids_unless_told_otherwise() -> None:
+def test_one_image_may_stand_for_two_centroids() -> None:
     """Of three images two are the same: the cluster that goes without keeps its centroid and finds the first again."""
     points = np.array([[[4.0, 0], [4, 0], [0, 3]]])
     assert sorted(columns(points, 3)[0].tolist()) == [0, 0, 2]
-    assert sorted(columns(points, 3, distinct=True)[0].tolist()) == [0, 1, 2]
 
 
 def test_the_two_images_of_a_cluster_of_two_are_a_tie_that_the_lower_id_wins() -> None:
@@ -178,22 +156,24 @@ def test_the_two_images_of_a_cluster_of_two_are_a_tie_that_the_lower_id_wins() -
         assert columns(points.astype(np.float32), 1, ids).tolist() == [[column]] * 40
 
 
-def test_an_empty_cluster_at_the_origin_finds_what_is_nearest_to_it() -> None:
-    points = np.array([[[4.0, 0], [4, 0], [0, 3]]])
-    assert sorted(columns(points, 3, empty="zero")[0].tolist()) == [0, 2, 2]
-
-
 def test_as_many_as_there_are_takes_every_image() -> None:
     points = np.random.default_rng(3).normal(size=(2, 7, 4))
     assert np.sort(columns(points, 7), axis=1).tolist() == [list(range(7))] * 2
 
 
-def test_a_huge_tolerance_stops_after_one_step_and_none_goes_on_to_rest() -> None:
+def test_a_huge_tolerance_stops_after_one_step_and_none_goes_on_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     points = np.random.default_rng(4).normal(size=(3, 200, 2))
-    once = columns(points, 8, max_iter=1)
-    assert columns(points, 8, tolerance=1e9).tolist() == once.tolist()
-    assert columns(points, 8).tolist() != once.tolist()
-    assert columns(points, 8, tolerance=0.0, max_iter=1000).tolist() == columns(points, 8, tolerance=0.0).tolist()
+
+    def with_limits(max_iter: int, tolerance: float) -> list[list[int]]:
+        monkeypatch.setattr(module, "MAX_ITER", max_iter)
+        monkeypatch.setattr(module, "TOLERANCE", tolerance)
+        found: list[list[int]] = columns(points, 8).tolist()
+        return found
+
+    once = with_limits(1, 1e-4)
+    assert with_limits(100, 1e9) == once
+    assert with_limits(100, 1e-4) != once
+    assert with_limits(1000, 0.0) == with_limits(100, 0.0)
 
 
 def test_embeddings_may_be_half_precise_or_need_gradients() -> None:
@@ -207,11 +187,7 @@ def test_embeddings_may_be_half_precise_or_need_gradients() -> None:
 
 REFUSALS: list[tuple[Options, str]] = [
     ({"n": 6}, "6 images are asked of class 1, which has 5; ask for fewer, or leave the class out"),
-    ({"n": 3, "sub_sample": 2}, "n must be a multiple of sub_sample, got n = 3 and sub_sample = 2"),
-    ({"n": 0}, "n must be a multiple of sub_sample, got n = 0 and sub_sample = 1"),
-    ({"sub_sample": 0}, "n must be a multiple of sub_sample, got n = 2 and sub_sample = 0"),
-    ({"empty": "drop"}, "empty must be keep or zero, got 'drop'"),
-    ({"max_iter": 0}, "max_iter must be at least 1, got 0"),
+    ({"n": 0}, "n must be at least 1, got 0"),
     ({"ids": plain_ids(2, 6)}, "ids must be [classes, images] = [2, 7] as the embeddings, got [2, 6]"),
     ({"embeddings": torch.ones(2, 7)}, "embeddings must be [classes, images, features], got [2, 7]"),
 ]

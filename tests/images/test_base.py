@@ -41,6 +41,16 @@ def test_share_zero_is_empty_and_share_one_leaves_an_image_per_class():
     assert labels[train].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("count", "share", "taken"), [(5, 0.5, 3), (25, 0.1, 3), (3, 0.5, 2), (10, 0.25, 3), (4, 0.125, 1)]
+)
+def test_half_an_image_is_rounded_up(count, share, taken):
+    """The nearest even number would be one less: 2.5 is 3 images, also where 2 is as near."""
+    labels = np.repeat(np.arange(3), count)
+    _, minival = images.split_minival(labels, share, 0)
+    assert np.bincount(labels[minival]).tolist() == [taken] * 3
+
+
 def test_seeds_differ_and_the_draw_is_fair():
     labels = np.zeros(200, dtype=np.int64)
     hits = np.zeros(200)

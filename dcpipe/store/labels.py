@@ -1,0 +1,102 @@
+"""Soft labels: the uncompressed store (Zarr), and label packs (safetensors).
+
+A pack's header says, under the key `dcpipe`, what decodes it: codec, settings, shape and the policy of its views.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dcpipe.store import tensors
+from dcpipe.store.artifact import open_artifact
+from dcpipe.store.blocks import open_blocks
+from dcpipe.types import (
+    IntArray,
+    KeptViews,
+    LabelPack,
+    LabelShape,
+    SoftLabels,
+    ViewLaw,
+    ViewPolicy,
+    require,
+)
+
+LABELS = "labels.safetensors"
+# Fields of a policy that were added later: left out while they are off, so that earlier packs have the same bytes.
+_LEFT_OUT = (("randaugment", 0), ("shuffle", 1), ("siamese", ""), ("mix_share", 1.0))
+_VIEW = "view_"  # arrays of a pack that are parameters of kept views
+
+
+def load_soft_labels(path: Path) -> SoftLabels:
+    """Uncompressed labels; logits stay on disk. Raises `DataError` when the workspace stores none."""
+    meta = open_artifact(path, "softlabels").meta
+    return SoftLabels(
+        logits=open_blocks(path / "labels.zarr"),
+        policy=ViewPolicy(**meta["policy"]),
+        ids=np.asarray(meta["ids"], dtype=np.int64),
+        classes=tuple(meta["classes"]),
+        teachers=tuple(meta["teachers"]),
+    )
+
+
+def describe_views(law: ViewLaw) -> dict[str, Any]:
+    """JSON values of a policy but `_LEFT_OUT`; of kept views only mix and size, as their numbers are in arrays."""
+    values = {"mix": law.mix, "size": law.size} if isinstance(law, KeptViews) else asdict(law)
+    return {name: value for name, value in values.items() if (name, value) not in _LEFT_OUT}
+
+
+def pack_metadata(codec: str, settings: dict[str, Any], shape: LabelShape, policy: ViewLaw) -> dict[str, str]:
+    """The metadata of a pack's header: with the images that it labels, enough to decode it and replay its views."""
+    content = {"codec": codec, "settings": settings, "shape": asdict(shape), "policy": describe_views(policy)}
+    return {"dcpipe": json.dumps(content, separators=(",", ":"), sort_keys=True)}
+
+
+def _view_arrays(law: ViewLaw) -> dict[str, npt.NDArray[Any]]:
+    """Kept views as a pack's arrays, `view_...`; of a policy there is nothing to keep."""
+    return {_VIEW + name: array for name, array in law.arrays.items()} if isinstance(law, KeptViews) else {}
+
+
+def view_specs(law: ViewLaw) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shapes and dtypes of the arrays that kept views add to a pack."""
+    return {name: (array.shape, array.dtype.name) for name, array in _view_arrays(law).items()}
+
+
+def save_pack(path: Path, pack: LabelPack) -> int:
+    """Write one safetensors file and return its size in bytes; see `_view_arrays`."""
+    arrays = {**pack.arrays, **_view_arrays(pack.policy)}
+    return tensors.write(path, arrays, pack_metadata(pack.codec, pack.settings, pack.shape, pack.policy))
+
+
+def load_pack(path: Path, ids: IntArray) -> LabelPack:
+    """The pack of a compression artifact; `ids` are those of the images it labels."""
+    open_artifact(path, "compression")
+    return read_pack(path / LABELS, ids)
+
+
+def read_pack(path: Path, ids: IntArray) -> LabelPack:
+    """A pack from its file; raises `DataError` when it holds NaN or is not a pack."""
+    arrays, metadata = tensors.read(path)
+    require(
+        "dcpipe" in metadata,
+        f"{path} is not a label pack: its header lacks 'dcpipe'; give a dcpipe labels file",
+    )
+    content = json.loads(metadata["dcpipe"])
+    for name, array in arrays.items():
+        finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
+        require(finite, f"{path}: array {name!r} holds NaN or infinity; compress the labels again")
+    kept = {name.removeprefix(_VIEW): array for name, array in arrays.items() if name.startswith(_VIEW)}
+    return LabelPack(
+        codec=content["codec"],
+        settings=content["settings"],
+        arrays={name: array for name, array in arrays.items() if not name.startswith(_VIEW)},
+        shape=LabelShape(**content["shape"]),
+        policy=KeptViews(**content["policy"], arrays=kept) if kept else ViewPolicy(**content["policy"]),
+        ids=ids,
+        n_bytes=path.stat().st_size,
+    )

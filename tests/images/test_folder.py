@@ -1,0 +1,117 @@
+"""A folder per class: sorted classes and files, and how bad trees are refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dcpipe import images
+from dcpipe.types import DataError
+
+
+@pytest.fixture
+def tree(tmp_path, png):
+    """A folder a class; file names in an order that listing need not give."""
+
+    def plant(layout):
+        for number, (file, content) in enumerate(layout.items()):
+            path = tmp_path / "set" / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(png(np.full((2, 2, 3), number, np.uint8)) if content is None else content)
+        return tmp_path / "set"
+
+    return plant
+
+
+PETS = {
+    "train/dog/b.JPG": None,
+    "train/dog/a.png": None,
+    "train/cat/images/z.jpeg": None,
+    "train/cat/notes.txt": b"x",
+    "train/.cache/x.png": None,
+    "train/loose.png": None,
+    "val/cat/1.png": None,
+    "val/dog/2.webp": None,
+}
+
+
+def folder(path, **options):
+    return images.SOURCES["imagefolder"](path=str(path), **options)
+
+
+def test_folder_sorts_classes_and_files(tree, read_all):
+    splits = folder(tree(PETS))
+    train = splits["train"]
+    assert train.classes == ("cat", "dog")
+    assert train.labels.tolist() == [0, 1, 1]
+    names = ["train/cat/images/z.jpeg", "train/dog/a.png", "train/dog/b.JPG"]
+    assert [name for _, name in read_all(train)] == names
+    assert [int(images.decode(data, 2, "x")[0, 0, 0]) for data, _ in train.read(np.array([0, 2]))] == [2, 0]
+    assert splits["test"].labels.tolist() == [0, 1]
+
+
+def test_folder_takes_the_order_it_is_given(tree, tmp_path, read_all):
+    root = tree(PETS)
+    listed, indexed = tmp_path / "list.json", tmp_path / "index.json"
+    listed.write_text('["dog", "cat"]')
+    indexed.write_text('{"cat": 1, "dog": 0}')
+    for classes in (["dog", "cat"], str(listed), str(indexed)):
+        splits = folder(root, classes=classes)
+        assert splits["train"].classes == splits["test"].classes == ("dog", "cat")
+        assert splits["train"].labels.tolist() == [0, 0, 1]
+        assert read_all(splits["train"])[0][1] == "train/dog/a.png"
+
+
+def test_folder_refuses_what_it_cannot_use(tree, tmp_path):
+    root = tree(PETS)
+    for options, sentence in (
+        ({"test": "test"}, r"^image folder .*/set/test not found; .*/set has train, val$"),
+        ({"classes": ["cat"]}, r"^class folder .*/set/train/dog is not on the class list; add or move it$"),
+        ({"classes": ["cat", "dog", "emu"]}, r"^class folder .*/train/emu not found; create it or take 'emu' off"),
+        ({"classes": ["cat", "dog", "dog"]}, "class names repeat; make them distinct$"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            folder(root, **options)
+    for text, sentence in (
+        ("{", "cannot be read as JSON"),
+        ('"cat"', "holds neither a list nor"),
+        ('{"cat": 0, "dog": 2}', r"indices must be 0\.\.1, each once; correct the file$"),
+        ('{"cat": false, "dog": true}', r"indices must be 0\.\.1, each once"),
+        ("[1, 2]", r"^classes must be a list of names, got \[1, 2\]"),
+    ):
+        (tmp_path / "c.json").write_text(text)
+        with pytest.raises(DataError, match=sentence):
+            folder(root, classes=str(tmp_path / "c.json"))
+    with pytest.raises(DataError, match=r"not found; /nowhere has no folders$"):
+        folder("/nowhere")
+    (root / "train" / "emu").mkdir()
+    with pytest.raises(DataError, match=r"^class folder .*/train/emu holds no images \(\.bmp, .*\); add some$"):
+        folder(root)
+    (root / "train" / "emu").rmdir()
+    (root / "bare").mkdir()
+    with pytest.raises(DataError, match=r"/bare has no class folders; put each class's images in one$"):
+        folder(root, train="bare")
+
+
+def test_folder_whose_file_vanishes(tree, read_all):
+    root = tree(PETS)
+    train = folder(root)["train"]
+    (root / "train/dog/a.png").unlink()
+    with pytest.raises(DataError, match=r"^image .*/a\.png cannot be read \(No such file or directory\); restore it"):
+        read_all(train)
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    ["._1.png", ".ipynb_checkpoints/0-checkpoint.png", "deep/.cache/1.png", "__MACOSX/._2.png", ".DS_Store.jpg"],
+)
+def test_hidden_files_and_folders_are_no_images(tree, hidden):
+    before = folder(tree(PETS))["train"].files
+    assert folder(tree({f"train/cat/{hidden}": None}))["train"].files == before
+
+
+def test_a_hidden_folder_above_the_images_is_no_reason_to_pass_over_them(tree, tmp_path):
+    moved = tmp_path / ".cache" / "images"
+    moved.parent.mkdir()
+    tree(PETS).rename(moved)
+    assert len(folder(moved)["train"].files) == 3

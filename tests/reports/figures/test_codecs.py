@@ -1,0 +1,34 @@
+"""The figure of codecs: however many there are, their lines can be told apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dcpipe.compression import CODECS
+from dcpipe.reports import figures
+from dcpipe.reports.figures.base import CYCLE
+
+
+def rows_of(codecs: list[str]) -> list[dict[str, Any]]:
+    """A pack of each codec at two ratios, with a student trained on it."""
+    return [
+        {"codec": codec, "ratio": ratio, "bytes": 100_000 // ratio - i, "fp16_bytes": 100_000, "seeds": 3, "kl_t4": 0.1}
+        | {"accuracy": 40.0 + i, "std": 0.5}
+        for i, codec in enumerate(codecs)
+        for ratio in (10, 20)
+    ]
+
+
+def test_colours_come_round_dashed() -> None:
+    """There are more codecs than colours that colour-blind people can tell apart: a second round has dashed lines."""
+    names = sorted(CODECS)
+    assert len(CYCLE) < len(names) <= 2 * len(CYCLE), "give a third round a line style of its own"
+    divergences, accuracies = figures.codecs(rows_of(names), 4.0, "test", "").axes[:2]
+    curves = {curve.get_label(): curve for curve in divergences.lines}
+    bars = {container.get_label(): container.lines[0] for container in accuracies.containers}
+    for drawn in (curves, bars):
+        assert list(drawn) == names
+        styles = [(drawn[name].get_color(), drawn[name].get_linestyle()) for name in names]
+        assert styles == [(CYCLE[i % len(CYCLE)], "-" if i < len(CYCLE) else "--") for i in range(len(names))]
+        assert len(set(styles)) == len(names)
+    assert [curves[name].get_marker() for name in names] == [bars[name].get_marker() for name in names]

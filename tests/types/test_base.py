@@ -1,0 +1,51 @@
+"""What all nouns share: refusals of labels and class lists."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dcpipe import types
+from dcpipe.types import DataError
+
+CLASSES = ("cat", "dog")
+
+
+def test_require_raises_its_sentence() -> None:
+    types.require(True, "never")
+    with pytest.raises(DataError) as error:
+        types.require(False, "a cup is empty; fill it")
+    assert str(error.value) == "a cup is empty; fill it" and isinstance(error.value, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "sentence"),
+    [
+        (np.array([0]), ("cat", "cat"), "x: class names repeat; make them distinct"),
+        (np.array([[0, 1]]), CLASSES, "x: labels must be i64 [n], got int64"),
+        (np.array([0, 1], np.int32), CLASSES, "x: labels must be i64 [n], got int32"),
+        (np.array([0, 2]), CLASSES, "x: labels span 0..2 but there are 2 classes; check the class list"),
+        (np.array([1, -1]), CLASSES, "x: labels span -1..1 but there are 2 classes; check the class list"),
+    ],
+)
+def test_labels_must_name_classes(labels: np.ndarray, classes: tuple[str, ...], sentence: str) -> None:
+    types.check_labels(np.array([0, 1, 1]), CLASSES, "x")
+    types.check_labels(np.zeros(0, dtype=np.int64), CLASSES, "x")
+    with pytest.raises(DataError) as error:
+        types.check_labels(labels, classes, "x")
+    assert str(error.value) == sentence
+
+
+def test_class_lists_must_agree_in_order() -> None:
+    types.check_same_classes(CLASSES, list(CLASSES), "teacher and images")
+    with pytest.raises(DataError) as error:
+        types.check_same_classes(("cat", "dog"), ("dog", "cat"), "teacher and images")
+    assert str(error.value) == (
+        "teacher and images: class 0 is 'cat' on one side and 'dog' on the other; use one class order"
+    )
+    for first, second in ((("cat",), CLASSES), (CLASSES, ("cat",))):
+        with pytest.raises(DataError) as error:
+            types.check_same_classes(first, second, "x")
+        assert str(error.value) == (
+            f"x: {len(first)} classes on one side and {len(second)} on the other; use one class list"
+        )

@@ -1,0 +1,116 @@
+"""Policies of views, kept views, soft labels and packs: checked when made, and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import numpy as np
+import pytest
+from view_cases import kept_views
+
+from dcpipe.types import (
+    DataError,
+    KeptViews,
+    LabelPack,
+    LabelShape,
+    SoftLabels,
+    ViewPolicy,
+)
+
+CLASSES = ("cat", "dog")
+IDS = np.array([4, 9, 7])
+
+
+def soft_labels(**change: Any) -> SoftLabels:
+    given: dict[str, Any] = {"logits": np.zeros((3, 5, 2), np.float16), "policy": ViewPolicy(), "ids": IDS}
+    return SoftLabels(**{**given, "classes": CLASSES, "teachers": ("a",), **change})
+
+
+def pack(**change: Any) -> LabelPack:
+    given: dict[str, Any] = {"codec": "none", "settings": {}, "arrays": {}, "shape": LabelShape(3, 5, 2)}
+    return LabelPack(**{**given, "policy": ViewPolicy(), "ids": IDS, **change})
+
+
+@pytest.mark.parametrize("make", [ViewPolicy, soft_labels, pack, kept_views, lambda: LabelShape(1, 1, 1)])
+def test_it_is_frozen(make: Callable[[], Any]) -> None:
+    made = make()
+    with pytest.raises(FrozenInstanceError):
+        setattr(made, fields(made)[0].name, None)
+
+
+REFUSED = [
+    (ViewPolicy, {"scale_min": 0.0}, "views: need 0 < scale_min <= scale_max <= 1, got 0.0 and 1.0"),
+    (
+        ViewPolicy,
+        {"scale_min": 0.9, "scale_max": 0.5},
+        "views: need 0 < scale_min <= scale_max <= 1, got 0.9 and 0.5",
+    ),
+    (ViewPolicy, {"scale_max": 1.5}, "views: need 0 < scale_min <= scale_max <= 1, got 0.08 and 1.5"),
+    (ViewPolicy, {"flip": 1.5}, "views: flip is a probability in 0..1, got 1.5"),
+    (
+        ViewPolicy,
+        {"ratio_min": 2.0, "ratio_max": 1.0},
+        "views: need 0 < ratio_min <= ratio_max, got 2.0 and 1.0",
+    ),
+    (ViewPolicy, {"ratio_min": 0.0}, f"views: need 0 < ratio_min <= ratio_max, got 0.0 and {4 / 3}"),
+    (
+        ViewPolicy,
+        {"mix": "mixup"},
+        "views: unknown mix 'mixup'; choose one of none, cutmix_images, cutmix_labels",
+    ),
+    (
+        soft_labels,
+        {"logits": np.zeros((3, 5, 3), np.float16)},
+        "soft labels: logits [3, 5, 3] do not fit 3 ids and 2 classes",
+    ),
+    (
+        soft_labels,
+        {"logits": np.zeros((3, 2), np.float16)},
+        "soft labels: logits [3, 2] do not fit 3 ids and 2 classes",
+    ),
+    (
+        soft_labels,
+        {"logits": np.zeros((3, 5, 2), np.float32)},
+        "soft labels: logits must be fp16, got float32",
+    ),
+    (pack, {"ids": IDS[:2]}, "label pack: 2 ids for 3 images"),
+]
+
+
+@pytest.mark.parametrize(("make", "change", "sentence"), REFUSED, ids=[case[2][:50] for case in REFUSED])
+def test_refusals(make: Any, change: dict[str, Any], sentence: str) -> None:
+    make()  # legal before the change
+    with pytest.raises(DataError) as error:
+        make(**change)
+    assert str(error.value) == sentence
+
+
+def test_labels_mixed_later_are_made_of_clean_views() -> None:
+    assert ViewPolicy(mix="cutmix_labels", seed=4).labelling == ViewPolicy(mix="none", seed=4)
+    assert ViewPolicy(mix="cutmix_images").labelling == ViewPolicy(mix="cutmix_images")
+
+
+def test_the_reference_counts_two_bytes_an_entry() -> None:
+    assert LabelShape(10, 300, 1000).reference_bytes == 2 * 10 * 300 * 1000
+
+
+def test_kept_views_are_checked() -> None:
+    law = kept_views()
+    for name, value, sentence in (
+        ("partner", 4, "kept views: a partner is outside 0..3"),
+        ("mix_box", 9, "kept views: a pasted box leaves the view of 8 pixels"),
+        ("box", np.nan, "kept views: box leaves the image; get the views again"),
+        ("partner_box", 0.9, "kept views: partner_box leaves the image; get the views again"),
+    ):
+        changed = law.arrays[name].copy()
+        changed[1] = value
+        with pytest.raises(DataError) as error:
+            KeptViews(law.mix, law.size, {**law.arrays, name: changed})
+        assert str(error.value) == sentence
+    with pytest.raises(DataError, match=r"^kept views: arrays are \{.*\}, expected \{.*\}; get the views again$"):
+        KeptViews("none", 8, law.arrays)
+    clean = kept_views(mix="none")
+    assert clean.rows(np.array([3, 1])).arrays["flip"].tolist() == clean.arrays["flip"][[3, 1]].tolist()
+    assert law.labelling is law and law.n_bytes == 4 * 3 * 46

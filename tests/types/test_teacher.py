@@ -1,0 +1,60 @@
+"""Teachers and features: checked when made, and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dcpipe.types import (
+    DataError,
+    Features,
+    Teacher,
+)
+
+CLASSES = ("cat", "dog")
+IDS, LABELS = np.array([4, 9, 7]), np.array([0, 1, 0])
+GREY = (0.5, 0.5, 0.5)
+
+
+def teacher(**change: Any) -> Teacher:
+    given: dict[str, Any] = {"network": "convnet-d1-w1", "weights": {"w": torch.zeros(2)}, "classes": CLASSES}
+    return Teacher(**{**given, "mean": GREY, "std": GREY, "size": 8, "accuracy": {"minival": 50.0}, **change})
+
+
+def features(**change: Any) -> Features:
+    given: dict[str, Any] = {"vectors": np.zeros((3, 5)), "logits": np.zeros((3, 2)), "label_rate": np.zeros(3)}
+    return Features(**{**given, "ids": IDS, "labels": LABELS, **change})
+
+
+@pytest.mark.parametrize("make", [teacher, features])
+def test_it_is_frozen(make: Callable[[], Any]) -> None:
+    made = make()
+    with pytest.raises(FrozenInstanceError):
+        setattr(made, fields(made)[0].name, None)
+
+
+REFUSED = [
+    (
+        teacher,
+        {"weights": {"w": torch.tensor([1.0, float("inf")])}},
+        "teacher convnet-d1-w1: weight 'w' holds NaN or infinity; train it again",
+    ),
+    (features, {"vectors": np.zeros((2, 5))}, "features: vectors has 2 rows, ids have 3"),
+    (features, {"logits": np.zeros((4, 5))}, "features: logits has 4 rows, ids have 3"),
+    (features, {"label_rate": np.zeros(1)}, "features: label_rate has 1 rows, ids have 3"),
+    (features, {"labels": LABELS[:1]}, "features: labels has 1 rows, ids have 3"),
+    (features, {"label_rate": np.array([0, np.nan, 0])}, "features: label_rate holds NaN; extract them again"),
+]
+
+
+@pytest.mark.parametrize(("make", "change", "sentence"), REFUSED, ids=[case[2][:50] for case in REFUSED])
+def test_refusals(make: Any, change: dict[str, Any], sentence: str) -> None:
+    make()  # legal before the change
+    with pytest.raises(DataError) as error:
+        make(**change)
+    assert str(error.value) == sentence
