@@ -6,10 +6,10 @@ import io
 
 import pytest
 import torch
+from building import normed, out_of
 from torch import nn
 
 from dcpipe import networks
-from dcpipe.networks.wrn import WideBlock
 
 NAMES = [
     "wrn-10-1",
@@ -154,38 +154,18 @@ def test_densenet_by_hand() -> None:
     torch.testing.assert_close(network(inputs).detach(), expected)
 
 
-# --- the wide ResNet against the paper's figure 1, in plain functions and float64 ---
-
-
-def normed(inputs: torch.Tensor) -> torch.Tensor:
-    mean, variance = inputs.mean((0, 2, 3), keepdim=True), inputs.var((0, 2, 3), unbiased=False, keepdim=True)
-    return ((inputs - mean) / (variance + 1e-5).sqrt()).clamp(min=0)
-
-
-@pytest.mark.parametrize(("channels", "planes", "stride"), [(3, 3, 1), (3, 6, 1), (3, 6, 2), (4, 4, 2)])
-def test_a_wide_block_by_hand(channels: int, planes: int, stride: int) -> None:
-    torch.manual_seed(0)
-    block, inputs = WideBlock(channels, planes, stride).double(), torch.randn(3, channels, 6, 6).double()
-    active = normed(inputs)
-    changed = nn.functional.conv2d(active, block.conv1.weight, stride=stride, padding=1)
-    changed = nn.functional.conv2d(normed(changed), block.conv2.weight, padding=1)
-    if channels == planes and stride == 1:
-        expected = inputs + changed
-    else:
-        expected = torch.einsum("pc,mchw->mphw", block.shortcut.weight[..., 0, 0], active)[..., ::stride, ::stride]
-        expected = expected + changed
-    torch.testing.assert_close(block(inputs), expected)
-
-
-@pytest.mark.parametrize(("depth", "width"), [(10, 1), (16, 2), (22, 1)])
-def test_depth_counts_layers_and_width_multiplies_channels(depth: int, width: int) -> None:
-    network = networks.build(f"wrn-{depth}-{width}", 5, 32)
-    layers = [
-        m
-        for m in network.modules()
-        if isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3))
-    ]
-    assert len(layers) == depth - 2  # 6n in the blocks, the stem, the classifier
-    blocks = [module for module in network.modules() if isinstance(module, WideBlock)]
-    assert len(blocks) == (depth - 4) // 2
-    assert sorted({block.conv2.out_channels for block in blocks}) == [16 * width, 32 * width, 64 * width]
+@pytest.mark.parametrize(
+    "name", ["resnet18-small", "resnet50-small", "resnet101-small", "mobilenet_v2-small", "efficientnet_b0-small"]
+)
+def test_small_stems_keep_32_pixels(name: str) -> None:
+    network = networks.build(name, 7, 32)
+    sizes: list[int] = []
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _, __, out: sizes.append(out.shape[-1]))
+    assert out_of(network, 32) == (2, 7)
+    assert sizes[0] == 32, "the stem halves the image"
+    # resnets: stem and two blocks; mobilenet: until its third stage; efficientnet: the stem and one convolution
+    early, last = {"mobilenet_v2-small": (8, 4), "efficientnet_b0-small": (2, 2)}.get(name, (5, 4))
+    assert sizes[:early] == [32] * early
+    assert min(side for side in sizes if side > 1) == last  # 1: efficientnet's squeeze and excitation

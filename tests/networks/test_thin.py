@@ -1,0 +1,28 @@
+"""Thin ResNets: blocks, width, and a stem that brings any image to 32 pixels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torchvision.models.resnet import BasicBlock
+
+from dcpipe import networks
+
+
+@pytest.mark.parametrize("size", [16, 32, 64, 128])
+@pytest.mark.parametrize(("name", "blocks"), [("resnet10-w4", 4), ("resnet18-w6", 8)])
+def test_thin_resnets_see_32_pixels_at_most(name: str, blocks: int, size: int) -> None:
+    network = networks.build(name, 7, size).eval()
+    assert sum(isinstance(module, BasicBlock) for module in network.modules()) == blocks
+    sides: list[int] = []
+    network.get_submodule("layer1").register_forward_hook(lambda *parts: sides.append(parts[2].shape[-1]))
+    vectors, logits = networks.forward(network, torch.rand(2, 3, size, size))
+    width = int(name.split("-w")[1])
+    assert (vectors.shape, logits.shape, sides) == ((2, 8 * width), (2, 7), [min(size, 32)])
+
+
+def test_the_thin_resnet_of_full_width_is_the_small_one() -> None:
+    def shapes(name: str) -> list[tuple[int, ...]]:
+        return [tuple(weight.shape) for weight in networks.build(name, 10, 32).state_dict().values()]
+
+    assert shapes("resnet18-w64") == shapes("resnet18-small")
