@@ -37,7 +37,8 @@ def pool_of_logits(logits: FloatArray, sizes: list[int]) -> Candidates:
 
 def softmax(logits: FloatArray) -> FloatArray:
     """Probabilities of rows of logits, in float64."""
-    odds = np.exp(np.asarray(logits, dtype=np.float64))
+    wide = np.asarray(logits, dtype=np.float64)
+    odds = np.exp(wide - wide.max(axis=1, keepdims=True))
     return odds / odds.sum(axis=1, keepdims=True)
 
 

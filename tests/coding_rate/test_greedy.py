@@ -1,10 +1,11 @@
-"""The greedy choice on arrays: killed runs go on alike, one class is read at a time, and what does not belong is refused.
+"""The greedy choice on arrays: killed runs go on alike, one class is read at a time, strangers are refused.
 
 That its picks and gains are those of Eq. 4 is tested with the selector that it serves, in `selection/test_score.py`.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def test_vectors_are_read_one_class_at_a_time() -> None:
     vectors, offsets, rates = arrays([5, 6, 7], 3)
     recording = Recording(vectors)
     greedy(recording, offsets, rates, 6, Objective(**SCORE))
-    whole = [slice(int(a), int(b)) for a, b in zip(offsets, offsets[1:], strict=False)]
+    whole = [slice(int(a), int(b)) for a, b in pairwise(offsets)]
     assert [index for index in recording.asked if type(index) is slice] == 2 * whole
     owners = [set(np.searchsorted(offsets, np.r_[index], side="right") - 1) for index in recording.asked]
     assert all(len(labels) <= 1 for labels in owners)

@@ -9,18 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import pool_of, stable
+from pools import pool_of, softmax, stable
 
 from dcpipe.selection import Candidates, Progress
 from dcpipe.selection.bait import _begin, _first_blocks, _forward, _Model, bait, pool_by_dimension, pool_by_pair, root
 from dcpipe.types import DataError, FloatArray
 
 TIE = 1e-9
-
-
-def softmax(logits: FloatArray) -> FloatArray:
-    e = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
