@@ -258,7 +258,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "idc",
         IDC | {"kind": "bound"},
-        "multi-formation: 2 images cannot decode to at most None; give a bound of 2 or more",
+        "multi-formation: bound is None, but 2 images decode to at least 2; give 2 or more",
     ),
     (
         "dm",

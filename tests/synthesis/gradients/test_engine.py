@@ -299,7 +299,7 @@ def test_refusals(world: World) -> None:
         lambda: world.engine(lr=1e38, inner=4).run(),
         "synthesis: pixels became NaN or infinite in outer loop 0; lower lr (1e+38)",
     )
-    with pytest.raises(DataError, match="leave the last one nothing of a side of 8; choose a smaller factor"):
+    with pytest.raises(DataError, match="leave no pixel of a side of 8 to the last cell; choose a smaller factor"):
         World(world.folder, np.repeat(np.arange(3), 49)).engine(ipc=1, factor=7, initial="mix")
 
 
