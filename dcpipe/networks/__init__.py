@@ -1,16 +1,17 @@
-"""Network names to constructors.
+"""Networks by name.
 
-* `convnet-d3-w128`: the ConvNet of the condensation papers, any depth and width (`convnet.py`)
+* `convnet-d3-w128`: the ConvNet of the condensation papers, with any depth and width (`convnet.py`)
 * `resnet10-wN`, `resnet18-wN`: ResNets of any width, for CPUs (`thin.py`)
-* `resnet10-ap`: IDC's ResNet with average pooling for strides, group norm (`resnet_ap.py`); `resnet10-ap-wN` for CPUs
-* `wrn-16-2`: wide ResNets of any depth 6n + 4 and widening factor (`wrn.py`)
+* `resnet10-ap`: IDC's ResNet with average pooling instead of strides, and group norm (`resnet_ap.py`);
+  `resnet10-ap-wN` for CPUs
+* `wrn-16-2`: wide ResNets with any depth 6n + 4 and any widening factor (`wrn.py`)
 * `resnet18-small`, `resnet50-small`, `resnet101-small`, `mobilenet_v2-small`, `mobilenet_v2_x0_5-small`,
   `shufflenet_v2_x0_5-small`, `efficientnet_b0-small`, `densenet121-small`, `densenet121-k12-small`, `alexnet-small`:
-  stems for small images (`small.py`)
+  with stems for small images (`small.py`)
 * any torchvision classifier: `resnet18`, `swin_t`, …
 * any timm classifier: `timm/NAME` (extra `timm`)
 
-To add one: a file with `build(name, n_classes, size) -> nn.Module | None` and a line in `BUILDERS`.
+To add a network, write a file with `build(name, n_classes, size) -> nn.Module | None` and add a line to `BUILDERS`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from dcpipe.types import DataError, Teacher, check_same_classes, require
 
 __all__ = [
     "BUILDERS",
-    "ask",
     "build",
     "check_teachers",
     "embed",
@@ -39,6 +39,7 @@ __all__ = [
     "from_teacher",
     "head",
     "load_weights",
+    "mean_logits",
 ]
 
 
@@ -81,9 +82,9 @@ BUILDERS: dict[str, Callable[[str, int, int], nn.Module | None]] = {
 
 
 def build(name: str, n_classes: int, size: int) -> nn.Module:
-    """A freshly initialised network for `size`-pixel RGB images; initial weights follow torch's global seed.
+    """A freshly initialised network for RGB images of side `size`. Initial weights depend on torch's global seed.
 
-    Raises `DataError` for an unknown name, with the legal forms and close torchvision names.
+    Raises `DataError` for an unknown name; the message lists the legal forms and close names.
     """
     for builder in BUILDERS.values():
         network = builder(name, n_classes, size)
@@ -100,21 +101,24 @@ def build(name: str, n_classes: int, size: int) -> nn.Module:
 
 
 def head(network: nn.Module) -> nn.Linear:
-    """The classifier: the last linear layer, in the order modules were registered."""
-    linears = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    require(bool(linears), f"network {type(network).__name__} has no linear layer to read features from")
-    return linears[-1]
+    """The classifier of a network: its last linear layer, in the order in which modules were registered."""
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    require(
+        bool(layers),
+        f"network {type(network).__name__} has no linear layer to read features from; choose one that ends in one",
+    )
+    return layers[-1]
 
 
 def embed(network: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Feature vectors [m, d] (input of the head) and logits [m, c] of a batch; differentiable."""
-    caught: list[torch.Tensor] = []
-    hook = head(network).register_forward_pre_hook(lambda _, arguments: caught.append(arguments[0]))
+    """Feature vectors [m, d] (the input of the head) and logits [m, c] of a batch; differentiable."""
+    captured: list[torch.Tensor] = []
+    hook = head(network).register_forward_pre_hook(lambda _, arguments: captured.append(arguments[0]))
     try:
         logits = network(inputs)
     finally:
         hook.remove()
-    return caught[-1].flatten(1), logits
+    return captured[-1].flatten(1), logits
 
 
 @torch.no_grad()
@@ -124,34 +128,35 @@ def forward(network: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, tor
 
 
 def check_teachers(teachers: dict[str, Teacher], classes: tuple[str, ...], size: int) -> None:
-    """Every teacher must know the images' classes in their order, and their size."""
+    """Raises `DataError` unless every teacher has the classes of the images in the same order, and their size."""
     for name, teacher in teachers.items():
         check_same_classes(teacher.classes, classes, f"teacher {name!r} and images")
         require(
             teacher.size == size,
-            f"teacher {name!r} was trained at {teacher.size} pixels, images have {size}; train it again",
+            f"teacher {name!r} was trained at {teacher.size} pixels, but images have {size}; train it again",
         )
 
 
 @torch.no_grad()
 def mean_logits(networks: list[nn.Module], teachers: list[Teacher], inputs: torch.Tensor) -> torch.Tensor:
-    """Mean logits f32 [m, c] of one or several teachers on inputs [m, 3, s, s] in [0, 1]; each normalises its own way.
+    """Mean logits f32 [m, c] of one or several teachers for inputs [m, 3, s, s] in [0, 1].
 
-    On a GPU: bfloat16 and channels-last.
+    Inputs are normalised for each teacher with its own mean and std. On a GPU the networks run in bfloat16 and
+    channels-last.
     """
     total = torch.zeros((), device=inputs.device)
     for network, teacher in zip(networks, teachers, strict=True):
-        seen = views.normalise(inputs, teacher.mean, teacher.std)
+        normalised = views.normalise(inputs, teacher.mean, teacher.std)
         if inputs.is_cuda:
-            seen = seen.contiguous(memory_format=torch.channels_last)
+            normalised = normalised.contiguous(memory_format=torch.channels_last)
         with torch.autocast(inputs.device.type, dtype=torch.bfloat16, enabled=inputs.is_cuda):
-            logits = network(seen)
+            logits = network(normalised)
         total = total + logits.float()
     return total / len(networks)
 
 
 def from_teacher(teacher: Teacher, device: torch.device) -> nn.Module:
-    """The teacher's network in evaluation mode on `device` (channels-last on a GPU)."""
+    """The network of a teacher on `device`, in evaluation mode and without gradients (channels-last on a GPU)."""
     network = build(teacher.network, len(teacher.classes), teacher.size)
     network.load_state_dict(teacher.weights)
     network = network.to(device).eval().requires_grad_(False)
@@ -159,7 +164,7 @@ def from_teacher(teacher: Teacher, device: torch.device) -> nn.Module:
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
-    """The tensors of a weights file by name, without the wrappings that training scripts add."""
+    """The tensors of a weights file by name, without the wrappers that training scripts add."""
     try:
         state: dict[str, Any] = (
             load_file(path)
@@ -168,7 +173,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
         )
         state = state.get("state_dict", state)
         return {key.removeprefix("module."): value for key, value in state.items()}
-    except Exception as error:  # both readers raise whatever the damage leads them to
+    except Exception as error:  # for a damaged file both readers raise errors of many kinds
         raise DataError(
             f"teacher weights '{path}' cannot be read ({type(error).__name__}); "
             "give a .safetensors file, or a .pth file of tensors only"
@@ -176,7 +181,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
 
 
 def expected_pixels(weights: str | None) -> tuple[list[float], list[float]] | None:
-    """Mean and std of the pixels that a torchvision weights enum was trained on; None for files and no weights."""
+    """Mean and std that a torchvision weights enum expects pixels to be normalised with; None for files and None."""
     if weights is None or weights.endswith(WEIGHT_FILES):
         return None
     from torchvision import models
@@ -184,15 +189,16 @@ def expected_pixels(weights: str | None) -> tuple[list[float], list[float]] | No
     try:
         transforms = models.get_weight(weights).transforms()
     except (ValueError, KeyError):
-        return None  # not an enum: `load_weights` says so
+        return None  # not an enum: `load_weights` reports it
     return list(transforms.mean), list(transforms.std)
 
 
 def load_weights(network: nn.Module, name: str, weights: str) -> None:
-    """Load pretrained weights: a `.safetensors` or `.pth` file, or a torchvision enum such as
-    `ResNet18_Weights.IMAGENET1K_V1` (downloaded by torchvision once).
+    """Load pretrained weights into a network.
 
-    Raises `DataError` when the file is missing or damaged, or its tensors do not fit the network.
+    `weights` is a `.safetensors`, `.pth` or `.pt` file, or a torchvision enum such as `ResNet18_Weights.IMAGENET1K_V1`,
+    which torchvision downloads once. Raises `DataError` if the file is missing or damaged, or if its tensors do not fit
+    the network.
     """
     if weights.endswith(WEIGHT_FILES):
         path = Path(weights)
@@ -209,13 +215,13 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
                 f"for {name!r}"
             ) from error
         state = enum.get_state_dict(progress=False, check_hash=True)
-    wanted = network.state_dict()
-    wrong = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    expected = network.state_dict()
+    wrong = [key for key in expected if key not in state or state[key].shape != expected[key].shape]
     if wrong:
         key = wrong[0]
-        found = list(state[key].shape) if key in state else "nothing"
+        actual = f"has shape {list(state[key].shape)}" if key in state else "is missing"
         raise DataError(
-            f"teacher weights {weights!r} do not fit {name!r}: {key!r} needs {list(wanted[key].shape)}, found {found} "
-            f"({len(wrong)} such tensors); check the network's name and the number of classes"
+            f"teacher weights {weights!r} do not fit {name!r}: {key!r} {actual}, expected {list(expected[key].shape)} "
+            f"(tensors that do not fit: {len(wrong)}); check the network's name and the number of classes"
         )
-    network.load_state_dict({key: state[key] for key in wanted})
+    network.load_state_dict({key: state[key] for key in expected})

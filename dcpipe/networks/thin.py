@@ -1,8 +1,8 @@
-"""Thin ResNets: `resnet10-w32`, `resnet18-w32`, the ResNets of He et al. (CVPR 2016) at any width, for CPUs.
+"""Thin ResNets for CPUs, such as `resnet10-w32` and `resnet18-w32`: the ResNets of He et al. (CVPR 2016) at any width.
 
-Basic blocks are torchvision's, one (`resnet10`) or two (`resnet18`) in each of four stages; the first stage has w
-channels instead of 64. The stem is one 3x3 convolution whose stride brings images to 32 pixels (1 up to 63 pixels, 2 at
-64, 4 at 128), without max pooling: at w = 64 and 32 pixels `resnet18-w64` is `resnet18-small`.
+Each of the four stages has one (`resnet10`) or two (`resnet18`) of torchvision's basic blocks, and the first stage has
+w channels instead of 64. The stem is one 3x3 convolution without max pooling. Its stride brings images to 32 pixels: it
+is 1 up to 63 pixels, 2 at 64 and 4 at 128. At 32 pixels `resnet18-w64` is the same as `resnet18-small`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STEM_PIXELS = 32
 
 
 def build(name: str, n_classes: int, size: int) -> nn.Module | None:
-    """The network, or None when `name` has another form."""
+    """The network, or None if `name` has another form."""
     match = PATTERN.fullmatch(name)
     if match is None:
         return None
@@ -48,7 +48,7 @@ def build(name: str, n_classes: int, size: int) -> nn.Module | None:
 
 
 def _shortcut(channels: int, planes: int, stride: int) -> nn.Module | None:
-    """A projection where a block changes the shape."""
+    """A projection if the block changes the shape, else None."""
     if stride == 1 and channels == planes:
         return None
     return nn.Sequential(nn.Conv2d(channels, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))

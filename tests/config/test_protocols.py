@@ -349,7 +349,7 @@ def test_a_loss_without_classes_asks_for_no_gamma() -> None:
     with pytest.raises(DataError) as error:
         protocol_of(block("edc/cifar10", loss="kl"))
     assert str(error.value) == (
-        "evaluation: loss 'kl' has no cross-entropy for gamma 0.025 to weigh; set gamma 0, or choose kl_ce or mse_gt"
+        "evaluation: gamma is 0.025, but loss 'kl' has no cross-entropy term; set gamma to 0, or choose kl_ce or mse_gt"
     )
     changed = protocol_of(block("edc/cifar10", loss="kl", gamma=0.0))
     assert changed.name == "edc/cifar10 with loss kl, gamma 0"

@@ -44,7 +44,7 @@ def test_initial_weights_follow_the_seed() -> None:
         (
             "convnet-d4-w8",
             8,
-            "network 'convnet-d4-w8' halves images 4 times; 8-pixel images need d <= 3",
+            "network 'convnet-d4-w8' halves images 4 times; for 8 pixels choose a depth of at most 3",
         ),
         ("convnet-d0-w8", 8, "network 'convnet-d0-w8': depth and width must be at least 1"),
         ("convnet-d1-w0", 8, "network 'convnet-d1-w0': depth and width must be at least 1"),
@@ -53,9 +53,9 @@ def test_initial_weights_follow_the_seed() -> None:
         (
             "wrn-18-2",
             8,
-            "network 'wrn-18-2': depth must be 6n + 4 with n at least 1, as 10, 16, 22, 28 or 40",
+            "network 'wrn-18-2': depth must be 6n + 4 with n at least 1, such as 10, 16, 22, 28 or 40",
         ),
-        ("wrn-4-2", 8, "network 'wrn-4-2': depth must be 6n + 4 with n at least 1, as 10, 16, 22, 28 or 40"),
+        ("wrn-4-2", 8, "network 'wrn-4-2': depth must be 6n + 4 with n at least 1, such as 10, 16, 22, 28 or 40"),
         (
             "zzzz",
             8,

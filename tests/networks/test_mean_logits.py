@@ -55,7 +55,9 @@ def test_the_head_is_the_last_linear_layer() -> None:
     assert networks.head(network) is network[2]
     with pytest.raises(DataError) as error:
         networks.head(nn.Sequential(nn.Conv2d(3, 3, 1)))
-    assert str(error.value) == "network Sequential has no linear layer to read features from"
+    assert str(error.value) == (
+        "network Sequential has no linear layer to read features from; choose one that ends in one"
+    )
 
 
 def test_teachers_are_asked_with_their_own_normalisation_and_averaged() -> None:
@@ -84,7 +86,7 @@ def test_teachers_must_fit_the_images() -> None:
     networks.check_teachers({"x": noun}, CLASSES, 4)
     with pytest.raises(DataError) as error:
         networks.check_teachers({"x": noun}, CLASSES, 8)
-    assert str(error.value) == "teacher 'x' was trained at 4 pixels, images have 8; train it again"
+    assert str(error.value) == "teacher 'x' was trained at 4 pixels, but images have 8; train it again"
     with pytest.raises(DataError) as error:
         networks.check_teachers({"x": noun}, ("a", "c", "b"), 4)
     assert str(error.value) == (
@@ -129,13 +131,13 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     save_file(networks.build(NAME, 3, 4).state_dict(), path)
     assert refusal(path, n_classes=4) == (
-        f"teacher weights '{path}' do not fit 'convnet-d1-w2': '5.weight' needs [4, 8], found [3, 8] "
-        "(2 such tensors); check the network's name and the number of classes"
+        f"teacher weights '{path}' do not fit 'convnet-d1-w2': '5.weight' has shape [3, 8], expected [4, 8] "
+        "(tensors that do not fit: 2); check the network's name and the number of classes"
     )
     save_file({"0.weight": torch.zeros(2, 3, 3, 3)}, path)
     assert refusal(path) == (
-        f"teacher weights '{path}' do not fit 'convnet-d1-w2': '0.bias' needs [2], found nothing "
-        "(5 such tensors); check the network's name and the number of classes"
+        f"teacher weights '{path}' do not fit 'convnet-d1-w2': '0.bias' is missing, expected [2] "
+        "(tensors that do not fit: 5); check the network's name and the number of classes"
     )
 
 

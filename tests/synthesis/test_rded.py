@@ -346,7 +346,7 @@ def test_refuses_observers_of_other_images() -> None:
         context=standard(a=other),
     )
     refused(
-        "teacher 'a' was trained at 16 pixels, images have 8; train it again",
+        "teacher 'a' was trained at 16 pixels, but images have 8; train it again",
         context=standard(a=teacher("plain-1", size=16)),
     )
 
