@@ -1,7 +1,7 @@
-"""Features: what a teacher says of every candidate, block by block of the table.
+"""Features: what selection needs to know about every candidate image, computed by a teacher.
 
-For each image: its feature vector and logits seen whole (`look`), and R_C of its soft labels over a few random views
-(`label_rates`). The views' labels themselves are never stored: only the scalar is.
+`look` computes the feature vector and the logits of each whole image, and `label_rates` computes R_C of its soft labels
+over a few random views. The soft labels of these views are not stored; only the scalar R_C is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Float32 = npt.NDArray[np.float32]
 def look(
     network: nn.Module, teacher: Teacher, images: npt.NDArray[np.uint8], *, batch_size: int, device: torch.device
 ) -> tuple[Float32, Float32]:
-    """Vectors f32 [n, d] and logits f32 [n, c] of images u8 [n, s, s, 3] seen whole."""
+    """Vectors f32 [n, d] and logits f32 [n, c] of whole images u8 [n, s, s, 3]."""
     vectors, logits = [], []
     for start in range(0, len(images), batch_size):
         pixels = torch.from_numpy(images[start : start + batch_size]).to(device).permute(0, 3, 1, 2).float() / 255.0
@@ -46,9 +46,9 @@ def label_rates(
     batch_size: int,
     device: torch.device,
 ) -> FloatArray:
-    """R_C f64 [n] of images u8 [n, s, s, 3] over `n_views` views each; `rate_options` go to `label_rate`.
+    """R_C f64 [n] of images u8 [n, s, s, 3], each over `n_views` views; `rate_options` are passed to `label_rate`.
 
-    Each batch holds `batch_size` views of a few images, so memory does not depend on n or on the number of views.
+    Each batch holds `batch_size` views of a few images, so memory depends neither on n nor on the number of views.
     """
     rates = np.empty(len(images), dtype=np.float64)
     step = max(1, batch_size // n_views)

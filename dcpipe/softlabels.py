@@ -1,7 +1,7 @@
 """Soft labels: teacher logits of K views of every condensed image (FKD, Shen & Xing, ECCV 2022; SCORE, Eq. 1).
 
-Logits, not probabilities: the temperature is the student's choice. With `cutmix_images` the teacher sees the mixed
-view; with `cutmix_labels` it sees clean views, whose labels are mixed in training and compress far better.
+Logits are stored, not probabilities, because the student chooses the temperature. With `cutmix_images` the teacher sees
+the mixed view. With `cutmix_labels` it sees clean views; their labels are mixed in training and compress far better.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ def label_block(
 ) -> npt.NDArray[np.float16]:
     """Logits fp16 [len(rows), n_views, c] of every view of some rows of a set.
 
-    `images` u8 [n, h, w, 3] is the whole set on the device (CutMix partners come from it). The order is image by
-    image, view by view, in batches of `batch_size`; memory depends on neither n_views nor n.
+    `images` u8 [n, h, w, 3] is the whole set on the device, because CutMix partners come from it; `ids` i64 [n] are its
+    ids. The views go through the teachers image by image and view by view, in batches of `batch_size`, so memory
+    depends neither on `n_views` nor on n.
     """
-    seen = policy.labelling
+    labelling_policy = policy.labelling
     flat_rows = np.repeat(rows, n_views)
     flat_views = np.tile(np.arange(n_views, dtype=np.int64), len(rows))
     logits = []
     for start in range(0, len(flat_rows), batch_size):
         span = slice(start, start + batch_size)
-        inputs, _ = views.look(images, seen, ids, flat_rows[span], flat_views[span], size)
+        inputs, _ = views.look(images, labelling_policy, ids, flat_rows[span], flat_views[span], size)
         logits.append(mean_logits(networks, teachers, inputs).to(torch.float16))
-    # One copy to the host a block: the GPU is never made to wait within it.
+    # One copy to the host per block, so that the GPU never waits within a block.
     return torch.cat(logits).reshape(len(rows), n_views, -1).cpu().numpy()

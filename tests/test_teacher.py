@@ -151,7 +151,7 @@ def make(**accuracy: float) -> teacher.Teacher:
 @pytest.mark.parametrize("value", [0.0, 33.3, 50.0])
 def test_a_teacher_no_better_than_chance_is_refused(value: float) -> None:
     sentence = (
-        rf"^teacher convnet-d1-w4: minival accuracy is {value:.1f} %, chance is 33\.3 %; "
+        rf"^teacher convnet-d1-w4: minival accuracy is {value:.1f} %, but chance is 33\.3 %; "
         r"check the class order of its weights, or train it longer$"
     )
     with pytest.raises(DataError, match=sentence):
