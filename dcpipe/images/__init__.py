@@ -1,13 +1,13 @@
-"""Images: any source to an `ImageTable`. One file a kind of source, one line in `SOURCES`.
+"""Images: convert any source to an `ImageTable`. Each kind of source is one file and one line in `SOURCES`.
 
-A source is a function of its options that returns the splits `train` and `test`. It lists labels at once and reads
-encoded bytes only when asked, so nothing larger than a part is ever in memory.
+A source is a function of its options that returns the splits `train` and `test`. It reads all labels at once but the
+encoded images only on demand, so nothing larger than a part is ever in memory.
 
 * `digits.py`, `folder.py`, `parquet.py`, `vision.py`  the sources
-* `seam.py`        what every source gives and what is checked of it; the cut of minival
-* `decoding.py`    file bytes to pixels
-* `inspection.py`  every image decoded once: soundness, pixel statistics, duplicates
-* `reading.py`     pixels of a table: a part, some rows, everything, or a stream
+* `base.py`        what a source provides, how its splits are checked, and how minival is cut off
+* `decoding.py`    decodes file bytes to pixels
+* `inspection.py`  decodes every image once: damaged files, pixel statistics, duplicates
+* `reading.py`     reads the pixels of a table: one part, some rows, everything, or a stream
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`digits`: scikit-learn's 1,797 handwritten digits of 8x8 pixels, for tests and first steps: no download."""
+"""`digits`: scikit-learn's 1,797 handwritten digits of 8x8 pixels, for tests and first steps without a download."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class Digits:
 
 
 def digits(*, test_share: float = 0.2, seed: int = 0) -> dict[str, Source]:
-    """The digits data set of scikit-learn (E. Alpaydin, C. Kaynak, UCI 1998), values 0..16 as round(v * 255 / 16).
+    """The digits data set of scikit-learn (E. Alpaydin, C. Kaynak, UCI 1998).
 
-    A stratified `test_share` becomes test, drawn by `seed`. Classes "0" to "9".
+    A pixel value v in 0..16 becomes round(v * 255 / 16). `seed` draws a stratified `test_share` of the images for the
+    split `test`. The classes are "0" to "9".
     """
     from sklearn.datasets import load_digits  # needed to build, not to read a release
 

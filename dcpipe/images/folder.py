@@ -1,8 +1,8 @@
-"""`imagefolder`: one folder a class, as torchvision's ImageFolder and most papers' scripts expect.
+"""`imagefolder`: one folder per class, as torchvision's ImageFolder and the scripts of most papers expect it.
 
-The order of classes is the field's most reported trap: sorted folder names are WordNet ids for one person and English
-names for another, and a teacher trained in the other order scores at chance. So the order may be given, as a list or
-as the `class_to_idx` file that came with the teacher.
+The order of classes is the most reported trap of the field: sorted folder names are WordNet ids in one copy of a data
+set and English names in another, and a teacher trained in the other order scores at chance. So the order can be given,
+as a list or as the `class_to_idx` file that came with the teacher.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 
 @dataclass(frozen=True, eq=False)
 class FolderSplit:
-    """Files below `root`, by class and then by name."""
+    """One split: the image files below `root`, sorted by class and then by name."""
 
     root: Path
     classes: tuple[str, ...]
@@ -38,10 +38,11 @@ class FolderSplit:
 def imagefolder(
     *, path: str, train: str = "train", test: str = "val", classes: Sequence[str] | str | None = None
 ) -> dict[str, Source]:
-    """Folders `path`/`train`/CLASS/… and `path`/`test`/CLASS/…; files at any depth in a class, sorted by path.
+    """Images in the folders `path`/`train`/CLASS/… and `path`/`test`/CLASS/….
 
-    `classes`: names in label order, or a JSON file with such a list or with {name: index}; else sorted folder names of
-    train. Hidden folders, loose files and files without an image suffix are passed over. Raises `DataError` for a
+    Files may be at any depth in the folder of their class and are sorted by path. `classes` is a list of names in label
+    order, or a JSON file with such a list or with {name: index}; by default it is the sorted folder names of train.
+    Hidden folders, files outside class folders and files without an image suffix are ignored. Raises `DataError` for a
     missing folder, a class without images, and a class folder that is not on the list.
     """
     root = Path(path)
@@ -72,8 +73,12 @@ def _order(classes: Sequence[str] | str) -> tuple[str, ...]:
 def _class_folders(root: Path, split: str) -> list[str]:
     folder = root / split
     if not folder.is_dir():
-        near = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
-        require(False, f"image folder {folder} not found; {root} has {', '.join(near[:10]) or 'no folders'}")
+        present = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+        require(
+            False,
+            f"image folder {folder} not found; {root} contains {', '.join(present[:10]) or 'no folders'}, so correct "
+            "the path or the name of the split",
+        )
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     require(bool(names), f"image folder {folder} has no class folders; put each class's images in one")
     return names
@@ -88,14 +93,14 @@ def _split(root: Path, split: str, classes: tuple[str, ...]) -> FolderSplit:
     for name in classes:
         folder = root / split / name
         require(name in present, f"class folder {folder} not found; create it or take {name!r} off the class list")
-        found = sorted(
+        images = sorted(
             file.relative_to(root).as_posix()
             for file in folder.rglob("*")
             if file.suffix.lower() in SUFFIXES and file.is_file()
         )
-        require(bool(found), f"class folder {folder} holds no images ({', '.join(sorted(SUFFIXES))}); add some")
-        files += found
-        counts.append(len(found))
+        require(bool(images), f"class folder {folder} has no images ({', '.join(sorted(SUFFIXES))}); add some")
+        files += images
+        counts.append(len(images))
     return FolderSplit(root, classes, np.repeat(np.arange(len(classes), dtype=np.int64), counts), tuple(files))
 
 

@@ -40,7 +40,7 @@ def test_rows_in_any_order_and_repeated(make_source, make_table):
         wanted = np.array(rows, dtype=np.int64)
         np.testing.assert_array_equal(images.read_rows(table, wanted), pixels[wanted])
     for rows in ([40], [-1]):
-        with pytest.raises(DataError, match=r"^rows must lie within 0\.\.39; look them up in this table's ids$"):
+        with pytest.raises(DataError, match=r"^rows must lie within 0\.\.39; look them up in the ids of this table$"):
             images.read_rows(table, np.array(rows))
 
 
@@ -63,7 +63,7 @@ def test_only_the_needed_row_groups_are_read(make_source, make_table, monkeypatc
 
 def test_a_part_that_is_not_there(make_source, make_table):
     table = make_table(make_source()[0])
-    with pytest.raises(DataError, match=r"^image table has 3 parts; part 3 is none of them$"):
+    with pytest.raises(DataError, match=r"^image table has no part 3; choose one of 0\.\.2$"):
         images.read_part(table, 3)
 
 
@@ -142,7 +142,7 @@ def test_an_abandoned_or_empty_stream_ends(make_source, make_table):
     batches = images.stream(table, 0, 0, 4)
     next(batches)
     batches.close()
-    with pytest.raises(DataError, match=r"^batch_size must be at least 1, got 0; correct it$"):
+    with pytest.raises(DataError, match=r"^batch_size must be at least 1, got 0; raise it$"):
         next(images.stream(table, 0, 0, 0))
 
 
