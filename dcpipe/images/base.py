@@ -80,9 +80,9 @@ def _cut(labels: IntArray, share: float, seed: int, stream: Stream) -> tuple[Int
     order = permutation(seed, stream, len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     _, starts, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
-    taken = np.minimum(np.floor(share * counts + 0.5).astype(np.int64), counts - 1)
+    n_cut = np.minimum(np.floor(share * counts + 0.5).astype(np.int64), counts - 1)
     rank = np.arange(len(labels)) - np.repeat(starts, counts)
-    cut = rank < np.repeat(taken, counts)
+    cut = rank < np.repeat(n_cut, counts)
     return np.sort(by_class[~cut]), np.sort(by_class[cut])
 
 

@@ -72,11 +72,11 @@ def draw(strategy: str, numbers: Callable[[int], FloatArray]) -> Drawn:
 
     Raises `DataError` if the strategy names no operation, an unknown one, or one twice.
     """
-    law, named = siamese_operations(strategy)
+    rule, named = siamese_operations(strategy)
     u = np.concatenate([numbers(d) for d in Draw.SIAMESE.numbers], axis=1)
     runs = np.zeros((len(u), len(SIAMESE)), dtype=np.bool_)
-    always = [SIAMESE.index(name) for name in named if law == "idc" and name in ALWAYS]
-    choice = np.array([SIAMESE.index(name) for name in named if law == "dsa" or name not in ALWAYS], dtype=np.int64)
+    always = [SIAMESE.index(name) for name in named if rule == "idc" and name in ALWAYS]
+    choice = np.array([SIAMESE.index(name) for name in named if rule == "dsa" or name not in ALWAYS], dtype=np.int64)
     runs[:, always] = True
     if len(choice):
         runs[np.arange(len(u)), choice[(u[:, CHOICE] * len(choice)).astype(np.int64)]] = True
