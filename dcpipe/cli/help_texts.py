@@ -23,9 +23,16 @@ Soft labels that SRe2L, LPLD, G-VBSM or EDC stored become such a set too:
     dcpipe import-labels FKD_soft_label/ syn_imagenet/ OUT
 """
 INIT = """\
-Write params.yaml from a preset. Presets are rows of published tables, or small sets for a CPU. Each says in its
-first lines where its values come from, what accuracy was published, and what it costs to run. Edit the file
-afterwards as you like; `dvc repro` finds out what a change makes stale.
+Write params.yaml from a preset. Presets are rows of published tables, or small sets for a CPU:
+
+    dcpipe init --list                 one line for each preset: source, size, published accuracy, cost
+    dcpipe init --list edc             only those with a word in their name, paper or set
+    dcpipe init --show NAME            the whole file; its first lines say where the values come from, which accuracy
+                                       was published, what a run costs and what the source leaves unstated
+    dcpipe init NAME                   write it
+
+A published figure of MDC is the average over all sizes; its cost is hours for the images + hours for the students. Edit
+the file afterwards as you like; `dvc repro` finds out what a change makes stale.
 """
 STATUS = """\
 Show each stage (made or not, its size on disk) and the score table. Sizes are measured, not computed:
