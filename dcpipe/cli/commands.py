@@ -45,8 +45,10 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     command = add(_init, "init", "write params.yaml from a preset", help_texts.INIT)
-    command.add_argument("preset", nargs="?", help="a name that --list shows")
-    command.add_argument("--list", action="store_true", help="show the presets, with cost and published accuracy")
+    command.add_argument("preset", nargs="?", metavar="NAME", help="a preset; with --list, a word to look for")
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="one line for each preset, or for those with a word in it")
+    instead.add_argument("--show", action="store_true", help="print the file instead of writing it")
     command.add_argument("--force", action="store_true", help="replace a params.yaml that exists")
     add(_status, "status", "what is made, how good it is, what it weighs", help_texts.STATUS)
     command = add(_inspect, "inspect", "every array of an artifact, byte by byte", help_texts.INSPECT)
@@ -91,11 +93,17 @@ def _parser() -> argparse.ArgumentParser:
 
 def _init(options: argparse.Namespace) -> None:
     if options.list:
-        Console().print(presets.listing())
+        Console(width=presets.WIDTH).print(presets.listing(options.preset or ""))
         return
-    require(options.preset is not None, f"name a preset: {', '.join(presets.names())}")
-    target = Path("params.yaml")
+    require(
+        options.preset is not None,
+        "init needs the name of a preset; type `dcpipe init digits` for the smallest, `dcpipe init --list` to see all",
+    )
     text = presets.text(options.preset)
+    if options.show:
+        print(text, end="")
+        return
+    target = Path("params.yaml")
     require(options.force or not target.exists(), "params.yaml exists; --force replaces it")
     target.write_text(text, encoding="utf-8")
     print(f"Wrote params.yaml from preset {options.preset}. Next: dvc repro")

@@ -23,9 +23,16 @@ Soft labels that SRe2L, LPLD, G-VBSM or EDC stored can be turned into such a dat
     dcpipe import-labels FKD_soft_label/ syn_imagenet/ OUT
 """
 INIT = """\
-Write params.yaml from a preset. A preset is a row of a published table, or a small set for a CPU. Its first lines say
-where its values come from, which accuracy was published, and what it costs to run. You can edit the file afterwards;
-`dvc repro` finds out which stages a change makes stale.
+Write params.yaml from a preset. A preset is a row of a published table, or a small set for a CPU:
+
+    dcpipe init --list          one line per preset: source, size, published accuracy, cost
+    dcpipe init --list edc      only the presets with a word in their name, paper or dataset
+    dcpipe init --show NAME     the whole file; its first lines say where the values come from, which accuracy was
+                                published, what a run costs, and what the source leaves unstated
+    dcpipe init NAME            write the file
+
+The published accuracy of a row of MDC is the average over all sizes. Its cost is the hours for the images plus the hours
+for the students. You can edit the file afterwards; `dvc repro` finds out which stages a change makes stale.
 """
 STATUS = """\
 Show each stage (whether it is built, and its size on disk) and the table of scores. Sizes are measured, not computed.

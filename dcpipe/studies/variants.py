@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from dcpipe.config import params
+from dcpipe.config import changes, params
 from dcpipe.config.blocks import Block, Count
 from dcpipe.config.params import NOT_OF_STUDIES, Params
 from dcpipe.types import require
@@ -21,13 +21,6 @@ from dcpipe.types import require
 EntryName = Annotated[str, Field(pattern=r"^[a-z0-9]+([_.-][a-z0-9]+)*$")]
 Changes = dict[str, Any]
 BLOCKS = ("selection", "synthesis", "softlabels", "compression", "evaluation")
-# Naming this key of a block starts the block anew, but for the keys listed: another method has other options.
-ANEW: dict[str, tuple[str, tuple[str, ...]]] = {
-    "selection": ("method", ("ipc", "seed")),
-    "synthesis": ("method", ("seed",)),
-    "compression": ("codec", ("ratio", "reference", "bytes_per_image")),
-    "evaluation": ("protocol", ("student", *NOT_OF_STUDIES)),
-}
 # What the study itself says for all its variants, so that it would be lost on one of them.
 SHARED = {"selection": ("ipc",), "evaluation": NOT_OF_STUDIES}
 Labels = Literal["packed", "online", "hard"]
@@ -57,29 +50,8 @@ class VariantsStudy(Block):
 
 
 def changed(content: Mapping[str, Any], variant: Variant) -> dict[str, Any]:
-    """The content of params.yaml as a variant has it: mappings are merged key by key, null takes a key away, and a new
-    method, codec or protocol starts its block anew."""
-    result = dict(content)
-    for name in BLOCKS:
-        block, changes = dict(content.get(name) or {}), getattr(variant, name)
-        chooses, kept = ANEW.get(name, ("", ()))
-        if chooses in changes:
-            block = {key: value for key, value in block.items() if key in kept}
-        result[name] = _merged(block, changes)
-    return result
-
-
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(old)
-    for key, value in new.items():
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, Mapping):
-            earlier = result.get(key)
-            result[key] = _merged(earlier if isinstance(earlier, Mapping) else {}, value)
-        else:
-            result[key] = value
-    return result
+    """The content of params.yaml as a variant has it, by the rule of `dcpipe.config.changes`."""
+    return changes.changed(content, {name: getattr(variant, name) for name in BLOCKS})
 
 
 def settings(

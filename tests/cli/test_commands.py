@@ -41,7 +41,7 @@ def test_a_mistake_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[st
     assert cli.main(["init", "digit"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("dcpipe: unknown preset 'digit'; choose one of digits, ")
+    assert captured.err.startswith("dcpipe: unknown preset 'digit'; did you mean digits, digits-edc or digits-mdc? ")
     assert captured.err.count("\n") == 1
 
 
@@ -54,15 +54,29 @@ def test_init(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["init", "digits", "--force"]) == 0
     assert (workspace / "params.yaml").read_text(encoding="utf-8") == presets.text("digits")
     assert cli.main(["init"]) == 2
-    assert capsys.readouterr().err.startswith("dcpipe: name a preset: digits, ")
+    assert capsys.readouterr().err == (
+        "dcpipe: init needs the name of a preset; type `dcpipe init digits` for the smallest, `dcpipe init --list` to "
+        "see all\n"
+    )
 
 
-def test_init_list_shows_cost_and_accuracy(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_init_list_has_a_line_for_each_preset(
+    columns: str, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)  # a narrow terminal cuts nothing off
     assert cli.main(["init", "--list"]) == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in presets.names())
-    assert "54.6 ± 0.2 uncompressed" in told
-    assert "estimate, not measured" in told
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [*presets.names()]
+    assert any("1000 x 10" in line and "54.6 ± 0.2" in line and "2.3 h, GPU" in line for line in lines)
+    assert cli.main(["init", "--list", "edc"]) == 0
+    assert all("edc" in line for line in capsys.readouterr().out.splitlines()[1:])
+    assert not (workspace / "params.yaml").exists()
+
+
+def test_init_show_prints_the_file_and_writes_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", "--show", "cifar10-mdc-ipc10"]) == 0
+    assert capsys.readouterr().out == presets.text("cifar10-mdc-ipc10")
     assert not (workspace / "params.yaml").exists()
 
 
