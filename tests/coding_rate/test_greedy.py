@@ -79,7 +79,7 @@ def test_vectors_that_are_not_finite_are_an_error() -> None:
     vectors[4, 1] = np.nan
     with pytest.raises(DataError) as error:
         greedy(vectors, offsets, rates, 2, Objective(**SCORE))
-    assert str(error.value) == "candidates: vectors of class 1 hold NaN or infinity; extract the features again"
+    assert str(error.value) == "candidates: vectors of class 1 contain NaN or infinity; extract the features again"
 
 
 @pytest.mark.parametrize("rows", [[3], [0, 1], [0, 3, 0], [0, 3, 1, 4, 2]])
@@ -89,5 +89,6 @@ def test_earlier_picks_of_something_else_are_an_error(rows: list[int]) -> None:
     with pytest.raises(DataError) as error:
         greedy(*arrays([3, 3], 2), 4, Objective(**SCORE), earlier=earlier)
     assert str(error.value) == (
-        f"the {len(rows)} earlier picks are not the first of 4 from these candidates; remove them and select anew"
+        f"selection: the {len(rows)} picks of an earlier run are not the first of 4 picks from these candidates; "
+        "run `dcpipe clean` and select again"
     )
