@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dcpipe import store
-from dcpipe.compression import CODECS, Codec, packing
-from dcpipe.config.params import CompressionBlock, check_options
+from dcpipe.compression import Codec, packing
+from dcpipe.config.params import CompressionBlock
 from dcpipe.types import LabelPack, LabelShape, SoftLabels, ViewLaw
 from flows.running.runtime import Run, main
 
@@ -26,7 +26,7 @@ def compression_stage(run: Run) -> None:
         labels = store.load_soft_labels(source.path)
         pack = compress(run, labels, block, staging.notes)
         size = store.save_pack(staging.root / "labels.safetensors", pack)
-        report(run, pack, size, budget_of(block, pack.shape), source.meta.get("teacher_bytes", 0))
+        report(run, pack, size, block.bytes_of(pack.shape), source.meta.get("teacher_bytes", 0))
         reference = pack.shape.reference_bytes
         staging.publish("compression", {"codec": pack.codec, "hard": False, "bytes": size, "fp16_bytes": reference})
 
@@ -55,20 +55,7 @@ def report(run: Run, pack: LabelPack, size: int, budget: int | None, teacher_byt
 
 def plan(block: CompressionBlock, shape: LabelShape, policy: ViewLaw) -> Codec:
     """The codec with settings that keep the whole file within the budget."""
-    check_options("codec", block.codec, {name: codec.plan for name, codec in CODECS.items()}, block.options)
-    budget = budget_of(block, shape)
-    if budget is None:  # the reference and any header
-        budget = shape.reference_bytes + 2**16
-    return packing.plan(block.codec, block.options, shape, policy, budget)
-
-
-def budget_of(block: CompressionBlock, shape: LabelShape) -> int | None:
-    """Bytes that the file may take; None for `none`, which needs no budget."""
-    if block.bytes_per_image is not None:
-        return int(block.bytes_per_image * shape.images)
-    if block.ratio is not None:
-        return int(shape.reference_bytes * {"fp16": 1, "fp32": 2}[block.reference] / block.ratio)
-    return None
+    return packing.plan(block.codec, block.options, shape, policy, block.bytes_of(shape))
 
 
 def compress(run: Run, labels: SoftLabels, block: CompressionBlock, notes: Path) -> LabelPack:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dcpipe import images, store
-from dcpipe.config.params import check_options
+from dcpipe.config import budget
 from dcpipe.types import IntArray, check_same_classes, require
 from flows.running.runtime import Run, main
 
@@ -22,10 +22,10 @@ Part = tuple[str, int]
 def images_stage(run: Run) -> None:
     """Read, check, split, measure, publish."""
     block = run.params.images
-    check_options("image source", block.source, images.SOURCES, block.options)
     sources = images.SOURCES[block.source](**block.options)
     train, test = sources["train"], sources["test"]
     check_same_classes(train.classes, test.classes, "train and test")
+    budget.planned(run.params, len(train.classes))  # refuses one that cannot be met, before any image is decoded
     rows = dict(zip(("train", "minival"), images.split_minival(train.labels, block.minival, block.seed), strict=True))
     rows["test"] = np.arange(len(test.labels), dtype=np.int64)
     smallest = int(np.bincount(train.labels[rows["train"]], minlength=len(train.classes)).min())

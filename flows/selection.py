@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from dcpipe import selection, store
-from dcpipe.config.params import check_options
 from dcpipe.selection import Candidates, Picks, Progress
 from dcpipe.types import Features, IntArray, Selection
 from flows.running.runtime import Run, main
@@ -17,7 +16,6 @@ from flows.running.runtime import Run, main
 def selection_stage(run: Run) -> None:
     """Sort features by class, select, publish."""
     block = run.params.selection
-    check_options("selector", block.method, selection.SELECTORS, block.options)
     source = store.open_artifact(Path("data/features"), "features")
     features = store.load_features(source.path)
     classes = tuple(source.meta["classes"])

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from dcpipe import images, store, synthesis
-from dcpipe.config.params import check_options
 from dcpipe.reports import pictures
 from dcpipe.types import ImageSet, ImageTable, Selection, require
 from flows.running.drawing import PICTURE_SECONDS, Records
@@ -24,7 +23,6 @@ from flows.running.runtime import Run, main
 def synthesis_stage(run: Run) -> None:
     """Read the picked images, refine them, publish."""
     block = run.params.synthesis
-    check_options("synthesis method", block.method, synthesis.METHODS, block.options)
     source = store.open_artifact(Path("data/images"), "images")
     chosen = store.open_artifact(Path("data/selection"), "selection")
     table = store.table_of(source, "train")

@@ -61,7 +61,7 @@ def test_only_flows_read_parameters_and_write_artifacts(path: Path) -> None:
         assert not any(name.startswith("dcpipe.config.params") for name in imports_of(tree)), (
             f"{relative(path)}: a method takes arguments, not parameters"
         )
-    if home in {"store", "release", "interop"}:
+    if home in {"store", "release", "interop"} or path.name == "front.py":  # a front writes where its caller says
         return
     taken = {name.split(".")[-1] for name in imports_of(tree) if name.startswith("dcpipe.store.")}
     called = {

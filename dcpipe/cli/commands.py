@@ -20,13 +20,14 @@ from dcpipe.types import DataError, require
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0, or 2 with one line on standard error when something is wrong with what was asked."""
+    """Run one command; 0, or 2 with a line on standard error for each thing that is wrong with what was asked."""
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
     try:
         run(options)
     except DataError as error:
-        print(f"dcpipe: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"dcpipe: {line}", file=sys.stderr)
         return 2
     return 0
 
@@ -50,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     instead.add_argument("--list", action="store_true", help="one line for each preset, or for those with a word in it")
     instead.add_argument("--show", action="store_true", help="print the file instead of writing it")
     command.add_argument("--force", action="store_true", help="replace a params.yaml that exists")
+    command = add(_check, "check", "find what is wrong in params.yaml, without running", help_texts.CHECK)
+    command.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    command.add_argument("--resolved", action="store_true", help="print the parameters with every default filled in")
     add(_status, "status", "what is made, how good it is, what it weighs", help_texts.STATUS)
     command = add(_inspect, "inspect", "every array of an artifact, byte by byte", help_texts.INSPECT)
     command.add_argument("what", metavar="PATH_or_TAG", help="a folder, a file, or NAME@vX.Y.Z")
@@ -107,6 +111,16 @@ def _init(options: argparse.Namespace) -> None:
     require(options.force or not target.exists(), "params.yaml exists; --force replaces it")
     target.write_text(text, encoding="utf-8")
     print(f"Wrote params.yaml from preset {options.preset}. Next: dvc repro")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from dcpipe.cli import checking
+
+    if options.resolved:
+        print(checking.resolved(options.file), end="")
+        return
+    for line in checking.report(options.file):
+        print(line)
 
 
 def _status(options: argparse.Namespace) -> None:

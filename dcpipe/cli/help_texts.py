@@ -7,6 +7,7 @@ synthesised, and the compressed soft labels of their augmented views.
 A workspace is a git repository with params.yaml (what the dataset is) and dvc.yaml (how it is built):
 
     dcpipe init digits        write params.yaml from a preset; `dcpipe init --list` shows all presets
+    dcpipe check              find what is wrong in params.yaml, without running anything
     dvc repro                 run the stages that are stale; after an interruption, run it again to continue
     dcpipe status             which stages are built, student accuracy, and sizes on disk
     dcpipe study selection    compare selectors on this dataset, with error bars
@@ -33,6 +34,12 @@ Write params.yaml from a preset. A preset is a row of a published table, or a sm
 
 The published accuracy of a row of MDC is the average over all sizes. Its cost is the hours for the images plus the
 hours for the students. You can edit the file afterwards; `dvc repro` finds out which stages a change makes stale.
+"""
+CHECK = """\
+Read params.yaml, and studies/params.yaml where there is one, as `dvc repro` does before it works: names of methods,
+networks and protocols, types and ranges of options, networks against the size of images, and whether the codec reaches
+its budget. One line for each kind of mistake, with what to do; or what will be made, and how many bytes it will take.
+With --resolved, the same parameters as YAML with every default filled in, options included.
 """
 STATUS = """\
 Show each stage (whether it is built, and its size on disk) and the table of scores. Sizes are measured, not computed.

@@ -61,11 +61,6 @@ class Objective:
     double: bool = True
     device: str = "cpu"
 
-    def __post_init__(self) -> None:
-        for name, value in (("alpha", self.alpha), ("beta", self.beta)):
-            require(0 <= value < float("inf"), f"selection.options.{name} is {value}; give a number of at least 0")
-        require(0 < self.eps2 < float("inf"), f"selection.options.eps2 is {self.eps2}; give a number above 0")
-
 
 class _Pool:
     """Loads candidates on demand, at unit length and on the device: one class in float32, or a few rows in float64."""

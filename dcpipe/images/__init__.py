@@ -14,14 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dcpipe.config.registry import Registry
 from dcpipe.images.base import Source, split_minival
 from dcpipe.images.decoding import decode
-from dcpipe.images.digits import digits
-from dcpipe.images.folder import imagefolder
 from dcpipe.images.inspection import PartReport, duplicates, inspect_part, merge_reports
-from dcpipe.images.parquet import parquet
 from dcpipe.images.reading import PART_ROWS, decoded_bytes, read_all, read_part, read_parts, read_rows, stream
-from dcpipe.images.vision import torchvision
 
 __all__ = [
     "PART_ROWS",
@@ -41,9 +38,14 @@ __all__ = [
     "stream",
 ]
 
-SOURCES: dict[str, Callable[..., dict[str, Source]]] = {
-    "digits": digits,
-    "imagefolder": imagefolder,
-    "parquet": parquet,
-    "torchvision": torchvision,
-}
+SOURCES: Registry[Callable[..., dict[str, Source]]] = Registry(
+    "image source",
+    "dcpipe.sources",
+    {
+        "digits": "dcpipe.images.digits:digits",
+        "imagefolder": "dcpipe.images.folder:imagefolder",
+        "parquet": "dcpipe.images.parquet:parquet",
+        "torchvision": "dcpipe.images.vision:torchvision",
+    },
+    (),
+)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
 from dcpipe.random import Stream, permutation
 from dcpipe.types import IntArray, check_labels, check_same_classes, require
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class Source(Protocol):
@@ -22,6 +25,19 @@ class Source(Protocol):
     def read(self, rows: IntArray) -> list[tuple[bytes, str]]:
         """(file bytes, name in the source) of each of these ascending rows; may be called from several threads."""
         ...
+
+
+def counts_classes(
+    count: Callable[..., int | None],
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """A decorator: `count`, called with a source's options, says how many classes it has without listing its images, or
+    None where it cannot. So a budget that depends on their number is checked before any work."""
+
+    def mark(source: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        vars(source)["count_classes"] = count
+        return source
+
+    return mark
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dcpipe.images.base import Source, check_ascending, checked, class_list
+from dcpipe.config.options import validated
+from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes
 from dcpipe.types import DataError, IntArray, require
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -35,8 +36,14 @@ class FolderSplit:
         return [(_bytes(self.root / self.files[row]), self.files[row]) for row in rows]
 
 
+def _count(*, path: str, train: str = "train", classes: list[str] | str | None = None, **others: str) -> int:
+    return len(_classes(Path(path), train, classes))
+
+
+@counts_classes(_count)
+@validated("image source 'imagefolder'")
 def imagefolder(
-    *, path: str, train: str = "train", test: str = "val", classes: Sequence[str] | str | None = None
+    *, path: str, train: str = "train", test: str = "val", classes: list[str] | str | None = None
 ) -> dict[str, Source]:
     """Images in the folders `path`/`train`/CLASS/… and `path`/`test`/CLASS/….
 
@@ -46,8 +53,13 @@ def imagefolder(
     missing folder, a class without images, and a class folder that is not on the list.
     """
     root = Path(path)
-    order = _order(classes) if classes is not None else tuple(_class_folders(root, train))
+    order = _classes(root, train, classes)
     return checked(_split(root, train, order), _split(root, test, order), str(root))
+
+
+def _classes(root: Path, train: str, classes: list[str] | str | None) -> tuple[str, ...]:
+    """Names in label order, from the list or from the folders of train."""
+    return _order(classes) if classes is not None else tuple(_class_folders(root, train))
 
 
 def _order(classes: Sequence[str] | str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dcpipe.images.base import Source, check_ascending, checked, class_list
+from dcpipe.config.options import validated
+from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes
 from dcpipe.types import DataError, IntArray, require
 
 _TEST_NAMES = ("test", "validation", "valid", "val")
@@ -46,12 +47,23 @@ class ParquetSplit:
         return images
 
 
+def _count(
+    *, path: str, train: str = "train", classes: list[str] | None = None, label_column: str = "label", **others: str
+) -> int | None:
+    """Of the names that are given, else of those in the metadata of the first file; None where neither has them."""
+    files = _files(_folder(path), train)
+    names = classes or (_class_names(files[0], label_column) if files else None)
+    return None if names is None else len(names)
+
+
+@counts_classes(_count)
+@validated("image source 'parquet'")
 def parquet(
     *,
     path: str,
     train: str = "train",
     test: str = "test",
-    classes: Sequence[str] | None = None,
+    classes: list[str] | None = None,
     image_column: str = "image",
     label_column: str = "label",
 ) -> dict[str, Source]:
@@ -66,8 +78,7 @@ def parquet(
 
     Raises `DataError` for a missing folder, split or shard, unreadable files, columns of the wrong type and bad labels.
     """
-    root = Path(path)
-    require(root.is_dir(), f"parquet folder {path} not found; correct images.options.path")
+    root = _folder(path)
     names = _TEST_NAMES if test == "test" else (test,)
     test_files = next((files for name in names if (files := _files(root, name))), [])
     splits = []
@@ -79,6 +90,11 @@ def parquet(
         )
         splits.append(_split(tuple(files), given, image_column, label_column))
     return checked(splits[0], splits[1], str(root))
+
+
+def _folder(path: str) -> Path:
+    require(Path(path).is_dir(), f"parquet folder {path} not found; correct images.options.path")
+    return Path(path)
 
 
 def _files(root: Path, split: str) -> list[Path]:

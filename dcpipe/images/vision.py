@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dcpipe.images.base import Source, check_ascending, checked, cut_test
+from dcpipe.config.options import validated
+from dcpipe.config.values import Share
+from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test
 from dcpipe.types import DataError, IntArray, require
 
 # Values of `split=` for the sets whose splits are not called "train" and "test".
@@ -20,6 +22,27 @@ _SPLITS = {
     "ImageNet": ("train", "val"),
     "Imagenette": ("train", "val"),
     "OxfordIIITPet": ("trainval", "test"),
+}
+# How many classes the sets of the field have: others are counted when they are read.
+_COUNTS = {
+    "CIFAR10": 10,
+    "CIFAR100": 100,
+    "DTD": 47,
+    "EuroSAT": 10,
+    "FashionMNIST": 10,
+    "Flowers102": 102,
+    "Food101": 101,
+    "GTSRB": 43,
+    "ImageNet": 1000,
+    "Imagenette": 10,
+    "KMNIST": 10,
+    "MNIST": 10,
+    "OxfordIIITPet": 37,
+    "Places365": 365,
+    "STL10": 10,
+    "SUN397": 397,
+    "SVHN": 10,
+    "StanfordCars": 196,
 }
 _LABELS = ("targets", "labels", "_labels")
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
@@ -39,8 +62,10 @@ class VisionSplit:
         return [(_png(self.images[int(row)][0]), f"{self.name}-{row:08d}.png") for row in rows]
 
 
+@counts_classes(lambda *, name, **others: _COUNTS.get(name))
+@validated("image source 'torchvision'")
 def torchvision(
-    *, name: str, root: str, download: bool = False, test_share: float = 0.2, seed: int = 0
+    *, name: str, root: str, download: bool = False, test_share: Share = 0.2, seed: int = 0
 ) -> dict[str, Source]:
     """The set `name` (CIFAR10, SVHN, Flowers102, Food101, GTSRB, …) below `root`; `download` downloads it there.
 

@@ -23,7 +23,7 @@ import torch
 
 from dcpipe import store
 from dcpipe.compression import CODECS, packing
-from dcpipe.config.params import check_options
+from dcpipe.config.options import check_options
 from dcpipe.images.base import Source
 from dcpipe.images.decoding import open_rgb
 from dcpipe.images.folder import imagefolder
@@ -50,18 +50,16 @@ class Budget:
     bytes_per_image: float | None = None
 
     def __post_init__(self) -> None:
-        check_options("codec", self.codec, {name: codec.plan for name, codec in CODECS.items()}, self.options or {})
+        check_options(CODECS, self.codec, self.options or {})
         given = [value for value in (self.ratio, self.bytes_per_image) if value is not None]
         wanted = 0 if self.codec == "none" else 1
         told = "takes no budget" if wanted == 0 else "needs one of ratio and bytes per image"
         require(len(given) == wanted, f"codec {self.codec!r} {told}; {len(given)} were given")
         require(all(value > 0 for value in given), f"codec {self.codec!r}: a budget must be above 0, got {given}")
 
-    def bytes_of(self, shape: LabelShape) -> int:
+    def bytes_of(self, shape: LabelShape) -> int | None:
         """For everything in the file but kept views."""
-        if self.bytes_per_image is not None:
-            return int(self.bytes_per_image * shape.images)
-        return int(shape.reference_bytes / self.ratio) if self.ratio else shape.reference_bytes + 2**16
+        return shape.budget(self.ratio, self.bytes_per_image)
 
 
 @dataclass(frozen=True)

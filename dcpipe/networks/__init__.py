@@ -9,7 +9,7 @@
   `shufflenet_v2_x0_5-small`, `efficientnet_b0-small`, `densenet121-small`, `densenet121-k12-small`, `alexnet-small`:
   with stems for small images (`small.py`)
 * any torchvision classifier: `resnet18`, `swin_t`, …
-* any timm classifier: `timm/NAME` (extra `timm`)
+* any timm classifier: `timm/NAME` (extra `timm`; both in `libraries.py`)
 
 To add a network, write a file with `build(name, n_classes, size) -> nn.Module | None` and add a line to `BUILDERS`.
 """
@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from dcpipe import views
-from dcpipe.networks import convnet, resnet_ap, small, thin, wrn
+from dcpipe.config.registry import Registry
 from dcpipe.types import DataError, Teacher, check_same_classes, require
 
 __all__ = [
@@ -43,42 +43,22 @@ __all__ = [
 ]
 
 
-def _torchvision(name: str, n_classes: int, size: int) -> nn.Module | None:
-    from torchvision import models
-
-    if name not in models.list_models(module=models):
-        return None
-    extra = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    network: nn.Module = models.get_model(name, weights=None, num_classes=n_classes, **extra)
-    return network
-
-
-def _timm(name: str, n_classes: int, size: int) -> nn.Module | None:
-    if not name.startswith("timm/"):
-        return None
-    try:
-        import timm
-    except ImportError as error:
-        raise DataError(f"network {name!r} needs the timm package; install dcpipe[timm]") from error
-    short = name.removeprefix("timm/")
-    if short not in timm.list_models():
-        close = ", ".join(difflib.get_close_matches(short, timm.list_models(), n=5)) or "see timm.list_models()"
-        raise DataError(f"network {name!r}: timm has no model {short!r}; close names: {close}")
-    network: nn.Module = timm.create_model(short, pretrained=False, num_classes=n_classes)
-    return network
-
-
 WEIGHT_FILES = (".safetensors", ".pth", ".pt")
 
-BUILDERS: dict[str, Callable[[str, int, int], nn.Module | None]] = {
-    "convnet-dN-wN": convnet.build,
-    "resnetN-wN": thin.build,
-    "resnet10-ap": resnet_ap.build,
-    "wrn-D-K": wrn.build,
-    "NAME-small": small.build,
-    "torchvision's NAME": _torchvision,
-    "timm/NAME": _timm,
-}
+BUILDERS: Registry[Callable[[str, int, int], nn.Module | None]] = Registry(
+    "network builder",
+    "dcpipe.networks",
+    {
+        "convnet-dN-wN": "dcpipe.networks.convnet:build",
+        "resnetN-wN": "dcpipe.networks.thin:build",
+        "resnet10-ap": "dcpipe.networks.resnet_ap:build",
+        "wrn-D-K": "dcpipe.networks.wrn:build",
+        "NAME-small": "dcpipe.networks.small:build",
+        "torchvision's NAME": "dcpipe.networks.libraries:build_torchvision",
+        "timm/NAME": "dcpipe.networks.libraries:build_timm",
+    },
+    ("name", "n_classes", "size"),
+)
 
 
 def build(name: str, n_classes: int, size: int) -> nn.Module:
@@ -86,11 +66,13 @@ def build(name: str, n_classes: int, size: int) -> nn.Module:
 
     Raises `DataError` for an unknown name; the message lists the legal forms and close names.
     """
-    for builder in BUILDERS.values():
-        network = builder(name, n_classes, size)
+    for form in BUILDERS:
+        network = BUILDERS[form](name, n_classes, size)
         if network is not None:
             return network
     from torchvision import models
+
+    from dcpipe.networks import small
 
     close = difflib.get_close_matches(name, [*small.SMALL, *models.list_models(module=models)], n=4)
     hint = f"; close names: {', '.join(close)}" if close else ""

@@ -26,6 +26,7 @@ import torch
 
 from dcpipe import store
 from dcpipe.config import params as parameters
+from dcpipe.config.registry import plugin_versions
 from dcpipe.training import pick_device
 from dcpipe.types import DataError, require
 from flows.running.code import code_digest
@@ -62,6 +63,8 @@ class Run:
             },
             "device": self.device.type,
         }
+        if plugins := plugin_versions():  # what other packages compute is in no code digest
+            lineage["plugins"] = plugins
         with store.staging_dir(Path(out), lineage) as staging:
             yield staging
 

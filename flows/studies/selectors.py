@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from dcpipe import networks, selection, store
-from dcpipe.config.params import NOT_OF_STUDIES, check_options
+from dcpipe.config.options import check_options
+from dcpipe.config.params import NOT_OF_STUDIES
 from dcpipe.reports import figures, pictures, tabular
 from dcpipe.selection import Candidates, Picks, Progress
 from dcpipe.studies import selectors
@@ -115,7 +116,7 @@ def check(study: Study, scene: Scene) -> None:
     """Refuse what could not be finished, before any work: options, teachers, a figure."""
     for entry in study.entries:
         with selectors.told(f"{study.name}, {entry.name}"):
-            check_options("selector", entry.method, selection.SELECTORS, entry.options)
+            check_options(selection.SELECTORS, entry.method, entry.options)
     figures.need_matplotlib()
     if scene.teachers:
         networks.check_teachers(scene.teachers, scene.train.classes, scene.train.size)
@@ -147,7 +148,7 @@ def select(run: Run, study: Study, scene: Scene) -> list[Chosen]:
         candidates.check(max(study.ipc))
 
     def choose(cell: Cell) -> Chosen:
-        asked = cell if cell.entry.method in selection.USES_SEED else replace(cell, seed=study.seeds[0])
+        asked = cell if selection.uses_seed(cell.entry.method) else replace(cell, seed=study.seeds[0])
         kept = scene.staging.kept(f"picks-{asked}")
         if kept is None:
             with selectors.told(f"{study.name}, {cell.entry.name}"):

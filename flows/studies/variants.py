@@ -23,7 +23,8 @@ import numpy as np
 
 from dcpipe import images, networks, selection, store, synthesis
 from dcpipe.config import blocks
-from dcpipe.config.params import NOT_OF_STUDIES, Params, check_options
+from dcpipe.config.options import check_options
+from dcpipe.config.params import NOT_OF_STUDIES, Params
 from dcpipe.dataset.targets import OnlineLabels
 from dcpipe.reports import figures, pictures, tabular
 from dcpipe.selection import Candidates, Progress
@@ -141,8 +142,8 @@ def check(run: Run, study: VariantsStudy, scene: Scene, cells: list[Cell]) -> No
     for cell in cells:
         with told_of(scene, cell):
             own, block = cell.params, cell.params.softlabels
-            check_options("selector", own.selection.method, selection.SELECTORS, own.selection.options)
-            check_options("synthesis method", own.synthesis.method, synthesis.METHODS, own.synthesis.options)
+            check_options(selection.SELECTORS, own.selection.method, own.selection.options)
+            check_options(synthesis.METHODS, own.synthesis.method, own.synthesis.options)
             stage_of(run, scene).choose(own.synthesis.options.get("observers"))
             if cell.labels == "packed":
                 shape = LabelShape(cell.ipc * n_classes, block.views, n_classes)

@@ -237,11 +237,12 @@ def test_budgets_down_to_200x_are_met_with_the_header(codec: type[Codec], size: 
 
 
 REFUSALS = [
-    ({"bits": 5}, "codec 'field': bits is 5; choose one of 8, 6, 4, 3, 1.6"),
-    ({"residual_bits": 16}, "codec 'field': residual_bits is 16; choose one of 8, 6, 4, 3, 1.6"),
-    ({"base_bits": 5}, "codec 'field': base_bits is 5; choose one of 8, 6, 4, 3"),
+    ({"bits": 5}, "codec 'field': bits is 5: input should be 8, 6, 4, 3 or 1.6"),
+    ({"residual_bits": 16}, "codec 'field': residual_bits is 16: input should be 8, 6, 4, 3 or 1.6"),
+    ({"base_bits": 5}, "codec 'field': base_bits is 5: input should be 8, 6, 4 or 3"),
+    ({"features": 0}, "codec 'field': features is 0: input should be greater than or equal to 1"),
     ({"features": 21}, "codec 'field': features is 21; give a number in 1..20"),
-    ({"temperature": -1.0}, "codec 'field': temperature is -1.0; give a number from 0 on"),
+    ({"temperature": -1.0}, "codec 'field': temperature is -1.0: input should be greater than or equal to 0"),
 ]
 
 

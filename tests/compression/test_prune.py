@@ -54,7 +54,7 @@ def test_dropped_labels_are_refused() -> None:
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(DataError, match="codec 'prune': granularity is 'year'; choose one of epoch, batch"):
+    with pytest.raises(DataError, match="codec 'prune': granularity is 'year': input should be 'epoch' or 'batch'"):
         Prune.plan(SHAPE, 1000, granularity="year")
     with pytest.raises(DataError, match=r"codec 'prune': batch_size is 64 for 11 images; give one in 1\.\.11"):
         Prune.plan(SHAPE, 1000, granularity="batch")

@@ -9,10 +9,8 @@ import pytest
 from loaded import built, load, note
 from rich.console import Console
 
-from dcpipe import images, selection, synthesis
 from dcpipe.config import params, presets
 from dcpipe.config.presets.composing import families
-from dcpipe.synthesis.mdc import BASES
 from dcpipe.types import DataError
 
 OWN = {"digits", "digits-edc", "digits-mdc", "cifar10-small", "cifar10-edc-small", "tiny-imagenet-50-small"}
@@ -28,13 +26,6 @@ def test_the_default_comes_first_and_numbers_are_in_order() -> None:
 @pytest.mark.parametrize("name", presets.names())
 def test_is_valid(name: str) -> None:
     content = load(name)
-    options = content.images.options
-    params.check_options("images.source", content.images.source, images.SOURCES, options)
-    params.check_options("selection.method", content.selection.method, selection.SELECTORS, content.selection.options)
-    params.check_options("synthesis.method", content.synthesis.method, synthesis.METHODS, content.synthesis.options)
-    if content.synthesis.method == "mdc":
-        base = content.synthesis.options["base"]
-        params.check_options("base of mdc", base, BASES, content.synthesis.options["options"])
     assert (content.compression.ratio is None) == (content.compression.codec == "none")
     assert (content.compression.codec == "none") == (content.softlabels.method == "none")
     size = content.images.size

@@ -75,7 +75,7 @@ def test_parquet_class_names_may_be_given(write_set):
     with pytest.raises(DataError, match=r"train-0\.parquet does not name its classes; give images\.options\.classes"):
         parquet(path)
     assert parquet(path, classes=["n01", "n02"])["test"].classes == ("n01", "n02")
-    with pytest.raises(DataError, match=r"^classes must be a list of names, got 'n01'; write them as a YAML list$"):
+    with pytest.raises(DataError, match=r"^image source 'parquet': classes is 'n01': input should be a valid list$"):
         parquet(path, classes="n01")
     write_set("train-0.parquet", [0, 1])
     with pytest.raises(DataError, match=r"train-0\.parquet has 2 classes but images\.options\.classes has 3; give one"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tracemalloc
 
 import numpy as np
@@ -48,14 +47,13 @@ def test_only_the_needed_row_groups_are_read(make_source, make_table, monkeypatc
     source, pixels = make_source(n=700, size=2)
     table = make_table(source, size=2, part_rows=600)  # row groups of 256, 256, 88 and 100
     groups = []
-    module = sys.modules["dcpipe.images.parquet"]  # the package shows the function of that name
-    real = module._images
+    real = parquet._images
 
     def spy(file, group, column):
         groups.append((file.metadata.num_rows, group, column))
         return real(file, group, column)
 
-    monkeypatch.setattr(module, "_images", spy)
+    monkeypatch.setattr(parquet, "_images", spy)
     rows = np.array([650, 599, 255, 0])
     np.testing.assert_array_equal(images.read_rows(table, rows), pixels[rows])
     assert groups == [(600, 0, "image"), (600, 2, "image"), (100, 0, "image")]
@@ -148,7 +146,7 @@ def test_an_abandoned_or_empty_stream_ends(make_source, make_table):
 
 def test_parts_keep_the_hugging_face_convention(make_source, make_table):
     table = make_table(make_source()[0])
-    again = parquet(path=str(table.parts[0].parent), train="part", test="part")["train"]
+    again = parquet.parquet(path=str(table.parts[0].parent), train="part", test="part")["train"]
     assert again.classes == table.classes
     np.testing.assert_array_equal(again.labels, table.labels)
     assert pq.ParquetFile(table.parts[0]).schema_arrow.names == ["id", "image", "label"]

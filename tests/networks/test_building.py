@@ -7,6 +7,7 @@ import torch
 from building import out_of
 
 from dcpipe import networks
+from dcpipe.networks.thin import BasicBlock
 from dcpipe.types import DataError
 
 FORMS = (

@@ -248,7 +248,7 @@ def test_progress_is_told_for_each_class() -> None:
 def test_a_negative_ridge_is_refused() -> None:
     with pytest.raises(DataError) as error:
         gradmatch(made([3, 3], 2), 1, 0, Progress(), ridge=-0.5)
-    assert str(error.value) == "selection.options.ridge is -0.5; give 0 or a number above"
+    assert str(error.value) == "selector 'gradmatch': ridge is -0.5: input should be greater than or equal to 0"
 
 
 def test_more_than_a_class_holds_is_an_error() -> None:

@@ -352,21 +352,21 @@ def test_a_cuda_device_gives_the_same_picks() -> None:
 def test_errors_name_the_option_and_the_remedy() -> None:
     candidates = made([3, 3], 2)
     for options, sentence in (
-        ({"eps2": 0.0}, "selection.options.eps2 is 0.0; give a number above 0"),
-        ({"coefficient": "fixed"}, "selection.options.coefficient is 'fixed'; choose one of growing, final"),
-        ({"precision": "half"}, "selection.options.precision is 'half'; choose one of float64, float32"),
-        ({"order": "any"}, "selection.options.order is 'any'; choose one of rounds, global"),
-        ({"alpha": -1.0}, "selection.options.alpha is -1.0; give a number of at least 0"),
-        ({"beta": float("nan")}, "selection.options.beta is nan; give a number of at least 0"),
+        ({"eps2": 0.0}, "eps2 is 0.0: input should be greater than 0"),
+        ({"coefficient": "fixed"}, "coefficient is 'fixed': input should be 'growing' or 'final'"),
+        ({"precision": "half"}, "precision is 'half': input should be 'float64' or 'float32'"),
+        ({"order": "any"}, "order is 'any': input should be 'rounds' or 'global'"),
+        ({"alpha": -1.0}, "alpha is -1.0: input should be greater than or equal to 0"),
+        ({"beta": float("nan")}, "beta is nan: input should be a finite number"),
         (
             {"order": "global", "coefficient": "final"},
-            "selection.options.coefficient 'final' needs the final size of every class, which order 'global' does not "
-            "fix; use coefficient 'growing' or order 'rounds'",
+            "coefficient 'final' needs the final size of every class, which order 'global' does not fix; use "
+            "coefficient 'growing' or order 'rounds'",
         ),
     ):
         with pytest.raises(DataError) as error:
             score(candidates, 1, 0, Progress(), **options)
-        assert str(error.value) == sentence
+        assert str(error.value) == f"selector 'score': {sentence}"
 
 
 def test_earlier_picks_are_taken_over_and_rounds_reported() -> None:

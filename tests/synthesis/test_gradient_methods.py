@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from matching_scenes import NETWORK, KilledError, World, start_of
 
-from dcpipe.config.params import check_options
+from dcpipe.config.options import check_options
 from dcpipe.synthesis import METHODS, Progress, SynthesisContext
 from dcpipe.synthesis.gradients import engine
 from dcpipe.synthesis.gradients.choices import Choices
@@ -67,7 +67,7 @@ def world(tmp_path: Path) -> World:
 
 def run(world: World, method: str, ipc: int = 2, seed: int = 0, **options: Any) -> ImageSet:
     """As the stage runs it, in a folder without a checkpoint."""
-    check_options("synthesis method", method, METHODS, options)
+    check_options(METHODS, method, options)
     (world.folder / engine.CHECKPOINT).unlink(missing_ok=True)
     return METHODS[method](start_of(ipc), world.context, seed, world.progress, **options)
 
@@ -204,61 +204,106 @@ def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path: Path, monkeypatch: p
     assert bool(world.records) == ("mdc" in name or "subsets" in options)
 
 
-ONE_OF = "choose one of"
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("dm", {"at_once": 0}, "synthesis: at_once must be at least 1 class, got 0; leave it out for all classes"),
-    ("mdc", {"base": "mtt"}, f"mdc: unknown base 'mtt'; {ONE_OF} idc, dream, dc, dsa, dm"),
-    (
-        "mdc",
-        {"base": "dm", "options": {"learn_images": 3}},
-        "mdc: base 'dm' has no option 'learn_images'; legal ones are network, outer, inner, lr, momentum, real_batch, "
-        "strategy, initial, most, at_once",
-    ),
+    ("dm", {"at_once": 0}, "at_once is 0: input should be greater than or equal to 1"),
+    ("mdc", {"base": "mtt"}, "base is 'mtt': input should be 'idc', 'dream', 'dc', 'dsa' or 'dm'"),
     (
         "mdc",
         {"options": IDC | {"kind": "multi"}, "by": "cells"},
-        "synthesis: subsets by cells need kind 'single', got 'multi'; set by: images",
+        "base 'idc': subsets by cells need kind 'single', got 'multi'; set by: images",
     ),
     (
         "mdc",
         {"base": "dm", "options": BASE["dm"], "metric": "gradient"},
-        "synthesis: metric 'gradient' of subsets needs a method that matches gradients; set metric: feature",
+        "base 'dm': metric 'gradient' of subsets needs a method that matches gradients; set metric: feature",
     ),
-    ("mdc", {"metric": "loss"}, f"synthesis: unknown metric 'loss'; {ONE_OF} feature, gradient, accuracy"),
-    ("mdc", {"epochs": 0}, "synthesis: epochs must be at least 1, got 0"),
-    ("mdc", {"judged": 0}, "synthesis: judged must be at least 1, got 0"),
-    ("mdc", {"by": "rows"}, f"synthesis: unknown by 'rows'; {ONE_OF} images, cells"),
-    ("mdc", {"weight": -1.0}, "synthesis: weight of subsets must not be negative, got -1.0"),
-    ("mdc", {"options": IDC, "rate": "slow"}, f"subsets: unknown rate 'slow'; {ONE_OF} absolute, relative, off"),
-    ("mdc", {"options": IDC, "begin": "now"}, f"subsets: unknown begin 'now'; {ONE_OF} code, paper"),
-    ("mdc", {"options": IDC, "freeze": "all"}, f"subsets: unknown freeze 'all'; {ONE_OF} code, paper, none"),
-    ("mdc", {"options": IDC, "period": 0}, "subsets: period must be at least 1 outer loop, got 0"),
+    (
+        "dm",
+        TINY | {"subsets": {"metric": "gradient"}},
+        "metric 'gradient' of subsets needs a method that matches gradients; set metric: feature",
+    ),
+    ("mdc", {"metric": "loss"}, "metric is 'loss': input should be 'feature', 'gradient' or 'accuracy'"),
+    ("mdc", {"epochs": 0}, "epochs is 0: input should be greater than or equal to 1"),
+    ("mdc", {"judged": 0}, "judged is 0: input should be greater than or equal to 1"),
+    ("mdc", {"by": "rows"}, "by is 'rows': input should be 'images' or 'cells'"),
+    ("mdc", {"weight": -1.0}, "weight is -1.0: input should be greater than or equal to 0"),
+    ("mdc", {"options": IDC, "rate": "slow"}, "rate is 'slow': input should be 'absolute', 'relative' or 'off'"),
+    ("mdc", {"options": IDC, "begin": "now"}, "begin is 'now': input should be 'code' or 'paper'"),
+    ("mdc", {"options": IDC, "freeze": "all"}, "freeze is 'all': input should be 'code', 'paper' or 'none'"),
+    ("mdc", {"options": IDC, "period": 0}, "period is 0: input should be greater than or equal to 1"),
+    ("idc", IDC | {"lr": -5.0}, "lr is -5.0: input should be greater than 0"),
+    ("dm", TINY | {"lr": 0.0}, "lr is 0.0: input should be greater than 0"),
+    ("dc", TINY | {"momentum": 1.0}, "momentum is 1.0: input should be less than 1"),
+    ("dc", TINY | {"outer": 0}, "outer is 0: input should be greater than or equal to 1"),
+    ("dsa", TINY | {"learn_epochs": 0}, "learn_epochs is 0: input should be greater than or equal to 1"),
+    ("dream", IDC | {"cluster": -1}, "cluster is -1: input should be greater than or equal to 0"),
+    ("idc", IDC | {"distance": "l2"}, "distance is 'l2': input should be 'mse', 'l1' or 'cosine'"),
+    ("dc", TINY | {"initial": "real"}, "initial is 'real': input should be 'noise' or 'start'"),
+    ("idc", IDC | {"cutmix": 2.0}, "cutmix is 2.0: input should be less than or equal to 1"),
+    ("idc", IDC | {"kind": "all"}, "kind is 'all': input should be 'single', 'multi' or 'bound'"),
+    (
+        "idc",
+        IDC | {"kind": "bound"},
+        "kind is 'bound' and bound is None; give a bound with kind 'bound' and with no other",
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "options", "sentence"), REFUSED)
+def test_wrong_options_are_refused(method: str, options: dict[str, Any], sentence: str) -> None:
+    """Before the images are looked at: here there are none."""
+    with pytest.raises(DataError) as caught:
+        METHODS[method](None, None, 0, None, **options)
+    assert str(caught.value) == f"synthesis method {method!r}: {sentence}"
+
+
+NESTED: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "mdc",
+        {"base": "dm", "options": {"learn_images": 3}},
+        "base 'dm' of synthesis method 'mdc' has no option 'learn_images'; its options are network, outer, inner, lr, "
+        "momentum, real_batch, strategy, initial, most, at_once",
+    ),
+    (
+        "mdc",
+        {"options": {"subsets": {}}},
+        "base 'idc' of synthesis method 'mdc' has no option 'subsets'; its options are network, outer, inner, lr, "
+        "momentum, distance, real_batch, cluster, learn_images, early, cutmix, strategy, net_strategy, factor, kind, "
+        "bound, most, at_once",
+    ),
     (
         "idc",
         IDC | {"subsets": {"start": "code"}},
-        "synthesis: subsets have no option 'start'; legal ones are period, rate, begin, freeze, class_wise, weight, "
-        "metric, by, epochs, judged",
+        "option 'subsets' of synthesis method 'idc' has no option 'start'; its options are period, rate, begin, "
+        "freeze, class_wise, weight, metric, by, epochs, judged",
     ),
+    (
+        "mdc",
+        {"options": {"lr": "1e-3"}},
+        "synthesis method 'mdc': options.lr is '1e-3': input should be a valid number; YAML wants a point, "
+        "as in 1.0e-3",
+    ),
+    (
+        "idc",
+        IDC | {"subsets": {"period": 0}},
+        "synthesis method 'idc': subsets.period is 0: input should be greater than or equal to 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("method", "options", "sentence"), NESTED)
+def test_options_inside_an_option_are_checked_alike(method: str, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError) as caught:
+        METHODS[method](None, None, 0, None, **options)
+    assert str(caught.value) == sentence
+
+
+UNSUITABLE: list[tuple[str, dict[str, Any], str]] = [
     (
         "idc",
         IDC | {"subsets": {}, "most": 7},
         "synthesis: 8 training images a class are more than the 7 matched in a step, which would scramble subsets; "
         "set most: 8 or more",
-    ),
-    ("idc", IDC | {"lr": -5.0}, "synthesis: lr must be above 0, got -5.0"),
-    ("dm", TINY | {"lr": 0.0}, "synthesis: lr must be above 0, got 0.0"),
-    ("dc", TINY | {"momentum": 1.0}, "synthesis: momentum must be in [0, 1), got 1.0"),
-    ("dc", TINY | {"outer": 0}, "synthesis: outer must be at least 1, got 0"),
-    ("dsa", TINY | {"learn_epochs": 0}, "synthesis: learn_epochs must be at least 1, got 0"),
-    ("dream", IDC | {"cluster": -1}, "synthesis: cluster must not be negative, got -1"),
-    ("idc", IDC | {"distance": "l2"}, f"synthesis: unknown distance 'l2'; {ONE_OF} mse, l1, cosine"),
-    ("dc", TINY | {"initial": "real"}, f"synthesis: unknown initial 'real'; {ONE_OF} start, mix, noise"),
-    ("idc", IDC | {"cutmix": 2.0}, "synthesis: cutmix is a probability in 0..1, got 2.0"),
-    ("idc", IDC | {"kind": "all"}, f"multi-formation: kind is 'all'; {ONE_OF} single, multi, bound"),
-    (
-        "idc",
-        IDC | {"kind": "bound"},
-        "multi-formation: bound is None, but 2 images decode to at least 2; give 2 or more",
     ),
     (
         "dm",
@@ -268,8 +313,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("method", "options", "sentence"), REFUSED)
-def test_wrong_values_are_refused(world: World, method: str, options: dict[str, Any], sentence: str) -> None:
+@pytest.mark.parametrize(("method", "options", "sentence"), UNSUITABLE)
+def test_options_that_do_not_suit_the_images_are_refused(
+    world: World, method: str, options: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(DataError) as caught:
         run(world, method, **options)
     assert str(caught.value) == sentence

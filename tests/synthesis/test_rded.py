@@ -316,13 +316,15 @@ def refused(sentence: str, start: ImageSet = STANDARD, context: SynthesisContext
 
 @pytest.mark.parametrize("name", ["factor", "candidates", "crops", "batch_size"])
 def test_refuses_a_count_below_one(name: str) -> None:
-    refused(f"rded: {name} must be at least 1, got 0", **{name: 0})
+    refused(f"synthesis method 'rded': {name} is 0: input should be greater than or equal to 1", **{name: 0})
 
 
 def test_refuses_options_that_do_not_fit() -> None:
     refused("rded: factor 3 does not divide the images' 8 pixels; choose of 1, 2, 4, 8", factor=3)
-    refused("rded: unknown ranks 'rows'; choose one of stratified, consecutive", ranks="rows")
-    refused("rded: scale_min is an area in 0..1, above 0, got 0", scale_min=0)
+    wrong = "synthesis method 'rded': "
+    refused(f"{wrong}ranks is 'rows': input should be 'stratified' or 'consecutive'", ranks="rows")
+    refused(f"{wrong}scale_min is 0: input should be greater than 0", scale_min=0)
+    refused(f"{wrong}observers is ['a', 'a']: 'a' is listed more than once; list each once", observers=["a", "a"])
     refused("synthesis: observer 'c' is not among the teachers; choose of a, b", observers=["a", "c"])
 
 

@@ -34,6 +34,19 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 NEEDED = ["dcpipe/method/__init__.py", "dcpipe/method/engine.py", "dcpipe/views.py", "flows/stage.py"]
 
 
+def test_what_a_registry_names_counts_as_imported(tree: Path) -> None:
+    table = """TABLE = {"a": "dcpipe.late:run", "b": "dcpipe.late", "c": "os.path:join", "d": "a dcpipe.late:b"}"""
+    (tree / "flows/other.py").write_text(table, encoding="utf-8")
+    (tree / "dcpipe/late.py").write_text("from dcpipe import views", encoding="utf-8")
+    found = [path.as_posix() for path in code.closure("flows.other")]
+    assert found == ["dcpipe/late.py", *NEEDED[:3], "flows/other.py"]
+    before = code.code_digest("flows.other")
+    (tree / "dcpipe/late.py").write_text("from dcpipe import views\nX = 1", encoding="utf-8")
+    assert code.code_digest("flows.other") != before
+    (tree / "flows/other.py").write_text('TABLE = {"none": "dcpipe.late"}', encoding="utf-8")
+    assert [path.as_posix() for path in code.closure("flows.other")] == ["flows/other.py"]
+
+
 def test_the_closure_follows_imports_through_ours_and_stops_at_what_all_share(tree: Path) -> None:
     assert [path.as_posix() for path in code.closure("flows.stage")] == NEEDED
     assert code.closure("flows.nowhere") == []

@@ -18,7 +18,7 @@ from PIL import Image
 from tiny import run_of, table
 
 from dcpipe import selection, store
-from dcpipe.config import params
+from dcpipe.config.options import check_options
 from dcpipe.reports import pictures
 from dcpipe.selection import Candidates, Picks, Progress, class_by_class
 from dcpipe.studies import selectors
@@ -418,4 +418,4 @@ def test_the_study_file_of_this_repository_can_be_run() -> None:
         study = selectors.load(name, path)
         assert max(study.ipc) <= 100 and len(study.seeds) >= 3
         for entry in study.entries:
-            params.check_options("selector", entry.method, selection.SELECTORS, entry.options)
+            check_options(selection.SELECTORS, entry.method, entry.options)

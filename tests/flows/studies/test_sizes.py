@@ -17,7 +17,8 @@ import yaml
 from tiny import table
 
 from dcpipe import selection, store, synthesis
-from dcpipe.config import blocks, params
+from dcpipe.config import blocks
+from dcpipe.config.options import check_options
 from dcpipe.studies import selectors, sizes, variants
 from dcpipe.types import DataError, ImageSet
 from flows.contenders import hard_contender, one_score, protocol_of
@@ -265,5 +266,5 @@ def test_the_sizes_of_this_repository_can_be_run() -> None:
     assert len(list(sizes.entries(study))) >= 5 and study.ipc == 10 and len(study.seeds) >= 3
     for name in study.methods:
         own, labels = variants.settings(study.variants, name, study.ipc, content, cumulative=False)
-        params.check_options("method", own.synthesis.method, synthesis.METHODS, own.synthesis.options)
+        check_options(synthesis.METHODS, own.synthesis.method, own.synthesis.options)
         assert labels == "hard"

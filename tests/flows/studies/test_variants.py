@@ -20,7 +20,8 @@ from PIL import Image
 from tiny import table
 
 from dcpipe import selection, store, synthesis
-from dcpipe.config import blocks, params
+from dcpipe.config import blocks
+from dcpipe.config.options import check_options
 from dcpipe.studies import selectors, variants
 from dcpipe.synthesis import recovery
 from dcpipe.synthesis import statistics as measured
@@ -539,6 +540,6 @@ def test_the_variants_of_this_repository_can_be_run(monkeypatch: pytest.MonkeyPa
         assert len(study.seeds) >= 3 and max(study.ipc) <= 100
         for variant in study.variants:
             own, _ = variants.settings(study, variant, 1, content, cumulative=name == "ladder")
-            params.check_options("selector", own.selection.method, selection.SELECTORS, own.selection.options)
-            params.check_options("method", own.synthesis.method, synthesis.METHODS, own.synthesis.options)
+            check_options(selection.SELECTORS, own.selection.method, own.selection.options)
+            check_options(synthesis.METHODS, own.synthesis.method, own.synthesis.options)
             assert set(own.synthesis.options.get("observers", [])) <= set(own.teacher.networks)
