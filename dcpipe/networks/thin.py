@@ -1,7 +1,7 @@
 """Thin ResNets for CPUs, such as `resnet10-w32` and `resnet18-w32`: the ResNets of He et al. (CVPR 2016) at any width.
 
-Each of the four stages has one (`resnet10`) or two (`resnet18`) basic blocks, and the first stage has w channels instead
-of 64. Blocks compute what torchvision's do, under the same names; importing torchvision itself takes as long as
+Each of the four stages has one (`resnet10`) or two (`resnet18`) basic blocks, and the first stage has w channels
+instead of 64. Blocks compute what torchvision's do, under the same names; importing torchvision itself takes as long as
 importing torch. The stem is one 3x3 convolution without max pooling. Its stride brings images to 32 pixels: it is 1 up
 to 63 pixels, 2 at 64 and 4 at 128. At 32 pixels `resnet18-w64` is the same as `resnet18-small`.
 """

@@ -9,7 +9,7 @@ import pytest
 from loaded import built, load, note
 from rich.console import Console
 
-from dcpipe.config import params, presets
+from dcpipe.config import presets
 from dcpipe.config.presets.composing import families
 from dcpipe.types import DataError
 

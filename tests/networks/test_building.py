@@ -7,7 +7,6 @@ import torch
 from building import out_of
 
 from dcpipe import networks
-from dcpipe.networks.thin import BasicBlock
 from dcpipe.types import DataError
 
 FORMS = (
