@@ -7,7 +7,7 @@ encoded images only on demand, so nothing larger than a part is ever in memory.
 * `base.py`        what a source provides, how its splits are checked, and how minival is cut off
 * `decoding.py`    decodes file bytes to pixels
 * `inspection.py`  decodes every image once: damaged files, pixel statistics, duplicates
-* `reading.py`     reads the pixels of a table: one part, some rows, everything, or a stream
+* `reading.py`     reads the pixels of a table: one part, some rows, a selection, everything, or a stream
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dcpipe.images.digits import digits
 from dcpipe.images.folder import imagefolder
 from dcpipe.images.inspection import PartReport, duplicates, inspect_part, merge_reports
 from dcpipe.images.parquet import parquet
-from dcpipe.images.reading import PART_ROWS, decoded_bytes, read_all, read_part, read_parts, read_rows, stream
+from dcpipe.images.reading import PART_ROWS, read_all, read_part, read_parts, read_rows, read_selection, stream
 from dcpipe.images.vision import torchvision
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
     "PartReport",
     "Source",
     "decode",
-    "decoded_bytes",
     "duplicates",
     "inspect_part",
     "merge_reports",
@@ -37,6 +36,7 @@ __all__ = [
     "read_part",
     "read_parts",
     "read_rows",
+    "read_selection",
     "split_minival",
     "stream",
 ]

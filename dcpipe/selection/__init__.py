@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dcpipe.selection.badge import badge
 from dcpipe.selection.bait import bait
 from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class, unit
+from dcpipe.selection.candidates import candidates_of, candidates_without_features
 from dcpipe.selection.gradmatch import gradmatch
 from dcpipe.selection.herding import herding
 from dcpipe.selection.k_center import k_center
@@ -19,7 +20,17 @@ from dcpipe.selection.random import random
 from dcpipe.selection.score import score
 from dcpipe.selection.uncertainty import el2n, entropy, least_confidence, margin
 
-__all__ = ["SELECTORS", "USES_SEED", "Candidates", "Picks", "Progress", "class_by_class", "unit"]
+__all__ = [
+    "SELECTORS",
+    "USES_SEED",
+    "Candidates",
+    "Picks",
+    "Progress",
+    "candidates_of",
+    "candidates_without_features",
+    "class_by_class",
+    "unit",
+]
 
 SELECTORS: dict[str, Callable[..., Picks]] = {
     "random": random,
