@@ -6,7 +6,7 @@ pixels as an uninterrupted one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,12 @@ from torch import nn
 from dcpipe import networks, training, views
 from dcpipe.random import Stream, permutation
 from dcpipe.training import Batch, Recipe
-from dcpipe.types import Colour, IntArray, Teacher, ViewPolicy, require
+from dcpipe.types import Colour, ImageTable, IntArray, Teacher, ViewPolicy, require
 
 # Called with an epoch; yields images u8 [m, s, s, 3], labels i64 [m] and ids i64 [m] in the order of training.
 Feed = Callable[[int], Iterator[tuple[torch.Tensor, IntArray, IntArray]]]
+# Decoded train splits up to this size stay in device memory; larger ones are streamed.
+MEMORY_BYTES = 6 * 2**30
 
 
 def even_batches(n: int, batch_size: int) -> list[IntArray]:
@@ -42,6 +44,18 @@ def memory_feed(
         for batch in even_batches(len(labels), batch_size):
             rows = order[batch]
             yield views.take(pixels, rows), labels[rows], ids[rows]
+
+    return feed
+
+
+def stream_feed(
+    stream: Callable[[int], Iterator[tuple[npt.NDArray[np.uint8], IntArray, IntArray]]], device: torch.device
+) -> Feed:
+    """A feed of a split that is larger than memory: `stream(epoch)` gives its batches in training order."""
+
+    def feed(epoch: int) -> Iterator[tuple[torch.Tensor, IntArray, IntArray]]:
+        for pixels, labels, ids in stream(epoch):
+            yield torch.from_numpy(pixels).to(device, non_blocking=True), labels, ids
 
     return feed
 
@@ -72,6 +86,21 @@ def plain_batches(
         for batch in even_batches(len(labels), batch_size):
             pixels = torch.from_numpy(images[batch]).to(device).permute(0, 3, 1, 2).float() / 255.0
             yield views.normalise(pixels, mean, std), torch.from_numpy(labels[batch]).to(device)
+
+
+def expected_colours(
+    weights: str | None, mean: Sequence[float] | None, std: Sequence[float] | None, table: ImageTable
+) -> tuple[Colour, Colour]:
+    """Mean and standard deviation of the pixels that a network expects: those given, else those that its weights state,
+    else those of the table it is trained on."""
+    stated = networks.expected_pixels(weights) or (table.mean, table.std)
+    red_green_blue, deviations = mean or stated[0], std or stated[1]
+    return _colour(red_green_blue), _colour(deviations)
+
+
+def _colour(values: Sequence[float]) -> Colour:
+    red, green, blue = values
+    return red, green, blue
 
 
 def train(

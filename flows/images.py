@@ -14,9 +14,10 @@ import numpy as np
 from dcpipe import images, store
 from dcpipe.config import budget
 from dcpipe.types import IntArray, check_same_classes, require
+from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
 
-Part = tuple[str, int]
+Part = tuple[str, int]  # a split, and a number in it
 
 
 def images_stage(run: Run) -> None:
@@ -33,7 +34,7 @@ def images_stage(run: Run) -> None:
         run.params.selection.ipc <= smallest,
         f"selection.ipc is {run.params.selection.ipc} but the smallest class has {smallest} train images; lower ipc",
     )
-    with run.staging("data/images", block.model_dump(mode="json"), {}) as staging:
+    with run.staging("data/images", block.model_dump(mode="json"), Inputs({})) as staging:
 
         def part_path(part: Part) -> Path:
             return staging.root / part[0] / f"part-{part[1]:05d}.parquet"

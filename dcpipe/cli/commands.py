@@ -146,10 +146,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _study(options: argparse.Namespace) -> None:
-    from dcpipe.reports import tables
-    from dcpipe.studies import selectors
+    from dcpipe import studies
 
-    selectors.check_name(options.name)
+    studies.check_name(options.name)
     target = f"studies/dvc.yaml:{options.name}"
     require(
         Path("studies/dvc.yaml").is_file(),
@@ -157,20 +156,11 @@ def _study(options: argparse.Namespace) -> None:
     )
     done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], check=False)
     require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
-    folder = Path("data/study") / options.name
-    shown = {
-        "labels": tables.label_study_table,
-        "resilience": tables.resilience_table,
-        "syntheses": tables.variants_table,
-        "ladder": tables.variants_table,
-        "sizes": tables.sizes_table,
-    }
-    Console().print(shown.get(options.name, tables.study_table)(folder / "summary.csv"))
-    if options.name == "labels":
-        print(f"Figures: {folder / 'figure.png'} and {folder / 'spectra.png'}")
-    else:
-        pictures = folder / ("images" if options.name in (*selectors.VARIANTS, "sizes") else "picked")
-        print(f"Figure: {folder / 'figure.png'}; pictures of the images: {pictures}")
+    folder, study = Path("data/study") / options.name, studies.STUDIES[options.name]
+    Console().print(study.table(folder / "summary.csv"))
+    figures = " and ".join(str(folder / f"{name}.png") for name in study.figures)
+    line = f"Figure{'s' if len(study.figures) > 1 else ''}: {figures}"
+    print(f"{line}; pictures of the images: {folder / study.pictures}" if study.pictures else line)
 
 
 def _publish(options: argparse.Namespace) -> None:
@@ -181,7 +171,7 @@ def _publish(options: argparse.Namespace) -> None:
 
 def _pull(options: argparse.Namespace) -> None:
     from dcpipe.release import pull
-    from dcpipe.reports.tables import human
+    from dcpipe.reports.columns import human
 
     out = options.out or Path(options.tag.replace("@", "-"))
     artifact = pull(options.tag, options.repo, out)
@@ -202,8 +192,9 @@ def _import_labels(options: argparse.Namespace) -> None:
     import yaml
     from rich.progress import Progress
 
+    from dcpipe.compression.budget import Budget
     from dcpipe.interop import import_labels
-    from dcpipe.interop.importing import IMAGENET_MEAN, IMAGENET_STD, Budget
+    from dcpipe.interop.importing import IMAGENET_MEAN, IMAGENET_STD
     from dcpipe.training import pick_device
 
     pairs = [option.partition("=") for option in options.option]
@@ -216,7 +207,7 @@ def _import_labels(options: argparse.Namespace) -> None:
             options.store,
             options.images,
             options.out,
-            budget=Budget(options.codec, settings, options.ratio, options.bytes_per_image),
+            budget=Budget(options.codec, settings, options.ratio, bytes_per_image=options.bytes_per_image),
             layout=options.layout,
             seed=options.seed,
             size=options.size,
@@ -233,7 +224,7 @@ def _import_labels(options: argparse.Namespace) -> None:
 
 
 def _clean(options: argparse.Namespace) -> None:
-    from dcpipe.reports.tables import human
+    from dcpipe.reports.columns import human
     from dcpipe.store import clean
 
     freed, held = clean()

@@ -153,6 +153,11 @@ class SoftLabelsBlock(Block):
     batch_size: Count = 256
     seed: int = 0
 
+    @property
+    def policy(self) -> ViewPolicy:
+        """The views that labels are of."""
+        return self.augmentation.policy(self.seed, self.mix)
+
 
 class CompressionBlock(Block):
     """Which codec, and its budget: bytes per image, or a ratio to labels in fp16 (LPLD's 1x) or in fp32 (SCORE's)."""

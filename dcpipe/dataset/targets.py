@@ -16,7 +16,7 @@ from torch import nn
 from dcpipe import networks, views
 from dcpipe.compression import CODECS, check_mix, rebuild
 from dcpipe.training import soften
-from dcpipe.types import ImageSet, IntArray, LabelPack, Teacher, require
+from dcpipe.types import ImageSet, IntArray, LabelPack, Teacher, find_rows, require
 from dcpipe.views import Views
 
 Beyond = Literal["wrap", "refuse"]
@@ -87,8 +87,11 @@ class PackLabels:
 
 
 def rows_of(pack: LabelPack, images: ImageSet) -> IntArray:
-    """Rows of the pack that label these images, or their decoded cells if they are grids. The pack may have more."""
-    return np.flatnonzero(np.isin(pack.ids, images.decoded_ids))
+    """Rows of the pack that label these images, or their decoded cells if they are grids. The pack may have more.
+
+    Raises `DataError` for an image that the pack does not label.
+    """
+    return find_rows(pack.ids, images.decoded_ids, "has no labels in this pack; give the pack that was made for it")
 
 
 class PrefixLabels:

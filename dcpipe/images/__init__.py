@@ -7,7 +7,7 @@ encoded images only on demand, so nothing larger than a part is ever in memory.
 * `base.py`        what a source provides, how its splits are checked, and how minival is cut off
 * `decoding.py`    decodes file bytes to pixels
 * `inspection.py`  decodes every image once: damaged files, pixel statistics, duplicates
-* `reading.py`     reads the pixels of a table: one part, some rows, everything, or a stream
+* `reading.py`     reads the pixels of a table: one part, some rows, a selection, everything, or a stream
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dcpipe.config.registry import Registry
 from dcpipe.images.base import Source, split_minival
 from dcpipe.images.decoding import decode
 from dcpipe.images.inspection import PartReport, duplicates, inspect_part, merge_reports
-from dcpipe.images.reading import PART_ROWS, decoded_bytes, read_all, read_part, read_parts, read_rows, stream
+from dcpipe.images.reading import PART_ROWS, read_all, read_part, read_parts, read_rows, read_selection, stream
 
 __all__ = [
     "PART_ROWS",
@@ -26,7 +26,6 @@ __all__ = [
     "PartReport",
     "Source",
     "decode",
-    "decoded_bytes",
     "duplicates",
     "inspect_part",
     "merge_reports",
@@ -34,6 +33,7 @@ __all__ = [
     "read_part",
     "read_parts",
     "read_rows",
+    "read_selection",
     "split_minival",
     "stream",
 ]

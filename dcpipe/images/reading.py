@@ -11,17 +11,12 @@ import numpy as np
 from dcpipe.images.decoding import Pixels, decode_into
 from dcpipe.images.parquet import pick
 from dcpipe.random import PARTS_OF_EPOCH, Stream, permutation
-from dcpipe.types import ImageTable, IntArray, require
+from dcpipe.types import ImageSet, ImageTable, IntArray, Selection, require
 
 PART_ROWS = 2048
 MIXED_PARTS = 3  # parts in the buffer of `stream`
 
 Batch = tuple[Pixels, IntArray, IntArray]
-
-
-def decoded_bytes(table: ImageTable) -> int:
-    """Bytes of memory that `read_all` needs."""
-    return len(table) * table.size * table.size * 3
 
 
 def _span(table: ImageTable, part: int) -> slice:
@@ -70,8 +65,14 @@ def read_rows(table: ImageTable, rows: IntArray) -> Pixels:
     return ordered
 
 
+def read_selection(table: ImageTable, selection: Selection) -> ImageSet:
+    """The selected images, in pick order. Raises `DataError` for one that the table lacks."""
+    rows = table.rows_of(selection.ids)
+    return ImageSet(read_rows(table, rows), table.labels[rows], table.ids[rows], table.classes)
+
+
 def read_all(table: ImageTable) -> Pixels:
-    """All images u8 [n, s, s, 3] in the order of the table, in memory that is allocated once (`decoded_bytes`)."""
+    """All images u8 [n, s, s, 3] in the order of the table, in memory allocated once: the table's `decoded_bytes`."""
     images = np.empty((len(table), table.size, table.size, 3), dtype=np.uint8)
     for part in range(len(table.parts)):
         _read_part(table, part, images[_span(table, part)])

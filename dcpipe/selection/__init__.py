@@ -11,8 +11,20 @@ from collections.abc import Callable
 
 from dcpipe.config.registry import Registry
 from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class, unit
+from dcpipe.selection.candidates import candidates_of, candidates_without_features
 
-__all__ = ["SELECTORS", "USES_SEED", "Candidates", "Picks", "Progress", "class_by_class", "unit", "uses_seed"]
+__all__ = [
+    "SELECTORS",
+    "USES_SEED",
+    "Candidates",
+    "Picks",
+    "Progress",
+    "candidates_of",
+    "candidates_without_features",
+    "class_by_class",
+    "unit",
+    "uses_seed",
+]
 
 SELECTORS: Registry[Callable[..., Picks]] = Registry(
     "selector",

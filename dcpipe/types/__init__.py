@@ -1,6 +1,6 @@
 """The nouns of the pipeline: frozen, checked once when made, and ignorant of disks and orchestrators.
 
-* `base.py`     array types, `DataError`, shared checks
+* `base.py`     array types, `DataError`, how tasks run, shared checks and look-ups
 * `images.py`   `EncodedImage`, `ImageTable`, `ImageSet`, `Selection`
 * `teacher.py`  `Teacher`, `Features`
 * `labels.py`   `ViewPolicy`, `KeptViews`, `SoftLabels`, `LabelShape`, `LabelPack`
@@ -17,10 +17,12 @@ from dcpipe.types.base import (
     DataError,
     FloatArray,
     IntArray,
+    Map,
     Mix,
     Sliceable,
     check_labels,
     check_same_classes,
+    find_rows,
     require,
 )
 from dcpipe.types.images import EncodedImage, ImageSet, ImageTable, Selection
@@ -53,6 +55,7 @@ __all__ = [
     "KeptViews",
     "LabelPack",
     "LabelShape",
+    "Map",
     "Mix",
     "Score",
     "Selection",
@@ -63,6 +66,7 @@ __all__ = [
     "ViewPolicy",
     "check_labels",
     "check_same_classes",
+    "find_rows",
     "reference_bytes",
     "require",
 ]

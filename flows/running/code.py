@@ -32,9 +32,9 @@ SHARED = (
 
 
 def closure(module: str) -> list[Path]:
-    """Files below `ROOT` that importing `module` reads, relative and sorted, shared ones left out."""
+    """Files below `ROOT` that running `module` reads, relative and sorted, shared ones left out."""
     seen: dict[str, Path] = {}
-    waiting = [module]
+    waiting = [module, f"{module}.__main__"]  # the latter is what runs of a package
     while waiting:
         name = waiting.pop()
         path = _file(name)
@@ -51,8 +51,9 @@ def closure(module: str) -> list[Path]:
 
 def code_digest(module: str) -> str:
     """SHA-256 over the names and bytes of the closure."""
-    whole = hashlib.sha256()
-    for path in closure(module):
+    whole, files = hashlib.sha256(), closure(module)
+    assert files, f"{module} is no module of this repository"
+    for path in files:
         whole.update(path.as_posix().encode() + b"\0" + (ROOT / path).read_bytes() + b"\0")
     return whole.hexdigest()
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from dcpipe.config import params, protocols
 from dcpipe.config.protocols import PROTOCOLS, Settings, idc, told
+from dcpipe.evaluation.students import protocol_of
 from dcpipe.training import DECAYS, OPTIMIZERS
 from dcpipe.training.losses import LOSSES
 from dcpipe.training.schedules import SCHEDULES
 from dcpipe.types import DataError
-from flows.contenders import protocol_of
 
 ADAMW = ("adamw", 1e-3, 0.01, "weights")
 EDC_SGD, GVBSM_SGD = ("sgd", 0.1, 0.875, False, 5e-4, "weights"), ("sgd", 0.1, 0.9, False, 5e-4, "weights")

@@ -14,9 +14,9 @@ from safetensors.numpy import load_file
 import dcpipe
 from dcpipe import store
 from dcpipe.cli import commands as cli
+from dcpipe.compression.budget import Budget
 from dcpipe.dataset import CondensedDataset, CondensedLoader
 from dcpipe.interop import import_labels, importing
-from dcpipe.interop.importing import Budget
 from dcpipe.interop.records import Record
 from dcpipe.release import Release
 from dcpipe.types import DataError, KeptViews

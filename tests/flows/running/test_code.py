@@ -16,6 +16,9 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "flows/running/runtime.py": "import dcpipe.hidden",
         "flows/stage.py": "import os\nfrom dcpipe import method, types\nfrom flows.running.runtime import Run",
         "flows/other.py": "X = 1",
+        "flows/package/__init__.py": '"""Run it by its name."""',
+        "flows/package/__main__.py": "from flows.package import inner",
+        "flows/package/inner.py": "X = 1",
         "dcpipe/__init__.py": "import dcpipe.hidden",
         "dcpipe/types/__init__.py": "import dcpipe.hidden",
         "dcpipe/hidden.py": "",
@@ -51,6 +54,16 @@ def test_the_closure_follows_imports_through_ours_and_stops_at_what_all_share(tr
     assert [path.as_posix() for path in code.closure("flows.stage")] == NEEDED
     assert code.closure("flows.nowhere") == []
     assert [path.as_posix() for path in code.closure("flows.other")] == ["flows/other.py"]
+
+
+def test_of_a_package_it_is_what_python_runs(tree: Path) -> None:
+    needed = ["flows/package/__main__.py", "flows/package/inner.py"]
+    assert [path.as_posix() for path in code.closure("flows.package")] == needed
+
+
+def test_code_that_is_not_there_has_no_digest(tree: Path) -> None:
+    with pytest.raises(AssertionError, match=r"^flows\.nowhere is no module of this repository$"):
+        code.code_digest("flows.nowhere")
 
 
 @pytest.mark.parametrize("name", NEEDED)

@@ -13,28 +13,25 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-import yaml
 from PIL import Image
 from tiny import table
 
 from dcpipe import store
+from dcpipe.compression.budget import Budget
 from dcpipe.compression.fidelity import fidelity
-from dcpipe.config.params import CompressionBlock
-from dcpipe.dataset.targets import PackLabels
+from dcpipe.evaluation import contenders
+from dcpipe.studies import labels as study
 from dcpipe.types import DataError
-from flows.compression import compress
-from flows.contenders import Contender, one_score, protocol_of
 from flows.features import features_stage
 from flows.images import images_stage
 from flows.selection import selection_stage
 from flows.softlabels import softlabels_stage
-from flows.studies import codecs as flow
-from flows.studies.codecs import label_study_stage
 from flows.synthesis import synthesis_stage
 from flows.teacher import teacher_stage
 
 PARAMS = tiny.changed(tiny.PARAMS, selection={"method": "random"}, softlabels={"views": 40})
 run_of = partial(tiny.run_of, content=PARAMS)
+run_study = partial(tiny.run_study, "labels", content=PARAMS)
 STUDY: dict[str, Any] = {
     "codecs": {"svd": {}, "small": {"codec": "lowrank_int8"}, "fresh": {"codec": "field", "options": {"fresh": True}}},
     "ratios": [4, 2, 30],
@@ -51,9 +48,7 @@ ROWS = [(name, ratio) for name in ("svd", "small", "fresh") for ratio in ("2.0",
 
 
 def write_study(**changes: Any) -> None:
-    content = {**OTHERS, "labels": {**STUDY, **changes}}
-    Path("studies").mkdir(exist_ok=True)
-    Path("studies/params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    tiny.write_studies(**OTHERS, labels={**STUDY, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +65,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         synthesis_stage(run_of("synthesis"))
         softlabels_stage(run_of("softlabels"))
         write_study()
-        label_study_stage(run_of("label_study"))
+        run_study()
     yield root
 
 
@@ -122,22 +117,20 @@ def reached(summary: list[dict[str, str]], place: tuple[str, str]) -> bool:
 
 def test_a_row_is_what_doing_it_by_hand_gives(studied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(studied)
-    run = run_of("label_study")
+    run = run_of("studies")
     labels, images = store.load_soft_labels(Path("data/softlabels")), store.load_set(Path("data/synthesis"))
-    pack = compress(run, labels, CompressionBlock(codec="lowrank_int8", ratio=4), tmp_path)
+    pack = Budget("lowrank_int8", ratio=4).compress(labels, tmp_path, run.device, run.map)
     path = tmp_path / "labels.safetensors"
     store.save_pack(path, pack)
     pack = store.read_pack(path, labels.ids)
-    its = fidelity(pack, labels, [1, 4], run.device).over()
+    near = fidelity(pack, labels, [1, 4], run.device).over()
     [row] = [row for row in table(FOLDER / "summary.csv") if place_of(row) == ("small", "4.0")]
     assert int(row["bytes"]) == path.stat().st_size
-    assert {key: float(row[key]) for key in its} == pytest.approx(its, abs=1e-5)
-    contender = Contender("own", "by hand", images, lambda: PackLabels(pack, run.device), labels.policy, 0, 0)
-    source = store.open_artifact(Path("data/images"), "images")
-    tables = [store.table_of(source, split) for split in ("train", "test")]
-    score = one_score(run, contender, protocol_of(run.params.evaluation), *tables, 5, tmp_path)
+    assert {key: float(row[key]) for key in near} == pytest.approx(near, abs=1e-5)
+    hard = contenders.hard_contender("own", "by hand", images, labels.policy, 0, run.device)
+    accuracy = tiny.by_hand(hard.with_pack(pack, run.device), 5, tmp_path, content=PARAMS)
     [result] = [r for r in table(FOLDER / "results.csv") if (*place_of(r), r["seed"]) == ("small", "4.0", "5")]
-    assert float(result["accuracy"]) == pytest.approx(score["accuracy"], abs=1e-3)
+    assert float(result["accuracy"]) == pytest.approx(accuracy, abs=1e-3)
 
 
 def test_spectra_and_ranks_are_of_each_image_and_class(studied: Path) -> None:
@@ -159,23 +152,24 @@ def test_spectra_and_ranks_are_of_each_image_and_class(studied: Path) -> None:
             assert image.format == "PNG" and min(image.size) > 300
 
 
-@pytest.mark.parametrize(("where", "after"), [("one_score", 5), ("fidelity", 2)])
+@pytest.mark.parametrize(("where", "after"), [("score", 5), ("fidelity", 2)])
 def test_a_broken_run_goes_on_cell_by_cell(
     where: str, after: int, studied: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls, work = [0], getattr(flow, where)
+    home = contenders if where == "score" else study
+    calls, work = [0], getattr(home, where)
 
-    def dies(*arguments: Any) -> Any:
+    def dies(*arguments: Any, **options: Any) -> Any:
         calls[0] += 1
         if calls[0] == after + 1:
             raise KeyboardInterrupt
-        return work(*arguments)
+        return work(*arguments, **options)
 
-    monkeypatch.setattr(flow, where, dies)
+    monkeypatch.setattr(home, where, dies)
     with pytest.raises(KeyboardInterrupt):
-        label_study_stage(run_of("label_study"))
+        run_study()
     assert not FOLDER.exists()
-    label_study_stage(run_of("label_study"))
+    run_study()
     for name in ("results.csv", "spectra.csv", "ranks.csv"):
         assert (FOLDER / name).read_bytes() == (studied / FOLDER / name).read_bytes()
     packs = [row for row in table(FOLDER / "summary.csv") if row["ratio"] and not row["note"]]
@@ -201,16 +195,16 @@ def test_what_cannot_be_run_is_refused_before_any_work(
     changes: dict[str, Any], sentence: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_study(**changes)
-    monkeypatch.setattr(flow, "compress", None)
+    monkeypatch.setattr(Budget, "compress", None)
     with pytest.raises(DataError) as error:
-        label_study_stage(run_of("label_study"))
+        run_study()
     assert str(error.value).startswith(f"studies/params.yaml: {sentence.split('; give')[0]}")
 
 
 def test_hard_labels_and_empty_splits_are_refused(workspace: Path) -> None:
     with pytest.raises(DataError, match=r"softlabels.method is none: there are no labels to compress; choose stored"):
-        label_study_stage(run_of("label_study", softlabels={"method": "none"}))
+        run_study(softlabels={"method": "none"})
     images_stage(run_of("images", images={"minival": 0}))
     write_study(split="minival")
     with pytest.raises(DataError, match=r"labels.split is minival, which is empty; raise images.minival, or use test"):
-        label_study_stage(run_of("label_study"))
+        run_study()

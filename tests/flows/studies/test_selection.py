@@ -7,30 +7,25 @@ import json
 import shutil
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+import tiny
 from PIL import Image
-from tiny import run_of, table
+from tiny import run_of, run_study, table
 
 from dcpipe import selection, store
-from dcpipe.config.options import check_options
+from dcpipe.evaluation import contenders
+from dcpipe.images import read_selection
 from dcpipe.reports import pictures
 from dcpipe.selection import Candidates, Picks, Progress, class_by_class
-from dcpipe.studies import selectors
+from dcpipe.studies import coresets
 from dcpipe.types import DataError, Selection
-from flows.contenders import contender_of, one_score, protocol_of
 from flows.features import features_stage
 from flows.images import images_stage
 from flows.running.reporting import Plain
-from flows.running.runtime import Run
-from flows.studies import selectors as flow
-from flows.studies.selectors import study_stage
-from flows.synthesis import picked
 from flows.teacher import teacher_stage
 
 SCORE = {"alpha": 1.0, "beta": 0.1}
@@ -55,9 +50,7 @@ FOLDER = Path("data/study/selection")
 
 
 def write_studies(**changes: dict[str, Any]) -> None:
-    content = {name: {**block, **changes.get(name, {})} for name, block in STUDIES.items()}
-    Path("studies").mkdir(exist_ok=True)
-    Path("studies/params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    tiny.write_studies(**{name: {**block, **changes.get(name, {})} for name, block in STUDIES.items()})
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +73,9 @@ def studied(made: Path) -> Iterator[tuple[Path, list[tuple[str, int]]]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made)
         patch.setenv("DCPIPE_SCRATCH", str(made / "scratch"))
-        patch.setattr(flow, "one_score", noting(done))
+        patch.setattr(contenders, "score", noting(done))
         write_studies()
-        study_stage(run_of("study"), "selection")
+        run_study("selection")
     yield made, done
 
 
@@ -95,12 +88,13 @@ def workspace(made: Path, scratch: Path) -> Path:
 
 
 def noting(done: list[tuple[str, int]]) -> Callable[..., dict[str, Any]]:
-    """`one_score`, taking note of the students it has trained."""
+    """`contenders.score`, taking note of the students it has trained."""
+    score = contenders.score
 
-    def noted(run: Run, contender: Any, *rest: Any) -> dict[str, Any]:
-        score = one_score(run, contender, *rest)
-        done.append((contender.name, rest[3]))
-        return score
+    def noted(contender: Any, protocol: Any, train: Any, test: Any, seed: int, **options: Any) -> dict[str, Any]:
+        outcome = score(contender, protocol, train, test, seed, **options)
+        done.append((contender.name, seed))
+        return outcome
 
     return noted
 
@@ -109,7 +103,7 @@ def noting(done: list[tuple[str, int]]) -> Callable[..., dict[str, Any]]:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """Names and seeds of the students trained, in order."""
     done: list[tuple[str, int]] = []
-    monkeypatch.setattr(flow, "one_score", noting(done))
+    monkeypatch.setattr(contenders, "score", noting(done))
     return done
 
 
@@ -137,20 +131,21 @@ def test_a_row_is_what_doing_it_by_hand_gives(
 ) -> None:
     """Random with seed 5 at ipc 2: the rows its shuffle names, labelled, packed, taught with seed 5, tested."""
     monkeypatch.chdir(studied[0])
-    run, source = run_of("study"), store.open_artifact(Path("data/images"), "images")
-    train, test = store.table_of(source, "train"), store.table_of(source, "test")
+    train = store.table_of(store.open_artifact(Path("data/images"), "images"), "train")
     by_class = [np.flatnonzero(train.labels == label) for label in range(10)]
     order = np.concatenate(by_class)
     offsets = np.cumsum([0, *map(len, by_class)])
     empty = np.zeros((len(order), 0))
     picks = selection.SELECTORS["random"](Candidates(empty, empty, np.zeros(len(order)), offsets), 2, 5, Progress())
     ids = train.ids[order[picks.rows]]
-    images = picked(train, Selection(ids, train.labels[order[picks.rows]], picks.gains, "random"))
+    images = read_selection(train, Selection(ids, train.labels[order[picks.rows]], picks.gains, "random"))
     teachers = {"main": store.load_teacher(Path("data/teacher/main"))}
-    contender = contender_of(run, "by hand", images, teachers, tmp_path / "hand")
-    score = one_score(run, contender, protocol_of(run.params.evaluation), train, test, 5, tmp_path)
+    own = run_of("studies")
+    labeller = contenders.Labeller(own.params.softlabels, own.params.compression, own.device, own.map)
+    contender = labeller.contender("by hand", images, teachers, store.Notes(tmp_path).within("hand"))
+    accuracy = tiny.by_hand(contender, 5, tmp_path)
     [row] = [r for r in table(FOLDER / "results.csv") if (r["selector"], r["ipc"], r["seed"]) == ("random", "2", "5")]
-    assert float(row["accuracy"]) == round(score["accuracy"], 3)
+    assert float(row["accuracy"]) == round(accuracy, 3)
     assert int(row["image_bytes"]) == (tmp_path / "hand/images.parquet").stat().st_size
     size = (tmp_path / "hand/labels.safetensors").stat().st_size
     assert int(row["label_bytes"]) == size <= 2 * 20 * 12 * 10 / 1.5
@@ -160,7 +155,7 @@ def test_a_row_is_what_doing_it_by_hand_gives(
     # The picture of a selector shows the first seed's picks.
     shown = selection.SELECTORS["random"](Candidates(empty, empty, np.zeros(len(order)), offsets), 2, 0, Progress())
     rows = order[shown.rows]
-    first = picked(train, Selection(train.ids[rows], train.labels[rows], shown.gains, "random"))
+    first = read_selection(train, Selection(train.ids[rows], train.labels[rows], shown.gains, "random"))
     assert (FOLDER / "picked/random-ipc2.png").read_bytes() == pictures.grid(first)
 
 
@@ -186,7 +181,7 @@ def test_the_summary_is_the_results_by_selector_and_ipc(studied: tuple[Path, lis
         assert image.format == "PNG" and min(image.size) > 300
 
 
-@pytest.mark.parametrize(("where", "after"), [("one_score", 7), ("timed", 4)])
+@pytest.mark.parametrize(("where", "after"), [("score", 7), ("timed_picks", 4)])
 def test_a_broken_run_goes_on_cell_by_cell(
     where: str,
     after: int,
@@ -196,27 +191,28 @@ def test_a_broken_run_goes_on_cell_by_cell(
     trained: list[tuple[str, int]],
 ) -> None:
     unbroken, whole, calls = (studied[0] / FOLDER / "results.csv").read_bytes(), len(studied[1]), [0]
-    work = getattr(flow, where)
+    home = contenders if where == "score" else coresets
+    work = getattr(home, where)
 
-    def dies(*arguments: Any) -> Any:
+    def dies(*arguments: Any, **options: Any) -> Any:
         calls[0] += 1
         if calls[0] == after + 1:
             raise KeyboardInterrupt
-        return work(*arguments)
+        return work(*arguments, **options)
 
-    monkeypatch.setattr(flow, where, dies)
+    monkeypatch.setattr(home, where, dies)
     with pytest.raises(KeyboardInterrupt):
-        study_stage(run_of("study"), "selection")
+        run_study("selection")
     assert not FOLDER.exists()
-    study_stage(run_of("study"), "selection")
+    run_study("selection")
     assert (FOLDER / "results.csv").read_bytes() == unbroken
     assert len(trained) == whole, "a student that was done is not trained again"
     # Random is asked for each ipc and seed, score and its namesake once an ipc.
-    assert calls[0] == (whole if where == "one_score" else 6 + 2 + 2) + 1
+    assert calls[0] == (whole if where == "score" else 6 + 2 + 2) + 1
 
 
 def test_coefficients_are_one_sweep_each_through_the_base(workspace: Path, trained: list[tuple[str, int]]) -> None:
-    study_stage(run_of("study"), "coefficients")
+    run_study("coefficients")
     folder = Path("data/study/coefficients")
     summary = table(folder / "summary.csv")
     places = [(row["selector"], row["swept"], row["alpha"], row["beta"], row["ipc"]) for row in summary]
@@ -249,12 +245,12 @@ def test_a_selector_is_called_for_each_ipc_and_seed_with_its_options(
 
     monkeypatch.setitem(selection.SELECTORS, "last", last)
     write_studies(selection={"selectors": {"last": {"options": {"skip": 3}}}, "ipc": [1, 2]})
-    study_stage(run_of("study"), "selection")
+    run_study("selection")
     assert calls == [(ipc, 0, 3) for ipc in (1, 2)]
     calls.clear()
     monkeypatch.setattr(selection, "USES_SEED", frozenset({"last"}))
     shutil.rmtree("data/study")
-    study_stage(run_of("study"), "selection")
+    run_study("selection")
     assert calls == [(ipc, seed, 3) for ipc in (1, 2) for seed in (0, 1, 5)]
     train = store.table_of(store.open_artifact(Path("data/images"), "images"), "train")
     rows = table(FOLDER / "results.csv")
@@ -268,7 +264,7 @@ def test_a_selector_is_called_for_each_ipc_and_seed_with_its_options(
 def test_hard_labels_weigh_nothing_and_need_no_teacher(workspace: Path, trained: list[tuple[str, int]]) -> None:
     shutil.rmtree("data/teacher")
     write_studies(selection={"selectors": {"random": {}}, "ipc": [1]})
-    study_stage(run_of("study", softlabels={"method": "none"}), "selection")
+    run_study("selection", softlabels={"method": "none"})
     [row] = table(FOLDER / "summary.csv")
     assert (row["label_bytes"], row["fp16_label_bytes"]) == ("0", "0") and int(row["image_bytes"]) > 0
     assert trained[0][0] == "random ipc 1, hard labels"
@@ -279,19 +275,19 @@ def test_what_the_line_alone_uses_does_not_start_a_study_anew(
     workspace: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seeds and baselines of `evaluation` are the line's; another student or another study is another bench."""
-    monkeypatch.setattr(flow, "check", forbidden)
+    monkeypatch.setattr(coresets.CoresetStudy, "check", forbidden)
 
-    def benches(**blocks: dict[str, Any]) -> set[str]:
+    def stagings(**blocks: dict[str, Any]) -> set[str]:
         with pytest.raises(AssertionError, match="this is work"):
-            study_stage(run_of("study", **blocks), "selection")
+            run_study("selection", **blocks)
         return {path.name for path in scratch.glob("*.notes")}
 
-    assert len(benches()) == len(benches(evaluation={"seeds": [7, 8, 9], "baselines": []})) == 1
-    assert len(benches(evaluation={"epochs": 1})) == 2
+    assert len(stagings()) == len(stagings(evaluation={"seeds": [7, 8, 9], "baselines": []})) == 1
+    assert len(stagings(evaluation={"epochs": 1})) == 2
     write_studies(coefficients={"ipc": 1})
-    assert len(benches()) == 2
+    assert len(stagings()) == 2
     write_studies(selection={"ipc": [1]})
-    assert len(benches()) == 3
+    assert len(stagings()) == 3
 
 
 # --- refusals, all before any work ---
@@ -324,14 +320,14 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 def test_what_cannot_be_finished_is_refused_before_any_work(
     change: dict[str, Any], blocks: dict[str, Any], sentence: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(flow, "timed", forbidden)
+    monkeypatch.setattr(coresets, "timed_picks", forbidden)
     write_studies(selection=change)
     with pytest.raises(DataError, match=sentence):
-        study_stage(run_of("study", **blocks), "selection")
+        run_study("selection", **blocks)
     assert not FOLDER.exists()
 
 
-def forbidden(*arguments: Any) -> Any:
+def forbidden(*arguments: Any, **options: Any) -> Any:
     raise AssertionError("this is work")
 
 
@@ -339,23 +335,23 @@ def test_an_empty_split_is_refused(workspace: Path) -> None:
     images_stage(run_of("images", images={"minival": 0.0}))
     write_studies(selection={"split": "minival"})
     with pytest.raises(DataError) as error:
-        study_stage(run_of("study"), "selection")
+        run_study("selection")
     assert str(error.value) == (
         "studies/params.yaml: selection.split is minival, which is empty; raise images.minival, or use test"
     )
 
 
 def test_a_machine_that_cannot_draw_is_told_first(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "timed", forbidden)
+    monkeypatch.setattr(coresets, "timed_picks", forbidden)
     monkeypatch.setattr("dcpipe.reports.figures.base.find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"^figures need matplotlib, which is absent; install dcpipe\[pipeline\]$"):
-        study_stage(run_of("study"), "selection")
+        run_study("selection")
 
 
 def test_what_a_selector_refuses_names_its_entry(workspace: Path) -> None:
     write_studies(selection={"selectors": {"wrong": {"method": "score", "options": {"eps2": -1.0}}}})
     with pytest.raises(DataError, match=r"^studies/params.yaml: selection, wrong: selection.options.eps2 is -1.0; "):
-        study_stage(run_of("study"), "selection")
+        run_study("selection")
 
 
 # --- what watches see ---
@@ -374,48 +370,20 @@ def test_whoever_watches_sees_the_summary_and_the_figure(workspace: Path) -> Non
         def progress(self, title: str, done: int, total: int, note: str = "") -> None:
             shown.setdefault(title, []).append((done, total))
 
-    study_stage(replace(run_of("study"), reporter=Watching("study")), "selection")
+    run_study("selection", reporter=Watching("studies"))
     assert shown["selection figure"] == (FOLDER / "figure.png").read_bytes()
     assert [row["selector"] for row in shown["selection summary"]][::2] == ["random", "score", "again"]
-    assert shown["coresets"] == [(done, 8) for done in range(1, 9)]
+    assert shown["selection"] == [(done, 18) for done in range(1, 19)]
+    assert shown["images of score-ipc2"] == (FOLDER / "picked/score-ipc2.png").read_bytes()
     assert shown["select score-ipc2-seed0"][-1] == (20, 20)
-
-
-@pytest.mark.parametrize(
-    ("blocks", "told"),
-    [
-        ({}, "convnet-d1-w4, 2 epochs; 12 views an image labelled by main; svd, 1.5 times smaller"),
-        (
-            {"compression": {"ratio": None, "bytes_per_image": 60.0}},
-            "convnet-d1-w4, 2 epochs; 12 views an image labelled by main; svd, 60 bytes an image",
-        ),
-        (
-            {"compression": {"codec": "none", "ratio": None}},
-            "convnet-d1-w4, 2 epochs; 12 views an image labelled by main; uncompressed",
-        ),
-        ({"softlabels": {"method": "none"}}, "convnet-d1-w4, 2 epochs, hard labels"),
-    ],
-)
-def test_the_figure_says_under_which_conditions(blocks: dict[str, Any], told: str) -> None:
-    assert flow.conditions(run_of("study", **blocks)) == told
 
 
 def test_a_picture_shows_ten_of_each_of_ten_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Selection] = []
-    monkeypatch.setattr(flow, "picked", lambda train, picks: seen.append(picks))
+    monkeypatch.setattr(coresets, "read_selection", lambda train, picks: seen.append(picks))
     monkeypatch.setattr(pictures, "grid", lambda images, classes, columns: json.dumps([classes, columns]).encode())
     many = type("Table", (), {"classes": tuple(map(str, range(12)))})()
     picks = Selection(np.arange(144), np.tile(np.arange(12), 12), np.zeros(144), "random")
-    draw: Callable[..., bytes] = flow.picture_of
+    draw: Callable[..., bytes] = coresets.picture_of
     assert draw(many, picks) == b"[10, 10]"
     assert seen[0].ids.tolist() == [round_ * 12 + label for round_ in range(10) for label in range(10)]
-
-
-def test_the_study_file_of_this_repository_can_be_run() -> None:
-    """Its selectors exist and take its options; the digits of the demo have images enough."""
-    path = Path(__file__).resolve().parents[3] / "studies/params.yaml"
-    for name in set(selectors.STUDIES) - {"labels", "sizes", *selectors.VARIANTS}:
-        study = selectors.load(name, path)
-        assert max(study.ipc) <= 100 and len(study.seeds) >= 3
-        for entry in study.entries:
-            check_options(selection.SELECTORS, entry.method, entry.options)

@@ -15,31 +15,23 @@ from typing import Any
 
 import pytest
 import tiny
-import yaml
 from PIL import Image
 from tiny import table
 
-from dcpipe import selection, store, synthesis
-from dcpipe.config import blocks
-from dcpipe.config.options import check_options
-from dcpipe.studies import selectors, variants
+from dcpipe import softlabels, store, synthesis
+from dcpipe.evaluation import contenders
+from dcpipe.studies.variant_cells import VariantCellsStudy
 from dcpipe.synthesis import recovery
 from dcpipe.synthesis import statistics as measured
 from dcpipe.types import DataError, ImageSet
-from flows import contenders
-from flows import synthesis as stage
 from flows.compression import compression_stage
-from flows.contenders import one_score, write_labels
 from flows.evaluation import evaluation_stage
 from flows.features import features_stage
 from flows.images import images_stage
-from flows.running import runtime
+from flows.running import drawing, runtime
 from flows.running.reporting import Plain
-from flows.running.runtime import Run
 from flows.selection import selection_stage
 from flows.softlabels import softlabels_stage
-from flows.studies import variants as flow
-from flows.studies.variants import synthesis_study_stage
 from flows.synthesis import synthesis_stage
 from flows.teacher import teacher_stage
 
@@ -51,6 +43,7 @@ PARAMS = tiny.changed(
     softlabels={"teachers": ["main", "second"]},
 )
 run_of = partial(tiny.run_of, content=PARAMS)
+run_study = partial(tiny.run_study, content=PARAMS)
 EDC = {"method": "edc", "options": {"iterations": 6, "batch_size": 10, "crop_min": 0.5, "flip": 0.0}}
 VARIANTS: dict[str, Any] = {
     "random": {"selection": {"method": "random"}, "synthesis": {"method": "none"}},
@@ -68,14 +61,12 @@ LADDER: dict[str, Any] = {
 }
 STUDY = {"ipc": [2, 1], "seeds": [0, 1, 5]}
 FOLDER = Path("data/study/syntheses")
-WHOLE = {"none": 2, "edc": 2, "write_labels": 2 + 2, "one_score": 5 * 2 * 3, "collect": 1}
+WHOLE = {"none": 2, "edc": 2, "fill": 2 + 2, "score": 5 * 2 * 3, "collect": 1}
 Calls = dict[str, int]
 
 
 def write_study(name: str = "syntheses", named: dict[str, Any] | None = None, **changes: Any) -> None:
-    content = {name: {"variants": VARIANTS if named is None else named, **STUDY, **changes}}
-    Path("studies").mkdir(exist_ok=True)
-    Path("studies/params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    tiny.write_studies(**{name: {"variants": VARIANTS if named is None else named, **STUDY, **changes}})
 
 
 def counting(calls: Calls, work: Callable[..., Any], dies_at: int = 0) -> Callable[..., Any]:
@@ -100,8 +91,8 @@ def watch(patch: pytest.MonkeyPatch, where: str = "", dies_at: int = 0) -> Calls
 
     for name in ("none", "edc"):
         patch.setitem(synthesis.METHODS, name, counted(synthesis.METHODS[name]))
-    patch.setattr(flow, "one_score", counted(one_score))
-    patch.setattr(contenders, "write_labels", counted(write_labels))
+    patch.setattr(contenders, "score", counted(contenders.score))
+    patch.setattr(softlabels, "fill", counted(softlabels.fill))
     patch.setattr(measured, "collect", counted(measured.collect))
     return calls
 
@@ -109,7 +100,6 @@ def watch(patch: pytest.MonkeyPatch, where: str = "", dies_at: int = 0) -> Calls
 def in_scratch(patch: pytest.MonkeyPatch, root: Path) -> None:
     patch.chdir(root)
     patch.setenv("DCPIPE_SCRATCH", str(root / "scratch"))
-    Path("params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,7 +122,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Ca
         features_stage(run_of("features"))
         write_study()
         calls = watch(patch)
-        synthesis_study_stage(run_of("synthesis_study"), "syntheses")
+        run_study("syntheses")
     yield root, calls
 
 
@@ -143,11 +133,6 @@ def workspace(studied: tuple[Path, Calls], tmp_path: Path, monkeypatch: pytest.M
     in_scratch(monkeypatch, tmp_path)
     write_study()
     return tmp_path
-
-
-def content_with(**blocks: Any) -> None:
-    """Write params.yaml with other values."""
-    Path("params.yaml").write_text(yaml.safe_dump(tiny.changed(PARAMS, **blocks)), encoding="utf-8")
 
 
 # --- what comes out ---
@@ -245,11 +230,11 @@ def same_files(studied: Path, folder: Path = FOLDER) -> None:
 def test_a_broken_run_goes_on_and_does_nothing_twice(studied: tuple[Path, Calls], workspace: Path) -> None:
     """Broken again and again: in the statistics, a synthesis, a labelling, a training."""
     total: Counter[str] = Counter()
-    for where, at in (("collect", 1), ("edc", 2), ("write_labels", 1), ("one_score", 8), ("", 0)):
+    for where, at in (("collect", 1), ("edc", 2), ("fill", 1), ("score", 8), ("", 0)):
         with pytest.MonkeyPatch.context() as patch:
             calls = watch(patch, where, at)
             with pytest.raises(KeyboardInterrupt) if where else nullcontext():
-                synthesis_study_stage(run_of("synthesis_study"), "syntheses")
+                run_study("syntheses")
         total.update(calls)
         assert FOLDER.exists() == (where == "")
     same_files(studied[0])
@@ -266,23 +251,20 @@ def test_a_killed_recovery_goes_on_inside_a_batch(
     """With a checkpoint a step, the step that died is the only one done twice."""
     steps: list[int] = []
 
-    def told(run: Run) -> Callable[[int, int, str, Callable[[], ImageSet]], None]:
-        def report(done: int, total: int, note: str, made: Callable[[], ImageSet]) -> None:
-            if note.startswith("batch"):
-                steps.append(done)
-                if len(steps) == 9:
-                    raise KeyboardInterrupt
+    def report(live: Any, done: int, total: int, note: str, images: Callable[[], ImageSet]) -> None:
+        if note.startswith("batch"):
+            steps.append(done)
+            if len(steps) == 9:
+                raise KeyboardInterrupt
 
-        return report
-
-    monkeypatch.setattr(flow, "told", told)
+    monkeypatch.setattr(drawing.LiveImages, "report", report)
     monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
     monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
     write_study(named={"edc": VARIANTS["edc"]}, ipc=[2])
     with pytest.raises(KeyboardInterrupt):
-        synthesis_study_stage(run_of("synthesis_study"), "syntheses")
+        run_study("syntheses")
     [checkpoint] = Path("scratch").glob("*.notes/images-*/recovery.pt")
-    synthesis_study_stage(run_of("synthesis_study"), "syntheses")
+    run_study("syntheses")
     assert steps == [*range(1, 10), *range(9, 13)], "two batches of 6 steps, of which step 9 died"
     assert not checkpoint.exists()
     picture = FOLDER / "images/edc-ipc2.png"
@@ -293,10 +275,10 @@ def test_a_killed_recovery_goes_on_inside_a_batch(
 
 def test_checkpoints_do_not_pile_up(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
-    watch(monkeypatch, "one_score", 1)
+    watch(monkeypatch, "score", 1)
     write_study(named={"edc": VARIANTS["edc"]}, ipc=[1])
     with pytest.raises(KeyboardInterrupt):
-        synthesis_study_stage(run_of("synthesis_study"), "syntheses")
+        run_study("syntheses")
     assert list(Path("scratch").glob("*.notes/images-*.npz"))
     assert not list(Path("scratch").rglob("recovery.pt"))
 
@@ -307,10 +289,10 @@ def test_checkpoints_do_not_pile_up(workspace: Path, monkeypatch: pytest.MonkeyP
 def test_rungs_add_up_and_gains_are_over_the_rung_below(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_study("ladder", LADDER)
     calls = watch(monkeypatch)
-    synthesis_study_stage(run_of("synthesis_study"), "ladder")
+    run_study("ladder")
     folder = Path("data/study/ladder")
     # One set of images and of labels an ipc: nothing but students differs.
-    assert calls == {"none": 2, "write_labels": 2, "one_score": 4 * 2 * 3}
+    assert calls == {"none": 2, "fill": 2, "score": 4 * 2 * 3}
     summary, rows = table(folder / "summary.csv"), table(folder / "results.csv")
     assert [(row["variant"], row["labels"], row["ipc"]) for row in summary] == [
         (name, labels, ipc)
@@ -333,9 +315,8 @@ def test_rungs_add_up_and_gains_are_over_the_rung_below(workspace: Path, monkeyp
 
 
 def test_without_soft_labels_students_learn_from_hard_ones(workspace: Path) -> None:
-    content_with(softlabels={"method": "none"})
     write_study(named={"plain": VARIANTS["random"], "hard": {**VARIANTS["random"], "labels": "hard"}}, ipc=[1])
-    synthesis_study_stage(run_of("synthesis_study"), "syntheses")
+    run_study("syntheses", softlabels={"method": "none"})
     rows = table(FOLDER / "results.csv")
     assert {(row["labels"], row["label_bytes"], row["fp16_label_bytes"]) for row in rows} == {("hard", "0", "0")}
     assert [row["accuracy"] for row in rows[:3]] == [row["accuracy"] for row in rows[3:]]
@@ -349,21 +330,20 @@ def forbidden(*arguments: Any, **options: Any) -> Any:
 
 
 def test_what_a_study_does_not_use_does_not_start_it_anew(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "check", forbidden)
+    monkeypatch.setattr(VariantCellsStudy, "check", forbidden)
 
-    def benches(**blocks: Any) -> int:
-        content_with(**blocks)
+    def stagings(**blocks: Any) -> int:
         with pytest.raises(AssertionError, match="this is work"):
-            synthesis_study_stage(run_of("synthesis_study", **blocks), "syntheses")
+            run_study("syntheses", **blocks)
         return len(list(Path("scratch").glob("*.notes")))
 
-    assert benches() == 1
-    assert benches(evaluation={"seeds": [7, 8, 9], "baselines": []}, selection={"ipc": 1}) == 1
-    assert benches(evaluation={"epochs": 1}) == 2
+    assert stagings() == 1
+    assert stagings(evaluation={"seeds": [7, 8, 9], "baselines": []}, selection={"ipc": 1}) == 1
+    assert stagings(evaluation={"epochs": 1}) == 2
     write_study(seeds=[0, 1, 2])
-    assert benches() == 3
+    assert stagings() == 3
     write_study(named={**VARIANTS, "edc-twin": VARIANTS["edc-hard"]})
-    assert benches() == 4
+    assert stagings() == 4
 
 
 # --- refusals, all before any work ---
@@ -388,14 +368,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"evaluation": {"student": "convnet-5"}}, ", ipc 1: unknown network 'convnet-5'; "),
     ({"evaluation": {"protocol": "best"}}, ": params.yaml with its changes: evaluation.protocol is 'best': unknow"),
     ({"evaluation": {"epochs": 0}}, ": params.yaml with its changes: evaluation.epochs is 0: input should be gre"),
-    ({"evaluation": {"seeds": [1, 2, 3]}}, ": evaluation.seeds is not a variant's to change; the study says it "),
+    ({"evaluation": {"seeds": [1, 2, 3]}}, ": a variant may not set evaluation.seeds: the study sets it for all "),
     ({"labels": "packed", "softlabels": {"method": "none"}}, ": labels is packed but softlabels.method is none; "),
 ]
 
 
 def nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flow, "made", forbidden)
-    monkeypatch.setattr(flow, "judged", forbidden)
+    monkeypatch.setattr(VariantCellsStudy, "make_images", forbidden)
+    monkeypatch.setattr(VariantCellsStudy, "students", forbidden)
 
 
 @pytest.mark.parametrize(("variant", "sentence"), REFUSED)
@@ -409,10 +389,10 @@ def test_what_cannot_be_finished_is_refused_before_any_work(
     (tmp_path / "data").symlink_to(studied[0] / "data")
     in_scratch(monkeypatch, tmp_path)
     nothing_is_made(monkeypatch)
-    for name in selectors.VARIANTS:
+    for name in ("syntheses", "ladder"):
         write_study(name, {"right": {}, "wrong": variant})
         with pytest.raises(DataError) as error:
-            synthesis_study_stage(run_of("synthesis_study"), name)
+            run_study(name)
         assert str(error.value).startswith(f"studies/params.yaml: {name}, wrong{sentence}")
         assert "\n" not in str(error.value)
 
@@ -425,7 +405,7 @@ def test_what_cannot_be_finished_is_refused_before_any_work(
             {"seeds": [0, 1]},
             r"^studies/params.yaml: syntheses.seeds is \[0, 1\]: list should have at least 3 items",
         ),
-        ({"ipc": [1, 2, 1]}, r"^studies/params.yaml: syntheses.ipc is \[1, 2, 1\] and repeats \[1\]; say each once$"),
+        ({"ipc": [1, 2, 1]}, r"^studies/params.yaml: syntheses.ipc is \[1, 2, 1\] and repeats \[1\]; list each once$"),
     ],
 )
 def test_impossible_sizes_are_refused(
@@ -434,14 +414,14 @@ def test_impossible_sizes_are_refused(
     nothing_is_made(monkeypatch)
     write_study(**changes)
     with pytest.raises(DataError, match=sentence):
-        synthesis_study_stage(run_of("synthesis_study"), "syntheses")
+        run_study("syntheses")
 
 
 def test_an_empty_split_is_refused(workspace: Path) -> None:
     images_stage(run_of("images", images={"minival": 0.0}))
     write_study(split="minival")
     with pytest.raises(DataError) as error:
-        synthesis_study_stage(run_of("synthesis_study"), "syntheses")
+        run_study("syntheses")
     assert str(error.value) == (
         "studies/params.yaml: syntheses.split is minival, which is empty; raise images.minival, or use test"
     )
@@ -451,20 +431,15 @@ def test_a_machine_that_cannot_draw_is_told_first(workspace: Path, monkeypatch: 
     nothing_is_made(monkeypatch)
     monkeypatch.setattr("dcpipe.reports.figures.base.find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"^figures need matplotlib, which is absent; install dcpipe\[pipeline\]$"):
-        synthesis_study_stage(run_of("synthesis_study"), "syntheses")
+        run_study("syntheses")
 
 
 def test_what_a_method_refuses_names_its_variant(workspace: Path) -> None:
     write_study(named={"wrong": {"synthesis": {"method": "edc", "options": {"alpha": 2.0}}}})
     with pytest.raises(DataError) as error:
-        synthesis_study_stage(run_of("synthesis_study"), "syntheses")
+        run_study("syntheses")
     sentence = "studies/params.yaml: syntheses, wrong, ipc 1: synthesis: alpha must be in 0..1, got 2.0"
     assert str(error.value) == sentence
-
-
-def test_it_runs_no_other_study(workspace: Path) -> None:
-    with pytest.raises(DataError, match=r"^study 'selection' is not of variants; choose one of syntheses, ladder$"):
-        synthesis_study_stage(run_of("synthesis_study"), "selection")
 
 
 # --- what watches see ---
@@ -476,7 +451,7 @@ class Watching(Plain):
     def __init__(self, stage: str) -> None:
         super().__init__(stage)
         self.pictures: list[tuple[str, bytes]] = []
-        self.told: list[tuple[str, int, int, str]] = []
+        self.progressed: list[tuple[str, int, int, str]] = []
         self.tables: dict[str, Sequence[Any]] = {}
 
     @property
@@ -490,16 +465,16 @@ class Watching(Plain):
         self.pictures.append((title, png))
 
     def progress(self, title: str, done: int, total: int, note: str = "") -> None:
-        self.told.append((title, done, total, note))
+        self.progressed.append((title, done, total, note))
 
 
 def test_whoever_watches_a_study_sees_it_grow(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "PICTURE_SECONDS", -1.0)
+    monkeypatch.setattr(drawing, "PICTURE_SECONDS", -1.0)
     monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
     write_study(named={"edc": VARIANTS["edc"], "edc-hard": VARIANTS["edc-hard"]}, ipc=[1])
-    seen = Watching("synthesis_study")
-    synthesis_study_stage(replace(run_of("synthesis_study"), reporter=seen), "syntheses")
-    assert [entry[1:3] for entry in seen.told if entry[0] == "variants"] == [(1, 2), (2, 2)]
+    seen = Watching("studies")
+    run_study("syntheses", reporter=seen)
+    assert [entry[1:3] for entry in seen.progressed if entry[0] == "syntheses"] == [(1, 2), (2, 2)]
     shown = dict(seen.pictures)
     assert shown["syntheses figure"] == (FOLDER / "figure.png").read_bytes()
     assert shown["images of edc-ipc1"] == (FOLDER / "images/edc-ipc1.png").read_bytes()
@@ -507,39 +482,21 @@ def test_whoever_watches_a_study_sees_it_grow(workspace: Path, monkeypatch: pyte
 
 
 def test_a_live_synthesis_shows_its_loss_and_its_images(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "PICTURE_SECONDS", -1.0)
+    monkeypatch.setattr(drawing, "PICTURE_SECONDS", -1.0)
     monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
     selection_stage(run_of("selection"))
     seen = Watching("synthesis")
     synthesis_stage(replace(run_of("synthesis", synthesis=EDC), reporter=seen))
-    steps = [entry for entry in seen.told if entry[0] == "synthesis" and entry[3].startswith("batch")]
+    steps = [entry for entry in seen.progressed if entry[0] == "synthesis" and entry[3].startswith("batch")]
     assert [entry[1:3] for entry in steps] == [(done, 12) for done in range(1, 13)]
     for name in ("match", "cross-entropy", "flatness"):
         assert f"{name} " in steps[0][3]
-    assert any(entry[3] == "statistics of real images" for entry in seen.told)
+    assert any(entry[3] == "statistics of real images" for entry in seen.progressed)
     live = [png for title, png in seen.pictures if title == "images under way"]
     assert len(set(live)) >= 12 and all(png.startswith(b"\x89PNG") for png in live)
     assert seen.pictures[-1][0] == "condensed images"
 
 
 def test_nobody_watching_no_picture_is_made(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "PICTURE_SECONDS", -1.0)
-    report = stage.told(run_of("synthesis"))
-    report(1, 2, "note", forbidden)
-
-
-# --- the study file of this repository ---
-
-
-def test_the_variants_of_this_repository_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their methods exist and take their options, and the demo's teachers can observe."""
-    root = Path(__file__).resolve().parents[3]
-    content = blocks.read(root / "params.yaml", "blocks")
-    for name in selectors.VARIANTS:
-        study = selectors.load_variants(name, root / "studies/params.yaml")
-        assert len(study.seeds) >= 3 and max(study.ipc) <= 100
-        for variant in study.variants:
-            own, _ = variants.settings(study, variant, 1, content, cumulative=name == "ladder")
-            check_options(selection.SELECTORS, own.selection.method, own.selection.options)
-            check_options(synthesis.METHODS, own.synthesis.method, own.synthesis.options)
-            assert set(own.synthesis.options.get("observers", [])) <= set(own.teacher.networks)
+    monkeypatch.setattr(drawing, "PICTURE_SECONDS", -1.0)
+    drawing.LiveImages(run_of("synthesis")).report(1, 2, "note", forbidden)
