@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kinds import IDS, KINDS, LABELS, Kind, image_set, pack, scores, selection, teacher, write_features
+from kinds import KINDS, Kind, assert_same, image_set, scores, selection, teacher
 
 from dcpipe import store
 from dcpipe.types import DataError
@@ -31,25 +28,6 @@ def refusal(kind: Kind, path: Path) -> str:
     return str(error.value)
 
 
-def assert_same(first: Any, second: Any) -> None:
-    """Equality of nouns, arrays by content and type."""
-    if hasattr(first, "__dataclass_fields__"):
-        assert type(first) is type(second)
-        for field in fields(first):
-            assert_same(getattr(first, field.name), getattr(second, field.name))
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            assert_same(first[key], second[key])
-    elif isinstance(first, torch.Tensor):
-        assert first.dtype == second.dtype and torch.equal(first, second)
-    elif isinstance(first, np.ndarray):
-        assert first.dtype == second.dtype
-        np.testing.assert_array_equal(first, second)
-    else:
-        assert first == second
-
-
 MADE = {"image set": image_set, "teacher": teacher, "selection": selection, "scores": scores}
 
 
@@ -61,59 +39,6 @@ def test_what_is_written_is_read(name: str, tmp_path: Path) -> None:
         assert found == made
     else:
         assert_same(found, made)
-
-
-@pytest.mark.parametrize("by", ["images", "cells"])
-def test_a_set_carries_what_its_smaller_sizes_are(by: Any, tmp_path: Path) -> None:
-    """Only where they are not its first images, as in all sets before there was a choice: digests stay."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    meta = store.save_set(folder, replace(image_set(), by=by))
-    assert meta == {"classes": ["cat", "dog"], "grid": 2} | ({"by": "cells"} if by == "cells" else {})
-    store.publish(folder, tmp_path / "out", "synthesis", meta, {})
-    assert_same(store.load_set(tmp_path / "out"), replace(image_set(), by=by))
-
-
-def test_a_pack_is_read_with_its_size_on_disk(tmp_path: Path) -> None:
-    KINDS["pack"].publish(tmp_path)
-    found, made = store.load_pack(tmp_path / "out", IDS), pack()
-    assert found.n_bytes == (tmp_path / "out" / "labels.safetensors").stat().st_size
-    for name in ("codec", "settings", "arrays", "shape", "policy"):
-        assert_same(getattr(found, name), getattr(made, name))
-
-
-def test_labels_features_and_tables_are_read(tmp_path: Path) -> None:
-    for name in ("soft labels", "features", "images"):
-        KINDS[name].publish(tmp_path, name)
-    labels = store.load_soft_labels(tmp_path / "soft labels")
-    again = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float16)
-    np.testing.assert_array_equal(labels.logits[:], again)
-    assert (labels.ids.tolist(), labels.teachers, labels.policy.seed) == (IDS.tolist(), ("main",), 4)
-    features = store.load_features(tmp_path / "features")
-    vectors = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
-    np.testing.assert_array_equal(features.vectors[1:3], vectors[1:3])
-    np.testing.assert_array_equal(features.label_rate, np.random.default_rng(0).normal(size=4))
-    source = store.open_artifact(tmp_path / "images", "images")
-    table = store.table_of(source, "train")
-    assert (table.ids.tolist(), table.labels.tolist()) == (IDS.tolist(), LABELS.tolist())
-    assert table.ids.dtype == table.labels.dtype == np.int64
-    assert [part.name for part in table.parts] == ["part-0.parquet", "part-1.parquet"]
-    with pytest.raises(DataError) as error:
-        store.table_of(source, "test")
-    assert str(error.value) == f"{tmp_path / 'images'} has no split 'test'; it has minival, train"
-    empty = store.table_of(source, "minival")
-    assert len(empty) == 0 and empty.parts == () and empty.labels.dtype == np.int64
-
-
-def test_rates_that_a_shortlist_did_not_measure_are_infinite(tmp_path: Path) -> None:
-    root, rank = tmp_path / "root", np.array([1, -1, 0, -1])
-    root.mkdir()
-    meta = write_features(root)
-    store.write_columns(root / "keys.parquet", {"id": IDS, "label": LABELS, "rank": rank})
-    store.publish(root, tmp_path / "out", "features", meta, {})
-    features = store.load_features(tmp_path / "out")
-    assert features.rank is not None and features.rank.tolist() == rank.tolist()
-    assert np.isfinite(features.label_rate).tolist() == [True, False, True, False]
 
 
 # --- damage ---
@@ -206,22 +131,6 @@ def test_a_folder_without_a_manifest_a_wrong_noun_and_a_wrong_schema(kind: Kind,
     (out / MANIFEST).write_text(json.dumps({**content, "schema": 999}), encoding="utf-8")
     assert refusal(kind, out) == (
         f"{out} has schema 999, this dcpipe reads {store.SCHEMA}; run `dvc repro` to rebuild it"
-    )
-
-
-def test_a_pack_of_nan_or_of_something_else_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "labels.safetensors"
-    bad = pack()
-    bad.arrays["u"][1, 2] = np.inf
-    store.save_pack(path, bad)
-    with pytest.raises(DataError) as error:
-        store.read_pack(path, IDS)
-    assert str(error.value) == f"{path}: array 'u' holds NaN or infinity; compress the labels again"
-    store.save_teacher(tmp_path, teacher())
-    with pytest.raises(DataError) as error:
-        store.read_pack(tmp_path / "weights.safetensors", IDS)
-    assert str(error.value) == (
-        f"{tmp_path / 'weights.safetensors'} is not a label pack: its header lacks 'dcpipe'; give a dcpipe labels file"
     )
 
 
