@@ -8,7 +8,9 @@ from pathlib import Path
 
 import yaml
 
+from dcpipe import studies
 from dcpipe.config import budget, check
+from dcpipe.config.blocks import read
 from dcpipe.config.params import Params, load_blocks
 from dcpipe.config.registry import plugin_versions
 from dcpipe.types import DataError
@@ -26,6 +28,7 @@ def report(path: Path) -> list[str]:
             planned = None if n_classes is None else budget.planned(params, n_classes)
         except DataError as error:
             found.append(f"{path}: {error}")
+        found += _wrong_studies(params, path)
     if found:
         raise DataError("\n".join(found))
     return [*_summary(params, n_classes, planned), *_outdated(path.parent / "data"), f"{path} is fine."]
@@ -39,6 +42,21 @@ def resolved(path: Path) -> str:
     return yaml.safe_dump(
         check.resolved(params), sort_keys=False, default_flow_style=None, width=120, allow_unicode=True
     )
+
+
+def _wrong_studies(params: Params, path: Path) -> list[str]:
+    """The first mistake of each study in the studies/params.yaml of the workspace."""
+    file = path.parent / studies.FILE
+    if not file.is_file():
+        return []
+    content, found = read(path, "the workspace's parameters"), list[str]()
+    for name in studies.STUDIES:
+        try:
+            if name in read(file, f"one block for each study: {', '.join(studies.STUDIES)}"):
+                studies.load(name, params, content, file).check_settings()
+        except DataError as error:
+            found.append(str(error))
+    return list(dict.fromkeys(found))  # a mistake in one block is met with every other
 
 
 def _classes(params: Params, path: Path) -> int | None:

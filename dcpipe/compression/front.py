@@ -27,7 +27,9 @@ import torch
 
 from dcpipe import store
 from dcpipe.compression import CODECS, packing, rebuild
+from dcpipe.compression.budget import Budget
 from dcpipe.compression.packing import Arrays, Encode
+from dcpipe.config.options import check_options
 from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, ViewPolicy, require
 from dcpipe.views import views_of
 
@@ -108,16 +110,12 @@ def compress(
     within = bool((np.abs(values) <= np.finfo(np.float16).max).all())  # not so for NaN
     require(within, "logits hold NaN or infinity, or numbers beyond fp16; check the teacher")
     values = values.astype(np.float16)
-    given = [name for name, value in (("ratio", ratio), ("bytes_per_image", bytes_per_image)) if value is not None]
-    require(
-        len(given) == (codec != "none"),
-        f"codec {codec!r} takes {'no budget' if codec == 'none' else 'one of ratio and bytes_per_image'}, but "
-        f"{' and '.join(given) or 'neither'} was given",
-    )
+    check_options(CODECS, codec, options)
+    budget = Budget(codec, options, ratio, reference, bytes_per_image)
     shape, policy = LabelShape(*values.shape), views or ViewPolicy()
     own = np.arange(shape.images) if ids is None else np.asarray(ids, dtype=np.int64)
     labels = SoftLabels(values, policy, own, tuple(map(str, range(shape.classes))), ("teacher",))
-    planned = packing.plan(codec, options, shape, policy, shape.budget(ratio, bytes_per_image, reference))
+    planned = budget.plan(shape, policy)
     with tempfile.TemporaryDirectory() as folder:
 
         def each(encode: Encode, starts: Sequence[int]) -> Sequence[Arrays]:

@@ -178,8 +178,13 @@ class Study(ABC):
     def cells(self) -> Sequence[Any]:
         """What it runs, in the order of its rows. Raises `DataError` for parameters that cannot be."""
 
+    def check_settings(self) -> None:
+        """Refuse what the parameters alone show to be wrong; raises `DataError` saying which cell it is of."""
+        list(self.cells)
+
     def check(self, context: StudyContext) -> None:
         """Refuse what could not be finished, before any work; raises `DataError` saying which cell it is of."""
+        self.check_settings()
         figures.need_matplotlib()
         if context.teachers:
             networks.check_teachers(dict(context.teachers), context.train.classes, context.train.size)

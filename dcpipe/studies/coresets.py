@@ -123,10 +123,13 @@ class CoresetStudy(Study):
             CoresetCell(entry, ipc, seed) for entry in self.entries for ipc in self.sizes for seed in self.block.seeds
         ]
 
-    def check(self, context: StudyContext) -> None:
+    def check_settings(self) -> None:
+        super().check_settings()
         for entry in self.entries:
             with self.error_context(entry.name):
                 check_options(selection.SELECTORS, entry.method, entry.options)
+
+    def check(self, context: StudyContext) -> None:
         super().check(context)
         with self.error_context():
             context.candidates.check(max(self.sizes))

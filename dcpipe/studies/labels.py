@@ -17,8 +17,10 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from dcpipe.compression import CODECS
 from dcpipe.compression.fidelity import fidelity
 from dcpipe.config.blocks import Block, Positive
+from dcpipe.config.options import check_options
 from dcpipe.config.params import NOT_OF_STUDIES, CompressionBlock
 from dcpipe.evaluation.contenders import Contender, Labeller, budget_of, hard_contender
 from dcpipe.evaluation.students import protocol_of
@@ -104,6 +106,12 @@ class LabelsStudy(Study):
                 for ratio in sorted(self.block.ratios)
             ),
         ]
+
+    def check_settings(self) -> None:
+        super().check_settings()
+        for name, entry in self.block.codecs.items():
+            with self.error_context(name):
+                check_options(CODECS, entry.codec or name, entry.options)
 
     def check(self, context: StudyContext) -> None:
         super().check(context)

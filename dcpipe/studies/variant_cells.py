@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from dcpipe import images, networks, selection, store, synthesis
-from dcpipe.config.options import check_options
 from dcpipe.config.params import NOT_OF_STUDIES, Params
 from dcpipe.evaluation.contenders import Contender, Labeller
 from dcpipe.evaluation.students import protocol_of
@@ -95,8 +94,6 @@ class VariantCellsStudy(Study):
     def check_cell(self, context: StudyContext, cell: VariantCell) -> None:
         """As `check`, of one cell."""
         own, n_classes = cell.params, len(context.train.classes)
-        check_options(selection.SELECTORS, own.selection.method, own.selection.options)
-        check_options(synthesis.METHODS, own.synthesis.method, own.synthesis.options)
         synthesis_context(context).choose(own.synthesis.options.get("observers"))
         if cell.labels == "packed":
             labeller = labeller_of(context, cell)
