@@ -26,7 +26,6 @@ WRITERS = {"StagingDir", "create_blocks", "publish", "save_pack", "save_scores",
 }
 # Modules whose tests stand in a file of another name, below tests/.
 TESTED_IN = {
-    "networks/__init__.py": "networks/test_building.py",  # names; `test_mean_logits.py` has what is asked of networks
     # Every kind of artifact keeps the same laws: one file has them, parametrized by kind.
     **dict.fromkeys(
         [f"store/{kind}.py" for kind in ("columns", "features", "images", "labels", "scores", "selection", "teacher")],

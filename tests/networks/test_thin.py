@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torchvision.models.resnet import BasicBlock
 
 from dcpipe import networks
+from dcpipe.networks.thin import BasicBlock
 
 
 @pytest.mark.parametrize("size", [16, 32, 64, 128])
@@ -21,8 +21,14 @@ def test_thin_resnets_see_32_pixels_at_most(name: str, blocks: int, size: int) -
     assert (vectors.shape, logits.shape, sides) == ((2, 8 * width), (2, 7), [min(size, 32)])
 
 
-def test_the_thin_resnet_of_full_width_is_the_small_one() -> None:
-    def shapes(name: str) -> list[tuple[int, ...]]:
-        return [tuple(weight.shape) for weight in networks.build(name, 10, 32).state_dict().values()]
-
-    assert shapes("resnet18-w64") == shapes("resnet18-small")
+@torch.no_grad()
+def test_the_thin_resnet_of_full_width_is_torchvisions_with_a_small_stem() -> None:
+    """The same weights under the same names in the same order, and the same logits."""
+    thin, small = (networks.build(name, 10, 32).eval() for name in ("resnet18-w64", "resnet18-small"))
+    weights = small.state_dict()
+    assert [(name, w.shape) for name, w in thin.state_dict().items()] == [
+        (name, w.shape) for name, w in weights.items()
+    ]
+    thin.load_state_dict(weights)
+    inputs = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(thin(inputs), small(inputs))

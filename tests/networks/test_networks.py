@@ -1,4 +1,4 @@
-"""Features, logits and weights of networks, against what is computed by hand."""
+"""Networks by name, and their features, logits and weights, against what is computed by hand."""
 
 from __future__ import annotations
 
@@ -169,3 +169,56 @@ def test_torchvision_enums_state_the_pixels_they_expect() -> None:
     assert mean == [0.485, 0.456, 0.406] and std == [0.229, 0.224, 0.225]
     for weights in (None, "w.pth", "w.safetensors", "nonsense", "NoSuch_Weights.V1", "ResNet18_Weights.NONE_SUCH"):
         assert networks.expected_pixels(weights) is None
+
+
+FORMS = (
+    "convnet-dN-wN, resnet10-wN, resnet18-wN, resnet10-ap, wrn-D-K, resnet18-small, resnet50-small, resnet101-small, "
+    "mobilenet_v2-small, mobilenet_v2_x0_5-small, shufflenet_v2_x0_5-small, efficientnet_b0-small, densenet121-small, "
+    "densenet121-k12-small, alexnet-small, "
+    "a torchvision model name, or timm/NAME"
+)
+
+
+def test_initial_weights_follow_the_seed() -> None:
+    weights = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        weights.append(networks.head(networks.build("resnet18-small", 3, 32)).weight.detach())
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "sentence"),
+    [
+        (
+            "convnet-d4-w8",
+            8,
+            "network 'convnet-d4-w8' halves images 4 times; for 8 pixels choose a depth of at most 3",
+        ),
+        ("convnet-d0-w8", 8, "network 'convnet-d0-w8': depth and width must be at least 1"),
+        ("convnet-d1-w0", 8, "network 'convnet-d1-w0': depth and width must be at least 1"),
+        ("resnet10-w0", 8, "network 'resnet10-w0': width must be at least 1"),
+        ("wrn-16-0", 8, "network 'wrn-16-0': width must be at least 1"),
+        (
+            "wrn-18-2",
+            8,
+            "network 'wrn-18-2': depth must be 6n + 4 with n at least 1, such as 10, 16, 22, 28 or 40",
+        ),
+        ("wrn-4-2", 8, "network 'wrn-4-2': depth must be 6n + 4 with n at least 1, such as 10, 16, 22, 28 or 40"),
+        (
+            "zzzz",
+            8,
+            f"unknown network 'zzzz'; use one of {FORMS}",
+        ),
+        (
+            "resnet_18-small",
+            8,
+            f"unknown network 'resnet_18-small'; use one of {FORMS}; close names: resnet18-small, "
+            "resnet101-small, resnet50-small, densenet121-small",
+        ),
+    ],
+)
+def test_refused_names(name: str, size: int, sentence: str) -> None:
+    with pytest.raises(DataError) as error:
+        networks.build(name, 3, size)
+    assert str(error.value) == sentence
