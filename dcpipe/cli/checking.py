@@ -49,13 +49,7 @@ def _wrong_studies(params: Params, path: Path) -> list[str]:
     file = path.parent / studies.FILE
     if not file.is_file():
         return []
-    content, found = read(path, "the workspace's parameters"), list[str]()
-    for name in studies.STUDIES:
-        try:
-            if name in read(file, f"one block for each study: {', '.join(studies.STUDIES)}"):
-                studies.load(name, params, content, file).check_settings()
-        except DataError as error:
-            found.append(str(error))
+    found = (str(error) for error in studies.problems(params, read(path, "the workspace's parameters"), file))
     return list(dict.fromkeys(found))  # a mistake in one block is met with every other
 
 

@@ -1,7 +1,7 @@
 """The budget of soft labels: a codec with its options, and how many bytes its file may take.
 
-The one place where `ratio`, `reference` and `bytes_per_image` become bytes, for the stage `compression`, for studies
-and for imported labels.
+The one way from labels to a pack within a budget: for the stage `compression`, the evaluation, studies, imported labels
+and `dcpipe.compress`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from dcpipe.types import LabelPack, LabelShape, Map, SoftLabels, ViewLaw, requir
 @dataclass(frozen=True)
 class Budget:
     """What labels may weigh: `ratio` times less than in `reference` (fp16 is LPLD's 1x, fp32 is SCORE's), or
-    `bytes_per_image`; neither for codec `none`, which keeps fp16 as it is. `options` are the codec's own.
+    `bytes_per_image`; neither for codec `none`, which keeps fp16 as it is. `options` are the codec's own. The fields
+    are the keys of params.yaml's block `compression`.
 
     Raises `DataError` for a number of limits that the codec does not take, and for one that is not above 0.
     """
@@ -33,16 +34,16 @@ class Budget:
     bytes_per_image: float | None = None
 
     def __post_init__(self) -> None:
-        limits = [value for value in (self.ratio, self.bytes_per_image) if value is not None]
-        if self.codec == "none":
-            require(not limits, "codec 'none' takes no budget; leave ratio and bytes per image out")
-        else:
-            require(
-                len(limits) == 1,
-                f"codec {self.codec!r} needs one of ratio and bytes per image; {len(limits)} were given",
-            )
-        for value in limits:
-            require(value > 0, f"codec {self.codec!r}: a budget must be above 0, got {value}")
+        limits = {"ratio": self.ratio, "bytes_per_image": self.bytes_per_image}
+        given = {name: value for name, value in limits.items() if value is not None}
+        takes = "no budget" if self.codec == "none" else "one of ratio and bytes_per_image"
+        found = " and ".join(given) or "neither"
+        require(
+            len(given) == (self.codec != "none"),
+            f"codec {self.codec!r} takes {takes}, but {found} {'were' if len(given) > 1 else 'was'} given",
+        )
+        for name, value in given.items():
+            require(value > 0, f"codec {self.codec!r}: {name} is {value:g}; give a number above 0")
 
     def limit(self, shape: LabelShape) -> int | None:
         """Bytes that the file of such labels may take, kept views left out; None for `none`."""

@@ -16,7 +16,6 @@ True
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -26,11 +25,9 @@ import numpy.typing as npt
 import torch
 
 from dcpipe import store
-from dcpipe.compression import CODECS, packing, rebuild
+from dcpipe.compression import CODECS, rebuild
 from dcpipe.compression.budget import Budget
-from dcpipe.compression.packing import Arrays, Encode
-from dcpipe.config.options import check_options
-from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, ViewPolicy, require
+from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, ViewPolicy, require, run_in_turn
 from dcpipe.views import views_of
 
 
@@ -110,18 +107,11 @@ def compress(
     within = bool((np.abs(values) <= np.finfo(np.float16).max).all())  # not so for NaN
     require(within, "logits hold NaN or infinity, or numbers beyond fp16; check the teacher")
     values = values.astype(np.float16)
-    check_options(CODECS, codec, options)
     budget = Budget(codec, options, ratio, reference, bytes_per_image)
-    shape, policy = LabelShape(*values.shape), views or ViewPolicy()
-    own = np.arange(shape.images) if ids is None else np.asarray(ids, dtype=np.int64)
-    labels = SoftLabels(values, policy, own, tuple(map(str, range(shape.classes))), ("teacher",))
-    planned = budget.plan(shape, policy)
+    own = np.arange(len(values)) if ids is None else np.asarray(ids, dtype=np.int64)
+    labels = SoftLabels(values, views or ViewPolicy(), own, tuple(map(str, range(values.shape[2]))), ("teacher",))
     with tempfile.TemporaryDirectory() as folder:
-
-        def each(encode: Encode, starts: Sequence[int]) -> Sequence[Arrays]:
-            return [encode(start) for start in starts]
-
-        pack = packing.pack(codec, planned, labels, Path(folder), torch.device(device), each)
+        pack = budget.compress(labels, Path(folder), torch.device(device), run_in_turn)
         path = Path(folder) / "labels.safetensors"
         store.save_pack(path, pack)
         return PackedLabels(store.read_pack(path, own))

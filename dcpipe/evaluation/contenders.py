@@ -102,7 +102,7 @@ def smaller(whole: Contender, ipc: int, notes: store.Notes) -> Contender:
 
 
 def budget_of(block: CompressionBlock) -> Budget:
-    """The budget that a block of params.yaml asks for. Raises `DataError` for a codec or option that there is not."""
+    """The budget that params.yaml asks for."""
     return Budget(**block.model_dump())
 
 

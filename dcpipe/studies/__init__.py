@@ -14,7 +14,7 @@ and with the workspace's own table. Its block in studies/params.yaml says which 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,18 @@ from dcpipe.studies.sizes import SizesStudy
 from dcpipe.studies.syntheses import SynthesesStudy
 from dcpipe.types import DataError, require
 
-__all__ = ["FILE", "STUDIES", "CellResult", "Report", "Study", "StudyContext", "check_name", "load", "parse"]
+__all__ = [
+    "FILE",
+    "STUDIES",
+    "CellResult",
+    "Report",
+    "Study",
+    "StudyContext",
+    "check_name",
+    "load",
+    "parse",
+    "problems",
+]
 
 STUDIES: dict[str, type[Study]] = {
     "selection": SelectionStudy,
@@ -65,13 +76,9 @@ def load(name: str, params: Params, content: Mapping[str, Any], path: Path = FIL
 
 def parse(name: str, content: Mapping[str, Any], where: str = str(FILE)) -> Any:
     """A study's block from the content of studies/params.yaml, all of which is checked; a study that is not run needs
-    no block. Raises `DataError` as `load`, also for a list in which something repeats."""
+    no block. Raises `DataError` as `load`."""
     fields: dict[str, Any] = {key: (study.block_type | None, None) for key, study in STUDIES.items()}
     file = checked(create_model("Studies", __base__=Block, **fields), content, where)
-    for study, block in file:
-        for key, values in block or ():
-            again = [v for index, v in enumerate(values) if v in values[:index]] if isinstance(values, list) else []
-            require(not again, f"{where}: {study}.{key} is {values} and repeats {again[:1]}; list each once")
     wanted = getattr(file, name)
     require(wanted is not None, f"{where}: {name!r} is missing; add it")
     try:
@@ -79,3 +86,12 @@ def parse(name: str, content: Mapping[str, Any], where: str = str(FILE)) -> Any:
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     return wanted
+
+
+def problems(params: Params, content: Mapping[str, Any], path: Path = FILE) -> Iterator[DataError]:
+    """The first problem of each study in studies/params.yaml, without its inputs; arguments as those of `load`."""
+    for name in read(path, f"one block for each study: {', '.join(STUDIES)}"):
+        try:
+            _ = load(name, params, content, path).cells
+        except DataError as error:
+            yield error

@@ -24,6 +24,7 @@ from rich.table import Table
 from dcpipe import networks, selection, store
 from dcpipe.config.blocks import Block
 from dcpipe.config.params import CompressionBlock, Params, SoftLabelsBlock
+from dcpipe.config.values import AtLeastOne, Count, Distinct, Seeds
 from dcpipe.evaluation import contenders
 from dcpipe.evaluation.contenders import Contender, Labeller, ReportProgress
 from dcpipe.evaluation.students import Protocol
@@ -34,7 +35,8 @@ from dcpipe.types import DataError, Features, ImageSet, ImageTable, Map, SoftLab
 
 FILE = Path("studies/params.yaml")
 EntryName = Annotated[str, Field(pattern=r"^[a-z0-9]+([_.-][a-z0-9]+)*$")]
-Ratio = Annotated[float, Field(ge=1)]
+Sizes = Annotated[list[Count], Field(min_length=1), Distinct]
+Ratios = Annotated[list[AtLeastOne], Field(min_length=1), Distinct]
 Split = Literal["test", "minival"]
 
 
@@ -42,7 +44,7 @@ class StudyBlock(Block):
     """What each study's block in studies/params.yaml says: the seeds of its students, at least three as every number is
     a mean, and the split that they are tested on."""
 
-    seeds: Annotated[list[int], Field(min_length=3)]
+    seeds: Seeds
     split: Split = "test"
 
     def check(self, name: str) -> None:
@@ -178,13 +180,8 @@ class Study(ABC):
     def cells(self) -> Sequence[Any]:
         """What it runs, in the order of its rows. Raises `DataError` for parameters that cannot be."""
 
-    def check_settings(self) -> None:
-        """Refuse what the parameters alone show to be wrong; raises `DataError` saying which cell it is of."""
-        list(self.cells)
-
     def check(self, context: StudyContext) -> None:
         """Refuse what could not be finished, before any work; raises `DataError` saying which cell it is of."""
-        self.check_settings()
         figures.need_matplotlib()
         if context.teachers:
             networks.check_teachers(dict(context.teachers), context.train.classes, context.train.size)

@@ -6,7 +6,8 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from dcpipe.config.blocks import Block, Count
+from dcpipe.config.blocks import Block
+from dcpipe.config.values import Count, Distinct, NotNegative
 from dcpipe.reports import figures
 from dcpipe.studies.base import CellResult, Split, StudyBlock, StudyContext
 from dcpipe.studies.coresets import CoresetCell, Entry
@@ -14,22 +15,22 @@ from dcpipe.studies.selection import SelectionStudy
 from dcpipe.studies.summary import Row
 from dcpipe.types import require
 
-Weight = Annotated[float, Field(ge=0)]
+Weights = Annotated[list[NotNegative], Field(min_length=1), Distinct]
 
 
 class Coefficients(Block):
     """The point that both sweeps pass through."""
 
-    alpha: Weight
-    beta: Weight
+    alpha: NotNegative
+    beta: NotNegative
 
 
 class CoefficientsBlock(StudyBlock):
     """`score` with alpha moved and beta of `base`, then beta moved and alpha of `base`; `options` are its others."""
 
     base: Coefficients
-    alpha: Annotated[list[Weight], Field(min_length=1)]
-    beta: Annotated[list[Weight], Field(min_length=1)]
+    alpha: Weights
+    beta: Weights
     options: dict[str, Any] = Field(default_factory=dict)
     ipc: Count
     split: Split = "minival"

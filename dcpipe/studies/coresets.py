@@ -13,7 +13,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -117,17 +117,18 @@ class CoresetStudy(Study):
             "evaluation": self.params.evaluation.model_dump(mode="json", exclude=set(NOT_OF_STUDIES)),
         }
 
-    @property
+    @cached_property
     def cells(self) -> list[CoresetCell]:
-        return [
-            CoresetCell(entry, ipc, seed) for entry in self.entries for ipc in self.sizes for seed in self.block.seeds
-        ]
+        return self.all_cells()
 
-    def check_settings(self) -> None:
-        super().check_settings()
+    def all_cells(self) -> list[CoresetCell]:
+        """Every entry at every size with every seed. Raises `DataError` for an entry that is no selector."""
         for entry in self.entries:
             with self.error_context(entry.name):
                 check_options(selection.SELECTORS, entry.method, entry.options)
+        return [
+            CoresetCell(entry, ipc, seed) for entry in self.entries for ipc in self.sizes for seed in self.block.seeds
+        ]
 
     def check(self, context: StudyContext) -> None:
         super().check(context)

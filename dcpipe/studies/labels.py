@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -19,14 +19,15 @@ from pydantic import Field
 
 from dcpipe.compression import CODECS
 from dcpipe.compression.fidelity import fidelity
-from dcpipe.config.blocks import Block, Positive
+from dcpipe.config.blocks import Block
 from dcpipe.config.options import check_options
 from dcpipe.config.params import NOT_OF_STUDIES, CompressionBlock
+from dcpipe.config.values import Distinct, Positive
 from dcpipe.evaluation.contenders import Contender, Labeller, budget_of, hard_contender
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.reports import figures, tabular
 from dcpipe.reports.columns import Column, decimals, human, mean_and_std, text, unless_noted
-from dcpipe.studies.base import CellResult, EntryName, Ratio, Report, Study, StudyBlock, StudyContext
+from dcpipe.studies.base import CellResult, EntryName, Ratios, Report, Study, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, spread
 from dcpipe.types import FloatArray, ImageSet, LabelShape, require
 
@@ -47,9 +48,9 @@ class LabelsBlock(StudyBlock):
     `students` names the entries that students are trained on, at every ratio that they reach."""
 
     codecs: Annotated[dict[EntryName, CodecEntry], Field(min_length=1)]
-    ratios: Annotated[list[Ratio], Field(min_length=1)]
-    temperatures: Annotated[list[Positive], Field(min_length=1)] = Field(default=[1.0, 4.0, 20.0])
-    students: list[EntryName] = Field(default=[])
+    ratios: Ratios
+    temperatures: Annotated[list[Positive], Field(min_length=1), Distinct] = Field(default=[1.0, 4.0, 20.0])
+    students: Annotated[list[EntryName], Distinct] = Field(default=[])
 
     def check(self, name: str) -> None:
         unknown = [student for student in self.students if student not in self.codecs]
@@ -92,8 +93,11 @@ class LabelsStudy(Study):
         evaluation = self.params.evaluation.model_dump(mode="json", exclude=set(NOT_OF_STUDIES))
         return {"study": self.block.model_dump(mode="json"), "evaluation": evaluation}
 
-    @property
+    @cached_property
     def cells(self) -> list[LabelsCell]:
+        for name, entry in self.block.codecs.items():
+            with self.error_context(name):
+                check_options(CODECS, entry.codec or name, entry.options)
         require(
             self.params.softlabels.method == "stored",
             "softlabels.method is none: there are no labels to compress; choose stored",
@@ -106,12 +110,6 @@ class LabelsStudy(Study):
                 for ratio in sorted(self.block.ratios)
             ),
         ]
-
-    def check_settings(self) -> None:
-        super().check_settings()
-        for name, entry in self.block.codecs.items():
-            with self.error_context(name):
-                check_options(CODECS, entry.codec or name, entry.options)
 
     def check(self, context: StudyContext) -> None:
         super().check(context)

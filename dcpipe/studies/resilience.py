@@ -16,15 +16,16 @@ reach has rows that say so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from dcpipe.config.blocks import Count
 from dcpipe.config.params import CompressionBlock
+from dcpipe.config.values import Count
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text, unless_noted
-from dcpipe.studies.base import EntryName, Ratio, Report, StudyBlock, StudyContext
+from dcpipe.studies.base import EntryName, Ratios, Report, StudyBlock, StudyContext
 from dcpipe.studies.coresets import CoresetCell, CoresetStudy, Entry, SelectorEntry, conditions, entries_of
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, spread, summarise
 from dcpipe.types import require
@@ -51,7 +52,7 @@ class ResilienceBlock(StudyBlock):
     params.yaml's block `compression`, whose own budget is not used."""
 
     selectors: Annotated[dict[EntryName, SelectorEntry], Field(min_length=1)]
-    ratios: Annotated[list[Ratio], Field(min_length=1)]
+    ratios: Ratios
     ipc: Count
 
 
@@ -91,7 +92,7 @@ class ResilienceStudy(CoresetStudy):
         }
         return {UNCOMPRESSED: CompressionBlock(codec="none"), **ratios}
 
-    @property
+    @cached_property
     def cells(self) -> list[CoresetCell]:
         require(
             self.params.softlabels.method == "stored",
@@ -101,7 +102,7 @@ class ResilienceStudy(CoresetStudy):
             self.params.compression.codec != "none",
             "compression.codec is none: nothing would be compressed; choose a codec",
         )
-        return super().cells
+        return self.all_cells()
 
     def check(self, context: StudyContext) -> None:
         """Also refuses ratios of which the codec does not reach even the smallest."""

@@ -10,11 +10,10 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from dcpipe.config.blocks import Count
 from dcpipe.config.params import CompressionBlock
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text
-from dcpipe.studies.base import EntryName, Report, StudyBlock, StudyContext
+from dcpipe.studies.base import EntryName, Report, Sizes, StudyBlock, StudyContext
 from dcpipe.studies.coresets import CoresetStudy, Entry, SelectorEntry, conditions, entries_of
 from dcpipe.studies.summary import Row, arranged, rounded, summarise
 
@@ -27,7 +26,7 @@ class SelectionBlock(StudyBlock):
     """Selectors by the names that rows and pictures get."""
 
     selectors: Annotated[dict[EntryName, SelectorEntry], Field(min_length=1)]
-    ipc: Annotated[list[Count], Field(min_length=1)]
+    ipc: Sizes
 
 
 class SelectionStudy(CoresetStudy):

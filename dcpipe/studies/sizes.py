@@ -21,10 +21,10 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from dcpipe.config.blocks import Count
+from dcpipe.config.values import Count, Distinct
 from dcpipe.reports import figures, pictures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, text
-from dcpipe.studies.base import CellResult, EntryName, Report, StudyBlock, StudyContext
+from dcpipe.studies.base import CellResult, EntryName, Report, Sizes, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, spread, summarise
 from dcpipe.studies.variant_cells import BYTES, MADE_BY, Made, VariantCell, VariantCellsStudy, conditions
 from dcpipe.studies.variants import Variant, settings
@@ -40,7 +40,7 @@ RESULTS = ("entry", "size", "seed", "accuracy", *BYTES, *MADE_BY)
 class Method(Variant):
     """A variant of params.yaml whose one run is scored at every size or, with `baselines`, stands for these."""
 
-    baselines: list[Baseline] = Field(default=[])
+    baselines: Annotated[list[Baseline], Distinct] = Field(default=[])
 
 
 class SizesBlock(StudyBlock):
@@ -48,7 +48,7 @@ class SizesBlock(StudyBlock):
 
     methods: Annotated[dict[EntryName, Method], Field(min_length=1)]
     ipc: Count
-    sizes: Annotated[list[Count], Field(min_length=1)] | None = None
+    sizes: Sizes | None = None
 
     @property
     def scored(self) -> tuple[int, ...]:
@@ -56,12 +56,8 @@ class SizesBlock(StudyBlock):
         return tuple(sorted(self.sizes or range(1, self.ipc + 1)))
 
     def check(self, name: str) -> None:
-        """Raises `DataError` for sizes above `ipc`, and for a baseline that a method names twice."""
         above = [size for size in self.scored if size > self.ipc]
         require(not above, f"{name}.sizes has {above[:1]}, but {name}.ipc is {self.ipc}; raise it, or drop them")
-        for key, method in self.methods.items():
-            place, once = f"{name}.methods.{key}.baselines", set(method.baselines)
-            require(len(once) == len(method.baselines), f"{place} is {method.baselines}; list each once")
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from dcpipe.config.blocks import Count
 from dcpipe.reports import figures, pictures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text
-from dcpipe.studies.base import CellResult, EntryName, Report, StudyBlock, StudyContext
+from dcpipe.studies.base import CellResult, EntryName, Report, Sizes, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, rounded, summarise
 from dcpipe.studies.variant_cells import BYTES, MADE_BY, VariantCell, VariantCellsStudy, conditions
 from dcpipe.studies.variants import Variant, settings
@@ -26,7 +25,7 @@ class VariantsBlock(StudyBlock):
     seed."""
 
     variants: Annotated[dict[EntryName, Variant], Field(min_length=1)]
-    ipc: Annotated[list[Count], Field(min_length=1)]
+    ipc: Sizes
 
 
 class SynthesesStudy(VariantCellsStudy):

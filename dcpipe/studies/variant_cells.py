@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from dcpipe import images, networks, selection, store, synthesis
+from dcpipe import images, selection, store, synthesis
 from dcpipe.config.params import NOT_OF_STUDIES, Params
 from dcpipe.evaluation.contenders import Contender, Labeller
 from dcpipe.evaluation.students import protocol_of
@@ -83,23 +83,15 @@ class VariantCellsStudy(Study):
         }
 
     def check(self, context: StudyContext) -> None:
-        """Refuses methods, options, observers, students and budgets that cannot be."""
+        """Also refuses an ipc that some class lacks, and budgets that cannot be met."""
         super().check(context)
         with self.error_context():
             context.candidates.check(max(cell.params.selection.ipc for cell in self.cells))
         for cell in self.cells:
-            with self.error_context(cell.name, f"ipc {cell.ipc}"):
-                self.check_cell(context, cell)
-
-    def check_cell(self, context: StudyContext, cell: VariantCell) -> None:
-        """As `check`, of one cell."""
-        own, n_classes = cell.params, len(context.train.classes)
-        synthesis_context(context).choose(own.synthesis.options.get("observers"))
-        if cell.labels == "packed":
-            labeller = labeller_of(context, cell)
-            labeller.plan(labeller.shape(cell.ipc, n_classes))
-        protocol_of(own.evaluation, own.softlabels)
-        networks.build(own.evaluation.student, n_classes, context.train.size)
+            if cell.labels == "packed":
+                with self.error_context(cell.name, f"ipc {cell.ipc}"):
+                    labeller = labeller_of(context, cell)
+                    labeller.plan(labeller.shape(cell.ipc, len(context.train.classes)))
 
     def make_images(self, context: StudyContext, cell: VariantCell) -> Made:
         """A cell's images, made once for all cells that agree in selection and synthesis."""

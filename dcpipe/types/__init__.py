@@ -24,6 +24,7 @@ from dcpipe.types.base import (
     check_same_classes,
     find_rows,
     require,
+    run_in_turn,
 )
 from dcpipe.types.images import EncodedImage, ImageSet, ImageTable, Selection
 from dcpipe.types.labels import (
@@ -69,4 +70,5 @@ __all__ = [
     "find_rows",
     "reference_bytes",
     "require",
+    "run_in_turn",
 ]

@@ -55,6 +55,19 @@ class Map(Protocol):
     ) -> list[Result]: ...
 
 
+def run_in_turn(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    label: Callable[[Item], str],
+    *,
+    retries: int = 0,
+    workers: int = 1,
+    progress: str = "",
+) -> list[Result]:
+    """A `Map` that calls one task after another and shows nothing, for those who have no flow."""
+    return [work(item) for item in items]
+
+
 def require(condition: bool, sentence: str) -> None:
     """Raise `DataError(sentence)` unless `condition` holds."""
     if not condition:

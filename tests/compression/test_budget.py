@@ -13,15 +13,9 @@ from hypothesis import strategies as st
 
 from dcpipe import store
 from dcpipe.compression.budget import Budget
-from dcpipe.types import BudgetError, DataError, LabelPack, LabelShape, SoftLabels, ViewPolicy
+from dcpipe.types import BudgetError, DataError, LabelPack, LabelShape, SoftLabels, ViewPolicy, run_in_turn
 
 SHAPE = LabelShape(12, 20, 30)
-
-
-def run_tasks(work: Any, items: Any, label: Any, **options: Any) -> list[Any]:
-    """Tasks one after another, each of which has a name."""
-    assert all(label(item) for item in items)
-    return [work(item) for item in items]
 
 
 @given(n=st.integers(1, 50), k=st.integers(1, 50), c=st.integers(2, 50), ratio=st.floats(1, 100))
@@ -63,7 +57,7 @@ def test_a_budget_below_the_smallest_file_is_refused_before_any_work(tmp_path: P
     with pytest.raises(BudgetError, match=r"^codec 'svd': its arrays take at least \d+ bytes"):
         budget.plan(SHAPE, ViewPolicy())
     with pytest.raises(BudgetError):
-        budget.compress(labels, tmp_path, torch.device("cpu"), run_tasks)
+        budget.compress(labels, tmp_path, torch.device("cpu"), run_in_turn)
     assert not list(tmp_path.iterdir())
 
 
@@ -84,10 +78,10 @@ def test_a_killed_compression_goes_on_with_the_blocks_it_has(tmp_path: Path) -> 
         budget.compress(labels, tmp_path, torch.device("cpu"), dying)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     assert len(times) == 3
-    broken = budget.compress(labels, tmp_path, torch.device("cpu"), run_tasks)
+    broken = budget.compress(labels, tmp_path, torch.device("cpu"), run_in_turn)
     assert all(path.stat().st_mtime_ns == time for path, time in times.items()), "blocks are not encoded again"
     (tmp_path / "whole").mkdir()
-    whole = budget.compress(labels, tmp_path / "whole", torch.device("cpu"), run_tasks)
+    whole = budget.compress(labels, tmp_path / "whole", torch.device("cpu"), run_in_turn)
     for name, array in whole.arrays.items():
         assert np.array_equal(broken.arrays[name][:], array[:])
 
@@ -95,14 +89,14 @@ def test_a_killed_compression_goes_on_with_the_blocks_it_has(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"codec": "svd"}, "codec 'svd' needs one of ratio and bytes per image; 0 were given"),
+        ({"codec": "svd"}, "codec 'svd' takes one of ratio and bytes_per_image, but neither was given"),
         (
             {"codec": "svd", "ratio": 2.0, "bytes_per_image": 9.0},
-            "codec 'svd' needs one of ratio and bytes per image; 2 were given",
+            "codec 'svd' takes one of ratio and bytes_per_image, but ratio and bytes_per_image were given",
         ),
-        ({"ratio": 2.0}, "codec 'none' takes no budget; leave ratio and bytes per image out"),
-        ({"codec": "svd", "ratio": 0.0}, "codec 'svd': a budget must be above 0, got 0.0"),
-        ({"codec": "svd", "bytes_per_image": -1.0}, "codec 'svd': a budget must be above 0, got -1.0"),
+        ({"ratio": 2.0}, "codec 'none' takes no budget, but ratio was given"),
+        ({"codec": "svd", "ratio": 0.0}, "codec 'svd': ratio is 0; give a number above 0"),
+        ({"codec": "svd", "bytes_per_image": -1.0}, "codec 'svd': bytes_per_image is -1; give a number above 0"),
     ],
 )
 def test_a_budget_is_one_number_above_zero(options: dict[str, Any], sentence: str) -> None:

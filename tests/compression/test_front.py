@@ -83,9 +83,12 @@ def test_a_budget_may_be_bytes_for_an_image_or_against_fp32() -> None:
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"codec": "svdd", "ratio": 2}, f"unknown codec 'svdd'; choose one of {', '.join(CODECS)}; did you mean 'svd'?"),
     ({"ratio": 2, "alpha": 1}, "codec 'field' has no option 'alpha'; its options are bits, base_bits, residual_bits, "),
-    ({"codec": "svd"}, "codec 'svd' needs one of ratio and bytes per image; 0 were given"),
-    ({"codec": "svd", "ratio": 2, "bytes_per_image": 9}, "codec 'svd' needs one of ratio and bytes per image; 2 were"),
-    ({"codec": "none", "ratio": 2}, "codec 'none' takes no budget; leave ratio and bytes per image out"),
+    ({"codec": "svd"}, "codec 'svd' takes one of ratio and bytes_per_image, but neither was given"),
+    (
+        {"codec": "svd", "ratio": 2, "bytes_per_image": 9},
+        "codec 'svd' takes one of ratio and bytes_per_image, but ratio and bytes_per_image were given",
+    ),
+    ({"codec": "none", "ratio": 2}, "codec 'none' takes no budget, but ratio was given"),
     ({"logits": np.zeros((3, 4)), "ratio": 2}, "logits must be [images, views, classes], but are [3, 4]"),
     (
         {"logits": np.full((2, 3, 4), 1e6), "ratio": 2},

@@ -19,8 +19,8 @@ from dcpipe.config import params, presets
 from dcpipe.config.params import CompressionBlock
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, OnlineLabels, PackLabels
-from dcpipe.evaluation.contenders import Labeller, budget_of, smaller
-from dcpipe.types import BudgetError, By, DataError, LabelShape
+from dcpipe.evaluation.contenders import Labeller, smaller
+from dcpipe.types import BudgetError, By, DataError, LabelShape, run_in_turn
 from dcpipe.views import multiformation
 
 CPU = torch.device("cpu")
@@ -38,12 +38,8 @@ def notes(tmp_path: Path) -> store.Notes:
     return store.Notes(tmp_path)
 
 
-def run_tasks(work: Any, items: Any, label: Any, **options: Any) -> list[Any]:
-    return [work(item) for item in items]
-
-
 def labeller(**compression: Any) -> Labeller:
-    return Labeller(SOFT, CompressionBlock(**{"codec": "none", **compression}), CPU, run_tasks)
+    return Labeller(SOFT, CompressionBlock(**{"codec": "none", **compression}), CPU, run_in_turn)
 
 
 def logits_by_hand(some: Parts) -> np.ndarray:
@@ -139,16 +135,9 @@ def test_a_budget_that_cannot_be_met_leaves_nothing(notes: store.Notes, some: Pa
     assert labeller(codec="svd", ratio=100.0).unreached(LabelShape(48, 3000, 1000)) == ""
 
 
-@pytest.mark.parametrize(
-    ("block", "sentence"),
-    [
-        ({"codec": "svdd", "ratio": 2.0}, r"^unknown codec 'svdd'; choose one of cur, field, "),
-        ({"codec": "none", "options": {"rank": 3}}, r"^codec 'none' has no option 'rank'"),
-    ],
-)
-def test_a_block_that_names_no_codec_or_option_is_refused(block: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(DataError, match=sentence):
-        budget_of(CompressionBlock(**block))
+def test_an_option_that_the_codec_lacks_is_refused() -> None:
+    with pytest.raises(DataError, match=r"option 'rank'"):
+        labeller(codec="none", options={"rank": 3}).plan(LabelShape(48, VIEWS, 3))
 
 
 @pytest.mark.parametrize("by", ["images", "cells"])

@@ -20,15 +20,11 @@ from dcpipe.evaluation import lineup
 from dcpipe.evaluation.contenders import Contender, Labeller
 from dcpipe.evaluation.lineup import Lineup, SoftLabelled
 from dcpipe.evaluation.students import protocol_of
-from dcpipe.types import ImageTable, Score, SoftLabels
+from dcpipe.types import ImageTable, Score, SoftLabels, run_in_turn
 
 CPU = torch.device("cpu")
 WHOLE = params.parse(yaml.safe_load(presets.text("digits")))
 TEACHER_BYTES, IMAGE_BYTES = 4321, 1234
-
-
-def run_tasks(work: Any, items: Any, label: Any, **options: Any) -> list[Any]:
-    return [work(item) for item in items]
 
 
 def params_of(**changes: dict[str, object]) -> Params:
@@ -71,7 +67,7 @@ def contenders(some: Parts, train: ImageTable, folder: Path, **changes: dict[str
         image_bytes=IMAGE_BYTES,
         labels=None if own.softlabels.method == "none" else stored,
         train=train,
-        labeller=Labeller(own.softlabels, own.compression, CPU, run_tasks),
+        labeller=Labeller(own.softlabels, own.compression, CPU, run_in_turn),
         notes=store.Notes(folder),
     ).contenders()
 

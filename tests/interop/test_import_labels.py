@@ -333,4 +333,4 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main(arguments) == 2
     assert capsys.readouterr().err == "dcpipe: out exists; give a folder that does not, or remove it\n"
     assert cli.main([*arguments[:3], "new", "--codec", "svd"]) == 2
-    assert "codec 'svd' needs one of ratio and bytes per image; 0 were given" in capsys.readouterr().err
+    assert "codec 'svd' takes one of ratio and bytes_per_image, but neither was given" in capsys.readouterr().err

@@ -81,6 +81,7 @@ CONTENT: dict[str, Any] = {
     "ipc": 10,
     "seeds": [0, 1, 2],
 }
+OPTIONS = {"sparse_share": 0.25}
 
 
 def study_of(**blocks: Any) -> ResilienceStudy:
@@ -89,7 +90,7 @@ def study_of(**blocks: Any) -> ResilienceStudy:
 
 
 def test_entries_are_its_selectors_and_ratios_ascend() -> None:
-    study = study_of(compression={"codec": "svd", "ratio": 3.0, "reference": "fp32", "options": {"a": 1}})
+    study = study_of(compression={"codec": "rpca", "ratio": 3.0, "reference": "fp32", "options": OPTIONS})
     assert [(entry.name, entry.method, entry.options) for entry in study.entries] == [
         ("random", "random", {}),
         ("flat", "score", {"beta": 0}),
@@ -98,8 +99,8 @@ def test_entries_are_its_selectors_and_ratios_ascend() -> None:
     budgets = [(name, b.codec, b.ratio, b.reference, b.options) for name, b in study.budgets.items()]
     assert budgets == [
         ("uncompressed", "none", None, "fp16", {}),
-        ("1.25x", "svd", 1.25, "fp16", {"a": 1}),
-        ("20x", "svd", 20.0, "fp16", {"a": 1}),
+        ("1.25x", "rpca", 1.25, "fp16", OPTIONS),
+        ("20x", "rpca", 20.0, "fp16", OPTIONS),
     ]
 
 

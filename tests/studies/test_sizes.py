@@ -104,7 +104,7 @@ def test_sets_that_do_not_fit_are_not_joined() -> None:
         ({"sizes": [1, 5]}, "sizes.sizes has [5], but sizes.ipc is 4; raise it, or drop them"),
         (
             {"methods": {"idc": {"baselines": ["A", "A"]}}},
-            "sizes.methods.idc.baselines is ['A', 'A']; list each once",
+            "s.yaml: methods.idc.baselines is ['A', 'A']: 'A' is listed more than once; list each once",
         ),
         ({"seeds": [0, 1]}, "s.yaml: seeds is [0, 1]: list should have at least 3 items after validation, not 2"),
         (

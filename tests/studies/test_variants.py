@@ -22,7 +22,7 @@ CONTENT: dict[str, Any] = {
     "selection": {"method": "score", "ipc": 10, "seed": 3, "options": {"alpha": 0.1, "beta": 0.2}},
     "synthesis": {"method": "edc", "seed": 4, "options": {"iterations": 50, "flip": 0.0}},
     "softlabels": {"teachers": ["main"], "views": 8, "augmentation": {"scale_min": 0.6, "flip": 0.0}},
-    "compression": {"codec": "rpca", "ratio": 4, "reference": "fp32", "options": {"inner": 3}},
+    "compression": {"codec": "rpca", "ratio": 4, "reference": "fp32", "options": {"sparse_share": 0.25}},
     "evaluation": {"student": "convnet-d1-w4", "seeds": [7, 8, 9], "epochs": 5, "batch_size": 10, "lr": 0.005},
     "release": {"name": "tiny"},
 }
@@ -135,7 +135,7 @@ def test_another_codec_keeps_the_budget_and_none_of_the_options() -> None:
 
 LADDER = {
     "first": {"selection": {"method": "random"}, "synthesis": {"method": "gvbsm", "options": {"pad": 0, "flip": 0.0}}},
-    "second": {"synthesis": {"options": {"pad": 2}}, "labels": "online"},
+    "second": {"synthesis": {"options": {"lr": 0.05}}, "labels": "online"},
     "third": {"synthesis": {"method": "edc", "options": {"alpha": 0.5}}, "evaluation": {"zeta": 2.0}},
     "fourth": {"evaluation": {"zeta": None, "batch_size": 5}, "labels": "hard"},
 }
@@ -156,7 +156,10 @@ def test_in_a_ladder_each_adds_to_those_above_it() -> None:
     }
     by_hand = [
         (own, "packed"),
-        ({**own, "synthesis": {"method": "gvbsm", "seed": 4, "options": {"pad": 2, "flip": 0.0}}}, "online"),
+        (
+            {**own, "synthesis": {"method": "gvbsm", "seed": 4, "options": {"pad": 0, "flip": 0.0, "lr": 0.05}}},
+            "online",
+        ),
         (
             {
                 **own,
