@@ -28,7 +28,7 @@ WRITERS = {"StagingDir", "create_blocks", "publish", "save_pack", "save_scores",
 TESTED_IN = {
     # Every kind of artifact keeps the same laws: one file has them, parametrized by kind.
     **dict.fromkeys(
-        [f"store/{kind}.py" for kind in ("columns", "features", "images", "labels", "scores", "selection", "teacher")],
+        [f"store/{kind}.py" for kind in ("columns", "scores", "selection", "teacher")],
         "store/test_artifact.py",
     ),
     # A synthesis method is a choice of options of one engine: one file runs all methods of an engine.

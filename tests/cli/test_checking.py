@@ -75,8 +75,8 @@ def test_each_kind_of_mistake_gets_a_line(workspace: Path, capsys: pytest.Captur
     )
     assert second.startswith("dcpipe: params.yaml: compression.codec: unknown codec 'rcpa'; choose one of cur, field")
     assert third == (
-        "dcpipe: params.yaml: evaluation.student: network 'convnet-d5-w8' halves images 5 times; 8-pixel images need "
-        "d <= 3"
+        "dcpipe: params.yaml: evaluation.student: network 'convnet-d5-w8' halves images 5 times; for 8 pixels "
+        "choose a depth of at most 3"
     )
 
 

@@ -135,7 +135,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a network that cannot take the size": (
         {"evaluation.student": "convnet-d4-w8"},
-        "evaluation.student: network 'convnet-d4-w8' halves images 4 times; 8-pixel images need d <= 3",
+        "evaluation.student: network 'convnet-d4-w8' halves images 4 times; for 8 pixels choose a depth of at most 3",
     ),
     "a network that fails in its last layers": (
         {"teacher.networks.resnet.network": "alexnet"},
@@ -143,7 +143,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a network of a method that cannot take the size": (
         {"synthesis": {"method": "idc", "options": {"network": "convnet-d9-w8"}}},
-        "synthesis.options.network: network 'convnet-d9-w8' halves images 9 times; 8-pixel images need d <= 3",
+        "synthesis.options.network: network 'convnet-d9-w8' halves images 9 times; for 8 pixels ",
     ),
     "an observer that is no teacher": (
         {"synthesis": {"method": "edc", "options": {"observers": ["convnet", "who"]}}},
@@ -175,7 +175,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a gamma without a cross-entropy": (
         {"evaluation.gamma": 0.5},
-        "evaluation: loss 'kl' has no cross-entropy for gamma 0.5 to weigh; set gamma 0, or choose kl_ce or mse_gt",
+        "evaluation: gamma is 0.5, but loss 'kl' has no cross-entropy term; set gamma to 0, or choose kl_ce or mse_gt",
     ),
     "an unknown key": (
         {"selection.metod": "score"},

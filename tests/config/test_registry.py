@@ -24,6 +24,7 @@ from dcpipe.networks import BUILDERS
 from dcpipe.selection import SELECTORS
 from dcpipe.synthesis import METHODS
 from dcpipe.types import DataError, ImageSet
+from flows.running.inputs import Inputs
 from flows.running.reporting import Plain
 from flows.running.runtime import Run
 
@@ -203,7 +204,7 @@ def lineage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     folder.mkdir()
     monkeypatch.chdir(folder)
     run = Run("selection", params.parse(content()), Plain("selection"), device=torch.device("cpu"))
-    with run.staging("data/selection", {}, {}) as staging:
+    with run.staging("data/selection", {}, Inputs.open()) as staging:
         staging.publish("selection", {})
     return store.open_artifact(folder / "data/selection", "selection").lineage
 

@@ -33,9 +33,9 @@ def test_networks_that_fit(name: str, size: int) -> None:
 @pytest.mark.parametrize(
     ("name", "size", "reason"),
     [
-        ("convnet-d4-w8", 8, "network 'convnet-d4-w8' halves images 4 times; 8-pixel images need d <= 3"),
-        ("resnet10-ap", 7, "network 'resnet10-ap' halves images 3 times; 7-pixel images need at least 8 pixels"),
-        ("wrn-9-1", 8, "network 'wrn-9-1': depth must be 6n + 4 with n at least 1, as 10, 16, 22, 28 or 40"),
+        ("convnet-d4-w8", 8, "network 'convnet-d4-w8' halves images 4 times; for 8 pixels choose a depth of at most 3"),
+        ("resnet10-ap", 7, "network 'resnet10-ap' halves images 3 times and needs at least 8 pixels, got 7"),
+        ("wrn-9-1", 8, "network 'wrn-9-1': depth must be 6n + 4 with n at least 1, such as 10, 16, 22, 28 or 40"),
         ("vit_b_16", 32, "network 'vit_b_16' does not take images of 32 pixels (Wrong image height! Expected 224"),
         ("inception_v3", 32, "network 'inception_v3' does not take images of 32 pixels (Calculated padded input size"),
         ("alexnet-small", 4, "network 'alexnet-small' does not take images of 4 pixels ("),

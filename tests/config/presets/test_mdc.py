@@ -128,7 +128,7 @@ def test_values_are_those_of_the_facts(name: str, monkeypatch: pytest.MonkeyPatc
     assert (found.subsets is not None) == (method == "mdc")
     if found.subsets is not None:
         assert ipc * found.factor**2 <= found.most  # no subset is scrambled
-        assert found.subsets.rules["period"] == period
+        assert found.subsets.period == period
 
 
 @pytest.mark.parametrize("name", [name for name in MDC_TABLES if "-mdc-" in name])

@@ -183,7 +183,7 @@ def test_a_broken_run_goes_on_cell_by_cell(
         ({"codecs": {"svt": {}}, "students": []}, "labels, svt: unknown codec 'svt'; choose one of"),
         (
             {"codecs": {"svd": {"options": {"bits": 8}}}, "students": []},
-            "labels, svd: codec 'svd' has no option 'bits'",
+            "labels, svd: codec 'svd' takes no options; remove 'bits'",
         ),
         (
             {"codecs": {"field": {"options": {"bits": 5}}}, "students": []},

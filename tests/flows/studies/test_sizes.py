@@ -228,7 +228,10 @@ def test_other_sizes_start_anew(workspace: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"methods": {"x": {"synthesis": {"method": "best"}}}}, "sizes, x, ipc 1: unknown synthesis method 'best'; "),
+        (
+            {"methods": {"x": {"synthesis": {"method": "best"}}}},
+            "sizes, x: params.yaml with its changes: synthesis.method: unknown synthesis method 'best'; ",
+        ),
         (
             {"methods": {"x": {"evaluation": {"seeds": [1, 2, 3]}}}},
             "sizes, x: a variant may not set evaluation.seeds: ",

@@ -349,23 +349,35 @@ def test_what_a_study_does_not_use_does_not_start_it_anew(workspace: Path, monke
 # --- refusals, all before any work ---
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"synthesis": {"method": "best"}}, ", ipc 1: unknown synthesis method 'best'; choose one of none, rded, "),
+    (
+        {"synthesis": {"method": "best"}},
+        ": params.yaml with its changes: synthesis.method: unknown synthesis method 'best'; choose one of none, rded, ",
+    ),
     (
         {"synthesis": {"method": "edc", "options": {"steps": 1}}},
-        ", ipc 1: synthesis method 'edc' has no option 'steps'; legal ones are observers, iterations, lr, ",
+        ": params.yaml with its changes: synthesis.options: synthesis method 'edc' has no option 'steps'; ",
     ),
     (
         {"synthesis": {"method": "edc", "options": {"observers": ["main", "third"]}}},
-        ", ipc 1: synthesis: observer 'third' is not among the teachers; choose of main, second, resnet",
+        ": params.yaml with its changes: synthesis.options.observers names 'third', which teacher.networks lacks; ",
     ),
-    ({"selection": {"method": "best"}}, ", ipc 1: unknown selector 'best'; choose one of random, "),
+    (
+        {"selection": {"method": "best"}},
+        ": params.yaml with its changes: selection.method: unknown selector 'best'; choose one of random, ",
+    ),
     (
         {"selection": {"method": "random", "options": {"alpha": 1}}},
-        ", ipc 1: selector 'random' has no option 'alpha'; legal ones are none: it takes no option",
+        ": params.yaml with its changes: selection.options: selector 'random' takes no options; remove 'alpha'",
     ),
-    ({"compression": {"codec": "best"}}, ", ipc 1: unknown codec 'best'; choose one of cur, "),
+    (
+        {"compression": {"codec": "best"}},
+        ": params.yaml with its changes: compression.codec: unknown codec 'best'; choose one of cur, ",
+    ),
     ({"compression": {"ratio": 1000.0}}, ", ipc 1: codec 'svd': its arrays take at least "),
-    ({"evaluation": {"student": "convnet-5"}}, ", ipc 1: unknown network 'convnet-5'; "),
+    (
+        {"evaluation": {"student": "convnet-5"}},
+        ": params.yaml with its changes: evaluation.student: unknown network 'convnet-5'; ",
+    ),
     ({"evaluation": {"protocol": "best"}}, ": params.yaml with its changes: evaluation.protocol is 'best': unknow"),
     ({"evaluation": {"epochs": 0}}, ": params.yaml with its changes: evaluation.epochs is 0: input should be gre"),
     ({"evaluation": {"seeds": [1, 2, 3]}}, ": a variant may not set evaluation.seeds: the study sets it for all "),
@@ -405,7 +417,10 @@ def test_what_cannot_be_finished_is_refused_before_any_work(
             {"seeds": [0, 1]},
             r"^studies/params.yaml: syntheses.seeds is \[0, 1\]: list should have at least 3 items",
         ),
-        ({"ipc": [1, 2, 1]}, r"^studies/params.yaml: syntheses.ipc is \[1, 2, 1\] and repeats \[1\]; list each once$"),
+        (
+            {"ipc": [1, 2, 1]},
+            r"^studies/params.yaml: syntheses.ipc is \[1, 2, 1\]: 1 is listed more than once; ",
+        ),
     ],
 )
 def test_impossible_sizes_are_refused(
@@ -438,7 +453,10 @@ def test_what_a_method_refuses_names_its_variant(workspace: Path) -> None:
     write_study(named={"wrong": {"synthesis": {"method": "edc", "options": {"alpha": 2.0}}}})
     with pytest.raises(DataError) as error:
         run_study("syntheses")
-    sentence = "studies/params.yaml: syntheses, wrong, ipc 1: synthesis: alpha must be in 0..1, got 2.0"
+    sentence = (
+        "studies/params.yaml: syntheses, wrong: params.yaml with its changes: synthesis.options.alpha is 2.0: input "
+        "should be less than or equal to 1"
+    )
     assert str(error.value) == sentence
 
 

@@ -1,4 +1,4 @@
-"""The choices that make a method: subsets from a mapping, and networks that see every image by itself."""
+"""The choices that make a method: networks that see every image by itself."""
 
 from __future__ import annotations
 
@@ -6,18 +6,8 @@ import pytest
 from torch import nn
 
 from dcpipe import networks
-from dcpipe.synthesis.gradients.choices import Nested, check_alone
+from dcpipe.synthesis.gradients.choices import check_alone
 from dcpipe.types import DataError
-
-
-def test_subsets_are_split_into_their_rules_and_how_they_weigh() -> None:
-    assert Nested.of(None) is None
-    assert Nested.of({}) == Nested({})
-    found = Nested.of({"period": 3, "class_wise": True, "weight": 0.5, "by": "cells"})
-    assert found == Nested({"period": 3, "class_wise": True}, weight=0.5, by="cells")
-    with pytest.raises(DataError) as caught:
-        Nested.of({"start": "code"})
-    assert str(caught.value).startswith("synthesis: subsets have no option 'start'; ")
 
 
 @pytest.mark.parametrize("name", ["convnet-d2-w3", "resnet10-ap"])
