@@ -7,7 +7,13 @@
         for images, soft_labels in loader:
             ...
 
-* `load`, `Release`, `CondensedDataset`, `CondensedLoader`: reading (`release/`, `dataset.py`)
+or, of arrays alone:
+
+    rows = dcpipe.select(vectors, labels, method="score", ipc=10)
+    packed = dcpipe.compress(logits, codec="field", ratio=100)  # packed.n_bytes, packed.decode(), packed.save(path)
+
+* `load`, `Release`, `CondensedDataset`, `CondensedLoader`: reading (`release/`, `dataset/`)
+* `select`, `compress`, `load_labels`: methods on arrays (`selection/front.py`, `compression/front.py`)
 * the nouns: what every stage takes and gives (`types/`)
 
 Names are imported when first used: a stage that needs one module does not come to depend on all of them.
@@ -19,8 +25,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dcpipe.compression.front import compress, load_labels
     from dcpipe.dataset import CondensedDataset, CondensedLoader
     from dcpipe.release import Release, load
+    from dcpipe.selection.front import select
     from dcpipe.types import (
         DataError,
         Features,
@@ -50,14 +58,20 @@ __all__ = [
     "SoftLabels",
     "Teacher",
     "ViewPolicy",
+    "compress",
     "load",
+    "load_labels",
+    "select",
 ]
 
 _ELSEWHERE = {
     "CondensedDataset": "dcpipe.dataset",
     "CondensedLoader": "dcpipe.dataset",
     "Release": "dcpipe.release",
+    "compress": "dcpipe.compression.front",
     "load": "dcpipe.release",
+    "load_labels": "dcpipe.compression.front",
+    "select": "dcpipe.selection.front",
 }
 
 

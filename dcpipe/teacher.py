@@ -1,7 +1,7 @@
-"""Teachers: networks trained on the full train split, by the shared loop; also how any split is fed to a network.
+"""Teachers: networks trained on the full train split by the shared training loop, and the batches they are fed.
 
-The view number of an image in training is the epoch, so augmentation is replayable and a resumed run sees the
-same pixels as an unbroken one.
+The view number of an image in training is the epoch. So augmentation can be replayed, and a resumed run sees the same
+pixels as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -17,29 +17,45 @@ from torch import nn
 from dcpipe import networks, training, views
 from dcpipe.random import Stream, permutation
 from dcpipe.training import Batch, Recipe
-from dcpipe.types import Colour, DataError, IntArray, Teacher, ViewPolicy, require
+from dcpipe.types import Colour, DataError, ImageTable, IntArray, Teacher, ViewPolicy, require
 
-# Images u8 [m, s, s, 3] with labels and ids, for one epoch in training order, or once in table order.
+# Called with an epoch; yields images u8 [m, s, s, 3], labels i64 [m] and ids i64 [m] in the order of training.
 Feed = Callable[[int], Iterator[tuple[torch.Tensor, IntArray, IntArray]]]
+# Decoded train splits up to this size stay in device memory; larger ones are streamed.
+MEMORY_BYTES = 6 * 2**30
 
 
 def even_batches(n: int, batch_size: int) -> list[IntArray]:
-    """range(n) in ceil(n / batch_size) nearly equal pieces: from a batch size of 3 on, no tail of one image, which
-    batch norm cannot train on. No piece where n is 0."""
+    """Split range(n) into ceil(n / batch_size) nearly equal batches; none if n is 0.
+
+    With a batch size of 3 or more, no batch of one image is left at the end, which batch norm could not train on.
+    """
     return np.array_split(np.arange(n), -(-n // batch_size)) if n else []
 
 
 def memory_feed(
     images: npt.NDArray[np.uint8], labels: IntArray, ids: IntArray, batch_size: int, seed: int, device: torch.device
 ) -> Feed:
-    """A feed of a split that fits in device memory: it stays there, shuffled anew each epoch."""
+    """A feed for a split that fits in the memory of the device; it stays there and is shuffled anew in each epoch."""
     pixels = torch.from_numpy(images).to(device)
 
     def feed(epoch: int) -> Iterator[tuple[torch.Tensor, IntArray, IntArray]]:
         order = permutation(seed, Stream.TEACHER_EPOCH + epoch, len(labels))
-        for piece in even_batches(len(labels), batch_size):
-            rows = order[piece]
+        for batch in even_batches(len(labels), batch_size):
+            rows = order[batch]
             yield views.take(pixels, rows), labels[rows], ids[rows]
+
+    return feed
+
+
+def stream_feed(
+    stream: Callable[[int], Iterator[tuple[npt.NDArray[np.uint8], IntArray, IntArray]]], device: torch.device
+) -> Feed:
+    """A feed of a split that is larger than memory: `stream(epoch)` gives its batches in training order."""
+
+    def feed(epoch: int) -> Iterator[tuple[torch.Tensor, IntArray, IntArray]]:
+        for pixels, labels, ids in stream(epoch):
+            yield torch.from_numpy(pixels).to(device, non_blocking=True), labels, ids
 
     return feed
 
@@ -47,7 +63,7 @@ def memory_feed(
 def training_batches(
     feed: Feed, policy: ViewPolicy, size: int, mean: Colour, std: Colour
 ) -> Callable[[int], Iterator[Batch]]:
-    """Augmented, normalised batches of an epoch."""
+    """A function from an epoch to its augmented, normalised batches."""
 
     def batches(epoch: int) -> Iterator[Batch]:
         for images, labels, ids in feed(epoch):
@@ -65,11 +81,26 @@ def plain_batches(
     batch_size: int,
     device: torch.device,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Whole images, normalised, in the order given: for accuracy on minival and test."""
+    """Whole images, normalised and in the given order, for measuring accuracy on minival and test."""
     for images, labels in parts:
-        for piece in even_batches(len(labels), batch_size):
-            pixels = torch.from_numpy(images[piece]).to(device).permute(0, 3, 1, 2).float() / 255.0
-            yield views.normalise(pixels, mean, std), torch.from_numpy(labels[piece]).to(device)
+        for batch in even_batches(len(labels), batch_size):
+            pixels = torch.from_numpy(images[batch]).to(device).permute(0, 3, 1, 2).float() / 255.0
+            yield views.normalise(pixels, mean, std), torch.from_numpy(labels[batch]).to(device)
+
+
+def expected_colours(
+    weights: str | None, mean: Sequence[float] | None, std: Sequence[float] | None, table: ImageTable
+) -> tuple[Colour, Colour]:
+    """Mean and standard deviation of the pixels that a network expects: those given, else those that its weights state,
+    else those of the table it is trained on."""
+    stated = networks.expected_pixels(weights) or (table.mean, table.std)
+    red_green_blue, deviations = mean or stated[0], std or stated[1]
+    return _colour(red_green_blue), _colour(deviations)
+
+
+def _colour(values: Sequence[float]) -> Colour:
+    red, green, blue = values
+    return red, green, blue
 
 
 def train(
@@ -88,9 +119,23 @@ def train(
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
-    """Train network `name` for `size`-pixel images, from `weights` if given; `recipe=None` keeps them as they are.
+    """Train a teacher. Returns the network in evaluation mode and one row (epoch, loss, lr) per epoch.
 
-    Returns the network in evaluation mode and one row (epoch, loss, lr) an epoch.
+    Args:
+        name: of the network, as `networks.build` takes it.
+        weights: pretrained weights to start from, as `networks.load_weights` takes them, or None.
+        feed: the images of an epoch, e.g. a `memory_feed`.
+        policy: how images are augmented.
+        recipe: how to train; None leaves the weights as they are.
+        classes: class names in label order.
+        size: side of the images in pixels.
+        mean, std: per channel, for normalisation.
+        seed: of the initial weights and of training.
+        device: where the network is trained.
+        checkpoint: a file to write checkpoints to and to resume from, or None.
+        report: called with each row as soon as its epoch is done.
+
+    Raises `DataError` for an unknown network, for weights that do not fit and for a loss that is no longer finite.
     """
     torch.manual_seed(seed)
     network = networks.build(name, len(classes), size)
@@ -116,20 +161,23 @@ def make(
     confusion: IntArray | None = None,
     trained_here: bool = False,
 ) -> Teacher:
-    """The teacher of a network, with its accuracy by split in percent.
+    """The `Teacher` of a network, with its accuracy by split in percent.
 
     Args:
-        confusion: i64 [c, c], on the images of one split: how many of class i (row) the network takes for class j.
-        trained_here: its weights were trained on these very labels, so that its classes cannot be in another order.
+        confusion: i64 [c, c], on the images of one split: how many images of class i (row) the network assigns to
+            class j.
+        trained_here: whether its weights were trained on these very labels, so that its classes cannot be in another
+            order.
 
-    Raises `DataError` for a teacher no better than chance on minival (pretrained: on any split), and for a pretrained
-    one whose classes are in another order, or of which that cannot be told: the field's most reported bug.
+    Raises `DataError` for a teacher that is no better than chance (1.5 times chance or less) on minival, or, if it is
+    pretrained, on any split. Also for a pretrained teacher whose classes are in another order, or for which that cannot
+    be told; this is the most reported bug of the field.
     """
     chance = 100.0 / len(classes)
     for split, value in accuracy.items():
         require(
             (trained_here and split != "minival") or value > 1.5 * chance,
-            f"teacher {name}: {split} accuracy is {value:.1f} %, chance is {chance:.1f} %; "
+            f"teacher {name}: {split} accuracy is {value:.1f} %, but chance is {chance:.1f} %; "
             "check the class order of its weights, or train it longer",
         )
     if not trained_here:

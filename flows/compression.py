@@ -5,34 +5,31 @@ Tasks: one a block of images. Output: data/compression/labels.safetensors (nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 from dcpipe import store
-from dcpipe.compression import CODECS, Codec, packing
-from dcpipe.config.params import CompressionBlock, check_options
-from dcpipe.types import LabelPack, LabelShape, SoftLabels, ViewLaw
+from dcpipe.compression.budget import Budget
+from dcpipe.types import LabelPack
+from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
 
 
 def compression_stage(run: Run) -> None:
     """Plan, encode what is missing, join, measure, publish."""
-    block = run.params.compression
-    source = store.open_artifact(Path("data/softlabels"), "softlabels")
-    with run.staging("data/compression", block.model_dump(mode="json"), {"softlabels": source}) as staging:
-        if source.meta["method"] == "none":
+    block, inputs = run.params.compression, Inputs.open("softlabels")
+    with run.staging("data/compression", block.model_dump(mode="json"), inputs) as staging:
+        if inputs["softlabels"].meta["method"] == "none":
             staging.publish("compression", {"codec": "none", "hard": True})
             return
-        labels = store.load_soft_labels(source.path)
-        pack = compress(run, labels, block, staging.notes)
+        budget = Budget(**block.model_dump())
+        labels = store.load_soft_labels(inputs.path("softlabels"))
+        pack = budget.compress(labels, staging.notes, run.device, run.map)
         size = store.save_pack(staging.root / "labels.safetensors", pack)
-        report(run, pack, size, budget_of(block, pack.shape), source.meta.get("teacher_bytes", 0))
+        report(run, pack, size, budget.limit(pack.shape), inputs["softlabels"].meta.get("teacher_bytes", 0))
         reference = pack.shape.reference_bytes
         staging.publish("compression", {"codec": pack.codec, "hard": False, "bytes": size, "fp16_bytes": reference})
 
 
-def report(run: Run, pack: LabelPack, size: int, budget: int | None, teacher_bytes: int) -> None:
-    """Bytes of the file, and beside them all they may be compared with: what labels take in fp16 and in fp32, bits per
+def report(run: Run, pack: LabelPack, size: int, limit: int | None, teacher_bytes: int) -> None:
+    """Bytes of the file, and next to them all they may be compared with: what labels take in fp16 and in fp32, bits per
     class, and the teachers' weights, with which labels need not be stored at all."""
     reference = pack.shape.reference_bytes
     row = {
@@ -49,36 +46,8 @@ def report(run: Run, pack: LabelPack, size: int, budget: int | None, teacher_byt
         f"compression: {pack.codec} {pack.settings}: {size:,} bytes, {row['bits per class']:,} bits per class; "
         f"in fp16 {reference:,}, in fp32 {2 * reference:,}; the teachers' weights {teacher_bytes:,}"
     )
-    if budget is not None and size < 0.98 * budget:
-        print(f"compression: {pack.codec} can use no more: {budget - size:,} of {budget:,} bytes are left")
-
-
-def plan(block: CompressionBlock, shape: LabelShape, policy: ViewLaw) -> Codec:
-    """The codec with settings that keep the whole file within the budget."""
-    check_options("codec", block.codec, {name: codec.plan for name, codec in CODECS.items()}, block.options)
-    budget = budget_of(block, shape)
-    if budget is None:  # the reference and any header
-        budget = shape.reference_bytes + 2**16
-    return packing.plan(block.codec, block.options, shape, policy, budget)
-
-
-def budget_of(block: CompressionBlock, shape: LabelShape) -> int | None:
-    """Bytes that the file may take; None for `none`, which needs no budget."""
-    if block.bytes_per_image is not None:
-        return int(block.bytes_per_image * shape.images)
-    if block.ratio is not None:
-        return int(shape.reference_bytes * {"fp16": 1, "fp32": 2}[block.reference] / block.ratio)
-    return None
-
-
-def compress(run: Run, labels: SoftLabels, block: CompressionBlock, notes: Path) -> LabelPack:
-    """The pack of some labels; encoded blocks are kept in `notes`, where a killed run finds them."""
-    codec = plan(block, LabelShape(*labels.logits.shape), labels.policy)
-
-    def each(encode: packing.Encode, starts: Sequence[int]) -> Sequence[packing.Arrays]:
-        return run.map(encode, starts, lambda s: f"compress[{s:08d}]", retries=2, progress="compress")
-
-    return packing.pack(block.codec, codec, labels, notes, run.device, each)
+    if limit is not None and size < 0.98 * limit:
+        print(f"compression: {pack.codec} can use no more: {limit - size:,} of {limit:,} bytes are left")
 
 
 if __name__ == "__main__":

@@ -12,20 +12,21 @@ from pathlib import Path
 import numpy as np
 
 from dcpipe import images, store
-from dcpipe.config.params import check_options
+from dcpipe.config import budget
 from dcpipe.types import IntArray, check_same_classes, require
+from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
 
-Part = tuple[str, int]
+Part = tuple[str, int]  # a split, and a number in it
 
 
 def images_stage(run: Run) -> None:
     """Read, check, split, measure, publish."""
     block = run.params.images
-    check_options("image source", block.source, images.SOURCES, block.options)
     sources = images.SOURCES[block.source](**block.options)
     train, test = sources["train"], sources["test"]
     check_same_classes(train.classes, test.classes, "train and test")
+    budget.planned(run.params, len(train.classes))  # refuses one that cannot be met, before any image is decoded
     rows = dict(zip(("train", "minival"), images.split_minival(train.labels, block.minival, block.seed), strict=True))
     rows["test"] = np.arange(len(test.labels), dtype=np.int64)
     smallest = int(np.bincount(train.labels[rows["train"]], minlength=len(train.classes)).min())
@@ -33,7 +34,7 @@ def images_stage(run: Run) -> None:
         run.params.selection.ipc <= smallest,
         f"selection.ipc is {run.params.selection.ipc} but the smallest class has {smallest} train images; lower ipc",
     )
-    with run.staging("data/images", block.model_dump(mode="json"), {}) as staging:
+    with run.staging("data/images", block.model_dump(mode="json"), Inputs({})) as staging:
 
         def part_path(part: Part) -> Path:
             return staging.root / part[0] / f"part-{part[1]:05d}.parquet"

@@ -5,34 +5,30 @@ Output: data/release. `dcpipe publish NAME@vX.Y.Z` tags and pushes it.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from dcpipe import store
 from dcpipe.release.writing import assemble
+from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
 
 
 def release_stage(run: Run) -> None:
     """Assemble, publish."""
-    block = run.params.release
-    inputs = {noun: store.open_artifact(Path("data") / noun, noun) for noun in ("synthesis", "compression")}
-    inputs["scores"] = store.open_artifact(Path("data/evaluation/scores"), "scores")
-    first = run.params.softlabels.teachers[0]
-    inputs["teacher"] = store.open_artifact(Path("data/teacher") / first, "teacher")
+    block, first = run.params.release, run.params.softlabels.teachers[0]
+    inputs = Inputs.open("synthesis", "compression", "scores", teachers=[first])
     settings = run.params.model_dump(mode="json")
     with run.staging("data/release", settings, inputs) as staging:
 
         def gather(name: str) -> dict[str, object]:
-            images = store.load_set(inputs["synthesis"].path)
+            images = store.load_set(inputs.path("synthesis"))
             hard = inputs["compression"].meta["hard"]
             return assemble(
                 staging.root,
                 name=name,
                 images=images,
-                pack=None if hard else store.load_pack(inputs["compression"].path, images.decoded_ids),
-                teacher=store.load_teacher(inputs["teacher"].path),
+                pack=None if hard else store.load_pack(inputs.path("compression"), images.decoded_ids),
+                teacher=inputs.load_teachers()[first],
                 with_teacher=block.teacher,
-                scores=store.load_scores(inputs["scores"].path),
+                scores=store.load_scores(inputs.path("scores")),
                 params=settings,
                 lineage=staging.lineage,
                 licence=block.licence,

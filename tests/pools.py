@@ -1,4 +1,4 @@
-"""Candidates for the tests of selection: from vectors, from logits, or both, and numbers that never change."""
+"""Candidates for the tests of selection, numbers that never change, and gradients written out."""
 
 from __future__ import annotations
 
@@ -33,3 +33,19 @@ def pool_of_vectors(vectors: FloatArray, sizes: list[int], label_rate: FloatArra
 def pool_of_logits(logits: FloatArray, sizes: list[int]) -> Candidates:
     """For selectors that do not look at vectors."""
     return pool_of(np.zeros((sum(sizes), 2)), logits, sizes)
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Probabilities of rows of logits, in float64."""
+    wide = np.asarray(logits, dtype=np.float64)
+    odds = np.exp(wide - wide.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def written_out(p: FloatArray, h: FloatArray, targets: list[int], bias: bool) -> FloatArray:
+    """One gradient a row: the outer product of p - y and h, then p - y."""
+    rows = []
+    for probabilities, vector, target in zip(p, np.asarray(h, dtype=np.float64), targets, strict=True):
+        error = probabilities - np.eye(p.shape[1])[target]
+        rows.append(np.concatenate([np.outer(error, vector).reshape(-1), error if bias else []]))
+    return np.stack(rows)

@@ -19,6 +19,7 @@ from dcpipe.types import ImageSet, LabelPack, LabelShape, Score, Teacher, ViewPo
 CLASSES = ("tench", "goldfish", "white shark")
 IPC, SIZE, VIEWS = 4, 8, 5
 POLICY = ViewPolicy(scale_min=0.4, seed=3)
+FILES = ["images.parquet", "labels.safetensors", "teacher.safetensors", "scores.json", "README.md", "artifact.json"]
 
 
 @dataclass

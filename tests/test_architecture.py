@@ -24,6 +24,22 @@ WRITERS = {"StagingDir", "create_blocks", "publish", "save_pack", "save_scores",
     "write_columns",
     "write_part",
 }
+# Modules whose tests stand in a file of another name, below tests/.
+TESTED_IN = {
+    # Every kind of artifact keeps the same laws: one file has them, parametrized by kind.
+    **dict.fromkeys(
+        [f"store/{kind}.py" for kind in ("columns", "scores", "selection", "teacher")],
+        "store/test_artifact.py",
+    ),
+    # A synthesis method is a choice of options of one engine: one file runs all methods of an engine.
+    **dict.fromkeys([f"synthesis/{name}.py" for name in ("sre2l", "cda", "gvbsm", "edc")], "synthesis/test_methods.py"),
+    **dict.fromkeys(
+        [f"synthesis/{name}.py" for name in ("dc", "dsa", "dm", "idc", "dream", "mdc")],
+        "synthesis/test_gradient_methods.py",
+    ),
+}
+# Packages whose tests are still grouped by what they check, as presets and figures are, and not by module.
+GROUPED = {"cli", "config", "evaluation", "interop", "reports", "studies"}
 HEAVY = {"sklearn", "scipy", "matplotlib", "prefect", "timm", "dvc", "gto", "fastapi"}
 
 
@@ -61,7 +77,7 @@ def test_only_flows_read_parameters_and_write_artifacts(path: Path) -> None:
         assert not any(name.startswith("dcpipe.config.params") for name in imports_of(tree)), (
             f"{relative(path)}: a method takes arguments, not parameters"
         )
-    if home in {"store", "release", "interop"}:
+    if home in {"store", "release", "interop"} or path.name == "front.py":  # a front writes where its caller says
         return
     taken = {name.split(".")[-1] for name in imports_of(tree) if name.startswith("dcpipe.store.")}
     called = {
@@ -141,6 +157,28 @@ def test_nothing_reads_a_pickle(path: Path) -> None:
             assert options.get("allow_pickle", "False") == "False", f"{relative(path)}:{node.lineno}"
 
 
+def mirror_of(path: Path) -> str:
+    """The test file of a module, below tests/: of `x/y.py` it is `x/test_y.py`, of `x/__init__.py` `x/test_x.py`."""
+    module = path.relative_to(ROOT / "dcpipe")
+    name = (module.parent.name or "dcpipe") if module.stem == "__init__" else module.stem
+    return (module.parent / f"test_{name}.py").as_posix()
+
+
+@pytest.mark.parametrize("path", [path for path in LIBRARY if home_of(path) not in GROUPED], ids=relative)
+def test_every_module_that_does_something_has_its_test_file(path: Path) -> None:
+    module, mirror = path.relative_to(ROOT / "dcpipe").as_posix(), mirror_of(path)
+    if module in TESTED_IN:
+        assert (ROOT / "tests" / TESTED_IN[module]).is_file(), f"{TESTED_IN[module]} is gone"
+        assert not (ROOT / "tests" / mirror).is_file(), f"{mirror} is there: take {module} off the list"
+    elif any(is_definition(node) for node in tree_of(path).body):  # the others are constants, or a table of contents
+        assert (ROOT / "tests" / mirror).is_file(), f"{relative(path)} has no tests/{mirror}"
+
+
+def test_exceptions_are_modules() -> None:
+    assert {name for name in TESTED_IN if not (ROOT / "dcpipe" / name).is_file()} == set()
+    assert set(map(home_of, LIBRARY)) > GROUPED
+
+
 def test_every_stage_has_a_flow_of_its_name_and_nothing_else_stands_beside_them() -> None:
     modules = {path.stem for path in (ROOT / "flows").glob("*.py")}
     assert modules == STAGES | {"__init__", "condense"}
@@ -158,3 +196,10 @@ def test_the_rules_bite() -> None:
     assert [works(node) for node in bad.body] == [False, False, True, True, True]
     good = ast.parse('"""Doc."""\nif TYPE_CHECKING:\n    import a\nX = 1\ndef f(): ...\nclass C: ...')
     assert not any(works(node) for node in good.body)
+    names = {
+        "x/y.py": "x/test_y.py",
+        "x/__init__.py": "x/test_x.py",
+        "y.py": "test_y.py",
+        "__init__.py": "test_dcpipe.py",
+    }
+    assert {name: mirror_of(ROOT / "dcpipe" / name) for name in names} == names

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from dcpipe import networks, views
-from dcpipe.features import label_rates, look
-from dcpipe.types import Teacher, ViewPolicy
+from dcpipe.features import check_shortlist, label_rates, look, shortlist
+from dcpipe.selection import Candidates, Progress
+from dcpipe.selection.score import score
+from dcpipe.types import DataError, FloatArray, IntArray, Teacher, ViewPolicy
 
 CPU = torch.device("cpu")
 CLASSES = ("ant", "bee", "cow", "dog")
@@ -112,3 +116,45 @@ def test_features_belong_to_ids_not_to_positions() -> None:
     order = np.random.default_rng(1).permutation(N)
     for found, expected in zip(features(order), features(), strict=True):
         np.testing.assert_allclose(found, expected[order], rtol=1e-4, atol=1e-5)
+
+
+# --- the shortlist ---
+
+LABELS = np.array([2, 0, 1, 1, 0, 2, 2, 0, 1, 0, 2, 1])
+VECTORS = np.random.default_rng(2).normal(size=(12, 3)).astype(np.float32)
+
+
+def ranks(folder: Path, per_class: int = 3, **options: object) -> IntArray:
+    return shortlist(VECTORS, LABELS, 3, per_class=per_class, alpha=2.0, eps2=0.5, device=CPU, folder=folder, **options)
+
+
+def test_a_shortlist_is_what_score_without_label_rates_would_pick(tmp_path: Path) -> None:
+    order = np.argsort(LABELS, kind="stable")
+    pool = Candidates(VECTORS[order], np.zeros((12, 3)), np.zeros(12), np.array([0, 4, 8, 12]))
+    picks = score(pool, 3, 0, Progress(), alpha=2.0, beta=0.0, eps2=0.5)
+    found = ranks(tmp_path)
+    for place, row in enumerate(order[picks.rows]):
+        assert found[row] == place // 3
+    assert (found == -1).sum() == 12 - 9
+    for label in range(3):
+        assert sorted(found[label == LABELS]) == [-1, 0, 1, 2]
+
+
+def test_a_killed_shortlist_goes_on_from_what_it_had_chosen(tmp_path: Path) -> None:
+    seen: list[tuple[IntArray, FloatArray]] = []
+    whole = ranks(tmp_path, report=lambda rows, gains: seen.append((rows.copy(), gains.copy())))
+    assert len(seen[0][0]) < len(seen[-1][0]) == 9
+    rows, gains = seen[len(seen) // 2]
+    again: list[int] = []
+    rest = ranks(tmp_path, earlier={"rows": rows, "gains": gains}, report=lambda rows, gains: again.append(len(rows)))
+    assert np.array_equal(rest, whole) and again[0] > len(rows)
+
+
+def test_a_shortlist_longer_than_a_class_is_refused() -> None:
+    check_shortlist(4, LABELS, CLASSES[:3])
+    with pytest.raises(DataError) as error:
+        check_shortlist(4, LABELS[1:], CLASSES[:3])
+    assert str(error.value) == (
+        "features.label_rate.shortlist.per_class is 4 but class 'cow' has 3 images; lower it, or leave the shortlist "
+        "out"
+    )

@@ -215,7 +215,7 @@ def argument(call: ast.Call, place: int, name: str) -> set[str]:
 
 
 def has_no_entry(call: ast.Call, draws: set[str], streams: set[str]) -> bool:
-    """Whether a call draws by a number that no enum gave, or sows torch's generator with a seed made on the spot."""
+    """Whether a call draws by a number that no enum gave, or seeds torch's generator with a number made on the spot."""
     match ast.unparse(call.func).rpartition(".")[2]:
         case "philox":
             return not draws & argument(call, 2, "draw")

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from dcpipe import networks, teacher, training, views
 from dcpipe.training import Recipe
-from dcpipe.types import DataError, ViewPolicy
+from dcpipe.types import DataError, ImageTable, ViewPolicy
 
 CPU = torch.device("cpu")
 CLASSES = ("red", "green", "blue")
@@ -153,7 +153,7 @@ def make(trained_here: bool = True, **accuracy: float) -> teacher.Teacher:
 @pytest.mark.parametrize("trained_here", [True, False])
 def test_a_teacher_no_better_than_chance_is_refused(value: float, trained_here: bool) -> None:
     sentence = (
-        rf"^teacher convnet-d1-w4: minival accuracy is {value:.1f} %, chance is 33\.3 %; "
+        rf"^teacher convnet-d1-w4: minival accuracy is {value:.1f} %, but chance is 33\.3 %; "
         r"check the class order of its weights, or train it longer$"
     )
     with pytest.raises(DataError, match=sentence):
@@ -164,7 +164,7 @@ def test_only_minival_may_refuse_a_teacher_that_was_trained_here() -> None:
     """Test is for reporting: nothing may be chosen by it. Whether weights have another class order is no choice."""
     assert make(test=1.0).accuracy == {"test": 1.0}
     assert make(minival=50.1, test=1.0).accuracy["minival"] == 50.1
-    with pytest.raises(DataError, match=r"^teacher convnet-d1-w4: test accuracy is 1\.0 %, chance is 33\.3 %"):
+    with pytest.raises(DataError, match=r"^teacher convnet-d1-w4: test accuracy is 1\.0 %, but chance is 33\.3 %"):
         make(trained_here=False, test=1.0)
 
 
@@ -235,3 +235,30 @@ def test_the_noun_holds_the_networks_weights_and_what_it_needs_to_be_used() -> N
     assert not any(value.requires_grad for value in noun.weights.values())
     inputs = torch.rand(5, 3, SIZE, SIZE)
     assert torch.equal(networks.from_teacher(noun, CPU)(inputs), network(inputs))
+
+
+# --- how a split is fed, and what a network expects of its pixels ---
+
+
+def test_a_streamed_feed_gives_the_batches_of_its_epoch() -> None:
+    def stream(epoch: int):
+        for batch in range(2):
+            pixels = np.full((3, SIZE, SIZE, 3), 10 * epoch + batch, dtype=np.uint8)
+            yield pixels, np.array([0, 1, 2]), np.array([7, 8, 9]) + batch
+
+    batches = list(teacher.stream_feed(stream, CPU)(4))
+    assert [int(pixels[0, 0, 0, 0]) for pixels, _, _ in batches] == [40, 41]
+    assert [ids.tolist() for _, _, ids in batches] == [[7, 8, 9], [8, 9, 10]]
+    assert all(isinstance(pixels, torch.Tensor) and pixels.dtype == torch.uint8 for pixels, _, _ in batches)
+
+
+def test_colours_are_those_given_then_those_of_the_weights_then_those_of_the_table() -> None:
+    table = ImageTable((), 4, np.zeros(0, dtype=int), np.zeros(0, dtype=int), CLASSES, SIZE, MEAN, STD)
+    given = [0.1, 0.2, 0.3]
+    imagenet = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    enum = "ResNet18_Weights.IMAGENET1K_V1"
+    assert teacher.expected_colours(None, None, None, table) == (MEAN, STD)
+    assert teacher.expected_colours("weights.safetensors", None, None, table) == (MEAN, STD)
+    assert teacher.expected_colours(enum, None, None, table) == imagenet
+    assert teacher.expected_colours(enum, given, None, table) == ((0.1, 0.2, 0.3), imagenet[1])
+    assert teacher.expected_colours(None, None, given, table) == (MEAN, (0.1, 0.2, 0.3))

@@ -20,13 +20,14 @@ from dcpipe.types import DataError, require
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0, or 2 with one line on standard error when something is wrong with what was asked."""
+    """Run one command; 0, or 2 with a line on standard error for each thing that is wrong with what was asked."""
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
     try:
         run(options)
     except DataError as error:
-        print(f"dcpipe: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"dcpipe: {line}", file=sys.stderr)
         return 2
     return 0
 
@@ -45,9 +46,14 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     command = add(_init, "init", "write params.yaml from a preset", help_texts.INIT)
-    command.add_argument("preset", nargs="?", help="a name that --list shows")
-    command.add_argument("--list", action="store_true", help="show the presets, with cost and published accuracy")
+    command.add_argument("preset", nargs="?", metavar="NAME", help="a preset; with --list, a word to look for")
+    instead = command.add_mutually_exclusive_group()
+    instead.add_argument("--list", action="store_true", help="one line for each preset, or for those with a word in it")
+    instead.add_argument("--show", action="store_true", help="print the file instead of writing it")
     command.add_argument("--force", action="store_true", help="replace a params.yaml that exists")
+    command = add(_check, "check", "find what is wrong in params.yaml, without running", help_texts.CHECK)
+    command.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    command.add_argument("--resolved", action="store_true", help="print the parameters with every default filled in")
     add(_status, "status", "what is made, how good it is, what it weighs", help_texts.STATUS)
     command = add(_inspect, "inspect", "every array of an artifact, byte by byte", help_texts.INSPECT)
     command.add_argument("what", metavar="PATH_or_TAG", help="a folder, a file, or NAME@vX.Y.Z")
@@ -91,14 +97,30 @@ def _parser() -> argparse.ArgumentParser:
 
 def _init(options: argparse.Namespace) -> None:
     if options.list:
-        Console().print(presets.listing())
+        Console(width=presets.WIDTH).print(presets.listing(options.preset or ""))
         return
-    require(options.preset is not None, f"name a preset: {', '.join(presets.names())}")
-    target = Path("params.yaml")
+    require(
+        options.preset is not None,
+        "init needs the name of a preset; type `dcpipe init digits` for the smallest, `dcpipe init --list` to see all",
+    )
     text = presets.text(options.preset)
+    if options.show:
+        print(text, end="")
+        return
+    target = Path("params.yaml")
     require(options.force or not target.exists(), "params.yaml exists; --force replaces it")
     target.write_text(text, encoding="utf-8")
     print(f"Wrote params.yaml from preset {options.preset}. Next: dvc repro")
+
+
+def _check(options: argparse.Namespace) -> None:
+    from dcpipe.cli import checking
+
+    if options.resolved:
+        print(checking.resolved(options.file), end="")
+        return
+    for line in checking.report(options.file):
+        print(line)
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -124,10 +146,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _study(options: argparse.Namespace) -> None:
-    from dcpipe.reports import tables
-    from dcpipe.studies import selectors
+    from dcpipe import studies
 
-    selectors.check_name(options.name)
+    studies.check_name(options.name)
     target = f"studies/dvc.yaml:{options.name}"
     require(
         Path("studies/dvc.yaml").is_file(),
@@ -135,20 +156,11 @@ def _study(options: argparse.Namespace) -> None:
     )
     done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], check=False)
     require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
-    folder = Path("data/study") / options.name
-    shown = {
-        "labels": tables.label_study_table,
-        "resilience": tables.resilience_table,
-        "syntheses": tables.variants_table,
-        "ladder": tables.variants_table,
-        "sizes": tables.sizes_table,
-    }
-    Console().print(shown.get(options.name, tables.study_table)(folder / "summary.csv"))
-    if options.name == "labels":
-        print(f"Figures: {folder / 'figure.png'} and {folder / 'spectra.png'}")
-    else:
-        pictures = folder / ("images" if options.name in (*selectors.VARIANTS, "sizes") else "picked")
-        print(f"Figure: {folder / 'figure.png'}; pictures of the images: {pictures}")
+    folder, study = Path("data/study") / options.name, studies.STUDIES[options.name]
+    Console().print(study.table(folder / "summary.csv"))
+    figures = " and ".join(str(folder / f"{name}.png") for name in study.figures)
+    line = f"Figure{'s' if len(study.figures) > 1 else ''}: {figures}"
+    print(f"{line}; pictures of the images: {folder / study.pictures}" if study.pictures else line)
 
 
 def _publish(options: argparse.Namespace) -> None:
@@ -159,7 +171,7 @@ def _publish(options: argparse.Namespace) -> None:
 
 def _pull(options: argparse.Namespace) -> None:
     from dcpipe.release import pull
-    from dcpipe.reports.tables import human
+    from dcpipe.reports.columns import human
 
     out = options.out or Path(options.tag.replace("@", "-"))
     artifact = pull(options.tag, options.repo, out)
@@ -180,8 +192,9 @@ def _import_labels(options: argparse.Namespace) -> None:
     import yaml
     from rich.progress import Progress
 
+    from dcpipe.compression.budget import Budget
     from dcpipe.interop import import_labels
-    from dcpipe.interop.importing import IMAGENET_MEAN, IMAGENET_STD, Budget
+    from dcpipe.interop.importing import IMAGENET_MEAN, IMAGENET_STD
     from dcpipe.training import pick_device
 
     pairs = [option.partition("=") for option in options.option]
@@ -194,7 +207,7 @@ def _import_labels(options: argparse.Namespace) -> None:
             options.store,
             options.images,
             options.out,
-            budget=Budget(options.codec, settings, options.ratio, options.bytes_per_image),
+            budget=Budget(options.codec, settings, options.ratio, bytes_per_image=options.bytes_per_image),
             layout=options.layout,
             seed=options.seed,
             size=options.size,
@@ -211,7 +224,7 @@ def _import_labels(options: argparse.Namespace) -> None:
 
 
 def _clean(options: argparse.Namespace) -> None:
-    from dcpipe.reports.tables import human
+    from dcpipe.reports.columns import human
     from dcpipe.store import clean
 
     freed, held = clean()

@@ -1,5 +1,7 @@
-"""The coding rate of pictures: how many nats it takes to tell a set of feature vectors apart, and the greedy choice
-that SCORE makes by it. Used to select images, and to shortlist the images whose label rate is worth measuring."""
+"""The coding rate of a set of feature vectors, in nats, and SCORE's greedy choice of images by it.
+
+Selection uses it to pick images, and feature extraction to shortlist the images whose label rate is worth computing.
+"""
 
 from __future__ import annotations
 

@@ -1,21 +1,22 @@
-"""The label rate R_C: how many nats an image's soft labels cost, before any image is chosen (SCORE, Eq. 7).
+"""The label rate R_C: how many nats the soft labels of an image cost, known before any image is chosen (SCORE, Eq. 7).
 
-Idea. A teacher sees an image in many views; the K x C matrix Y of its answers is what a condensed set must store.
-The coding rate R_C(Y) = 1/2 logdet(I + a Y Y^T) is a smooth stand-in for the rank of Y, so an image of low rate has
-soft labels that compress well. Selection subtracts beta R_C from what an image is worth.
+Idea. A teacher sees an image in many views, and a condensed set must store the K x C matrix Y of its soft labels. The
+coding rate R_C(Y) = 1/2 logdet(I + a Y Y^T) is a smooth substitute for the rank of Y, so the soft labels of an image
+with a low rate compress well. Selection subtracts beta R_C from the gain of an image.
 
-Formula. The paper prints a = d / (n eps^2) for a d x n matrix and writes Y as K x C, which leaves two readings:
+Formula. The paper prints a = d / (n eps^2) for a d x n matrix and writes Y as K x C, which can be read in two ways:
 
-* `literal`  d = K rows, n = C columns: a = K / (C eps2). Measured on fewer views v < K than will be stored, Y^T Y is a
-  sample of its sum over K views, so a is scaled by K / v, and the rate estimates that of all K.
-* `sample`   views are the samples, as in R_I: a = C / (v eps2). The rate depends on the mean of y y^T alone and needs
+* `literal`  d = K rows and n = C columns: a = K / (C eps2). If the rate is measured on v views, fewer than the K that
+  will be stored, then Y^T Y is a sample of its sum over K views. So a is scaled by K / v, and the rate is an estimate
+  of the rate of all K views.
+* `sample`   views are the samples, as in R_I: a = C / (v eps2). The rate depends only on the mean of y y^T and needs
   no rescaling.
 
 Y is the softmax at a temperature (`tempered`, what students are trained on), the plain softmax (`probabilities`) or
-the logits. Softmax rows are not normalised to unit length: a confident teacher's rows are longer, and count more.
+the logits. Softmax rows are not normalised to unit length: rows of a confident teacher are longer and count more.
 
-Cost. logdet(I + a Y Y^T) = logdet(I + a Y^T Y), so the smaller side s = min(v, C) is factorised: n s^2 max(v, C)
-+ n s^3 / 3 multiply-adds for n images, all in one batched Cholesky, which unlike LU cannot lose the sign.
+Cost. logdet(I + a Y Y^T) = logdet(I + a Y^T Y), so the smaller side s = min(v, C) is factorised. This takes
+n s^2 max(v, C) + n s^3 / 3 multiply-adds for n images, in one batched Cholesky, which unlike LU cannot lose the sign.
 
 Paper: "SCORE: Soft Label Compression-Centric Dataset Condensation via Coding Rate Optimization", Sec. 4, Eq. 7;
 eps is not printed there: eps2 = 0.5 follows MCR2 (Yu et al., NeurIPS 2020).
@@ -50,11 +51,11 @@ def label_rate(
     stored_views: int = 300,
     eps2: float = 0.5,
 ) -> torch.Tensor:
-    """R_C of each image: logits [n, v, c] of v views, any float dtype -> f64 [n] in nats, on the same device.
+    """R_C of each image: logits [n, v, c] of v views, in any float type -> f64 [n] in nats, on the same device.
 
-    `stored_views` is K, the number of views whose labels will be stored (`literal` only); `eps2` is epsilon squared.
-    Works in f64 and holds n v c numbers, so give it one batch of images at a time. Raises `DataError` for another
-    shape, for logits that are not finite and for options outside their range.
+    `stored_views` is K, the number of views whose labels will be stored (used by `literal` only); `eps2` is epsilon
+    squared. The computation is in f64 and holds n v c numbers in memory, so pass one batch of images at a time. Raises
+    `DataError` for another shape, for logits that are not finite and for options outside their range.
     """
     require(
         logits.ndim == 3 and min(logits.shape[1:]) > 0,
@@ -67,7 +68,7 @@ def label_rate(
     )
     for name, value in (("temperature", temperature), ("stored_views", stored_views), ("eps2", eps2)):
         require(value > 0, f"label_rate.{name} is {value}; give a number above 0")
-    require(bool(torch.isfinite(logits).all()), "label_rate: logits hold NaN or infinity; check the teacher")
+    require(bool(torch.isfinite(logits).all()), "label_rate: logits contain NaN or infinity; check the teacher")
     _, views, classes = logits.shape
     labels = _INPUTS[input](logits.double(), temperature)
     if classes < views:

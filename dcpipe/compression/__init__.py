@@ -8,30 +8,25 @@ joined along axis 0, so a killed run goes on and no store is ever held whole.
 from __future__ import annotations
 
 from dcpipe.compression.base import Codec, check_mix, join, payload, plan, rebuild
-from dcpipe.compression.cur import Cur
-from dcpipe.compression.field import Field
-from dcpipe.compression.lowrank_int8 import LowrankInt8
-from dcpipe.compression.none import NoCodec
-from dcpipe.compression.prune import Prune
-from dcpipe.compression.prune_topk import PruneTopk
-from dcpipe.compression.rpca import Rpca
-from dcpipe.compression.rsvd import Rsvd
-from dcpipe.compression.svd import Svd
-from dcpipe.compression.topk import Topk
-from dcpipe.compression.zipf import Zipf
+from dcpipe.config.registry import Registry
 
 __all__ = ["CODECS", "Codec", "check_mix", "join", "payload", "plan", "rebuild"]
 
-CODECS: dict[str, type[Codec]] = {
-    "cur": Cur,
-    "field": Field,
-    "lowrank_int8": LowrankInt8,
-    "none": NoCodec,
-    "prune": Prune,
-    "prune_topk": PruneTopk,
-    "rpca": Rpca,
-    "rsvd": Rsvd,
-    "svd": Svd,
-    "topk": Topk,
-    "zipf": Zipf,
-}
+CODECS: Registry[type[Codec]] = Registry(
+    "codec",
+    "dcpipe.codecs",
+    {
+        "cur": "dcpipe.compression.cur:Cur",
+        "field": "dcpipe.compression.field:Field",
+        "lowrank_int8": "dcpipe.compression.lowrank_int8:LowrankInt8",
+        "none": "dcpipe.compression.none:NoCodec",
+        "prune": "dcpipe.compression.prune:Prune",
+        "prune_topk": "dcpipe.compression.prune_topk:PruneTopk",
+        "rpca": "dcpipe.compression.rpca:Rpca",
+        "rsvd": "dcpipe.compression.rsvd:Rsvd",
+        "svd": "dcpipe.compression.svd:Svd",
+        "topk": "dcpipe.compression.topk:Topk",
+        "zipf": "dcpipe.compression.zipf:Zipf",
+    },
+    ("shape", "budget"),
+)

@@ -129,7 +129,8 @@ def rebuild(pack: LabelPack, codecs: Mapping[str, type[Codec]]) -> Codec:
     """
     require(
         pack.codec in codecs,
-        f"label pack was made by codec {pack.codec!r}; this dcpipe knows {', '.join(codecs)}: update dcpipe",
+        f"label pack was made by codec {pack.codec!r}; this dcpipe knows {', '.join(codecs)}: update dcpipe, or "
+        "install the package that defines it",
     )
     try:
         codec = codecs[pack.codec](**pack.settings)

@@ -48,14 +48,21 @@ import torch
 from dcpipe.compression import lowrank
 from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.svd import factors
+from dcpipe.config.options import validated
 from dcpipe.random import Draw, philox, uniform
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views
 
 Pick = Literal["pivoted_qr", "leverage"]
 Sampling = Literal["top", "column_select"]
-_PICKS, _SAMPLINGS = ("pivoted_qr", "leverage"), ("top", "column_select")
 _CUTOFFS = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)  # of singular values, relative to the largest
+
+
+def _together(*, pick: Pick, sampling: Sampling, **others: Any) -> None:
+    require(
+        pick == "leverage" or sampling == "top",
+        f"sampling {sampling!r} draws by leverage scores, but pick is {pick!r}; choose pick leverage",
+    )
 
 
 @final
@@ -75,6 +82,7 @@ class Cur(Codec):
     extra: int = 0
 
     @classmethod
+    @validated("codec 'cur'", _together)
     def plan(
         cls,
         shape: LabelShape,
@@ -85,12 +93,6 @@ class Cur(Codec):
         seed: int = 0,
     ) -> Self:
         """As many columns and rows as fit; raises `DataError` naming the size of rank 1 when that does not."""
-        require(pick in _PICKS, f"codec 'cur': pick is {pick!r}; choose one of {', '.join(_PICKS)}")
-        require(sampling in _SAMPLINGS, f"codec 'cur': sampling is {sampling!r}; choose one of {', '.join(_SAMPLINGS)}")
-        require(
-            pick == "leverage" or sampling == "top",
-            f"codec 'cur': sampling {sampling!r} draws by leverage scores, but pick is {pick!r}; choose pick leverage",
-        )
         n, side = shape.images, shape.views + shape.classes
         require_budget("cur", budget, 2 * n * (side + 1), shape, "choose a smaller ratio or codec 'prune'")
         numbers = budget // (2 * n)

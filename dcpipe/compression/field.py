@@ -56,9 +56,9 @@ from dcpipe.compression.components import (
 )
 from dcpipe.compression.field_plan import choose, smallest
 from dcpipe.compression.quantise import (
+    BaseWidth,
+    Width,
     as_scale,
-    check_base_bits,
-    check_bits,
     coded,
     combine,
     pack,
@@ -69,10 +69,17 @@ from dcpipe.compression.quantise import (
 )
 from dcpipe.compression.svd import factors
 from dcpipe.compression.view_features import features, most_features, pasted
+from dcpipe.config.options import validated
+from dcpipe.config.values import Count, NotNegative
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views
 
 CONSTANT_PENALTY = 1e-4  # against 1 for all others: labels that do not change are kept
+
+
+def _together(*, features: int | None, mixed: bool, **others: Any) -> None:
+    most = most_features(mixed)
+    require(features is None or features <= most, f"features is {features}; give a number in 1..{most}")
 
 
 @final
@@ -95,16 +102,17 @@ class Field(Codec):
     base_bits: int = 8
 
     @classmethod
+    @validated("codec 'field'", _together)
     def plan(
         cls,
         shape: LabelShape,
         budget: int,
         *,
-        bits: float | None = None,
-        base_bits: int | None = None,
-        residual_bits: float | None = None,
-        features: int | None = None,
-        temperature: float = 20.0,
+        bits: Width | None = None,
+        base_bits: BaseWidth | None = None,
+        residual_bits: Width | None = None,
+        features: Count | None = None,
+        temperature: NotNegative = 20.0,
         mixed: bool = False,
         fresh: bool = False,
     ) -> Self:
@@ -116,17 +124,6 @@ class Field(Codec):
         fit.
         """
         most = most_features(mixed)
-        if bits is not None:
-            check_bits("field", "bits", bits)
-        if base_bits is not None:
-            check_base_bits("field", "base_bits", base_bits)
-        if residual_bits is not None:
-            check_bits("field", "residual_bits", residual_bits)
-        require(
-            features is None or 1 <= features <= most,
-            f"codec 'field': features is {features}; give a number in 1..{most}",
-        )
-        require(temperature >= 0, f"codec 'field': temperature is {temperature}; give a number from 0 on")
         least = smallest(shape, features or 1, bits, base_bits)
         require_budget("field", budget, least, shape, "choose a smaller ratio or fewer features")
         counts = range(1, most + 1) if features is None else range(features, features + 1)

@@ -47,8 +47,10 @@ from dcpipe.compression.components import (
 )
 from dcpipe.compression.entries import check_classes, class_bytes, class_dtype
 from dcpipe.compression.error_model import CONSTANT, components_leave
-from dcpipe.compression.quantise import check_base_bits, check_bits, coded, pack, rounded, row_bytes, unpack
-from dcpipe.types import IntArray, LabelShape, require
+from dcpipe.compression.quantise import BaseWidth, Width, coded, pack, rounded, row_bytes, unpack
+from dcpipe.config.options import validated
+from dcpipe.config.values import BelowOne, NotNegative
+from dcpipe.types import IntArray, LabelShape
 from dcpipe.views import Views
 
 
@@ -66,31 +68,24 @@ class LowrankInt8(Codec):
     mean_bits: int = 8
 
     @classmethod
+    @validated("codec 'lowrank_int8'")
     def plan(
         cls,
         shape: LabelShape,
         budget: int,
         *,
-        bits: float | None = None,
-        mean_bits: int | None = None,
-        exact_share: float = 0.0,
-        temperature: float = 20.0,
+        bits: Width | None = None,
+        mean_bits: BaseWidth | None = None,
+        exact_share: BelowOne = 0.0,
+        temperature: NotNegative = 20.0,
     ) -> Self:
         """As many components as fit beside the mean and `exact_share` of the bytes for exact logits.
 
         `temperature` weighs the classes, 0 not at all. Raises `DataError` naming the size of the mean alone when
         that does not fit.
         """
-        if bits is not None:
-            check_bits("lowrank_int8", "bits", bits)
-        require(
-            0 <= exact_share < 1, f"codec 'lowrank_int8': exact_share is {exact_share}; give a share from 0 to below 1"
-        )
-        require(temperature >= 0, f"codec 'lowrank_int8': temperature is {temperature}; give a number from 0 on")
         classes = shape.classes
         check_classes("lowrank_int8", shape)
-        if mean_bits is not None:
-            check_base_bits("lowrank_int8", "mean_bits", mean_bits)
         legal = sorted(CONSTANT, reverse=True) if mean_bits is None else [mean_bits]
         sizes = {width: shape.images * (row_bytes(classes, width) + 2) for width in legal}
         require_budget("lowrank_int8", budget, sizes[legal[-1]], shape, "choose a smaller ratio")

@@ -15,28 +15,29 @@ from safetensors.numpy import load_file, save_file
 
 from dcpipe import compression, store
 from dcpipe.compression import CODECS, Codec
+from dcpipe.config.options import check_options
 from dcpipe.store.files import replacing
 from dcpipe.types import IntArray, KeptViews, LabelPack, LabelShape, SoftLabels, ViewLaw, require
 from dcpipe.views import views_of
 
 BLOCK_BYTES = 96 * 2**20
+_ANY_HEADER = 2**16
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 Encode = Callable[[int], Arrays]
 
 
-def plan(name: str, options: Mapping[str, Any], shape: LabelShape, law: ViewLaw, budget: int) -> Codec:
-    """The codec `name` with settings that keep the file within `budget` bytes, header included.
+def plan(name: str, options: Mapping[str, Any], shape: LabelShape, law: ViewLaw, budget: int | None) -> Codec:
+    """The codec `name` with settings that keep the file within `budget` bytes, header included; None: within those of
+    the reference and any header.
 
     The parameters of kept views come on top: no codec compresses them, and they weigh the same whatever it is. Raises
-    `DataError` for a codec that would show views beyond those kept, or that cannot serve the mix.
+    `BudgetError` for a budget that the codec does not reach, and `DataError` for options that are wrong, for a codec
+    that would show views beyond those kept, and for one that cannot serve the mix.
     """
-
-    def header(codec: Codec) -> int:
-        metadata = store.pack_metadata(name, codec.settings, shape, law)
-        return len(store.header_bytes({**codec.specs(shape), **store.view_specs(law)}, metadata))
-
-    codec = compression.plan(CODECS[name], shape, budget, options, header)
+    check_options(CODECS, name, options)
+    budget = shape.reference_bytes + _ANY_HEADER if budget is None else budget
+    codec = compression.plan(CODECS[name], shape, budget, options, lambda codec: _header_bytes(name, codec, shape, law))
     compression.check_mix(name, codec, shape, law.mix)
     fresh = bool((codec.replay(shape.views, shape)[1] >= shape.views).any())
     require(
@@ -45,6 +46,16 @@ def plan(name: str, options: Mapping[str, Any], shape: LabelShape, law: ViewLaw,
         "known; leave option fresh out",
     )
     return codec
+
+
+def file_bytes(name: str, codec: Codec, shape: LabelShape, law: ViewLaw) -> int:
+    """Bytes of the file that a planned codec makes, but for the parameters of kept views."""
+    return _header_bytes(name, codec, shape, law) + compression.payload(codec.specs(shape))
+
+
+def _header_bytes(name: str, codec: Codec, shape: LabelShape, law: ViewLaw) -> int:
+    metadata = store.pack_metadata(name, codec.settings, shape, law)
+    return len(store.header_bytes({**codec.specs(shape), **store.view_specs(law)}, metadata))
 
 
 def pack(

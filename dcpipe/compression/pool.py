@@ -27,7 +27,6 @@ from dcpipe.random import Draw, Stream, permutation, philox, uniform
 from dcpipe.types import DataError, IntArray, LabelShape, require
 
 Granularity = Literal["epoch", "batch"]
-_GRANULARITIES = ("epoch", "batch")
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,6 @@ class Pool:
 
 def units(name: str, granularity: Granularity, batch_size: int, shape: LabelShape) -> tuple[int, int]:
     """Labels of one view, or batch, and how many of those there are; raises `DataError` for a wrong option."""
-    require(
-        granularity in _GRANULARITIES,
-        f"codec {name!r}: granularity is {granularity!r}; choose one of {', '.join(_GRANULARITIES)}",
-    )
     require(
         granularity == "epoch" or 1 <= batch_size <= shape.images,
         f"codec {name!r}: batch_size is {batch_size} for {shape.images} images; give one in 1..{shape.images}",

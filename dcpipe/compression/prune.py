@@ -18,6 +18,8 @@ import torch
 
 from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.pool import Granularity, Pool, units
+from dcpipe.config.options import validated
+from dcpipe.config.values import Count
 from dcpipe.types import IntArray, LabelShape
 from dcpipe.views import Views, take
 
@@ -33,13 +35,14 @@ class Prune(Codec):
     seed: int
 
     @classmethod
+    @validated("codec 'prune'")
     def plan(
         cls,
         shape: LabelShape,
         budget: int,
         *,
         granularity: Granularity = "epoch",
-        batch_size: int = 64,
+        batch_size: Count = 64,
         seed: int = 0,
     ) -> Self:
         """As many views, or batches, as fit; raises `DataError` naming the size of one when that does not."""

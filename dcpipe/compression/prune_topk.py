@@ -29,7 +29,9 @@ from dcpipe.compression.base import Array, Codec, Specs
 from dcpipe.compression.entries import Entries
 from dcpipe.compression.pool import Granularity, Pool, units
 from dcpipe.compression.topk import Bits, Table, table
-from dcpipe.types import IntArray, LabelShape, require
+from dcpipe.config.options import validated
+from dcpipe.config.values import AtLeastOne, Count
+from dcpipe.types import IntArray, LabelShape
 from dcpipe.views import Views
 
 
@@ -48,14 +50,15 @@ class PruneTopk(Codec):
     bits: Bits
 
     @classmethod
+    @validated("codec 'prune_topk'")
     def plan(
         cls,
         shape: LabelShape,
         budget: int,
         *,
-        prune: float = 10,
+        prune: AtLeastOne = 10,
         granularity: Granularity = "epoch",
-        batch_size: int = 64,
+        batch_size: Count = 64,
         seed: int = 0,
         bits: Bits = 16,
     ) -> Self:
@@ -63,7 +66,6 @@ class PruneTopk(Codec):
 
         Raises `DataError` naming the size of one entry each when that does not fit.
         """
-        require(prune >= 1, f"codec 'prune_topk': prune is {prune}; give 1 to keep all views, 10 to keep a tenth")
         each, most = units("prune_topk", granularity, batch_size, shape)
         kept = max(1, int(most / prune))
         remedy = "choose a smaller ratio or a larger prune"

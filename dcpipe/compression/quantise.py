@@ -13,29 +13,22 @@ spans at most two bytes. Of three levels five make a byte, its digits to base 3,
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 
-from dcpipe.types import require
+from dcpipe.config.values import one_of
 
 WIDTHS = (8, 6, 4, 3, 1.6)
 TERNARY = 1.6
+Width = Annotated[float, one_of(WIDTHS)]
+# For a mean label, the largest part of all, 1.6 bits are too few.
+BaseWidth = Annotated[int, one_of([width for width in WIDTHS if width != TERNARY])]
 LARGEST = 65504.0  # of fp16
 _CLIPS = 6  # peaks tried for fewer than 8 bits: 1, 0.9, 0.8 ... of the largest
 _MORE_CLIPS = 2  # for three levels
 _DIGITS = 5  # to base 3 in a byte
 _AT_ONCE = 2**18  # codes: a MiB of numbers
-
-
-def check_bits(codec: str, option: str, bits: float) -> None:
-    """Raise `DataError` unless `bits` is a width that codes are packed in."""
-    legal = ", ".join(str(width) for width in WIDTHS)
-    require(bits in WIDTHS, f"codec {codec!r}: {option} is {bits!r}; choose one of {legal}")
-
-
-def check_base_bits(codec: str, option: str, bits: float) -> None:
-    """Raise `DataError` unless `bits` is a width for a mean label, the largest part of all: 1.6 is too few."""
-    legal = ", ".join(str(width) for width in WIDTHS if width != TERNARY)
-    require(bits in WIDTHS and bits != TERNARY, f"codec {codec!r}: {option} is {bits!r}; choose one of {legal}")
 
 
 def row_bytes(count: int, bits: float) -> int:

@@ -42,6 +42,8 @@ from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.entries import check_classes, class_bytes, class_dtype
 from dcpipe.compression.pursuit import pursue
 from dcpipe.compression.svd import factors
+from dcpipe.config.options import validated
+from dcpipe.config.values import Positive, Share
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views
 
@@ -49,6 +51,14 @@ Precision = Literal["float32", "float64"]
 TOLERANCES: dict[str, float] = {"float32": 1e-5, "float64": 1e-7}
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _FLOOR = {"float32": 3e-6, "float64": 1e-14}  # relative residuals that rounding alone leaves
+
+
+def _together(*, tolerance: float | None, precision: Precision, **others: Any) -> None:
+    require(
+        tolerance is None or tolerance >= _FLOOR[precision],
+        f"tolerance is {tolerance}, below what {precision} resolves ({_FLOOR[precision]}); give a larger one or "
+        "precision float64",
+    )
 
 
 @final
@@ -65,14 +75,15 @@ class Rpca(Codec):
     extra: int = 0
 
     @classmethod
+    @validated("codec 'rpca'", _together)
     def plan(
         cls,
         shape: LabelShape,
         budget: int,
         *,
-        sparse_share: float = 0.25,
-        lam: float | None = None,
-        tolerance: float | None = None,
+        sparse_share: Share = 0.25,
+        lam: Positive | None = None,
+        tolerance: Positive | None = None,
         precision: Precision = "float32",
     ) -> Self:
         """Components and entries per view that fit.
@@ -81,16 +92,8 @@ class Rpca(Codec):
         full rank, goes to S as well, unless the share is 0. `lam` is by default 1 / sqrt(max(K, C)), `tolerance` 1e-5
         in float32 and 1e-7 in float64. Raises `DataError` naming the size of rank 1 when that does not fit.
         """
-        require(precision in _DTYPES, f"codec 'rpca': precision is {precision!r}; choose one of {', '.join(_DTYPES)}")
-        require(0 <= sparse_share <= 1, f"codec 'rpca': sparse_share is {sparse_share}; give a share in 0..1")
         lam = 1 / math.sqrt(max(shape.views, shape.classes)) if lam is None else lam
-        require(lam > 0, f"codec 'rpca': lam is {lam}; give a positive number")
         tolerance = TOLERANCES[precision] if tolerance is None else tolerance
-        require(
-            tolerance >= _FLOOR[precision],
-            f"codec 'rpca': tolerance is {tolerance}, below what {precision} resolves ({_FLOOR[precision]}); "
-            "give a larger one or precision float64",
-        )
         check_classes("rpca", shape)
         smallest, per_entry = shape.images * lowrank.component_bytes(shape), _entry_bytes(shape)
         require_budget("rpca", budget, smallest, shape, "choose a smaller ratio or codec 'prune'")

@@ -33,8 +33,10 @@ import torch
 from dcpipe.compression import lowrank
 from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.svd import factors
+from dcpipe.config.options import validated
+from dcpipe.config.values import Natural
 from dcpipe.random import Draw, philox, uniform
-from dcpipe.types import FloatArray, IntArray, LabelShape, require
+from dcpipe.types import FloatArray, IntArray, LabelShape
 from dcpipe.views import Views
 
 
@@ -51,12 +53,11 @@ class Rsvd(Codec):
     extra: int = 0
 
     @classmethod
+    @validated("codec 'rsvd'")
     def plan(
-        cls, shape: LabelShape, budget: int, *, oversampling: int = 10, power_iterations: int = 2, seed: int = 0
+        cls, shape: LabelShape, budget: int, *, oversampling: Natural = 10, power_iterations: Natural = 2, seed: int = 0
     ) -> Self:
         """As many components as fit; raises `DataError` naming the size of rank 1 when that does not."""
-        require(oversampling >= 0, f"codec 'rsvd': oversampling is {oversampling}; give 0 or more")
-        require(power_iterations >= 0, f"codec 'rsvd': power_iterations is {power_iterations}; give 0 or more")
         smallest = shape.images * lowrank.component_bytes(shape)
         require_budget("rsvd", budget, smallest, shape, "choose a smaller ratio or codec 'prune'")
         rank, extra = lowrank.split(shape, budget)

@@ -37,12 +37,13 @@ import torch
 
 from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.entries import Entries, check_classes, class_bytes, class_dtype, largest
+from dcpipe.config.options import validated
+from dcpipe.config.values import Positive
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views, take
 
 Kind = Literal["hard", "smoothing", "marginal_smoothing", "marginal_renorm"]
 Bits = Literal[16, 8]
-_KINDS = ("hard", "smoothing", "marginal_smoothing", "marginal_renorm")
 _SMOOTHED = ("smoothing", "marginal_smoothing")
 _MARGINAL = ("marginal_smoothing", "marginal_renorm")
 
@@ -111,7 +112,6 @@ def table(
 ) -> Table:
     """The table with most entries of `labels` labels within a budget; raises `DataError` naming the smallest size."""
     check_classes(name, shape)
-    require(bits in (16, 8), f"codec {name!r}: bits is {bits}; choose 16 or 8")
     entry = class_bytes(shape.classes) + (0 if kind == "hard" else bits // 8)
     steps = 2 * labels if bits == 8 else 0
     require_budget(name, budget, labels * entry + steps, shape, remedy)
@@ -120,6 +120,17 @@ def table(
         most = max(1, shape.classes - (kind == "marginal_smoothing"))
         return Table(kind, bits, temperature, shape.classes, Entries.fitting(labels, budget - steps, entry, most))
     return Table(kind, bits, temperature, shape.classes, Entries(labels, 1, 0))
+
+
+def _together(*, kind: Kind, bits: Bits, temperature: float) -> None:
+    require(
+        bits != 8 or kind in _MARGINAL,
+        f"bits is 8 but kind {kind} stores at most one value a view, which a step would not shorten; leave bits at 16",
+    )
+    require(
+        temperature == 1 or kind in _SMOOTHED,
+        f"temperature is {temperature} but kind {kind} has no common logit to choose; leave it at 1",
+    )
 
 
 @final
@@ -135,6 +146,7 @@ class Topk(Codec):
     temperature: float
 
     @classmethod
+    @validated("codec 'topk'", _together)
     def plan(
         cls,
         shape: LabelShape,
@@ -142,20 +154,9 @@ class Topk(Codec):
         *,
         kind: Kind = "marginal_renorm",
         bits: Bits = 16,
-        temperature: float = 1.0,
+        temperature: Positive = 1.0,
     ) -> Self:
         """As many entries as fit; raises `DataError` naming the size of one a view when that does not."""
-        require(kind in _KINDS, f"codec 'topk': kind is {kind!r}; choose one of {', '.join(_KINDS)}")
-        require(
-            bits != 8 or kind in _MARGINAL,
-            f"codec 'topk': bits is 8 but kind {kind} stores at most one value a view, which a step would not shorten; "
-            "leave bits at 16",
-        )
-        require(temperature > 0, f"codec 'topk': temperature is {temperature}; give a positive number")
-        require(
-            temperature == 1 or kind in _SMOOTHED,
-            f"codec 'topk': temperature is {temperature} but kind {kind} has no common logit to choose; leave it at 1",
-        )
         remedy = "choose a smaller ratio or codec 'prune_topk'"
         labels = shape.images * shape.views
         entries = table("topk", remedy, shape, labels, budget, kind, bits, temperature).entries

@@ -32,7 +32,9 @@ import torch
 
 from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.entries import Entries, check_classes, class_bytes, class_dtype, largest
-from dcpipe.types import IntArray, LabelShape, require
+from dcpipe.config.options import validated
+from dcpipe.config.values import Positive
+from dcpipe.types import IntArray, LabelShape
 from dcpipe.views import Views, take
 
 _LARGEST_EXPONENT = 32.0  # the second class then has 2e-10 of the first's mass
@@ -50,13 +52,10 @@ class Zipf(Codec):
     exponent: float | Literal["fitted"]
 
     @classmethod
-    def plan(cls, shape: LabelShape, budget: int, *, exponent: float | Literal["fitted"] = 1.0) -> Self:
+    @validated("codec 'zipf'")
+    def plan(cls, shape: LabelShape, budget: int, *, exponent: Positive | Literal["fitted"] = 1.0) -> Self:
         """As many ranks as fit; raises `DataError` naming the size of one a view when that does not."""
         fitted = exponent == "fitted"
-        require(
-            fitted or (isinstance(exponent, int | float) and exponent > 0),
-            f"codec 'zipf': exponent is {exponent!r}; give a positive number or fitted",
-        )
         check_classes("zipf", shape)
         labels, entry = shape.images * shape.views, class_bytes(shape.classes)
         fixed = 2 * shape.images if fitted else 0

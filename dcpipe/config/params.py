@@ -1,24 +1,35 @@
 """`params.yaml` to frozen, validated blocks: one a stage, named like it.
 
 Every value enters here once. An unknown, missing or mistyped key, or a value out of range, stops before any work
-with a sentence that lists the legal ones. The `options` of a source, selector, method or codec are that
-function's own keyword arguments, checked by `check_options` where the function is at hand.
+with a sentence that lists the legal ones. So do names of methods, networks and protocols and the `options` of a source,
+selector, method or codec, which are that function's own keyword-only arguments (see `options` and `check`). They stay
+here as they were written; `check.resolved` fills in their defaults.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from dcpipe.config import protocols
-from dcpipe.config.blocks import Block, Count, Positive, Share, checked, read
-from dcpipe.types import Mix, ViewPolicy, require
+from dcpipe.config import budget, check, protocols
+from dcpipe.config.blocks import Block, checked, read
+from dcpipe.config.values import (
+    AtLeastOne,
+    Count,
+    Distinct,
+    Natural,
+    NotNegative,
+    Positive,
+    PositiveShare,
+    Seeds,
+    Share,
+    Strategy,
+)
+from dcpipe.types import LabelShape, Mix, ViewPolicy, require
 
-Strategy = Annotated[str, AfterValidator(lambda name: ViewPolicy(siamese=name).siamese)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Baseline = Literal["random", "uncompressed", "online", "hard"]
 
@@ -38,8 +49,8 @@ class Augmentation(Block):
     RandAugment's operations and the grid of shuffled patches (see `dcpipe.views.randaugment`); after it, a strategy of
     `dcpipe.views.siamese`. `mix_share` is the probability of softlabels' mix, where there is one."""
 
-    scale_min: Annotated[float, Field(gt=0, le=1)] = 0.08
-    scale_max: Annotated[float, Field(gt=0, le=1)] = 1.0
+    scale_min: PositiveShare = 0.08
+    scale_max: PositiveShare = 1.0
     flip: Share = 0.5
     randaugment: Annotated[int, Field(ge=0, le=16)] = 0
     shuffle: Annotated[int, Field(ge=1, le=16)] = 1
@@ -66,11 +77,11 @@ class TeacherNetwork(Block):
 class TeacherTraining(Block):
     """How every teacher is trained. `epochs: 0` keeps pretrained weights as they are."""
 
-    epochs: Annotated[int, Field(ge=0)]
+    epochs: Natural
     batch_size: Count = 128
-    optimizer: str = "sgd"
+    optimizer: protocols.Optimizer = "sgd"
     lr: Positive = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: NotNegative = 5e-4
     zeta: Positive = 1.0
     augmentation: Augmentation = Augmentation()
     seed: int = 0
@@ -88,7 +99,7 @@ class Shortlist(Block):
     times the ipc to select, of which the selection stage tells how many came from the lower half."""
 
     per_class: Count
-    alpha: Annotated[float, Field(ge=0)] = 5.0
+    alpha: NotNegative = 5.0
     eps2: Positive = 0.5
 
 
@@ -135,22 +146,31 @@ class SoftLabelsBlock(Block):
     """K views of every image through one teacher, or the mean logits of several. `method: none` is hard labels."""
 
     method: Literal["stored", "none"] = "stored"
-    teachers: Annotated[list[str], Field(min_length=1)]
+    teachers: Annotated[list[str], Field(min_length=1), Distinct]
     views: Count
     augmentation: Augmentation = Augmentation()
     mix: Mix = "none"
     batch_size: Count = 256
     seed: int = 0
 
+    @property
+    def policy(self) -> ViewPolicy:
+        """The views that labels are of."""
+        return self.augmentation.policy(self.seed, self.mix)
+
 
 class CompressionBlock(Block):
     """Which codec, and its budget: bytes per image, or a ratio to labels in fp16 (LPLD's 1x) or in fp32 (SCORE's)."""
 
     codec: str
-    ratio: Annotated[float, Field(ge=1)] | None = None
+    ratio: AtLeastOne | None = None
     reference: Literal["fp16", "fp32"] = "fp16"
     bytes_per_image: Positive | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+
+    def bytes_of(self, shape: LabelShape) -> int | None:
+        """Bytes that the whole file may take; None for `none`, which needs no budget."""
+        return shape.budget(self.ratio, self.bytes_per_image, self.reference)
 
 
 # Of the evaluation, what a study says itself or has no use for.
@@ -163,9 +183,9 @@ class EvaluationBlock(protocols.Settings, Block):
     the best, which its name then tells; 1, the test after the last epoch."""
 
     student: str
-    seeds: Annotated[list[int], Field(min_length=3)] = Field(default=[0, 1, 2])
-    baselines: list[Baseline] = Field(default=list(get_args(Baseline)))
-    sizes: list[Count] = Field(default=[])
+    seeds: Seeds = Field(default=[0, 1, 2])
+    baselines: Annotated[list[Baseline], Distinct] = Field(default=list(get_args(Baseline)))
+    sizes: Annotated[list[Count], Distinct] = Field(default=[])
     best_of: Count = 1
 
 
@@ -192,70 +212,30 @@ class Params(Block):
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
-    """Read and check a parameter file; raises `DataError` with one sentence for the first thing that is wrong."""
+    """Read and check a parameter file; raises `DataError` with one sentence for the first thing that is wrong.
+
+    Where the images stage has run, the number of classes is known and the budget is checked too.
+    """
+    params = load_blocks(path)
+    with check.at(str(path)):
+        for problem in check.problems(params):
+            raise problem
+        n_classes = budget.recorded_classes(params.images, path.parent / "data" / "images")
+        if n_classes is not None:
+            budget.planned(params, n_classes)
+    return params
+
+
+def load_blocks(path: Path) -> Params:
+    """As `load`, but blocks are checked only each for itself."""
     require(path.is_file(), f"{path} not found; run `dcpipe init PRESET` or change to the workspace's folder")
-    return parse(read(path, f"one block a stage: {', '.join(Params.model_fields)}"), str(path))
+    return checked(Params, read(path, f"one block a stage: {', '.join(Params.model_fields)}"), str(path))
 
 
 def parse(content: Mapping[str, Any], where: str = "params.yaml") -> Params:
     """As `load`, from a mapping."""
     params = checked(Params, content, where)
-    teachers = params.teacher.networks
-    for key, names in (
-        ("features.teacher", [params.features.teacher]),
-        ("softlabels.teachers", params.softlabels.teachers),
-    ):
-        for name in names:
-            require(
-                name in teachers,
-                f"{where}: {key} names {name!r}, which teacher.networks lacks; it has {', '.join(teachers)}",
-            )
-    for key, augmentation in (
-        ("teacher.training", params.teacher.training.augmentation),
-        ("features", params.features.augmentation),
-        ("softlabels", params.softlabels.augmentation),
-    ):
-        low, high = augmentation.scale_min, augmentation.scale_max
-        require(low <= high, f"{where}: {key}.augmentation has scale_min {low} above scale_max {high}; swap them")
-    for network in teachers.values():
-        require(
-            params.teacher.training.epochs > 0 or network.weights is not None,
-            f"{where}: teacher.training.epochs is 0 but {network.network!r} has no weights; give weights or train it",
-        )
-    _check_sizes(params, where)
-    budget = params.compression
-    require(
-        budget.codec == "none" or (budget.ratio is None) != (budget.bytes_per_image is None),
-        f"{where}: compression needs exactly one of ratio and bytes_per_image for codec {budget.codec!r}",
-    )
+    with check.at(where):
+        for problem in check.problems(params):
+            raise problem
     return params
-
-
-def _check_sizes(params: Params, where: str) -> None:
-    """Raises `DataError` for sizes that the set does not have, and for labels that no smaller set can have."""
-    sizes, ipc, labels = params.evaluation.sizes, params.selection.ipc, params.softlabels
-    for size in sizes:
-        require(size <= ipc, f"{where}: evaluation.sizes has {size}, but selection.ipc is {ipc}; raise it, or drop it")
-        require(sizes.count(size) == 1, f"{where}: evaluation.sizes has {size} more than once; say each once")
-    require(
-        not any(size < ipc for size in sizes) or labels.method == "none" or labels.mix != "cutmix_images",
-        f"{where}: evaluation.sizes asks for smaller sets, but softlabels.mix is cutmix_images, so that labels are of "
-        "images pasted together; choose mix none or cutmix_labels, or method none",
-    )
-
-
-def check_options(kind: str, name: str, table: Mapping[str, Callable[..., Any]], options: Mapping[str, Any]) -> None:
-    """`name` must be in `table`, and `options` be keyword-only arguments of what it names; `DataError` lists them."""
-    require(name in table, f"unknown {kind} {name!r}; choose one of {', '.join(table)}")
-    parameters = inspect.signature(table[name]).parameters.values()
-    legal = {p.name: p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    for key in options:
-        require(
-            key in legal,
-            f"{kind} {name!r} has no option {key!r}; legal ones are {', '.join(legal) or 'none: it takes no option'}",
-        )
-    for key, parameter in legal.items():
-        require(
-            parameter.default is not inspect.Parameter.empty or key in options,
-            f"{kind} {name!r} needs option {key!r}; add it under options",
-        )

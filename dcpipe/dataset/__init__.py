@@ -1,8 +1,8 @@
-"""What students train from: pairs of an image's view and its soft label.
+"""The data that students train on: pairs of a view of an image and its soft label.
 
 * `dataset.py`  `CondensedDataset`, a map-style torch dataset
-* `loader.py`   `CondensedLoader`, batches that never leave the device
-* `targets.py`  where the soft labels of views come from
+* `loader.py`   `CondensedLoader`, whose batches never leave the device
+* `targets.py`  the sources of soft labels: a label pack, the teachers online, or the hard labels
 """
 
 from __future__ import annotations

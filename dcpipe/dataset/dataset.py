@@ -1,9 +1,9 @@
-"""`CondensedDataset`: what students train from. One item is (image view, soft label) of one image in one epoch.
+"""`CondensedDataset`, which students train on. One item is a view of one image in one epoch, with its soft label.
 
-Images and packed labels live on one device; a batch is one gather, one batched crop and one batched decode. Images
-that are stored as grids (`ImageSet.grid`) are decoded first: everything here is of the decoded ones.
-No file a batch, no order that labels are tied to: any batch size, sampler and worker count gives the same pairs.
-Where labels come from is a choice (`targets.py`); the rest is shared.
+Images and packed labels are on one device; a batch takes one gather, one batched crop and one batched decode. Images
+that are stored as grids (`ImageSet.grid`) are decoded first, and everything here refers to the decoded images. There is
+no file per batch and no fixed order of labels, so every batch size, sampler and worker count gives the same pairs. The
+labels come from one of the sources in `targets.py`; everything else is the same for all of them.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from dcpipe.views import multiformation
 class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Map-style torch dataset of (image f32 [3, s, s] in [0, 1], soft label f32 [c]).
 
-    Call `set_epoch(e)` before each epoch: view number and, for pruned labels, the draw depend on it. Works with any
-    `DataLoader` (it offers `__getitems__`); `batch(items)` is the fast path that leaves everything on the device.
+    Call `set_epoch(e)` before each epoch, because the view numbers depend on it, and so do the labels drawn from a
+    pruned pack. The dataset works with any `DataLoader`, for which it implements `__getitems__`. `batch(items)` is the
+    fast path, which leaves everything on the device.
 
     Args:
-        images: the condensed set, decoded here where it is of grids.
-        labels: where targets come from, e.g. `PackLabels(pack, device)`.
-        policy: how views are drawn, or those that were kept; must be what the labels were made with.
-        temperature: of the targets; with None they are raw logits. Where `cutmix_labels` mixes targets by lambda, it
-            mixes whichever is asked for: probabilities, or logits.
-        size: pixels of a view; by default what kept views were taken at, or the images' own height.
-        device: where images live.
+        images: the condensed set. If its images are grids, they are decoded here.
+        labels: the source of targets, e.g. `PackLabels(pack, device)`.
+        policy: how views are drawn, or stored views; must be what the labels were made with.
+        temperature: of the targets; with None the targets are raw logits. Under `cutmix_labels`, lambda mixes whichever
+            of the two is requested, probabilities or logits.
+        size: side of a view in pixels; by default that of stored views, or the height of the images.
+        device: where images are kept.
 
-    Raises `DataError` when the labels are of another number of images.
+    Raises `DataError` if the labels are for another number of images.
     """
 
     def __init__(
@@ -53,11 +54,11 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self.images = images = multiformation.decoded(images)
         require(
             labels.n_images == len(images),
-            f"condensed dataset: labels of {labels.n_images} images for {len(images)} decoded images; give labels of "
-            "exactly these images",
+            f"condensed dataset: got labels for {labels.n_images} images, but there are {len(images)} decoded images; "
+            "give labels for exactly these images",
         )
         self.labels = labels
-        # One-hot labels of a mixed image are the lambda-mixed labels: the teacher's view of the mix has no counterpart.
+        # Hard labels of a mixed image are mixed by lambda, because no teacher has labelled the mix.
         linear = isinstance(labels, HardLabels) and policy.mix == "cutmix_images"
         self.policy = replace(policy, mix="cutmix_labels") if linear else policy
         if temperature is not None:
@@ -85,14 +86,15 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         device: torch.device | str = "cpu",
         beyond: Beyond = "wrap",
     ) -> CondensedDataset:
-        """The usual case: a condensed set and its label pack; `beyond` as `PackLabels` has it."""
+        """A dataset of a condensed set and its label pack, the usual case; see `PackLabels` for `beyond`."""
         labels = PackLabels(pack, torch.device(device), beyond)
         return cls(images, labels, pack.policy, temperature=temperature, device=device)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0, whose views the items are. They are all drawn here: once per epoch, not per batch.
+        """Choose the epoch, from 0. The parameters of all its views are drawn here, once per epoch, not once per batch.
 
-        Worker processes of a `DataLoader` follow at their next batch. Raises `DataError` for what is no epoch.
+        Worker processes of a `DataLoader` follow at their next batch. Raises `DataError` for anything but a whole
+        number of 0 or more.
         """
         require(
             isinstance(epoch, int | np.integer) and not isinstance(epoch, bool) and epoch >= 0,
@@ -104,10 +106,10 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def _draw(self, epoch: int) -> None:
         self.epoch = epoch
         self.rows, self.views = self.labels.plan(epoch)
-        taken = views.views_of(self.policy, self.images.ids)
-        self.drawn = taken.own(self.rows, self.views)
+        view_set = views.views_of(self.policy, self.images.ids)
+        self.drawn = view_set.own(self.rows, self.views)
         mixed = self.policy.mix != "none"
-        self.partners = taken.partners(self.rows, self.views, self.drawn) if mixed else self.drawn
+        self.partners = view_set.partners(self.rows, self.views, self.drawn) if mixed else self.drawn
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -119,27 +121,28 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         """
         outside = items[(items < -len(self)) | (items >= len(self))]
         if len(outside):
-            raise IndexError(f"item {int(outside[0])} of a dataset of {len(self)}")
+            raise IndexError(f"item {int(outside[0])} is out of range for a dataset of {len(self)} items")
         rows, numbers = self.rows[items], self.views[items]
         drawn = self.drawn[items]
-        own = views.crop(views.take(self.pixels, rows), drawn, self.size)
+        inputs = views.crop(views.take(self.pixels, rows), drawn, self.size)
         if self.policy.mix == "none":
-            return own, self.labels.of(rows, numbers, drawn, own, self.temperature)
-        theirs = self.partners[items]
-        other = views.crop(views.take(self.pixels, drawn.partner), theirs, self.size)
-        mixed = views.paste(own, other, drawn)
+            return inputs, self.labels.of(rows, numbers, drawn, inputs, self.temperature)
+        partner_drawn = self.partners[items]
+        partners = views.crop(views.take(self.pixels, drawn.partner), partner_drawn, self.size)
+        mixed = views.paste(inputs, partners, drawn)
         if self.policy.mix == "cutmix_images":
             return mixed, self.labels.of(rows, numbers, drawn, mixed, self.temperature)
-        kept = torch.from_numpy(drawn.kept(self.size).astype(np.float32)).to(own.device)[:, None]
-        mine = self.labels.of(rows, numbers, drawn, own, self.temperature)
-        return mixed, kept * mine + (1 - kept) * self.labels.of(drawn.partner, numbers, theirs, other, self.temperature)
+        lam = torch.from_numpy(drawn.kept(self.size).astype(np.float32)).to(inputs.device)[:, None]
+        targets = self.labels.of(rows, numbers, drawn, inputs, self.temperature)
+        pasted = self.labels.of(drawn.partner, numbers, partner_drawn, partners, self.temperature)
+        return mixed, lam * targets + (1 - lam) * pasted
 
     def hard(self, items: IntArray) -> torch.Tensor:
-        """Class numbers i64 [m] of the items' own images, whatever is pasted into their views."""
+        """Class numbers i64 [m] of the images of the items, even if another image is pasted into their views."""
         return views.take(self.classes_of, self.rows[items])
 
     def __getitems__(self, items: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """A list of samples, made in one batch: what `DataLoader` asks for."""
+        """A list of samples, computed as one batch; `DataLoader` calls this."""
         if (epoch := int(self._asked_epoch)) != self.epoch:  # set in another process since the last batch
             self._draw(epoch)
         inputs, targets = self.batch(np.asarray(items, dtype=np.int64))

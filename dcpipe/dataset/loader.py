@@ -1,4 +1,4 @@
-"""`CondensedLoader`: batches of a `CondensedDataset` that never leave the device."""
+"""`CondensedLoader`, whose batches of a `CondensedDataset` never leave the device."""
 
 from __future__ import annotations
 
@@ -13,12 +13,20 @@ from dcpipe.types import IntArray, require
 
 
 class CondensedLoader:
-    """The fast path: batches cut and decoded where the images live, with no worker, no copy and no file a batch.
+    """The fast path: batches are cropped and decoded where the images are, without workers, copies or files.
 
-    Iterating gives (inputs, targets) of the dataset's epoch: views passed through `finish`, and their target
-    distributions. Batches are nearly equal, at most `batch_size`: no tail of one image, which batch norm cannot train
-    on. The order is a function of (seed, epoch). Of `world` processes, number `rank` gets every `world`-th item of it:
-    as many each, no item twice, and the few that cannot be dealt evenly left out for the epoch.
+    Iterating gives (inputs, targets) for the current epoch of the dataset. Batches have nearly equal sizes of at most
+    `batch_size`, so no batch of one image is left at the end, which batch norm could not train on.
+
+    Args:
+        dataset: the images and their labels.
+        batch_size: the largest number of items in a batch.
+        seed: the order of items is a function of (seed, epoch).
+        shuffle: whether to shuffle; otherwise items come in the order of the dataset.
+        rank: the number of this process. It gets every `world`-th item, starting from item `rank`.
+        world: the number of processes. All get the same number of items and no item is used twice; the few items that
+            cannot be divided evenly are left out of the epoch.
+        finish: applied to the views of every batch, e.g. to normalise them.
 
     Raises `DataError` for a batch size below 1, a rank outside 0..world - 1 and fewer items than processes.
     """
@@ -36,25 +44,28 @@ class CondensedLoader:
     ) -> None:
         require(batch_size >= 1, f"condensed loader: batch_size is {batch_size}; give 1 or more")
         require(0 <= rank < world, f"condensed loader: rank is {rank} of {world} processes; give 0..{world - 1}")
-        require(len(dataset) >= world, f"condensed loader: {len(dataset)} items cannot be dealt to {world} processes")
+        require(
+            len(dataset) >= world,
+            f"condensed loader: world is {world}, but there are only {len(dataset)} items; use fewer processes",
+        )
         self.dataset, self.batch_size, self.seed, self.shuffle = dataset, batch_size, seed, shuffle
         self.rank, self.world, self.finish = rank, world, finish
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, as `CondensedDataset.set_epoch`."""
+        """Choose the epoch, as `CondensedDataset.set_epoch` does."""
         self.dataset.set_epoch(epoch)
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
+        """Number of batches in an epoch."""
         return -(-(len(self.dataset) // self.world) // self.batch_size)
 
     def _items(self) -> list[IntArray]:
-        """Items of each batch of the epoch, in order."""
+        """The items of each batch of the epoch, in order."""
         n = len(self.dataset)
         stream = Stream.STUDENT_EPOCH + self.dataset.epoch
         order = permutation(self.seed, stream, n) if self.shuffle else np.arange(n)
-        mine = order[: n // self.world * self.world].reshape(-1, self.world)[:, self.rank]
-        return np.array_split(mine, len(self))
+        of_rank = order[: n // self.world * self.world].reshape(-1, self.world)[:, self.rank]
+        return np.array_split(of_rank, len(self))
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for items in self._items():
@@ -62,12 +73,12 @@ class CondensedLoader:
             yield self.finish(inputs), targets
 
     def batches(self, epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-        """The batches of an epoch, as `training.fit` asks for them."""
+        """The batches of an epoch, in the form that `training.fit` takes."""
         self.set_epoch(epoch)
         return self
 
     def with_hard(self, epoch: int) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]]:
-        """As `batches`, with targets (soft f32 [m, c], hard i64 [m]) for losses that need the class numbers too."""
+        """As `batches`, but with targets (soft f32 [m, c], hard i64 [m]), for losses that also need class numbers."""
         self.set_epoch(epoch)
         for items in self._items():
             inputs, targets = self.dataset.batch(items)

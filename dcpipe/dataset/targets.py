@@ -1,6 +1,6 @@
-"""Where the targets of views come from: a pack, some of a pack's images, the teachers online, or the hard labels.
+"""Sources of training targets: a label pack, a pack restricted to some images, the teachers online, or hard labels.
 
-`CondensedDataset` asks for those of any views in any order: what they are is here, what views are taken is there.
+`CondensedDataset` decides which views are taken and asks for their targets in any order; this module provides them.
 """
 
 from __future__ import annotations
@@ -16,34 +16,39 @@ from torch import nn
 from dcpipe import networks, views
 from dcpipe.compression import CODECS, check_mix, rebuild
 from dcpipe.training import soften
-from dcpipe.types import ImageSet, IntArray, LabelPack, Teacher, require
+from dcpipe.types import ImageSet, IntArray, LabelPack, Teacher, find_rows, require
 from dcpipe.views import Views
 
 Beyond = Literal["wrap", "refuse"]
-SHIFTED = ("prune_topk", "topk", "zipf")  # codecs that decode to logits up to a shift, or to -inf: right after softmax
+SHIFTED = ("prune_topk", "topk", "zipf")  # decode to logits up to a shift, or to -inf: correct only after softmax
 
 
 class Labels(Protocol):
-    """Where the targets of views come from. `n_images`: how many images they are of, decoded ones where stored images
-    are grids."""
+    """A source of targets. `n_images` is the number of images it has targets for; for grids, of decoded images."""
 
     n_images: int
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
-        """(rows, views) of the epoch's items, before shuffling."""
+        """(rows, views), both i64, of the items of an epoch, before shuffling."""
         ...
 
     def of(
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
-        """Target distributions f32 [m, c] of the given views, whose pixels are `inputs` [m, 3, s, s] in [0, 1];
-        their raw logits f32 [m, c] where the temperature is None."""
+        """Target distributions f32 [m, c] of some views, or their raw logits f32 [m, c] if `temperature` is None.
+
+        View j has number `stored[j]` of image `rows[j]`, its parameters are row j of `drawn`, and its pixels in [0, 1]
+        are row j of `inputs` [m, 3, s, s].
+        """
         ...
 
 
 class PackLabels:
-    """Soft labels decoded from a pack. Views beyond K wrap round, as the codec's `replay` says, unless the codec knows
-    more than K; with `beyond="refuse"` an epoch that would see a label again raises `DataError` instead."""
+    """Soft labels decoded from a pack.
+
+    View numbers beyond K wrap round as the codec's `replay` defines, unless the codec can label more than K views. With
+    `beyond="refuse"`, an epoch that would use a label again raises `DataError` instead.
+    """
 
     def __init__(self, pack: LabelPack, device: torch.device, beyond: Beyond = "wrap") -> None:
         require(beyond in get_args(Beyond), f"beyond is {beyond!r}; choose one of {', '.join(get_args(Beyond))}")
@@ -56,37 +61,45 @@ class PackLabels:
         check_mix(pack.codec, self.codec, pack.shape, pack.policy.mix)
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
-        """The codec's replay."""
+        """The rows and views that the codec replays in this epoch."""
         rows, stored = self.codec.replay(epoch, self.pack.shape)
-        known = self.pack.shape.views
+        n_views = self.pack.shape.views
         require(
-            self.beyond == "wrap" or epoch < known or bool((stored >= known).all()),
-            f"epoch {epoch} needs views beyond the {known} that codec {self.pack.codec!r} stored; train for at most "
-            f"{known} epochs, or let views wrap",
+            self.beyond == "wrap" or epoch < n_views or bool((stored >= n_views).all()),
+            f"epoch {epoch} needs views beyond the {n_views} that codec {self.pack.codec!r} has stored; train for at "
+            f"most {n_views} epochs, or use beyond='wrap'",
         )
         return rows, stored
 
     def of(
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
-        """softmax(decoded logits / T), or the decoded logits. Raises `DataError` for logits from a codec that keeps
-        only what softmax sees."""
+        """softmax(decoded logits / T), or the decoded logits.
+
+        Raises `DataError` if logits are requested from a codec that stores only what softmax needs.
+        """
         require(
             temperature is not None or self.pack.codec not in SHIFTED,
-            f"codec {self.pack.codec!r} keeps probabilities, but raw logits were asked for; choose another codec, or a "
-            "loss of distributions such as kl",
+            f"codec {self.pack.codec!r} stores probabilities, but the loss needs raw logits; choose another codec, or "
+            "a loss on distributions such as kl",
         )
-        return _asked(self.codec.decode(self.arrays, rows, stored, self.pack.shape, drawn), temperature)
+        return _targets(self.codec.decode(self.arrays, rows, stored, self.pack.shape, drawn), temperature)
 
 
 def rows_of(pack: LabelPack, images: ImageSet) -> IntArray:
-    """Rows of the pack that label the images, decoded where they are grids; there may be fewer than the pack has."""
-    return np.flatnonzero(np.isin(pack.ids, images.decoded_ids))
+    """Rows of the pack that label these images, or their decoded cells if they are grids. The pack may have more.
+
+    Raises `DataError` for an image that the pack does not label.
+    """
+    return find_rows(pack.ids, images.decoded_ids, "has no labels in this pack; give the pack that was made for it")
 
 
 class PrefixLabels:
-    """A pack's labels for some of its images: rows of the smaller set are looked up in the whole pack, so nothing
-    is encoded again and any codec serves any size."""
+    """Labels of a pack for some of its images.
+
+    Rows of the smaller set are looked up in the whole pack, so nothing is encoded again and every codec works at every
+    size.
+    """
 
     def __init__(self, whole: PackLabels, kept: IntArray) -> None:
         self.whole = whole
@@ -96,20 +109,20 @@ class PrefixLabels:
         self.position[kept] = np.arange(len(kept))
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
-        """The whole pack's plan, without the images left out."""
+        """The plan of the whole pack, without the items of other images."""
         rows, views = self.whole.plan(epoch)
-        mine = self.position[rows] >= 0
-        return self.position[rows[mine]], views[mine]
+        present = self.position[rows] >= 0
+        return self.position[rows[present]], views[present]
 
     def of(
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
-        """The whole pack's targets."""
+        """The targets of the whole pack for these rows."""
         return self.whole.of(self.kept[rows], stored, drawn, inputs, temperature)
 
 
 class OnlineLabels:
-    """The teachers asked at every step: no bytes of labels, fresh views for ever, the teachers must travel along."""
+    """The teachers label every batch: labels take no bytes and views never repeat, but the teachers must be shipped."""
 
     def __init__(self, teachers: Sequence[Teacher], n_images: int, device: torch.device) -> None:
         self.teachers = list(teachers)
@@ -117,14 +130,14 @@ class OnlineLabels:
         self.n_images = n_images
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
-        """Every image once, in a view never seen before."""
+        """Every image once, in a new view."""
         return np.arange(self.n_images), np.full(self.n_images, epoch, dtype=np.int64)
 
     def of(
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
-        """softmax(mean teacher logits / T), or the mean logits."""
-        return _asked(networks.mean_logits(self.networks, self.teachers, inputs), temperature)
+        """softmax(mean logits of the teachers / T), or the mean logits."""
+        return _targets(networks.mean_logits(self.networks, self.teachers, inputs), temperature)
 
 
 class HardLabels:
@@ -135,16 +148,16 @@ class HardLabels:
         self.one_hot = F.one_hot(torch.from_numpy(labels), n_classes).float().to(device)
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
-        """Every image once, in a fresh view."""
+        """Every image once, in a new view."""
         return np.arange(self.n_images), np.full(self.n_images, epoch, dtype=np.int64)
 
     def of(
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
-        """The one-hot rows. Raises `DataError` when asked for logits."""
-        require(temperature is not None, "hard labels have no logits; choose a loss of distributions, such as kl")
+        """The one-hot labels. Raises `DataError` if logits are requested."""
+        require(temperature is not None, "hard labels have no logits; choose a loss on distributions, such as kl")
         return views.take(self.one_hot, rows)
 
 
-def _asked(logits: torch.Tensor, temperature: float | None) -> torch.Tensor:
+def _targets(logits: torch.Tensor, temperature: float | None) -> torch.Tensor:
     return logits.float() if temperature is None else soften(logits, temperature)

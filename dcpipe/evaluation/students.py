@@ -8,7 +8,7 @@ pixels that the student sees.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from dcpipe import networks, training, views
+from dcpipe.config import protocols
+from dcpipe.config.params import EvaluationBlock, SoftLabelsBlock
 from dcpipe.dataset import CondensedDataset, CondensedLoader
 from dcpipe.dataset.targets import HardLabels, Labels
 from dcpipe.training import Batch, Recipe, losses
@@ -50,6 +52,25 @@ class Protocol:
         """The temperature at which a dataset of such labels must give its targets; None: raw logits."""
         logits = losses.LOSSES[self.loss].space == "logits" and not isinstance(labels, HardLabels)
         return None if logits else self.temperature
+
+
+def protocol_of(block: EvaluationBlock, labels: SoftLabelsBlock | None = None) -> Protocol:
+    """How students are trained: the protocol that `block` names, with what params.yaml changes. The changes are part of
+    its name; so are those of views, where `labels` say how these are drawn."""
+    chosen = block.model_dump(include={field.name for field in fields(Recipe)})
+    recipe = Recipe(**chosen | {"milestones": tuple(block.milestones)})
+    drawn = None if labels is None else {**labels.augmentation.model_dump(), "mix": labels.mix}
+    best = "" if block.best_of == 1 else f"; best of {block.best_of} tests on test"
+    return Protocol(
+        name=protocols.told(block, drawn) + best,
+        student=block.student,
+        recipe=recipe,
+        batch_size=block.batch_size,
+        temperature=block.temperature,
+        loss=block.loss,
+        gamma=block.gamma,
+        best_of=block.best_of,
+    )
 
 
 def train_student(

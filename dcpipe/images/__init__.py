@@ -1,27 +1,24 @@
-"""Images: any source to an `ImageTable`. One file a kind of source, one line in `SOURCES`.
+"""Images: convert any source to an `ImageTable`. Each kind of source is one file and one line in `SOURCES`.
 
-A source is a function of its options that returns the splits `train` and `test`. It lists labels at once and reads
-encoded bytes only when asked, so nothing larger than a part is ever in memory.
+A source is a function of its options that returns the splits `train` and `test`. It reads all labels at once but the
+encoded images only on demand, so nothing larger than a part is ever in memory.
 
 * `digits.py`, `folder.py`, `parquet.py`, `vision.py`  the sources
-* `seam.py`        what every source gives and what is checked of it; the cut of minival
-* `decoding.py`    file bytes to pixels
-* `inspection.py`  every image decoded once: soundness, pixel statistics, duplicates
-* `reading.py`     pixels of a table: a part, some rows, everything, or a stream
+* `base.py`        what a source provides, how its splits are checked, and how minival is cut off
+* `decoding.py`    decodes file bytes to pixels
+* `inspection.py`  decodes every image once: damaged files, pixel statistics, duplicates
+* `reading.py`     reads the pixels of a table: one part, some rows, a selection, everything, or a stream
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from dcpipe.config.registry import Registry
 from dcpipe.images.base import Source, split_minival
 from dcpipe.images.decoding import decode
-from dcpipe.images.digits import digits
-from dcpipe.images.folder import imagefolder
 from dcpipe.images.inspection import PartReport, duplicates, inspect_part, merge_reports
-from dcpipe.images.parquet import parquet
-from dcpipe.images.reading import PART_ROWS, decoded_bytes, read_all, read_part, read_parts, read_rows, stream
-from dcpipe.images.vision import torchvision
+from dcpipe.images.reading import PART_ROWS, read_all, read_part, read_parts, read_rows, read_selection, stream
 
 __all__ = [
     "PART_ROWS",
@@ -29,7 +26,6 @@ __all__ = [
     "PartReport",
     "Source",
     "decode",
-    "decoded_bytes",
     "duplicates",
     "inspect_part",
     "merge_reports",
@@ -37,13 +33,19 @@ __all__ = [
     "read_part",
     "read_parts",
     "read_rows",
+    "read_selection",
     "split_minival",
     "stream",
 ]
 
-SOURCES: dict[str, Callable[..., dict[str, Source]]] = {
-    "digits": digits,
-    "imagefolder": imagefolder,
-    "parquet": parquet,
-    "torchvision": torchvision,
-}
+SOURCES: Registry[Callable[..., dict[str, Source]]] = Registry(
+    "image source",
+    "dcpipe.sources",
+    {
+        "digits": "dcpipe.images.digits:digits",
+        "imagefolder": "dcpipe.images.folder:imagefolder",
+        "parquet": "dcpipe.images.parquet:parquet",
+        "torchvision": "dcpipe.images.vision:torchvision",
+    },
+    (),
+)

@@ -1,15 +1,18 @@
-"""What every source gives, what is checked of any of them, and how classes are cut in two."""
+"""What every image source provides, how its splits are checked, and how classes are split in two."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
 from dcpipe.random import Stream, permutation
 from dcpipe.types import IntArray, check_labels, check_same_classes, require
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class Source(Protocol):
@@ -20,13 +23,26 @@ class Source(Protocol):
     @property
     def labels(self) -> IntArray: ...
     def read(self, rows: IntArray) -> list[tuple[bytes, str]]:
-        """(file bytes, the source's own name) of ascending rows; may be called from several threads."""
+        """(file bytes, name in the source) of each of these ascending rows; may be called from several threads."""
         ...
+
+
+def counts_classes(
+    count: Callable[..., int | None],
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """A decorator: `count`, called with a source's options, says how many classes it has without listing its images, or
+    None where it cannot. So a budget that depends on their number is checked before any work."""
+
+    def mark(source: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        vars(source)["count_classes"] = count
+        return source
+
+    return mark
 
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """Some rows of another source, ascending: how a set that comes in one piece becomes train and test."""
+    """Some rows of another source, in ascending order. It divides a set that comes in one piece into train and test."""
 
     whole: Source
     rows: IntArray
@@ -37,18 +53,18 @@ class Subset:
 
     @property
     def labels(self) -> IntArray:
-        chosen: IntArray = self.whole.labels[self.rows]
-        return chosen
+        labels: IntArray = self.whole.labels[self.rows]
+        return labels
 
     def read(self, rows: IntArray) -> list[tuple[bytes, str]]:
         return self.whole.read(self.rows[rows])
 
 
 def checked(train: Source, test: Source, where: str) -> dict[str, Source]:
-    """The two splits, once they make sense together.
+    """The two splits as a dict, after checking that they are consistent.
 
-    Raises `DataError` for an empty split, repeated or different class names, labels outside the list and
-    classes of train without an image. (Test may lack a class: accuracy is still defined.)
+    Raises `DataError` for an empty split, repeated or different class names, labels outside the class list, and classes
+    without a train image. A class may lack test images, because accuracy is still defined.
     """
     for split, source in (("train", train), ("test", test)):
         require(len(source.labels) > 0, f"{where}: {split} holds no images; check the path and the split's name")
@@ -62,38 +78,38 @@ def checked(train: Source, test: Source, where: str) -> dict[str, Source]:
 
 
 def split_minival(labels: IntArray, share: float, seed: int) -> tuple[IntArray, IntArray]:
-    """(train rows, minival rows) of labels i64 [n], both ascending: a share of every class, drawn by `seed`.
+    """(train rows, minival rows) for labels i64 [n], both ascending. `seed` draws a share of every class for minival.
 
-    A class of m images gives round(share * m) to minival, halves up, but keeps at least one for train.
+    A class of m images gives round(share * m) of them to minival, rounded half up, but at least one remains in train.
     """
     return _cut(labels, share, seed, Stream.MINIVAL)
 
 
 def cut_test(whole: Source, share: float, seed: int) -> tuple[Subset, Subset]:
-    """(train, test) of a source that comes in one piece, by the law of `split_minival` but other draws."""
+    """(train, test) of a source that comes in one piece; split as in `split_minival`, but with other random draws."""
     train, test = _cut(whole.labels, share, seed, Stream.TEST)
     return Subset(whole, train), Subset(whole, test)
 
 
 def _cut(labels: IntArray, share: float, seed: int, stream: Stream) -> tuple[IntArray, IntArray]:
-    require(0 <= share <= 1, f"a split needs a share in 0..1, got {share}; correct it")
+    require(0 <= share <= 1, f"images: the share of a split must be in 0..1, got {share}; correct it")
     order = permutation(seed, stream, len(labels))
     by_class = order[np.argsort(labels[order], kind="stable")]
     _, starts, counts = np.unique(labels[by_class], return_index=True, return_counts=True)
-    taken = np.minimum(np.floor(share * counts + 0.5).astype(np.int64), counts - 1)
+    n_cut = np.minimum(np.floor(share * counts + 0.5).astype(np.int64), counts - 1)
     rank = np.arange(len(labels)) - np.repeat(starts, counts)
-    cut = rank < np.repeat(taken, counts)
+    cut = rank < np.repeat(n_cut, counts)
     return np.sort(by_class[~cut]), np.sort(by_class[cut])
 
 
 def check_ascending(rows: IntArray, n: int, where: str) -> None:
-    """Rows of a read must ascend strictly within range(n)."""
-    ascends = len(rows) == 0 or (rows[0] >= 0 and rows[-1] < n and bool((np.diff(rows) > 0).all()))
-    require(ascends, f"{where}: rows must ascend within 0..{n - 1}; sort them and take each once")
+    """Raises `DataError` unless the rows are strictly ascending and within range(n)."""
+    ascending = len(rows) == 0 or (rows[0] >= 0 and rows[-1] < n and bool((np.diff(rows) > 0).all()))
+    require(ascending, f"{where}: rows must ascend strictly within 0..{n - 1}; sort them and remove repetitions")
 
 
 def class_list(classes: Sequence[str]) -> tuple[str, ...]:
-    """Class names as given by a person: a list of names, not one name."""
-    fine = not isinstance(classes, str) and all(isinstance(name, str) for name in classes)
-    require(fine, f"classes must be a list of names, got {classes!r}; write them as a YAML list")
+    """Class names from the options, as a tuple. Raises `DataError` for one name instead of a list of names."""
+    valid = not isinstance(classes, str) and all(isinstance(name, str) for name in classes)
+    require(valid, f"classes must be a list of names, got {classes!r}; write them as a YAML list")
     return tuple(classes)

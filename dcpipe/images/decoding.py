@@ -1,12 +1,14 @@
-"""File bytes to pixels: any file Pillow reads becomes u8 [size, size, 3], the same on every machine and thread.
+"""Decode files to pixels: any file that Pillow reads becomes u8 [size, size, 3], equal on all machines and threads.
 
-1. Orientation: the EXIF tag is applied (torchvision's loaders ignore it, so their sideways photographs stay so).
-2. Colour: palette, grey, CMYK and the like become RGB; 16-bit grey v becomes round(v / 257); transparency is laid
-   over white, the page most such drawings were made for (merely dropping alpha shows whatever colour lay hidden).
-3. Size: the central square of the shorter side, then antialiased bicubic (a = -1/2, Pillow's) to size x size. This
-   is "resize the shorter side, then crop the centre" up to a rim half a kernel wide, without the long intermediate
-   image that a 1 x 100,000 picture would need; and Pillow 13 orders its two rounding passes by the image's shape,
-   older ones do not: squares come out the same. An image that is size x size already keeps its pixels.
+1. Orientation: the EXIF tag is applied. (torchvision's loaders ignore it, so photographs may appear sideways there.)
+2. Colour: palette, grey, CMYK and similar modes become RGB. 16-bit grey v becomes round(v / 257). Transparent images
+   are drawn on white, the background that most of them were made for; dropping the alpha channel instead would show
+   arbitrary hidden colours.
+3. Size: the central square of the shorter side is cut out, then resized to size x size by antialiased bicubic
+   interpolation (a = -1/2, as in Pillow). Except for a rim half a kernel wide, this equals "resize the shorter side,
+   then crop the centre". It avoids the long intermediate image that a picture of 1 x 100,000 pixels would need. It also
+   gives the same result in all versions of Pillow: Pillow 13 chooses the order of its two rounding passes by the shape
+   of the image, older versions do not, and for squares the two agree. An image of size x size is not changed.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from dcpipe.types import DataError, IntArray, require
 Pixels = npt.NDArray[np.uint8]
 Result = TypeVar("Result")
 
-# Where Pillow begins to suspect a decompression bomb: a quarter of a gibibyte as RGB.
+# The limit from which Pillow suspects a decompression bomb: a quarter of a gibibyte as RGB.
 MAX_PIXELS = 1024**3 // 4 // 3
 # The formats that Pillow decodes itself (a JPEG of several pictures is one of them). Some others hand the file to
 # another program: EPS starts Ghostscript.
@@ -41,20 +43,21 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_CHUNK = 64  # images a thread takes at once: enough to hide the pool's own cost for tiny ones
+_CHUNK = 64  # images that a thread takes at once: enough to hide the overhead of the pool for tiny images
 _THREADS = min(16, os.cpu_count() or 1)
 
 
 def decode(data: bytes, size: int, name: str) -> Pixels:
-    """Pixels u8 [size, size, 3] of one encoded image; `name` is what errors call it.
+    """Pixels u8 [size, size, 3] of one encoded image; `name` identifies it in error messages.
 
-    Raises `DataError` when the bytes are no image, cut short, absurdly large or of a mode without a fixed range.
+    Raises `DataError` if the bytes are not an image, if the image is truncated or absurdly large, and if its mode has
+    no fixed range.
     """
     return fit(open_rgb(data, name), size)
 
 
 def open_rgb(data: bytes, name: str) -> Image.Image:
-    """The whole image at its own resolution, upright, in mode RGB; errors as `decode`."""
+    """The whole image at its original resolution, upright, in mode RGB; raises the errors of `decode`."""
     bomb = f"image {name} has more than {MAX_PIXELS:,} pixels; shrink or remove it"
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -71,23 +74,23 @@ def open_rgb(data: bytes, name: str) -> Image.Image:
             f"corrupt image {name}: its {len(data)} bytes are none of the formats {', '.join(FORMATS)}; replace or "
             "remove it"
         ) from error
-    except Exception as error:  # each of Pillow's formats fails with errors of its own kind
+    except Exception as error:  # every format of Pillow raises different errors
         raise DataError(f"corrupt image {name}: {error or type(error).__name__}; replace or remove it") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # damaged EXIF in a sound image (ImageNet has some) says nothing of its orientation
+        transpose = _UPRIGHT.get(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # an intact image with damaged EXIF data (ImageNet has some) has no known orientation
         return image
-    return image if turn is None else image.transpose(turn)
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)
-        whole = values.dtype.kind in "iu" and bool((values >= 0).all() and (values <= 65535).all())
-        require(whole, f"image {name} has mode {image.mode!r} beyond 16-bit grey; convert it to 8 or 16 bits")
+        is_16_bit = values.dtype.kind in "iu" and bool((values >= 0).all() and (values <= 65535).all())
+        require(is_16_bit, f"image {name} has mode {image.mode!r}, beyond 16-bit grey; convert it to 8 or 16 bits")
         return Image.fromarray(((values.astype(np.int64) + 128) // 257).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         drawn = image.convert("RGBA")
@@ -106,19 +109,19 @@ def fit(image: Image.Image, size: int) -> Pixels:
 
 
 def named(path: str, image_id: int) -> str:
-    """What errors call an image."""
+    """The name of an image in error messages."""
     return f"{path} (id {image_id})"
 
 
 def in_threads(work: Callable[[slice], Result], n: int) -> list[Result]:
-    """`work` of every chunk of range(n), in order; Pillow lets go of the interpreter lock while it decodes."""
+    """The results of `work` on all chunks of range(n), in order, computed in threads; decoding releases the GIL."""
     chunks = [slice(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK)]
     with ThreadPoolExecutor(max_workers=_THREADS) as pool:
         return list(pool.map(work, chunks))
 
 
 def decode_into(out: Pixels, encoded: Sequence[tuple[bytes, str]], ids: IntArray) -> None:
-    """Decode m encoded images into `out` u8 [m, s, s, 3]; a corrupt one is named with its id."""
+    """Decode m encoded images into `out` u8 [m, s, s, 3]. The error for a corrupt image contains its id."""
 
     def work(chunk: slice) -> None:
         for row in range(chunk.start, chunk.stop):

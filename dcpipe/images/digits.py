@@ -1,4 +1,4 @@
-"""`digits`: scikit-learn's 1,797 handwritten digits of 8x8 pixels, for tests and first steps: no download."""
+"""`digits`: scikit-learn's 1,797 handwritten digits of 8x8 pixels, for tests and first steps without a download."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from dcpipe.images.base import Source, check_ascending, checked, cut_test
+from dcpipe.config.options import validated
+from dcpipe.config.values import Share
+from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test
 from dcpipe.images.decoding import Pixels
 from dcpipe.types import IntArray
+
+CLASSES = tuple(str(digit) for digit in range(10))
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,16 +30,19 @@ class Digits:
         return [(_png(self.pixels[row]), f"{row:04d}.png") for row in rows]
 
 
-def digits(*, test_share: float = 0.2, seed: int = 0) -> dict[str, Source]:
-    """The digits data set of scikit-learn (E. Alpaydin, C. Kaynak, UCI 1998), values 0..16 as round(v * 255 / 16).
+@counts_classes(lambda **options: len(CLASSES))
+@validated("image source 'digits'")
+def digits(*, test_share: Share = 0.2, seed: int = 0) -> dict[str, Source]:
+    """The digits data set of scikit-learn (E. Alpaydin, C. Kaynak, UCI 1998).
 
-    A stratified `test_share` becomes test, drawn by `seed`. Classes "0" to "9".
+    A pixel value v in 0..16 becomes round(v * 255 / 16). `seed` draws a stratified `test_share` of the images for the
+    split `test`. The classes are "0" to "9".
     """
     from sklearn.datasets import load_digits  # needed to build, not to read a release
 
     content = load_digits()
     pixels = np.floor(content.images * 255 / 16 + 0.5).astype(np.uint8)
-    whole = Digits(tuple(str(digit) for digit in range(10)), content.target.astype(np.int64), pixels)
+    whole = Digits(CLASSES, content.target.astype(np.int64), pixels)
     train, test = cut_test(whole, test_share, seed)
     return checked(train, test, "digits")
 

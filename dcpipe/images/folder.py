@@ -1,8 +1,8 @@
-"""`imagefolder`: one folder a class, as torchvision's ImageFolder and most papers' scripts expect.
+"""`imagefolder`: one folder per class, as torchvision's ImageFolder and the scripts of most papers expect it.
 
-The order of classes is the field's most reported trap: sorted folder names are WordNet ids for one person and English
-names for another, and a teacher trained in the other order scores at chance. So the order may be given, as a list or
-as the `class_to_idx` file that came with the teacher.
+The order of classes is the most reported trap of the field: sorted folder names are WordNet ids in one copy of a data
+set and English names in another, and a teacher trained in the other order scores at chance. So the order can be given,
+as a list or as the `class_to_idx` file that came with the teacher.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from dcpipe.images.base import Source, check_ascending, checked, class_list
+from dcpipe.config.options import validated
+from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes
 from dcpipe.types import DataError, IntArray, require
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -23,7 +24,7 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 
 @dataclass(frozen=True, eq=False)
 class FolderSplit:
-    """Files below `root`, by class and then by name."""
+    """One split: the image files below `root`, sorted by class and then by name."""
 
     root: Path
     classes: tuple[str, ...]
@@ -35,19 +36,31 @@ class FolderSplit:
         return [(_bytes(self.root / self.files[row]), self.files[row]) for row in rows]
 
 
-def imagefolder(
-    *, path: str, train: str = "train", test: str = "val", classes: Sequence[str] | str | None = None
-) -> dict[str, Source]:
-    """Folders `path`/`train`/CLASS/… and `path`/`test`/CLASS/…; files at any depth in a class, sorted by path.
+def _count(*, path: str, train: str = "train", classes: list[str] | str | None = None, **others: str) -> int:
+    return len(_classes(Path(path), train, classes))
 
-    `classes`: names in label order, or a JSON file with such a list or with {name: index}; else sorted folder names of
-    train. Hidden files and folders (`.ipynb_checkpoints`, `._x.png`), loose files and files without an image suffix are
-    passed over. Raises `DataError` for a missing folder, a class without images, and a class folder that is not on the
-    list.
+
+@counts_classes(_count)
+@validated("image source 'imagefolder'")
+def imagefolder(
+    *, path: str, train: str = "train", test: str = "val", classes: list[str] | str | None = None
+) -> dict[str, Source]:
+    """Images in the folders `path`/`train`/CLASS/… and `path`/`test`/CLASS/….
+
+    Files may be at any depth in the folder of their class and are sorted by path. `classes` is a list of names in label
+    order, or a JSON file with such a list or with {name: index}; by default it is the sorted folder names of train.
+    Hidden files and folders (`._x.png`, `.ipynb_checkpoints`), files outside class folders and files without an image
+    suffix are ignored. Raises `DataError` for a missing folder, a class without images, and a class folder that is not
+    on the list.
     """
     root = Path(path)
-    order = _order(classes) if classes is not None else tuple(_class_folders(root, train))
+    order = _classes(root, train, classes)
     return checked(_split(root, train, order), _split(root, test, order), str(root))
+
+
+def _classes(root: Path, train: str, classes: list[str] | str | None) -> tuple[str, ...]:
+    """Names in label order, from the list or from the folders of train."""
+    return _order(classes) if classes is not None else tuple(_class_folders(root, train))
 
 
 def _order(classes: Sequence[str] | str) -> tuple[str, ...]:
@@ -73,8 +86,12 @@ def _order(classes: Sequence[str] | str) -> tuple[str, ...]:
 def _class_folders(root: Path, split: str) -> list[str]:
     folder = root / split
     if not folder.is_dir():
-        near = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
-        require(False, f"image folder {folder} not found; {root} has {', '.join(near[:10]) or 'no folders'}")
+        present = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+        require(
+            False,
+            f"image folder {folder} not found; {root} contains {', '.join(present[:10]) or 'no folders'}, so correct "
+            "the path or the name of the split",
+        )
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     require(bool(names), f"image folder {folder} has no class folders; put each class's images in one")
     return names
@@ -89,14 +106,14 @@ def _split(root: Path, split: str, classes: tuple[str, ...]) -> FolderSplit:
     for name in classes:
         folder = root / split / name
         require(name in present, f"class folder {folder} not found; create it or take {name!r} off the class list")
-        found = sorted(
+        images = sorted(
             file.relative_to(root).as_posix()
             for file in folder.rglob("*")
             if file.suffix.lower() in SUFFIXES and not _hidden(file.relative_to(folder)) and file.is_file()
         )
-        require(bool(found), f"class folder {folder} holds no images ({', '.join(sorted(SUFFIXES))}); add some")
-        files += found
-        counts.append(len(found))
+        require(bool(images), f"class folder {folder} has no images ({', '.join(sorted(SUFFIXES))}); add some")
+        files += images
+        counts.append(len(images))
     return FolderSplit(root, classes, np.repeat(np.arange(len(classes), dtype=np.int64), counts), tuple(files))
 
 

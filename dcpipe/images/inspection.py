@@ -1,8 +1,8 @@
-"""Every image decoded once, before anything is built on it: is it sound, what are its pixels' sums, is it in test too?
+"""Decode every image once before anything is built on it: find damaged files, sum up pixels, find duplicates in test.
 
-Sums are integers, so reports of parts merge to the same mean and deviation in whatever order they come. The
-fingerprint of an image is BLAKE2b of its upright RGB pixels at their own resolution, with its height and width:
-a train image that was re-encoded without loss or renamed is still found in test.
+Sums are integers, so the reports of parts merge to the same mean and deviation in any order. The fingerprint of an
+image is the BLAKE2b hash of its height, its width and its upright RGB pixels at the original resolution. So a train
+image that was renamed or re-encoded without loss is still recognised in test.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ Triple = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class PartReport:
-    """What was measured of one part. `sums` and `squares` are of u8 values, by channel, over `pixels` pixels
-    at the decoded size; `hashes` are 32 hex digits an image, in the order of `ids`."""
+    """Measurements of one part.
+
+    `sums` and `squares` are per channel, over the u8 values of `pixels` pixels at the decoded size. `hashes` has 32 hex
+    digits per image, in the order of `ids`.
+    """
 
     count: int
     pixels: int
@@ -38,12 +41,12 @@ class PartReport:
     hashes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; `from_json` gives the report back."""
+        """The report as JSON values, which `from_json` reads."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> PartReport:
-        """A report from what `to_json` gave."""
+        """The report from the values that `to_json` returned."""
         return cls(
             count=content["count"],
             pixels=content["pixels"],
@@ -57,12 +60,12 @@ class PartReport:
 def inspect_part(
     source: Source, rows: IntArray, classes: Sequence[str], size: int, ids: IntArray
 ) -> tuple[list[EncodedImage], PartReport]:
-    """Read ascending `rows` of a source, decode every image once, in threads, and measure.
+    """Read ascending `rows` of a source, decode every image once in threads, and measure.
 
-    `ids` i64 [m] are what the rows will be called. Raises `DataError` naming an image that does not decode, with its
-    id, and labels outside `classes`. In memory: the encoded part, and a few decoded images a thread.
+    `ids` i64 [m] are the ids that the rows get. Raises `DataError` for an image that cannot be decoded, with its name
+    and id, and for labels outside `classes`. Memory: the encoded part, and a few decoded images per thread.
     """
-    require(len(rows) == len(ids), f"a part has {len(rows)} rows but {len(ids)} ids; give one id a row")
+    require(len(rows) == len(ids), f"a part has {len(rows)} rows but {len(ids)} ids; give one id per row")
     labels = source.labels[rows]
     check_labels(labels, classes, "part")
     encoded = source.read(rows)
@@ -78,21 +81,21 @@ def inspect_part(
             pixels[row - chunk.start] = whole if whole.shape == pixels.shape[1:] else fit(image, size)
         return hashes, *_sums(pixels)
 
-    found = in_threads(measure, len(encoded))
+    measured = in_threads(measure, len(encoded))
     report = PartReport(
         count=len(encoded),
         pixels=len(encoded) * size * size,
-        sums=_add(sums for _, sums, _ in found),
-        squares=_add(squares for _, _, squares in found),
+        sums=_add(sums for _, sums, _ in measured),
+        squares=_add(squares for _, _, squares in measured),
         ids=tuple(ids.tolist()),
-        hashes=tuple(text for hashes, _, _ in found for text in hashes),
+        hashes=tuple(text for hashes, _, _ in measured for text in hashes),
     )
     images = zip(ids.tolist(), encoded, labels.tolist(), strict=True)
     return [EncodedImage(image_id, data, path, label) for image_id, (data, path), label in images], report
 
 
 def pixel_hash(pixels: Pixels) -> str:
-    """32 hex digits of u8 [h, w, 3]: BLAKE2b-128 of h and w (4 bytes each, little-endian), then the pixels."""
+    """The hash of u8 [h, w, 3] in 32 hex digits: BLAKE2b-128 of h, w (4 bytes each, little-endian) and the pixels."""
     height, width, _ = pixels.shape
     state = hashlib.blake2b(height.to_bytes(4, "little") + width.to_bytes(4, "little"), digest_size=16)
     state.update(np.ascontiguousarray(pixels).data)
@@ -100,9 +103,10 @@ def pixel_hash(pixels: Pixels) -> str:
 
 
 def _sums(pixels: Pixels) -> tuple[Triple, Triple]:
-    """Sum and sum of squares of u8 [m, s, s, 3] by channel, exact for the m <= 2^16 of a chunk.
+    """Sum and sum of squares of u8 [m, s, s, 3] per channel, exact for chunks of m <= 2^16 images.
 
-    First over images, along contiguous memory: 18 times faster than over all pixels of three channels at once.
+    The sum is taken over images first, along contiguous memory. This is 18 times faster than summing over all pixels of
+    three channels at once.
     """
     flat = pixels.reshape(len(pixels), -1)
     squares = np.square(flat, dtype=np.uint16)  # 255^2 fits
@@ -124,12 +128,13 @@ def _add(triples: Iterable[Triple]) -> Triple:
 def merge_reports(
     reports: Sequence[PartReport],
 ) -> tuple[Colour, Colour]:
-    """(mean, standard deviation) by channel of all pixels in [0, 1]; a deviation is at least 1e-6.
+    """(mean, standard deviation) per channel of all pixels in [0, 1]; a deviation is at least 1e-6.
 
-    Computed in integers, N * sum(x^2) - sum(x)^2, so no order and no cancellation changes the result.
+    N * sum(x^2) - sum(x)^2 is computed in integers, so neither order nor cancellation changes the result. Raises
+    `DataError` if there are no pixels.
     """
     n = sum(report.pixels for report in reports)
-    require(n > 0, "pixel statistics need at least one image; the train split is empty")
+    require(n > 0, "pixel statistics need at least one image, but the train split is empty; check its path")
     sums = [sum(report.sums[channel] for report in reports) for channel in range(3)]
     squares = [sum(report.squares[channel] for report in reports) for channel in range(3)]
     mean = [total / (255 * n) for total in sums]
@@ -139,10 +144,10 @@ def merge_reports(
 
 
 def duplicates(train: Iterable[PartReport], test: Iterable[PartReport]) -> dict[str, Any]:
-    """Images of train whose every pixel is that of a test image.
+    """Find train images that equal a test image in every pixel.
 
-    Returns `train_images` and `test_images` (how many of each are in the other), `pairs` (how many pairs), and
-    `first` (up to 100 pairs [train id, test id], ascending).
+    Returns `train_images` and `test_images` (how many images of each split are also in the other), `pairs` (the number
+    of pairs) and `first` (up to 100 pairs [train id, test id], ascending).
     """
     in_test: dict[str, list[int]] = defaultdict(list)
     for report in test:

@@ -1,15 +1,15 @@
-"""`parquet`: a folder in the Hugging Face convention, read row group by row group.
+"""`parquet`: a folder of Parquet files in the Hugging Face convention, read row group by row group.
 
-Files `SPLIT-*.parquet` lie in the folder or in its `data/`; `image` is struct<bytes, path>, `label` an integer, and
-class names sit in the schema's `huggingface` metadata. Labels are read at once (8 bytes an image); encoded images
-only by the row groups that hold the rows asked for.
+The files `SPLIT-*.parquet` are in the folder or in its subfolder `data/`. The column `image` is struct<bytes, path>,
+`label` is an integer, and the class names are in the `huggingface` metadata of the schema. All labels are read at once
+(8 bytes per image); of the encoded images, only the row groups that contain the requested rows are read.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dcpipe.images.base import Source, check_ascending, checked, class_list
+from dcpipe.config.options import validated
+from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes
 from dcpipe.types import DataError, IntArray, require
 
 _TEST_NAMES = ("test", "validation", "valid", "val")
@@ -40,58 +41,81 @@ class ParquetSplit:
         check_ascending(rows, len(self.labels), str(self.files[0].parent))
         places = np.searchsorted(self.ends, rows, side="right")
         starts = np.concatenate([[0], self.ends[:-1]])
-        found = []
+        images = []
         for place in np.unique(places):
-            found += pick(self.files[place], rows[places == place] - starts[place], self.image_column)
-        return found
+            images += pick(self.files[place], rows[places == place] - starts[place], self.image_column)
+        return images
 
 
+def _count(
+    *, path: str, train: str = "train", classes: list[str] | None = None, label_column: str = "label", **others: str
+) -> int | None:
+    """Of the names that are given, else of those in the metadata of the first file; None where neither has them."""
+    files = _files(_folder(path), train)
+    names = classes or (_class_names(files[0], label_column) if files else None)
+    return None if names is None else len(names)
+
+
+@counts_classes(_count)
+@validated("image source 'parquet'")
 def parquet(
     *,
     path: str,
     train: str = "train",
     test: str = "test",
-    classes: Sequence[str] | None = None,
+    classes: list[str] | None = None,
     image_column: str = "image",
     label_column: str = "label",
 ) -> dict[str, Source]:
-    """A Parquet folder `path` with splits named `train` and `test`.
+    """The splits of a Parquet folder.
 
-    Where `test` is left at "test" and absent, the first of "validation", "valid" and "val" that exists is test.
-    `classes` names the classes of a set that does not do so itself, or renames them in the same order.
-    Raises `DataError` for a missing folder, split or shard, unreadable files, columns of the wrong kind and bad labels.
+    Args:
+        path: the folder.
+        train, test: names of the splits. If `test` is left at "test" and there is no such split, the first of
+            "validation", "valid" and "val" that exists is used.
+        classes: class names in label order, for a set that does not contain them, or to rename its classes.
+        image_column, label_column: names of the columns.
+
+    Raises `DataError` for a missing folder, split or shard, unreadable files, columns of the wrong type and bad labels.
     """
-    root = Path(path)
-    require(root.is_dir(), f"parquet folder {path} not found; correct images.options.path")
+    root = _folder(path)
     names = _TEST_NAMES if test == "test" else (test,)
     test_files = next((files for name in names if (files := _files(root, name))), [])
     splits = []
     given = None if classes is None else class_list(classes)
     for split, files in ((train, _files(root, train)), (test, test_files)):
-        require(bool(files), f"{path} has no {split}-*.parquet; it has {_found(root)}")
+        require(
+            bool(files),
+            f"{path} has no {split}-*.parquet (found {_parquet_files(root)}); correct path or the name of the split",
+        )
         splits.append(_split(tuple(files), given, image_column, label_column))
     return checked(splits[0], splits[1], str(root))
 
 
+def _folder(path: str) -> Path:
+    require(Path(path).is_dir(), f"parquet folder {path} not found; correct images.options.path")
+    return Path(path)
+
+
 def _files(root: Path, split: str) -> list[Path]:
-    """Shards of a split in order, from the folder or its `data/`; all that their names promise must be there."""
+    """The shards of a split in order, from the folder or its `data/`; none that their names promise may be missing."""
     for folder in (root, root / "data"):
         files = sorted(folder.glob(f"{split}-*.parquet"))
         for file in files:
             promised = re.search(r"-of-(\d+)", file.name)
             require(
                 promised is None or int(promised[1]) == len(files),
-                f"{folder} holds {len(files)} shards of {split!r} but {file.name} promises "
-                f"{int(promised[1]) if promised else 0}; download the others or remove strays",
+                f"{folder} has {len(files)} shards of {split!r} but {file.name} promises "
+                f"{int(promised[1]) if promised else 0}; download the missing ones or remove stray files",
             )
         if files:
             return files
     return []
 
 
-def _found(root: Path) -> str:
+def _parquet_files(root: Path) -> str:
     names = sorted(file.name for folder in (root, root / "data") for file in folder.glob("*.parquet"))
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") if names else "no Parquet file"
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") if names else "no Parquet files"
 
 
 def _split(
@@ -101,7 +125,7 @@ def _split(
     if given is not None and named is not None:
         require(
             len(given) == len(named),
-            f"{files[0]} names {len(named)} classes but options give {len(given)}; give one name each, in its order",
+            f"{files[0]} has {len(named)} classes but images.options.classes has {len(given)}; give one name per class",
         )
     classes = given or named
     if classes is None:
@@ -129,16 +153,17 @@ def _labels(path: Path, image_column: str, label_column: str) -> IntArray:
         for column in (image_column, label_column):
             require(
                 column in schema.names,
-                f"{path} has no column {column!r}; it has {', '.join(schema.names)}: set image_column and label_column",
+                f"{path} has no column {column!r}, only {', '.join(schema.names)}; set image_column and label_column",
             )
         kind = schema.field(image_column).type
         require(
             pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0,
-            f"{path}: column {image_column!r} is {kind}, expected struct<bytes, path>; write images that way",
+            f"{path}: column {image_column!r} is {kind}, expected struct<bytes, path>; write the images in that form",
         )
         kind = schema.field(label_column).type
         require(
-            pa.types.is_integer(kind), f"{path}: column {label_column!r} is {kind}, expected integers; encode labels so"
+            pa.types.is_integer(kind),
+            f"{path}: column {label_column!r} is {kind}, expected integers; encode the labels as integers",
         )
         column = _guarded(path, lambda: file.read(columns=[label_column]).column(0))
     require(column.null_count == 0, f"{path}: {column.null_count} labels are null; give every image a label")
@@ -151,7 +176,7 @@ def _labels(path: Path, image_column: str, label_column: str) -> IntArray:
 
 
 def open_parquet(path: Path) -> Any:
-    """A Parquet file open for reading; raises `DataError` when it is not one."""
+    """A Parquet file, opened for reading; raises `DataError` if it is not one."""
     return _guarded(path, lambda: pq.ParquetFile(path))
 
 
@@ -169,21 +194,21 @@ def _images(file: Any, group: int, column: str) -> Any:
 
 def pick(path: Path, rows: IntArray, column: str = "image") -> list[tuple[bytes, str]]:
     """(bytes, name) of ascending rows of one file; only their row groups are read, one at a time."""
-    found: list[tuple[bytes, str]] = []
+    picked: list[tuple[bytes, str]] = []
     with open_parquet(path) as file:
         meta = file.metadata
         ends = np.cumsum([meta.row_group(group).num_rows for group in range(meta.num_row_groups)], dtype=np.int64)
         groups = np.searchsorted(ends, rows, side="right")
         for group in np.unique(groups):
-            wanted = rows[groups == group]
-            inside = wanted - (ends[group - 1] if group else 0)
+            group_rows = rows[groups == group]
+            inside = group_rows - (ends[group - 1] if group else 0)
             images = _guarded(path, partial(_images, file, int(group), column))
             images = images.take(pa.array(inside))
             data = pc.struct_field(images, "bytes").to_pylist()
             has_names = images.type.get_field_index("path") >= 0
             names = pc.struct_field(images, "path").to_pylist() if has_names else [None] * len(data)
-            for row, content, name in zip(wanted.tolist(), data, names, strict=True):
+            for row, content, name in zip(group_rows.tolist(), data, names, strict=True):
                 if content is None:
-                    raise DataError(f"{path}: row {row} holds no image bytes; embed the files in the Parquet set")
-                found.append((content, name or f"{path.name}:{row}"))
-    return found
+                    raise DataError(f"{path}: row {row} has no image bytes; embed the files in the Parquet set")
+                picked.append((content, name or f"{path.name}:{row}"))
+    return picked

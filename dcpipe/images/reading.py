@@ -1,4 +1,4 @@
-"""Pixels of an `ImageTable`: a part, chosen rows, everything, or a stream in training order."""
+"""Read the pixels of an `ImageTable`: one part, some rows, everything, or a stream in training order."""
 
 from __future__ import annotations
 
@@ -11,22 +11,17 @@ import numpy as np
 from dcpipe.images.decoding import Pixels, decode_into
 from dcpipe.images.parquet import pick
 from dcpipe.random import PARTS_OF_EPOCH, Stream, permutation
-from dcpipe.types import ImageTable, IntArray, require
+from dcpipe.types import ImageSet, ImageTable, IntArray, Selection, require
 
 PART_ROWS = 2048
-MIXED_PARTS = 3  # parts that wait together in `stream`'s buffer
+MIXED_PARTS = 3  # parts in the buffer of `stream`
 
 Batch = tuple[Pixels, IntArray, IntArray]
 
 
-def decoded_bytes(table: ImageTable) -> int:
-    """Memory that `read_all` needs."""
-    return len(table) * table.size * table.size * 3
-
-
 def _span(table: ImageTable, part: int) -> slice:
-    """Rows of the table that a part holds."""
-    require(0 <= part < len(table.parts), f"image table has {len(table.parts)} parts; part {part} is none of them")
+    """The rows of the table that are in a part."""
+    require(0 <= part < len(table.parts), f"image table has no part {part}; choose one of 0..{len(table.parts) - 1}")
     return slice(part * table.part_rows, min((part + 1) * table.part_rows, len(table)))
 
 
@@ -37,7 +32,7 @@ def _read_part(table: ImageTable, part: int, out: Pixels) -> None:
 
 
 def read_part(table: ImageTable, part: int) -> Batch:
-    """(images u8 [m, s, s, 3], labels i64 [m], ids i64 [m]) of one part, in the table's order."""
+    """(images u8 [m, s, s, 3], labels i64 [m], ids i64 [m]) of one part, in the order of the table."""
     span = _span(table, part)
     images = np.empty((span.stop - span.start, table.size, table.size, 3), dtype=np.uint8)
     _read_part(table, part, images)
@@ -45,33 +40,39 @@ def read_part(table: ImageTable, part: int) -> Batch:
 
 
 def read_parts(table: ImageTable) -> Iterator[tuple[Pixels, IntArray]]:
-    """Images u8 [m, s, s, 3] and labels of a whole split in table order, part by part."""
+    """Images u8 [m, s, s, 3] and labels i64 [m] of a whole split, part by part in the order of the table."""
     for part in range(len(table.parts)):
         images, labels, _ = read_part(table, part)
         yield images, labels
 
 
 def read_rows(table: ImageTable, rows: IntArray) -> Pixels:
-    """Images u8 [m, s, s, 3] of rows i64 [m] of the table, in the order asked; rows may repeat.
+    """Images u8 [m, s, s, 3] of the rows i64 [m] of a table, in the given order; rows may repeat.
 
-    Only the row groups that hold them are read, one part at a time.
+    Only the row groups that contain them are read, one part at a time.
     """
     inside = len(rows) == 0 or (int(rows.min()) >= 0 and int(rows.max()) < len(table))
-    require(inside, f"rows must lie within 0..{len(table) - 1}; look them up in this table's ids")
-    wanted, back = np.unique(rows, return_inverse=True)
-    images = np.empty((len(wanted), table.size, table.size, 3), dtype=np.uint8)
-    places = wanted // table.part_rows
+    require(inside, f"rows must lie within 0..{len(table) - 1}; look them up in the ids of this table")
+    distinct, back = np.unique(rows, return_inverse=True)
+    images = np.empty((len(distinct), table.size, table.size, 3), dtype=np.uint8)
+    places = distinct // table.part_rows
     for part in np.unique(places):
         low, high = np.searchsorted(places, [part, part + 1])
-        chosen = wanted[low:high]
-        encoded = pick(table.parts[part], chosen - part * table.part_rows)
-        decode_into(images[low:high], encoded, table.ids[chosen])
-    ordered: Pixels = images if np.array_equal(wanted, rows) else images[back]
+        part_rows = distinct[low:high]
+        encoded = pick(table.parts[part], part_rows - part * table.part_rows)
+        decode_into(images[low:high], encoded, table.ids[part_rows])
+    ordered: Pixels = images if np.array_equal(distinct, rows) else images[back]
     return ordered
 
 
+def read_selection(table: ImageTable, selection: Selection) -> ImageSet:
+    """The selected images, in pick order. Raises `DataError` for one that the table lacks."""
+    rows = table.rows_of(selection.ids)
+    return ImageSet(read_rows(table, rows), table.labels[rows], table.ids[rows], table.classes)
+
+
 def read_all(table: ImageTable) -> Pixels:
-    """All images u8 [n, s, s, 3] in the table's order, in memory that is allocated once (`decoded_bytes`)."""
+    """All images u8 [n, s, s, 3] in the order of the table, in memory allocated once: the table's `decoded_bytes`."""
     images = np.empty((len(table), table.size, table.size, 3), dtype=np.uint8)
     for part in range(len(table.parts)):
         _read_part(table, part, images[_span(table, part)])
@@ -79,14 +80,14 @@ def read_all(table: ImageTable) -> Pixels:
 
 
 def stream(table: ImageTable, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
-    """One epoch of a table larger than memory: every row once, in batches (images u8, labels, ids) of one order
-    that (seed, epoch) decides. The last batch may be smaller.
+    """One epoch of a table that is larger than memory: every row once, in batches (images u8, labels, ids).
 
-    Parts come in random order into a buffer of `MIXED_PARTS` parts; whenever it is full, it is shuffled and a part's
-    worth of batches leaves, so a row's neighbours change from epoch to epoch. The next part is read meanwhile.
-    In memory: `MIXED_PARTS` + 2 decoded parts and two batches.
+    The order is a function of (seed, epoch), and the last batch may be smaller. Parts are read in random order into a
+    buffer of `MIXED_PARTS` parts. Whenever the buffer is full, it is shuffled and as many batches as fit into one part
+    leave it, so the neighbours of a row change from epoch to epoch. The next part is read meanwhile. Memory:
+    `MIXED_PARTS` + 2 decoded parts and two batches.
     """
-    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}; correct it")
+    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}; raise it")
     first = Stream.TABLE_PARTS + epoch * PARTS_OF_EPOCH
     order = permutation(seed, first, len(table.parts))
     capacity = min(len(table), MIXED_PARTS * table.part_rows + batch_size)
@@ -107,7 +108,7 @@ def stream(table: ImageTable, seed: int, epoch: int, batch_size: int) -> Iterato
 
 
 def _read_ahead(table: ImageTable, order: IntArray) -> Iterator[Batch]:
-    """Parts in the given order; the next one is read while the last is used."""
+    """The parts in the given order; each is read while the one before it is in use."""
     with ThreadPoolExecutor(max_workers=1) as reader:
         coming = deque(reader.submit(read_part, table, int(part)) for part in order[:1])
         for part in [*order[1:].tolist(), None]:

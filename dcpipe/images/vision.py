@@ -1,4 +1,4 @@
-"""`torchvision`: any classification set of torchvision by its class name; images are re-encoded as PNG, losslessly."""
+"""`torchvision`: any classification data set of torchvision by its class name, losslessly re-encoded as PNG."""
 
 from __future__ import annotations
 
@@ -12,15 +12,38 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dcpipe.images.base import Source, check_ascending, checked, cut_test
+from dcpipe.config.options import validated
+from dcpipe.config.values import Share
+from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test
 from dcpipe.types import DataError, IntArray, require
 
-# `split=` of the sets that do not call their splits "train" and "test".
+# Values of `split=` for the sets whose splits are not called "train" and "test".
 _SPLITS = {
     "FGVCAircraft": ("trainval", "test"),
     "ImageNet": ("train", "val"),
     "Imagenette": ("train", "val"),
     "OxfordIIITPet": ("trainval", "test"),
+}
+# How many classes the sets of the field have: others are counted when they are read.
+_COUNTS = {
+    "CIFAR10": 10,
+    "CIFAR100": 100,
+    "DTD": 47,
+    "EuroSAT": 10,
+    "FashionMNIST": 10,
+    "Flowers102": 102,
+    "Food101": 101,
+    "GTSRB": 43,
+    "ImageNet": 1000,
+    "Imagenette": 10,
+    "KMNIST": 10,
+    "MNIST": 10,
+    "OxfordIIITPet": 37,
+    "Places365": 365,
+    "STL10": 10,
+    "SUN397": 397,
+    "SVHN": 10,
+    "StanfordCars": 196,
 }
 _LABELS = ("targets", "labels", "_labels")
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
@@ -28,7 +51,7 @@ _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 
 @dataclass(frozen=True, eq=False)
 class VisionSplit:
-    """A torchvision set whose images are encoded when read."""
+    """One split of a torchvision set. Its images are encoded when they are read."""
 
     classes: tuple[str, ...]
     labels: IntArray
@@ -40,14 +63,17 @@ class VisionSplit:
         return [(_png(self.images[int(row)][0]), f"{self.name}-{row:08d}.png") for row in rows]
 
 
+@counts_classes(lambda *, name, **others: _COUNTS.get(name))
+@validated("image source 'torchvision'")
 def torchvision(
-    *, name: str, root: str, download: bool = False, test_share: float = 0.2, seed: int = 0
+    *, name: str, root: str, download: bool = False, test_share: Share = 0.2, seed: int = 0
 ) -> dict[str, Source]:
-    """The set `name` (CIFAR10, SVHN, Flowers102, Food101, GTSRB, …) below `root`, downloaded there if asked.
+    """The set `name` (CIFAR10, SVHN, Flowers102, Food101, GTSRB, …) below `root`; `download` downloads it there.
 
-    Sets that come in one piece (EuroSAT, Caltech101, …) give a stratified `test_share`, drawn by `seed`, to test.
-    Labels come from the set's list of them, or by one pass over its images where it has none; class names from
-    `.classes`, or indices as text. Raises `DataError` for an unknown name and for what torchvision cannot load.
+    For sets that come in one piece (EuroSAT, Caltech101, …), `seed` draws a stratified `test_share` for the split test.
+    Labels are taken from the list of labels of the set or, if it has none, by one pass over its images. Class names are
+    `.classes`, or else the indices as text. Raises `DataError` for an unknown name and for a set that torchvision
+    cannot load.
     """
     train_arguments, test_arguments = _arguments(name)
     train_set = _load(name, root, download, train_arguments)
@@ -56,13 +82,13 @@ def torchvision(
         train, test = cut_test(whole, test_share, seed)
         return checked(train, test, f"torchvision {name}")
     first = _split(train_set, f"{name}-train", None)
-    # Class names are those of train: sets without names would count test's own labels otherwise.
+    # Class names are those of train: for sets without names, counting the labels of test could give another number.
     second = _split(_load(name, root, download, test_arguments), f"{name}-test", first.classes)
     return checked(first, second, f"torchvision {name}")
 
 
 def _arguments(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What makes a set give its train and its test split; equal where it has no splits."""
+    """The arguments that select the train and the test split of a set; equal if it has no splits."""
     parameters = inspect.signature(_class(name).__init__).parameters
     if "train" in parameters:
         return {"train": True}, {"train": False}
@@ -114,7 +140,7 @@ def _distinct(names: Sequence[str], identifiers: Sequence[str] | None) -> tuple[
 
 def _labels(images: Any, name: str) -> IntArray:
     lists = (getattr(images, attribute, None) for attribute in _LABELS)
-    values = next((found for found in lists if found is not None and len(found) == len(images)), None)
+    values = next((listed for listed in lists if listed is not None and len(listed) == len(images)), None)
     try:
         if values is None:
             values = [int(images[row][1]) for row in range(len(images))]

@@ -11,7 +11,7 @@ All of it grows in a staging folder: a killed import goes on there and ends with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,8 @@ import torch
 
 from dcpipe import store
 from dcpipe.compression import CODECS, packing
-from dcpipe.config.params import check_options
+from dcpipe.compression.budget import Budget
+from dcpipe.config.options import check_options
 from dcpipe.images.base import Source
 from dcpipe.images.decoding import open_rgb
 from dcpipe.images.folder import imagefolder
@@ -38,30 +39,6 @@ GROUP_BYTES = 2**30
 # What SRe2L, LPLD, G-VBSM and EDC normalise ImageNet's images with, and EDC Tiny-ImageNet's.
 IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
 IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """A codec, its options, and what its labels may weigh: `ratio` below fp16, or `bytes_per_image`; not for `none`."""
-
-    codec: str = "none"
-    options: Mapping[str, Any] | None = None
-    ratio: float | None = None
-    bytes_per_image: float | None = None
-
-    def __post_init__(self) -> None:
-        check_options("codec", self.codec, {name: codec.plan for name, codec in CODECS.items()}, self.options or {})
-        given = [value for value in (self.ratio, self.bytes_per_image) if value is not None]
-        wanted = 0 if self.codec == "none" else 1
-        told = "takes no budget" if wanted == 0 else "needs one of ratio and bytes per image"
-        require(len(given) == wanted, f"codec {self.codec!r} {told}; {len(given)} were given")
-        require(all(value > 0 for value in given), f"codec {self.codec!r}: a budget must be above 0, got {given}")
-
-    def bytes_of(self, shape: LabelShape) -> int:
-        """For everything in the file but kept views."""
-        if self.bytes_per_image is not None:
-            return int(self.bytes_per_image * shape.images)
-        return int(shape.reference_bytes / self.ratio) if self.ratio else shape.reference_bytes + 2**16
 
 
 @dataclass(frozen=True)
@@ -144,6 +121,7 @@ def import_labels(
     Raises `DataError` for whatever does not fit, having made nothing at `out`.
     """
     budget = budget or Budget()
+    check_options(CODECS, budget.codec, budget.options)
     require(not out.exists(), f"{out} exists; give a folder that does not, or remove it")
     batches = scan.find_batches(label_store)
     parent, folder = str(images_folder.absolute().parent), images_folder.name
@@ -158,7 +136,7 @@ def import_labels(
     versions = {package: version(package) for package in ("dcpipe", "numpy", "torch", "zarr")}
     lineage = {
         "import": {"layout": layout, "seed": seed, "size": size, "store": batches.digest},
-        "budget": [budget.codec, dict(budget.options or {}), budget.ratio, budget.bytes_per_image],
+        "budget": [budget.codec, dict(budget.options), budget.ratio, budget.bytes_per_image],
         "images": store.digest_of([names, images.labels.tolist(), images.images.shape]),
         "student": [temperature, *mean, *std, licence],
         "versions": versions,
@@ -173,7 +151,7 @@ def import_labels(
             )
             scan.save(staging, found)
         shape = LabelShape(*found.shape)
-        codec = packing.plan(budget.codec, budget.options or {}, shape, found.views, budget.bytes_of(shape))
+        codec = budget.plan(shape, found.views)
         store.need_space(shape.reference_bytes, f"soft labels {list(found.shape)} in fp16")
         blocks = write_labels(staging.notes, batches, found, progress)
         labels = SoftLabels(blocks.array, found.views, images.ids, images.classes, ())

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from dcpipe.interop.layouts import LAYOUTS, detect
 from dcpipe.interop.records import Record, read_record
-from dcpipe.store import StagingDir, digest_of
+from dcpipe.store import Notes, StagingDir, digest_of
 from dcpipe.types import VIEW_ARRAYS, IntArray, KeptViews, require
 
 Array = npt.NDArray[Any]
@@ -185,12 +185,13 @@ def save(staging: StagingDir, found: Scan) -> None:
     """Note a finished scan, which a killed import finds with `load`."""
     facts = {"classes": found.classes, "agreed": found.agreed, "size": found.views.size}
     arrays = {"image": found.image, "number": found.number, "starts": found.starts, "layout": np.array(found.layout)}
-    staging.keep("scan", **arrays, **{name: np.array(value) for name, value in facts.items()}, **found.views.arrays)
+    arrays |= {name: np.array(value) for name, value in facts.items()}
+    Notes(staging.notes).keep("scan", **arrays, **found.views.arrays)
 
 
 def load(staging: StagingDir) -> Scan | None:
     """The scan that an earlier run noted, or None."""
-    state = staging.kept("scan")
+    state = Notes(staging.notes).kept("scan")
     if state is None:
         return None
     arrays = {name: state[name] for name in VIEW_ARRAYS if name in state}

@@ -1,16 +1,17 @@
-"""ResNet10-AP, the network of IDC and MDC for ImageNet subsets (Kim et al., ICML 2022), and thin ones for CPUs.
+"""ResNet10-AP, the network of IDC and MDC for ImageNet subsets (Kim et al., ICML 2022), and thin versions for CPUs.
 
-`resnet10-ap` is a ResNet of one basic block in each of four stages (64, 128, 256 and 512 channels) whose convolutions
-all have stride 1: average pooling halves the image instead, after the first convolution's ReLU in a block and after the
-1x1 convolution of its shortcut. Group norm of one channel a group (instance norm with an affine map) replaces batch
-norm, so an image's gradient does not depend on the rest of its batch. The stem depends on the image's size:
+`resnet10-ap` is a ResNet with one basic block in each of four stages (64, 128, 256 and 512 channels). All convolutions
+have stride 1. Average pooling halves the image instead, after the ReLU of the first convolution in a block and after
+the 1x1 convolution of its shortcut. Group norm with one channel per group (instance norm with an affine map) replaces
+batch norm, so the gradient of an image does not depend on the rest of its batch. The stem depends on the image size:
 
     up to 64 pixels   3x3 convolution
     up to 128         3x3 convolution, 2x2 average pooling
     larger            7x7 convolution, 4x4 average pooling
 
-Then the mean over all pixels and one linear layer. Convolutions start from N(0, 2 / (k^2 out)), linear layers as torch
-does. At 224 pixels 1.82 G multiplications an image. `resnet10-ap-w8` has 8 channels in the first stage, and so on.
+The mean over all pixels and one linear layer follow. Convolutions are initialised from N(0, 2 / (k^2 out)), the linear
+layer by torch's default. An image of 224 pixels takes 1.82 G multiplications. `resnet10-ap-w8` has 8 channels in the
+first stage, and so on.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from dcpipe.types import require
 
 PATTERN = re.compile(r"resnet10-ap(?:-w(\d+))?")
 WIDTH = 64
-SMALL, MID = 64, 128  # the largest images of the first and the second stem
-LEAST = 8  # three stages halve the image
+SMALL, MID = 64, 128  # the largest image sizes of the first and the second stem
+LEAST = 8  # because three stages halve the image
 
 
 def _norm(channels: int) -> nn.Module:
@@ -34,8 +35,10 @@ def _norm(channels: int) -> nn.Module:
 
 
 class PooledBlock(nn.Module):
-    """relu(norm(conv(pool(relu(norm(conv(x)))))) + shortcut(x)); where the image is halved, `pool` is a 2x2 average and
-    the shortcut norm(pool(conv1x1(x))), else neither does anything."""
+    """relu(norm(conv(pool(relu(norm(conv(x)))))) + shortcut(x)).
+
+    With `halve`, `pool` is a 2x2 average and the shortcut is norm(pool(conv1x1(x))); otherwise both are the identity.
+    """
 
     def __init__(self, channels: int, planes: int, halve: bool) -> None:
         super().__init__()
@@ -49,7 +52,7 @@ class PooledBlock(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(channels, planes, 1, bias=False), nn.AvgPool2d(2), _norm(planes))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Of [m, channels, h, w]: [m, planes, h, w], or half the sides (rounded down)."""
+        """[m, channels, h, w] -> [m, planes, h, w], or with half the height and width, rounded down."""
         changed = self.pool(torch.relu(self.norm1(self.conv1(inputs))))
         return torch.relu(self.norm2(self.conv2(changed)) + self.shortcut(inputs))
 
@@ -65,13 +68,13 @@ def _stem(width: int, size: int) -> list[tuple[str, nn.Module]]:
 
 
 def build(name: str, n_classes: int, size: int) -> nn.Module | None:
-    """The network, or None when `name` has another form; `DataError` for images of fewer than 8 pixels."""
+    """The network, or None if `name` has another form; raises `DataError` for images below 8 pixels."""
     match = PATTERN.fullmatch(name)
     if match is None:
         return None
     width = int(match[1] or WIDTH)
     require(width >= 1, f"network {name!r}: width must be at least 1")
-    require(size >= LEAST, f"network {name!r} halves images 3 times; {size}-pixel images need at least {LEAST} pixels")
+    require(size >= LEAST, f"network {name!r} halves images 3 times and needs at least {LEAST} pixels, got {size}")
     layers = OrderedDict(_stem(width, size))
     channels = width
     for stage in range(4):

@@ -1,20 +1,22 @@
 """Networks of the ImageNet papers with stems for small images (32 or 64 pixels).
 
-* ResNets, as in the CIFAR experiments of He et al. (CVPR 2016) and the condensation papers: the 7x7 stride-2 stem and
-  its max pooling become one 3x3 stride-1 convolution.
-* `mobilenet_v2-small` keeps full resolution in its first two stages. `mobilenet_v2_x0_5-small` is another one, of
-  G-VBSM and EDC: half the channels, unrounded; the stem halves the image, the second stage does not; no dropout.
-* `shufflenet_v2_x0_5-small`: the stem is a 1x1 stride-1 convolution without max pooling (EDC's).
-* `efficientnet_b0-small`: the stem has stride 1 (EDC's).
-* `densenet121-small`, `densenet121-k12-small`: the stem is one 3x3 stride-1 convolution and nothing else, as Huang et
-  al. (CVPR 2017) have it for CIFAR, since dense layers begin with a norm themselves. Layers of the second one add 12
-  channels instead of 32: the DenseNet that IDC's code tests on CIFAR, a million parameters instead of seven.
-* `alexnet-small`: the AlexNet of DC (Zhao, Mopuri & Bilen, ICLR 2021), five convolutions of 128, 192, 256, 192, 192
-  channels, the first two 5x5, the others 3x3, three 2x2 max poolings, and one linear layer on 4x4 pixels, to which
-  larger images are averaged.
+* ResNets, as in the CIFAR experiments of He et al. (CVPR 2016) and the condensation papers: one 3x3 stride-1
+  convolution replaces the 7x7 stride-2 stem and its max pooling.
+* `mobilenet_v2-small` has full resolution in its first two stages. `mobilenet_v2_x0_5-small` is the different network
+  of G-VBSM and EDC: it has half the channels, unrounded; the stem halves the image, the second stage does not; there is
+  no dropout.
+* `shufflenet_v2_x0_5-small`: the stem is a 1x1 stride-1 convolution without max pooling, as in EDC.
+* `efficientnet_b0-small`: the stem has stride 1, as in EDC.
+* `densenet121-small`, `densenet121-k12-small`: the stem is one 3x3 stride-1 convolution and nothing else, as in the
+  CIFAR experiments of Huang et al. (CVPR 2017), since dense layers begin with a norm themselves. Layers of the second
+  network add 12 channels instead of 32. It is the DenseNet that IDC's code tests on CIFAR, and has a million parameters
+  instead of seven.
+* `alexnet-small`: the AlexNet of DC (Zhao, Mopuri & Bilen, ICLR 2021). It has five convolutions with 128, 192, 256, 192
+  and 192 channels, the first two 5x5 and the others 3x3, three 2x2 max poolings, and one linear layer on 4x4 pixels;
+  larger feature maps are averaged to that size.
 
-Everything else is torchvision's, the initialisation too. It is imported when a network is built: it takes as long to
-import as torch, and most processes build none of these.
+Everything else comes from torchvision, including the initialisation. torchvision is imported only when a network is
+built, because the import takes as long as that of torch and most processes build none of these networks.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ def _resnet(name: str) -> Callable[[int], nn.Module]:
 
 
 def _at_full_stride(network: nn.Module, count: int) -> nn.Module:
-    """The network, its first `count` strided convolutions at stride 1."""
+    """The same network, with stride 1 in its first `count` strided convolutions."""
     strided = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.stride == (2, 2)]
     for convolution in strided[:count]:
         convolution.stride = (1, 1)
@@ -122,6 +124,6 @@ SMALL: dict[str, Callable[[int], nn.Module]] = {
 
 
 def build(name: str, n_classes: int, size: int) -> nn.Module | None:
-    """The network, or None when `name` is not one of `SMALL`."""
+    """The network, or None if `name` is not in `SMALL`."""
     maker = SMALL.get(name)
     return maker(n_classes) if maker else None

@@ -1,8 +1,9 @@
-"""Thin ResNets: `resnet10-w32`, `resnet18-w32`, the ResNets of He et al. (CVPR 2016) at any width, for CPUs.
+"""Thin ResNets for CPUs, such as `resnet10-w32` and `resnet18-w32`: the ResNets of He et al. (CVPR 2016) at any width.
 
-Basic blocks are torchvision's, one (`resnet10`) or two (`resnet18`) in each of four stages; the first stage has w
-channels instead of 64. The stem is one 3x3 convolution whose stride brings images to 32 pixels (1 up to 63 pixels, 2 at
-64, 4 at 128), without max pooling: at w = 64 and 32 pixels `resnet18-w64` is `resnet18-small`.
+Each of the four stages has one (`resnet10`) or two (`resnet18`) basic blocks, and the first stage has w channels
+instead of 64. Blocks compute what torchvision's do, under the same names; importing torchvision itself takes as long as
+importing torch. The stem is one 3x3 convolution without max pooling. Its stride brings images to 32 pixels: it is 1 up
+to 63 pixels, 2 at 64 and 4 at 128. At 32 pixels `resnet18-w64` is the same as `resnet18-small`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 
+import torch
 from torch import nn
 
 from dcpipe.types import require
@@ -18,13 +20,32 @@ PATTERN = re.compile(r"resnet(10|18)-w(\d+)")
 STEM_PIXELS = 32
 
 
+class BasicBlock(nn.Module):
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + x); where the shape changes, x is projected by `downsample`."""
+
+    def __init__(self, channels: int, planes: int, stride: int, downsample: nn.Module | None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, planes, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = downsample
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Of [m, channels, h, w]: [m, planes, h / stride, w / stride]."""
+        skipped = inputs if self.downsample is None else self.downsample(inputs)
+        changed = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(inputs)))))
+        changed += skipped
+        summed: torch.Tensor = self.relu(changed)
+        return summed
+
+
 def build(name: str, n_classes: int, size: int) -> nn.Module | None:
-    """The network, or None when `name` has another form."""
+    """The network, or None if `name` has another form."""
     match = PATTERN.fullmatch(name)
     if match is None:
         return None
-    from torchvision.models.resnet import BasicBlock  # takes as long to import as torch, and most processes need none
-
     blocks, width = {10: 1, 18: 2}[int(match[1])], int(match[2])
     require(width >= 1, f"network {name!r}: width must be at least 1")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -48,7 +69,7 @@ def build(name: str, n_classes: int, size: int) -> nn.Module | None:
 
 
 def _shortcut(channels: int, planes: int, stride: int) -> nn.Module | None:
-    """A projection where a block changes the shape."""
+    """A projection if the block changes the shape, else None."""
     if stride == 1 and channels == planes:
         return None
     return nn.Sequential(nn.Conv2d(channels, planes, 1, stride, bias=False), nn.BatchNorm2d(planes))

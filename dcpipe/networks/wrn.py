@@ -1,9 +1,9 @@
 """Wide residual networks `wrn-D-K`, e.g. `wrn-16-2` (Zagoruyko & Komodakis, "Wide Residual Networks", BMVC 2016).
 
-Depth D = 6n + 4: a 3x3 stem of 16 channels, then three groups of n pre-activated blocks (batch norm and ReLU come
-before each of two 3x3 convolutions) of 16K, 32K and 64K channels; the second and the third group halve the image. A
-last batch norm and ReLU, the mean over all pixels, one linear layer; no dropout. The mean makes any image size fit;
-`wrn-10-1` is a network for CPUs.
+With depth D = 6n + 4, a 3x3 stem with 16 channels is followed by three groups of n pre-activation blocks with 16K, 32K
+and 64K channels. In a block, batch norm and ReLU come before each of two 3x3 convolutions. The second and the third
+group halve the image. The network ends in batch norm, ReLU, the mean over all pixels and one linear layer; it has no
+dropout. Because of the mean it works for any image size. `wrn-10-1` is small enough for CPUs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEM_CHANNELS = 16
 
 
 class WideBlock(nn.Module):
-    """x + conv(relu(bn(conv(relu(bn(x)))))); where the shape changes, x is a 1x1 convolution of relu(bn(x)) instead."""
+    """x + conv(relu(bn(conv(relu(bn(x)))))). If the shape changes, a 1x1 convolution of relu(bn(x)) replaces x."""
 
     def __init__(self, channels: int, planes: int, stride: int) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class WideBlock(nn.Module):
         self.shortcut = None if same else nn.Conv2d(channels, planes, 1, stride, bias=False)
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Of [m, channels, h, w]: [m, planes, h / stride, w / stride]."""
+        """[m, channels, h, w] -> [m, planes, h / stride, w / stride]."""
         active = torch.relu(self.bn1(inputs))
         skipped = inputs if self.shortcut is None else self.shortcut(active)
         changed: torch.Tensor = self.conv2(torch.relu(self.bn2(self.conv1(active))))
@@ -41,13 +41,13 @@ class WideBlock(nn.Module):
 
 
 def build(name: str, n_classes: int, size: int) -> nn.Module | None:
-    """The network, or None when `name` has another form; `DataError` for a depth that is not 6n + 4."""
+    """The network, or None if `name` has another form; raises `DataError` for a depth that is not 6n + 4."""
     match = PATTERN.fullmatch(name)
     if match is None:
         return None
     depth, width = int(match[1]), int(match[2])
     legal = depth >= 10 and (depth - 4) % 6 == 0
-    require(legal, f"network {name!r}: depth must be 6n + 4 with n at least 1, as 10, 16, 22, 28 or 40")
+    require(legal, f"network {name!r}: depth must be 6n + 4 with n at least 1, such as 10, 16, 22, 28 or 40")
     require(width >= 1, f"network {name!r}: width must be at least 1")
     channels = STEM_CHANNELS
     layers: OrderedDict[str, nn.Module] = OrderedDict(conv1=nn.Conv2d(3, channels, 3, padding=1, bias=False))

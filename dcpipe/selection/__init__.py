@@ -9,31 +9,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from dcpipe.selection.badge import badge
-from dcpipe.selection.bait import bait
+from dcpipe.config.registry import Registry
 from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class, unit
-from dcpipe.selection.gradmatch import gradmatch
-from dcpipe.selection.herding import herding
-from dcpipe.selection.k_center import k_center
-from dcpipe.selection.random import random
-from dcpipe.selection.score import score
-from dcpipe.selection.uncertainty import el2n, entropy, least_confidence, margin
+from dcpipe.selection.candidates import candidates_of, candidates_without_features
 
-__all__ = ["SELECTORS", "USES_SEED", "Candidates", "Picks", "Progress", "class_by_class", "unit"]
+__all__ = [
+    "SELECTORS",
+    "USES_SEED",
+    "Candidates",
+    "Picks",
+    "Progress",
+    "candidates_of",
+    "candidates_without_features",
+    "class_by_class",
+    "unit",
+    "uses_seed",
+]
 
-SELECTORS: dict[str, Callable[..., Picks]] = {
-    "random": random,
-    "score": score,
-    "herding": herding,
-    "k_center": k_center,
-    "gradmatch": gradmatch,
-    "badge": badge,
-    "bait": bait,
-    "least_confidence": least_confidence,
-    "margin": margin,
-    "entropy": entropy,
-    "el2n": el2n,
-}
+SELECTORS: Registry[Callable[..., Picks]] = Registry(
+    "selector",
+    "dcpipe.selectors",
+    {
+        "random": "dcpipe.selection.random:random",
+        "score": "dcpipe.selection.score:score",
+        "herding": "dcpipe.selection.herding:herding",
+        "k_center": "dcpipe.selection.k_center:k_center",
+        "gradmatch": "dcpipe.selection.gradmatch:gradmatch",
+        "badge": "dcpipe.selection.badge:badge",
+        "bait": "dcpipe.selection.bait:bait",
+        "least_confidence": "dcpipe.selection.uncertainty:least_confidence",
+        "margin": "dcpipe.selection.uncertainty:margin",
+        "entropy": "dcpipe.selection.uncertainty:entropy",
+        "el2n": "dcpipe.selection.uncertainty:el2n",
+    },
+    ("candidates", "ipc", "seed", "progress"),
+)
 
-# Selectors whose picks depend on the seed; the others pick the same whatever it is, so a study asks them once.
+# Of dcpipe's own selectors, those whose picks depend on the seed.
 USES_SEED = frozenset({"random", "k_center", "gradmatch", "badge"})
+
+
+def uses_seed(name: str) -> bool:
+    """Whether a selector's picks may depend on the seed; where they cannot, a study selects once for all seeds. Nothing
+    is known of another package's selector, so that it counts as one that draws."""
+    return name in USES_SEED or name not in SELECTORS.own

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dcpipe.config.options import validated
 from dcpipe.random import Draw, philox, uniform
 from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
 from dcpipe.selection.last_layer import Gradients, errors_of
@@ -39,6 +40,7 @@ from dcpipe.types import FloatArray, IntArray
 _ROUND_OFF = 1e-12
 
 
+@validated("selector 'badge'")
 def badge(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, bias: bool = False) -> Picks:
     """Rows i64 [ipc * c] in rounds of one image a class; gains f64: the squared distance of each pick to the nearest
     pick of its class before it, of the first to 0.

@@ -45,6 +45,8 @@ from itertools import combinations_with_replacement
 import numpy as np
 import torch
 
+from dcpipe.config.options import validated
+from dcpipe.config.values import AtLeastOne, Device, Positive
 from dcpipe.selection.base import Candidates, Picks, Progress
 from dcpipe.types import FloatArray, IntArray, require
 
@@ -147,16 +149,17 @@ class _Blocks:
         self.q[rows] -= cross + cross.mT
 
 
+@validated("selector 'bait'")
 def bait(
     candidates: Candidates,
     ipc: int,
     seed: int,
     progress: Progress,
     *,
-    ridge: float = 1.0,
-    oversample: float = 2.0,
-    memory_gib: float = 8.0,
-    device: str = "cpu",
+    ridge: Positive = 1.0,
+    oversample: AtLeastOne = 2.0,
+    memory_gib: Positive = 8.0,
+    device: Device = "cpu",
 ) -> Picks:
     """Rows i64 [ipc * c] in rounds of one image a class, the images of a class in the order in which the forward pass
     picked them; gains f64: by how much tr(M^-1 F) fell at that pick.
@@ -169,8 +172,6 @@ def bait(
     the data: a ridge too small for vectors so long, too little memory.
     """
     candidates.check_ipc(ipc)
-    require(ridge > 0, f"selection.options.ridge is {ridge}; give a number above 0")
-    require(oversample >= 1, f"selection.options.oversample is {oversample}; give a number of at least 1")
     wanted = np.minimum(int(oversample * ipc), np.diff(candidates.offsets))
     steps = 2 * int(wanted.sum()) - ipc * candidates.n_classes
     model = _begin(candidates, ridge, steps, memory_gib, torch.device(device))

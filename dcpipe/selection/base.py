@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dcpipe.types import FloatArray, IntArray, Sliceable, require
+from dcpipe.types import FloatArray, IntArray, Selection, Sliceable, require
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,8 +15,8 @@ class Candidates:
     """All images one may pick, sorted by class: rows `offsets[y] : offsets[y + 1]` are class y.
 
     `vectors` f32 [n, d], `logits` f32 [n, c] (memory-mapped or in memory), `label_rate` f64 [n] (R_C of each image,
-    infinite for an image that a shortlist left out), `offsets` i64 [c + 1], `classes` the names that errors use.
-    Within a class, rows keep the table's order, so ties break by it.
+    infinite for an image that a shortlist left out), `offsets` i64 [c + 1], `classes` the names that errors use, `ids`
+    i64 [n] of the images (their rows unless given). Within a class, rows keep the table's order, so ties break by it.
     """
 
     vectors: Sliceable
@@ -24,6 +24,7 @@ class Candidates:
     label_rate: FloatArray
     offsets: IntArray
     classes: tuple[str, ...] = ()
+    ids: IntArray | None = None
 
     def rows(self, label: int) -> slice:
         """Rows of one class."""
@@ -47,6 +48,12 @@ class Candidates:
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities: FloatArray = shifted / shifted.sum(axis=1, keepdims=True)
         return probabilities
+
+    def selection(self, picks: Picks, method: str) -> Selection:
+        """The images that were picked, in pick order."""
+        ids = picks.rows if self.ids is None else self.ids[picks.rows]
+        labels = np.searchsorted(self.offsets, picks.rows, side="right") - 1
+        return Selection(ids, labels, picks.gains, method)
 
     def called(self, label: int) -> str:
         """A class as errors name it."""

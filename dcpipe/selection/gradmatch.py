@@ -43,10 +43,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dcpipe.config.options import validated
+from dcpipe.config.values import NotNegative
 from dcpipe.random import Draw, permutation
 from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
 from dcpipe.selection.last_layer import Gradients, errors_of
-from dcpipe.types import FloatArray, IntArray, require
+from dcpipe.types import FloatArray, IntArray
 
 # Round-off, as a share of the largest product of lengths: inner products this close are a tie, or 0.
 _TIE = 1e-10
@@ -54,13 +56,14 @@ _TIE = 1e-10
 _NEW = 1e-12
 
 
+@validated("selector 'gradmatch'")
 def gradmatch(
     candidates: Candidates,
     ipc: int,
     seed: int,
     progress: Progress,
     *,
-    ridge: float = 0.5,
+    ridge: NotNegative = 0.5,
     non_negative: bool = True,
     bias: bool = True,
 ) -> Picks:
@@ -72,7 +75,6 @@ def gradmatch(
     use. A smaller `ipc` gives a prefix. Raises `DataError` for a class with fewer than `ipc` images and a
     negative `ridge`.
     """
-    require(ridge >= 0, f"selection.options.ridge is {ridge}; give 0 or a number above")
 
     def pick(label: int) -> tuple[IntArray, FloatArray]:
         probabilities = candidates.class_probabilities(label)

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from dcpipe.config.options import validated
 from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
 from dcpipe.types import FloatArray, IntArray
 
@@ -34,6 +35,7 @@ from dcpipe.types import FloatArray, IntArray
 _TIE = 1e-12
 
 
+@validated("selector 'herding'")
 def herding(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, normalise: bool = True) -> Picks:
     """Rows i64 [ipc * c] in rounds of one image a class, and gains f64: by how much each pick brings the mean of the
     picks nearer to the mean of its class, where the mean of no picks is 0.

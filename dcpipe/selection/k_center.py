@@ -27,13 +27,14 @@ Where we differ from Sener and Savarese:
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
+from dcpipe.config.options import validated
 from dcpipe.random import Draw, permutation
 from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
-from dcpipe.types import FloatArray, IntArray, require
+from dcpipe.types import FloatArray, IntArray
 
 Start = Literal["medoid", "random"]
 
@@ -41,6 +42,7 @@ Start = Literal["medoid", "random"]
 _TIE = 1e-12
 
 
+@validated("selector 'k_center'")
 def k_center(
     candidates: Candidates,
     ipc: int,
@@ -59,8 +61,6 @@ def k_center(
 
     Raises `DataError` for an unknown `start` and when a class has fewer than `ipc` images.
     """
-    legal = get_args(Start)
-    require(start in legal, f"selection.options.start is {start!r}; choose one of {', '.join(legal)}")
 
     def pick(label: int) -> tuple[IntArray, FloatArray]:
         vectors = candidates.class_units(label) if normalise else candidates.class_vectors(label)

@@ -29,11 +29,13 @@ ImageNette 0.1 / 0.1.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
 from dcpipe.coding_rate import Objective, greedy
+from dcpipe.config.options import validated
+from dcpipe.config.values import Device, NotNegative, Positive
 from dcpipe.selection.base import Candidates, Picks, Progress
 from dcpipe.types import require
 
@@ -42,19 +44,28 @@ Order = Literal["rounds", "global"]
 Precision = Literal["float64", "float32"]
 
 
+def _together(*, coefficient: str, order: str, **others: Any) -> None:
+    require(
+        order == "rounds" or coefficient == "growing",
+        "coefficient 'final' needs the final size of every class, which order 'global' does not fix; use coefficient "
+        "'growing' or order 'rounds'",
+    )
+
+
+@validated("selector 'score'", _together)
 def score(
     candidates: Candidates,
     ipc: int,
     seed: int,
     progress: Progress,
     *,
-    alpha: float = 5.0,
-    beta: float = 1.0,
-    eps2: float = 0.5,
+    alpha: NotNegative = 5.0,
+    beta: NotNegative = 1.0,
+    eps2: Positive = 0.5,
     coefficient: Coefficient = "growing",
     order: Order = "rounds",
     precision: Precision = "float64",
-    device: str = "cpu",
+    device: Device = "cpu",
 ) -> Picks:
     """Rows i64 [ipc * c], in rounds of one image a class unless `order` is `global`, and gains f64: R(S + x) - R(S) of
     each pick in nats, where R sums R_C over the set.
@@ -68,17 +79,6 @@ def score(
     finite, an option outside its range, and earlier picks that do not belong to these candidates.
     """
     candidates.check_ipc(ipc)
-    for name, value, legal in (
-        ("coefficient", coefficient, get_args(Coefficient)),
-        ("order", order, get_args(Order)),
-        ("precision", precision, get_args(Precision)),
-    ):
-        require(value in legal, f"selection.options.{name} is {value!r}; choose one of {', '.join(legal)}")
-    require(
-        order == "rounds" or coefficient == "growing",
-        "selection.options.coefficient 'final' needs the final size of every class, which order 'global' does not fix; "
-        "use coefficient 'growing' or order 'rounds'",
-    )
     for label in range(candidates.n_classes):
         kept = int(np.isfinite(candidates.label_rate[candidates.rows(label)]).sum())
         require(

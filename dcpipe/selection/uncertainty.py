@@ -35,16 +35,18 @@ Where we differ:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
+from dcpipe.config.options import validated
 from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
-from dcpipe.types import FloatArray, IntArray, require
+from dcpipe.types import FloatArray, IntArray
 
 Order = Literal["hard", "easy"]
 
 
+@validated("selector 'least_confidence'")
 def least_confidence(
     candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard"
 ) -> Picks:
@@ -52,6 +54,7 @@ def least_confidence(
     return _ranked(candidates, ipc, progress, order, lambda p, label: _but_the_likeliest(p).sum(axis=1))
 
 
+@validated("selector 'margin'")
 def margin(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard") -> Picks:
     """Ranked by 1 less the lead of the likeliest class over the next, in [0, 1]; see `_ranked`."""
 
@@ -63,6 +66,7 @@ def margin(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, o
     return _ranked(candidates, ipc, progress, order, score)
 
 
+@validated("selector 'entropy'")
 def entropy(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard") -> Picks:
     """Ranked by the entropy of p in nats, in [0, log c]; see `_ranked`."""
 
@@ -76,6 +80,7 @@ def entropy(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, 
     return _ranked(candidates, ipc, progress, order, score)
 
 
+@validated("selector 'el2n'")
 def el2n(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard") -> Picks:
     """Ranked by the length of p - y for the true class, in [0, sqrt 2]; see `_ranked`."""
 
@@ -90,7 +95,7 @@ def el2n(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, ord
 
 
 def _ranked(
-    candidates: Candidates, ipc: int, progress: Progress, order: str, score: Callable[[FloatArray, int], FloatArray]
+    candidates: Candidates, ipc: int, progress: Progress, order: Order, score: Callable[[FloatArray, int], FloatArray]
 ) -> Picks:
     """Rows i64 [ipc * c] in rounds of one image a class, highest score first (lowest if `order` is `easy`), and gains
     f64: the scores, `score(p, label)` f64 [N] of a class's probabilities f64 [N, c].
@@ -98,10 +103,8 @@ def _ranked(
     Ties go to the lower row. The selectors' `seed` is unused, for nothing is random; it is there because all selectors
     are called alike. A smaller `ipc` gives a prefix. `progress.earlier` is not needed.
 
-    Raises `DataError` for an unknown `order` and when a class has fewer than `ipc` images.
+    Raises `DataError` when a class has fewer than `ipc` images.
     """
-    legal = get_args(Order)
-    require(order in legal, f"selection.options.order is {order!r}; choose one of {', '.join(legal)}")
 
     def pick(label: int) -> tuple[IntArray, FloatArray]:
         scores = score(candidates.class_probabilities(label), label)

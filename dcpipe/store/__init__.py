@@ -6,6 +6,7 @@ equal content has equal bytes. A folder is filled in scratch, survives a kill th
 
 * `artifact.py`  folders, digests, verification, publishing
 * `staging.py`   scratch folders that survive a kill: fingerprint, lock, free space
+* `notes.py`     unfinished work that a killed run goes on from
 * `files.py`     files and folders that appear whole or not at all
 * `images.py`, `teacher.py`, `features.py`, `selection.py`, `labels.py`, `scores.py`: the files of each kind of artifact
 * `blocks.py`    chunked, sharded Zarr arrays filled shard by shard
@@ -30,6 +31,7 @@ from dcpipe.store.labels import (
     save_pack,
     view_specs,
 )
+from dcpipe.store.notes import Notes
 from dcpipe.store.scores import load_scores, save_scores
 from dcpipe.store.selection import load_selection, save_selection
 from dcpipe.store.sorting import by_label, sorted_rows
@@ -41,6 +43,7 @@ __all__ = [
     "SCHEMA",
     "Artifact",
     "Blocks",
+    "Notes",
     "StagingDir",
     "by_label",
     "clean",

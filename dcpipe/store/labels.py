@@ -79,8 +79,8 @@ def load_pack(path: Path, ids: IntArray) -> LabelPack:
     return read_pack(path / LABELS, ids)
 
 
-def read_pack(path: Path, ids: IntArray) -> LabelPack:
-    """A pack from its file; raises `DataError` when it holds NaN or is not a pack."""
+def read_pack(path: Path, ids: IntArray | None) -> LabelPack:
+    """A pack from its file, of images `ids` (None: 0 .. n - 1); raises `DataError` for NaN, and for another file."""
     arrays, metadata = tensors.read(path)
     require(
         "dcpipe" in metadata,
@@ -91,12 +91,13 @@ def read_pack(path: Path, ids: IntArray) -> LabelPack:
         finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
         require(finite, f"{path}: array {name!r} holds NaN or infinity; compress the labels again")
     kept = {name.removeprefix(_VIEW): array for name, array in arrays.items() if name.startswith(_VIEW)}
+    shape = LabelShape(**content["shape"])
     return LabelPack(
         codec=content["codec"],
         settings=content["settings"],
         arrays={name: array for name, array in arrays.items() if not name.startswith(_VIEW)},
-        shape=LabelShape(**content["shape"]),
+        shape=shape,
         policy=KeptViews(**content["policy"], arrays=kept) if kept else ViewPolicy(**content["policy"]),
-        ids=ids,
+        ids=np.arange(shape.images) if ids is None else ids,
         n_bytes=path.stat().st_size,
     )

@@ -10,7 +10,6 @@ parameters, inputs and code. A killed run finds its folder again; a changed one 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -20,8 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, publish
@@ -33,36 +30,13 @@ _FINGERPRINT = re.compile(r"-[0-9a-f]{16}(\.notes)?")
 
 @dataclass(frozen=True)
 class StagingDir:
-    """A scratch folder bound to the output it will become. `root` becomes the artifact; `notes` does not
-    (checkpoints, partial results)."""
+    """A scratch folder bound to the output it will become. `root` becomes the artifact; the folder of `store.Notes` at
+    `notes` does not (checkpoints, partial results)."""
 
     root: Path
     notes: Path
     out: Path
     lineage: dict[str, Any]
-
-    def keep(self, name: str, **arrays: npt.NDArray[Any]) -> None:
-        """Note arrays under a name, all or nothing; a killed run finds them with `kept`."""
-        with replacing(self.notes / f"{name}.npz") as partial, partial.open("wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]  # NumPy types the keywords as its own options
-
-    def kept(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
-        """What `keep` noted, or None."""
-        path = self.notes / f"{name}.npz"
-        if not path.exists():
-            return None
-        with np.load(path, allow_pickle=False) as state:
-            return dict(state)
-
-    def save_json(self, name: str, value: Any) -> None:
-        """Note a JSON value under a name, all or nothing; a killed run finds it with `load_json`."""
-        with replacing(self.notes / f"{name}.json") as partial:
-            partial.write_text(json.dumps(value), encoding="utf-8")
-
-    def load_json(self, name: str) -> Any:
-        """What `save_json` noted, or None."""
-        path = self.notes / f"{name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def publish(self, kind: str, meta: dict[str, Any]) -> Artifact:
         """Turn the folder into the artifact at `out`; see `store.publish`."""

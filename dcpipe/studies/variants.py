@@ -2,33 +2,24 @@
 
 A variant names some keys of `selection`, `synthesis`, `softlabels`, `compression` and `evaluation`; all others are the
 workspace's. In the study `syntheses` every variant stands for itself; in `ladder` each adds to those above it, which is
-how EDC tells what its design choices are worth (its Fig. 1 and Tables 3 to 5).
+how EDC shows what its design choices are worth (its Fig. 1 and Tables 3 to 5). In `sizes` each is scored at every size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
-from dcpipe.config import params
-from dcpipe.config.blocks import Block, Count
+from dcpipe.config import changes, params
+from dcpipe.config.blocks import Block
 from dcpipe.config.params import NOT_OF_STUDIES, Params
 from dcpipe.types import require
 
-EntryName = Annotated[str, Field(pattern=r"^[a-z0-9]+([_.-][a-z0-9]+)*$")]
 Changes = dict[str, Any]
 BLOCKS = ("selection", "synthesis", "softlabels", "compression", "evaluation")
-# Naming this key of a block starts the block anew, but for the keys listed: another method has other options.
-ANEW: dict[str, tuple[str, tuple[str, ...]]] = {
-    "selection": ("method", ("ipc", "seed")),
-    "synthesis": ("method", ("seed",)),
-    "compression": ("codec", ("ratio", "reference", "bytes_per_image")),
-    "evaluation": ("protocol", ("student", *NOT_OF_STUDIES)),
-}
-# What the study itself says for all its variants, so that it would be lost on one of them.
+# What the study itself sets for all its variants, so that it would be lost on one of them.
 SHARED = {"selection": ("ipc",), "evaluation": NOT_OF_STUDIES}
 Labels = Literal["packed", "online", "hard"]
 
@@ -46,58 +37,23 @@ class Variant(Block):
     labels: Labels | None = None
 
 
-class VariantsStudy(Block):
-    """Variants by the names that rows and pictures get, each at every ipc. Images are made once, students once a
-    seed."""
-
-    variants: Annotated[dict[EntryName, Variant], Field(min_length=1)]
-    ipc: Annotated[list[Count], Field(min_length=1)]
-    seeds: Annotated[list[int], Field(min_length=3)]
-    split: Literal["test", "minival"] = "test"
-
-
 def changed(content: Mapping[str, Any], variant: Variant) -> dict[str, Any]:
-    """The content of params.yaml as a variant has it: mappings are merged key by key, null takes a key away, and a new
-    method, codec or protocol starts its block anew."""
-    result = dict(content)
-    for name in BLOCKS:
-        block, changes = dict(content.get(name) or {}), getattr(variant, name)
-        chooses, kept = ANEW.get(name, ("", ()))
-        if chooses in changes:
-            block = {key: value for key, value in block.items() if key in kept}
-        result[name] = _merged(block, changes)
-    return result
+    """The content of params.yaml as a variant has it, by the rule of `dcpipe.config.changes`."""
+    return changes.changed(content, {name: getattr(variant, name) for name in BLOCKS})
 
 
-def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(old)
-    for key, value in new.items():
-        if value is None:
-            result.pop(key, None)
-        elif isinstance(value, Mapping):
-            earlier = result.get(key)
-            result[key] = _merged(earlier if isinstance(earlier, Mapping) else {}, value)
-        else:
-            result[key] = value
-    return result
-
-
-def settings(
-    study: VariantsStudy, name: str, ipc: int, content: Mapping[str, Any], cumulative: bool
-) -> tuple[Params, Labels]:
-    """The parameters of one variant at one ipc and what its students learn from.
+def settings(chain: Sequence[Variant], ipc: int, content: Mapping[str, Any]) -> tuple[Params, Labels]:
+    """The parameters at one ipc after the changes of each variant of a chain, and what students learn from.
 
     Raises `DataError` for a change that params.yaml could not hold either, and for one that would have no effect.
     """
-    names = list(study.variants)
     labels: Labels | None = None
-    for link in names[: names.index(name) + 1] if cumulative else [name]:
-        variant = study.variants[link]
+    for variant in chain:
         _check_used(variant)
         content, labels = changed(content, variant), variant.labels or labels
     # The workspace's sizes may be more than this ipc has.
-    its = {"selection": {**content["selection"], "ipc": ipc}, "evaluation": {**content["evaluation"], "sizes": []}}
-    own = params.parse({**content, **its}, "params.yaml with its changes")
+    blocks = {"selection": {**content["selection"], "ipc": ipc}, "evaluation": {**content["evaluation"], "sizes": []}}
+    own = params.parse({**content, **blocks}, "params.yaml with its changes")
     stored = own.softlabels.method == "stored"
     require(
         stored or labels != "packed",
@@ -111,23 +67,5 @@ def _check_used(variant: Variant) -> None:
         for key in keys:
             require(
                 key not in getattr(variant, block),
-                f"{block}.{key} is not a variant's to change; the study says it for all, or does not use it",
+                f"a variant may not set {block}.{key}: the study sets it for all variants, or does not use it",
             )
-
-
-def summary(results: Sequence[Mapping[str, Any]], cumulative: bool) -> list[dict[str, Any]]:
-    """One row a variant and ipc of `results` (one row a seed), in their order: mean and standard deviation (n - 1) of
-    the accuracy in percent and, in a ladder, the `gain` over the rung below it."""
-    groups: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    for row in results:
-        groups.setdefault((row["variant"], row["ipc"]), []).append(row)
-    rows: list[dict[str, Any]] = []
-    before: dict[int, float] = {}
-    for (name, ipc), members in groups.items():
-        mean = fmean(row["accuracy"] for row in members)
-        gain = {"gain": round(mean - before[ipc], 3) if ipc in before else ""} if cumulative else {}
-        before[ipc] = mean
-        shared = {key: value for key, value in members[0].items() if key not in ("seed", "accuracy", "variant", "ipc")}
-        accuracy = {"accuracy": round(mean, 3), "std": round(stdev(row["accuracy"] for row in members), 3)}
-        rows.append({"variant": name, "ipc": ipc, **accuracy, **gain, "seeds": len(members), **shared})
-    return rows

@@ -17,34 +17,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from dcpipe.config.registry import Registry
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.cda import cda
-from dcpipe.synthesis.dc import dc
-from dcpipe.synthesis.dm import dm
-from dcpipe.synthesis.dream import dream
-from dcpipe.synthesis.dsa import dsa
-from dcpipe.synthesis.edc import edc
-from dcpipe.synthesis.gvbsm import gvbsm
-from dcpipe.synthesis.idc import idc
-from dcpipe.synthesis.mdc import mdc
-from dcpipe.synthesis.none import none
-from dcpipe.synthesis.rded import rded
-from dcpipe.synthesis.sre2l import sre2l
 from dcpipe.types import ImageSet
 
 __all__ = ["METHODS", "Progress", "SynthesisContext"]
 
-METHODS: dict[str, Callable[..., ImageSet]] = {
-    "none": none,
-    "rded": rded,
-    "sre2l": sre2l,
-    "cda": cda,
-    "gvbsm": gvbsm,
-    "edc": edc,
-    "dc": dc,
-    "dsa": dsa,
-    "dm": dm,
-    "idc": idc,
-    "dream": dream,
-    "mdc": mdc,
-}
+METHODS: Registry[Callable[..., ImageSet]] = Registry(
+    "synthesis method",
+    "dcpipe.synthesis",
+    {
+        "none": "dcpipe.synthesis.none:none",
+        "rded": "dcpipe.synthesis.rded:rded",
+        "sre2l": "dcpipe.synthesis.sre2l:sre2l",
+        "cda": "dcpipe.synthesis.cda:cda",
+        "gvbsm": "dcpipe.synthesis.gvbsm:gvbsm",
+        "edc": "dcpipe.synthesis.edc:edc",
+        "dc": "dcpipe.synthesis.dc:dc",
+        "dsa": "dcpipe.synthesis.dsa:dsa",
+        "dm": "dcpipe.synthesis.dm:dm",
+        "idc": "dcpipe.synthesis.idc:idc",
+        "dream": "dcpipe.synthesis.dream:dream",
+        "mdc": "dcpipe.synthesis.mdc:mdc",
+    },
+    ("start", "context", "seed", "progress"),
+)

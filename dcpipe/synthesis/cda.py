@@ -7,44 +7,7 @@ for Tiny-ImageNet are lr 0.4 and weight 0.05.
 
 from __future__ import annotations
 
-from dcpipe.synthesis.base import Progress, SynthesisContext
+from dcpipe.config.options import variant
 from dcpipe.synthesis.sre2l import sre2l
-from dcpipe.types import ImageSet
 
-
-def cda(
-    start: ImageSet,
-    context: SynthesisContext,
-    seed: int,
-    progress: Progress,
-    *,
-    observers: list[str] | None = None,
-    iterations: int = 4000,
-    lr: float = 0.25,
-    batch_size: int = 100,
-    weight: float = 0.01,
-    first: float = 10.0,
-    crop_min: float = 0.08,
-    curriculum: float = 1.0,
-    flip: float = 0.5,
-    jitter: int = 4,
-    initial: str = "noise",
-) -> ImageSet:
-    """Recovered images; options as in `sre2l`. Raises `DataError` for options out of range."""
-    return sre2l(
-        start,
-        context,
-        seed,
-        progress,
-        observers=observers,
-        iterations=iterations,
-        lr=lr,
-        batch_size=batch_size,
-        weight=weight,
-        first=first,
-        crop_min=crop_min,
-        curriculum=curriculum,
-        flip=flip,
-        jitter=jitter,
-        initial=initial,
-    )
+cda = variant("synthesis method 'cda'", sre2l, curriculum=1.0)

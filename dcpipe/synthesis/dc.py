@@ -11,10 +11,12 @@ and are optimised in normalised space. After each step the network makes `learn_
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
+from dcpipe.config.options import validated
+from dcpipe.config.values import BelowOne, Count, Network, Positive, Strategy
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.gradients.choices import Choices, Nested
+from dcpipe.synthesis.gradients.choices import Choices, Nested, SubsetOptions
 from dcpipe.synthesis.gradients.engine import match
 from dcpipe.synthesis.gradients.teaching import Teaching
 from dcpipe.types import ImageSet
@@ -23,24 +25,25 @@ from dcpipe.types import ImageSet
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
 
 
+@validated("synthesis method 'dc'")
 def dc(
     start: ImageSet,
     context: SynthesisContext,
     seed: int,
     progress: Progress,
     *,
-    network: str = "convnet-d3-w128",
-    outer: int = 1000,
-    inner: int | None = None,
-    learn_epochs: int | None = None,
-    lr: float = 0.1,
-    momentum: float = 0.5,
-    real_batch: int = 256,
-    strategy: str = "",
+    network: Network = "convnet-d3-w128",
+    outer: Count = 1000,
+    inner: Count | None = None,
+    learn_epochs: Count | None = None,
+    lr: Positive = 0.1,
+    momentum: BelowOne = 0.5,
+    real_batch: Count = 256,
+    strategy: Strategy = "",
     initial: Literal["noise", "start"] = "noise",
-    most: int = 256,
-    at_once: int | None = None,
-    subsets: dict[str, Any] | None = None,
+    most: Count = 256,
+    at_once: Count | None = None,
+    subsets: SubsetOptions = None,
 ) -> ImageSet:
     """Matched images; see `gradients.choices` for the options. Raises `DataError` for those out of range."""
     ipc = len(start) // len(start.classes)

@@ -7,31 +7,39 @@ family. Images begin as real ones. lr 1 suits up to 50 images a class on CIFAR-1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
+from dcpipe.config.options import validated
+from dcpipe.config.values import BelowOne, Count, Network, Positive, Strategy
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.gradients.choices import Choices, Nested
+from dcpipe.synthesis.gradients.choices import Choices, Nested, SubsetOptions, check_subsets
 from dcpipe.synthesis.gradients.engine import match
 from dcpipe.types import ImageSet
 
 
+def _together(*, subsets: Mapping[str, Any] | None, **others: Any) -> None:
+    check_subsets(Nested.of(subsets), "features", "single")
+
+
+@validated("synthesis method 'dm'", _together)
 def dm(
     start: ImageSet,
     context: SynthesisContext,
     seed: int,
     progress: Progress,
     *,
-    network: str = "convnet-d3-w128",
-    outer: int = 20_000,
-    inner: int = 1,
-    lr: float = 1.0,
-    momentum: float = 0.5,
-    real_batch: int = 256,
-    strategy: str = "dsa:color_crop_cutout_flip_scale_rotate",
+    network: Network = "convnet-d3-w128",
+    outer: Count = 20_000,
+    inner: Count = 1,
+    lr: Positive = 1.0,
+    momentum: BelowOne = 0.5,
+    real_batch: Count = 256,
+    strategy: Strategy = "dsa:color_crop_cutout_flip_scale_rotate",
     initial: Literal["noise", "start"] = "start",
-    most: int = 256,
-    at_once: int | None = None,
-    subsets: dict[str, Any] | None = None,
+    most: Count = 256,
+    at_once: Count | None = None,
+    subsets: SubsetOptions = None,
 ) -> ImageSet:
     """Matched images; see `gradients.choices` for the options. Raises `DataError` for those out of range."""
     choices = Choices(

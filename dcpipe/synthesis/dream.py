@@ -11,60 +11,7 @@ Cost beside IDC's: one look at all real images and a k-means of each class every
 
 from __future__ import annotations
 
-from typing import Any
-
-from dcpipe.synthesis.base import Progress, SynthesisContext
+from dcpipe.config.options import variant
 from dcpipe.synthesis.idc import idc
-from dcpipe.types import ImageSet
-from dcpipe.views.multiformation import Kind
 
-
-def dream(
-    start: ImageSet,
-    context: SynthesisContext,
-    seed: int,
-    progress: Progress,
-    *,
-    network: str = "convnet-d3-w128",
-    outer: int = 2000,
-    inner: int = 100,
-    lr: float = 5e-3,
-    momentum: float = 0.5,
-    distance: str = "mse",
-    real_batch: int = 128,
-    cluster: int = 10,
-    learn_images: int = 2000,
-    early: int = 0,
-    cutmix: float = 0.5,
-    strategy: str = "color_crop_cutout",
-    net_strategy: str = "color_crop",
-    factor: int = 2,
-    kind: Kind = "single",
-    bound: int | None = None,
-    most: int = 128,
-    at_once: int | None = None,
-    subsets: dict[str, Any] | None = None,
-) -> ImageSet:
-    """Matched images of grid `factor`; options as in `idc`. Raises `DataError` for those out of range."""
-    options: dict[str, Any] = {
-        "network": network,
-        "outer": outer,
-        "inner": inner,
-        "lr": lr,
-        "momentum": momentum,
-        "distance": distance,
-        "real_batch": real_batch,
-        "cluster": cluster,
-        "learn_images": learn_images,
-        "early": early,
-        "cutmix": cutmix,
-        "strategy": strategy,
-        "net_strategy": net_strategy,
-        "factor": factor,
-        "kind": kind,
-        "bound": bound,
-        "most": most,
-        "at_once": at_once,
-        "subsets": subsets,
-    }
-    return idc(start, context, seed, progress, **options)
+dream = variant("synthesis method 'dream'", idc, real_batch=128, cluster=10)

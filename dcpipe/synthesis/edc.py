@@ -16,7 +16,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from dcpipe.config.options import validated
+from dcpipe.config.values import BelowOne, Count, NotNegative, Positive, PositiveShare, Share, TeacherNames
 from dcpipe.synthesis.base import Progress, SynthesisContext
+from dcpipe.synthesis.initial import Initial
 from dcpipe.synthesis.matching import Matching
 from dcpipe.synthesis.recovery import Recovery, recover
 from dcpipe.synthesis.regularisers import Direction
@@ -25,34 +28,35 @@ from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 from dcpipe.types import ImageSet
 
 
+@validated("synthesis method 'edc'")
 def edc(
     start: ImageSet,
     context: SynthesisContext,
     seed: int,
     progress: Progress,
     *,
-    observers: list[str] | None = None,
-    iterations: int = 2000,
-    lr: float = 0.05,
-    batch_size: int = 100,
-    weight: float = 0.01,
-    alpha: float = 0.5,
+    observers: TeacherNames | None = None,
+    iterations: Count = 2000,
+    lr: Positive = 0.05,
+    batch_size: Count = 100,
+    weight: NotNegative = 0.01,
+    alpha: Share = 0.5,
     classes: Literal["each", "mixture"] = "each",
     norms: Literal["running", "measured"] = "running",
     variance: Variance = "total",
     swapped: bool = False,
-    first: float = 10.0,
-    momentum: float = 0.8,
-    flat: float = 0.25,
-    decay: float = 0.99,
-    temperature: float = 4.0,
+    first: NotNegative = 10.0,
+    momentum: Share = 0.8,
+    flat: NotNegative = 0.25,
+    decay: BelowOne = 0.99,
+    temperature: Positive = 4.0,
     direction: Direction = "paper",
-    patch: int | None = None,
-    crop_min: float = 0.5,
-    flip: float = 0.5,
-    initial: str = "real",
-    factor: int = 1,
-    candidates: int = 300,
+    patch: Count | None = None,
+    crop_min: PositiveShare = 0.5,
+    flip: Share = 0.5,
+    initial: Initial = "real",
+    factor: Count = 1,
+    candidates: Count = 300,
 ) -> ImageSet:
     """Recovered images; `weight` of the matching term, `first` of its first layer, `factor` and `candidates` of
     `initial: rded`.

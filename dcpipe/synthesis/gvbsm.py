@@ -11,34 +11,44 @@ Defaults are the official ones for 32-pixel images (64 pixels: `pad` 8; ImageNet
 
 from __future__ import annotations
 
+from typing import Any
+
+from dcpipe.config.options import validated
+from dcpipe.config.values import Count, Natural, NotNegative, Positive, PositiveShare, Share, TeacherNames
 from dcpipe.synthesis.base import Progress, SynthesisContext
+from dcpipe.synthesis.initial import Initial
 from dcpipe.synthesis.matching import Matching
 from dcpipe.synthesis.recovery import Recovery, recover
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 from dcpipe.types import ImageSet
 
 
+def _together(*, crop_min: float, pad: int, **others: Any) -> None:
+    WeakAugmentation(crop_min=crop_min, pad=pad)  # refuses crops of both kinds
+
+
+@validated("synthesis method 'gvbsm'", _together)
 def gvbsm(
     start: ImageSet,
     context: SynthesisContext,
     seed: int,
     progress: Progress,
     *,
-    observers: list[str] | None = None,
-    iterations: int = 4000,
-    lr: float = 0.05,
-    batch_size: int = 100,
-    weight: float = 0.01,
-    first: float = 10.0,
-    momentum: float = 0.8,
-    drop: float = 0.4,
-    density: float = 1.0,
-    patch: int | None = None,
-    pad: int = 4,
-    crop_min: float = 1.0,
-    flip: float = 0.5,
-    jitter: int = 4,
-    initial: str = "noise",
+    observers: TeacherNames | None = None,
+    iterations: Count = 4000,
+    lr: Positive = 0.05,
+    batch_size: Count = 100,
+    weight: NotNegative = 0.01,
+    first: NotNegative = 10.0,
+    momentum: Share = 0.8,
+    drop: Share = 0.4,
+    density: NotNegative = 1.0,
+    patch: Count | None = None,
+    pad: Natural = 4,
+    crop_min: PositiveShare = 1.0,
+    flip: Share = 0.5,
+    jitter: Natural = 4,
+    initial: Initial = "noise",
 ) -> ImageSet:
     """Recovered images; `weight` of the matching term, `first` of its first layer, `density` of densification.
 

@@ -16,45 +16,57 @@ each class, here they are drawn. `subsets`: MDC's, see `mdc`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from dcpipe.config.options import validated
+from dcpipe.config.values import BelowOne, Count, GridSide, Natural, Network, Positive, Share, Strategy
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.gradients.choices import Choices, Nested
+from dcpipe.synthesis.gradients.choices import Choices, Nested, SubsetOptions, check_subsets
+from dcpipe.synthesis.gradients.distances import Distance
 from dcpipe.synthesis.gradients.engine import match
 from dcpipe.synthesis.gradients.teaching import Teaching
 from dcpipe.types import ImageSet, require
 from dcpipe.views.multiformation import Kind
 
 
+def _together(*, kind: Kind, bound: int | None, subsets: Mapping[str, Any] | None, **others: Any) -> None:
+    require(
+        (kind == "bound") == (bound is not None),
+        f"kind is {kind!r} and bound is {bound}; give a bound with kind 'bound' and with no other",
+    )
+    check_subsets(Nested.of(subsets), "gradients", kind)
+
+
+@validated("synthesis method 'idc'", _together)
 def idc(
     start: ImageSet,
     context: SynthesisContext,
     seed: int,
     progress: Progress,
     *,
-    network: str = "convnet-d3-w128",
-    outer: int = 2000,
-    inner: int = 100,
-    lr: float = 5e-3,
-    momentum: float = 0.5,
-    distance: str = "mse",
-    real_batch: int = 64,
-    cluster: int = 0,
-    learn_images: int = 2000,
-    early: int = 0,
-    cutmix: float = 0.5,
-    strategy: str = "color_crop_cutout",
-    net_strategy: str = "color_crop",
-    factor: int = 2,
+    network: Network = "convnet-d3-w128",
+    outer: Count = 2000,
+    inner: Count = 100,
+    lr: Positive = 5e-3,
+    momentum: BelowOne = 0.5,
+    distance: Distance = "mse",
+    real_batch: Count = 64,
+    cluster: Natural = 0,
+    learn_images: Count = 2000,
+    early: Natural = 0,
+    cutmix: Share = 0.5,
+    strategy: Strategy = "color_crop_cutout",
+    net_strategy: Strategy = "color_crop",
+    factor: GridSide = 2,
     kind: Kind = "single",
-    bound: int | None = None,
-    most: int = 128,
-    at_once: int | None = None,
-    subsets: dict[str, Any] | None = None,
+    bound: Count | None = None,
+    most: Count = 128,
+    at_once: Count | None = None,
+    subsets: SubsetOptions = None,
 ) -> ImageSet:
     """Matched images of grid `factor`; see `gradients.choices` for the options. Raises `DataError` for those out of
     range."""
-    require(lr > 0, f"synthesis: lr must be above 0, got {lr}")  # as it was given, not as it is used
     choices = Choices(
         network=network,
         outer=outer,

@@ -7,17 +7,18 @@ initialization"): in its scripts RDED's mosaics, of `factor` 2 at 224 pixels and
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from dcpipe import views
+from dcpipe.config.values import one_of
 from dcpipe.random import Draw, words_from
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.rded import rded
-from dcpipe.types import Colour, ImageSet, require
+from dcpipe.types import Colour, ImageSet
 
 
 def initial(
@@ -38,9 +39,8 @@ def initial(
     """Pixels f32 [n, 3, s, s] on `context.device`, normalised by `mean` and `std`, for the rows of `start`.
 
     `name` is a key of `INITIALS`; `observers` and the options after it are those of `rded` and say nothing to the
-    others. Raises `DataError` for an unknown name, and where `rded` does.
+    others. Raises `DataError` where `rded` does.
     """
-    require(name in INITIALS, f"synthesis: unknown initial {name!r}; choose one of {', '.join(INITIALS)}")
     search = {
         "observers": observers,
         "factor": factor,
@@ -114,3 +114,4 @@ def mosaics(
 
 
 INITIALS: dict[str, Callable[..., torch.Tensor]] = {"noise": noise, "real": real, "rded": mosaics}
+Initial = Annotated[str, one_of(INITIALS)]

@@ -46,15 +46,6 @@ class Matching:
     norms: Literal["running", "measured"] = "running"
     swapped: bool = False
 
-    def __post_init__(self) -> None:
-        for name, low, high in (("alpha", 0, 1), ("momentum", 0, 1), ("drop", 0, 1)):
-            value = getattr(self, name)
-            require(low <= value <= high, f"synthesis: {name} must be in {low}..{high}, got {value}")
-        require(self.first >= 0, f"synthesis: first must not be negative, got {self.first}")
-        for name, legal in (("classes", ("each", "mixture")), ("norms", ("running", "measured"))):
-            value = getattr(self, name)
-            require(value in legal, f"synthesis: unknown {name} {value!r}; choose one of {', '.join(legal)}")
-
 
 def pooled(weights: torch.Tensor, means: torch.Tensor, variances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and variance of groups of images: weights [g, m] whose rows sum to 1, means and variances [m, e] of the

@@ -15,50 +15,51 @@ a subset is its first stored images (`by: images`); the published files' are the
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
+from dcpipe.config.options import Options, takes_fields_of, validated
+from dcpipe.config.values import OptionsOf, one_of
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.dc import dc
 from dcpipe.synthesis.dm import dm
 from dcpipe.synthesis.dream import dream
 from dcpipe.synthesis.dsa import dsa
-from dcpipe.synthesis.gradients.subsets import Begin, Freeze, Metric, Rate
+from dcpipe.synthesis.gradients.choices import Nested
 from dcpipe.synthesis.idc import idc
-from dcpipe.types import By, ImageSet, require
+from dcpipe.types import ImageSet
 
 BASES: dict[str, Callable[..., ImageSet]] = {"idc": idc, "dream": dream, "dc": dc, "dsa": dsa, "dm": dm}
+Base = Annotated[str, one_of(BASES)]
 
 
+def _base_of(options: Mapping[str, Any]) -> tuple[str, Callable[..., ImageSet]]:
+    return f"base {options['base']!r}", BASES[options["base"]]
+
+
+BaseOptions = Annotated[dict[str, Any] | None, OptionsOf(_base_of, without=("subsets",), none_is_empty=True)]
+
+
+def _together(*, base: str, options: Mapping[str, Any], **subsets: Any) -> None:
+    """The base refuses subsets that it cannot have."""
+    Options.of(BASES[base]).resolve({**options, "subsets": subsets}, f"base {base!r}")
+
+
+@validated("synthesis method 'mdc'", _together)
+@takes_fields_of(Nested)
 def mdc(
     start: ImageSet,
     context: SynthesisContext,
     seed: int,
     progress: Progress,
     *,
-    base: str = "idc",
-    options: dict[str, Any] | None = None,
-    period: int = 100,
-    weight: float = 1.0,
-    metric: Metric = "feature",
-    epochs: int = 1000,
-    judged: int = 100,
-    rate: Rate = "absolute",
-    begin: Begin = "paper",
-    freeze: Freeze = "paper",
-    class_wise: bool = False,
-    by: By = "images",
+    base: Base = "idc",
+    options: BaseOptions = None,
+    **subsets: Any,
 ) -> ImageSet:
-    """The base method's images with subsets; `options` are those of the base, `weight` the subset loss's.
+    """The base method's images with subsets; `options` are those of the base, the others, fields of `Nested`, say which
+    subsets: see `gradients.choices`.
 
     Raises `DataError` for an unknown base or option, an ipc below 2, and where the base does.
     """
-    require(base in BASES, f"mdc: unknown base {base!r}; choose one of {', '.join(BASES)}")
-    given, parameters = options or {}, inspect.signature(BASES[base]).parameters.values()
-    legal = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != "subsets"]
-    for name in given:
-        require(name in legal, f"mdc: base {base!r} has no option {name!r}; legal ones are {', '.join(legal)}")
-    rules = {"period": period, "rate": rate, "begin": begin, "freeze": freeze, "class_wise": class_wise}
-    subsets = {**rules, "weight": weight, "metric": metric, "by": by, "epochs": epochs, "judged": judged}
-    return BASES[base](start, context, seed, progress, **given, subsets=subsets)
+    return BASES[base](start, context, seed, progress, **(options or {}), subsets=subsets)

@@ -19,7 +19,7 @@ from torch import nn
 
 from dcpipe import networks, views
 from dcpipe.random import Draw, permutation
-from dcpipe.types import IntArray, Teacher, ViewPolicy, require
+from dcpipe.types import IntArray, Teacher, ViewPolicy
 
 Pixels = npt.NDArray[np.uint8]
 Ranks = Literal["stratified", "consecutive"]
@@ -38,11 +38,6 @@ class Search:
     scale_min: float = 0.08
     pad: bool = True
     batch_size: int = 256
-
-    def __post_init__(self) -> None:
-        for name in ("factor", "candidates", "crops", "batch_size"):
-            require(getattr(self, name) >= 1, f"rded: {name} must be at least 1, got {getattr(self, name)}")
-        require(0 < self.scale_min <= 1, f"rded: scale_min is an area in 0..1, above 0, got {self.scale_min}")
 
     @property
     def policy(self) -> ViewPolicy:

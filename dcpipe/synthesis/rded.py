@@ -25,31 +25,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from dcpipe import networks
+from dcpipe.config.options import validated
+from dcpipe.config.values import Count, PositiveShare, TeacherNames
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.mosaics import BestCrops, CropScorer, Ranks, Search, draw_candidates
 from dcpipe.types import ImageSet, IntArray, require
 
 
+@validated("synthesis method 'rded'")
 def rded(
     start: ImageSet,
     context: SynthesisContext,
     seed: int,
     progress: Progress,
     *,
-    observers: list[str] | None = None,
-    factor: int = 1,
-    candidates: int = 300,
-    crops: int = 5,
-    scale_min: float = 0.08,
+    observers: TeacherNames | None = None,
+    factor: Count = 1,
+    candidates: Count = 300,
+    crops: Count = 5,
+    scale_min: PositiveShare = 0.08,
     pad: bool = True,
     ranks: Ranks = "stratified",
-    batch_size: int = 256,
+    batch_size: Count = 256,
 ) -> ImageSet:
     """Mosaics in the place of `start`'s images, whose pixels are ignored: labels, ids, classes and order stay, and the
     i-th row of a class gets the i-th mosaic of it.
@@ -64,7 +66,6 @@ def rded(
     size, n_classes = start.images.shape[1], len(start.classes)
     legal = ", ".join(str(f) for f in range(1, size + 1) if size % f == 0)
     require(size % factor == 0, f"rded: factor {factor} does not divide the images' {size} pixels; choose of {legal}")
-    require(ranks in get_args(Ranks), f"rded: unknown ranks {ranks!r}; choose one of {', '.join(get_args(Ranks))}")
     chosen = context.choose(observers)
     networks.check_teachers(chosen, start.classes, size)
     places = np.bincount(start.labels, minlength=n_classes) * factor**2

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from dcpipe import networks, training
 from dcpipe.synthesis import statistics
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.initial import INITIALS, initial
+from dcpipe.synthesis.initial import initial
 from dcpipe.synthesis.matching import Matcher, Matching, needs_statistics
 from dcpipe.synthesis.observers import Layers, Observer
 from dcpipe.synthesis.regularisers import Direction, densification, flatness
@@ -67,19 +67,6 @@ class Recovery:
     order: Literal["classes", "rounds"] = "classes"
     matching: Matching = field(default_factory=Matching)
     looks: WeakAugmentation = field(default_factory=WeakAugmentation)
-
-    def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size"):
-            require(getattr(self, name) >= 1, f"synthesis: {name} must be at least 1, got {getattr(self, name)}")
-        for name in ("lr", "temperature"):
-            require(getattr(self, name) > 0, f"synthesis: {name} must be above 0, got {getattr(self, name)}")
-        for name in ("weight", "cross_entropy", "density", "flat"):
-            require(getattr(self, name) >= 0, f"synthesis: {name} must not be negative, got {getattr(self, name)}")
-        require(0 <= self.decay < 1, f"synthesis: decay must be in [0, 1), got {self.decay}")
-        order = ("classes", "rounds")
-        for name, legal in (("order", order), ("direction", get_args(Direction)), ("initial", tuple(INITIALS))):
-            value = getattr(self, name)
-            require(value in legal, f"synthesis: unknown {name} {value!r}; choose one of {', '.join(legal)}")
 
 
 @dataclass(eq=False)

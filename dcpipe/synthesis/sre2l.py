@@ -10,30 +10,34 @@ and weight 1 (Tiny-ImageNet), 1,000 iterations, no crop and lr 0.25 (CIFAR-100).
 
 from __future__ import annotations
 
+from dcpipe.config.options import validated
+from dcpipe.config.values import Count, Natural, NotNegative, Positive, PositiveShare, Share, TeacherNames
 from dcpipe.synthesis.base import Progress, SynthesisContext
+from dcpipe.synthesis.initial import Initial
 from dcpipe.synthesis.matching import Matching
 from dcpipe.synthesis.recovery import Recovery, recover
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 from dcpipe.types import ImageSet
 
 
+@validated("synthesis method 'sre2l'")
 def sre2l(
     start: ImageSet,
     context: SynthesisContext,
     seed: int,
     progress: Progress,
     *,
-    observers: list[str] | None = None,
-    iterations: int = 4000,
-    lr: float = 0.25,
-    batch_size: int = 100,
-    weight: float = 0.01,
-    first: float = 10.0,
-    crop_min: float = 0.08,
-    curriculum: float = 0.0,
-    flip: float = 0.5,
-    jitter: int = 4,
-    initial: str = "noise",
+    observers: TeacherNames | None = None,
+    iterations: Count = 4000,
+    lr: Positive = 0.25,
+    batch_size: Count = 100,
+    weight: NotNegative = 0.01,
+    first: NotNegative = 10.0,
+    crop_min: PositiveShare = 0.08,
+    curriculum: Share = 0.0,
+    flip: Share = 0.5,
+    jitter: Natural = 4,
+    initial: Initial = "noise",
 ) -> ImageSet:
     """Recovered images; `weight` of the batch-norm term, `first` of its first layer, `curriculum` as in `cda`. Several
     observers take turns (the paper has one). Raises `DataError` for options out of range."""

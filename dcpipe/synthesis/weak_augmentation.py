@@ -36,16 +36,9 @@ class WeakAugmentation:
     jitter: int = 0
 
     def __post_init__(self) -> None:
-        require(0 < self.crop_min <= 1, f"synthesis: crop_min is an area in 0..1, above 0, got {self.crop_min}")
-        require(
-            0 <= self.curriculum <= 1, f"synthesis: curriculum is a share of the run in 0..1, got {self.curriculum}"
-        )
-        require(0 <= self.flip <= 1, f"synthesis: flip is a probability in 0..1, got {self.flip}")
-        for name in ("pad", "jitter"):
-            require(getattr(self, name) >= 0, f"synthesis: {name} must not be negative, got {getattr(self, name)}")
         require(
             self.pad == 0 or self.crop_min == 1,
-            f"synthesis: crops are resized (crop_min {self.crop_min}) or of padded images (pad {self.pad}), not both; "
+            f"crops are resized (crop_min {self.crop_min}) or of padded images (pad {self.pad}), not both; "
             "set crop_min: 1 or pad: 0",
         )
 

@@ -1,4 +1,4 @@
-"""The one training loop of teachers and students, with its recipe, losses and schedules."""
+"""The training loop that teachers and students share, with recipes, losses and learning-rate schedules."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The one training loop: teachers and students differ only in the batches, the loss and the recipe passed in.
+"""The training loop: teachers and students share it and differ only in the batches, the loss and the recipe.
 
-Everything random is a function of (seed, epoch), so a run that is killed and resumed from its last checkpoint
-ends with the same weights as an unbroken one (on one machine's CPU).
+Everything random is a function of (seed, epoch). So a run that is killed and resumed from its last checkpoint ends with
+the same weights as an uninterrupted run (on the CPU of one machine).
 """
 
 from __future__ import annotations
@@ -22,18 +22,21 @@ from dcpipe.store.files import replacing
 from dcpipe.training.recipe import OPTIMIZERS, Recipe, grouped
 from dcpipe.types import IntArray, require
 
-Batch = tuple[torch.Tensor, Any]  # normalised inputs on the device, and whatever the loss takes as target
-CHECKPOINT_SECONDS = "5"  # DCPIPE_CHECKPOINT_SECONDS overrides it
+Batch = tuple[torch.Tensor, Any]  # normalised inputs on the device, and the target that the loss takes
+CHECKPOINT_SECONDS = "5"  # the default of DCPIPE_CHECKPOINT_SECONDS
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """`auto` is the GPU when there is one, else the CPU; raises `DataError` when a named device is absent."""
+    """The device with this name; `auto` is the GPU if there is one, else the CPU.
+
+    Raises `DataError` if a GPU is named but none is visible.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     require(
         device.type != "cuda" or torch.cuda.is_available(),
-        f"device {name!r} asked for, but no GPU is visible; use auto or cpu",
+        f"device {name!r} was requested, but no GPU is visible; use auto or cpu",
     )
     return device
 
@@ -50,11 +53,23 @@ def fit(
     report: Callable[[dict[str, float]], None] = lambda row: None,
     look: Callable[[nn.Module, int], dict[str, float]] = lambda network, epoch: {},
 ) -> tuple[nn.Module, list[dict[str, float]]]:
-    """Train `network` on `batches(epoch)` and return it (its average where `recipe.ema`) with a row an epoch, to which
-    `look(network, epoch)` may add what it sees after that epoch.
+    """Train `network` and return it in evaluation mode, with one row (epoch, loss, lr) per epoch.
 
-    `checkpoint` names a file the run goes on from if it exists; it is written at most every few seconds, and
-    once at the end. Raises `DataError` when the loss stops being finite.
+    If `recipe.ema` is set, the network with averaged parameters is returned instead.
+
+    Args:
+        network: moved to `device` and trained in place.
+        batches: called with the number of each epoch; returns the batches of that epoch.
+        loss: called with the logits and the target of a batch; returns a scalar.
+        recipe: number of epochs, optimizer and schedule.
+        seed: torch's global seed in every epoch is a function of this and of the epoch.
+        device: where the network is trained.
+        checkpoint: a file to resume from if it exists. It is written at most every few seconds, and once at the end.
+        report: called with each row as soon as its epoch is done.
+        look: called with the network (the averaged one, if there is one) and the epoch after each epoch; what it
+            returns is added to the row.
+
+    Raises `DataError` if the loss is no longer finite.
     """
     network = network.to(device)
     if device.type == "cuda":
@@ -70,14 +85,14 @@ def fit(
         lr = recipe.rate(epoch, [row["loss"] for row in history])
         for group in optimizer.param_groups:
             group["lr"] = lr
-        torch.manual_seed(torch_seed(seed, epoch))  # dropout and the like, whatever came before
+        torch.manual_seed(torch_seed(seed, epoch))  # for dropout and the like: independent of earlier epochs
         mean_loss = _epoch(network, batches(epoch), loss, optimizer, average, recipe, device)
         require(
             math.isfinite(mean_loss),
-            f"training: the loss became {mean_loss} in epoch {epoch}; lower lr ({recipe.lr})",
+            f"training: the loss became {mean_loss} in epoch {epoch}; lower lr, which is {recipe.lr}",
         )
-        seen = look(average if average is not None else network, epoch)
-        history.append({"epoch": epoch, "loss": mean_loss, "lr": lr, **seen})
+        extra = look(average if average is not None else network, epoch)
+        history.append({"epoch": epoch, "loss": mean_loss, "lr": lr, **extra})
         report(history[-1])
         last = epoch == recipe.epochs - 1
         if checkpoint is not None and (last or time.monotonic() - saved > pause):
@@ -96,7 +111,7 @@ def _epoch(
     recipe: Recipe,
     device: torch.device,
 ) -> float:
-    """One pass; returns the mean loss. Losses are summed on the device: no wait for the GPU in a step."""
+    """Train for one epoch and return the mean loss. Losses are summed on the device, so no step waits for the GPU."""
     network.train()
     total = torch.zeros((), device=device, dtype=torch.float64)
     steps = 0
@@ -112,18 +127,20 @@ def _epoch(
             _average(average, network, recipe.ema)
         total += value.detach()
         steps += 1
-    require(steps > 0, "training: an epoch held no batch; is the data empty?")
+    require(steps > 0, "training: an epoch had no batches; check that the data is not empty")
     return float(total / steps)
 
 
 @torch.no_grad()
 def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """EDC's EMA-based evaluation: parameters are averaged, slow = decay * slow + (1 - decay) * fast, from the first
-    step on; buffers, as batch norm's running statistics, are the trained network's own."""
+    """EDC's EMA-based evaluation: slow = decay * slow + (1 - decay) * fast for all parameters, from the first step on.
+
+    Buffers, such as the running statistics of batch norm, are copied from the trained network.
+    """
     for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
         slow.lerp_(fast, 1.0 - decay)
-    for kept, latest in zip(average.buffers(), network.buffers(), strict=True):
-        kept.copy_(latest)
+    for target, latest in zip(average.buffers(), network.buffers(), strict=True):
+        target.copy_(latest)
 
 
 def _save(
@@ -143,7 +160,7 @@ def _save(
 
 
 def checkpoint_pause() -> float:
-    """Seconds between two checkpoints of a long loop: DCPIPE_CHECKPOINT_SECONDS, or a few."""
+    """Seconds between two checkpoints of a long loop: DCPIPE_CHECKPOINT_SECONDS, by default 5."""
     return float(os.environ.get("DCPIPE_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
 
 
@@ -171,14 +188,14 @@ def _resume(
 
 @torch.no_grad()
 def accuracy(network: nn.Module, batches: Iterable[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> float:
-    """Top-1 in percent over batches of (normalised inputs, labels i64)."""
+    """Top-1 accuracy in percent over batches of (normalised inputs, labels i64). Raises `DataError` for no batches."""
     network.eval()
-    right, count = torch.zeros((), device=device, dtype=torch.int64), 0
+    correct, count = torch.zeros((), device=device, dtype=torch.int64), 0
     for inputs, labels in batches:
-        right += (network(inputs.to(device)).argmax(1) == labels.to(device)).sum()
+        correct += (network(inputs.to(device)).argmax(1) == labels.to(device)).sum()
         count += len(labels)
-    require(count > 0, "evaluation: the split holds no images")
-    return 100.0 * int(right) / count
+    require(count > 0, "evaluation: the split has no images; choose one that has some")
+    return 100.0 * int(correct) / count
 
 
 @torch.no_grad()
@@ -188,17 +205,20 @@ def confusion(
     n_classes: int,
     device: torch.device,
 ) -> IntArray:
-    """How often images of class i (row) are taken for class j: i64 [c, c], over batches as `accuracy` has them."""
+    """How many images of class i (row) are assigned to class j: i64 [c, c], over batches as for `accuracy`.
+
+    Raises `DataError` for no batches.
+    """
     network.eval()
     counts = torch.zeros(n_classes * n_classes, device=device, dtype=torch.int64)
     for inputs, labels in batches:
         place = labels.to(device) * n_classes + network(inputs.to(device)).argmax(1)
         counts += torch.bincount(place, minlength=n_classes * n_classes)
-    found: IntArray = counts.view(n_classes, n_classes).cpu().numpy()
-    require(int(found.sum()) > 0, "evaluation: the split holds no images")
-    return found
+    matrix: IntArray = counts.view(n_classes, n_classes).cpu().numpy()
+    require(int(matrix.sum()) > 0, "evaluation: the split has no images; choose one that has some")
+    return matrix
 
 
 def accuracy_of(counts: IntArray) -> float:
-    """Top-1 in percent of a confusion matrix i64 [c, c]."""
+    """Top-1 accuracy in percent of a confusion matrix i64 [c, c]."""
     return 100.0 * int(counts.trace()) / int(counts.sum())

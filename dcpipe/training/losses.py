@@ -1,7 +1,7 @@
-"""What a run minimises. Students' logits [m, c] come in any float type, all maths is fp32; every loss is a scalar.
+"""Losses of teachers and students. Logits [m, c] may have any float type, the maths is fp32, every loss is a scalar.
 
-`LOSSES` says by name what students' losses need: targets as distributions or as raw logits, and whether the class
-numbers of the images go along (targets are then a pair, soft and hard).
+`LOSSES` names the losses for students. Each entry says whether the loss takes distributions or raw logits as targets,
+and whether it also takes the class numbers of the images; targets are then a pair, soft and hard.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ def soften(logits: torch.Tensor, temperature: float) -> torch.Tensor:
 
 
 def divergence(temperature: float, *, scaled: bool = True) -> Loss:
-    """KL(target || student) at a temperature, mean over the batch; times T^2 (Hinton et al., 2015) where `scaled`.
+    """KL(target || student) at a temperature, mean over the batch; times T^2 (Hinton et al., 2015) if `scaled`.
 
-    The target is a distribution [m, c], already softened: see `soften`.
+    The target is a distribution [m, c] that is already softened: see `soften`.
     """
     weight = temperature**2 if scaled else 1.0
 
@@ -53,9 +53,10 @@ def divergence(temperature: float, *, scaled: bool = True) -> Loss:
 
 
 def with_cross_entropy(soft: Loss, gamma: float) -> Loss:
-    """soft(student, target) + gamma * CE(student, class of the image itself, whatever was pasted into it).
+    """soft(student, target) + gamma * CE(student, class of the image).
 
-    The target is a pair: what `soft` takes, and hard labels i64 [m].
+    The class is that of the image itself, even if another image is pasted into it. The target is a pair: the target of
+    `soft`, and hard labels i64 [m].
     """
 
     def loss(logits: torch.Tensor, target: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -65,13 +66,19 @@ def with_cross_entropy(soft: Loss, gamma: float) -> Loss:
 
 
 def squared_error(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean over batch and classes of (student - teacher)^2, of raw logits f32 [m, c]."""
+    """Mean over batch and classes of (student - teacher)^2 for raw logits f32 [m, c]."""
     return F.mse_loss(logits.float(), target)
 
 
 @dataclass(frozen=True)
 class StudentLoss:
-    """`make(temperature, gamma)` is the loss; `space` what its soft targets are; `hard`: class numbers go along."""
+    """A loss for students.
+
+    Attributes:
+        make: called with (temperature, gamma); returns the loss.
+        space: what its soft targets are.
+        hard: whether targets are pairs that include the class numbers.
+    """
 
     make: Callable[[float, float], Loss]
     space: Literal["probabilities", "logits"] = "probabilities"
@@ -95,20 +102,21 @@ def _mse_gt(temperature: float, gamma: float) -> Loss:
 
 
 LOSSES: dict[str, StudentLoss] = {
-    "kl": StudentLoss(_kl),  # T^2 KL: Hinton's, SCORE's, SRe2L's on Tiny-ImageNet
-    "kl_plain": StudentLoss(_kl_plain),  # KL without T^2: RDED's, SRe2L's on ImageNet-1k and CIFAR-100
+    "kl": StudentLoss(_kl),  # T^2 KL: Hinton, SCORE, SRe2L on Tiny-ImageNet
+    "kl_plain": StudentLoss(_kl_plain),  # KL without T^2: RDED, SRe2L on ImageNet-1k and CIFAR-100
     "kl_ce": StudentLoss(_kl_ce, hard=True),  # T^2 KL + gamma CE
-    "mse_gt": StudentLoss(_mse_gt, "logits", hard=True),  # squared error + gamma CE; no temperature: G-VBSM's, EDC's
+    "mse_gt": StudentLoss(_mse_gt, "logits", hard=True),  # squared error + gamma CE, no temperature: G-VBSM, EDC
 }
 
 
 def choose(name: str, gamma: float) -> StudentLoss:
-    """The loss of this name; refuses an unknown one, and a `gamma` that it would not use."""
+    """The loss with this name. Raises `DataError` for an unknown name, and for a `gamma` that the loss does not use."""
     if name not in LOSSES:
         raise DataError(f"evaluation: unknown loss {name!r}; choose one of {', '.join(LOSSES)}")
-    both = " or ".join(other for other, loss in LOSSES.items() if loss.hard)
+    with_gamma = " or ".join(other for other, loss in LOSSES.items() if loss.hard)
     require(
         LOSSES[name].hard or gamma == 0,
-        f"evaluation: loss {name!r} has no cross-entropy for gamma {gamma:g} to weigh; set gamma 0, or choose {both}",
+        f"evaluation: gamma is {gamma:g}, but loss {name!r} has no cross-entropy term; set gamma to 0, or choose "
+        f"{with_gamma}",
     )
     return LOSSES[name]

@@ -1,4 +1,4 @@
-"""How long and how to optimise: the recipe of a training, its optimizers and which parameters decay."""
+"""The recipe of a training run: epochs, optimizer, learning rate and schedule, and which parameters decay."""
 
 from __future__ import annotations
 
@@ -18,10 +18,22 @@ from dcpipe.types import DataError, require
 class Recipe:
     """How long and how to optimise.
 
-    `schedule` is a name in `schedules.SCHEDULES` with its options `zeta`, `milestones` (fractions or epochs) and
-    `decay_factor` (multistep's factor, ALRS's gamma), after `warmup` epochs; `momentum` and `nesterov` are SGD's;
-    `decay` says which parameters `weight_decay` is for: `all`, or `weights`, those of more than one dimension.
-    `ema` is the decay per step of averaged parameters (0: off), which then are the result.
+    Attributes:
+        epochs: at least 1.
+        optimizer: a name in `OPTIMIZERS`.
+        lr: the base learning rate.
+        weight_decay: applies to the parameters that `decay` selects.
+        schedule: a name in `schedules.SCHEDULES`; it runs after the warm-up.
+        zeta: stretches the time of the schedules `smoothing`, `linear` and `ssrs`.
+        ema: decay per step of the averaged parameters, which are then the result; 0 turns averaging off.
+        amp: bfloat16 autocast on a GPU.
+        milestones: of the schedule `multistep`, as epochs or as fractions of them.
+        decay_factor: the factor of `multistep`, or gamma of `alrs`.
+        momentum, nesterov: of SGD.
+        decay: which parameters decay: `all`, or `weights`, those with more than one dimension.
+        warmup: number of epochs in which the rate rises linearly.
+
+    Raises `DataError` for values out of range, for unknown names and for options that contradict each other.
     """
 
     epochs: int
@@ -53,7 +65,7 @@ class Recipe:
         _check_schedule(self)
 
     def rate(self, epoch: int, losses: Sequence[float]) -> float:
-        """The learning rate of an epoch, given the mean losses of those before it."""
+        """The learning rate of an epoch, given the mean losses of the epochs before it."""
         now = Moment(epoch, self.epochs, self.zeta, self.milestones, self.decay_factor, losses)
         return self.lr * schedules.factor(self.schedule, now, self.warmup)
 
@@ -93,15 +105,15 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Recipe], torch.optim.Optim
 }
 DECAYS: dict[str, Callable[[nn.Parameter], bool]] = {
     "all": lambda parameter: True,
-    "weights": lambda parameter: parameter.dim() > 1,  # neither biases nor what normalisation layers learn
+    "weights": lambda parameter: parameter.dim() > 1,  # neither biases nor parameters of normalisation layers
 }
 
 
 def grouped(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """The parameters with their weight decay: those that `recipe.decay` names, then the others with none."""
-    chosen = DECAYS[recipe.decay]
-    decayed = [parameter for parameter in network.parameters() if chosen(parameter)]
-    others = [parameter for parameter in network.parameters() if not chosen(parameter)]
+    """Parameter groups for the optimizer: the parameters that `recipe.decay` selects, then the others with no decay."""
+    decays = DECAYS[recipe.decay]
+    decayed = [parameter for parameter in network.parameters() if decays(parameter)]
+    others = [parameter for parameter in network.parameters() if not decays(parameter)]
     groups = [(decayed, recipe.weight_decay), (others, 0.0)]
     return [{"params": members, "weight_decay": decay} for members, decay in groups if members]
 

@@ -1,7 +1,7 @@
-"""Learning-rate schedules: the share of the base rate that epoch e of N trains with, a function of what is known then.
+"""Learning-rate schedules: the factor on the base rate in epoch e of N.
 
-Every schedule takes a `Moment` and returns a factor; rates change per epoch, never within one. Only `alrs` looks at
-the losses so far, which a checkpoint keeps: a resumed run gets the rates of an unbroken one.
+Every schedule takes a `Moment` and returns a factor. Rates change between epochs, never within one. Only `alrs` depends
+on the losses so far. Checkpoints store them, so a resumed run has the same rates as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-WARMUP_START = 0.01  # of the base rate, in the first epoch of a warm-up (SRe2L's Tiny-ImageNet students)
-RELATIVE, ABSOLUTE = 0.02, 0.02  # ALRS's thresholds h1 and h2
+WARMUP_START = 0.01  # factor in the first epoch of a warm-up (SRe2L's students on Tiny-ImageNet)
+RELATIVE, ABSOLUTE = 0.02, 0.02  # thresholds h1 and h2 of ALRS
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Epoch e of N and what schedules need beside: `zeta` stretches time; `milestones` and `factor` are multistep's,
-    `factor` also ALRS's gamma; `losses` are the mean training losses of epochs 0..e-1."""
+    """What a schedule knows in epoch e of N.
+
+    `zeta` stretches time. `milestones` and `factor` belong to multistep; `factor` is also gamma of ALRS. `losses` are
+    the mean training losses of epochs 0..e - 1.
+    """
 
     epoch: int
     epochs: int
@@ -29,7 +32,7 @@ class Moment:
 
 
 def smoothing(now: Moment) -> float:
-    """(1 + cos(pi e / (zeta N))) / 2: EDC's smoothing LR; zeta = 1 is the plain cosine, zeta = 2 ends at one half."""
+    """(1 + cos(pi e / (zeta N))) / 2: EDC's smoothing LR. zeta = 1 is the plain cosine; zeta = 2 ends at one half."""
     return (1.0 + math.cos(math.pi * now.epoch / (now.zeta * now.epochs))) / 2.0
 
 
@@ -39,16 +42,19 @@ def constant(now: Moment) -> float:
 
 
 def linear(now: Moment) -> float:
-    """1 - e / (zeta N). EDC's official ImageNet-1k run ends here although it asks for `cos`; zeta = 2 ends at one half.
-    Below zeta = 1 the rate would turn negative, which a recipe refuses."""
+    """1 - e / (zeta N). EDC's official ImageNet-1k run ends up with this one although it asks for `cos`.
+
+    zeta = 2 ends at one half. Below zeta = 1 the rate would become negative, which `Recipe` refuses.
+    """
     return 1.0 - now.epoch / (now.zeta * now.epochs)
 
 
 def ssrs(now: Moment) -> float:
-    """Early smoothing, later steep (EDC, Eq. 33): `smoothing` up to e = 5N/6, then
+    """Smoothing early, steep later (EDC, Eq. 33): `smoothing` up to e = 5N/6, then
     (1 + cos(5 pi / (6 zeta))) / 2 * (6N - 6e) / (6N).
 
-    As printed and as run, the rate jumps to a sixth right after 5N/6 (zeta = 2: from .629 to .105), then falls to 0.
+    Both in the paper and in the official code the rate drops to a sixth right after 5N/6 (zeta = 2: from .629 to .105)
+    and then falls to 0.
     """
     if 6 * now.epoch <= 5 * now.epochs:
         return smoothing(now)
@@ -56,17 +62,17 @@ def ssrs(now: Moment) -> float:
 
 
 def multistep(now: Moment) -> float:
-    """factor^(number of milestones m <= e). An integer is an epoch, a fraction in (0, 1) the epoch round(m N)."""
+    """factor^(number of milestones m <= e). An integer m is an epoch; a fraction in (0, 1) is the epoch round(m N)."""
     places = [m if isinstance(m, int) else round(m * now.epochs) for m in now.milestones]
     return float(now.factor ** sum(place <= now.epoch for place in places))
 
 
 def alrs(now: Moment) -> float:
-    """The adaptive schedule of EDC's appendix G.3 on mean losses L_i of epochs: with gamma = `factor`,
+    """The adaptive schedule of EDC's appendix G.3, on the mean losses L_i of the epochs. With gamma = `factor`,
 
         mu(i) = mu(i - 1) * gamma ^ [ |L_i - L_(i-1)| / |L_i| <= h1  and  |L_i - L_(i-1)| <= h2 ],  h1 = h2 = 0.02.
 
-    The paper speaks of iterations; here i is an epoch, and the rate of epoch e knows the losses before it.
+    In the paper i is an iteration; here it is an epoch, and the rate of epoch e depends on the losses before it.
     """
     steps = [(abs(new - old), abs(new)) for old, new in pairwise(now.losses[: now.epoch])]
     return float(now.factor ** sum(step <= RELATIVE * size and step <= ABSOLUTE for step, size in steps))
@@ -83,8 +89,11 @@ SCHEDULES: dict[str, Callable[[Moment], float]] = {
 
 
 def factor(name: str, now: Moment, warmup: int = 0) -> float:
-    """The share of the base rate in this epoch. The first `warmup` epochs w rise linearly, 0.01 + 0.99 e / w; the
-    schedule then runs over the N - w that are left, as if they were all, and epochs of milestones count from there."""
+    """The factor on the base rate in this epoch, with a warm-up of w = `warmup` epochs.
+
+    During the warm-up the factor rises linearly, 0.01 + 0.99 e / w. After it the schedule runs over the remaining N - w
+    epochs as if there were no others; milestones given as epochs also count from there.
+    """
     if now.epoch < warmup:
         return WARMUP_START + (1.0 - WARMUP_START) * now.epoch / warmup
     left = Moment(

@@ -1,6 +1,6 @@
 """The nouns of the pipeline: frozen, checked once when made, and ignorant of disks and orchestrators.
 
-* `base.py`     array types, `DataError`, shared checks
+* `base.py`     array types, `DataError`, how tasks run, shared checks and look-ups
 * `images.py`   `EncodedImage`, `ImageTable`, `ImageSet`, `Selection`
 * `teacher.py`  `Teacher`, `Features`
 * `labels.py`   `ViewPolicy`, `KeptViews`, `SoftLabels`, `LabelShape`, `LabelPack`
@@ -17,11 +17,14 @@ from dcpipe.types.base import (
     DataError,
     FloatArray,
     IntArray,
+    Map,
     Mix,
     Sliceable,
     check_labels,
     check_same_classes,
+    find_rows,
     require,
+    run_in_turn,
 )
 from dcpipe.types.images import EncodedImage, ImageSet, ImageTable, Selection
 from dcpipe.types.labels import (
@@ -53,6 +56,7 @@ __all__ = [
     "KeptViews",
     "LabelPack",
     "LabelShape",
+    "Map",
     "Mix",
     "Score",
     "Selection",
@@ -63,6 +67,8 @@ __all__ = [
     "ViewPolicy",
     "check_labels",
     "check_same_classes",
+    "find_rows",
     "reference_bytes",
     "require",
+    "run_in_turn",
 ]

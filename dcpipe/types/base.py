@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,8 @@ FloatArray = npt.NDArray[np.float64]
 Mix = Literal["none", "cutmix_images", "cutmix_labels"]
 By = Literal["images", "cells"]
 Colour = tuple[float, float, float]  # red, green and blue in [0, 1]: a mean or a standard deviation
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 MIXES: tuple[str, ...] = ("none", "cutmix_images", "cutmix_labels")
 
 
@@ -32,6 +34,38 @@ class Sliceable(Protocol):
     @property
     def dtype(self) -> np.dtype[Any]: ...
     def __getitem__(self, index: Any, /) -> Any: ...
+
+
+class Map(Protocol):
+    """How tasks run: `work` is called once for each item, and the results come in the order of the items.
+
+    `label` names an item's task. A task that fails for a reason outside it (a disk, a network) is tried `retries` more
+    times; `workers` tasks run at a time; `progress` is the title under which people see how many are done.
+    """
+
+    def __call__(
+        self,
+        work: Callable[[Item], Result],
+        items: Sequence[Item],
+        label: Callable[[Item], str],
+        *,
+        retries: int = 0,
+        workers: int = 1,
+        progress: str = "",
+    ) -> list[Result]: ...
+
+
+def run_in_turn(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    label: Callable[[Item], str],
+    *,
+    retries: int = 0,
+    workers: int = 1,
+    progress: str = "",
+) -> list[Result]:
+    """A `Map` that calls one task after another and shows nothing, for those who have no flow."""
+    return [work(item) for item in items]
 
 
 def require(condition: bool, sentence: str) -> None:
@@ -56,3 +90,18 @@ def check_same_classes(first: Sequence[str], second: Sequence[str], where: str) 
         require(a == b, f"{where}: class {index} is {a!r} on one side and {b!r} on the other; use one class order")
     n, m = len(first), len(second)
     require(n == m, f"{where}: {n} classes on one side and {m} on the other; use one class list")
+
+
+def find_rows(ids: IntArray, wanted: IntArray, where: str) -> IntArray:
+    """Rows of `ids` (distinct, in any order) that hold the ids in `wanted`, in the order of `wanted`: i64 [m].
+
+    Raises `DataError` for the first wanted id that is not among them; `where` says what is missing it, and the remedy.
+    """
+    order = np.argsort(ids, kind="stable")
+    places = np.searchsorted(ids, wanted, sorter=order)
+    found = places < len(ids)
+    found[found] = ids[order[places[found]]] == wanted[found]
+    if not found.all():
+        raise DataError(f"image {wanted[~found][0]} {where}")
+    rows: IntArray = order[places]
+    return rows

@@ -9,7 +9,7 @@ from typing import NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from dcpipe.types.base import By, Colour, FloatArray, IntArray, check_labels, require
+from dcpipe.types.base import By, Colour, FloatArray, IntArray, check_labels, find_rows, require
 
 
 class EncodedImage(NamedTuple):
@@ -46,6 +46,15 @@ class ImageTable:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Memory that all images take once decoded."""
+        return len(self) * self.size * self.size * 3
+
+    def rows_of(self, ids: IntArray) -> IntArray:
+        """Rows that hold images `ids`, in that order: i64 [m]. Raises `DataError` for an image that the table lacks."""
+        return find_rows(self.ids, ids, "is not in this table of images; run `dvc repro` to pick from it again")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -161,6 +161,18 @@ class LabelShape:
     @property
     def reference_bytes(self) -> int:
         return 2 * self.images * self.views * self.classes
+
+    def budget(
+        self,
+        ratio: float | None = None,
+        bytes_per_image: float | None = None,
+        reference: Literal["fp16", "fp32"] = "fp16",
+    ) -> int | None:
+        """Bytes that a file of such labels may take: so many for each image, or `ratio` times less than the labels in
+        `reference`; None where neither is said."""
+        if bytes_per_image is not None:
+            return int(bytes_per_image * self.images)
+        return None if ratio is None else int(self.reference_bytes * {"fp16": 1, "fp32": 2}[reference] / ratio)
 
 
 def reference_bytes(labels: Mapping[str, Any] | None, ipc: int, grid: int = 1) -> int:

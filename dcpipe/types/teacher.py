@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dcpipe.types.base import Colour, FloatArray, IntArray, Sliceable, require
+from dcpipe.types.base import Colour, FloatArray, IntArray, Sliceable, find_rows, require
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,3 +52,14 @@ class Features:
             rows, n = getattr(self, name).shape[0], len(self.ids)
             require(rows == n, f"features: {name} has {rows} rows, ids have {n}")
         require(not np.isnan(self.label_rate).any(), "features: label_rate holds NaN; extract them again")
+
+    def rows_of(self, ids: IntArray) -> IntArray:
+        """Rows that hold images `ids`, in that order: i64 [m]. Raises `DataError` for an image that has no features."""
+        return find_rows(self.ids, ids, "has no features; run `dvc repro features` to extract them again")
+
+    def lower_half(self, ids: IntArray) -> float | None:
+        """The share of images `ids` that come from the lower half of the shortlist, None where there is none: near 0, a
+        longer shortlist would hardly change what is picked from it."""
+        if self.rank is None:
+            return None
+        return float((self.rank[self.rows_of(ids)] >= (int(self.rank.max()) + 1) / 2).mean())

@@ -1,11 +1,12 @@
-"""View k of image i: a pure function of (seed, k, i), drawn in NumPy and applied to whole batches on the device.
+"""Views: the augmented crops of images that teachers label and students train on.
 
-Because a view is a function of its name, a stored label costs no bytes of crop coordinates, does not depend
-on batch size or order, and teacher and student see the same pixels.
+View k of image i is a pure function of (seed, k, i). Its parameters are drawn in NumPy and applied to whole batches on
+the device. So a stored label needs no bytes for its crop and does not depend on batch size or order, and the teacher
+and the student see the same pixels.
 
-* `draw.py`            parameters of views: crop, flip, mix, and what happens before and after
-* `crop.py`            those parameters applied to pixels
-* `replay.py`          the views of a set of images, drawn or kept
+* `draw.py`            draws the parameters of views: crop, flip, CutMix, and what happens before and after the crop
+* `crop.py`            applies those parameters to pixels
+* `replay.py`          the views of a set of images, drawn from a policy or stored
 * `randaugment.py`     RandAugment and shuffled patches, before the crop
 * `siamese.py`         differentiable augmentation (DSA, IDC), after the crop
 * `multiformation.py`  stored images that are grids of smaller ones

@@ -1,4 +1,4 @@
-"""Views applied to whole batches of pixels on the device: cut and flipped, pasted, normalised."""
+"""Apply views to whole batches of pixels on the device: crop and flip, CutMix, normalisation."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ from dcpipe.views.draw import Views
 
 
 def crop(images: torch.Tensor, views: Views, size: int) -> torch.Tensor:
-    """Cut and flip: images u8 or f32 [m, h, w, 3] -> f32 [m, 3, size, size], in [0, 1] but for siamese augmentation.
+    """Crop and flip one view of each image: u8 or f32 [m, h, w, 3] -> f32 [m, 3, size, size].
 
-    Bilinear sampling at pixel centres (`align_corners=False`, border padding), no antialiasing: crops of
-    condensed images are enlarged, not shrunk. One call for the whole batch.
+    The result is in [0, 1], except that siamese augmentation may leave that range. Sampling is bilinear at pixel
+    centres (`align_corners=False`, border padding) without antialiasing, because crops of condensed images are
+    enlarged, not shrunk. The whole batch takes one call.
     """
     if views.ops is not None or views.patches is not None:
         images = randaugment.apply(images, views.ops, views.signs, views.patches)
     device = images.device
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)
     if images.dtype == torch.uint8:
-        pixels = pixels.div_(255.0)  # a copy of ours
+        pixels = pixels.div_(255.0)  # in place: the conversion from u8 made a copy
     left, top, width, height = views.box.T
-    # Maps of the view's [-1, 1] to the box in the image's [-1, 1], across and down: what `affine_grid` makes of a box
-    # is the outer combination of the two, at a third of its cost.
-    slopes = np.stack([np.where(views.flip, -width, width), height])
-    starts = np.stack([2 * left + width - 1, 2 * top + height - 1])
-    maps = torch.from_numpy(np.stack([slopes, starts]).astype(np.float32)).to(device, non_blocking=True)
+    # Along each axis a linear map takes the view's [-1, 1] to the box in the image's [-1, 1]. Combining the two axes
+    # gives the grid that `affine_grid` computes for a box, at a third of the cost.
+    scales = np.stack([np.where(views.flip, -width, width), height])
+    offsets = np.stack([2 * left + width - 1, 2 * top + height - 1])
+    maps = torch.from_numpy(np.stack([scales, offsets]).astype(np.float32)).to(device, non_blocking=True)
     centres = (2 * torch.arange(size, device=device, dtype=torch.float32) + 1) / size - 1
     across, down = torch.addcmul(maps[1][:, :, None], maps[0][:, :, None], centres)
     grid = torch.empty(len(views), size, size, 2, device=device)
@@ -39,18 +40,21 @@ def crop(images: torch.Tensor, views: Views, size: int) -> torch.Tensor:
         last = 2 * (views.box[:, :2] + views.box[:, 2:] - half) - 1
         low, high = (torch.from_numpy(edge.astype(np.float32)).to(device)[:, None, None] for edge in (first, last))
         grid = torch.minimum(torch.maximum(grid, low), high)
-    seen = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return seen if views.after is None else siamese.on_pixels(seen, views.after)
+    sampled = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled if views.after is None else siamese.on_pixels(sampled, views.after)
 
 
 def paste(inputs: torch.Tensor, partners: torch.Tensor, views: Views) -> torch.Tensor:
-    """CutMix: inputs [m, 3, s, s] with each view's box taken from `partners`, another batch of views."""
+    """CutMix: `inputs` [m, 3, s, s] with the mix box of each view replaced by the same pixels of `partners`,
+    another batch of views of the same shape."""
     return paste_box(inputs, partners, views.pixels(inputs.shape[-1]))
 
 
 def paste_box(inputs: torch.Tensor, partners: torch.Tensor, bounds: IntArray) -> torch.Tensor:
-    """Inputs [m, 3, s, s] with the pixels inside `bounds` taken from `partners`: i64 [m, 4], or [1, 4] for one box in
-    all of them."""
+    """`inputs` [m, 3, s, s] with the pixels inside `bounds` replaced by those of `partners`.
+
+    `bounds` is i64 [m, 4], or [1, 4] for one box in all images.
+    """
     edges = torch.from_numpy(bounds).to(inputs.device)
     line = torch.arange(inputs.shape[-1], device=inputs.device)
     across = (line >= edges[:, 0:1]) & (line < edges[:, 2:3])
@@ -65,7 +69,7 @@ def take(tensor: torch.Tensor, rows: IntArray) -> torch.Tensor:
 
 
 def normalise(inputs: torch.Tensor, mean: Colour, std: Colour) -> torch.Tensor:
-    """(inputs - mean) / std by channel, for inputs [m, 3, h, w] in [0, 1]."""
+    """(inputs - mean) / std per channel, for inputs [m, 3, h, w] in [0, 1]."""
     centre = torch.tensor(mean, device=inputs.device, dtype=inputs.dtype).view(1, 3, 1, 1)
     scale = torch.tensor(std, device=inputs.device, dtype=inputs.dtype).view(1, 3, 1, 1)
     return (inputs - centre) / scale

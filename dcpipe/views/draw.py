@@ -1,13 +1,13 @@
-"""The parameters of views, drawn in NumPy for many views at once: a pure function of (seed, view, image).
+"""Draw the parameters of many views at once in NumPy; they are a pure function of (seed, view, image).
 
-* Crop (torchvision's RandomResizedCrop law on a unit square): up to ten attempts of area ~ U(scale_min,
-  scale_max) and log aspect ~ U(log ratio_min, log ratio_max); the first whose box fits is placed uniformly;
-  else the largest centred box. Boxes are continuous, not rounded to pixels.
-* CutMix (Yun et al., ICCV 2019): lambda ~ Beta(1, 1), a box of side sqrt(1 - lambda) around a uniform centre,
-  clipped and rounded to pixels when applied; lambda is then the true share of kept pixels.
-  Of policies with a `mix_share` below 1, a view is mixed where the word that the box leaves over is below it.
-* RandAugment and shuffled patches of the whole image, before the crop: see `randaugment`. Siamese augmentation of the
-  view itself, before the mix: see `siamese`.
+* Crop, distributed as in torchvision's RandomResizedCrop, on a unit square: up to ten attempts draw area ~
+  U(scale_min, scale_max) and log aspect ~ U(log ratio_min, log ratio_max). The first box that fits is placed uniformly;
+  if none fits, the largest centred box is used. Boxes are continuous, not rounded to pixels.
+* CutMix (Yun et al., ICCV 2019): lambda ~ Beta(1, 1) and a box of side sqrt(1 - lambda) around a uniform centre. The
+  box is clipped, and rounded to pixels when it is applied; lambda is then the true share of remaining pixels. If
+  `mix_share` is below 1, a view is mixed only where the one random number that the box does not use is below it.
+* RandAugment and shuffled patches change the whole image before the crop: see `randaugment`. Siamese augmentation
+  changes the view itself, after the crop and before the mix: see `siamese`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ from dcpipe.views import randaugment, siamese
 
 @dataclass(frozen=True, eq=False)
 class Views:
-    """Parameters of m views.
+    """Parameters of m views. Indexing selects views.
 
-    `box` f64 [m, 4]: left, top, width, height of the crop as fractions of the image; `flip` bool [m];
-    `partner` i64 [m]: row of the image pasted by CutMix; `mix_box` f64 [m, 4]: left, top, right, bottom
-    of the pasted box as fractions of the view (an empty box where there is no mix). `inside`: samples stay between
-    the box's outermost pixel centres, as those of a piece that was cut out first and enlarged then; drawn views may
-    look half a pixel beyond. What happens before the crop, each None where nothing does: steps of RandAugment `ops`
-    and `signs` i64 [m, steps]; `patches` i64 [m, f * f], the old place of each patch. What happens after it: `after`.
+    Attributes:
+        box: f64 [m, 4]; left, top, width and height of the crop as fractions of the image.
+        flip: bool [m].
+        partner: i64 [m]; row of the image that CutMix pastes.
+        mix_box: f64 [m, 4]; left, top, right and bottom of the pasted box as fractions of the view. The box is empty
+            where a view is not mixed.
+        inside: whether samples stay between the outermost pixel centres of the box, as if the crop had been cut out
+            first and then enlarged. Drawn views may sample half a pixel beyond.
+        ops, signs: i64 [m, steps]; the steps of RandAugment before the crop, or None.
+        patches: i64 [m, f * f]; the previous place of each shuffled patch before the crop, or None.
+        after: what siamese augmentation does after the crop, or None.
     """
 
     box: FloatArray
@@ -50,42 +55,44 @@ class Views:
 
     def __getitem__(self, index: slice | npt.NDArray[np.bool_] | IntArray) -> Views:
         arrays = (np.ndarray, siamese.Drawn)
-        taken: dict[str, Any] = {k: array[index] for k, array in vars(self).items() if isinstance(array, arrays)}
-        return replace(self, **taken)
+        selected: dict[str, Any] = {k: array[index] for k, array in vars(self).items() if isinstance(array, arrays)}
+        return replace(self, **selected)
 
     def pixels(self, size: int) -> IntArray:
-        """The pasted box in pixels of a `size`-pixel view: i64 [m, 4]."""
+        """The pasted box in pixels of a view of side `size`: i64 [m, 4]."""
         return in_pixels(self.mix_box, size)
 
     def kept(self, size: int) -> FloatArray:
-        """Lambda: the share of pixels that stay the image's own, f64 [m]."""
+        """Lambda: the share of the pixels of a view that CutMix leaves unchanged, f64 [m]."""
         return share_outside(self.pixels(size), size)
 
 
 def cutmix_box(area: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Squares of a share `area` of the view around the centres (x, y), clipped at its edges: f64 [m, 4], left, top,
-    right, bottom as fractions of the view. All f64 [m] in [0, 1]."""
+    """Square boxes that cover a share `area` of a view around the centres (x, y), clipped at its edges.
+
+    The arguments are f64 [m] in [0, 1]. Boxes are f64 [m, 4]: left, top, right, bottom as fractions of the view.
+    """
     half = np.sqrt(area) / 2
     box: FloatArray = np.stack([x - half, y - half, x + half, y + half], axis=1).clip(0.0, 1.0)
     return box
 
 
 def in_pixels(boxes: FloatArray, size: int) -> IntArray:
-    """Boxes that are fractions of a `size`-pixel view, rounded to its pixels, halves up: i64 [m, 4]."""
+    """Boxes f64 [m, 4] in fractions of a view of side `size`, rounded half up to its pixels: i64 [m, 4]."""
     return np.floor(boxes * size + 0.5).astype(np.int64)
 
 
 def share_outside(bounds: IntArray, size: int) -> FloatArray:
-    """The share of the pixels of a view that a box `bounds` i64 [m, 4] leaves as they are: CutMix's lambda, f64 [m]."""
+    """CutMix's lambda: the share of the pixels of a view outside the box `bounds` i64 [m, 4], f64 [m]."""
     left, top, right, bottom = bounds.T
     share: FloatArray = 1.0 - (right - left) * (bottom - top) / float(size * size)
     return share
 
 
 def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> Views:
-    """Parameters of view `views[j]` of image `ids[j]` for every j; both i64 [m].
+    """Draw the parameters of view `views[j]` of image `ids[j]` for every j; both are i64 [m].
 
-    `n_images` is the size of the set that CutMix partners come from (rows 0..n_images-1).
+    `n_images` is the size of the set that CutMix partners are drawn from (rows 0..n_images - 1).
     """
     box = _draw_boxes(policy, ids, views)
     before = randaugment.draw(policy, lambda number: philox(policy.seed, views, number, ids))
@@ -106,7 +113,7 @@ def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> V
 
 def _draw_boxes(policy: ViewPolicy, ids: IntArray, views: IntArray) -> FloatArray:
     ratio = np.log([policy.ratio_min, policy.ratio_max])
-    # Where ten attempts fail, the largest centred box whose aspect is legal: the whole image for square ones.
+    # If all ten attempts fail: the largest centred box with a legal aspect, which for a square is the whole image.
     aspect = float(np.clip(1.0, policy.ratio_min, policy.ratio_max))
     w, h = min(1.0, aspect), min(1.0, 1.0 / aspect)
     box = np.tile([(1 - w) / 2, (1 - h) / 2, w, h], (len(ids), 1))

@@ -1,12 +1,13 @@
-"""What a view may do to a whole image before it is cut: RandAugment, and shuffled patches.
+"""Augmentations of the whole image before the crop: RandAugment and shuffled patches.
 
-* RandAugment (Cubuk et al., "Randaugment", NeurIPS 2020) with torchvision's table and defaults: each step draws one of
-  14 operations, and where the operation has a direction a sign; its strength is that of bin 9 of 31, by the image's
-  size. EDC trains its students on small images so, with 2 steps.
-* Shuffled patches: the f x f patches of an image change places. RDED trains on its mosaics so; a patch is a cell then.
+* RandAugment (Cubuk et al., "Randaugment", NeurIPS 2020) with torchvision's table and defaults. Each step draws one of
+  14 operations, and a sign if the operation has a direction. The strength is that of bin 9 of 31; a translation scales
+  with the size of the image. EDC trains its students on small images this way, with 2 steps.
+* Shuffled patches: the f x f patches of an image change places. RDED trains on its mosaics this way, with the cells of
+  the mosaic as patches.
 
-Where both are asked for, patches move last. Rows that drew the same operation and sign go through one call of
-torchvision, so a step costs 22 calls at most, whatever the batch, and a row's pixels do not depend on the others.
+If a policy uses both, the patches move last. All rows that drew the same operation and sign share one call of
+torchvision. So a step makes at most 22 calls for any batch, and the pixels of a row do not depend on the other rows.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from dcpipe.types import IntArray, ViewPolicy, require
 
 BINS, BIN = 31, 9  # torchvision's defaults: magnitude 9 of 0..30
 
-# Operation -> strength of the strongest bin (of a translation: as a share of the side), and whether it has a sign.
-# The order is torchvision's; a drawn number is a place in it, so it must never change.
+# Operation -> strength of the strongest bin (for a translation, a share of the side), and whether it has a sign.
+# The order is torchvision's. Drawn numbers are indices into it, so it must never change.
 OPERATIONS: dict[str, tuple[float, bool]] = {
     "Identity": (0.0, False),
     "ShearX": (0.3, True),
@@ -49,10 +50,10 @@ Words = npt.NDArray[np.uint64]
 
 
 def draw(policy: ViewPolicy, words: Callable[[int], Words]) -> tuple[IntArray | None, IntArray | None, IntArray | None]:
-    """`ops`, `signs` and `patches` of `views.Views` for m views, None where the policy does nothing of the kind.
+    """Draw `ops`, `signs` and `patches` of `views.Views` for m views; None for what the policy does not use.
 
-    `words(number)` are u64 [m, 4] of the generator. A step's first word chooses the operation, its second the sign;
-    the patches' order is that of f * f words.
+    `words(number)` returns u64 [m, 4] from the generator. The first word of a step chooses the operation, the second
+    word its sign. The order of the patches is the sorting order of f * f words.
     """
     ops, signs, patches = None, None, None
     if policy.randaugment:
@@ -67,8 +68,11 @@ def draw(policy: ViewPolicy, words: Callable[[int], Words]) -> tuple[IntArray | 
 
 
 def operations(words: Words) -> tuple[IntArray, IntArray]:
-    """Operation floor(14 w / 2**64), by the upper half of the first word w, and sign, +1 or -1, by the top bit of the
-    second: both i64 [...] of words [..., 4]. Operations without a direction have +1."""
+    """Operations and signs, both i64 [...], from words u64 [..., 4].
+
+    The operation is floor(14 w / 2**64), computed from the upper half of the first word w. The sign, +1 or -1, is the
+    top bit of the second word; operations without a direction have +1.
+    """
     half = np.uint64(32)
     ops = (((words[..., 0] >> half) * np.uint64(len(_NAMES))) >> half).astype(np.int64)
     negative = (words[..., 1] >> np.uint64(63)).astype(np.bool_)
@@ -76,21 +80,21 @@ def operations(words: Words) -> tuple[IntArray, IntArray]:
 
 
 def apply(images: torch.Tensor, ops: IntArray | None, signs: IntArray | None, patches: IntArray | None) -> torch.Tensor:
-    """Images [m, h, w, 3] as their views want them, before the crop; None leaves a step out."""
+    """Apply RandAugment and shuffling, in this order, to images [m, h, w, 3]; None skips either."""
     if ops is not None and signs is not None:
         images = randaugment(images, ops, signs)
     return images if patches is None else shuffle(images, patches)
 
 
 def randaugment(images: torch.Tensor, ops: IntArray, signs: IntArray) -> torch.Tensor:
-    """Images u8 [m, h, w, 3] after the steps `ops`, `signs` i64 [m, steps], first to last.
+    """Apply the steps `ops` and `signs`, i64 [m, steps], to images u8 [m, h, w, 3], first step first.
 
-    Raises `DataError` for images that are not u8: the operations are defined on 256 values, and have no gradient.
+    Raises `DataError` for images that are not u8: the operations are defined on 256 values and have no gradient.
     """
-    found = str(images.dtype).removeprefix("torch.")
-    require(images.dtype == torch.uint8, f"views: RandAugment changes images of type uint8, got {found}; give uint8")
+    dtype = str(images.dtype).removeprefix("torch.")
+    require(images.dtype == torch.uint8, f"views: RandAugment needs images of type uint8, got {dtype}; convert them")
     pixels = images.permute(0, 3, 1, 2)
-    places = np.arange(len(ops))  # the row of each image, where it lies now
+    places = np.arange(len(ops))  # the original row of the image that is now at each position
     for op, sign in zip(ops.T, signs.T, strict=True):
         key = (2 * op + (sign < 0))[places]
         order = np.argsort(key, kind="stable")
@@ -104,18 +108,18 @@ def randaugment(images: torch.Tensor, ops: IntArray, signs: IntArray) -> torch.T
 
 
 def strength(name: str, height: int, width: int) -> float:
-    """The magnitude of bin 9, in the units of torchvision and rounded as there (f32)."""
+    """The magnitude of bin 9 in the units of torchvision, rounded as torchvision rounds it (f32)."""
     top = OPERATIONS[name][0]
-    if name == "Posterize":  # bits that stay
+    if name == "Posterize":  # number of bits that remain
         return 8.0 - round(BIN / ((BINS - 1) / top))
-    if name == "Solarize":  # values from here on are inverted
+    if name == "Solarize":  # values of at least this are inverted
         return float(torch.linspace(top, 0.0, BINS)[BIN])
     side = {"TranslateX": width, "TranslateY": height}.get(name, 1)
     return float(torch.linspace(0.0, top * side, BINS)[BIN])
 
 
 def change(pixels: torch.Tensor, name: str, sign: int) -> torch.Tensor:
-    """One operation on a batch u8 [m, 3, h, w]; uncovered pixels are black, sampling is to the nearest."""
+    """Apply one operation to a batch u8 [m, 3, h, w]. Uncovered pixels are black; sampling is nearest-neighbour."""
     from torchvision.transforms.v2 import functional as tv
 
     amount = (sign if OPERATIONS[name][1] else 1) * strength(name, *pixels.shape[2:])
@@ -152,12 +156,15 @@ def change(pixels: torch.Tensor, name: str, sign: int) -> torch.Tensor:
 
 
 def shuffle(images: torch.Tensor, patches: IntArray) -> torch.Tensor:
-    """Images [m, h, w, c] whose patch at place p, row by row, is the patch `patches[:, p]` (i64 [m, f * f]) of what
-    they were. Raises `DataError` when f does not divide the sides."""
+    """Permute the f x f patches of images [m, h, w, c].
+
+    The new patch at place p, in row-major order, is the old patch at place `patches[:, p]`; `patches` is i64
+    [m, f * f]. Raises `DataError` if f does not divide the sides.
+    """
     m, height, width, channels = images.shape
     f = isqrt(patches.shape[1])
     fits = height % f == 0 and width % f == 0
-    require(fits, f"views: shuffle {f} does not divide images of {height} x {width} pixels; choose a divisor")
+    require(fits, f"views: shuffle is {f}, which does not divide images of {height} x {width} pixels; choose a divisor")
     cells = images.reshape(m, f, height // f, f, width // f, channels).transpose(2, 3).flatten(1, 2)
     rows = torch.arange(m, device=images.device)[:, None]
     moved = cells[rows, torch.from_numpy(patches).to(images.device)]

@@ -1,7 +1,7 @@
-"""Views of a set of images, drawn anew by a policy or looked up where another program took them.
+"""Views of a set of images, either drawn from a policy or looked up in stored parameters.
 
-Views that another program took have no law to draw them by: their numbers are kept (`KeptViews`). `views_of` gives
-either as a `ViewSet`; users need not know which it is.
+Views that another program made cannot be drawn again from a seed, so their parameters are stored (`KeptViews`).
+`views_of` returns either kind as a `ViewSet`, and callers need not know which one it is.
 """
 
 from __future__ import annotations
@@ -19,42 +19,45 @@ from dcpipe.views.draw import Views, draw
 
 
 class ViewSet(Protocol):
-    """The views of a set of images, whoever took them."""
+    """The views of a set of images, drawn or stored."""
 
     def own(self, rows: IntArray, numbers: IntArray) -> Views:
-        """View `numbers[j]` of image `rows[j]`."""
+        """The parameters of view `numbers[j]` of image `rows[j]`, for every j."""
         ...
 
     def partners(self, rows: IntArray, numbers: IntArray, drawn: Views) -> Views:
-        """How the images pasted into these views, `drawn`, were cut and flipped themselves."""
+        """How the images that are pasted into the views `drawn` are cropped and flipped themselves."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Seeded:
-    """Views drawn by a policy, for images of these ids; any number names a view. A mixed-in partner is seen in the
-    same view number: A(partner, v), SRe2L's batch-wise CutMix made stateless."""
+    """Views drawn from a policy, for images with these ids; there is a view for every number.
+
+    A CutMix partner appears in the same view number, A(partner, v). This is SRe2L's batch-wise CutMix made stateless.
+    """
 
     policy: ViewPolicy
     ids: IntArray
 
     def own(self, rows: IntArray, numbers: IntArray) -> Views:
-        """Drawn, see `draw`."""
+        """Parameters as `draw` draws them."""
         return draw(self.policy, self.ids[rows], numbers, len(self.ids))
 
     def partners(self, rows: IntArray, numbers: IntArray, drawn: Views) -> Views:
-        """The same number of the partner's views."""
+        """The views of the partners with the same numbers."""
         return draw(self.policy, self.ids[drawn.partner], numbers, len(self.ids))
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """Views looked up; numbers beyond those kept wrap round, as there is no law to draw fresh ones from."""
+    """Views looked up in stored parameters. Numbers beyond the stored ones wrap round, because there is no policy to
+    draw new views from."""
 
     views: KeptViews
 
     def own(self, rows: IntArray, numbers: IntArray) -> Views:
-        """As they were taken."""
+        """The stored parameters."""
         box, flip = self._at("box", rows, numbers), self._at("flip", rows, numbers)
         if self.views.mix == "none":
             partner, mix_box = np.zeros(len(rows), dtype=np.int64), np.zeros((len(rows), 4))
@@ -64,32 +67,33 @@ class Kept:
         return Views(box.astype(np.float64), flip.astype(np.bool_), partner, mix_box, inside=True)
 
     def partners(self, rows: IntArray, numbers: IntArray, drawn: Views) -> Views:
-        """As they were pasted, which may be a view that is not among the partner's own."""
+        """The stored parameters of the pasted images. They need not be among the views of the partner itself."""
         box, flip = self._at("partner_box", rows, numbers), self._at("partner_flip", rows, numbers)
         return replace(drawn, box=box.astype(np.float64), flip=flip.astype(np.bool_))
 
     def _at(self, name: str, rows: IntArray, numbers: IntArray) -> npt.NDArray[Any]:
         array = self.views.arrays[name]
-        found: npt.NDArray[Any] = array[rows, numbers % array.shape[1]]
-        return found
+        values: npt.NDArray[Any] = array[rows, numbers % array.shape[1]]
+        return values
 
 
 def views_of(law: ViewLaw, ids: IntArray) -> ViewSet:
-    """The views of images `ids` i64 [n], which are rows 0..n-1."""
+    """The views of the images with these ids, i64 [n], which are rows 0..n - 1."""
     return Kept(law) if isinstance(law, KeptViews) else Seeded(law, ids)
 
 
 def look(
     images: torch.Tensor, law: ViewLaw, ids: IntArray, rows: IntArray, views: IntArray, size: int
 ) -> tuple[torch.Tensor, Views]:
-    """View `views[j]` of row `rows[j]` of a set, mixed as the law says, with its parameters.
+    """View `views[j]` of row `rows[j]` of a set for every j, mixed as the policy says, and its parameters.
 
-    `images` u8 [n, h, w, 3] on the device; `ids` i64 [n] of the whole set; returns f32 [m, 3, size, size].
+    `images` u8 [n, h, w, 3] is the whole set on the device and `ids` i64 [n] are its ids. The pixels returned are f32
+    [m, 3, size, size].
     """
-    whole = views_of(law, ids)
-    drawn = whole.own(rows, views)
-    own = crop(take(images, rows), drawn, size)
+    view_set = views_of(law, ids)
+    drawn = view_set.own(rows, views)
+    pixels = crop(take(images, rows), drawn, size)
     if law.mix == "none":
-        return own, drawn
-    theirs = whole.partners(rows, views, drawn)
-    return paste(own, crop(take(images, drawn.partner), theirs, size), drawn), drawn
+        return pixels, drawn
+    partners = crop(take(images, drawn.partner), view_set.partners(rows, views, drawn), size)
+    return paste(pixels, partners, drawn), drawn

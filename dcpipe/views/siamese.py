@@ -1,21 +1,24 @@
-"""Differentiable augmentation of batches, of which two batches may share every draw ("siamese").
+"""Differentiable siamese augmentation: two batches, such as real and synthetic images, may share every draw.
 
 Zhao & Bilen, "Dataset condensation with differentiable siamese augmentation" (DSA), ICML 2021, with the constants that
 its code and IDC's (Kim et al., ICML 2022) agree on. For an image x [3, s, s] and numbers u in [0, 1):
 
-* `flip`: left and right change places where u < .5.
-* `color`: x + (u - .5); then m + 2u (x - m), m the mean of a pixel's channels; then m + (u + .5)(x - m), m the image's.
-* `crop`: a shift by -p..p pixels down and across, p = round(s / 8), with zeros coming in.
-* `scale`: an image shrunk to 1/z of its side, down and across apart, z ~ U[1/1.2, 1.2], with zeros around (bilinear).
-* `rotate`: a turn by U[-15, 15) degrees about the centre, with zeros coming in (bilinear).
-* `cutout`: zeros in a square of side round(s / 2) around a uniform place, which may hang over the border.
+* `flip`: mirror left and right if u < .5.
+* `color`: x + (u - .5); then m + 2u (x - m) with m the mean over the channels of each pixel; then
+  m + (u + .5)(x - m) with m the mean of the image.
+* `crop`: shift by -p..p pixels down and across, p = round(s / 8), and fill with zeros.
+* `scale`: shrink to 1/z of the side, with a separate z ~ U[1/1.2, 1.2] for height and width, and fill with zeros
+  (bilinear).
+* `rotate`: rotate by U[-15, 15) degrees about the centre and fill with zeros (bilinear).
+* `cutout`: zeros in a square of side round(s / 2) around a uniform place; the square may hang over the border.
 
-A *strategy* names operations, as `color_crop_cutout`. IDC's law: flip, color and cutout always run when named, of crop,
-scale and rotate exactly one. With `dsa:` before the names it is DSA's: exactly one of all. Either way in the order of
-the list above. Zeros and offsets are meant for normalised images: `on_pixels` is for images in [0, 1].
+A *strategy* names operations, for example `color_crop_cutout`. It follows IDC's rule: flip, color and cutout run
+whenever they are named, and exactly one of the named crop, scale and rotate runs. With `dsa:` before the names it
+follows DSA's rule: exactly one of all named operations runs. Operations always run in the order of the list above.
+Zeros and offsets are meant for normalised images; use `on_pixels` for images in [0, 1].
 
-Where we differ: the official code draws which operation runs once a batch; here it is drawn with every row of numbers.
-Cost: a few passes over the pixels and, of scale and rotate, one `grid_sample`; one small copy to the device.
+Where we differ: the official code draws once per batch which operation runs; here every row of numbers draws it.
+Cost: a few passes over the pixels, one `grid_sample` each for scale and rotate, and one small copy to the device.
 """
 
 from __future__ import annotations
@@ -32,20 +35,23 @@ from dcpipe.random import Draw
 from dcpipe.types import FloatArray, IntArray, require
 from dcpipe.types.labels import SIAMESE, siamese_operations
 
-ALWAYS = ("flip", "color", "cutout")  # in IDC's law
+ALWAYS = ("flip", "color", "cutout")  # under IDC's rule
 ZOOM, DEGREES, PAD, HOLE = 1.2, 15.0, 0.125, 0.5
 
-# What `on_pixels` takes for mean and std: those by which IDC normalises CIFAR-10 and CIFAR-100.
+# Mean and std that `on_pixels` normalises with: IDC's for CIFAR-10 and CIFAR-100.
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
-# Which of the twelve numbers are whose; each has its place whatever the strategy names. Number 4 chooses.
+# Which of the twelve numbers each operation uses, whatever the strategy names. Number 4 chooses between operations.
 FLIP, COLOR, CHOICE, CROP, SCALE, ROTATE, CUTOUT = 0, slice(1, 4), 4, slice(5, 7), slice(7, 9), 9, slice(10, 12)
 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Draws for m images, or for m runs of images that share one: `numbers` f64 [m, 12] in [0, 1), and which
-    operations run, `runs` bool [m, 6] in the order of `types.labels.SIAMESE`. Indexing takes rows."""
+    """Draws for m images, or for m groups of images that share a draw. Indexing selects rows.
+
+    `numbers` f64 [m, 12] are in [0, 1). `runs` bool [m, 6] says which operations run, in the order of
+    `types.labels.SIAMESE`.
+    """
 
     numbers: FloatArray
     runs: npt.NDArray[np.bool_]
@@ -58,17 +64,19 @@ class Drawn:
 
 
 def draw(strategy: str, numbers: Callable[[int], FloatArray]) -> Drawn:
-    """Draws of a strategy; raises `DataError` where it names no operation, an unknown one, or one twice.
+    """Draw numbers and operations for a strategy.
 
-    `numbers(d)` are f64 [m, 4] in [0, 1) of the generator's draw d, one row for each draw that is wanted. One for every
-    class, of which real and synthetic images share theirs, step by step:
+    `numbers(d)` returns f64 [m, 4] in [0, 1) for draw number d of the generator, with one row for each of m draws. For
+    example, this gives one draw per class in every step, which the real and the synthetic images of the class share:
     `draw("color_crop_cutout", lambda d: uniform(philox(seed, step, d, classes)))`.
+
+    Raises `DataError` if the strategy names no operation, an unknown one, or one twice.
     """
-    law, named = siamese_operations(strategy)
+    rule, named = siamese_operations(strategy)
     u = np.concatenate([numbers(d) for d in Draw.SIAMESE.numbers], axis=1)
     runs = np.zeros((len(u), len(SIAMESE)), dtype=np.bool_)
-    always = [SIAMESE.index(name) for name in named if law == "idc" and name in ALWAYS]
-    choice = np.array([SIAMESE.index(name) for name in named if law == "dsa" or name not in ALWAYS], dtype=np.int64)
+    always = [SIAMESE.index(name) for name in named if rule == "idc" and name in ALWAYS]
+    choice = np.array([SIAMESE.index(name) for name in named if rule == "dsa" or name not in ALWAYS], dtype=np.int64)
     runs[:, always] = True
     if len(choice):
         runs[np.arange(len(u)), choice[(u[:, CHOICE] * len(choice)).astype(np.int64)]] = True
@@ -76,17 +84,17 @@ def draw(strategy: str, numbers: Callable[[int], FloatArray]) -> Drawn:
 
 
 def apply(images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
-    """Images f32 or f64 [m, channels, s, s], normalised, after what was drawn; gradients flow through.
+    """Augment normalised images f32 or f64 [m, channels, s, s] as drawn; differentiable.
 
-    Of k rows drawn, row j is shared by the j-th of k equal runs of images: one row for a whole batch, one for every
-    class of a batch sorted by class, or one for every image. Raises `DataError` when k does not divide m.
+    The images form k equal consecutive groups, and group j shares row j of the k rows drawn: one row for a whole batch,
+    one per class for a batch sorted by class, or one per image. Raises `DataError` if k does not divide m.
     """
     m, k = len(images), len(drawn)
     if not m:
         return images
     require(
         k > 0 and m % k == 0,
-        f"siamese: {k} rows of draws cannot be shared by {m} images alike; draw one for all, or one for every class",
+        f"siamese: {m} images cannot share {k} rows of draws evenly; draw one row for all images, or one per class",
     )
     size = images.shape[-1]
     shared = images.reshape(k, m // k, *images.shape[1:])
@@ -103,14 +111,16 @@ def apply(images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
 
 
 def on_pixels(images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
-    """As `apply`, for images [m, 3, s, s] in [0, 1], normalised meanwhile by MEAN and STD. What comes in is the mean
-    colour, and values may leave [0, 1], as they do in the official code."""
+    """As `apply`, for images [m, 3, s, s] in [0, 1], which are normalised with MEAN and STD meanwhile.
+
+    Empty pixels are filled with the mean colour, and values may leave [0, 1], as they do in the official code.
+    """
     mean, std = (torch.tensor(x, device=images.device, dtype=images.dtype).view(3, 1, 1) for x in (MEAN, STD))
     return apply((images - mean) / std, drawn) * std + mean
 
 
 def _amounts(u: FloatArray, size: int) -> FloatArray:
-    """The numbers in the units of their operations: yes or no, factors, pixels and radians."""
+    """Convert the numbers to the units of their operations: yes or no, factors, pixels and radians."""
     amounts = u.copy()
     pad, hole = int(size * PAD + 0.5), int(size * HOLE + 0.5)
     amounts[:, FLIP] = u[:, FLIP] < 0.5
@@ -118,11 +128,11 @@ def _amounts(u: FloatArray, size: int) -> FloatArray:
     amounts[:, CROP] = np.floor(u[:, CROP] * (2 * pad + 1)) - pad
     amounts[:, SCALE] = 1 / ZOOM + u[:, SCALE] * (ZOOM - 1 / ZOOM)
     amounts[:, ROTATE] = np.radians((2 * u[:, ROTATE] - 1) * DEGREES)
-    amounts[:, CUTOUT] = np.floor(u[:, CUTOUT] * (size + 1 - hole % 2)) - hole // 2  # the first row and column
+    amounts[:, CUTOUT] = np.floor(u[:, CUTOUT] * (size + 1 - hole % 2)) - hole // 2  # first row and column of the hole
     return amounts
 
 
-# Each operation takes images [k, n, channels, s, s] and amounts [k, 12], of which a row is for n images.
+# Each operation takes images [k, n, channels, s, s] and amounts [k, 12]; each row of amounts is for n images.
 
 
 def _flip(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
@@ -139,7 +149,7 @@ def _color(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
 
 
 def _crop(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
-    """Rows, then columns, gathered from where they were; exact, as no pixel falls between others."""
+    """Shift by gathering rows, then columns; exact, because no pixel falls between two others."""
     size = images.shape[-1]
     line = torch.arange(size, device=images.device)
     pixels = images.flatten(1, 2)
@@ -164,26 +174,28 @@ def _rotate(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
 
 
 def _warp(images: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """Images seen through linear maps [k, 4] (row by row) of (x, y) in [-1, 1], from a pixel to where it comes from.
-    The n images of a row go through as channels of one, so that they share its grid."""
+    """Warp images by linear maps [k, 4] (row-major) of (x, y) in [-1, 1], each from a pixel to its source.
+
+    The n images of a row are passed as channels of one image, so that they share its grid.
+    """
     pixels = images.flatten(1, 2)
     theta = F.pad(maps.view(-1, 2, 2), (0, 1))
     grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
-    seen = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return seen.view_as(images)
+    warped = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return warped.view_as(images)
 
 
 def _cutout(images: torch.Tensor, amounts: torch.Tensor) -> torch.Tensor:
     size = images.shape[-1]
     line = torch.arange(size, device=images.device, dtype=images.dtype)
-    far = line - amounts[:, CUTOUT, None]  # from the hole's first row and column: [k, 2, s]
-    inside = (far >= 0) & (far < int(size * HOLE + 0.5))
+    distance = line - amounts[:, CUTOUT, None]  # from the hole's first row and column: [k, 2, s]
+    inside = (distance >= 0) & (distance < int(size * HOLE + 0.5))
     hole = inside[:, 0, :, None] & inside[:, 1, None, :]
     return torch.where(hole[:, None, None], 0.0, images)
 
 
 def _each(column: torch.Tensor) -> torch.Tensor:
-    """One amount [k] for all pixels of its images."""
+    """Reshape amounts [k] to broadcast over all pixels of their images."""
     return column.view(-1, 1, 1, 1, 1)
 
 

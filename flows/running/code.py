@@ -1,22 +1,30 @@
 """Which code a stage runs: the closure of its imports inside this repository.
 
-`dvc.yaml` lists it as the stage's dependencies (a test compares), lineage and scratch fingerprints hash it.
-Code shared by every stage is left out: what it promises is the format on disk, tracked through `SCHEMA`.
+`dvc.yaml` lists it as the stage's dependencies (a test compares), lineage and scratch fingerprints hash it. What a
+registry names as "dcpipe.package.module:attribute" counts as imported where that is written. Code shared by every stage
+is left out: what it promises is the format on disk, tracked through `SCHEMA`, or to refuse parameters.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from pathlib import Path
 
+_LAZY = re.compile(r"((?:dcpipe|flows)(?:\.\w+)+):\w+")
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = (
     "dcpipe/__init__.py",
     "dcpipe/types/",
     "dcpipe/config/__init__.py",
     "dcpipe/config/blocks.py",
+    "dcpipe/config/budget.py",
+    "dcpipe/config/check.py",
+    "dcpipe/config/options.py",
     "dcpipe/config/params.py",
+    "dcpipe/config/registry.py",
+    "dcpipe/config/values.py",
     "dcpipe/store/",
     "flows/__init__.py",
     "flows/running/",
@@ -24,9 +32,9 @@ SHARED = (
 
 
 def closure(module: str) -> list[Path]:
-    """Files below `ROOT` that importing `module` reads, relative and sorted, shared ones left out."""
+    """Files below `ROOT` that running `module` reads, relative and sorted, shared ones left out."""
     seen: dict[str, Path] = {}
-    waiting = [module]
+    waiting = [module, f"{module}.__main__"]  # the latter is what runs of a package
     while waiting:
         name = waiting.pop()
         path = _file(name)
@@ -43,8 +51,9 @@ def closure(module: str) -> list[Path]:
 
 def code_digest(module: str) -> str:
     """SHA-256 over the names and bytes of the closure."""
-    whole = hashlib.sha256()
-    for path in closure(module):
+    whole, files = hashlib.sha256(), closure(module)
+    assert files, f"{module} is no module of this repository"
+    for path in files:
         whole.update(path.as_posix().encode() + b"\0" + (ROOT / path).read_bytes() + b"\0")
     return whole.hexdigest()
 
@@ -67,11 +76,13 @@ def _runs(path: Path) -> bool:
 
 
 def _imports(path: Path) -> list[str]:
-    """Every name that could be a module: `import a.b`, `from a.b import c` gives a.b and a.b.c."""
+    """Every name that could be a module: `import a.b`, `from a.b import c` gives a.b and a.b.c, "a.b:c" gives a.b."""
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and (lazy := _LAZY.fullmatch(node.value)):
+            names.append(lazy[1])
     return names

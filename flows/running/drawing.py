@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dcpipe.reports import figures, tabular
+from dcpipe.reports import figures, pictures, tabular
 from dcpipe.reports.figures.subsets import subset_figure
+from dcpipe.types import ImageSet
 from flows.running.runtime import Run
 
 Rows = list[dict[str, int]]
@@ -16,6 +17,21 @@ Rows = list[dict[str, int]]
 PICTURE_SECONDS = 20.0  # between live pictures
 # What is drawn of a table that a method hands over: its figure's title, and rows, conditions -> figure.
 FIGURES: dict[str, tuple[str, Callable[[Rows, str], Any]]] = {"subsets": ("subsets over time", subset_figure)}
+
+
+class LiveImages:
+    """How far a synthesis is, with the terms of its loss and, where somebody watches, its images every
+    `PICTURE_SECONDS`."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.shown = run, time.monotonic()
+
+    def report(self, done: int, total: int, note: str, images: Callable[[], ImageSet]) -> None:
+        """For `synthesis.Progress`; `images` are made only to be shown."""
+        self.run.reporter.progress("synthesis", done, total, note)
+        if self.run.reporter.watched and time.monotonic() - self.shown > PICTURE_SECONDS:
+            self.run.reporter.image("images under way", pictures.grid(images()))
+            self.shown = time.monotonic()
 
 
 class Records:
@@ -49,8 +65,8 @@ class Records:
         return png
 
 
-def show_sizes(run: Run, rows: Sequence[Mapping[str, Any]], told: str) -> None:
-    """Accuracy by size of a set, rows as `reports.size_rows` gives them, to whoever watches."""
+def show_sizes(run: Run, rows: Sequence[Mapping[str, Any]], conditions: str) -> None:
+    """Accuracy by size of a set, rows as `tabular.size_rows` gives them, to whoever watches."""
     run.reporter.table("sizes", rows)
     if run.reporter.watched:
-        run.reporter.image("accuracy by size", figures.png(figures.sizes(rows, "test", told)))
+        run.reporter.image("accuracy by size", figures.png(figures.sizes(rows, "test", conditions)))

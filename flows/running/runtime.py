@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -26,9 +26,11 @@ import torch
 
 from dcpipe import store
 from dcpipe.config import params as parameters
+from dcpipe.config.registry import plugin_versions
 from dcpipe.training import pick_device
 from dcpipe.types import DataError, require
 from flows.running.code import code_digest
+from flows.running.inputs import Inputs
 from flows.running.reporting import Plain, Prefect, Reporter
 
 Item = TypeVar("Item")
@@ -41,7 +43,7 @@ GRACE_SECONDS = 15.0
 
 @dataclass
 class Run:
-    """What a stage's function is given: parameters, device, workbench, tasks and reports."""
+    """What a stage's function is given: parameters, device, staging folder, tasks and reports."""
 
     stage: str
     params: parameters.Params
@@ -50,18 +52,20 @@ class Run:
     device: torch.device = field(default_factory=lambda: pick_device(os.environ.get("DCPIPE_DEVICE", "auto")))
 
     @contextmanager
-    def staging(self, out: str, block: Any, inputs: Mapping[str, store.Artifact]) -> Iterator[store.StagingDir]:
-        """The workbench of an output; its lineage is what the content is a function of."""
+    def staging(self, out: str, block: Any, inputs: Inputs) -> Iterator[store.StagingDir]:
+        """The staging folder of an output; its lineage is what the content is a function of."""
         lineage = {
             "stage": self.stage,
             "params": block,
-            "inputs": {name: artifact.digest for name, artifact in sorted(inputs.items())},
+            "inputs": inputs.lineage,
             "code": code_digest(f"flows.{self.stage}"),
             "versions": {
                 package: version(package) for package in ("dcpipe", "numpy", "pillow", "torch", "torchvision", "zarr")
             },
             "device": self.device.type,
         }
+        if plugins := plugin_versions():  # what other packages compute is in no code digest
+            lineage["plugins"] = plugins
         with store.staging_dir(Path(out), lineage) as staging:
             yield staging
 

@@ -1,1 +1,1 @@
-"""Studies beside the pipeline."""
+"""studies NAME: one stage that runs any study of `dcpipe.studies`."""

@@ -12,8 +12,9 @@ import releases
 from dcpipe import store
 from dcpipe.cli import commands as cli
 from dcpipe.config import presets
-from dcpipe.reports import tables
+from dcpipe.reports import columns, tables
 from dcpipe.store.tensors import read_header
+from dcpipe.studies import STUDIES
 from dcpipe.types import Score
 
 COMMANDS = ("init", "status", "inspect", "evaluate", "study", "publish", "pull", "export", "clean")
@@ -41,7 +42,7 @@ def test_a_mistake_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[st
     assert cli.main(["init", "digit"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("dcpipe: unknown preset 'digit'; choose one of digits, ")
+    assert captured.err.startswith("dcpipe: unknown preset 'digit'; did you mean digits, digits-edc or digits-mdc? ")
     assert captured.err.count("\n") == 1
 
 
@@ -54,15 +55,29 @@ def test_init(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["init", "digits", "--force"]) == 0
     assert (workspace / "params.yaml").read_text(encoding="utf-8") == presets.text("digits")
     assert cli.main(["init"]) == 2
-    assert capsys.readouterr().err.startswith("dcpipe: name a preset: digits, ")
+    assert capsys.readouterr().err == (
+        "dcpipe: init needs the name of a preset; type `dcpipe init digits` for the smallest, `dcpipe init --list` to "
+        "see all\n"
+    )
 
 
-def test_init_list_shows_cost_and_accuracy(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("columns", ["40", "200"])
+def test_init_list_has_a_line_for_each_preset(
+    columns: str, workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)  # a narrow terminal cuts nothing off
     assert cli.main(["init", "--list"]) == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in presets.names())
-    assert "54.6 ± 0.2 uncompressed" in told
-    assert "estimate, not measured" in told
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [*presets.names()]
+    assert any("1000 x 10" in line and "54.6 ± 0.2" in line and "2.3 h, GPU" in line for line in lines)
+    assert cli.main(["init", "--list", "edc"]) == 0
+    assert all("edc" in line for line in capsys.readouterr().out.splitlines()[1:])
+    assert not (workspace / "params.yaml").exists()
+
+
+def test_init_show_prints_the_file_and_writes_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", "--show", "cifar10-mdc-ipc10"]) == 0
+    assert capsys.readouterr().out == presets.text("cifar10-mdc-ipc10")
     assert not (workspace / "params.yaml").exists()
 
 
@@ -92,7 +107,7 @@ def test_status_measures_what_is_made(workspace: Path, capsys: pytest.CaptureFix
     assert cli.main(["status"]) == 0
     lines = capsys.readouterr().out.splitlines()
     [teacher] = [line for line in lines if "teacher/first" in line]
-    size = tables.human(store.folder_bytes(workspace / "data/teacher/first"))
+    size = columns.human(store.folder_bytes(workspace / "data/teacher/first"))
     assert size in teacher
     assert "yes" in teacher
     [row] = [line for line in lines if "score, none" in line and "convnet" in line]
@@ -226,12 +241,12 @@ def test_study_resilience_shows_drops(
     (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
     assert cli.main(["study", "resilience"]) == 0
     told = capsys.readouterr().out
-    assert "ipc 10, labels in fp16 200.0 kB" in told and "top-1 in percent, mean ± std over 3 seeds" in told
+    assert "top-1 in percent, mean ± std over 3 seeds" in told
     rows = [" ".join(line.split()) for line in told.splitlines() if "score" in line]
     assert rows == [
-        "score 12.35 uncompressed 200.5 kB 97.0 ± 0.2",
-        "score 12.35 5.0 39.9 kB 95.5 ± 0.4 1.5 ± 0.3",
-        "score 12.35 20.0 not reached",
+        "score 10 12.35 uncompressed 200.5 kB 200.0 kB 97.0 ± 0.2",
+        "score 10 12.35 5.0 39.9 kB 200.0 kB 95.5 ± 0.4 1.5 ± 0.3",
+        "score 10 12.35 20.0 not reached 200.0 kB",
     ]
     assert "Figure: data/study/resilience/figure.png; pictures of the images: data/study/resilience/picked" in told
 
@@ -294,7 +309,7 @@ def test_study_of_sizes_shows_a_column_a_size(
 def test_variants_under_several_protocols_send_the_reader_to_the_summary(tmp_path: Path) -> None:
     path = tmp_path / "summary.csv"
     path.write_text(VARIANTS.replace("edc/cifar10,0.1", "score,0.1"), encoding="utf-8")
-    assert str(tables.variants_table(path).title).endswith("\nprotocols differ: see summary.csv")
+    assert str(STUDIES["syntheses"].table(path).title).endswith("\nprotocols differ: see summary.csv")
 
 
 def test_study_refuses_what_it_cannot_run(
@@ -362,10 +377,3 @@ def test_clean_removes_abandoned_benches_only(
 def test_clean_of_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["clean"]) == 0
     assert capsys.readouterr().out == "Freed 0 B of unfinished work.\n"
-
-
-@pytest.mark.parametrize(
-    ("size", "told"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (6_000_000_000, "6.0 GB"), (10**16, "10.0 PB")]
-)
-def test_human(size: int, told: str) -> None:
-    assert tables.human(size) == told

@@ -166,4 +166,4 @@ def test_errors_of_the_logits() -> None:
     assert str(error.value) == "label_rate: logits must be [n, v, c], got [2, 3]; stack the views on axis 1"
     with pytest.raises(DataError) as error:
         label_rate(torch.full((1, 2, 3), float("nan")))
-    assert str(error.value) == "label_rate: logits hold NaN or infinity; check the teacher"
+    assert str(error.value) == "label_rate: logits contain NaN or infinity; check the teacher"

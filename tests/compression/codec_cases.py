@@ -10,6 +10,9 @@ import torch
 from dcpipe import compression, store, views
 from dcpipe.compression import CODECS, Codec
 from dcpipe.compression.base import Array
+from dcpipe.compression.pool import Pool
+from dcpipe.compression.prune import Prune
+from dcpipe.random import permutation
 from dcpipe.types import LabelPack, LabelShape, ViewPolicy
 
 POLICY = ViewPolicy()
@@ -118,3 +121,29 @@ def rounded_slowly(row: np.ndarray, bits: float) -> np.ndarray:
         if ((found - row) ** 2).sum() < ((best - row) ** 2).sum():
             best = found
     return best
+
+
+def kept_slowly(pool: Pool | Prune, shape: LabelShape) -> set[tuple[int, int]]:
+    """The kept (image, view) pairs: walk through the list of batches, view after view, as the paper does."""
+    if pool.granularity == "epoch":
+        return {(row, view) for row in range(shape.images) for view in range(pool.kept)}
+    kept, left = set(), pool.kept
+    for view in range(shape.views):
+        order = permutation(pool.seed, view, shape.images).tolist()
+        for start in range(0, shape.images - pool.batch_size + 1, pool.batch_size):
+            if left > 0:
+                kept |= {(row, view) for row in order[start : start + pool.batch_size]}
+                left -= 1
+    return kept
+
+
+def features_slowly(view: views.Views, mixed: bool) -> np.ndarray:
+    """All features of one view, from what they mean."""
+    left, top, width, height = view.box[0]
+    b, t, x, r = (5 * m - 0.6 for m in (1 - top - height, top, left, 1 - left - width))
+    f = 1.0 if view.flip[0] else -1.0
+    x0, y0, x1, y1 = view.mix_box[0]
+    u = 3 * (x1 - x0) * (y1 - y0) - 0.7
+    first = [1.0, u, u * u] if mixed else [1.0]
+    pairs = [b * b, t * t, x * x, r * r, f * x, f * r, x * t, r * b, r * t, x * b, f * b, f * t, t * b, x * r]
+    return np.array([*first, b, t, x, r, f, *pairs])

@@ -201,8 +201,8 @@ def test_more_columns_than_the_rank_harm_nothing(pick: str) -> None:
 
 
 REFUSALS = [
-    ({"pick": "best"}, "codec 'cur': pick is 'best'; choose one of pivoted_qr, leverage"),
-    ({"sampling": "all"}, "codec 'cur': sampling is 'all'; choose one of top, column_select"),
+    ({"pick": "best"}, "codec 'cur': pick is 'best': input should be 'pivoted_qr' or 'leverage'"),
+    ({"sampling": "all"}, "codec 'cur': sampling is 'all': input should be 'top' or 'column_select'"),
     (
         {"sampling": "column_select"},
         "codec 'cur': sampling 'column_select' draws by leverage scores, but pick is 'pivoted_qr'; "

@@ -160,10 +160,10 @@ def test_a_mean_of_fewer_bits_leaves_more_to_the_components() -> None:
 
 
 REFUSALS = [
-    ({"bits": 5}, "codec 'lowrank_int8': bits is 5; choose one of 8, 6, 4, 3, 1.6"),
-    ({"mean_bits": 1.6}, "codec 'lowrank_int8': mean_bits is 1.6; choose one of 8, 6, 4, 3"),
-    ({"exact_share": 1.0}, "codec 'lowrank_int8': exact_share is 1.0; give a share from 0 to below 1"),
-    ({"temperature": -1.0}, "codec 'lowrank_int8': temperature is -1.0; give a number from 0 on"),
+    ({"bits": 5}, "codec 'lowrank_int8': bits is 5: input should be 8, 6, 4, 3 or 1.6"),
+    ({"mean_bits": 1.6}, "codec 'lowrank_int8': mean_bits is 1.6: input should be a valid integer"),
+    ({"exact_share": 1.0}, "codec 'lowrank_int8': exact_share is 1.0: input should be less than 1"),
+    ({"temperature": -1.0}, "codec 'lowrank_int8': temperature is -1.0: input should be greater than or equal to 0"),
 ]
 
 

@@ -96,10 +96,10 @@ def test_dropped_labels_are_refused() -> None:
 
 
 REFUSALS = [
-    ({"prune": 0.5}, "codec 'prune_topk': prune is 0.5; give 1 to keep all views, 10 to keep a tenth"),
-    ({"granularity": "year"}, "codec 'prune_topk': granularity is 'year'; choose one of epoch, batch"),
+    ({"prune": 0.5}, "codec 'prune_topk': prune is 0.5: input should be greater than or equal to 1"),
+    ({"granularity": "year"}, "codec 'prune_topk': granularity is 'year': input should be 'epoch' or 'batch'"),
     ({"granularity": "batch"}, "codec 'prune_topk': batch_size is 64 for 11 images; give one in 1..11"),
-    ({"bits": 1}, "codec 'prune_topk': bits is 1; choose 16 or 8"),
+    ({"bits": 1}, "codec 'prune_topk': bits is 1: input should be 16 or 8"),
 ]
 
 

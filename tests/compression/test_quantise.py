@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from dcpipe.compression.quantise import (
     WIDTHS,
-    check_base_bits,
-    check_bits,
     coded,
     combine,
     pack,
@@ -20,7 +18,6 @@ from dcpipe.compression.quantise import (
     unpack,
     unpack_at,
 )
-from dcpipe.types import DataError
 
 every_width = pytest.mark.parametrize("bits", WIDTHS)
 
@@ -79,16 +76,6 @@ def test_zeros_stay_zero_and_the_largest_number_of_equal_ones_is_exact(bits: flo
 def test_scales_beyond_fp16_are_its_largest_number() -> None:
     scale = coded(torch.tensor([[1e6, 1.0]]), 8)[1]
     assert scale.dtype == torch.float16 and float(scale) == 65504
-
-
-def test_other_widths_are_refused() -> None:
-    with pytest.raises(DataError) as caught:
-        check_bits("field", "bits", 5)
-    assert str(caught.value) == "codec 'field': bits is 5; choose one of 8, 6, 4, 3, 1.6"
-    with pytest.raises(DataError) as caught:
-        check_base_bits("field", "base_bits", 1.6)
-    assert str(caught.value) == "codec 'field': base_bits is 1.6; choose one of 8, 6, 4, 3"
-    check_base_bits("field", "base_bits", 3)
 
 
 def test_fewer_bits_cost_more_and_take_less() -> None:

@@ -153,9 +153,9 @@ def test_packs_without_a_remainder_say_what_they_said_before_it() -> None:
 
 
 REFUSALS = [
-    ({"precision": "half"}, "codec 'rpca': precision is 'half'; choose one of float32, float64"),
-    ({"sparse_share": 1.5}, "codec 'rpca': sparse_share is 1.5; give a share in 0..1"),
-    ({"lam": 0.0}, "codec 'rpca': lam is 0.0; give a positive number"),
+    ({"precision": "half"}, "codec 'rpca': precision is 'half': input should be 'float32' or 'float64'"),
+    ({"sparse_share": 1.5}, "codec 'rpca': sparse_share is 1.5: input should be less than or equal to 1"),
+    ({"lam": 0.0}, "codec 'rpca': lam is 0.0: input should be greater than 0"),
     (
         {"tolerance": 1e-7},
         "codec 'rpca': tolerance is 1e-07, below what float32 resolves (3e-06); give a larger one or precision float64",

@@ -152,8 +152,8 @@ def test_another_seed_gives_other_factors() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"oversampling": -1}, "codec 'rsvd': oversampling is -1; give 0 or more"),
-        ({"power_iterations": -2}, "codec 'rsvd': power_iterations is -2; give 0 or more"),
+        ({"oversampling": -1}, "codec 'rsvd': oversampling is -1: input should be greater than or equal to 0"),
+        ({"power_iterations": -2}, "codec 'rsvd': power_iterations is -2: input should be greater than or equal to 0"),
     ],
 )
 def test_options_are_checked(options: dict, sentence: str) -> None:

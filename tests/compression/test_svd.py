@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dcpipe.compression import join, payload
 from dcpipe.compression.svd import Svd, factors
-from dcpipe.types import LabelShape
+from dcpipe.types import DataError, LabelShape
 
 
 def truncated(matrix: np.ndarray, rank: int) -> np.ndarray:
@@ -123,3 +123,8 @@ def test_large_logits_do_not_overflow_fp16() -> None:
     arrays = encode(Svd(1), logits, np.arange(1), shape)
     decoded = decode(Svd(1), arrays, np.array([0]), np.array([299]), shape)
     torch.testing.assert_close(decoded, logits[:, 0], rtol=2e-3, atol=0)
+
+
+def test_svd_with_ten_classes_reaches_at_most_9_7() -> None:
+    with pytest.raises(DataError, match=r"at least 620 bytes \(9.68x below fp16\) but the budget leaves 600"):
+        Svd.plan(LabelShape(1, 300, 10), 600)

@@ -235,15 +235,15 @@ def test_of_equals_the_lower_class_is_kept() -> None:
 REFUSALS = [
     (
         {"kind": "soft"},
-        "codec 'topk': kind is 'soft'; choose one of hard, smoothing, marginal_smoothing, marginal_renorm",
+        "codec 'topk': kind is 'soft': input should be 'hard', 'smoothing', 'marginal_smoothing' or 'marginal_renorm'",
     ),
-    ({"bits": 4}, "codec 'topk': bits is 4; choose 16 or 8"),
+    ({"bits": 4}, "codec 'topk': bits is 4: input should be 16 or 8"),
     (
         {"kind": "smoothing", "bits": 8},
         "codec 'topk': bits is 8 but kind smoothing stores at most one value a view, which a step would not shorten; "
         "leave bits at 16",
     ),
-    ({"temperature": 0.0, "kind": "smoothing"}, "codec 'topk': temperature is 0.0; give a positive number"),
+    ({"temperature": 0.0, "kind": "smoothing"}, "codec 'topk': temperature is 0.0: input should be greater than 0"),
     (
         {"temperature": 4.0},
         "codec 'topk': temperature is 4.0 but kind marginal_renorm has no common logit to choose; leave it at 1",

@@ -129,11 +129,19 @@ def test_blocks_and_order_do_not_matter(shape: LabelShape, exponent: float | str
     assert torch.equal(decoded, decode(codec, whole, rows, stored, shape)[torch.from_numpy(order)])
 
 
-@pytest.mark.parametrize("exponent", [0.0, -1.0, "best", None])
-def test_options_are_checked(exponent: object) -> None:
+@pytest.mark.parametrize(
+    ("exponent", "number"),
+    [
+        (0.0, "input should be greater than 0"),
+        (-1.0, "input should be greater than 0"),
+        ("best", "input should be a valid number"),
+        (None, "input should be a valid number"),
+    ],
+)
+def test_options_are_checked(exponent: object, number: str) -> None:
     with pytest.raises(DataError) as caught:
         Zipf.plan(SHAPE, 10**6, exponent=exponent)
-    assert str(caught.value) == f"codec 'zipf': exponent is {exponent!r}; give a positive number or fitted"
+    assert str(caught.value) == f"codec 'zipf': exponent is {exponent!r}: {number} or input should be 'fitted'"
 
 
 def test_the_smallest_size_is_named() -> None:

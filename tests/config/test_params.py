@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from dcpipe.config import params
-from dcpipe.config.params import check_options
+from dcpipe.config.blocks import parse_yaml
 from dcpipe.types import DataError, ViewPolicy
 
 LEGAL: dict[str, Any] = {
@@ -149,6 +149,11 @@ REFUSED = [
         "release.name is 'My Set': string should match pattern '^[a-z0-9]+(-[a-z0-9]+)*$'",
     ),
     ("compression.ratio", 0.5, "compression.ratio is 0.5: input should be greater than or equal to 1"),
+    (
+        "teacher.training.optimizer",
+        "foo",
+        "teacher.training.optimizer is 'foo': input should be 'adamw' or 'sgd'",
+    ),
     ("features.teacher", "other", "features.teacher names 'other', which teacher.networks lacks; it has main"),
     (
         "softlabels.teachers",
@@ -175,7 +180,18 @@ REFUSED = [
         [1, 4],
         "evaluation.sizes has 4, but selection.ipc is 3; raise it, or drop it",
     ),
-    ("evaluation.sizes", [2, 1, 2], "evaluation.sizes has 2 more than once; say each once"),
+    ("evaluation.sizes", [2, 1, 2], "evaluation.sizes is [2, 1, 2]: 2 is listed more than once; list each once"),
+    ("evaluation.seeds", [0, 1, 1], "evaluation.seeds is [0, 1, 1]: 1 is listed more than once; list each once"),
+    (
+        "evaluation.baselines",
+        ["hard", "hard"],
+        "evaluation.baselines is ['hard', 'hard']: 'hard' is listed more than once; list each once",
+    ),
+    (
+        "softlabels.teachers",
+        ["main", "main"],
+        "softlabels.teachers is ['main', 'main']: 'main' is listed more than once; list each once",
+    ),
     ("evaluation.sizes", [0], "evaluation.sizes.0 is 0: input should be greater than or equal to 1"),
     ("evaluation.best_of", 0, "evaluation.best_of is 0: input should be greater than or equal to 1"),
     *(
@@ -254,40 +270,25 @@ def test_a_file_that_is_not_yaml_is_refused_in_one_line(tmp_path: Path) -> None:
     assert sentence.endswith("; correct it there") and "\n" not in sentence
 
 
-# --- options ---
-
-
-def method(images: int, seed: int, *, alpha: float, beta: float = 1.0) -> None:
-    """Two options, one with a default; positional arguments are the flow's."""
-
-
-def bare(images: int) -> None:
-    """No options."""
-
-
-TABLE = {"score": method, "random": bare}
-
-
-@pytest.mark.parametrize("options", [{"alpha": 1.0}, {"alpha": 1.0, "beta": 2.0}])
-def test_legal_options(options: dict[str, float]) -> None:
-    check_options("selector", "score", TABLE, options)
-    check_options("selector", "random", TABLE, {})
-
-
 @pytest.mark.parametrize(
-    ("name", "options", "sentence"),
+    ("text", "sentence"),
     [
-        ("best", {}, "unknown selector 'best'; choose one of score, random"),
-        ("score", {"alpha": 1, "gamma": 2}, "selector 'score' has no option 'gamma'; legal ones are alpha, beta"),
-        ("score", {"alpha": 1, "seed": 2}, "selector 'score' has no option 'seed'; legal ones are alpha, beta"),
-        ("random", {"alpha": 1}, "selector 'random' has no option 'alpha'; legal ones are none: it takes no option"),
-        ("score", {"beta": 1}, "selector 'score' needs option 'alpha'; add it under options"),
+        ("a: 1\nb: 2\na: 3\n", "key 'a' is given twice, in lines 1 and 3; keep one"),
+        ("a:\n  b: {c: 1, d: 2, c: 3}\n", "key 'c' is given twice, in line 2; keep one"),
+        ("a:\n  - {x: 1}\n  - x: 1\n    y: 2\n    x: 1\n", "key 'x' is given twice, in lines 3 and 5; keep one"),
     ],
 )
-def test_illegal_options(name: str, options: dict[str, Any], sentence: str) -> None:
+def test_a_key_that_is_given_twice_is_refused(text: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError) as error:
-        check_options("selector", name, TABLE, options)
-    assert str(error.value) == sentence
+        params.load(path)
+    assert str(error.value) == f"{path}: {sentence}"
+
+
+def test_a_key_may_override_one_that_is_merged_in() -> None:
+    text = "base: &base {a: 1, b: 2}\nother: {<<: *base, b: 3}\nagain: {a: 4}\n"
+    assert parse_yaml(text, "here") == {"base": {"a": 1, "b": 2}, "other": {"a": 1, "b": 3}, "again": {"a": 4}}
 
 
 def test_a_block_that_may_be_absent_lists_its_keys() -> None:

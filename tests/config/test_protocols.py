@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from dcpipe.config import params, protocols
 from dcpipe.config.protocols import PROTOCOLS, Settings, idc, told
+from dcpipe.evaluation.students import protocol_of
 from dcpipe.training import DECAYS, OPTIMIZERS
 from dcpipe.training.losses import LOSSES
 from dcpipe.training.schedules import SCHEDULES
 from dcpipe.types import DataError
-from flows.contenders import protocol_of
 
 ADAMW = ("adamw", 1e-3, 0.01, "weights")
 EDC_SGD, GVBSM_SGD = ("sgd", 0.1, 0.875, False, 5e-4, "weights"), ("sgd", 0.1, 0.9, False, 5e-4, "weights")
@@ -347,9 +347,10 @@ def test_refusals(keys: dict[str, Any], sentence: str) -> None:
 def test_a_loss_without_classes_asks_for_no_gamma() -> None:
     """EDC's gamma stays when only the loss is changed: the sentence says what to do."""
     with pytest.raises(DataError) as error:
-        protocol_of(block("edc/cifar10", loss="kl"))
+        block("edc/cifar10", loss="kl")
     assert str(error.value) == (
-        "evaluation: loss 'kl' has no cross-entropy for gamma 0.025 to weigh; set gamma 0, or choose kl_ce or mse_gt"
+        "p.yaml: evaluation: gamma is 0.025, but loss 'kl' has no cross-entropy term; set gamma to 0, or choose kl_ce "
+        "or mse_gt"
     )
     changed = protocol_of(block("edc/cifar10", loss="kl", gamma=0.0))
     assert changed.name == "edc/cifar10 with loss kl, gamma 0"
@@ -358,5 +359,10 @@ def test_a_loss_without_classes_asks_for_no_gamma() -> None:
 @pytest.mark.parametrize(
     ("key", "table"), [("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("decay", DECAYS), ("loss", LOSSES)]
 )
-def test_keys_list_the_names_of_their_tables(key: str, table: dict[str, Any]) -> None:
-    assert get_args(Settings.model_fields[key].annotation) == tuple(table)
+def test_keys_take_the_names_of_their_tables(key: str, table: dict[str, Any]) -> None:
+    plain = {"epochs": 1, "batch_size": 1}
+    assert [getattr(Settings(**plain | {key: name}), key) for name in table] == list(table)
+    with pytest.raises(DataError) as error:
+        block(**plain | {key: "best"})
+    *first, last = map(repr, table)
+    assert str(error.value) == f"p.yaml: evaluation.{key} is 'best': input should be {', '.join(first)} or {last}"

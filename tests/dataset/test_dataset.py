@@ -111,7 +111,7 @@ def test_items_lists_and_batches_are_the_same() -> None:
 
 @pytest.mark.parametrize("item", [N, -N - 1])
 def test_items_outside_the_set_end_it(item: int) -> None:
-    with pytest.raises(IndexError, match=f"^item {item} of a dataset of {N}$"):
+    with pytest.raises(IndexError, match=f"^item {item} is out of range for a dataset of {N} items$"):
         dataset_of("none")[item]
     assert len(list(dataset_of("none"))) == N  # plain iteration stops by itself
 
@@ -243,7 +243,8 @@ def test_labels_of_another_number_of_images_are_refused() -> None:
         with pytest.raises(DataError) as error:
             CondensedDataset(in_grids(images), labels, policy_of("none"))
         assert str(error.value) == (
-            "condensed dataset: labels of 15 images for 60 decoded images; give labels of exactly these images"
+            "condensed dataset: got labels for 15 images, but there are 60 decoded images; give labels for exactly "
+            "these images"
         )
 
 
@@ -321,7 +322,7 @@ def test_what_is_no_epoch_is_refused(epoch: object) -> None:
 @pytest.mark.parametrize("items", [[N], [0, -N - 1]])
 def test_a_batch_of_items_that_do_not_exist_is_an_index_error(items: list[int]) -> None:
     dataset = CondensedDataset.from_pack(image_set(), pack_of(image_set(), "none"))
-    with pytest.raises(IndexError, match=f"^item {items[-1]} of a dataset of {N}$"):
+    with pytest.raises(IndexError, match=f"^item {items[-1]} is out of range for a dataset of {N} items$"):
         dataset.batch(np.array(items))
 
 

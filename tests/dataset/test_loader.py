@@ -86,7 +86,7 @@ def test_the_loader_refuses_what_cannot_be() -> None:
         ({"batch_size": 2, "rank": 2, "world": 2}, "condensed loader: rank is 2 of 2 processes; give 0..1"),
         (
             {"batch_size": 2, "world": 99},
-            f"condensed loader: {N} items cannot be dealt to 99 processes",
+            f"condensed loader: world is 99, but there are only {N} items; use fewer processes",
         ),
     ):
         with pytest.raises(DataError) as error:

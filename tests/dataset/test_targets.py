@@ -56,7 +56,7 @@ def test_logits_that_labels_do_not_have_are_refused() -> None:
     hard = CondensedDataset(images, HardLabels(images.labels, len(CLASSES), CPU), policy_of("none"), temperature=None)
     with pytest.raises(DataError) as error:
         hard.batch(ALL)
-    assert str(error.value) == "hard labels have no logits; choose a loss of distributions, such as kl"
+    assert str(error.value) == "hard labels have no logits; choose a loss on distributions, such as kl"
     shape = LabelShape(N, VIEWS, len(CLASSES))
     for name in ("topk", "zipf"):
         codec = CODECS[name].plan(shape, shape.reference_bytes)
@@ -68,7 +68,7 @@ def test_logits_that_labels_do_not_have_are_refused() -> None:
         with pytest.raises(DataError) as error:
             CondensedDataset.from_pack(images, pack, temperature=None).batch(ALL)
         assert str(error.value) == (
-            f"codec {name!r} keeps probabilities, but raw logits were asked for; choose another codec, or a loss of "
+            f"codec {name!r} stores probabilities, but the loss needs raw logits; choose another codec, or a loss on "
             "distributions such as kl"
         )
 
@@ -109,8 +109,8 @@ def test_views_beyond_k_wrap_or_are_refused() -> None:
     with pytest.raises(DataError) as error:
         strict.set_epoch(views_stored)
     assert str(error.value) == (
-        f"epoch {views_stored} needs views beyond the {views_stored} that codec {some.pack.codec!r} stored; "
-        f"train for at most {views_stored} epochs, or let views wrap"
+        f"epoch {views_stored} needs views beyond the {views_stored} that codec {some.pack.codec!r} has stored; "
+        f"train for at most {views_stored} epochs, or use beyond='wrap'"
     )
     with pytest.raises(DataError, match="beyond is 'stop'; choose one of wrap, refuse"):
         CondensedDataset.from_pack(some.images, some.pack, beyond="stop")  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ from dcpipe import networks, views
 from dcpipe.config import params
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, OnlineLabels
-from dcpipe.evaluation.students import Protocol, train_student
+from dcpipe.evaluation import contenders
+from dcpipe.evaluation.students import Protocol, protocol_of, train_student
 from dcpipe.random import permutation
 from dcpipe.training import Recipe
 from dcpipe.types import DataError, Mix, ViewPolicy
-from flows import contenders
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -276,21 +277,29 @@ def test_the_flow_asks_labels_for_what_the_loss_takes(
     images, pack = some().images, some().pack
     assert pack is not None
     reports: list[tuple[str, int, int]] = []
-    reporter = SimpleNamespace(progress=lambda *row: reports.append(row))
-    run = SimpleNamespace(device=CPU, reporter=reporter)
-    labels = contenders.packed(pack, CPU) if kind == "pack" else contenders.hard_labels(images, CPU)
-    contender = contenders.Contender("own", f"score, {kind}", images, labels, pack.policy, 0, 0)
-    table = SimpleNamespace(size=SIZE, classes=CLASSES, mean=MEAN, std=STD)
+    contender = contenders.hard_contender("own", f"score, {kind}", images, pack.policy, 0, CPU)
+    contender = contender.with_pack(pack, CPU) if kind == "pack" else contender
+    table: Any = SimpleNamespace(size=SIZE, classes=CLASSES, mean=MEAN, std=STD)
     monkeypatch.setattr(contenders, "read_parts", lambda test: iter([(images.images, images.labels)]))
     protocol = replace(PROTOCOL, loss="mse_gt", gamma=0.1)
-    result = contenders.one_score(run, contender, protocol, table, table, 3, tmp_path)  # type: ignore[arg-type]
+    result = contenders.score(
+        contender,
+        protocol,
+        table,
+        table,
+        3,
+        device=CPU,
+        folder=tmp_path,
+        report=lambda *row: reports.append(row),
+    )
     dataset = hard(pack.policy) if kind == "hard" else raw()
     network, history = train(dataset, protocol, seed=3)
     pixels = torch.from_numpy(images.images).permute(0, 3, 1, 2) / 255.0
     right = network(views.normalise(pixels, MEAN, STD)).argmax(1) == torch.from_numpy(images.labels)
     accuracy = pytest.approx(100 * float(right.float().mean()))
     assert result == {"accuracy": accuracy, "history": [*history[:-1], {**history[-1], "accuracy": accuracy}]}
-    assert len(reports) == 4 and list(tmp_path.iterdir()) == []
+    assert reports == [(f"student score, {kind} 3", epoch, 4) for epoch in range(1, 5)]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -320,14 +329,14 @@ def test_the_best_of_several_tests_says_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(contenders.training, "accuracy", lambda *_: next(found))
     monkeypatch.setattr(contenders, "read_parts", lambda test: iter([]))
     monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "0")
-    run = SimpleNamespace(device=CPU, reporter=SimpleNamespace(progress=lambda *row: None))
-    contender = contenders.Contender("own", "mdc", images, contenders.hard_labels(images, CPU), ViewPolicy(), 0, 0)
-    table = SimpleNamespace(size=SIZE, classes=CLASSES, mean=MEAN, std=STD)
-    result = contenders.one_score(run, contender, replace(PROTOCOL, best_of=4), table, table, 3, tmp_path)  # type: ignore[arg-type]
+    contender = contenders.hard_contender("own", "mdc", images, ViewPolicy(), 0, CPU)
+    table: Any = SimpleNamespace(size=SIZE, classes=CLASSES, mean=MEAN, std=STD)
+    protocol = replace(PROTOCOL, best_of=4)
+    result = contenders.score(contender, protocol, table, table, 3, device=CPU, folder=tmp_path)
     assert result["accuracy"] == 70.0 and [row["accuracy"] for row in result["history"]] == [40.0, 70.0, 60.0, 50.0]
     block = params.EvaluationBlock.model_validate({"protocol": "idc/cifar10", "student": "convnet-d1-w4", "best_of": 4})
-    assert contenders.protocol_of(block).name == "idc/cifar10; best of 4 tests on test"
-    assert contenders.protocol_of(block).best_of == 4
-    assert contenders.protocol_of(block.model_copy(update={"best_of": 1})).name == "idc/cifar10"
+    assert protocol_of(block).name == "idc/cifar10; best of 4 tests on test"
+    assert protocol_of(block).best_of == 4
+    assert protocol_of(block.model_copy(update={"best_of": 1})).name == "idc/cifar10"
     with pytest.raises(DataError, match=r"^evaluation: best_of is 0; give 1 or more tests$"):
         replace(PROTOCOL, best_of=0)

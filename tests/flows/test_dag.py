@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dcpipe.config.params import Params
-from dcpipe.studies.selectors import STUDIES, VARIANTS
+from dcpipe.studies import STUDIES
 from flows.running.code import closure
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,49 +64,67 @@ def test_parameters_a_flow_reads_are_tracked(noun: str) -> None:
     assert read - tracked <= allowed.get(noun, set())
 
 
-def studied() -> dict[str, dict]:
-    stages: dict[str, dict] = yaml.safe_load((ROOT / "studies/dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    return stages
+STUDIES_FILE = yaml.safe_load((ROOT / "studies/dvc.yaml").read_text(encoding="utf-8"))
 
 
-def test_every_study_is_a_stage_of_the_file_beside_the_line() -> None:
-    assert tuple(studied()) == STUDIES
-    assert not any("study" in stage["cmd"] for stage in stages().values()), "a plain `dvc repro` runs no study"
-    blocks = {"softlabels", "compression", "evaluation"}
-    for name, stage in studied().items():
-        flow, key = {
-            "labels": ("studies.codecs", ""),
-            "resilience": ("studies.resilience", ""),
-            "sizes": ("studies.sizes", ""),
-            **{variants: ("studies.variants", variants) for variants in VARIANTS},
-        }.get(name, ("studies.selectors", name))
-        # Variants change any block: the whole of params.yaml is theirs.
-        whole = name in (*VARIANTS, "sizes")
-        read = set() if whole else blocks - {"compression"} if name == "labels" else blocks
-        assert (stage["wdir"], stage["cmd"]) == ("..", f"python -m flows.{flow} {key}".rstrip())
-        assert stage["outs"] == [f"data/study/{name}"]
-        assert {"studies/params.yaml": [name]} in stage["params"]
-        assert {"dcpipe/store/artifact.py": ["SCHEMA"]} in stage["params"]
-        assert read == {e for e in stage["params"] if isinstance(e, str)}
-        assert ({"params.yaml": None} in stage["params"]) == whole
-        listed = [dep for dep in stage["deps"] if not dep.startswith("data/")]
-        needed = [path.as_posix() for path in closure(f"flows.{flow}")]
-        assert [p for p in needed if not any(p == dep or p.startswith(f"{dep}/") for dep in listed)] == []
-        assert [dep for dep in listed if not any(p == dep or p.startswith(f"{dep}/") for p in needed)] == []
+def test_every_study_is_a_stage_and_a_plain_repro_runs_none() -> None:
+    assert list(STUDIES_FILE["stages"]) == list(STUDIES)
+    assert not any("studies" in stage["cmd"] for stage in stages().values())
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_studys_stage_is_what_its_class_says(name: str) -> None:
+    """All of it but the code that it depends on, which the next test computes."""
+    study, stage = STUDIES[name], STUDIES_FILE["stages"][name]
+    blocks = [{"params.yaml": None}] if study.reads is None else []
+    expected = {
+        "desc": study.title,
+        "wdir": "..",
+        "cmd": f"python -m flows.studies {name}",
+        "params": [
+            *blocks,
+            {"studies/params.yaml": [name]},
+            *(study.reads or ()),
+            {"dcpipe/store/artifact.py": ["SCHEMA"]},
+        ],
+        "outs": [f"data/study/{name}"],
+    }
+    assert {key: value for key, value in stage.items() if key != "deps"} == expected
+    data = [dep for dep in stage["deps"] if dep.startswith("data/")]
+    assert data == sorted(f"data/{noun}" for noun in (*study.needs, "teacher"))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_code_dependencies_of_a_study_cover_the_imports(name: str) -> None:
+    listed = [dep for dep in STUDIES_FILE["stages"][name]["deps"] if not dep.startswith("data/")]
+    needed = [path.as_posix() for path in closure("flows.studies")]
+    assert "dcpipe/studies/labels.py" in needed and "flows/studies/stage.py" in needed
+    assert [p for p in needed if not any(p == dep or p.startswith(f"{dep}/") for dep in listed)] == []
+    assert [dep for dep in listed if not any(p == dep or p.startswith(f"{dep}/") for p in needed)] == []
+
+
+def test_figures_and_pictures_of_studies_are_plots() -> None:
+    expected = []
+    for name, study in STUDIES.items():
+        expected += [f"../data/study/{name}/{figure}.png" for figure in study.figures]
+        expected += [f"../data/study/{name}/{study.pictures}"] if study.pictures else []
+    assert STUDIES_FILE["plots"] == expected
 
 
 def test_parameters_a_study_reads_are_tracked() -> None:
-    for module in (
-        "studies/selectors",
-        "studies/codecs",
-        "studies/resilience",
-        "contenders",
-        "softlabels",
-        "compression",
-    ):
-        text = (ROOT / "flows" / f"{module}.py").read_text(encoding="utf-8")
+    """`self.params.BLOCK` in a study's file, or in one that it shares, means BLOCK is in its params."""
+    shared = {
+        "selection": ("coresets",),
+        "coefficients": ("coresets", "selection"),
+        "resilience": ("coresets",),
+        "labels": (),
+    }
+    for name, others in shared.items():
+        text = "".join((ROOT / "dcpipe/studies" / f"{file}.py").read_text(encoding="utf-8") for file in (name, *others))
         read = {other for other in NOUNS if f"params.{other}" in text}
-        assert read <= {"softlabels", "compression", "evaluation"}, module
+        reads = STUDIES[name].reads
+        assert reads is not None and read == set(reads), name
+    assert all(STUDIES[name].reads is None for name in set(STUDIES) - set(shared))
 
 
 def test_readme_shows_the_line_as_dvc_draws_it() -> None:

@@ -16,6 +16,7 @@ from dcpipe.types import DataError, Selection
 from flows.images import images_stage
 from flows.running import drawing, runtime
 from flows.running.drawing import Records
+from flows.running.inputs import Inputs
 from flows.running.reporting import Plain
 from flows.synthesis import synthesis_stage
 from flows.teacher import teacher_stage
@@ -91,7 +92,7 @@ def test_an_artifact_holds_images_table_and_figure(scratch: Path) -> None:
     train = store.table_of(source, "train")
     rows = np.concatenate([np.flatnonzero(train.labels == label)[:3] for label in range(10)])
     rows = rows.reshape(10, 3).T.reshape(-1)  # a round of classes after another
-    with run.staging("data/selection", {}, {"images": source}) as staging:
+    with run.staging("data/selection", {}, Inputs({"images": source})) as staging:
         chosen = Selection(train.ids[rows], train.labels[rows], np.zeros(30), "random")
         staging.publish("selection", store.save_selection(staging.root, chosen))
     synthesis_stage(run)

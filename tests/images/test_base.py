@@ -89,7 +89,7 @@ def reference_cut(labels, taken, seed, stream):
 
 
 def test_wrong_share():
-    with pytest.raises(DataError, match=r"^a split needs a share in 0\.\.1, got 1\.5; correct it$"):
+    with pytest.raises(DataError, match=r"^images: the share of a split must be in 0\.\.1, got 1\.5; correct it$"):
         images.split_minival(np.zeros(3, dtype=np.int64), 1.5, 0)
 
 
@@ -123,5 +123,7 @@ def test_a_subset_reads_its_own_rows(make_source):
 def test_rows_must_ascend():
     base.check_ascending(np.array([0, 4]), 5, "x")
     for rows in ([1, 1], [2, 1], [-1, 0], [4, 5]):
-        with pytest.raises(DataError, match=r"^x: rows must ascend within 0\.\.4; sort them and take each once$"):
+        with pytest.raises(
+            DataError, match=r"^x: rows must ascend strictly within 0\.\.4; sort them and remove repetitions$"
+        ):
             base.check_ascending(np.array(rows), 5, "x")

@@ -177,7 +177,7 @@ def test_decompression_bomb(side):
 
 
 def test_float_images_are_refused(png):
-    with pytest.raises(DataError, match=r"^image f\.tif has mode 'F' beyond 16-bit grey; convert it to 8 or 16 bits$"):
+    with pytest.raises(DataError, match=r"^image f\.tif has mode 'F', beyond 16-bit grey; convert it to 8 or 16 bits$"):
         images.decode(png(np.zeros((4, 4), np.float32), "TIFF"), 4, "f.tif")
 
 

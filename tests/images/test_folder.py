@@ -65,7 +65,7 @@ def test_folder_takes_the_order_it_is_given(tree, tmp_path, read_all):
 def test_folder_refuses_what_it_cannot_use(tree, tmp_path):
     root = tree(PETS)
     for options, sentence in (
-        ({"test": "test"}, r"^image folder .*/set/test not found; .*/set has train, val$"),
+        ({"test": "test"}, r"^image folder .*/set/test not found; .*/set contains train, val, so correct"),
         ({"classes": ["cat"]}, r"^class folder .*/set/train/dog is not on the class list; add or move it$"),
         ({"classes": ["cat", "dog", "emu"]}, r"^class folder .*/train/emu not found; create it or take 'emu' off"),
         ({"classes": ["cat", "dog", "dog"]}, "class names repeat; make them distinct$"),
@@ -82,10 +82,10 @@ def test_folder_refuses_what_it_cannot_use(tree, tmp_path):
         (tmp_path / "c.json").write_text(text)
         with pytest.raises(DataError, match=sentence):
             folder(root, classes=str(tmp_path / "c.json"))
-    with pytest.raises(DataError, match=r"not found; /nowhere has no folders$"):
+    with pytest.raises(DataError, match=r"not found; /nowhere contains no folders, so correct the path or"):
         folder("/nowhere")
     (root / "train" / "emu").mkdir()
-    with pytest.raises(DataError, match=r"^class folder .*/train/emu holds no images \(\.bmp, .*\); add some$"):
+    with pytest.raises(DataError, match=r"^class folder .*/train/emu has no images \(\.bmp, .*\); add some$"):
         folder(root)
     (root / "train" / "emu").rmdir()
     (root / "bare").mkdir()

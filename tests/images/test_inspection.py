@@ -58,7 +58,9 @@ def test_a_flat_colour_has_no_spread_even_over_a_trillion_pixels(value, pixels):
 
 
 def test_merging_nothing():
-    with pytest.raises(DataError, match=r"^pixel statistics need at least one image; the train split is empty$"):
+    with pytest.raises(
+        DataError, match=r"^pixel statistics need at least one image, but the train split is empty; check its path$"
+    ):
         images.merge_reports([])
 
 
@@ -117,5 +119,5 @@ def test_labels_and_ids_are_checked(make_source):
     source, _ = make_source(n=8)
     with pytest.raises(DataError, match=r"^part: labels span 0\.\.3 but there are 2 classes; check the class list$"):
         images.inspect_part(source, np.arange(8), ("a", "b"), 6, np.arange(8))
-    with pytest.raises(DataError, match=r"^a part has 8 rows but 7 ids; give one id a row$"):
+    with pytest.raises(DataError, match=r"^a part has 8 rows but 7 ids; give one id per row$"):
         images.inspect_part(source, np.arange(8), source.classes, 6, np.arange(7))

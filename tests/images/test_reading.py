@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 import tracemalloc
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from image_tables import write_table
 
 from dcpipe import images
 from dcpipe.images import parquet, reading
-from dcpipe.types import DataError
+from dcpipe.types import DataError, ImageTable, Selection
 
 
 def test_round_trip_from_source_to_pixels(make_source, make_table):
     source, pixels = make_source(n=40)
     table = make_table(source)
     np.testing.assert_array_equal(images.read_all(table), pixels)
-    assert images.decoded_bytes(table) == pixels.nbytes
+    assert table.decoded_bytes == pixels.nbytes
     for part, rows in enumerate((slice(0, 16), slice(16, 32), slice(32, 40))):
         got, labels, ids = images.read_part(table, part)
         np.testing.assert_array_equal(got, pixels[rows])
@@ -40,7 +42,7 @@ def test_rows_in_any_order_and_repeated(make_source, make_table):
         wanted = np.array(rows, dtype=np.int64)
         np.testing.assert_array_equal(images.read_rows(table, wanted), pixels[wanted])
     for rows in ([40], [-1]):
-        with pytest.raises(DataError, match=r"^rows must lie within 0\.\.39; look them up in this table's ids$"):
+        with pytest.raises(DataError, match=r"^rows must lie within 0\.\.39; look them up in the ids of this table$"):
             images.read_rows(table, np.array(rows))
 
 
@@ -48,14 +50,13 @@ def test_only_the_needed_row_groups_are_read(make_source, make_table, monkeypatc
     source, pixels = make_source(n=700, size=2)
     table = make_table(source, size=2, part_rows=600)  # row groups of 256, 256, 88 and 100
     groups = []
-    module = sys.modules["dcpipe.images.parquet"]  # the package shows the function of that name
-    real = module._images
+    real = parquet._images
 
     def spy(file, group, column):
         groups.append((file.metadata.num_rows, group, column))
         return real(file, group, column)
 
-    monkeypatch.setattr(module, "_images", spy)
+    monkeypatch.setattr(parquet, "_images", spy)
     rows = np.array([650, 599, 255, 0])
     np.testing.assert_array_equal(images.read_rows(table, rows), pixels[rows])
     assert groups == [(600, 0, "image"), (600, 2, "image"), (100, 0, "image")]
@@ -63,7 +64,7 @@ def test_only_the_needed_row_groups_are_read(make_source, make_table, monkeypatc
 
 def test_a_part_that_is_not_there(make_source, make_table):
     table = make_table(make_source()[0])
-    with pytest.raises(DataError, match=r"^image table has 3 parts; part 3 is none of them$"):
+    with pytest.raises(DataError, match=r"^image table has no part 3; choose one of 0\.\.2$"):
         images.read_part(table, 3)
 
 
@@ -142,13 +143,54 @@ def test_an_abandoned_or_empty_stream_ends(make_source, make_table):
     batches = images.stream(table, 0, 0, 4)
     next(batches)
     batches.close()
-    with pytest.raises(DataError, match=r"^batch_size must be at least 1, got 0; correct it$"):
+    with pytest.raises(DataError, match=r"^batch_size must be at least 1, got 0; raise it$"):
         next(images.stream(table, 0, 0, 0))
 
 
 def test_parts_keep_the_hugging_face_convention(make_source, make_table):
     table = make_table(make_source()[0])
-    again = parquet(path=str(table.parts[0].parent), train="part", test="part")["train"]
+    again = parquet.parquet(path=str(table.parts[0].parent), train="part", test="part")["train"]
     assert again.classes == table.classes
     np.testing.assert_array_equal(again.labels, table.labels)
     assert pq.ParquetFile(table.parts[0]).schema_arrow.names == ["id", "image", "label"]
+
+
+# --- a selection ---
+
+CLASSES = ("ant", "bee", "cow")
+
+
+@pytest.fixture(scope="module")
+def table_pixels(tmp_path_factory: pytest.TempPathFactory) -> tuple[ImageTable, np.ndarray]:
+    """20 images in 3 parts, whose ids are neither sorted nor positions."""
+    source = np.random.default_rng(0)
+    pixels = source.integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    labels = np.tile(np.arange(len(CLASSES)), 7)[:20]
+    folder = tmp_path_factory.mktemp("table")
+    return write_table(folder, pixels, labels, source.permutation(60)[:20], 8, CLASSES), pixels
+
+
+@settings(deadline=None, max_examples=20)
+@given(rows=st.lists(st.integers(0, 19), min_size=1, max_size=20, unique=True))
+def test_selected_images_come_in_pick_order(rows: list[int], table_pixels: tuple[ImageTable, np.ndarray]) -> None:
+    table, pixels = table_pixels
+    chosen = Selection(table.ids[rows], table.labels[rows], np.zeros(len(rows)), "score")
+    found = images.read_selection(table, chosen)
+    assert np.array_equal(found.images, pixels[rows])
+    assert found.ids.tolist() == table.ids[rows].tolist() and found.labels.tolist() == table.labels[rows].tolist()
+    assert found.classes == CLASSES
+
+
+@pytest.mark.parametrize("where", ["below", "between", "above"])
+def test_picks_that_the_table_lacks_are_refused(where: str, table_pixels: tuple[ImageTable, np.ndarray]) -> None:
+    table, _ = table_pixels
+    absent = {
+        "below": -1,
+        "between": next(i for i in range(60) if i not in table.ids and table.ids.min() < i < table.ids.max()),
+        "above": 1000,
+    }
+    chosen = Selection(np.array([table.ids[0], absent[where]]), np.array([0, 1]), np.zeros(2), "score")
+    with pytest.raises(DataError) as error:
+        images.read_selection(table, chosen)
+    sentence = f"image {absent[where]} is not in this table of images; run `dvc repro` to pick from it again"
+    assert str(error.value) == sentence

@@ -14,9 +14,9 @@ from safetensors.numpy import load_file
 import dcpipe
 from dcpipe import store
 from dcpipe.cli import commands as cli
+from dcpipe.compression.budget import Budget
 from dcpipe.dataset import CondensedDataset, CondensedLoader
 from dcpipe.interop import import_labels, importing
-from dcpipe.interop.importing import Budget
 from dcpipe.interop.records import Record
 from dcpipe.release import Release
 from dcpipe.types import DataError, KeptViews
@@ -333,4 +333,4 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert cli.main(arguments) == 2
     assert capsys.readouterr().err == "dcpipe: out exists; give a folder that does not, or remove it\n"
     assert cli.main([*arguments[:3], "new", "--codec", "svd"]) == 2
-    assert "codec 'svd' needs one of ratio and bytes per image; 0 were given" in capsys.readouterr().err
+    assert "codec 'svd' takes one of ratio and bytes_per_image, but neither was given" in capsys.readouterr().err

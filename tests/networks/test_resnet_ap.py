@@ -101,7 +101,7 @@ def test_a_block_by_hand(halve: bool) -> None:
         (
             "resnet10-ap",
             7,
-            "network 'resnet10-ap' halves images 3 times; 7-pixel images need at least 8 pixels",
+            "network 'resnet10-ap' halves images 3 times and needs at least 8 pixels, got 7",
         ),
         ("resnet10-ap-w0", 8, "network 'resnet10-ap-w0': width must be at least 1"),
     ],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import yaml
@@ -13,6 +12,7 @@ from formats_page import documented_meta
 from workspaces import TINY, Workspace
 
 from dcpipe import store
+from dcpipe.config import presets
 
 pytestmark = pytest.mark.pipeline
 STAGES = (
@@ -228,8 +228,6 @@ def test_workspaces_are_independent(make_workspace: Callable[[str], Workspace]) 
 
 def test_every_preset_is_understood_by_dvc(line: Workspace) -> None:
     """Interpolation and parameter tracking accept what presets leave out."""
-    presets = sorted((Path(__file__).resolve().parents[2] / "dcpipe/config/presets").glob("*.yaml"))
-    assert len(presets) > 5
-    for preset in presets[:3]:
-        content = yaml.safe_load(preset.read_text(encoding="utf-8"))
+    for name in presets.names()[:3]:
+        content = yaml.safe_load(presets.text(name))
         assert set(content) == set(TINY)

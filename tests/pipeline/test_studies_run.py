@@ -94,7 +94,7 @@ def test_killed_at_random_moments_ends_the_same(copy_of_line: Workspace) -> None
     copy_of_line.params(evaluation={**TINY["evaluation"], "epochs": 30})
     study_of(copy_of_line)
     folder = copy_of_line.root / "data/study/selection"
-    words = (sys.executable, "-m", "flows.studies.selectors", "selection")
+    words = (sys.executable, "-m", "flows.studies", "selection")
     env = {"DCPIPE_CHECKPOINT_SECONDS": "0"}
     started = time.monotonic()
     copy_of_line.run(*words, **env)
@@ -120,7 +120,7 @@ def test_mistakes_stop_it_in_one_line(copy_of_line: Workspace) -> None:
     study_of(copy_of_line, selection={"ipc": [3, 1]})
     copy_of_line.params(compression={"codec": "svd", "ratio": 8})
     told = copy_of_line.run("dcpipe", "study", "selection", ok=False)
-    assert "study: studies/params.yaml: selection, ipc 1: codec 'svd': its arrays take at least" in told
+    assert "studies: studies/params.yaml: selection, ipc 1: codec 'svd': its arrays take at least" in told
     assert "dcpipe: `dvc repro studies/dvc.yaml:selection` failed; its message is above" in told
     assert "Traceback" not in told
     told = copy_of_line.run("dcpipe", "study", "codecs", ok=False)

@@ -9,18 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import pool_of, stable
+from pools import pool_of, softmax, stable
 
 from dcpipe.selection import Candidates, Progress
 from dcpipe.selection.bait import _begin, _first_blocks, _forward, _Model, bait, pool_by_dimension, pool_by_pair, root
 from dcpipe.types import DataError, FloatArray
 
 TIE = 1e-9
-
-
-def softmax(logits: FloatArray) -> FloatArray:
-    e = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True)
@@ -376,8 +371,8 @@ def test_too_much_memory_is_refused_before_any_work() -> None:
 def test_errors_name_the_option_and_the_remedy() -> None:
     candidates = binary([[30, 0], [0, 40], [20, 20]])
     for options, sentence in (
-        ({"ridge": 0.0}, "selection.options.ridge is 0.0; give a number above 0"),
-        ({"oversample": 0.5}, "selection.options.oversample is 0.5; give a number of at least 1"),
+        ({"ridge": 0.0}, "selector 'bait': ridge is 0.0: input should be greater than 0"),
+        ({"oversample": 0.5}, "selector 'bait': oversample is 0.5: input should be greater than or equal to 1"),
         (
             {"ridge": 1e-5},
             "selection.options.ridge is 1e-05, too small for vectors of length up to 40; give at least 0.0016",

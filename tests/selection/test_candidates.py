@@ -1,99 +1,51 @@
-"""Candidates refuse what no selector could use, before any work, and name the class and the image."""
+"""Candidates made from features, whatever the order of their table."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
-import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from dcpipe.selection import Candidates, Picks, Progress, class_by_class, unit
-from dcpipe.types import DataError
+from dcpipe.selection import candidates_of, candidates_without_features
+from dcpipe.types import Features
 
-GOOD = Candidates(
-    np.arange(1, 11, dtype=np.float32).reshape(5, 2),
-    np.zeros((5, 2), dtype=np.float32),
-    np.zeros(5),
-    np.array([0, 3, 5]),
-    ("cat", "dog"),
-)
+CLASSES = ("ant", "bee", "cow")
 
 
-def refused(candidates: Candidates, ipc: int = 2) -> str:
-    with pytest.raises(DataError) as error:
-        candidates.check(ipc)
-    return str(error.value)
-
-
-def broken(name: str, row: int, value: float) -> Candidates:
-    array = np.asarray(getattr(GOOD, name)).copy()
-    array[row] = value
-    return replace(GOOD, **{name: array})
-
-
-def test_sound_candidates_pass() -> None:
-    GOOD.check(2)
-    GOOD.check(1)
-
-
-def test_a_class_that_is_too_small_is_named() -> None:
-    assert refused(GOOD, 3) == "selection.ipc is 3 but class 'dog' has 2 images; use ipc <= 2"
-    assert refused(replace(GOOD, classes=()), 3) == "selection.ipc is 3 but class '1' has 2 images; use ipc <= 2"
-
-
-def test_arrays_of_different_length_are_refused() -> None:
-    assert refused(replace(GOOD, logits=np.zeros((4, 2)))) == (
-        "candidates: logits has 4 rows, labels have 5; extract the features again"
+def features_of(labels: list[int]) -> Features:
+    """Features whose vectors and logits say which image they are of."""
+    n = len(labels)
+    rows = np.arange(n, dtype=np.float32)
+    return Features(
+        vectors=np.stack([rows, -rows], axis=1),
+        logits=np.stack([rows, rows, rows], axis=1),
+        label_rate=np.arange(n) / 8,
+        ids=np.arange(n, dtype=np.int64) * 10,
+        labels=np.array(labels, dtype=np.int64),
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "sentence"),
-    [
-        (
-            "vectors",
-            np.nan,
-            "candidates: the vector holds NaN or infinity in 1 of 2 images of class 'dog', first in image 1; "
-            "check the teacher",
-        ),
-        (
-            "logits",
-            np.inf,
-            "candidates: the logits hold NaN or infinity in 1 of 2 images of class 'dog', first in image 1; "
-            "check the teacher",
-        ),
-        (
-            "vectors",
-            0.0,
-            "candidates: the vector is all zero in 1 of 2 images of class 'dog', first in image 1; "
-            "train the teacher longer, or another one",
-        ),
-    ],
-)
-def test_broken_features_are_refused(name: str, value: float, sentence: str) -> None:
-    assert refused(broken(name, 4, value)) == sentence
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(labels=st.lists(st.integers(0, 2), min_size=1, max_size=30))
+def test_every_image_stands_among_its_class_in_table_order(labels: list[int], tmp_path: Path) -> None:
+    candidates = candidates_of(features_of(labels), CLASSES, tmp_path)
+    for label in range(3):
+        rows = candidates.rows(label)
+        expected = [i for i, own in enumerate(labels) if own == label]
+        assert np.asarray(candidates.vectors[rows])[:, 0].tolist() == expected
+        assert np.asarray(candidates.logits[rows])[:, 2].tolist() == expected
+        assert candidates.label_rate[rows].tolist() == [i / 8 for i in expected]
+        assert candidates.ids is not None and candidates.ids[rows].tolist() == [10 * i for i in expected]
 
 
-def test_zeros_in_logits_are_fine() -> None:
-    broken("logits", 4, 0.0).check(2)
-
-
-def test_class_views() -> None:
-    assert GOOD.class_vectors(1).tolist() == [[7, 8], [9, 10]] and GOOD.class_vectors(1).dtype == np.float64
-    np.testing.assert_allclose((GOOD.class_units(0) ** 2).sum(axis=1), 1)
-    assert unit(np.array([[0.0, 0.0], [3.0, 4.0]])).tolist() == [[0, 0], [0.6, 0.8]]
-    high = replace(GOOD, logits=np.array([[1000.0, 1000.0]] * 5, dtype=np.float32))
-    assert high.class_probabilities(0).tolist() == [[0.5, 0.5]] * 3
-
-
-def test_class_by_class_goes_in_rounds_and_tells_its_progress() -> None:
-    told: list[tuple[int, int]] = []
-    picks = class_by_class(
-        GOOD,
-        2,
-        Progress(progress=lambda done, total: told.append((done, total))),
-        lambda label: (np.array([1, 0]), np.array([label + 0.5, label])),
-    )
-    assert isinstance(picks, Picks)
-    assert picks.rows.tolist() == [1, 4, 0, 3] and picks.gains.tolist() == [0.5, 1.5, 0.0, 1.0]
-    assert told == [(2, 4), (4, 4)]
+def test_without_features_the_same_order_and_nothing_to_look_at() -> None:
+    labels = [2, 0, 1, 0, 2]
+    table: Any = SimpleNamespace(labels=np.array(labels), ids=np.arange(5) * 10, classes=CLASSES)
+    candidates = candidates_without_features(table)
+    assert candidates.offsets.tolist() == [0, 2, 3, 5]
+    assert candidates.ids is not None and candidates.ids.tolist() == [10, 30, 20, 0, 40]
+    assert np.asarray(candidates.vectors).shape == np.asarray(candidates.logits).shape == (5, 0)

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import pool_of, stable
+from pools import pool_of, softmax, stable, written_out
 
 from dcpipe.random import Draw, permutation
 from dcpipe.selection import Candidates, Picks, Progress
 from dcpipe.selection.gradmatch import gradmatch
-from dcpipe.selection.last_layer import Gradients, errors_of
 from dcpipe.types import DataError, FloatArray
 
 TIE = 1e-10
@@ -22,20 +21,6 @@ TIE = 1e-10
 def made(sizes: list[int], d: int, seed: int = 0) -> Candidates:
     n = sum(sizes)
     return pool_of(stable(n, d, seed), 3 * stable(n, len(sizes), seed + 100), sizes)
-
-
-def softmax(logits: FloatArray) -> FloatArray:
-    odds = np.exp(np.asarray(logits, dtype=np.float64))
-    return odds / odds.sum(axis=1, keepdims=True)
-
-
-def written_out(p: FloatArray, h: FloatArray, targets: list[int], bias: bool) -> FloatArray:
-    """One gradient a row: the outer product of p - y and h, then p - y."""
-    rows = []
-    for probabilities, vector, target in zip(p, np.asarray(h, dtype=np.float64), targets, strict=True):
-        error = probabilities - np.eye(p.shape[1])[target]
-        rows.append(np.concatenate([np.outer(error, vector).reshape(-1), error if bias else []]))
-    return np.stack(rows)
 
 
 def least_squares(g: FloatArray, b: FloatArray, ridge: float) -> tuple[float, FloatArray]:
@@ -132,25 +117,6 @@ def test_so_are_those_of_larger_classes(ridge: float, non_negative: bool) -> Non
     np.testing.assert_allclose(picks.gains, gains, rtol=0, atol=1e-9)
     assert picks.rows.dtype == np.int64
     assert picks.gains.dtype == np.float64
-
-
-@settings(deadline=None, max_examples=50)
-@given(st.integers(1, 8), st.integers(1, 4), st.integers(1, 4), st.booleans(), st.integers(0, 99))
-def test_inner_products_are_those_of_gradients_written_out(n: int, d: int, c: int, bias: bool, seed: int) -> None:
-    p, h = softmax(4 * stable(n, c, seed)), stable(n, d, seed + 1)
-    targets = (np.arange(n) + seed) % c
-    g = written_out(p, h, targets.tolist(), bias)
-    gradients = Gradients(errors_of(p, targets), h, bias)
-    for row in range(n):
-        np.testing.assert_allclose(gradients.inner(row), g @ g[row], rtol=0, atol=1e-13)
-    np.testing.assert_allclose(gradients.squared_norms(), (g**2).sum(axis=1), rtol=0, atol=1e-13)
-    np.testing.assert_allclose(gradients.inner_with_mean(), g @ g.mean(axis=0), rtol=0, atol=1e-13)
-
-
-def test_a_sure_teacher_leaves_a_gradient_with_a_direction() -> None:
-    p = np.array([[1.0, 1e-20, 3e-20]])
-    assert p[0, 0] - 1 == 0
-    np.testing.assert_allclose(errors_of(p, np.array([0])), [[-4e-20, 1e-20, 3e-20]], rtol=1e-15)
 
 
 def axes(lengths: list[float]) -> Candidates:
@@ -282,7 +248,7 @@ def test_progress_is_told_for_each_class() -> None:
 def test_a_negative_ridge_is_refused() -> None:
     with pytest.raises(DataError) as error:
         gradmatch(made([3, 3], 2), 1, 0, Progress(), ridge=-0.5)
-    assert str(error.value) == "selection.options.ridge is -0.5; give 0 or a number above"
+    assert str(error.value) == "selector 'gradmatch': ridge is -0.5: input should be greater than or equal to 0"
 
 
 def test_more_than_a_class_holds_is_an_error() -> None:

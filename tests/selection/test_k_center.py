@@ -197,7 +197,7 @@ def test_inputs_stay_and_progress_is_told() -> None:
 def test_errors_name_the_option_and_the_remedy() -> None:
     with pytest.raises(DataError) as error:
         k_center(made([3, 3], 2), 1, 0, Progress(), start="mean")  # type: ignore[arg-type]
-    assert str(error.value) == "selection.options.start is 'mean'; choose one of medoid, random"
+    assert str(error.value) == "selector 'k_center': start is 'mean': input should be 'medoid' or 'random'"
     with pytest.raises(DataError) as error:
         k_center(made([5, 3], 2), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"

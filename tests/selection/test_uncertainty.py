@@ -196,7 +196,7 @@ def test_inputs_stay_and_progress_is_told(name: str) -> None:
 def test_errors_name_the_option_and_the_remedy(name: str) -> None:
     with pytest.raises(DataError) as error:
         ALL[name](made([3, 3]), 1, 0, Progress(), order="middle")
-    assert str(error.value) == "selection.options.order is 'middle'; choose one of hard, easy"
+    assert str(error.value) == f"selector {name!r}: order is 'middle': input should be 'hard' or 'easy'"
     with pytest.raises(DataError) as error:
         ALL[name](made([5, 3]), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +140,22 @@ KINDS = {
     "features": Kind("features", write_features, store.load_features),
     "images": Kind("images", write_images, load_train),
 }
+
+
+def assert_same(first: Any, second: Any) -> None:
+    """Equality of nouns, arrays by content and type."""
+    if hasattr(first, "__dataclass_fields__"):
+        assert type(first) is type(second)
+        for field in fields(first):
+            assert_same(getattr(first, field.name), getattr(second, field.name))
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same(first[key], second[key])
+    elif isinstance(first, torch.Tensor):
+        assert first.dtype == second.dtype and torch.equal(first, second)
+    elif isinstance(first, np.ndarray):
+        assert first.dtype == second.dtype
+        np.testing.assert_array_equal(first, second)
+    else:
+        assert first == second

@@ -113,3 +113,12 @@ def test_the_paper_sized_store_has_the_designed_layout() -> None:
     inner = module._inner(shape, rows, 2)
     assert inner[1] <= 16 and 300 % inner[1] == 0 and inner[2] == 1000
     assert inner[0] * inner[1] * inner[2] * 2 <= module.CHUNK_BYTES
+
+
+def test_a_shard_is_forced_to_disk_when_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A finished shard is known by its file's name, which a power cut must not leave empty."""
+    synced: list[Path] = []
+    monkeypatch.setattr("dcpipe.store.blocks.sync", synced.append)
+    blocks = store.create_blocks(tmp_path / "a", (8, 3), "float32", rows=2)
+    blocks.write(3, np.ones((2, 3), np.float32))
+    assert synced == [tmp_path / "a" / "c" / "3" / "0"] and synced[0].stat().st_size > 0

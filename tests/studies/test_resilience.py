@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcpipe.studies import resilience
+from dcpipe.studies.resilience import ResilienceBlock, ResilienceStudy, summarise_drops
+from dcpipe.types import DataError
 
 SEEDS = (3, 0, 7)
 RATIOS = ("", 1.25, 10.0)
@@ -32,7 +34,7 @@ def test_a_drop_is_of_the_same_seed_whatever_the_order_of_rows(accuracies: list[
         for k, seed in enumerate(SEEDS)
     ]
     random.Random(shuffle).shuffle(rows)
-    found = {(its["selector"], its["ratio"]): its for its in resilience.summary(rows, 1000)}
+    found = {(its["selector"], its["ratio"]): its for its in summarise_drops(rows, 1000)}
     assert len(found) == 6
     for i, name in enumerate(("b", "a")):
         for j, ratio in enumerate(RATIOS):
@@ -48,20 +50,68 @@ def test_a_drop_is_of_the_same_seed_whatever_the_order_of_rows(accuracies: list[
 
 def test_coresets_of_unequal_accuracy_that_lose_the_same_have_no_deviation() -> None:
     rows = [row("a", "", s, 50.0 + 10 * s) for s in SEEDS] + [row("a", 2.0, s, 48.0 + 10 * s) for s in SEEDS]
-    its = resilience.summary(rows, 1)[1]
+    its = summarise_drops(rows, 1)[1]
     assert (its["drop"], its["drop_std"], its["std"]) == (2, 0, pytest.approx(35.119, abs=1e-3))
 
 
 def test_rows_keep_their_order_and_bytes_are_means() -> None:
     rows = [row(name, ratio, seed, 50.0, size=100 + seed) for name in "ba" for ratio in RATIOS for seed in SEEDS]
-    found = resilience.summary(rows, 1)
+    found = summarise_drops(rows, 1)
     assert [(its["selector"], its["ratio"]) for its in found] == [(name, ratio) for name in "ba" for ratio in RATIOS]
     assert [its["label_bytes"] for its in found] == [103] * 6
     assert (found[0]["image_bytes"], found[0]["label_rate"], found[0]["ipc"]) == (50, 1.5, 10)
 
 
-def test_a_ratio_that_one_seed_did_not_reach_has_a_note_and_no_numbers() -> None:
-    rows = [row("a", "", s, 50.0) for s in SEEDS] + [row("a", 2.0, 3, 48.0), row("a", 2.0, 0, "", 0, "too few bytes")]
-    its = resilience.summary([*rows, row("a", 2.0, 7, 47.0)], 1)[1]
-    assert (its["note"], its["seeds"], its["label_bytes"]) == ("too few bytes", 0, 0)
-    assert {its[key] for key in ("accuracy", "std", "drop", "drop_std")} == {""}
+def test_a_ratio_that_is_not_reached_has_a_note_and_no_numbers() -> None:
+    rows = [row("a", "", s, 50.0) for s in SEEDS] + [row("a", 2.0, s, "", 0, "too few bytes") for s in SEEDS]
+    line = summarise_drops(rows, 1)[1]
+    assert (line["note"], line["seeds"], line["label_bytes"], line["image_bytes"]) == ("too few bytes", 0, 0, 50)
+    assert {line[key] for key in ("accuracy", "std", "drop", "drop_std")} == {""}
+    assert list(line) == [
+        *("selector", "ipc", "ratio", "accuracy", "std", "drop", "drop_std", "seeds", "image_bytes", "label_bytes"),
+        *("fp16_label_bytes", "label_rate", "note"),
+    ]
+
+
+# --- what it runs ---
+
+CONTENT: dict[str, Any] = {
+    "selectors": {"random": {}, "flat": {"method": "score", "options": {"beta": 0}}},
+    "ratios": [20, 1.25],
+    "ipc": 10,
+    "seeds": [0, 1, 2],
+}
+OPTIONS = {"sparse_share": 0.25}
+
+
+def study_of(**blocks: Any) -> ResilienceStudy:
+    block = ResilienceBlock.model_validate(CONTENT)
+    return ResilienceStudy("resilience", block, tiny.run_of("studies", **blocks).params, tiny.PARAMS)
+
+
+def test_entries_are_its_selectors_and_ratios_ascend() -> None:
+    study = study_of(compression={"codec": "rpca", "ratio": 3.0, "reference": "fp32", "options": OPTIONS})
+    assert [(entry.name, entry.method, entry.options) for entry in study.entries] == [
+        ("random", "random", {}),
+        ("flat", "score", {"beta": 0}),
+    ]
+    assert (study.sizes, len(study.cells)) == ([10], 6)
+    budgets = [(name, b.codec, b.ratio, b.reference, b.options) for name, b in study.budgets.items()]
+    assert budgets == [
+        ("uncompressed", "none", None, "fp16", {}),
+        ("1.25x", "rpca", 1.25, "fp16", OPTIONS),
+        ("20x", "rpca", 20.0, "fp16", OPTIONS),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "sentence"),
+    [
+        ({"softlabels": {"method": "none"}}, "softlabels.method is none: there are no labels to compress; choose "),
+        ({"compression": {"codec": "none"}}, "compression.codec is none: nothing would be compressed; choose a codec"),
+    ],
+)
+def test_where_nothing_is_compressed_there_is_no_study(blocks: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(DataError) as error:
+        _ = study_of(**blocks).cells
+    assert str(error.value).startswith(sentence)

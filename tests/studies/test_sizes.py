@@ -7,21 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcpipe.config.blocks import checked
-from dcpipe.reports import figures, tables, tabular
+from dcpipe.reports import figures, tabular
 from dcpipe.studies import sizes
-from dcpipe.studies.sizes import Entry, Part, SizesStudy
+from dcpipe.studies.sizes import Entry, Part, SizesBlock, SizesStudy
 from dcpipe.types import DataError, ImageSet
 
 CLASSES = ("a", "b", "c")
 
 
-def study_of(**changes: Any) -> SizesStudy:
+def block_of(**changes: Any) -> SizesBlock:
     content = {"methods": {"mdc": {}, "idc": {"baselines": ["C", "A", "B"]}}, "ipc": 4, "seeds": [0, 1, 5], **changes}
-    return checked(SizesStudy, content, "s.yaml")
+    return checked(SizesBlock, content, "s.yaml")
 
 
 def rounds(count: int, first: int = 0, grid: int = 1) -> ImageSet:
@@ -32,21 +33,32 @@ def rounds(count: int, first: int = 0, grid: int = 1) -> ImageSet:
 
 
 def test_entries_are_methods_and_the_baselines_of_bases_in_order() -> None:
-    found = list(sizes.entries(study_of()))
+    found = list(sizes.entries(block_of()))
     assert [str(entry) for entry in found] == ["mdc", "idc-A", "idc-B", "idc-C"]
     assert found[0] == Entry("mdc", None) and found[2] == Entry("idc", "B")
 
 
 def test_sizes_are_all_unless_said() -> None:
-    assert study_of().judged == (1, 2, 3, 4)
-    assert study_of(sizes=[4, 1]).judged == (1, 4)
+    assert block_of().scored == (1, 2, 3, 4)
+    assert block_of(sizes=[4, 1]).scored == (1, 4)
 
 
-def test_methods_are_variants_at_the_studys_ipc() -> None:
-    methods = {"mdc": {"synthesis": {"method": "mdc"}, "labels": "hard"}}
-    inner = study_of(methods=methods, split="minival").variants
-    assert (inner.ipc, inner.seeds, inner.split) == ([4], [0, 1, 5], "minival")
-    assert inner.variants["mdc"].synthesis == {"method": "mdc"} and inner.variants["mdc"].labels == "hard"
+def test_a_cell_takes_the_images_of_its_runs() -> None:
+    """B joins runs of one image per class with seeds of their own; equal sets are equal cells, whatever their entry."""
+    study = SizesStudy("sizes", block_of(ipc=3), tiny.run_of("studies").params, tiny.PARAMS)
+    cells = {str(cell): cell for cell in study.cells}
+    assert list(cells) == [f"{name}-ipc{n}" for name in ("mdc", "idc-A", "idc-B", "idc-C") for n in (1, 2, 3)]
+    runs = cells["idc-B-ipc3"].runs
+    assert [run.rounds for run in runs] == [(0, 1), (1, 2), (2, 3)]
+    assert [run.params.synthesis.seed for run in runs] == [0, 1, 2]
+    assert all(cell.params.selection.ipc == 3 for cell in cells.values())
+
+    def digest(name: str) -> str:
+        return cells[name].digest("selection", "synthesis")
+
+    assert digest("idc-A-ipc3") == digest("idc-C-ipc3") == digest("mdc-ipc3")
+    assert digest("idc-A-ipc1") == digest("idc-B-ipc1") != digest("idc-C-ipc1")
+    assert len({digest(name) for name in ("idc-A-ipc2", "idc-B-ipc2", "idc-C-ipc2")}) == 3
 
 
 @settings(deadline=None)
@@ -81,7 +93,7 @@ def test_joined_sets_keep_rows_and_their_beginnings(counts: list[int], grid: int
 def test_sets_that_do_not_fit_are_not_joined() -> None:
     with pytest.raises(DataError) as error:
         sizes.joined([rounds(1), rounds(1, 3, grid=2)])
-    assert str(error.value) == "sets to join differ in classes or grid; make them by one method from one source"
+    assert str(error.value) == "sets to join differ in classes, grid or by; make them by one method from one source"
     with pytest.raises(DataError, match=r"^image set: ids repeat; "):
         sizes.joined([rounds(1), rounds(1)])
 
@@ -89,10 +101,10 @@ def test_sets_that_do_not_fit_are_not_joined() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"sizes": [1, 5]}, "s.yaml: sizes.sizes has [5], but sizes.ipc is 4; raise it, or drop them"),
+        ({"sizes": [1, 5]}, "sizes.sizes has [5], but sizes.ipc is 4; raise it, or drop them"),
         (
             {"methods": {"idc": {"baselines": ["A", "A"]}}},
-            "s.yaml: sizes.methods.idc.baselines is ['A', 'A']; say each once",
+            "s.yaml: methods.idc.baselines is ['A', 'A']: 'A' is listed more than once; list each once",
         ),
         ({"seeds": [0, 1]}, "s.yaml: seeds is [0, 1]: list should have at least 3 items after validation, not 2"),
         (
@@ -109,7 +121,7 @@ def test_sets_that_do_not_fit_are_not_joined() -> None:
 )
 def test_what_is_wrong_is_told_in_one_sentence(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DataError) as error:
-        study_of(**changes).check("s.yaml")
+        block_of(**changes).check("sizes")
     assert str(error.value).startswith(sentence)
     assert "\n" not in str(error.value)
 
@@ -119,11 +131,11 @@ def test_what_is_wrong_is_told_in_one_sentence(changes: dict[str, Any], sentence
 
 def test_degradation_is_counted_from_the_runs_made_for_each_size() -> None:
     """Of its own method where there are such, else of the only ones in the study."""
-    both = study_of(methods={"mdc": {}, "idc": {"baselines": ["C", "A"]}, "dream": {"baselines": ["C"]}})
+    both = block_of(methods={"mdc": {}, "idc": {"baselines": ["C", "A"]}, "dream": {"baselines": ["C"]}})
     assert sizes.made_for_size(both) == {"mdc": "idc-A", "idc-C": "idc-A", "dream-C": "idc-A"}
-    two = study_of(methods={"mdc": {}, "idc": {"baselines": ["A", "B"]}, "dream": {"baselines": ["A", "C"]}})
+    two = block_of(methods={"mdc": {}, "idc": {"baselines": ["A", "B"]}, "dream": {"baselines": ["A", "C"]}})
     assert sizes.made_for_size(two) == {"idc-B": "idc-A", "dream-C": "dream-A"}
-    assert sizes.made_for_size(study_of(methods={"mdc": {}, "idc": {"baselines": ["C"]}})) == {}
+    assert sizes.made_for_size(block_of(methods={"mdc": {}, "idc": {"baselines": ["C"]}})) == {}
 
 
 def results_of(entries: tuple[str, ...], judged: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -140,7 +152,7 @@ def results_of(entries: tuple[str, ...], judged: tuple[int, ...]) -> list[dict[s
 
 def test_the_summary_has_every_size_and_then_the_average() -> None:
     results = results_of(("mdc", "idc-A"), (1, 3))
-    rows = sizes.summary(results, {"mdc": 4.5, "idc-A": 9.0}, {"mdc": "idc-A"})
+    rows = sizes.summarise_sizes(results, {"mdc": 4.5, "idc-A": 9.0}, {"mdc": "idc-A"})
     assert [(row["entry"], row["size"]) for row in rows] == [
         (entry, size) for entry in ("mdc", "idc-A") for size in (1, 3, "average")
     ]
@@ -165,12 +177,12 @@ def test_the_summary_has_every_size_and_then_the_average() -> None:
 
 
 def test_the_table_has_a_column_a_size(tmp_path: Any) -> None:
-    rows = sizes.summary(results_of(("mdc", "idc-A"), (1, 3)), {"mdc": 4.5, "idc-A": 9.0}, {"mdc": "idc-A"})
+    rows = sizes.summarise_sizes(results_of(("mdc", "idc-A"), (1, 3)), {"mdc": 4.5, "idc-A": 9.0}, {"mdc": "idc-A"})
     path = tmp_path / "summary.csv"
     tabular.write_csv(path, rows)
-    shown = tables.sizes_table(path)
+    shown = SizesStudy.table(path)
     assert [str(column.header) for column in shown.columns] == ["entry", "1", "3", "average", "degradation", "seconds"]
-    assert str(shown.title) == "top-1 in percent, last epoch, by images a class: mean over 3 seeds\nscore"
+    assert str(shown.title) == "top-1 in percent, last epoch, mean ± std over 3 seeds\nscore"
     cells = [list(column.cells) for column in shown.columns]
     assert cells[0] == ["mdc", "idc-A"] and cells[5] == ["4.5", "9.0"]
     assert cells[4] == [f"{rows[2]['degradation']:.1f}", ""]
@@ -178,17 +190,21 @@ def test_the_table_has_a_column_a_size(tmp_path: Any) -> None:
     assert cells[3] == [f"{row['accuracy']:.1f} ± {row['std']:.1f}" for row in rows if row["size"] == "average"]
     rows[0]["protocol"] = "edc/cifar10"
     tabular.write_csv(path, rows)
-    assert str(tables.sizes_table(path).title).endswith("\nprotocols differ: see summary.csv")
+    assert str(SizesStudy.table(path).title).endswith("\nprotocols differ: see summary.csv")
     rows[0]["protocol"] = "idc/cifar10; best of 4 tests on test"
     tabular.write_csv(path, rows)
-    assert "percent, last epoch, or the best of tests where told, by" in str(tables.sizes_table(path).title)
+    assert "percent, last epoch, or the best of several tests where the protocol says so, mean" in str(
+        SizesStudy.table(path).title
+    )
 
 
 def test_the_figure_has_a_line_an_entry() -> None:
-    rows = sizes.summary(
+    rows = sizes.summarise_sizes(
         results_of(("mdc", "idc-A", "idc-C"), (1, 3, 4)), dict.fromkeys(("mdc", "idc-A", "idc-C"), 1), {}
     )
-    figure = figures.sizes(rows, "test", "told")
+    for row in rows:
+        row["baseline"] = row["entry"].partition("-")[2]
+    figure = figures.sizes(rows, "test", "conditions")
     [panel] = figure.axes
     drawn = {container.get_label().split(":")[0]: container for container in panel.containers}
     assert list(drawn) == ["mdc", "idc-A", "idc-C"]

@@ -13,9 +13,9 @@ import torch
 from dcpipe import networks
 from dcpipe.random import philox
 from dcpipe.synthesis import Progress, SynthesisContext
-from dcpipe.synthesis.initial import INITIALS, initial
+from dcpipe.synthesis.initial import initial
 from dcpipe.synthesis.rded import rded
-from dcpipe.types import DataError, ImageSet, Teacher
+from dcpipe.types import ImageSet, Teacher
 
 CLASSES = ("ant", "bee")
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.3, 0.25)
@@ -139,10 +139,3 @@ def test_every_option_of_rded_changes_something(change: dict[str, Any]) -> None:
 def test_the_others_do_not_mind_its_options() -> None:
     for name in ("noise", "real"):
         assert (made(name, start_of(3), **OPTIONS) == made(name, start_of(3))).all()
-
-
-def test_refuses_an_unknown_name() -> None:
-    assert list(INITIALS) == ["noise", "real", "rded"]
-    with pytest.raises(DataError) as caught:
-        made("zeros", start_of(2))
-    assert str(caught.value) == "synthesis: unknown initial 'zeros'; choose one of noise, real, rded"

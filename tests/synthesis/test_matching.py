@@ -329,21 +329,3 @@ def test_layers_without_running_statistics_need_real_images() -> None:
         "synthesis: observer 'it' watches layers without running statistics; leave it out, or choose a "
         "method that measures the real images (gvbsm, edc)"
     )
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"alpha": -0.1}, "synthesis: alpha must be in 0..1, got -0.1"),
-        ({"alpha": float("nan")}, "synthesis: alpha must be in 0..1, got nan"),
-        ({"momentum": 1.5}, "synthesis: momentum must be in 0..1, got 1.5"),
-        ({"drop": 2}, "synthesis: drop must be in 0..1, got 2"),
-        ({"first": -1}, "synthesis: first must not be negative, got -1"),
-        ({"classes": "both"}, "synthesis: unknown classes 'both'; choose one of each, mixture"),
-        ({"norms": "none"}, "synthesis: unknown norms 'none'; choose one of running, measured"),
-    ],
-)
-def test_wrong_choices_are_refused(options: dict[str, Any], text: str) -> None:
-    with pytest.raises(DataError) as caught:
-        Matching(**options)
-    assert str(caught.value) == text

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scenes import THREE, World, start_of
 
-from dcpipe.config.params import check_options
+from dcpipe.config.options import check_options
 from dcpipe.synthesis import METHODS, recovery
 from dcpipe.types import DataError, ImageSet
 
@@ -75,7 +75,7 @@ CHANGES = [
 
 def run(world: World, method: str, seed: int = 0, start: int = 1, **options: Any) -> ImageSet:
     """As the stage runs it."""
-    check_options("synthesis method", method, METHODS, options)
+    check_options(METHODS, method, options)
     return METHODS[method](start_of(LABELS, start), world.context, seed, world.progress, **options)
 
 
@@ -177,38 +177,67 @@ def test_from_noise_the_selected_pixels_do_not_matter(world: World, method: str)
 @pytest.mark.parametrize(
     ("method", "options", "text"),
     [
-        ("sre2l", {"iterations": 0}, "synthesis: iterations must be at least 1, got 0"),
+        ("sre2l", {"iterations": 0}, "iterations is 0: input should be greater than or equal to 1"),
+        ("sre2l", {"lr": "1e-3"}, "lr is '1e-3': input should be a valid number; YAML wants a point, as in 1.0e-3"),
+        ("sre2l", {"lr": 0}, "lr is 0: input should be greater than 0"),
+        ("sre2l", {"weight": float("nan")}, "weight is nan: input should be a finite number"),
+        ("sre2l", {"batch_size": 0}, "batch_size is 0: input should be greater than or equal to 1"),
+        ("sre2l", {"observers": []}, "observers is []: list should have at least 1 item after validation, not 0"),
+        ("sre2l", {"initial": "white"}, "initial is 'white': input should be 'noise', 'real' or 'rded'"),
+        ("sre2l", {"jitter": -1}, "jitter is -1: input should be greater than or equal to 0"),
+        ("sre2l", {"first": -1}, "first is -1: input should be greater than or equal to 0"),
+        ("sre2l", {"flip": 2}, "flip is 2: input should be less than or equal to 1"),
+        ("cda", {"curriculum": 2.0}, "curriculum is 2.0: input should be less than or equal to 1"),
+        ("cda", {"curriculum": -0.1}, "curriculum is -0.1: input should be greater than or equal to 0"),
+        ("cda", {"crop_min": 0.0}, "crop_min is 0.0: input should be greater than 0"),
+        ("cda", {"crop_min": 1.1}, "crop_min is 1.1: input should be less than or equal to 1"),
+        ("gvbsm", {"drop": 1.5}, "drop is 1.5: input should be less than or equal to 1"),
+        ("gvbsm", {"momentum": 1.5}, "momentum is 1.5: input should be less than or equal to 1"),
+        ("gvbsm", {"density": -1.0}, "density is -1.0: input should be greater than or equal to 0"),
+        ("gvbsm", {"pad": -1}, "pad is -1: input should be greater than or equal to 0"),
+        (
+            "gvbsm",
+            {"crop_min": 0.5},
+            "crops are resized (crop_min 0.5) or of padded images (pad 4), not both; set crop_min: 1 or pad: 0",
+        ),
+        ("gvbsm", {"patch": 0}, "patch is 0: input should be greater than or equal to 1"),
+        ("edc", {"alpha": 1.01}, "alpha is 1.01: input should be less than or equal to 1"),
+        ("edc", {"classes": "all"}, "classes is 'all': input should be 'each' or 'mixture'"),
+        ("edc", {"norms": "own"}, "norms is 'own': input should be 'running' or 'measured'"),
+        ("edc", {"variance": "between"}, "variance is 'between': input should be 'total' or 'within'"),
+        ("edc", {"direction": "back"}, "direction is 'back': input should be 'paper' or 'code'"),
+        ("edc", {"flat": -1}, "flat is -1: input should be greater than or equal to 0"),
+        ("edc", {"decay": 1}, "decay is 1: input should be less than 1"),
+        ("edc", {"temperature": -1}, "temperature is -1: input should be greater than 0"),
+    ],
+)
+def test_wrong_options_are_refused(method: str, options: dict[str, Any], text: str) -> None:
+    with pytest.raises(DataError) as caught:
+        METHODS[method](None, None, 0, None, **(BASE[method] | options))
+    assert str(caught.value) == f"synthesis method {method!r}: {text}"
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "text"),
+    [
         ("sre2l", {"observers": ["res", "who"]}, "synthesis: observer 'who' is not among the teachers; choose of res"),
-        ("sre2l", {"observers": []}, "synthesis: observers is an empty list; name one or more, or leave it out"),
         (
             "sre2l",
             {"observers": ["conv"]},
             "observer 'conv': network 'convnet-d2-w3' has no BatchNorm2d layer to watch",
         ),
-        ("sre2l", {"initial": "white"}, "synthesis: unknown initial 'white'; choose one of noise, real, rded"),
-        ("sre2l", {"jitter": -1}, "synthesis: jitter must not be negative, got -1"),
-        ("cda", {"curriculum": 2.0}, "synthesis: curriculum is a share of the run in 0..1, got 2.0"),
-        ("cda", {"crop_min": 0.0}, "synthesis: crop_min is an area in 0..1, above 0, got 0.0"),
-        ("gvbsm", {"drop": 1.5}, "synthesis: drop must be in 0..1, got 1.5"),
-        ("gvbsm", {"density": -1.0}, "synthesis: density must not be negative, got -1.0"),
-        ("gvbsm", {"crop_min": 0.5}, "synthesis: crops are resized (crop_min 0.5) or of padded images (pad 4), not"),
-        ("gvbsm", {"patch": 0}, "observer 'res': patch must be at least 1 pixel, got 0"),
-        ("edc", {"alpha": 1.01}, "synthesis: alpha must be in 0..1, got 1.01"),
-        ("edc", {"classes": "all"}, "synthesis: unknown classes 'all'; choose one of each, mixture"),
-        ("edc", {"norms": "own"}, "synthesis: unknown norms 'own'; choose one of running, measured"),
-        ("edc", {"variance": "between"}, "statistics: variance must be total or within, got 'between'"),
-        ("edc", {"direction": "back"}, "synthesis: unknown direction 'back'; choose one of paper, code"),
-        ("edc", {"decay": 1}, "synthesis: decay must be in [0, 1), got 1"),
         ("edc", {"initial": "rded", "factor": 3}, "rded: factor 3 does not divide the images' 16 pixels"),
         ("edc", {"initial": "rded", "candidates": 1}, "rded: candidates is 1, but the 2 mosaics"),
     ],
 )
-def test_wrong_options_are_refused(world: World, method: str, options: dict[str, Any], text: str) -> None:
+def test_options_that_do_not_suit_the_images_are_refused(
+    world: World, method: str, options: dict[str, Any], text: str
+) -> None:
     with pytest.raises(DataError) as caught:
         run(world, method, **(BASE[method] | options))
     assert str(caught.value).startswith(text)
 
 
 def test_unknown_options_are_listed() -> None:
-    with pytest.raises(DataError, match="has no option 'alpha'; legal ones are observers, iterations, lr"):
-        check_options("synthesis method", "sre2l", METHODS, {"alpha": 0.5})
+    with pytest.raises(DataError, match="has no option 'alpha'; its options are observers, iterations, lr"):
+        check_options(METHODS, "sre2l", {"alpha": 0.5})

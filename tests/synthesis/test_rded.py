@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 from dcpipe import networks, views
 from dcpipe.random import Draw, permutation
-from dcpipe.synthesis import Progress, SynthesisContext, mosaics
+from dcpipe.synthesis import Progress, SynthesisContext
 from dcpipe.synthesis.rded import rded
 from dcpipe.types import DataError, ImageSet, Teacher, ViewPolicy
 
@@ -263,20 +261,6 @@ def test_every_option_changes_something(change: dict[str, Any]) -> None:
     assert (made() != made(**change)).any()
 
 
-def test_candidates_are_drawn_by_seed_and_class_alone() -> None:
-    labels = pictures()[1]
-    search = mosaics.Search(4, candidates=5)
-    every = np.ones(3, dtype=bool)
-    drawn = mosaics.draw_candidates(labels, every, search)
-    assert np.bincount(labels[drawn]).tolist() == [5, 5, 5]
-    only = mosaics.draw_candidates(labels, np.array([False, True, False]), search)
-    assert (only == (drawn & (labels == 1))).all()
-    assert mosaics.draw_candidates(labels, every, replace(search, candidates=12)).all(), "all, where there are fewer"
-    assert (mosaics.draw_candidates(labels, every, replace(search, seed=5)) != drawn).any()
-    larger = mosaics.draw_candidates(labels, every, replace(search, candidates=8))
-    assert (larger | ~drawn).all(), "more candidates keep those there were"
-
-
 def test_one_part_is_in_memory_at_a_time(plain: None) -> None:
     images, labels = pictures(60)
     alive: list[weakref.ref[np.ndarray]] = []
@@ -324,27 +308,6 @@ def test_who_looks_sees_the_mosaics_so_far(plain: None) -> None:
     assert len(shown) == 6 and (shown[-1] == looked.images).all() and (shown[0] != looked.images).any()
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_the_shelf_keeps_what_sorting_everything_would(data: st.DataObject) -> None:
-    n_classes, n = data.draw(st.integers(1, 4)), data.draw(st.integers(0, 40))
-    places = np.array(data.draw(st.lists(st.integers(0, 3), min_size=n_classes, max_size=n_classes)))
-    # Each class is given at least as many crops as it has places.
-    labels = np.concatenate([np.repeat(np.arange(n_classes), places), np.arange(n) % n_classes])
-    labels = np.array(data.draw(st.permutations(labels.tolist())), dtype=np.int64)
-    scores = np.array(data.draw(st.lists(st.integers(0, 5), min_size=len(labels), max_size=len(labels))), np.float32)
-    pixels = np.repeat(np.arange(len(labels), dtype=np.uint8), 3).reshape(-1, 1, 1, 3)
-    shelf = mosaics.BestCrops(places, 1)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(labels)), max_size=5)))
-    for rows in np.split(np.arange(len(labels)), cuts):
-        shelf.add(labels[rows], rows, scores[rows], pixels[rows])
-    for label in range(n_classes):
-        best = sorted((scores[row], row) for row in range(len(labels)) if labels[row] == label)[: places[label]]
-        held = shelf.labels == label
-        assert sorted(zip(shelf.scores[held], shelf.rows[held], strict=True)) == best
-    assert (shelf.pixels[:, 0, 0, 0] == shelf.rows).all()
-
-
 def refused(sentence: str, start: ImageSet = STANDARD, context: SynthesisContext | None = None, **options: Any) -> None:
     with pytest.raises(DataError) as caught:
         rded(start, context or standard(), 0, WATCH, **options)
@@ -353,13 +316,15 @@ def refused(sentence: str, start: ImageSet = STANDARD, context: SynthesisContext
 
 @pytest.mark.parametrize("name", ["factor", "candidates", "crops", "batch_size"])
 def test_refuses_a_count_below_one(name: str) -> None:
-    refused(f"rded: {name} must be at least 1, got 0", **{name: 0})
+    refused(f"synthesis method 'rded': {name} is 0: input should be greater than or equal to 1", **{name: 0})
 
 
 def test_refuses_options_that_do_not_fit() -> None:
     refused("rded: factor 3 does not divide the images' 8 pixels; choose of 1, 2, 4, 8", factor=3)
-    refused("rded: unknown ranks 'rows'; choose one of stratified, consecutive", ranks="rows")
-    refused("rded: scale_min is an area in 0..1, above 0, got 0", scale_min=0)
+    wrong = "synthesis method 'rded': "
+    refused(f"{wrong}ranks is 'rows': input should be 'stratified' or 'consecutive'", ranks="rows")
+    refused(f"{wrong}scale_min is 0: input should be greater than 0", scale_min=0)
+    refused(f"{wrong}observers is ['a', 'a']: 'a' is listed more than once; list each once", observers=["a", "a"])
     refused("synthesis: observer 'c' is not among the teachers; choose of a, b", observers=["a", "c"])
 
 
@@ -383,7 +348,7 @@ def test_refuses_observers_of_other_images() -> None:
         context=standard(a=other),
     )
     refused(
-        "teacher 'a' was trained at 16 pixels, images have 8; train it again",
+        "teacher 'a' was trained at 16 pixels, but images have 8; train it again",
         context=standard(a=teacher("plain-1", size=16)),
     )
 

@@ -330,27 +330,3 @@ def test_teachers_of_other_colours_share_the_pixels(tmp_path: Path) -> None:
     logits = engine.observers["res"].logits(images)
     slow = F.cross_entropy(logits, engine.labels[torch.from_numpy(rows)])
     assert terms["cross-entropy"].item() == pytest.approx(slow.item(), rel=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("options", "text"),
-    [
-        ({"iterations": 0}, "synthesis: iterations must be at least 1, got 0"),
-        ({"batch_size": 0}, "synthesis: batch_size must be at least 1, got 0"),
-        ({"lr": 0.0}, "synthesis: lr must be above 0, got 0.0"),
-        ({"temperature": -1}, "synthesis: temperature must be above 0, got -1"),
-        ({"weight": -0.1}, "synthesis: weight must not be negative, got -0.1"),
-        ({"weight": float("nan")}, "synthesis: weight must not be negative, got nan"),
-        ({"cross_entropy": -1}, "synthesis: cross_entropy must not be negative, got -1"),
-        ({"density": -1}, "synthesis: density must not be negative, got -1"),
-        ({"flat": -1}, "synthesis: flat must not be negative, got -1"),
-        ({"decay": 1.0}, "synthesis: decay must be in [0, 1), got 1.0"),
-        ({"order": "any"}, "synthesis: unknown order 'any'; choose one of classes, rounds"),
-        ({"direction": "up"}, "synthesis: unknown direction 'up'; choose one of paper, code"),
-        ({"initial": "white"}, "synthesis: unknown initial 'white'; choose one of noise, real, rded"),
-    ],
-)
-def test_wrong_choices_are_refused(options: dict[str, Any], text: str) -> None:
-    with pytest.raises(DataError) as caught:
-        Recovery(**({"iterations": 1, "lr": 0.1} | options))
-    assert str(caught.value) == text

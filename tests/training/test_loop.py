@@ -197,12 +197,12 @@ def test_a_loss_that_stops_being_finite_stops_the_run_before_a_checkpoint(tmp_pa
 
     with pytest.raises(DataError) as error:
         training.fit(make_network(), batches, loss, Recipe(1, lr=0.5), seed=0, device=CPU, checkpoint=tmp_path / "c")
-    assert str(error.value) == "training: the loss became nan in epoch 0; lower lr (0.5)"
+    assert str(error.value) == "training: the loss became nan in epoch 0; lower lr, which is 0.5"
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_epoch_without_batches_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^training: an epoch held no batch; is the data empty\?$"):
+    with pytest.raises(DataError, match=r"^training: an epoch had no batches; check that the data is not empty$"):
         fit(Recipe(1), source=lambda epoch: [])
 
 
@@ -211,7 +211,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert training.pick_device("auto") == CPU
     with pytest.raises(DataError) as error:
         training.pick_device("cuda:1")
-    assert str(error.value) == "device 'cuda:1' asked for, but no GPU is visible; use auto or cpu"
+    assert str(error.value) == "device 'cuda:1' was requested, but no GPU is visible; use auto or cpu"
 
 
 # --- accuracy ---
@@ -232,7 +232,7 @@ def test_accuracy_measures_in_evaluation_mode_and_refuses_nothing() -> None:
     network = nn.Sequential(nn.Dropout(0.99)).train()
     inputs = torch.eye(3)
     assert training.accuracy(network, [(inputs, torch.arange(3))], CPU) == 100.0
-    with pytest.raises(DataError, match=r"^evaluation: the split holds no images$"):
+    with pytest.raises(DataError, match=r"^evaluation: the split has no images; choose one that has some$"):
         training.accuracy(network, [], CPU)
 
 
@@ -246,5 +246,5 @@ def test_the_confusion_matrix_counts_every_image_once() -> None:
         expected[label, row] += 1
     assert counts.tolist() == expected.tolist()
     assert training.accuracy_of(counts) == training.accuracy(nn.Identity(), batches, torch.device("cpu"))
-    with pytest.raises(DataError, match=r"^evaluation: the split holds no images$"):
+    with pytest.raises(DataError, match=r"^evaluation: the split has no images; choose one that has some$"):
         training.confusion(nn.Identity(), [], 4, torch.device("cpu"))

@@ -125,6 +125,6 @@ def test_an_unknown_loss_and_an_idle_gamma_are_refused() -> None:
         with pytest.raises(DataError) as error:
             losses.choose(name, 0.025)
         assert str(error.value) == (
-            f"evaluation: loss {name!r} has no cross-entropy for gamma 0.025 to weigh; set gamma 0, or choose kl_ce or "
-            "mse_gt"
+            f"evaluation: gamma is 0.025, but loss {name!r} has no cross-entropy term; set gamma to 0, or choose kl_ce "
+            "or mse_gt"
         )

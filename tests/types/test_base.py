@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dcpipe import types
-from dcpipe.types import DataError
+from dcpipe.types import DataError, find_rows
 
 CLASSES = ("cat", "dog")
 
@@ -49,3 +51,16 @@ def test_class_lists_must_agree_in_order() -> None:
         assert str(error.value) == (
             f"x: {len(first)} classes on one side and {len(second)} on the other; use one class list"
         )
+
+
+@given(
+    ids=st.lists(st.integers(-5, 60), min_size=1, max_size=20, unique=True), data=st.data(), absent=st.integers(-9, 70)
+)
+def test_rows_are_found_in_the_order_asked(ids: list[int], data: st.DataObject, absent: int) -> None:
+    wanted = data.draw(st.lists(st.sampled_from(ids), max_size=30))
+    rows = find_rows(np.array(ids), np.array(wanted, dtype=np.int64), "is not here; look elsewhere")
+    assert rows.tolist() == [ids.index(number) for number in wanted]
+    if absent not in ids:
+        with pytest.raises(DataError) as error:
+            find_rows(np.array(ids), np.array([*wanted, absent, *wanted]), "is not here; look elsewhere")
+        assert str(error.value) == f"image {absent} is not here; look elsewhere"

@@ -117,3 +117,11 @@ def test_a_prefix_larger_than_the_smallest_class_is_refused(ipc: int) -> None:
     with pytest.raises(DataError) as error:
         image_set().prefix(ipc)  # classes hold 2 and 1 images
     assert str(error.value) == f"ipc {ipc} is outside 1..1, what this set holds for every class"
+
+
+def test_rows_of_a_table_are_those_of_its_ids() -> None:
+    assert table().rows_of(np.array([7, 4, 7])).tolist() == [2, 0, 2]
+    assert table().decoded_bytes == 3 * 8 * 8 * 3
+    with pytest.raises(DataError) as error:
+        table().rows_of(np.array([7, 5]))
+    assert str(error.value) == "image 5 is not in this table of images; run `dvc repro` to pick from it again"

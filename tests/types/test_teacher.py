@@ -58,3 +58,17 @@ def test_refusals(make: Any, change: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DataError) as error:
         make(**change)
     assert str(error.value) == sentence
+
+
+def test_rows_of_features_are_those_of_their_ids() -> None:
+    assert features().rows_of(np.array([7, 4])).tolist() == [2, 0]
+    with pytest.raises(DataError) as error:
+        features().rows_of(np.array([5]))
+    assert str(error.value) == "image 5 has no features; run `dvc repro features` to extract them again"
+
+
+@pytest.mark.parametrize(("rank", "share"), [([0, 1, 2], 1 / 3), ([3, 1, 2], 2 / 3), ([0, 0, -1], 0.0)])
+def test_the_lower_half_of_a_shortlist_is_counted(rank: list[int], share: float) -> None:
+    """Of shortlists of three, place 2 is the lower half; of four, places 2 and 3."""
+    assert features(rank=np.array(rank)).lower_half(IDS) == pytest.approx(share)
+    assert features().lower_half(IDS) is None, "there is no shortlist"

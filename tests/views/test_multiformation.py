@@ -307,7 +307,7 @@ def test_subsets_of_a_set(ipc: int) -> None:
     [
         (
             lambda: plan(0, 2),
-            "multi-formation: 0 images in grids of factor 2; give at least 1 of each",
+            "multi-formation: n is 0 and factor is 2; both must be at least 1",
         ),
         (
             lambda: plan(3, 2, "twice"),  # type: ignore[arg-type]
@@ -315,20 +315,20 @@ def test_subsets_of_a_set(ipc: int) -> None:
         ),
         (
             lambda: plan(3, 2, "multi", 9),
-            "multi-formation: kind 'multi' takes no bound, got 9; choose kind 'bound'",
+            "multi-formation: kind 'multi' takes no bound, got 9; leave it out",
         ),
         (
             lambda: plan(3, 2, "bound", 2),
-            "multi-formation: 3 images cannot decode to at most 2; give a bound of 3 or more",
+            "multi-formation: bound is 2, but 3 images decode to at least 3; give 3 or more",
         ),
         (
             lambda: plan(3, 2, "bound"),
-            "multi-formation: 3 images cannot decode to at most None; give a bound of 3 or more",
+            "multi-formation: bound is None, but 3 images decode to at least 3; give 3 or more",
         ),
         (
             lambda: decode(torch.zeros(1, 3, 4, 4), 3),
-            "multi-formation: 3 cells of 2 pixels leave the last one nothing of a side of 4; choose a smaller factor "
-            "or larger images",
+            "multi-formation: 3 cells of 2 pixels leave no pixel of a side of 4 to the last cell; choose a smaller "
+            "factor or larger images",
         ),
         (
             lambda: arrange(torch.zeros(6, 3, 4, 4), 2),
@@ -337,7 +337,7 @@ def test_subsets_of_a_set(ipc: int) -> None:
         (lambda: multiformation.cell_side(4, 0), "multi-formation: factor is 0; give 1 or more"),
         (
             lambda: subset(grids(2, 4), 1, "rows"),  # type: ignore[arg-type]
-            "multi-formation: subsets are by 'rows'; choose one of images, cells",
+            "multi-formation: by is 'rows'; choose one of images, cells",
         ),
         (lambda: subset(grids(2, 4), 3, "cells"), "ipc 3 is outside 1..2, what this set holds for every class"),
         (lambda: subset(grids(2, 4), 3), "ipc 3 is outside 1..2, what this set holds for every class"),

@@ -366,6 +366,6 @@ def test_draws_that_cannot_be_shared_are_refused(rows: int, images: int) -> None
     with pytest.raises(DataError) as error:
         siamese.apply(pictures(images, 8), siamese.draw("crop", numbers_of(rows=rows)))
     assert str(error.value) == (
-        f"siamese: {rows} rows of draws cannot be shared by {images} images alike; draw one for all, or one for every "
+        f"siamese: {images} images cannot share {rows} rows of draws evenly; draw one row for all images, or one per "
         "class"
     )

@@ -1,57 +1,56 @@
-"""Presets: one `params.yaml` a file. The comments on top name the source, the published accuracy, the cost, and what
-the source leaves unstated; `dcpipe init --list` reads them there, so they are said once."""
+"""Presets: rows of published tables, and small sets for a CPU, from which `dcpipe init NAME` writes params.yaml.
+
+Each YAML file of this folder holds the rows of one paper. A row states where its values come from, which accuracy was
+published, what a run costs, what the source leaves unstated, and the parameters in which it differs from its bases
+(`composing`). `init` writes one flat file that has the same statements as comments (`writing`).
+"""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
+import difflib
+from collections.abc import Sequence
 
 from rich.table import Table
 
+from dcpipe.config.presets.composing import Preset, compose, names
+from dcpipe.config.presets.writing import write
 from dcpipe.types import require
 
-_FOLDER = Path(__file__).parent
-_KEY = re.compile(r"# (source|published|cost|unstated): (.+)")
-_MORE = re.compile(r"#\s{2,}(.+)")
+__all__ = ["Preset", "listing", "names", "preset", "text"]
+
+WIDTH = 100  # columns that a listing fits
 
 
-def names() -> list[str]:
-    """All presets: the default first, the others by name."""
-    return sorted((path.stem for path in _FOLDER.glob("*.yaml")), key=lambda name: (name != "digits", _numbered(name)))
+def preset(name: str) -> Preset:
+    """A preset by its name; raises `DataError` with the names most like it when there is no such one."""
+    known = names()
+    close = [other for other in known if name and name in other] or difflib.get_close_matches(name, known)
+    hint = f"did you mean {_one_of(close[:5])}? " if close else ""
+    require(name in known, f"unknown preset {name!r}; {hint}`dcpipe init --list` shows all {len(known)}")
+    return compose(name)
 
 
 def text(name: str) -> str:
-    """The file's content; raises `DataError` listing the presets when there is no such one."""
-    require(name in names(), f"unknown preset {name!r}; choose one of {', '.join(names())}")
-    return (_FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    """The params.yaml that `init` writes; raises `DataError` as `preset`."""
+    return write(preset(name))
 
 
-def header(name: str) -> dict[str, str]:
-    """What the leading comments say, by key; a comment indented further goes on with the key before it."""
-    found: dict[str, str] = {}
-    key = None
-    for line in text(name).splitlines():
-        if not line.startswith("#"):
-            break
-        if start := _KEY.fullmatch(line):
-            key, found[start[1]] = start[1], start[2]
-        elif key is not None and (more := _MORE.fullmatch(line)):
-            found[key] += " " + more[1]
-        else:
-            key = None
-    return found
-
-
-def listing() -> Table:
-    """A table of all presets for the terminal."""
-    table = Table("preset", "published accuracy, top-1 in percent", "cost", show_lines=True)
-    for name in names():
-        told = header(name)
-        # The first clause is the price; how it was reckoned is in the file.
-        table.add_row(name, told["published"], told["cost"].split(";")[0])
+def listing(word: str = "") -> Table:
+    """One line for each preset that has `word` in its name, paper or set; raises `DataError` when none has."""
+    shown = [one for one in map(compose, names()) if word.lower() in _searched(one)]
+    require(bool(shown), f"no preset has {word!r} in its name, paper or set; `dcpipe init --list` shows all")
+    table = Table("preset", "source", "classes x ipc", "top-1 in %", "cost", box=None, pad_edge=False)
+    for column in table.columns:
+        column.no_wrap = True
+    for one in shown:
+        size = f"{one.facts['classes']} x {one.params['selection']['ipc']}"
+        table.add_row(one.name, one.listed["source"], size, one.listed["published"], one.listed["cost"])
     return table
 
 
-def _numbered(name: str) -> list[tuple[int, str]]:
-    """Sort key that puts ipc10 after ipc1 and before ipc50."""
-    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]
+def _searched(one: Preset) -> str:
+    return " ".join([one.name, one.listed["source"], str(one.facts["dataset"])]).lower()
+
+
+def _one_of(found: Sequence[str]) -> str:
+    return " or ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)

@@ -12,20 +12,22 @@ To add one: a row in its paper's file, or a file and a line in `PROTOCOLS`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from dcpipe.config.protocols import dcbench, edc, gvbsm, idc, rded, sre2l
 from dcpipe.config.protocols.row import PLAIN_VIEWS, Row
+from dcpipe.config.values import BelowOne, Count, Natural, NotNegative, Positive, PositiveShare, one_of
 
 __all__ = ["PROTOCOLS", "Settings", "told"]
 
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-BelowOne = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+# Names of the tables where they are at work, which are imported when a name is checked.
+Optimizer = Annotated[str, one_of("dcpipe.training.recipe:OPTIMIZERS")]
+Loss = Annotated[str, one_of("dcpipe.training.losses:LOSSES")]
+Schedule = Annotated[str, one_of("dcpipe.training.schedules:SCHEDULES")]
+Decay = Annotated[str, one_of("dcpipe.training.recipe:DECAYS")]
 
 SCORE = Row(
     constants={},
@@ -44,32 +46,28 @@ PROTOCOLS: dict[str, Row] = {
 
 
 class Settings(BaseModel):
-    """Everything about a student's training that a protocol may fix: see `training.Recipe` and `losses` for meanings.
-
-    `optimizer`, `schedule`, `decay` and `loss` list the names of their tables there, so that a wrong one is refused
-    before any stage runs.
-    """
+    """All of a student's training that a protocol may fix: see `training.Recipe` and `losses` for meanings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     protocol: str = "score"
     epochs: Count
     batch_size: Count
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Optimizer = "adamw"
     lr: Positive = 1e-3
     weight_decay: NotNegative = 0.01
     temperature: Positive = 20.0
     zeta: Positive = 1.0
     ema: BelowOne = 0.0
-    loss: Literal["kl", "kl_plain", "kl_ce", "mse_gt"] = "kl"
+    loss: Loss = "kl"
     gamma: NotNegative = 0.0
-    schedule: Literal["smoothing", "constant", "linear", "ssrs", "multistep", "alrs"] = "smoothing"
+    schedule: Schedule = "smoothing"
     milestones: list[int | float] = []
-    decay_factor: Annotated[float, Field(gt=0, le=1)] = 0.5
+    decay_factor: PositiveShare = 0.5
     momentum: BelowOne = 0.9
     nesterov: bool = True
-    decay: Literal["all", "weights"] = "all"
-    warmup: Annotated[int, Field(ge=0)] = 0
+    decay: Decay = "all"
+    warmup: Natural = 0
 
     @model_validator(mode="before")
     @classmethod

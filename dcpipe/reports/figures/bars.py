@@ -19,37 +19,37 @@ from dcpipe.reports.figures.base import (
 )
 
 
-def bars(rows: Sequence[Row], split: str, told: str, title: str = "Selectors") -> Figure:
-    """One panel an ipc, in it one bar an entry: the mean accuracy in percent, its standard deviation as error bar, both
-    as text, and the mean of `random` as a dashed line. Bars whose ends are near each other start above zero, and their
-    axis says so. `told` stands under the title."""
-    names, sizes = distinct(rows, "selector"), distinct(rows, "ipc")
+def bars(rows: Sequence[Row], split: str, conditions: str, title: str = "Selectors", by: str = "selector") -> Figure:
+    """One panel an ipc, in it one bar an entry, which the column `by` names: the mean accuracy in percent, its standard
+    deviation as error bar, both as text, and the mean of `random` as a dashed line. Bars whose ends are near each other
+    start above zero, and their axis says so. `conditions` stands under the title."""
+    names, sizes = distinct(rows, by), distinct(rows, "ipc")
     wide = min(len(sizes), PANELS_WIDE)
     high = -(-len(sizes) // wide)
     figure, panels = canvas(high, wide, 1.8 + 3.4 * wide, 0.8 + high * (0.9 + 0.3 * len(names)))
     for panel, ipc in zip(panels, sizes, strict=False):
-        start = _draw_bars(panel, names, [row for row in rows if row["ipc"] == ipc])
-        panel.set_title(f"{ipc} image{'s' if ipc > 1 else ''} a class", fontsize=10)
+        start = _draw_bars(panel, names, [row for row in rows if row["ipc"] == ipc], by)
+        panel.set_title(f"{ipc} image{'s' if ipc > 1 else ''} per class", fontsize=10)
         panel.set_xlabel(f"top-1 accuracy on {split} (%)" + (f", axis from {start}" if start else ""))
     for panel in panels[len(sizes) :]:
         panel.set_visible(False)
-    entitle(figure, f"{title}: mean and standard deviation over {rows[0]['seeds']} seeds", told)
+    entitle(figure, f"{title}: mean and standard deviation over {rows[0]['seeds']} seeds", conditions)
     return figure
 
 
-def _draw_bars(panel: Panel, names: Sequence[str], rows: Sequence[Row]) -> int:
+def _draw_bars(panel: Panel, names: Sequence[str], rows: Sequence[Row], by: str) -> int:
     """Bars, the first name on top, with numbers at the right; where the axis starts."""
-    places = [len(names) - names.index(row["selector"]) for row in rows]
+    places = [len(names) - names.index(row[by]) for row in rows]
     means, stds = [row["accuracy"] for row in rows], [row["std"] for row in rows]
     low = min(mean - std for mean, std in zip(means, stds, strict=True))
     high = max(mean + std for mean, std in zip(means, stds, strict=True))
     start = max(0, 5 * int((low - (high - low)) // 5))  # the lowest end stands at half the width or more
-    panel.barh(places, means, height=0.7, color=[GREY if row["selector"] == BASELINE else BLUE for row in rows])
+    panel.barh(places, means, height=0.7, color=[GREY if row[by] == BASELINE else BLUE for row in rows])
     panel.errorbar(means, places, xerr=stds, fmt="none", ecolor=BLACK, elinewidth=1, capsize=2)
     for row, place in zip(rows, places, strict=True):
         text = f"{row['accuracy']:.1f} ± {row['std']:.1f}"
         panel.text(1.02, place, text, transform=panel.get_yaxis_transform(), va="center", fontsize=9)
-        if row["selector"] == BASELINE:
+        if row[by] == BASELINE:
             panel.axvline(row["accuracy"], color=BLACK, linestyle="--", linewidth=0.8)
     panel.set_yticks(range(len(names), 0, -1), names)
     panel.set_xlim(start, high + 0.03 * (high - start) + 1e-9)  # not empty where all is 0

@@ -22,7 +22,7 @@ from dcpipe.reports.figures.base import (
 )
 
 
-def codecs(rows: Sequence[Row], temperature: float, split: str, told: str) -> Figure:
+def codecs(rows: Sequence[Row], temperature: float, split: str, conditions: str) -> Figure:
     """Against the bytes of the file, on a logarithmic axis with the ratio to fp16 on top: at the left the divergence at
     `temperature`, one line a codec; at the right, where students were trained, their mean accuracy in percent with the
     standard deviation, and those of the rows without a ratio (uncompressed, online, hard) as bands."""
@@ -70,7 +70,9 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, told: str) -> Fi
         above.tick_params(labelsize=8)
     seeds = max(row["seeds"] for row in rows)
     entitle(
-        figure, "Codecs at equal bytes" + (f": mean and standard deviation over {seeds} seeds" if taught else ""), told
+        figure,
+        "Codecs at equal bytes" + (f": mean and standard deviation over {seeds} seeds" if taught else ""),
+        conditions,
     )
     return figure
 

@@ -20,7 +20,7 @@ from dcpipe.reports.figures.base import (
 )
 
 
-def drops(rows: Sequence[Row], split: str, told: str) -> Figure:
+def drops(rows: Sequence[Row], split: str, conditions: str) -> Figure:
     """Against the ratio of labels in fp16 to the file, on a logarithmic axis with the budget's bytes on top: how many
     points the mean accuracy of every selector's students lies below theirs with uncompressed labels, with the standard
     deviation of that difference. Points of one ratio stand side by side, so that error bars can be told apart; a ratio
@@ -59,6 +59,6 @@ def drops(rows: Sequence[Row], split: str, told: str) -> Figure:
     above.set_xticks([], minor=True)
     above.tick_params(labelsize=8)
     seeds, ipc = wholes[names[0]]["seeds"], rows[0]["ipc"]
-    title = f"Compressed labels at {ipc} image{'s' if ipc > 1 else ''} a class"
-    entitle(figure, f"{title}: mean and standard deviation of the drop over {seeds} seeds", told)
+    title = f"Compressed labels at {ipc} image{'s' if ipc > 1 else ''} per class"
+    entitle(figure, f"{title}: mean and standard deviation of the drop over {seeds} seeds", conditions)
     return figure

@@ -17,7 +17,7 @@ from dcpipe.reports.figures.base import (
 )
 
 
-def lines(rows: Sequence[Row], split: str, told: str) -> Figure:
+def lines(rows: Sequence[Row], split: str, conditions: str) -> Figure:
     """One panel a coefficient, in it the mean accuracy in percent against its value with the standard deviation as
     error bars, and `random` as a band of one standard deviation either way. The axis of values is logarithmic; where
     zero is among them, it is linear below the smallest positive one."""
@@ -45,6 +45,6 @@ def lines(rows: Sequence[Row], split: str, told: str) -> Figure:
         panel.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
         panel.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel(f"top-1 accuracy on {split} (%)")
-    title = f"Coefficients of score at {random['ipc']} images a class"
-    entitle(figure, f"{title}: mean and standard deviation over {random['seeds']} seeds", told)
+    title = f"Coefficients of score at {random['ipc']} images per class"
+    entitle(figure, f"{title}: mean and standard deviation over {random['seeds']} seeds", conditions)
     return figure

@@ -23,7 +23,7 @@ def _short(name: str) -> str:
     return textwrap.shorten(name.split(",")[0], 24, placeholder="…")
 
 
-def spectra(values: FloatArray, labels: IntArray, classes: Sequence[str], told: str) -> Figure:
+def spectra(values: FloatArray, labels: IntArray, classes: Sequence[str], conditions: str) -> Figure:
     """Singular values f64 [n, r] of images' labels relative to each one's largest, by component: at the left the median
     over images with the first and last tenth as a band; at the right the median of every class, with the names of the
     classes whose labels are lowest and highest in rank."""
@@ -46,5 +46,5 @@ def spectra(values: FloatArray, labels: IntArray, classes: Sequence[str], told: 
         panel.grid(color=GREY, alpha=0.3, linewidth=0.5)
         panel.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel("singular value against the largest")
-    entitle(figure, "Spectra of soft labels, views by classes", told)
+    entitle(figure, "Spectra of soft labels, views by classes", conditions)
     return figure

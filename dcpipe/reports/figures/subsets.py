@@ -14,8 +14,8 @@ from dcpipe.reports.figures.base import BLUE, GREY, VERMILION, Figure, Row, canv
 from dcpipe.types import FloatArray
 
 
-def subset_figure(rows: Sequence[Row], told: str) -> Figure:
-    """Images a class against outer loops, from 0: the chosen subset as a step line with a dot at each change, the
+def subset_figure(rows: Sequence[Row], conditions: str) -> Figure:
+    """Images per class against outer loops, from 0: the chosen subset as a step line with a dot at each change, the
     frozen part shaded below it. Where classes choose by themselves, each has a faint line; line and shade are means.
 
     `rows`: `loop`, `class` (-1: all), `subset`, `frozen`, sorted by loop, in each loop all classes.
@@ -36,10 +36,10 @@ def subset_figure(rows: Sequence[Row], told: str) -> Figure:
     for axis in (panel.xaxis, panel.yaxis):
         axis.get_major_locator().set_params(integer=True)
     panel.set_xlabel("outer loop")
-    panel.set_ylabel("images a class")
+    panel.set_ylabel("images a class")  # of a file in the artifact: other words are another digest
     panel.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
     panel.legend(fontsize=8, frameon=False, ncols=2, loc="upper left")
-    entitle(figure, "Subsets chosen and frozen", told)
+    entitle(figure, "Subsets chosen and frozen", conditions)
     return figure
 
 

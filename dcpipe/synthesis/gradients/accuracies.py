@@ -51,7 +51,7 @@ class Exam:
     def of(cls, choices: Choices) -> Exam:
         """Of a run. IDC's learning rate, momentum and weight decay whatever the base; batch, augmentation and CutMix
         are those with which the base's own networks learn (IDC's for idc and dream, none for dc and dm)."""
-        own, nested = choices.teaching, choices.subsets or Nested({})
+        own, nested = choices.teaching, choices.subsets or Nested()
         recipe = Teaching(batch=own.batch, strategy=own.strategy, cutmix=own.cutmix)
         return cls(choices.network, recipe, nested.epochs, nested.judged)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from dcpipe.config.values import Count, NotNegative, OptionsOf
 from dcpipe.synthesis.gradients.class_gradients import Parameters
-from dcpipe.synthesis.gradients.distances import DISTANCES
-from dcpipe.synthesis.gradients.subsets import Metric, Rules
+from dcpipe.synthesis.gradients.subsets import Begin, Freeze, Metric, Rate, Rules
 from dcpipe.synthesis.gradients.teaching import Teaching
 from dcpipe.types import By, require
 from dcpipe.views import multiformation
@@ -20,37 +20,47 @@ from dcpipe.views import multiformation
 
 @dataclass(frozen=True)
 class Nested:
-    """MDC's part: the options of `subsets.Rules`, the `weight` of the subset loss, the `metric` of `subsets.METRICS` by
-    which a subset is chosen, and whether its beginnings are counted in stored images or in cells (`by`). Of the metric
-    `accuracy`: `epochs` of each training, `judged` real images of each class."""
+    """MDC's part: how subsets are chosen and frozen (`subsets.Rules`), the `weight` of the subset loss, the `metric` of
+    `subsets.METRICS` by which a subset is chosen, and whether its beginnings are counted in stored images or in cells
+    (`by`). Of the metric `accuracy`: `epochs` of each training, `judged` real images of each class. The fields are the
+    options of `mdc`, and of a method's own option `subsets`."""
 
-    rules: Mapping[str, Any]
-    weight: float = 1.0
+    period: Count = 100
+    rate: Rate = "absolute"
+    begin: Begin = "paper"
+    freeze: Freeze = "paper"
+    class_wise: bool = False
+    weight: NotNegative = 1.0
     metric: Metric = "feature"
     by: By = "images"
-    epochs: int = 1000
-    judged: int = 100
-
-    def __post_init__(self) -> None:
-        require(self.weight >= 0, f"synthesis: weight of subsets must not be negative, got {self.weight}")
-        for name in ("epochs", "judged"):
-            require(getattr(self, name) >= 1, f"synthesis: {name} must be at least 1, got {getattr(self, name)}")
-        for name, legal in (("metric", get_args(Metric)), ("by", get_args(By))):
-            value = getattr(self, name)
-            require(value in legal, f"synthesis: unknown {name} {value!r}; choose one of {', '.join(legal)}")
+    epochs: Count = 1000
+    judged: Count = 100
 
     @classmethod
     def of(cls, options: Mapping[str, Any] | None) -> Nested | None:
         """From the mapping that a method's option `subsets` is; None for none."""
-        if options is None:
-            return None
-        rules = [rule.name for rule in fields(Rules) if rule.name not in ("ipc", "n_classes")]
-        names = [own.name for own in fields(cls) if own.name != "rules"]
-        legal = (*rules, *names)
-        for key in options:
-            require(key in legal, f"synthesis: subsets have no option {key!r}; legal ones are {', '.join(legal)}")
-        own = {key: options[key] for key in names if key in options}
-        return cls({key: value for key, value in options.items() if key not in own}, **own)
+        return None if options is None else cls(**options)
+
+    def rules(self, ipc: int, n_classes: int) -> Rules:
+        """The rules of a run; raises `DataError` for an ipc below 2."""
+        return Rules(ipc, n_classes, self.period, self.rate, self.begin, self.freeze, self.class_wise)
+
+
+SubsetOptions = Annotated[dict[str, Any] | None, OptionsOf(lambda options: ("option 'subsets'", Nested))]
+
+
+def check_subsets(subsets: Nested | None, match: Literal["gradients", "features"], kind: multiformation.Kind) -> None:
+    """Raises `DataError` for subsets that a method, matching `match` of grids of `kind`, cannot have."""
+    if subsets is None:
+        return
+    require(
+        subsets.metric != "gradient" or match == "gradients",
+        f"metric {subsets.metric!r} of subsets needs a method that matches gradients; set metric: feature",
+    )
+    require(
+        subsets.by == "images" or kind == "single",
+        f"subsets by cells need kind 'single', got {kind!r}; set by: images",
+    )
 
 
 @dataclass(frozen=True)
@@ -95,34 +105,11 @@ class Choices:
     subsets: Nested | None = None
 
     def __post_init__(self) -> None:
-        for name in ("outer", "inner", "real_batch", "factor", "most", "learn_epochs", "learn_images"):
-            require(getattr(self, name) >= 1, f"synthesis: {name} must be at least 1, got {getattr(self, name)}")
-        for name in ("cluster", "early"):
-            require(getattr(self, name) >= 0, f"synthesis: {name} must not be negative, got {getattr(self, name)}")
-        require(
-            self.at_once is None or self.at_once >= 1,
-            f"synthesis: at_once must be at least 1 class, got {self.at_once}; leave it out for all classes",
-        )
-        require(self.lr > 0, f"synthesis: lr must be above 0, got {self.lr}")
-        require(0 <= self.momentum < 1, f"synthesis: momentum must be in [0, 1), got {self.momentum}")
-        legal = {"distance": tuple(DISTANCES), "initial": ("start", "mix", "noise"), "space": ("pixels", "normalised")}
-        for name, values in legal.items():
-            value = getattr(self, name)
-            require(value in values, f"synthesis: unknown {name} {value!r}; choose one of {', '.join(values)}")
         require(
             self.factor == 1 or self.initial != "start",
             f"synthesis: a picked image is one cell of a grid of factor {self.factor}; set initial: mix",
         )
-        if self.subsets is not None:
-            require(
-                self.subsets.metric != "gradient" or self.match == "gradients",
-                f"synthesis: metric {self.subsets.metric!r} of subsets needs a method that matches gradients; set "
-                "metric: feature",
-            )
-            require(
-                self.subsets.by == "images" or self.kind == "single",
-                f"synthesis: subsets by cells need kind 'single', got {self.kind!r}; set by: images",
-            )
+        check_subsets(self.subsets, self.match, self.kind)
 
 
 def check_alone(network: nn.Module, name: str) -> None:

@@ -11,9 +11,11 @@ class, [..., c], summed over the layers. Differentiable in both.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
 
+from dcpipe.config.values import one_of
 from dcpipe.types import require
 
 Gradients = Sequence[torch.Tensor]
@@ -60,3 +62,4 @@ DISTANCES: dict[str, Callable[[Gradients, Gradients], torch.Tensor]] = {
     "l1": l1,
     "cosine": cosine,
 }
+Distance = Annotated[str, one_of(DISTANCES)]

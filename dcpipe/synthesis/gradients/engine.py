@@ -35,7 +35,7 @@ from dcpipe.synthesis.gradients.class_gradients import ClassGradients
 from dcpipe.synthesis.gradients.loss import Losses
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.representatives import representatives
-from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, Rules, Subsets
+from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, Subsets
 from dcpipe.synthesis.initial import noise
 from dcpipe.types import By, ImageSet, IntArray, require
 from dcpipe.views import multiformation
@@ -66,7 +66,7 @@ class Engine:
         self.rows = np.argsort(start.labels, kind="stable").reshape(self.c, self.n)  # of `start`, by class
         self.real = RealImages(context, self.c, seed, choices.real_batch)
         self.losses = Losses(choices, self.c, self.n, (self.real.mean, self.real.std), seed, self.device)
-        rules = None if choices.subsets is None else Rules(self.n, self.c, **choices.subsets.rules)
+        rules = None if choices.subsets is None else choices.subsets.rules(self.n, self.c)
         self.subsets = None if rules is None else Subsets.begin(rules)
         self.loop = self.step = 0
         self._renew()

@@ -41,7 +41,7 @@ class Losses:
     def __init__(self, choices: Choices, c: int, n: int, colours: Colours, seed: int, device: torch.device) -> None:
         self.choices, self.c, self.seed, self.device = choices, c, seed, device
         self.mean, self.std = colours
-        nested = choices.subsets or Nested({})
+        nested = choices.subsets or Nested()
         self.weight, self.metric = nested.weight, nested.metric
         self.owners = multiformation.owners(n, choices.factor, choices.kind, choices.bound).numpy()
         if (

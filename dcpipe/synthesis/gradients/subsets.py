@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -152,10 +152,6 @@ class Rules:
             f"subsets: ipc must be at least 2, got {self.ipc}; a single image has no smaller set, use plain IDC",
         )
         require(self.n_classes >= 1, f"subsets: n_classes must be at least 1, got {self.n_classes}")
-        require(self.period >= 1, f"subsets: period must be at least 1 outer loop, got {self.period}")
-        for name, kind in (("rate", Rate), ("begin", Begin), ("freeze", Freeze)):
-            value, legal = getattr(self, name), get_args(kind)
-            require(value in legal, f"subsets: unknown {name} {value!r}; choose one of {', '.join(legal)}")
 
     def measures(self, loop: int) -> bool:
         """Whether outer loop `loop`, counted from 0, is one whose distances `Subsets.after` wants."""

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from dcpipe.random import Draw, Stream, permutation, philox, uniform
-from dcpipe.types import FloatArray, require
+from dcpipe.types import FloatArray
 from dcpipe.views import siamese
 from dcpipe.views.crop import paste_box
 from dcpipe.views.draw import cutmix_box, in_pixels, share_outside
@@ -28,10 +28,6 @@ class Teaching:
     batch: int = 64
     strategy: str = ""
     cutmix: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(self.lr > 0 and self.batch >= 1, f"synthesis: net lr {self.lr} and batch {self.batch} must be above 0")
-        require(0 <= self.cutmix <= 1, f"synthesis: cutmix is a probability in 0..1, got {self.cutmix}")
 
     def optimizer(self, network: nn.Module) -> torch.optim.SGD:
         """Of a fresh network."""

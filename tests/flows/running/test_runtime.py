@@ -17,6 +17,7 @@ from dcpipe import store
 from dcpipe.config import params, presets
 from dcpipe.types import DataError
 from flows.running import runtime
+from flows.running.inputs import Inputs
 from flows.running.reporting import Plain, Prefect
 from flows.running.runtime import Run, choose_reporter, server_answers
 
@@ -147,7 +148,7 @@ def make_run() -> Run:
 
 def test_a_bench_is_bound_to_parameters_inputs_and_code(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DCPIPE_DEVICE", "cpu")
-    inputs = {name: store.Artifact(Path(name), name, {}, {}, {}, f"digest of {name}") for name in ("b", "a")}
+    inputs = Inputs({name: store.Artifact(Path(name), name, {}, {}, {}, f"digest of {name}") for name in ("b", "a")})
     with make_run().staging("data/selection", {"ipc": 2}, inputs) as staging:
         assert list(staging.lineage["inputs"].items()) == [("a", "digest of a"), ("b", "digest of b")]
         assert staging.lineage["stage"] == "selection" and staging.lineage["params"] == {"ipc": 2}

@@ -13,20 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-import yaml
 from tiny import table
 
-from dcpipe import selection, store, synthesis
-from dcpipe.config import blocks, params
-from dcpipe.studies import selectors, sizes, variants
+from dcpipe import images, selection, store, synthesis
+from dcpipe.evaluation import contenders
+from dcpipe.studies.sizes import SizesStudy
+from dcpipe.studies.variant_cells import VariantCellsStudy
 from dcpipe.types import DataError, ImageSet
-from flows.contenders import hard_contender, one_score, protocol_of
 from flows.features import features_stage
 from flows.images import images_stage
 from flows.running import runtime
-from flows.studies import variants as shared
-from flows.studies.sizes import sizes_study_stage
-from flows.synthesis import picked
 from flows.teacher import teacher_stage
 
 PARAMS = tiny.changed(
@@ -35,6 +31,7 @@ PARAMS = tiny.changed(
     evaluation={"epochs": 1},
 )
 run_of = partial(tiny.run_of, content=PARAMS)
+run_study = partial(tiny.run_study, "sizes", content=PARAMS)
 SHORT = {
     **{"network": "convnet-d1-w4", "factor": 1, "outer": 2, "inner": 1, "real_batch": 8, "learn_images": 8},
     "lr": 5.0,  # large enough that two steps move u8 pixels
@@ -50,13 +47,11 @@ STUDY = {"ipc": 3, "seeds": [0, 1, 5]}
 FOLDER = Path("data/study/sizes")
 # Runs of idc: of all three rounds, A's at 1 and 2, B's of the second and third round, each with its own seed.
 # Students: mdc 3 sizes, A 3, B 2 (one image is A's), C 2 (all is A's), real 3.
-WHOLE = {"mdc": 1, "idc": 5, "none": 1, "one_score": (3 + 3 + 2 + 2 + 3) * 3}
+WHOLE = {"mdc": 1, "idc": 5, "none": 1, "score": (3 + 3 + 2 + 2 + 3) * 3}
 
 
 def write_study(**changes: Any) -> None:
-    Path("studies").mkdir(exist_ok=True)
-    content = {"sizes": {"methods": METHODS, **STUDY, **changes}}
-    Path("studies/params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    tiny.write_studies(sizes={"methods": METHODS, **STUDY, **changes})
 
 
 def watch(patch: pytest.MonkeyPatch, where: str = "", dies_at: int = 0) -> dict[str, int]:
@@ -76,14 +71,13 @@ def watch(patch: pytest.MonkeyPatch, where: str = "", dies_at: int = 0) -> dict[
 
     for name in ("none", "idc", "mdc"):
         patch.setitem(synthesis.METHODS, name, counted(synthesis.METHODS[name]))
-    patch.setattr(shared, "one_score", counted(one_score))
+    patch.setattr(contenders, "score", counted(contenders.score))
     return calls
 
 
 def in_scratch(patch: pytest.MonkeyPatch, root: Path) -> None:
     patch.chdir(root)
     patch.setenv("DCPIPE_SCRATCH", str(root / "scratch"))
-    Path("params.yaml").write_text(yaml.safe_dump(PARAMS), encoding="utf-8")
     write_study()
 
 
@@ -105,14 +99,14 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
         teacher_stage(run_of("teacher"), "main")
         features_stage(run_of("features"))
         calls = watch(patch)
-        judged = shared.judged
+        students = VariantCellsStudy.students
 
-        def noted(run: Any, study: Any, scene: Any, cell: Any, found: ImageSet, seconds: float) -> Any:
-            seen[str(cell)] = found
-            return judged(run, study, scene, cell, found, seconds)
+        def noted(study: Any, context: Any, cell: Any, made: Any) -> Any:
+            seen[str(cell)] = made.images
+            return students(study, context, cell, made)
 
-        patch.setattr("flows.studies.sizes.judged", noted)
-        sizes_study_stage(run_of("sizes_study"))
+        patch.setattr(VariantCellsStudy, "students", noted)
+        run_study()
     yield root, calls, seen
 
 
@@ -143,26 +137,22 @@ def test_every_entry_has_a_row_a_size_and_seed_and_runs_are_shared(studied: tupl
 
 
 def test_baselines_are_the_papers(studied: tuple[Path, Any, dict[str, ImageSet]]) -> None:
-    """A: a run from the first n picks. B: one run a pick, each with the next seed. C: the beginning of A's largest."""
+    """A: a run from the first n picks. B: one run a pick, each with the next seed. C: the first of A's largest."""
     root, _, seen = studied
     classes = 10
     train = store.table_of(store.open_artifact(root / "data/images", "images"), "train")
     features = store.load_features(store.open_artifact(root / "data/features", "features").path)
-    order, offsets = store.by_label(features.labels, classes)
-    candidates = shared.by_class(features, order, offsets, train.classes, root / "scratch")
+    candidates = selection.candidates_of(features, train.classes, root / "scratch")
     picks = selection.SELECTORS["random"](candidates, 3, 0, selection.Progress())
-    rows = order[picks.rows]
 
     def ran(start: int, stop: int, seed: int) -> ImageSet:
         mine = slice(start * classes, stop * classes)
-        choice = shared.Selection(features.ids[rows[mine]], features.labels[rows[mine]], picks.gains[mine], "random")
+        choice = candidates.selection(selection.Picks(picks.rows[mine], picks.gains[mine]), "random")
         notes = root / f"again-{start}-{stop}"
         notes.mkdir()
-        given = synthesis.SynthesisContext(
-            {}, lambda: shared.images.read_parts(train), train.labels, run_of("x").device
-        )
-        watcher = synthesis.Progress(notes, notes, lambda *told: None)
-        return synthesis.METHODS["idc"](picked(train, choice), given, seed, watcher, **SHORT)
+        given = synthesis.SynthesisContext({}, lambda: images.read_parts(train), train.labels, run_of("x").device)
+        watcher = synthesis.Progress(notes, notes, lambda *progress: None)
+        return synthesis.METHODS["idc"](images.read_selection(train, choice), given, seed, watcher, **SHORT)
 
     whole, second = ran(0, 3, 0), ran(1, 2, 1)
     for size in (1, 2, 3):
@@ -173,7 +163,7 @@ def test_baselines_are_the_papers(studied: tuple[Path, Any, dict[str, ImageSet]]
     b = seen["idc-B-ipc3"]
     assert np.array_equal(b.images[:classes], seen["idc-A-ipc1"].images)
     assert np.array_equal(b.images[classes : 2 * classes], second.images)
-    assert np.array_equal(b.ids, features.ids[rows]), "every run starts from picks of its own"
+    assert np.array_equal(b.ids, candidates.selection(picks, "random").ids), "every run starts from picks of its own"
     apart = [seen["idc-A-ipc2"].images, whole.prefix(2).images, b.images[: 2 * classes], seen["mdc-ipc2"].images]
     assert len({images.tobytes() for images in apart}) == 4, "no two entries have the same images"
 
@@ -181,14 +171,12 @@ def test_baselines_are_the_papers(studied: tuple[Path, Any, dict[str, ImageSet]]
 def test_students_are_those_of_the_line(studied: tuple[Path, Any, dict[str, ImageSet]], workspace: Path) -> None:
     root, _, seen = studied
     rows = table(root / FOLDER / "results.csv")
-    run = run_of("evaluation", softlabels={"method": "none"})
-    inputs = store.open_artifact(Path("data/images"), "images")
-    train, test = store.table_of(inputs, "train"), store.table_of(inputs, "test")
-    contender = hard_contender(run, "b", seen["idc-B-ipc2"], workspace / "b")
-    protocol = protocol_of(run.params.evaluation, run.params.softlabels)
-    score = one_score(run, contender, protocol, train, test, 5, workspace)
+    own = run_of("evaluation", softlabels={"method": "none"}).params
+    labeller = contenders.Labeller(own.softlabels, own.compression, run_of("x").device, run_of("x").map)
+    contender = labeller.hard("b", seen["idc-B-ipc2"], store.Notes(workspace).within("b"))
+    accuracy = tiny.by_hand(contender, 5, workspace, content=PARAMS)
     [row] = [row for row in rows if (row["entry"], row["size"], row["seed"]) == ("idc-B", "2", "5")]
-    assert float(row["accuracy"]) == round(score["accuracy"], 3)
+    assert float(row["accuracy"]) == round(accuracy, 3)
     assert (int(row["image_bytes"]), row["label_bytes"], row["labels"]) == (contender.image_bytes, "0", "hard")
 
 
@@ -210,18 +198,18 @@ def test_seconds_are_of_all_runs_that_an_entry_takes(studied: tuple[Path, Any, A
 
 def test_a_broken_run_goes_on_and_does_nothing_twice(studied: tuple[Path, Any, Any], workspace: Path) -> None:
     total: Counter[str] = Counter()
-    for where, at in (("idc", 3), ("one_score", 20), ("", 0)):
+    for where, at in (("idc", 3), ("score", 20), ("", 0)):
         with pytest.MonkeyPatch.context() as patch:
             calls = watch(patch, where, at)
             with pytest.raises(KeyboardInterrupt) if where else nullcontext():
-                sizes_study_stage(run_of("sizes_study"))
+                run_study()
         total.update(calls)
         assert FOLDER.exists() == (where == "")
     for path in (studied[0] / FOLDER).rglob("*"):
         if path.suffix == ".png" or path.name == "results.csv":
             own = FOLDER / path.relative_to(studied[0] / FOLDER)
             assert own.read_bytes() == path.read_bytes(), own
-    assert total == {**WHOLE, "idc": WHOLE["idc"] + 1, "one_score": WHOLE["one_score"] + 1}
+    assert total == {**WHOLE, "idc": WHOLE["idc"] + 1, "score": WHOLE["score"] + 1}
 
 
 def forbidden(*arguments: Any, **options: Any) -> Any:
@@ -229,19 +217,25 @@ def forbidden(*arguments: Any, **options: Any) -> Any:
 
 
 def test_other_sizes_start_anew(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.studies.sizes.check", forbidden)
-    for count, judged in enumerate(([1, 3], [3, 1], [3], None), 1):
-        write_study(sizes=judged)
+    monkeypatch.setattr(SizesStudy, "check", forbidden)
+    for count, listed in enumerate(([1, 3], [3, 1], [3], None), 1):
+        write_study(sizes=listed)
         with pytest.raises(AssertionError, match="this is work"):
-            sizes_study_stage(run_of("sizes_study"))
+            run_study()
         assert len(list(Path("scratch").glob("*.notes"))) == (count if count < 2 else count - 1)
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"methods": {"x": {"synthesis": {"method": "best"}}}}, "sizes, x, ipc 1: unknown synthesis method 'best'; "),
-        ({"methods": {"x": {"evaluation": {"seeds": [1, 2, 3]}}}}, "sizes, x: evaluation.seeds is not a variant's to "),
+        (
+            {"methods": {"x": {"synthesis": {"method": "best"}}}},
+            "sizes, x: params.yaml with its changes: synthesis.method: unknown synthesis method 'best'; ",
+        ),
+        (
+            {"methods": {"x": {"evaluation": {"seeds": [1, 2, 3]}}}},
+            "sizes, x: a variant may not set evaluation.seeds: ",
+        ),
         ({"ipc": 500, "sizes": [1]}, "sizes: selection.ipc is 500 but class "),
         ({"sizes": [4]}, "sizes.sizes has [4], but sizes.ipc is 3; raise it, or drop them"),
     ],
@@ -249,21 +243,9 @@ def test_other_sizes_start_anew(workspace: Path, monkeypatch: pytest.MonkeyPatch
 def test_what_cannot_be_finished_is_refused_before_any_work(
     changes: dict[str, Any], sentence: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flows.studies.sizes.made", forbidden)
+    monkeypatch.setattr(SizesStudy, "make_images", forbidden)
     write_study(**changes)
     with pytest.raises(DataError) as error:
-        sizes_study_stage(run_of("sizes_study"))
+        run_study()
     assert str(error.value).startswith(f"studies/params.yaml: {sentence}")
     assert "\n" not in str(error.value)
-
-
-def test_the_sizes_of_this_repository_can_be_run() -> None:
-    root = Path(__file__).resolve().parents[3]
-    study = selectors.load_sizes(root / "studies/params.yaml")
-    content = blocks.read(root / "params.yaml", "blocks")
-    assert {letter for method in study.methods.values() for letter in method.baselines} == {"A", "B", "C"}
-    assert len(list(sizes.entries(study))) >= 5 and study.ipc == 10 and len(study.seeds) >= 3
-    for name in study.methods:
-        own, labels = variants.settings(study.variants, name, study.ipc, content, cumulative=False)
-        params.check_options("method", own.synthesis.method, synthesis.METHODS, own.synthesis.options)
-        assert labels == "hard"

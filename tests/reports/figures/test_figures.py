@@ -15,7 +15,7 @@ from PIL import Image
 from dcpipe.reports import figures
 
 NAMES = ("random", "herding", "k_center", "badge", "bait", "gradmatch", "el2n", "least_confidence", "score", "other")
-TOLD = "convnet-d2-w32, 100 epochs; 100 views an image labelled by convnet; rpca, 4 times smaller"
+CONDITIONS = "convnet-d2-w32, 100 epochs; 100 views per image, labelled by convnet; rpca, 4 times smaller"
 
 
 def rows_of(names: tuple[str, ...], ipc: tuple[int, ...], accuracy: float = 60.0) -> list[dict[str, Any]]:
@@ -50,9 +50,9 @@ def size_of(png: bytes) -> tuple[int, int]:
 @pytest.mark.parametrize("names", [NAMES[:1], NAMES[:3], NAMES])
 def test_every_row_is_a_bar_in_the_panel_of_its_ipc(names: tuple[str, ...], ipc: tuple[int, ...]) -> None:
     rows = rows_of(names, ipc)
-    figure = figures.bars(rows, "test", TOLD)
+    figure = figures.bars(rows, "test", CONDITIONS)
     panels = [panel for panel in figure.axes if panel.get_visible()]
-    assert [panel.get_title() for panel in panels] == [f"{k} image{'s' * (k > 1)} a class" for k in ipc]
+    assert [panel.get_title() for panel in panels] == [f"{k} image{'s' * (k > 1)} per class" for k in ipc]
     for panel, k in zip(panels, ipc, strict=True):
         own = [row for row in rows if row["ipc"] == k]
         bars = panel.patches
@@ -76,22 +76,22 @@ def test_every_row_is_a_bar_in_the_panel_of_its_ipc(names: tuple[str, ...], ipc:
 
 
 def test_an_axis_that_does_not_start_at_zero_says_so() -> None:
-    near = figures.bars(rows_of(NAMES[:3], (10,), 90.0), "test", TOLD).axes[0]
+    near = figures.bars(rows_of(NAMES[:3], (10,), 90.0), "test", CONDITIONS).axes[0]
     assert near.get_xlim()[0] == 80 and near.get_xlabel() == "top-1 accuracy on test (%), axis from 80"
-    far = figures.bars(rows_of(NAMES, (10,), 10.0), "minival", TOLD).axes[0]
+    far = figures.bars(rows_of(NAMES, (10,), 10.0), "minival", CONDITIONS).axes[0]
     assert far.get_xlim()[0] == 0 and far.get_xlabel() == "top-1 accuracy on minival (%)"
 
 
 def test_without_random_there_is_no_baseline_and_zeros_can_be_drawn() -> None:
     rows = [{"selector": "score", "ipc": 1, "accuracy": 0.0, "std": 0.0, "seeds": 3}]
-    panel = figures.bars(rows, "test", TOLD).axes[0]
+    panel = figures.bars(rows, "test", CONDITIONS).axes[0]
     assert [line for line in panel.lines if line.get_linestyle() == "--"] == []
     assert panel.get_xlim()[0] == 0 < panel.get_xlim()[1]
 
 
 def test_lines_run_through_the_points_of_their_sweep_over_the_band_of_random() -> None:
     alphas, betas = [0.1, 1.0, 5.0], [0.001, 0.1]
-    figure = figures.lines(points(alphas, betas), "minival", TOLD)
+    figure = figures.lines(points(alphas, betas), "minival", CONDITIONS)
     left, right = figure.axes
     assert (left.get_xlabel(), right.get_xlabel()) == ("alpha (beta = 0.1)", "beta (alpha = 5)")
     assert left.get_ylabel() == "top-1 accuracy on minival (%)"
@@ -115,7 +115,7 @@ def test_lines_run_through_the_points_of_their_sweep_over_the_band_of_random() -
     ("values", "scale"), [([1.0], "log"), ([0.0, 0.1, 1.0], "symlog"), ([0.0], "linear"), ([0.5, 0.6], "log")]
 )
 def test_the_axis_of_values_fits_them(values: list[float], scale: str) -> None:
-    figure = figures.lines(points(values, [1.0]), "test", TOLD)
+    figure = figures.lines(points(values, [1.0]), "test", CONDITIONS)
     panel = figure.axes[0]
     assert panel.get_xscale() == scale
     assert panel.get_xticks().tolist() == values
@@ -123,15 +123,15 @@ def test_the_axis_of_values_fits_them(values: list[float], scale: str) -> None:
 
 
 def test_the_title_says_seeds_and_conditions() -> None:
-    title = figures.bars(rows_of(NAMES, (1, 10)), "test", TOLD).get_suptitle()
-    assert title == f"Selectors: mean and standard deviation over 3 seeds\n{TOLD}"
-    title = figures.lines(points([1.0], [1.0]), "test", TOLD).get_suptitle()
-    assert title.startswith("Coefficients of score at 10 images a class: mean and standard deviation over 4 seeds\n")
+    title = figures.bars(rows_of(NAMES, (1, 10)), "test", CONDITIONS).get_suptitle()
+    assert title == f"Selectors: mean and standard deviation over 3 seeds\n{CONDITIONS}"
+    title = figures.lines(points([1.0], [1.0]), "test", CONDITIONS).get_suptitle()
+    assert title.startswith("Coefficients of score at 10 images per class: mean and standard deviation over 4 seeds\n")
 
 
 def test_the_same_rows_have_the_same_picture() -> None:
     rows = rows_of(NAMES[:3], (1, 10))
-    first, again = (figures.png(figures.bars(rows, "test", TOLD)) for _ in range(2))
+    first, again = (figures.png(figures.bars(rows, "test", CONDITIONS)) for _ in range(2))
     assert first == again and b"matplotlib" not in first.lower()
 
 
@@ -164,7 +164,7 @@ def codec_rows(taught: bool) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("taught", [True, False])
 def test_every_pack_is_a_point_of_its_codec(taught: bool) -> None:
-    figure = figures.codecs(codec_rows(taught), 4.0, "test", TOLD)
+    figure = figures.codecs(codec_rows(taught), 4.0, "test", CONDITIONS)
     size_of(figures.png(figure))
     panels = [panel for panel in figure.axes if panel.get_xlabel() == "bytes of the label file"]
     assert len(panels) == 1 + taught
@@ -193,7 +193,7 @@ def drop_rows() -> list[dict[str, Any]]:
 
 
 def test_every_drop_is_a_point_beside_the_others_of_its_ratio() -> None:
-    figure = figures.drops(drop_rows(), "test", TOLD)
+    figure = figures.drops(drop_rows(), "test", CONDITIONS)
     size_of(figures.png(figure))
     panel = figure.axes[0]
     for points, name, drops in zip(panel.containers, ("random", "score"), ([1.0, 4.0], [-0.5, 2.0]), strict=True):
@@ -209,7 +209,7 @@ def test_every_drop_is_a_point_beside_the_others_of_its_ratio() -> None:
     assert [text.get_text() for text in panel.child_axes[0].get_xticklabels()] == ["100 kB", "40 kB"]
     told = [text.get_text() for text in panel.get_legend().get_texts()]
     assert told == ["uncompressed", "random: 90.0, R_C 14.2", "score: 90.0"], "what R_C is not known for has none"
-    title = "Compressed labels at 10 images a class: mean and standard deviation of the drop over 3 seeds"
+    title = "Compressed labels at 10 images per class: mean and standard deviation of the drop over 3 seeds"
     assert figure.get_suptitle().replace("\n", " ").startswith(title)
 
 
@@ -218,7 +218,7 @@ def test_spectra_are_medians_of_images_and_of_classes() -> None:
     values = np.sort(source.uniform(0.01, 1, (40, 6)), axis=1)[:, ::-1] / 1.0
     values[20:] *= 0.5
     labels = np.repeat([0, 3], 20)
-    figure = figures.spectra(values, labels, ("ant", "bee", "cow", "dog"), TOLD)
+    figure = figures.spectra(values, labels, ("ant", "bee", "cow", "dog"), CONDITIONS)
     size_of(figures.png(figure))
     images, classes = figure.axes
     np.testing.assert_allclose(images.lines[0].get_ydata(), np.median(values, axis=0))

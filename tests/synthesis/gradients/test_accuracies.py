@@ -168,7 +168,7 @@ def test_nothing_is_drawn_from_the_global_generator(world: World) -> None:
 
 def test_networks_learn_by_the_recipe_of_idc_whatever_the_base() -> None:
     own = Teaching(lr=1.0, momentum=0.0, decay=0.0, batch=256, strategy="flip", cutmix=0.25)
-    choices = Choices(network="some", outer=1, inner=1, lr=0.1, teaching=own, subsets=Nested({}, epochs=7, judged=3))
+    choices = Choices(network="some", outer=1, inner=1, lr=0.1, teaching=own, subsets=Nested(epochs=7, judged=3))
     recipe = Teaching(lr=0.01, momentum=0.9, decay=5e-4, batch=256, strategy="flip", cutmix=0.25)
     assert Exam.of(choices) == Exam("some", recipe, 7, 3)
 
@@ -178,7 +178,7 @@ def test_networks_learn_by_the_recipe_of_idc_whatever_the_base() -> None:
 
 
 def engine_of(world: World, ipc: int = 3, **changed: Any) -> Engine:
-    nested = Nested({"period": 2}, metric="accuracy", epochs=2, judged=4)
+    nested = Nested(period=2, metric="accuracy", epochs=2, judged=4)
     return world.engine(ipc=ipc, **{"outer": 5, "inner": 2, "lr": 5.0, "subsets": nested} | changed)
 
 

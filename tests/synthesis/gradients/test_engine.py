@@ -120,7 +120,7 @@ def freezing(world: World, by: Any, factor: int) -> Engine:
         initial="mix",
         factor=factor,
         strategy="color_crop_cutout",
-        subsets=Nested({}, by=by),
+        subsets=Nested(by=by),
     )
     engine.velocity.fill_(0.5)
     assert engine.subsets is not None
@@ -153,7 +153,7 @@ def test_a_set_says_whether_its_subsets_were_of_images_or_of_cells(world: World)
 @pytest.mark.parametrize(("begin", "first"), [("code", 0), ("paper", 1)])
 def test_first_loops_and_measurements(world: World, begin: str, first: int) -> None:
     rules = {"begin": begin, "period": 2}
-    engine = world.engine(ipc=3, outer=5, inner=2, lr=1.0, subsets=Nested(rules))
+    engine = world.engine(ipc=3, outer=5, inner=2, lr=1.0, subsets=Nested(**rules))
     told = spied(engine)
     engine.run()
     sizes = [size for size, *_ in told]
@@ -172,7 +172,7 @@ def test_first_loops_and_measurements(world: World, begin: str, first: int) -> N
 
 
 def test_what_was_chosen_is_handed_over_after_each_decision_and_at_the_end(world: World) -> None:
-    nested = Nested({"period": 2, "begin": "code", "class_wise": True})
+    nested = Nested(period=2, begin="code", class_wise=True)
     engine = world.engine(ipc=4, outer=7, inner=2, lr=20.0, subsets=nested)
     told = spied(engine)
     engine.run()
@@ -197,7 +197,7 @@ def test_what_was_chosen_is_handed_over_after_each_decision_and_at_the_end(world
     [([3, 3, 3], [1, 1, 1], ", subset 3, frozen 1"), ([3, 1, 2], [2, 1, 3], ", subset 1 to 3, frozen 0 to 2")],
 )
 def test_notes_tell_a_number_or_a_span(world: World, chosen: list[int], previous: list[int], note: str) -> None:
-    engine = world.engine(ipc=4, subsets=Nested({}))
+    engine = world.engine(ipc=4, subsets=Nested())
     assert engine.subsets is not None
     engine.subsets = replace(engine.subsets, chosen=np.array(chosen), previous=np.array(previous))
     assert engine._subset_told() == note
@@ -299,7 +299,7 @@ def test_refusals(world: World) -> None:
         lambda: world.engine(lr=1e38, inner=4).run(),
         "synthesis: pixels became NaN or infinite in outer loop 0; lower lr (1e+38)",
     )
-    with pytest.raises(DataError, match="leave the last one nothing of a side of 8; choose a smaller factor"):
+    with pytest.raises(DataError, match="leave no pixel of a side of 8 to the last cell; choose a smaller factor"):
         World(world.folder, np.repeat(np.arange(3), 49)).engine(ipc=1, factor=7, initial="mix")
 
 

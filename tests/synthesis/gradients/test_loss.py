@@ -94,7 +94,7 @@ def slow(choices: Choices, sizes: list[int], frozen: list[int]) -> tuple[float, 
     """Loss, slope and distances of all subsets, one class after another."""
     network, images, real = scene_of()
     images.requires_grad_(True)
-    nested = choices.subsets or Nested({})
+    nested = choices.subsets or Nested()
     measured = torch.zeros(C, N, dtype=torch.float64)
     total = torch.zeros((), dtype=torch.float64)
     least = 4 if choices.parameters == "conv" else 2
@@ -163,7 +163,7 @@ def test_loss_without_subsets(method: dict[str, Any], strategy: dict[str, Any], 
 def test_loss_with_subsets_of_each_class(
     method: dict[str, Any], by: Any, factor: int, frozen: list[int], at_once: int | None
 ) -> None:
-    nested = Nested({}, weight=0.7, by=by)
+    nested = Nested(weight=0.7, by=by)
     choices = choices_of(**method, **AUGMENTED, factor=factor, subsets=nested, at_once=at_once)
     compare(found_of(choices, [2, 1, 2], frozen, measure=True), choices, [2, 1, 2], frozen)
 
@@ -182,13 +182,13 @@ def test_a_pass_has_no_more_classes_than_allowed() -> None:
 @pytest.mark.parametrize("at_once", [None, 1])
 def test_distances_of_gradients(at_once: int | None) -> None:
     for method in (IDC, DC):
-        choices = choices_of(**method, factor=2, subsets=Nested({}, metric="gradient"), at_once=at_once)
+        choices = choices_of(**method, factor=2, subsets=Nested(metric="gradient"), at_once=at_once)
         compare(found_of(choices, [1, 1, 1], [0] * C, measure=True), choices, [1, 1, 1], [0] * C)
 
 
 @pytest.mark.parametrize("by", ["images", "cells"])
 def test_frozen_pixels_are_those_of_frozen_training_images(by: Any) -> None:
-    found = found_of(choices_of(factor=2, subsets=Nested({}, by=by)), [2, 2, 2], [1, 0, 1], measure=False)
+    found = found_of(choices_of(factor=2, subsets=Nested(by=by)), [2, 2, 2], [1, 0, 1], measure=False)
     expected = torch.ones(C, N, 3, SIZE, SIZE)
     if by == "images":
         expected[[0, 2], 0] = 0
@@ -217,6 +217,6 @@ def test_a_part_of_the_training_images_would_scramble_subsets() -> None:
         "set most: 12 or more"
     )
     with pytest.raises(DataError) as caught:
-        Losses(choices_of(factor=2, most=11, subsets=Nested({})), C, N, (MEAN, STD), SEED, CPU)
+        Losses(choices_of(factor=2, most=11, subsets=Nested()), C, N, (MEAN, STD), SEED, CPU)
     assert str(caught.value) == message
-    Losses(choices_of(factor=2, most=12, subsets=Nested({})), C, N, (MEAN, STD), SEED, CPU)
+    Losses(choices_of(factor=2, most=12, subsets=Nested()), C, N, (MEAN, STD), SEED, CPU)

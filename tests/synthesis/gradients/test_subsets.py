@@ -391,11 +391,7 @@ def test_a_state_keeps_nothing_that_others_may_write_to(class_wise: bool) -> Non
 
 REFUSALS = [
     ({"ipc": 1}, "ipc must be at least 2, got 1; a single image has no smaller set, use plain IDC"),
-    ({"period": 0}, "period must be at least 1 outer loop, got 0"),
     ({"n_classes": 0}, "n_classes must be at least 1, got 0"),
-    ({"rate": "eq8"}, "unknown rate 'eq8'; choose one of absolute, relative, off"),
-    ({"begin": "none"}, "unknown begin 'none'; choose one of code, paper"),
-    ({"freeze": "all"}, "unknown freeze 'all'; choose one of code, paper, none"),
 ]
 
 

@@ -1,0 +1,64 @@
+"""The budget of soft labels: a codec with its options, and how many bytes its file may take.
+
+The one way from labels to a pack within a budget: for the stage `compression`, the evaluation, studies, imported labels
+and `dcpipe.compress`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from dcpipe.compression import packing
+from dcpipe.compression.base import Codec
+from dcpipe.types import LabelPack, LabelShape, Map, SoftLabels, ViewLaw, require
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What labels may weigh: `ratio` times less than in `reference` (fp16 is LPLD's 1x, fp32 is SCORE's), or
+    `bytes_per_image`; neither for codec `none`, which keeps fp16 as it is. `options` are the codec's own. The fields
+    are the keys of params.yaml's block `compression`.
+
+    Raises `DataError` for a number of limits that the codec does not take, and for one that is not above 0.
+    """
+
+    codec: str = "none"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    ratio: float | None = None
+    reference: Literal["fp16", "fp32"] = "fp16"
+    bytes_per_image: float | None = None
+
+    def __post_init__(self) -> None:
+        limits = {"ratio": self.ratio, "bytes_per_image": self.bytes_per_image}
+        given = {name: value for name, value in limits.items() if value is not None}
+        takes = "no budget" if self.codec == "none" else "one of ratio and bytes_per_image"
+        found = " and ".join(given) or "neither"
+        require(
+            len(given) == (self.codec != "none"),
+            f"codec {self.codec!r} takes {takes}, but {found} {'were' if len(given) > 1 else 'was'} given",
+        )
+        for name, value in given.items():
+            require(value > 0, f"codec {self.codec!r}: {name} is {value:g}; give a number above 0")
+
+    def limit(self, shape: LabelShape) -> int | None:
+        """Bytes that the file of such labels may take, kept views left out; None for `none`."""
+        return shape.budget(self.ratio, self.bytes_per_image, self.reference)
+
+    def plan(self, shape: LabelShape, law: ViewLaw) -> Codec:
+        """The codec with settings that keep the whole file within the budget: see `packing.plan`, also for errors."""
+        return packing.plan(self.codec, self.options, shape, law, self.limit(shape))
+
+    def compress(self, labels: SoftLabels, notes: Path, device: torch.device, map_tasks: Map) -> LabelPack:
+        """The pack of some labels, one task a block of images. Encoded blocks are kept in the folder `notes`, where a
+        killed run finds them. Raises `BudgetError` before any work."""
+        codec = self.plan(LabelShape(*labels.logits.shape), labels.policy)
+
+        def each(encode: packing.Encode, starts: Sequence[int]) -> Sequence[packing.Arrays]:
+            return map_tasks(encode, starts, lambda s: f"compress[{s:08d}]", retries=2, progress="compress")
+
+        return packing.pack(self.codec, codec, labels, notes, device, each)

@@ -1,0 +1,126 @@
+"""Compression for people who have arrays: `dcpipe.compress` and `dcpipe.load_labels`, without a workspace.
+
+>>> import numpy as np
+>>> draw = np.random.default_rng(0)
+>>> teacher = draw.normal(size=(50, 1, 20)) + draw.normal(size=(50, 40, 1)) * draw.normal(size=(50, 1, 20))
+>>> labels = compress(teacher, codec="svd", ratio=4)
+>>> labels.n_bytes <= teacher.size * 2 / 4
+True
+>>> decoded = labels.decode()
+>>> decoded.shape, bool(np.abs(decoded - teacher).max() < 0.02)
+((50, 40, 20), True)
+>>> compress(teacher, codec="field", ratio=40).n_bytes <= teacher.size * 2 / 40
+True
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dcpipe import store
+from dcpipe.compression import CODECS, rebuild
+from dcpipe.compression.budget import Budget
+from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, ViewPolicy, require, run_in_turn
+from dcpipe.views import views_of
+
+
+@dataclass(frozen=True, eq=False)
+class PackedLabels:
+    """Soft labels as a codec keeps them. `pack` is what a release holds."""
+
+    pack: LabelPack
+
+    @property
+    def codec(self) -> str:
+        """The codec's name."""
+        return self.pack.codec
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the codec has chosen to fit the budget."""
+        return self.pack.settings
+
+    @property
+    def shape(self) -> LabelShape:
+        """Images, views of each, and classes."""
+        return self.pack.shape
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the file, header included: it was written to be measured."""
+        return self.pack.n_bytes
+
+    def decode(self, rows: IntArray | None = None) -> npt.NDArray[np.float32]:
+        """Logits f32 [m, K, c] of the images `rows`, all n by default.
+
+        Raises `DataError` for a codec that keeps some of the views only: ask its pack for those.
+        """
+        shape = self.pack.shape
+        chosen = np.arange(shape.images) if rows is None else np.asarray(rows, dtype=np.int64)
+        images, stored = np.repeat(chosen, shape.views), np.tile(np.arange(shape.views), len(chosen))
+        arrays = {name: torch.from_numpy(np.ascontiguousarray(array[:])) for name, array in self.pack.arrays.items()}
+        views = views_of(self.pack.policy.labelling, self.pack.ids).own(images, stored)
+        logits = rebuild(self.pack, CODECS).decode(arrays, images, stored, shape, views)
+        return logits.reshape(len(chosen), shape.views, shape.classes).numpy()
+
+    def save(self, path: Path | str) -> int:
+        """Write the labels to a safetensors file, which `load_labels` reads; gives its bytes."""
+        return store.save_pack(Path(path), self.pack)
+
+
+def compress(
+    logits: npt.ArrayLike,
+    codec: str = "field",
+    ratio: float | None = None,
+    *,
+    bytes_per_image: float | None = None,
+    reference: Literal["fp16", "fp32"] = "fp16",
+    views: ViewPolicy | None = None,
+    ids: IntArray | None = None,
+    device: str = "cpu",
+    **options: Any,
+) -> PackedLabels:
+    """The soft labels of K views of each image, packed by a codec into a byte budget.
+
+    Args:
+        logits: what a teacher says of view k of image i at [i, k], float [n, K, c]; kept as fp16.
+        codec: a name in `CODECS`, with its `options`: see `dcpipe.compression`.
+        ratio: how many times smaller than the logits in `reference` the file becomes.
+        bytes_per_image: instead of a ratio; `none` needs neither.
+        views: how the views were drawn: `field` computes labels from crop and flip, and is good only where these are
+            the views that the teacher saw, `dcpipe.views.draw(views, ids, k, n)`. Default: `ViewPolicy()`.
+        ids: of the images, i64 [n], by which their views are drawn; default 0 .. n - 1.
+        device: where to work, as `cuda`.
+
+    Raises `DataError` for an unknown codec or option and for logits that are not finite, `BudgetError` for a budget
+    that the codec does not reach.
+    """
+    values = np.asarray(logits)
+    require(values.ndim == 3, f"logits must be [images, views, classes], but are {list(values.shape)}")
+    within = bool((np.abs(values) <= np.finfo(np.float16).max).all())  # not so for NaN
+    require(within, "logits hold NaN or infinity, or numbers beyond fp16; check the teacher")
+    values = values.astype(np.float16)
+    budget = Budget(codec, options, ratio, reference, bytes_per_image)
+    own = np.arange(len(values)) if ids is None else np.asarray(ids, dtype=np.int64)
+    labels = SoftLabels(values, views or ViewPolicy(), own, tuple(map(str, range(values.shape[2]))), ("teacher",))
+    with tempfile.TemporaryDirectory() as folder:
+        pack = budget.compress(labels, Path(folder), torch.device(device), run_in_turn)
+        path = Path(folder) / "labels.safetensors"
+        store.save_pack(path, pack)
+        return PackedLabels(store.read_pack(path, own))
+
+
+def load_labels(path: Path | str, ids: IntArray | None = None) -> PackedLabels:
+    """Labels that `PackedLabels.save` wrote, or those of a release; `ids` as in `compress`.
+
+    Raises `DataError` for a file that is missing, damaged or of another kind.
+    """
+    require(Path(path).is_file(), f"label pack {path} not found; give the file that was saved")
+    return PackedLabels(store.read_pack(Path(path), ids))

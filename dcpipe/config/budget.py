@@ -1,0 +1,131 @@
+"""Whether the codec reaches the budget, known as soon as the number of classes is: before any stage works.
+
+The plan is the codec's own, so what is promised here is what the stage `compression` does. A budget that the codec does
+not reach is refused with the least it needs and the codecs that do reach it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dcpipe.config.check import CODECS, SOURCES, SYNTHESIS
+from dcpipe.config.values import named
+from dcpipe.types import BudgetError, DataError, LabelShape
+
+if TYPE_CHECKING:
+    from dcpipe.config.params import Images, Params
+
+_ROOM = 2**16  # above any header
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Labels of this shape take `n_bytes` on disk, headers and all."""
+
+    shape: LabelShape
+    n_bytes: int
+
+
+def planned(params: Params, n_classes: int) -> Planned | None:
+    """What the labels will weigh; None for hard labels, which weigh nothing.
+
+    Raises `DataError` for a budget that the codec does not reach, and where the codec cannot serve the views.
+    """
+    if params.softlabels.method == "none":
+        return None
+    plan = _Plan(params, n_classes)
+    block = params.compression
+    try:
+        return Planned(plan.shape, plan.size(block.codec, block.options, block.bytes_of(plan.shape)))
+    except BudgetError as error:
+        raise DataError(_unreached(params, plan)) from error
+
+
+def recorded_classes(images: Images, folder: Path) -> int | None:
+    """How many classes the images in `folder`, data/images, have; None where there are none, or others than the block
+    `images` now says."""
+    try:
+        content = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))
+        same = content["lineage"]["params"] == images.model_dump(mode="json")
+        return len(content["meta"]["classes"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError):  # the stage that reads the images says what is wrong with them
+        return None
+
+
+def counted_classes(images: Images) -> int | None:
+    """How many classes the source has, where it says so without listing its images; None where it does not.
+
+    Raises `DataError` for a source that is not where its options say.
+    """
+    count = getattr(SOURCES.table()[images.source], "count_classes", None)
+    counted: int | None = None if count is None else count(**images.options)
+    return counted
+
+
+class _Plan:
+    """Plans for the labels that params.yaml asks for."""
+
+    def __init__(self, params: Params, n_classes: int) -> None:
+        options, values = SYNTHESIS.resolved(params)
+        cells = math.prod(side**2 for _, side in options.meaning(values, "grid"))
+        labels = params.softlabels
+        self.shape = LabelShape(params.selection.ipc * n_classes * cells, labels.views, n_classes)
+        self.law = labels.augmentation.policy(labels.seed, labels.mix)
+
+    def size(self, codec: str, options: Mapping[str, Any], budget: int | None) -> int:
+        """Bytes of the file that the codec plans; raises `BudgetError` where the budget is too small."""
+        plan, file_bytes = (named(f"dcpipe.compression.packing:{name}") for name in ("plan", "file_bytes"))
+        chosen = plan(codec, options, self.shape, self.law, budget)
+        size: int = file_bytes(codec, chosen, self.shape, self.law)
+        return size
+
+    def least(self, codec: str, options: Mapping[str, Any]) -> int:
+        """The smallest budget that the codec reaches, by halving."""
+        low, high = 0, self.shape.reference_bytes + _ROOM
+        while not self.reaches(codec, options, high):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.reaches(codec, options, middle) else (middle, high)
+        return high
+
+    def reaches(self, codec: str, options: Mapping[str, Any], budget: int) -> bool:
+        """Whether a file of so many bytes can be planned."""
+        try:
+            self.size(codec, options, budget)
+        except BudgetError:
+            return False
+        return True
+
+
+def _unreached(params: Params, plan: _Plan) -> str:
+    """The sentence about a budget that is too small."""
+    block, shape = params.compression, plan.shape
+    budget, least = block.bytes_of(shape) or 0, plan.least(block.codec, block.options)
+    if block.ratio is not None:
+        given, most = f"ratio {block.ratio:g}", (shape.budget(1, reference=block.reference) or 0) / least
+        fitting = [f"ratio {math.floor(100 * most) / 100:g} or less"] if most >= 1 else []
+    else:
+        given = f"bytes_per_image {block.bytes_per_image:g}"
+        fitting = [f"bytes_per_image {math.ceil(100 * least / shape.images) / 100:g} or more"]
+    others = [name for name in CODECS.table() if name not in (block.codec, "none") and _can(plan, name, budget)]
+    *some, last = others or [""]
+    fitting += [f"codec {', '.join(some)} or {last}" if some else f"codec {last}"] if others else []
+    return (
+        f"compression.{given} leaves {budget:,} bytes for labels of {shape.images:,} images x {shape.views:,} views x "
+        f"{shape.classes:,} classes, but codec {block.codec!r} needs {least:,}; choose "
+        + (", or ".join(fitting) or "codec none")
+        + ("" if others else "; no other codec reaches this budget with its defaults")
+    )
+
+
+def _can(plan: _Plan, codec: str, budget: int) -> bool:
+    try:
+        return plan.reaches(codec, {}, budget)
+    except DataError:  # it cannot serve these views, needs an option, or is a broken plugin
+        return False

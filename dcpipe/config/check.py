@@ -1,0 +1,168 @@
+"""Checks of params.yaml as a whole, made when it is read: what a block cannot tell by itself.
+
+Names and options of methods are looked up in the registries, which are imported by name here, as configuration lies
+below all methods. Whether a budget can be met depends on the number of classes: see `budget`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from dcpipe.config.options import Options
+from dcpipe.config.registry import Registry
+from dcpipe.config.values import named
+from dcpipe.types import DataError, require
+
+if TYPE_CHECKING:
+    from dcpipe.config.params import Params
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A block that names a method, by `key`, with its options."""
+
+    block: str
+    key: str
+    registry: str
+
+    def table(self) -> Registry[Callable[..., Any]]:
+        """What may be named."""
+        table: Registry[Callable[..., Any]] = named(self.registry)
+        return table
+
+    def resolved(self, params: Params) -> tuple[Options, dict[str, Any]]:
+        """The chosen method's options, and their values with all defaults; `DataError` for the first wrong one."""
+        block, table = getattr(params, self.block), self.table()
+        name = getattr(block, self.key)
+        with at(f"{self.block}.{self.key}"):
+            options = Options.of(table[name])
+        return options, options.resolve(block.options, f"{table.kind} {name!r}", f"{self.block}.options")
+
+
+SOURCES = Choice("images", "source", "dcpipe.images:SOURCES")
+SELECTORS = Choice("selection", "method", "dcpipe.selection:SELECTORS")
+SYNTHESIS = Choice("synthesis", "method", "dcpipe.synthesis:METHODS")
+CODECS = Choice("compression", "codec", "dcpipe.compression:CODECS")
+CHOICES = (SOURCES, SELECTORS, SYNTHESIS, CODECS)
+
+
+@contextmanager
+def at(place: str) -> Iterator[None]:
+    """Errors inside say which key they are about."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{place}: {error}") from error
+
+
+def problems(params: Params) -> Iterator[DataError]:
+    """The first problem of every kind; what is not known without the images is left out."""
+    for check in (*(choice.resolved for choice in CHOICES), *CHECKS):
+        try:
+            check(params)
+        except DataError as error:
+            yield error
+
+
+def resolved(params: Params) -> dict[str, Any]:
+    """The content of params.yaml with every default filled in, those of options too, as JSON values."""
+    content = params.model_dump(mode="json")
+    for choice in CHOICES:
+        content[choice.block]["options"] = choice.resolved(params)[1]
+    return content
+
+
+def _teachers_are_known(params: Params) -> None:
+    teachers = params.teacher.networks
+    wanted = [("features.teacher", [params.features.teacher]), ("softlabels.teachers", params.softlabels.teachers)]
+    for key, names in [*wanted, *_meaning(params, "teachers")]:
+        for name in names:
+            require(
+                name in teachers, f"{key} names {name!r}, which teacher.networks lacks; it has {', '.join(teachers)}"
+            )
+
+
+def _augmentations_are_ranges(params: Params) -> None:
+    for key, augmentation in (
+        ("teacher.training", params.teacher.training.augmentation),
+        ("features", params.features.augmentation),
+        ("softlabels", params.softlabels.augmentation),
+    ):
+        low, high = augmentation.scale_min, augmentation.scale_max
+        require(low <= high, f"{key}.augmentation has scale_min {low} above scale_max {high}; swap them")
+
+
+def _teachers_can_be_had(params: Params) -> None:
+    for network in params.teacher.networks.values():
+        require(
+            params.teacher.training.epochs > 0 or network.weights is not None,
+            f"teacher.training.epochs is 0 but {network.network!r} has no weights; give weights or train it",
+        )
+
+
+def _sizes_can_be_had(params: Params) -> None:
+    sizes, ipc, labels = params.evaluation.sizes, params.selection.ipc, params.softlabels
+    for size in sizes:
+        require(size <= ipc, f"evaluation.sizes has {size}, but selection.ipc is {ipc}; raise it, or drop it")
+    require(
+        not any(size < ipc for size in sizes) or labels.method == "none" or labels.mix != "cutmix_images",
+        "evaluation.sizes asks for smaller sets, but softlabels.mix is cutmix_images, so that labels are of images "
+        "pasted together; choose mix none or cutmix_labels, or method none",
+    )
+
+
+def _there_is_one_budget(params: Params) -> None:
+    budget = params.compression
+    require(
+        budget.codec == "none" or (budget.ratio is None) != (budget.bytes_per_image is None),
+        f"compression needs exactly one of ratio and bytes_per_image for codec {budget.codec!r}",
+    )
+
+
+def _networks_take_the_images(params: Params) -> None:
+    """Every network that is named must exist and take images of `images.size`."""
+    fit = named("dcpipe.networks.fitting:check_size")
+    teachers = {f"teacher.networks.{key}.network": its.network for key, its in params.teacher.networks.items()}
+    for key, name in {
+        **teachers,
+        "evaluation.student": params.evaluation.student,
+        **dict(_meaning(params, "network")),
+    }.items():
+        with at(key):
+            fit(name, params.images.size)
+
+
+def _trainings_can_run(params: Params) -> None:
+    """Recipes and the loss refuse what does not go together."""
+    recipe, loss = named("dcpipe.training:Recipe"), named("dcpipe.training.losses:choose")
+    teacher, student = params.teacher.training, params.evaluation
+    if teacher.epochs > 0:
+        with at("teacher.training"):
+            recipe(teacher.epochs, teacher.optimizer, teacher.lr, teacher.weight_decay, zeta=teacher.zeta)
+    loss(student.loss, student.gamma)
+    with at("evaluation"):
+        known = {field.name: getattr(student, field.name) for field in fields(recipe) if hasattr(student, field.name)}
+        recipe(**known | {"milestones": tuple(student.milestones)})
+
+
+CHECKS: tuple[Callable[[Params], Any], ...] = (
+    _teachers_are_known,
+    _augmentations_are_ranges,
+    _teachers_can_be_had,
+    _sizes_can_be_had,
+    _there_is_one_budget,
+    _trainings_can_run,
+    _networks_take_the_images,
+)
+
+
+def _meaning(params: Params, what: Any) -> list[tuple[str, Any]]:
+    """The synthesis options that mean something elsewhere, by key; none where the options are wrong anyway."""
+    try:
+        options, values = SYNTHESIS.resolved(params)
+    except DataError:
+        return []
+    return [(f"synthesis.options.{key}", value) for key, value in options.meaning(values, what)]

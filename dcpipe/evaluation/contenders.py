@@ -1,0 +1,241 @@
+"""Contenders: images with labels, what they weigh, and how a student is scored that is trained on them.
+
+Any images are labelled by the same teachers in the same views, packed to a budget, and scored under one protocol: the
+condensed set and its baselines in the evaluation, what selectors pick and what variants make in studies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dcpipe import softlabels, store, teacher, training
+from dcpipe.compression import Codec
+from dcpipe.compression.budget import Budget
+from dcpipe.config.params import CompressionBlock, SoftLabelsBlock
+from dcpipe.dataset import CondensedDataset
+from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
+from dcpipe.evaluation.students import Protocol, train_student
+from dcpipe.images import read_parts
+from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelPack, LabelShape, Map, SoftLabels, Teacher, ViewLaw
+from dcpipe.views import multiformation
+
+# Shows how far a piece of work is: its title, steps done, steps in all.
+ReportProgress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of a table: images as they are stored, where labels of the decoded ones come from, and what it weighs.
+
+    `kind` is short and tells contenders of one table apart, `name` is what people read. A smaller size of another
+    contender has that one's kind in `part_of`, and in `size` the images per class that it counts as: it stores another
+    number where it is made of cells.
+    """
+
+    kind: str
+    name: str
+    images: ImageSet
+    labels: Callable[[], Labels]
+    policy: ViewLaw
+    image_bytes: int
+    label_bytes: int
+    teacher_bytes: int = 0
+    part_of: str = ""
+    size: int | None = None
+
+    @property
+    def ipc(self) -> int:
+        """Images per class."""
+        return self.size or len(self.images) // len(self.images.classes)
+
+    def named(self, kind: str, name: str) -> Contender:
+        """The same as a row of its own."""
+        return replace(self, kind=kind, name=name)
+
+    def with_pack(self, pack: LabelPack, device: torch.device) -> Contender:
+        """The same images with the labels of a pack, decoded on the device when asked for."""
+        return replace(self, labels=partial(PackLabels, pack, device), label_bytes=pack.n_bytes)
+
+    def with_teachers(self, teachers: Mapping[str, Teacher], n_bytes: int, device: torch.device) -> Contender:
+        """The same images with their teachers asked at every step: no bytes of labels, but `n_bytes` of weights."""
+        online = partial(OnlineLabels, list(teachers.values()), len(self.images.decoded_ids), device)
+        return replace(self, labels=online, label_bytes=0, teacher_bytes=n_bytes)
+
+
+def hard_contender(
+    kind: str, name: str, images: ImageSet, policy: ViewLaw, image_bytes: int, device: torch.device
+) -> Contender:
+    """Images with their own one-hot labels, which weigh nothing."""
+    labels = partial(HardLabels, images.decoded_labels, len(images.classes), device)
+    return Contender(kind, name, images, labels, policy, image_bytes, label_bytes=0)
+
+
+def smaller(whole: Contender, ipc: int, notes: store.Notes) -> Contender:
+    """The first `ipc` images per class of a contender with packed or hard labels. Its labels stay those of the whole
+    pack, and weigh what that weighs: nothing is encoded again."""
+    images = multiformation.subset(whole.images, ipc)
+
+    def labels() -> Labels:
+        found = whole.labels()
+        if isinstance(found, PackLabels):
+            return PrefixLabels(found, rows_of(found.pack, images))
+        assert isinstance(found, HardLabels)
+        return HardLabels(images.decoded_labels, len(images.classes), found.one_hot.device)
+
+    return replace(
+        whole,
+        kind=f"{whole.kind} {ipc}",
+        name=f"{whole.name}, first {ipc}",
+        images=images,
+        labels=labels,
+        image_bytes=notes.image_bytes(images),
+        part_of=whole.kind,
+        size=ipc,
+    )
+
+
+def budget_of(block: CompressionBlock) -> Budget:
+    """The budget that params.yaml asks for."""
+    return Budget(**block.model_dump())
+
+
+@dataclass(frozen=True, eq=False)
+class Labeller:
+    """Makes contenders of any images: labels them and packs the labels as two blocks of params.yaml ask for.
+
+    All work is kept in notes: a killed run goes on there, and a finished one reads its packs.
+    """
+
+    softlabels: SoftLabelsBlock
+    compression: CompressionBlock
+    device: torch.device
+    map_tasks: Map
+
+    def shape(self, ipc: int, n_classes: int) -> LabelShape:
+        """Of the labels of `ipc` training images of each class."""
+        return LabelShape(ipc * n_classes, self.softlabels.views, n_classes)
+
+    def plan(self, shape: LabelShape) -> Codec:
+        """The codec for labels of a shape. Raises `BudgetError` where the budget cannot hold them: before any work."""
+        return budget_of(self.compression).plan(shape, self.softlabels.policy)
+
+    def unreached(self, shape: LabelShape) -> str:
+        """Why labels of a shape cannot be packed to the budget; "" where they can."""
+        try:
+            self.plan(shape)
+        except BudgetError as error:
+            return str(error)
+        return ""
+
+    def hard(self, kind: str, images: ImageSet, notes: store.Notes) -> Contender:
+        """Images with their own labels; their bytes are measured in `notes`."""
+        policy, n_bytes = self.softlabels.policy, notes.image_bytes(images)
+        return hard_contender(kind, f"{kind}, hard labels", images, policy, n_bytes, self.device)
+
+    def contender(
+        self,
+        kind: str,
+        images: ImageSet,
+        teachers: Mapping[str, Teacher],
+        notes: store.Notes,
+        budgets: Mapping[str, CompressionBlock] | None = None,
+    ) -> Contender:
+        """Images with packed labels of the teachers; with hard ones where there are none.
+
+        The teachers are asked once: with `budgets`, labels are packed at all of them, of which the contender has the
+        first. Uncompressed labels are removed once they are packed, for those of many contenders would fill the disk.
+        """
+        hard = self.hard(kind, images, notes)
+        if not teachers:
+            return hard
+        asked = budgets or {"labels": self.compression}
+        if not all(map(notes.has_pack, asked)):
+            labels = self.soft_labels(images, teachers, notes)
+            for name, block in asked.items():
+                self.pack(labels, budget_of(block), notes, name)
+        notes.remove("labels.zarr")
+        pack = notes.read_pack(next(iter(asked)), images.decoded_ids)
+        return hard.named(kind, f"{kind}, {pack.codec}").with_pack(pack, self.device)
+
+    def soft_labels(self, images: ImageSet, teachers: Mapping[str, Teacher], notes: store.Notes) -> SoftLabels:
+        """Uncompressed labels of any images, decoded where they are grids."""
+        block, images = self.softlabels, multiformation.decoded(images)
+        blocks = notes.blocks("labels", softlabels.shape_of(images, block.views), "float16")
+        softlabels.fill(
+            blocks,
+            images,
+            teachers,
+            policy=block.policy,
+            batch_size=block.batch_size,
+            device=self.device,
+            map_tasks=self.map_tasks,
+        )
+        return SoftLabels(blocks.array, block.policy, images.ids, images.classes, tuple(teachers))
+
+    def pack(self, labels: SoftLabels, budget: Budget, notes: store.Notes, name: str) -> LabelPack:
+        """The pack NAME of some labels, encoded unless it is there; `BudgetError` leaves nothing."""
+        if not notes.has_pack(name):
+            budget.plan(LabelShape(*labels.logits.shape), labels.policy)
+            blocks = notes.within(f"{name}.blocks")
+            notes.save_pack(name, budget.compress(labels, blocks.folder, self.device, self.map_tasks))
+            notes.remove(f"{name}.blocks")
+        return notes.read_pack(name, labels.ids)
+
+    def uncompressed(self, labels: SoftLabels, notes: store.Notes) -> LabelPack:
+        """The labels in fp16 as a pack, written once to measure its bytes on disk."""
+        return self.pack(labels, Budget(), notes, "uncompressed")
+
+
+def score(
+    contender: Contender,
+    protocol: Protocol,
+    train: ImageTable,
+    test: ImageTable,
+    seed: int,
+    *,
+    device: torch.device,
+    folder: Path,
+    report: ReportProgress = lambda title, done, total: None,
+) -> dict[str, Any]:
+    """Train one student on a contender and test it, after the last epoch or as often as the protocol says.
+
+    Gives `accuracy`, the best test in percent, and `history`, a row an epoch. A killed training goes on from its
+    checkpoint in `folder`. Pixels are normalised as those of `train`.
+    """
+    stem = f"{contender.name}-{seed}".replace("/", "-").replace(" ", "-")
+    checkpoint = folder / f"{stem}.pt"
+    labels = contender.labels()
+    dataset = CondensedDataset(
+        contender.images,
+        labels,
+        contender.policy,
+        temperature=protocol.asks(labels),
+        size=train.size,
+        device=device,
+    )
+
+    def accuracy(student: nn.Module) -> float:
+        batches = teacher.plain_batches(read_parts(test), train.mean, train.std, 512, device)
+        return training.accuracy(student, batches, device)
+
+    _, history = train_student(
+        dataset,
+        protocol,
+        n_classes=len(train.classes),
+        mean=train.mean,
+        std=train.std,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
+        report=lambda row: report(f"student {contender.name} {seed}", int(row["epoch"]) + 1, protocol.recipe.epochs),
+        test=accuracy,
+    )
+    checkpoint.unlink(missing_ok=True)
+    return {"accuracy": max(row["accuracy"] for row in history if "accuracy" in row), "history": history}

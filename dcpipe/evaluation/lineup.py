@@ -1,0 +1,142 @@
+"""The contenders of a workspace's own table: its condensed set, and the baselines that `evaluation.baselines` names.
+
+* the set with its packed labels
+* `uncompressed`: the same labels in fp16
+* `online`: the teachers asked at every step
+* `hard`: the images' own classes
+* `random`: random real images, as many, labelled and packed like the set
+
+Of the set and of random images also the smaller sizes that `evaluation.sizes` lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dcpipe import selection, store
+from dcpipe.config.params import EvaluationBlock, Params
+from dcpipe.evaluation.contenders import Contender, Labeller, hard_contender, smaller
+from dcpipe.evaluation.students import Protocol
+from dcpipe.images import read_selection
+from dcpipe.selection.random import random
+from dcpipe.types import ImageSet, ImageTable, LabelPack, Score, SoftLabels, Teacher
+
+Outcome = Mapping[str, Any]  # what `contenders.score` gives
+
+
+@dataclass(frozen=True, eq=False)
+class SoftLabelled:
+    """Soft labels of the condensed set: as packed, uncompressed, and the teachers that gave them with their bytes."""
+
+    pack: LabelPack
+    uncompressed: SoftLabels
+    teachers: Mapping[str, Teacher]
+    teacher_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lineup:
+    """Makes the contenders; the condensed set comes first.
+
+    `images` with the bytes of their file; `labels`: None where students learn from hard labels.
+    """
+
+    params: Params
+    images: ImageSet
+    image_bytes: int
+    labels: SoftLabelled | None
+    train: ImageTable
+    labeller: Labeller
+    notes: store.Notes
+
+    @property
+    def method(self) -> str:
+        """What made the images: the synthesis method, or the selector where none refined them."""
+        method = self.params.synthesis.method
+        return self.params.selection.method if method == "none" else method
+
+    def contenders(self) -> list[Contender]:
+        """All of them, in the order of the table."""
+        name, device, baselines = self.method, self.labeller.device, self.params.evaluation.baselines
+        policy = self.params.softlabels.policy
+        hard = hard_contender("hard", f"{name}, hard labels", self.images, policy, self.image_bytes, device)
+        if self.labels is None:
+            return [*self._at_sizes(hard), *self._random({})]
+        labels = self.labels
+        rows = self._at_sizes(hard.named("own", f"{name}, {labels.pack.codec}").with_pack(labels.pack, device))
+        if "uncompressed" in baselines:
+            whole = self.labeller.uncompressed(labels.uncompressed, self.notes)
+            rows.append(hard.named("uncompressed", f"{name}, uncompressed").with_pack(whole, device))
+        if "online" in baselines:
+            online = hard.named("online", f"{name}, teacher online")
+            rows.append(online.with_teachers(labels.teachers, labels.teacher_bytes, device))
+        if "hard" in baselines:
+            rows.append(hard)
+        return [*rows, *self._random(labels.teachers)]
+
+    def _random(self, teachers: Mapping[str, Teacher]) -> list[Contender]:
+        """Random real images at every size; none where no baseline asks for them."""
+        if "random" not in self.params.evaluation.baselines:
+            return []
+        block = self.params.selection
+        candidates = selection.candidates_without_features(self.train)
+        picks = random(candidates, block.ipc, block.seed, selection.Progress())
+        images = read_selection(self.train, candidates.selection(picks, "random"))
+        return self._at_sizes(self.labeller.contender("random", images, teachers, self.notes.within("random")))
+
+    def _at_sizes(self, whole: Contender) -> list[Contender]:
+        """The contender, and its smaller sizes that `evaluation.sizes` lists."""
+        below = [size for size in sorted(self.params.evaluation.sizes) if size < self.params.selection.ipc]
+        return [
+            whole,
+            *(smaller(whole, size, self.notes.within(f"{whole.kind}-{size}")) for size in below),
+        ]
+
+
+def score_of(contender: Contender, outcomes: Sequence[Outcome], protocol: Protocol, block: EvaluationBlock) -> Score:
+    """The row of a contender from what its students, one a seed, reached."""
+    return Score(
+        name=contender.name,
+        protocol=protocol.name,
+        student=block.student,
+        ipc=contender.ipc,
+        accuracy=tuple(outcome["accuracy"] for outcome in outcomes),
+        image_bytes=contender.image_bytes,
+        label_bytes=contender.label_bytes,
+        teacher_bytes=contender.teacher_bytes,
+        epochs=block.epochs,
+    )
+
+
+def learning_curves(outcomes: Mapping[str, Sequence[Outcome]]) -> list[dict[str, float]]:
+    """One row an epoch: the training loss of each contender, by its kind, as the mean over its students."""
+    histories = {kind: [outcome["history"] for outcome in students] for kind, students in outcomes.items()}
+    epochs = len(next(iter(histories.values()))[0])
+    return [
+        {"epoch": epoch}
+        | {
+            kind: float(np.mean([history[epoch]["loss"] for history in students]))
+            for kind, students in histories.items()
+        }
+        for epoch in range(epochs)
+    ]
+
+
+def at_each_size(
+    contenders: Sequence[Contender], scores: Sequence[Score], params: Params
+) -> Iterator[tuple[str, list[Score]]]:
+    """Name and scores of the condensed set, and of random images, at the sizes that `evaluation.sizes` lists; at their
+    own where it lists none."""
+    sizes = params.evaluation.sizes or [params.selection.ipc]
+    for whole in contenders:
+        if whole is contenders[0] or whole.kind == "random":
+            of_whole = [
+                score
+                for contender, score in zip(contenders, scores, strict=True)
+                if whole.kind in (contender.kind, contender.part_of)
+            ]
+            yield whole.name, [score for score in of_whole if score.ipc in sizes]

@@ -1,0 +1,36 @@
+"""Classifiers of torchvision, by their names there, and of timm, as `timm/NAME`."""
+
+from __future__ import annotations
+
+import difflib
+
+from torch import nn
+
+from dcpipe.types import DataError
+
+
+def build_torchvision(name: str, n_classes: int, size: int) -> nn.Module | None:
+    """The network, or None when torchvision has none of this name."""
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        return None
+    extra = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    network: nn.Module = models.get_model(name, weights=None, num_classes=n_classes, **extra)
+    return network
+
+
+def build_timm(name: str, n_classes: int, size: int) -> nn.Module | None:
+    """The network, or None when `name` has another form; `DataError` where timm is missing or lacks it."""
+    if not name.startswith("timm/"):
+        return None
+    try:
+        import timm
+    except ImportError as error:
+        raise DataError(f"network {name!r} needs the timm package; install dcpipe[timm]") from error
+    short = name.removeprefix("timm/")
+    if short not in timm.list_models():
+        close = ", ".join(difflib.get_close_matches(short, timm.list_models(), n=5)) or "see timm.list_models()"
+        raise DataError(f"network {name!r}: timm has no model {short!r}; close names: {close}")
+    network: nn.Module = timm.create_model(short, pretrained=False, num_classes=n_classes)
+    return network

@@ -1,0 +1,84 @@
+"""Notes of unfinished work: what a killed run goes on from. None of it becomes an artifact."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dcpipe.store.blocks import Blocks, create_blocks
+from dcpipe.store.files import replacing
+from dcpipe.store.images import save_set
+from dcpipe.store.labels import read_pack, save_pack
+from dcpipe.types import ImageSet, IntArray, LabelPack
+
+
+@dataclass(frozen=True)
+class Notes:
+    """A folder in which work leaves what it has done, each piece all or nothing."""
+
+    folder: Path
+
+    def within(self, name: str) -> Notes:
+        """Notes of a part of the work, in a folder of their own."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return Notes(folder)
+
+    def remove(self, name: str) -> None:
+        """Forget a part of the work, or nothing if there is no such folder."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+
+    def keep(self, name: str, **arrays: npt.NDArray[Any]) -> None:
+        """Note arrays under a name; a killed run finds them with `kept`."""
+        with replacing(self.folder / f"{name}.npz") as partial, partial.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]  # NumPy types the keywords as its own options
+
+    def kept(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
+        """What `keep` noted, or None."""
+        path = self.folder / f"{name}.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as state:
+            return dict(state)
+
+    def save_json(self, name: str, value: Any) -> None:
+        """Note a JSON value under a name; a killed run finds it with `load_json`."""
+        with replacing(self.folder / f"{name}.json") as partial:
+            partial.write_text(json.dumps(value), encoding="utf-8")
+
+    def load_json(self, name: str) -> Any:
+        """What `save_json` noted, or None."""
+        path = self.folder / f"{name}.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def blocks(self, name: str, shape: tuple[int, ...], dtype: str) -> Blocks:
+        """An array NAME.zarr to fill shard by shard; what an earlier run has filled stays."""
+        return create_blocks(self.folder / f"{name}.zarr", shape, dtype)
+
+    def has_pack(self, name: str) -> bool:
+        """Whether `save_pack` has finished NAME.safetensors."""
+        return self._pack(name).exists()
+
+    def save_pack(self, name: str, pack: LabelPack) -> None:
+        """Write a pack as NAME.safetensors."""
+        save_pack(self._pack(name), pack)
+
+    def read_pack(self, name: str, ids: IntArray) -> LabelPack:
+        """The pack in NAME.safetensors, of images `ids`, with its bytes on disk."""
+        return read_pack(self._pack(name), ids)
+
+    def _pack(self, name: str) -> Path:
+        return self.folder / f"{name}.safetensors"
+
+    def image_bytes(self, images: ImageSet) -> int:
+        """Bytes of the file of the one set that these notes are of, which is written here to measure it."""
+        path = self.folder / "images.parquet"
+        if not path.exists():
+            save_set(self.folder, images)
+        return path.stat().st_size

@@ -1,0 +1,236 @@
+"""What every study is, and what it is given to work with.
+
+A study runs cells one after another, all under one protocol, and makes tables and figures of what their students reach.
+What a cell has done is noted, so that a killed study goes on after the last piece of work, and cells that agree share
+it.
+"""
+
+from __future__ import annotations
+
+import csv
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from rich.table import Table
+
+from dcpipe import networks, selection, store
+from dcpipe.config.blocks import Block
+from dcpipe.config.params import CompressionBlock, Params, SoftLabelsBlock
+from dcpipe.config.values import AtLeastOne, Count, Distinct, Seeds
+from dcpipe.evaluation import contenders
+from dcpipe.evaluation.contenders import Contender, Labeller, ReportProgress
+from dcpipe.evaluation.students import Protocol
+from dcpipe.reports import figures
+from dcpipe.reports.columns import Column, protocol_line, table_of, when_tested
+from dcpipe.studies.summary import Row
+from dcpipe.types import DataError, Features, ImageSet, ImageTable, Map, SoftLabels, Teacher, require
+
+FILE = Path("studies/params.yaml")
+EntryName = Annotated[str, Field(pattern=r"^[a-z0-9]+([_.-][a-z0-9]+)*$")]
+Sizes = Annotated[list[Count], Field(min_length=1), Distinct]
+Ratios = Annotated[list[AtLeastOne], Field(min_length=1), Distinct]
+Split = Literal["test", "minival"]
+
+
+class StudyBlock(Block):
+    """What each study's block in studies/params.yaml says: the seeds of its students, at least three as every number is
+    a mean, and the split that they are tested on."""
+
+    seeds: Seeds
+    split: Split = "test"
+
+    def check(self, name: str) -> None:
+        """Raises `DataError` for values that do not go together; `name` is the block's in its file."""
+
+
+@dataclass(frozen=True, eq=False)
+class StudyContext:
+    """What of the pipeline a study works with, and how work is done and shown.
+
+    `train` and `test`: where images are selected from and where students are tested; `artifacts`: folders by noun;
+    `teachers` and the bytes of their weights by key; `live`: shows how far a synthesis is, for `synthesis.Progress`.
+    """
+
+    train: ImageTable
+    test: ImageTable
+    artifacts: Mapping[str, Path]
+    teachers: Mapping[str, Teacher]
+    teacher_bytes: Mapping[str, int]
+    notes: store.Notes
+    device: torch.device
+    map_tasks: Map
+    report: ReportProgress
+    live: Callable[[int, int, str, Callable[[], ImageSet]], None]
+
+    @cached_property
+    def features(self) -> Features:
+        """Of all train images."""
+        return store.load_features(self.artifacts["features"])
+
+    @cached_property
+    def candidates(self) -> selection.Candidates:
+        """All train images, as selectors take them."""
+        return selection.candidates_of(self.features, self.train.classes, self.notes.folder)
+
+    @cached_property
+    def condensed(self) -> ImageSet:
+        """The workspace's condensed images."""
+        return store.load_set(self.artifacts["synthesis"])
+
+    @cached_property
+    def soft_labels(self) -> SoftLabels:
+        """The uncompressed labels of `condensed`."""
+        return store.load_soft_labels(self.artifacts["softlabels"])
+
+    def labeller(self, softlabels: SoftLabelsBlock, compression: CompressionBlock) -> Labeller:
+        """Makes contenders as these blocks ask for."""
+        return Labeller(softlabels, compression, self.device, self.map_tasks)
+
+    def students(
+        self, note: str, label: str, seeds: Sequence[int], protocol: Protocol, contender: Callable[[], Contender]
+    ) -> list[Row]:
+        """One row a seed: the accuracy in percent of a student, and the bytes of what it learnt from.
+
+        Each student is a task, and is trained once for all cells that give the same `note`; the contender is made only
+        where a student is missing. People see `label`.
+        """
+        notes = {seed: f"{note}-{seed}" for seed in seeds}
+        missing = [seed for seed in seeds if self.notes.kept(notes[seed]) is None]
+        if missing:
+            made = contender()
+
+            def train(seed: int) -> None:
+                outcome = contenders.score(
+                    made,
+                    protocol,
+                    self.train,
+                    self.test,
+                    seed,
+                    device=self.device,
+                    folder=self.notes.folder,
+                    report=self.report,
+                )
+                n_bytes = {key: np.array(getattr(made, key)) for key in ("image_bytes", "label_bytes", "teacher_bytes")}
+                self.notes.keep(notes[seed], accuracy=np.array(outcome["accuracy"]), **n_bytes)
+
+            self.map_tasks(train, missing, lambda seed: f"{label}/seed {seed}", progress=f"students of {label}")
+        kept = {seed: self.notes.kept(notes[seed]) or {} for seed in seeds}
+        return [{"seed": seed, **{key: value.item() for key, value in kept[seed].items()}} for seed in seeds]
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """The rows of one cell, and pictures (PNG) by name."""
+
+    rows: list[Row]
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a study publishes: tables for NAME.csv, among them `results` and `summary`, and figures for NAME.png.
+
+    All but the summary is the same from run to run: seconds are measured.
+    """
+
+    tables: Mapping[str, list[Row]]
+    figures: Mapping[str, bytes]
+
+
+class Study(ABC):
+    """Abstract; each study of `STUDIES` is bound to its block and to the workspace's parameters.
+
+    `params` are those of the workspace, `content` is params.yaml as it is written there. The class says what the stage
+    is: `title`, what it does; `needs`, the artifacts it opens beside teachers; `reads`, the blocks of params.yaml it
+    depends on (None: all of it); `figures`, the names of its figures; `pictures`, its folder of pictures; `shown`, the
+    columns of the terminal's table.
+    """
+
+    title: ClassVar[str]
+    block_type: ClassVar[type[StudyBlock]]
+    needs: ClassVar[tuple[str, ...]] = ("images", "features")
+    reads: ClassVar[tuple[str, ...] | None] = ("softlabels", "compression", "evaluation")
+    figures: ClassVar[tuple[str, ...]] = ("figure",)
+    pictures: ClassVar[str] = ""
+    shown: ClassVar[tuple[Column, ...]] = ()
+
+    def __init__(self, name: str, block: Any, params: Params, content: Mapping[str, Any]) -> None:
+        self.name, self.block, self.params, self.content = name, block, params, content
+
+    @property
+    @abstractmethod
+    def teachers(self) -> list[str]:
+        """Keys of the teachers that it needs."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """All that its results depend on beside its inputs and the code, as JSON values."""
+
+    @property
+    @abstractmethod
+    def cells(self) -> Sequence[Any]:
+        """What it runs, in the order of its rows. Raises `DataError` for parameters that cannot be."""
+
+    def check(self, context: StudyContext) -> None:
+        """Refuse what could not be finished, before any work; raises `DataError` saying which cell it is of."""
+        figures.need_matplotlib()
+        if context.teachers:
+            networks.check_teachers(dict(context.teachers), context.train.classes, context.train.size)
+
+    @abstractmethod
+    def run(self, context: StudyContext, cell: Any) -> CellResult:
+        """Do the work of one cell, or what is left of it."""
+
+    @abstractmethod
+    def report(self, context: StudyContext, rows: list[Row]) -> Report:
+        """Tables and figures of the rows of all cells."""
+
+    @classmethod
+    def table(cls, path: Path) -> Table:
+        """A summary.csv for the terminal."""
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows: list[Row] = list(csv.DictReader(stream))
+        return table_of(cls.heading(rows), cls.lines(rows), cls.columns(rows))
+
+    @classmethod
+    def heading(cls, rows: Sequence[Row]) -> str:
+        """The title of the terminal's table."""
+        if "protocol" not in rows[0]:
+            return f"top-1 in percent, mean ± std over {rows[0]['seeds']} seeds"
+        when = when_tested(row["protocol"] for row in rows)
+        return f"top-1 in percent, {when}, mean ± std over {rows[0]['seeds']} seeds\n{protocol_line(rows)}"
+
+    @classmethod
+    def columns(cls, rows: Sequence[Row]) -> Sequence[Column]:
+        """Those of `shown` that the rows have."""
+        return [column for column in cls.shown if column.key in rows[0]]
+
+    @classmethod
+    def lines(cls, rows: Sequence[Row]) -> Sequence[Row]:
+        """The lines of the terminal's table: the rows, unless a study turns them."""
+        return rows
+
+    @contextmanager
+    def error_context(self, *where: str) -> Iterator[None]:
+        """Errors inside say where in studies/params.yaml their cause is."""
+        try:
+            yield
+        except DataError as error:
+            raise DataError(f"{FILE}: {', '.join((self.name, *where))}: {error}") from error
+
+    def check_split(self, counts: Mapping[str, int]) -> None:
+        """Raises `DataError` where the split that students are tested on is empty."""
+        split = self.block.split
+        require(
+            counts[split] > 0,
+            f"{FILE}: {self.name}.split is {split}, which is empty; raise images.minival, or use test",
+        )

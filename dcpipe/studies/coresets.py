@@ -1,0 +1,229 @@
+"""Coresets: what selectors pick, taught from labels at one or more budgets; for the studies `selection`, `coefficients`
+and `resilience`.
+
+A seed is that of selecting and that of the student alike, so a standard deviation covers both. Every coreset is
+labelled by the same teachers in the same views; equal picks, whatever selector they are of, are labelled once and
+trained once a seed. Each ipc is selected for itself: not every selector's smaller set is the first part of its larger
+one.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from dcpipe import selection, store
+from dcpipe.config.blocks import Block
+from dcpipe.config.options import check_options
+from dcpipe.config.params import NOT_OF_STUDIES, CompressionBlock, Params
+from dcpipe.evaluation.contenders import Contender, Labeller
+from dcpipe.evaluation.students import protocol_of
+from dcpipe.images import read_selection
+from dcpipe.reports import pictures
+from dcpipe.selection import Picks, Progress
+from dcpipe.studies.base import CellResult, Study, StudyContext
+from dcpipe.studies.summary import Row
+from dcpipe.types import ImageTable, LabelShape, Selection
+
+SHOWN = 10  # classes in a picture of picks, and images of each
+
+
+class SelectorEntry(Block):
+    """A selector and its options, as in params.yaml's block `selection`; `method` is the entry's name by default."""
+
+    method: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One selector with its options. `swept` is the coefficient that a sweep moves, "" for none."""
+
+    name: str
+    method: str
+    options: dict[str, Any]
+    swept: str = ""
+
+
+def entries_of(selectors: Mapping[str, SelectorEntry]) -> list[Entry]:
+    """The selectors that a block names, in its order."""
+    return [Entry(name, entry.method or name, entry.options) for name, entry in selectors.items()]
+
+
+@dataclass(frozen=True)
+class CoresetCell:
+    """One coreset and its student of one seed."""
+
+    entry: Entry
+    ipc: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.entry.name}-ipc{self.ipc}-seed{self.seed}"
+
+
+@dataclass(frozen=True, eq=False)
+class Coreset:
+    """What a cell picked, and the seconds it took."""
+
+    picks: Selection
+    seconds: float
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal picks in equal order."""
+        return store.digest_of(self.picks.ids.tolist())[:12]
+
+
+class CoresetStudy(Study):
+    """Abstract: selectors with their options x images per class x seeds."""
+
+    pictures: ClassVar[str] = "picked"
+
+    @property
+    @abstractmethod
+    def entries(self) -> list[Entry]:
+        """The selectors, in the order of the rows."""
+
+    @property
+    @abstractmethod
+    def sizes(self) -> list[int]:
+        """Images per class, ascending."""
+
+    @property
+    def budgets(self) -> dict[str, CompressionBlock]:
+        """By name, how the labels of every coreset are packed; the first can always be reached."""
+        return {self.params.compression.codec if self.teachers else "hard labels": self.params.compression}
+
+    @property
+    def teachers(self) -> list[str]:
+        """Those that label; none where labels are hard."""
+        block = self.params.softlabels
+        return block.teachers if block.method == "stored" else []
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "study": self.block.model_dump(mode="json"),
+            "softlabels": self.params.softlabels.model_dump(mode="json"),
+            "compression": self.params.compression.model_dump(mode="json"),
+            "evaluation": self.params.evaluation.model_dump(mode="json", exclude=set(NOT_OF_STUDIES)),
+        }
+
+    @cached_property
+    def cells(self) -> list[CoresetCell]:
+        return self.all_cells()
+
+    def all_cells(self) -> list[CoresetCell]:
+        """Every entry at every size with every seed. Raises `DataError` for an entry that is no selector."""
+        for entry in self.entries:
+            with self.error_context(entry.name):
+                check_options(selection.SELECTORS, entry.method, entry.options)
+        return [
+            CoresetCell(entry, ipc, seed) for entry in self.entries for ipc in self.sizes for seed in self.block.seeds
+        ]
+
+    def check(self, context: StudyContext) -> None:
+        super().check(context)
+        with self.error_context():
+            context.candidates.check(max(self.sizes))
+
+    def run(self, context: StudyContext, cell: CoresetCell) -> CellResult:
+        """One row a budget; `label_rate` is the mean R_C of the picks in nats, as the selection saw it."""
+        coreset, rows = self.coreset(context, cell), list[Row]()
+        rate = float(context.features.label_rate[context.features.rows_of(coreset.picks.ids)].mean())
+        shared = {"label_rate": round(rate, 3), "picks": coreset.digest, "seconds": coreset.seconds}
+        for name, block in self.budgets.items():
+            note = self.unreached(context, cell.ipc, block)
+            if note:
+                row: Row = {"seed": cell.seed, "accuracy": "", "image_bytes": rows[0]["image_bytes"], "label_bytes": 0}
+            else:
+                row = self.student(context, cell, coreset, name)
+            place = {"selector": cell.entry.name, "ipc": cell.ipc, "ratio": block.ratio or ""}
+            rows.append({**place, **row, **shared, "note": note})
+        shown = {f"{cell.entry.name}-ipc{cell.ipc}": picture_of(context.train, coreset.picks)}
+        return CellResult(rows, shown if cell.seed == self.block.seeds[0] else {})
+
+    def coreset(self, context: StudyContext, cell: CoresetCell) -> Coreset:
+        """What a cell picks. A selector that does not use the seed is asked once for all seeds."""
+        asked = cell if selection.uses_seed(cell.entry.method) else replace(cell, seed=self.block.seeds[0])
+        note = f"picks-{asked}"
+        if (kept := context.notes.kept(note)) is None:
+
+            def select(cell: CoresetCell) -> dict[str, np.ndarray[Any, Any]]:
+                with self.error_context(cell.entry.name):
+                    picks, seconds = timed_picks(context, cell)
+                found = context.candidates.selection(picks, cell.entry.method)
+                return {"ids": found.ids, "labels": found.labels, "gains": found.gains, "seconds": np.array(seconds)}
+
+            [kept] = context.map_tasks(select, [asked], str, progress="select")
+            context.notes.keep(note, **kept)
+        picks = Selection(kept["ids"], kept["labels"], kept["gains"], cell.entry.method)
+        return Coreset(picks, float(kept["seconds"]))
+
+    def student(self, context: StudyContext, cell: CoresetCell, coreset: Coreset, budget: str) -> Row:
+        """The row of a student taught from the coreset's labels at a budget. All budgets that can be reached are packed
+        together; what another coreset has on disk is removed then, for the labels of many would fill it."""
+        label = f"{cell.entry.name} ipc {cell.ipc}, {budget}"
+
+        def contender() -> Contender:
+            for other in (context.notes.folder / "coresets").glob("*"):
+                if other.name != coreset.digest:
+                    context.notes.remove(f"coresets/{other.name}")
+            notes = context.notes.within("coresets").within(coreset.digest)
+            reached = {n: b for n, b in self.budgets.items() if not self.unreached(context, cell.ipc, b)}
+            budgets = {budget: self.budgets[budget]} | reached
+            images = read_selection(context.train, coreset.picks)
+            made = self.labeller(context).contender(label, images, context.teachers, notes, budgets)
+            return made.named(label, label)
+
+        protocol = protocol_of(self.params.evaluation)
+        [row] = context.students(f"score-{coreset.digest}-{budget}", label, [cell.seed], protocol, contender)
+        return row
+
+    def labeller(self, context: StudyContext, budget: CompressionBlock | None = None) -> Labeller:
+        """Labels coresets as params.yaml asks for, but for the budget where another is given."""
+        return context.labeller(self.params.softlabels, budget or self.params.compression)
+
+    def label_shape(self, context: StudyContext, ipc: int) -> LabelShape:
+        """Of the soft labels of one coreset."""
+        return self.labeller(context).shape(ipc, len(context.train.classes))
+
+    def unreached(self, context: StudyContext, ipc: int, budget: CompressionBlock) -> str:
+        """Why labels of so many images per class cannot be packed to a budget; "" where they can, or are hard."""
+        shape = self.label_shape(context, ipc)
+        return self.labeller(context, budget).unreached(shape) if context.teachers else ""
+
+
+def timed_picks(context: StudyContext, cell: CoresetCell) -> tuple[Picks, float]:
+    """A cell's picks, and the seconds that they took."""
+    total = cell.ipc * context.candidates.n_classes
+    progress = partial(context.report, f"select {cell}")
+    callbacks = Progress(None, lambda picks: progress(len(picks.rows), total), progress)
+    started = time.perf_counter()
+    selector = selection.SELECTORS[cell.entry.method]
+    picks = selector(context.candidates, cell.ipc, cell.seed, callbacks, **cell.entry.options)
+    return picks, time.perf_counter() - started
+
+
+def picture_of(train: ImageTable, picks: Selection) -> bytes:
+    """The first picks of the first classes, PNG."""
+    rounds = np.arange(len(picks)) // len(train.classes)
+    shown = (rounds < SHOWN) & (picks.labels < SHOWN)
+    some = Selection(picks.ids[shown], picks.labels[shown], picks.gains[shown], picks.method)
+    return pictures.grid(read_selection(train, some), SHOWN, SHOWN)
+
+
+def conditions(params: Params, packed: str) -> str:
+    """What all rows share, in one line; `packed` says how labels are."""
+    protocol, labels = f"{params.evaluation.student}, {params.evaluation.epochs} epochs", params.softlabels
+    if labels.method == "none":
+        return f"{protocol}, hard labels"
+    return f"{protocol}; {labels.views} views per image, labelled by {', '.join(labels.teachers)}; {packed}"

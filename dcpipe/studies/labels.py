@@ -1,0 +1,257 @@
+"""`labels`: every codec at every budget on the same labels, in fidelity and in what a student learns from them (SCORE,
+Fig. 3).
+
+A row is an entry at one ratio to fp16: the bytes of its file, how far its labels are from the teacher's, and for
+`students` the accuracy of students under the evaluation's protocol. Uncompressed labels, the teacher online and hard
+labels are the baselines. A ratio that a codec does not reach has a row that says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from dcpipe.compression import CODECS
+from dcpipe.compression.fidelity import fidelity
+from dcpipe.config.blocks import Block
+from dcpipe.config.options import check_options
+from dcpipe.config.params import NOT_OF_STUDIES, CompressionBlock
+from dcpipe.config.values import Distinct, Positive
+from dcpipe.evaluation.contenders import Contender, Labeller, budget_of, hard_contender
+from dcpipe.evaluation.students import protocol_of
+from dcpipe.reports import figures, tabular
+from dcpipe.reports.columns import Column, decimals, human, mean_and_std, text, unless_noted
+from dcpipe.studies.base import CellResult, EntryName, Ratios, Report, Study, StudyBlock, StudyContext
+from dcpipe.studies.summary import Row, spread
+from dcpipe.types import FloatArray, ImageSet, LabelShape, require
+
+SPECTRUM_IMAGES = 2048
+SHARES = (0.9, 0.99)
+UNCOMPRESSED, ONLINE, HARD = BASELINES = ("uncompressed", "teacher online", "hard labels")
+
+
+class CodecEntry(Block):
+    """A codec and its options, as in params.yaml's block `compression`; `codec` is the entry's name by default."""
+
+    codec: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class LabelsBlock(StudyBlock):
+    """Codecs by the names that rows get, each at every ratio to fp16. `temperatures` are those of the divergences;
+    `students` names the entries that students are trained on, at every ratio that they reach."""
+
+    codecs: Annotated[dict[EntryName, CodecEntry], Field(min_length=1)]
+    ratios: Ratios
+    temperatures: Annotated[list[Positive], Field(min_length=1), Distinct] = Field(default=[1.0, 4.0, 20.0])
+    students: Annotated[list[EntryName], Distinct] = Field(default=[])
+
+    def check(self, name: str) -> None:
+        unknown = [student for student in self.students if student not in self.codecs]
+        require(not unknown, f"{name}.students names {unknown[:1]}, which is not in {name}.codecs; add it there first")
+
+
+@dataclass(frozen=True)
+class LabelsCell:
+    """One codec at one budget; a baseline has none."""
+
+    codec: str
+    budget: CompressionBlock | None = None
+
+    def __str__(self) -> str:
+        return self.codec if self.budget is None else f"{self.codec}-{self.budget.ratio:g}x"
+
+    @property
+    def place(self) -> Row:
+        """The columns that say which cell a row is of."""
+        return {"codec": self.codec, "ratio": "" if self.budget is None else self.budget.ratio}
+
+
+class LabelsStudy(Study):
+    """Every codec at every ratio."""
+
+    title: ClassVar[str] = (
+        "compare codecs on the same labels at the same bytes, by fidelity and student accuracy (SCORE, Fig. 3)"
+    )
+    block_type: ClassVar[type[StudyBlock]] = LabelsBlock
+    needs: ClassVar[tuple[str, ...]] = ("images", "synthesis", "softlabels")
+    reads: ClassVar[tuple[str, ...] | None] = ("softlabels", "evaluation")
+    figures: ClassVar[tuple[str, ...]] = ("figure", "spectra")
+
+    @property
+    def teachers(self) -> list[str]:
+        return self.params.softlabels.teachers
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        evaluation = self.params.evaluation.model_dump(mode="json", exclude=set(NOT_OF_STUDIES))
+        return {"study": self.block.model_dump(mode="json"), "evaluation": evaluation}
+
+    @cached_property
+    def cells(self) -> list[LabelsCell]:
+        for name, entry in self.block.codecs.items():
+            with self.error_context(name):
+                check_options(CODECS, entry.codec or name, entry.options)
+        require(
+            self.params.softlabels.method == "stored",
+            "softlabels.method is none: there are no labels to compress; choose stored",
+        )
+        return [
+            *map(LabelsCell, BASELINES),
+            *(
+                LabelsCell(name, CompressionBlock(codec=entry.codec or name, ratio=ratio, options=entry.options))
+                for name, entry in self.block.codecs.items()
+                for ratio in sorted(self.block.ratios)
+            ),
+        ]
+
+    def check(self, context: StudyContext) -> None:
+        super().check(context)
+        for cell in self.cells:
+            with self.error_context(cell.codec):
+                self.labeller(context, cell).unreached(shape_of(context))
+
+    def run(self, context: StudyContext, cell: LabelsCell) -> CellResult:
+        measured, accuracies = self.measured(context, cell), []
+        if cell.budget is None or (cell.codec in self.block.students and not measured["note"]):
+            protocol, contender = protocol_of(self.params.evaluation), partial(self.contender, context, cell)
+            students = context.students(f"score-{cell}", str(cell), self.block.seeds, protocol, contender)
+            accuracies = [round(student["accuracy"], 3) for student in students]
+        return CellResult([{**cell.place, **measured, "accuracies": accuracies}])
+
+    def measured(self, context: StudyContext, cell: LabelsCell) -> Row:
+        """What a cell's labels weigh and, for a codec, the seconds that packing took and how near the pack is to the
+        labels, or a note why there is none; the pack is kept where students read it."""
+        if cell.codec == UNCOMPRESSED:
+            whole = self.labeller(context, cell).uncompressed(context.soft_labels, context.notes)
+            return {"bytes": whole.n_bytes, "note": ""}
+        if cell.budget is None:
+            return {"bytes": sum(context.teacher_bytes.values()) if cell.codec == ONLINE else 0, "note": ""}
+        if note := self.labeller(context, cell).unreached(shape_of(context)):
+            return {"bytes": 0, "note": note}
+        if (kept := context.notes.kept(f"facts-{cell}")) is None:
+            [found] = context.map_tasks(partial(self.packed, context), [cell], str, progress="packs")
+            kept = {key: np.array(value) for key, value in found.items()}
+            context.notes.keep(f"facts-{cell}", **kept)
+        return {"note": "", **{key: value.item() for key, value in kept.items()}}
+
+    def packed(self, context: StudyContext, cell: LabelsCell) -> Row:
+        """Pack the labels as a cell says and compare them with what they were."""
+        assert cell.budget is not None
+        labels, started = context.soft_labels, time.perf_counter()
+        pack = self.labeller(context, cell).pack(labels, budget_of(cell.budget), context.notes, f"pack-{cell}")
+        seconds = time.perf_counter() - started
+        near = fidelity(pack, labels, self.block.temperatures, context.device).over()
+        return {"bytes": pack.n_bytes, "seconds": seconds, **near}
+
+    def labeller(self, context: StudyContext, cell: LabelsCell) -> Labeller:
+        """Packs labels as a cell says."""
+        return context.labeller(self.params.softlabels, cell.budget or CompressionBlock(codec="none"))
+
+    def contender(self, context: StudyContext, cell: LabelsCell) -> Contender:
+        """The workspace's images with the labels of a cell."""
+        images, labels, notes = context.condensed, context.soft_labels, context.notes
+        n_bytes = (context.artifacts["synthesis"] / "images.parquet").stat().st_size
+        hard = hard_contender("own", str(cell), images, labels.policy, n_bytes, context.device)
+        if cell.codec == HARD:
+            return hard
+        if cell.codec == ONLINE:
+            return hard.with_teachers(context.teachers, sum(context.teacher_bytes.values()), context.device)
+        name = UNCOMPRESSED if cell.budget is None else f"pack-{cell}"
+        return hard.with_pack(notes.read_pack(name, labels.ids), context.device)
+
+    def report(self, context: StudyContext, rows: list[Row]) -> Report:
+        block, labels, images = self.block, context.soft_labels, context.condensed
+        summary = [summary_row(row, shape_of(context), block.temperatures) for row in rows]
+        values = tabular.relative_values(labels, np.arange(min(SPECTRUM_IMAGES, len(images))))
+        tables = {"results": results(rows, block.seeds), "summary": summary, **spectra(images, values)}
+        conditions, middle = self.conditions(context), sorted(block.temperatures)[len(block.temperatures) // 2]
+        drawn = {
+            "figure": figures.codecs(summary, middle, block.split, conditions),
+            "spectra": figures.spectra(values, images.labels[: len(values)], images.classes, conditions),
+        }
+        return Report(tables, {name: figures.png(figure) for name, figure in drawn.items()})
+
+    def conditions(self, context: StudyContext) -> str:
+        """What all rows share, in one line."""
+        protocol, shape = self.params.evaluation, shape_of(context)
+        return (
+            f"{shape.images} images, {shape.views} views, {shape.classes} classes, fp16 {shape.reference_bytes:,} "
+            f"bytes, labelled by {', '.join(context.teachers)}, mix {context.soft_labels.policy.mix}; "
+            f"{protocol.student}, {protocol.epochs} epochs, T = {protocol.temperature:g}"
+        )
+
+    @classmethod
+    def heading(cls, rows: Sequence[Row]) -> str:
+        sizes = f"in fp16 {human(int(rows[0]['fp16_bytes']))}, in fp32 {human(int(rows[0]['fp32_bytes']))}"
+        return f"labels, {sizes}; top-1 in percent, mean ± std over seeds"
+
+    @classmethod
+    def columns(cls, rows: Sequence[Row]) -> list[Column]:
+        divergences = [key for key in rows[0] if key.startswith("kl_t")]
+        return [
+            text("codec"),
+            text("ratio"),
+            unless_noted(decimals("bytes", 0, form=","), "not reached"),
+            unless_noted(decimals("bits per class", 0, "bits_per_class", ",")),
+            *(decimals(f"KL T={key.removeprefix('kl_t')}", 3, key) for key in divergences),
+            decimals("agreement", 3),
+            mean_and_std("accuracy"),
+        ]
+
+
+def shape_of(context: StudyContext) -> LabelShape:
+    """Of the workspace's labels."""
+    return LabelShape(*context.soft_labels.logits.shape)
+
+
+def results(rows: Sequence[Row], seeds: Sequence[int]) -> list[Row]:
+    """One row a student."""
+    return [
+        {"codec": row["codec"], "ratio": row["ratio"], "seed": seed, "accuracy": accuracy}
+        for row in rows
+        for seed, accuracy in zip(seeds if row["accuracies"] else [], row["accuracies"], strict=True)
+    ]
+
+
+def summary_row(row: Row, shape: LabelShape, temperatures: Sequence[float]) -> Row:
+    """A cell's bytes and what fp16 and fp32 take (bits per class: of all images and views), how near its labels are,
+    and mean and standard deviation of its accuracies; "" for what was not measured."""
+    n_bytes, reference = row["bytes"], shape.reference_bytes
+    measures = ("held", "relative_error", *(f"kl_t{t:g}" for t in temperatures), "agreement")
+    return {
+        "codec": row["codec"],
+        "ratio": row["ratio"],
+        "bytes": n_bytes,
+        "fp16_bytes": reference,
+        "fp32_bytes": 2 * reference,
+        "times_fp16": round(reference / n_bytes, 2) if n_bytes else "",
+        "bits_per_class": round(8 * n_bytes / shape.classes, 1),
+        **{key: round(row[key], 5) if key in row else "" for key in measures},
+        **spread(row["accuracies"]),
+        "seeds": len(row["accuracies"]),
+        "seconds": round(row["seconds"], 3) if "seconds" in row else "",
+        "note": row["note"],
+    }
+
+
+def spectra(images: ImageSet, values: FloatArray) -> dict[str, list[Row]]:
+    """Of the first images, whose singular values f64 [n, r] are given: `spectra`, over all of them and by class, and
+    `ranks`, the components that hold shares of the energy of each image's labels."""
+    labels, classes = images.labels[: len(values)], images.classes
+    rows: list[Row] = [{"class": "all", **row} for row in tabular.spectrum(values)]
+    for label in np.unique(labels):
+        rows += [{"class": classes[label], **row} for row in tabular.spectrum(values[labels == label])]
+    shares = {f"rank_{share:g}": tabular.ranks(values, share) for share in SHARES}
+    ranks: list[Row] = [
+        {"image": int(images.ids[row]), "class": classes[labels[row]]}
+        | {name: int(components[row]) for name, components in shares.items()}
+        for row in range(len(values))
+    ]
+    return {"spectra": rows, "ranks": ranks}

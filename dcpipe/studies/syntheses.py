@@ -1,0 +1,81 @@
+"""`syntheses`: ways to make the images, side by side (EDC, Table 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from dcpipe.reports import figures, pictures
+from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text
+from dcpipe.studies.base import CellResult, EntryName, Report, Sizes, StudyBlock, StudyContext
+from dcpipe.studies.summary import Row, arranged, rounded, summarise
+from dcpipe.studies.variant_cells import BYTES, MADE_BY, VariantCell, VariantCellsStudy, conditions
+from dcpipe.studies.variants import Variant, settings
+from dcpipe.types import ImageSet
+
+RESULTS = ("variant", "ipc", "seed", "accuracy", *BYTES, *MADE_BY)
+SUMMARY = ("variant", "ipc", "accuracy", "std", "gain", "seeds", *BYTES, *MADE_BY, "seconds")
+
+
+class VariantsBlock(StudyBlock):
+    """Variants by the names that rows and pictures get, each at every ipc. Images are made once, students once a
+    seed."""
+
+    variants: Annotated[dict[EntryName, Variant], Field(min_length=1)]
+    ipc: Sizes
+
+
+class SynthesesStudy(VariantCellsStudy):
+    """Every variant at every ipc."""
+
+    title: ClassVar[str] = "compare ways to make the images (EDC, Table 1)"
+    block_type: ClassVar[type[StudyBlock]] = VariantsBlock
+    shown: ClassVar[tuple[Column, ...]] = (
+        text("variant"),
+        text("ipc"),
+        mean_and_std("accuracy"),
+        decimals("gain", 1, form="+"),
+        size("images", "image_bytes"),
+        size("labels", "label_bytes"),
+        size("in fp16", "fp16_label_bytes"),
+        size("teachers", "teacher_bytes"),
+        decimals("seconds", 1),
+    )
+
+    def chain(self, name: str) -> list[Variant]:
+        """The variants whose changes one has: its own."""
+        return [self.block.variants[name]]
+
+    @cached_property
+    def cells(self) -> list[VariantCell]:
+        cells = []
+        for name in self.block.variants:
+            for ipc in sorted(self.block.ipc):
+                with self.error_context(name):
+                    cells.append(VariantCell(name, ipc, *settings(self.chain(name), ipc, self.content)))
+        return cells
+
+    def run(self, context: StudyContext, cell: VariantCell) -> CellResult:
+        made = self.make_images(context, cell)
+        place = {"variant": cell.name, "ipc": cell.ipc}
+        rows = [{**place, **row} for row in self.students(context, cell, made)]
+        return CellResult(rows, {str(cell): pictures.grid(made.images)})
+
+    def report(self, context: StudyContext, rows: list[Row]) -> Report:
+        summary = arranged(self.summary(rows), SUMMARY)
+        drawn = figures.bars(summary, self.block.split, conditions(rows), self.name.capitalize(), by="variant")
+        first: dict[str, tuple[str, ImageSet]] = {}  # of every set of images, once
+        for cell in self.cells:
+            digest = cell.digest("selection", "synthesis")
+            if digest not in first:
+                first[digest] = (str(cell), self.make_images(context, cell).images.prefix(1))
+        gallery = pictures.gallery(dict(first.values()))
+        tables = {"results": arranged(rounded(rows), RESULTS), "summary": summary}
+        return Report(tables, {"figure": figures.png(drawn), "gallery": gallery})
+
+    def summary(self, rows: Sequence[Row]) -> list[Row]:
+        """One row a variant and ipc; `seconds` are those of selection and synthesis."""
+        return summarise(rows, ("variant", "ipc"), same=(*BYTES, *MADE_BY, "seconds"))

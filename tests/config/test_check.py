@@ -1,0 +1,304 @@
+"""Everything in params.yaml is checked when it is read: each kind of mistake stops with one sentence."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dcpipe import networks
+from dcpipe.compression import CODECS
+from dcpipe.config import check, params, presets
+from dcpipe.images import SOURCES
+from dcpipe.selection import SELECTORS
+from dcpipe.synthesis import METHODS
+from dcpipe.types import DataError
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = yaml.safe_load(presets.text("digits"))
+POINT = "input should be a valid number; YAML wants a point, as in 1.0e-3"
+# Where in the demo's parameters a mistake is made, and what is said about it.
+MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
+    "a selector": (
+        {"selection.method": "scoer"},
+        f"selection.method: unknown selector 'scoer'; choose one of {', '.join(SELECTORS)}; did you mean 'score'?",
+    ),
+    "a synthesis": (
+        {"synthesis.method": "idcc"},
+        f"synthesis.method: unknown synthesis method 'idcc'; choose one of {', '.join(METHODS)}; did you mean 'idc'?",
+    ),
+    "a codec": (
+        {"compression.codec": "rcpa"},
+        f"compression.codec: unknown codec 'rcpa'; choose one of {', '.join(CODECS)}; did you mean 'rpca'?",
+    ),
+    "a source": (
+        {"images.source": "dgits"},
+        f"images.source: unknown image source 'dgits'; choose one of {', '.join(SOURCES)}; did you mean 'digits'?",
+    ),
+    "a teacher's network": (
+        {"teacher.networks.convnet.network": "convnet"},
+        "teacher.networks.convnet.network: unknown network 'convnet'; use one of convnet-dN-wN, resnet10-wN, ",
+    ),
+    "a student": (
+        {"evaluation.student": "resnet-18"},
+        "evaluation.student: unknown network 'resnet-18'; use one of convnet-dN-wN, resnet10-wN, resnet18-wN, ",
+    ),
+    "a network of a method": (
+        {"synthesis": {"method": "dm", "options": {"network": "convnett"}}},
+        "synthesis.options.network: unknown network 'convnett'; use one of convnet-dN-wN, resnet10-wN, resnet18-wN, ",
+    ),
+    "a network of a base": (
+        {"synthesis": {"method": "mdc", "options": {"options": {"network": "x"}}}},
+        "synthesis.options.options.network: unknown network 'x'; use one of convnet-dN-wN, resnet10-wN, resnet18-wN, ",
+    ),
+    "an optimizer of teachers": (
+        {"teacher.training.optimizer": "foo"},
+        "teacher.training.optimizer is 'foo': input should be 'adamw' or 'sgd'",
+    ),
+    "an optimizer of students": (
+        {"evaluation.optimizer": "foo"},
+        "evaluation.optimizer is 'foo': input should be 'adamw' or 'sgd'",
+    ),
+    "a loss": (
+        {"evaluation.loss": "klx"},
+        "evaluation.loss is 'klx': input should be 'kl', 'kl_plain', 'kl_ce' or 'mse_gt'",
+    ),
+    "a schedule": (
+        {"evaluation.schedule": "cos"},
+        "evaluation.schedule is 'cos': input should be 'smoothing', 'constant', 'linear', 'ssrs', 'multistep' "
+        "or 'alrs'",
+    ),
+    "a protocol": (
+        {"evaluation.protocol": "edc/cifar"},
+        "evaluation.protocol is 'edc/cifar': unknown; choose one of edc/cifar10, edc/cifar100, ",
+    ),
+    "an unknown option": (
+        {"selection.options": {"alhpa": 1.0}},
+        "selection.options: selector 'score' has no option 'alhpa'; its options are alpha, beta, eps2, coefficient, "
+        "order, precision, device; did you mean 'alpha'?",
+    ),
+    "an option of a method without any": (
+        {"synthesis.options": {"lr": 1}},
+        "synthesis.options: synthesis method 'none' takes no options; remove 'lr'",
+    ),
+    "a missing option": (
+        {"images": {"source": "imagefolder", "size": 8}},
+        "images.options: image source 'imagefolder' needs option 'path'; add it",
+    ),
+    "a mistyped option": (
+        {"selection.options": {"order": "turns"}},
+        "selection.options.order is 'turns': input should be 'rounds' or 'global'",
+    ),
+    "a number that YAML reads as text": (
+        {"selection.options": {"alpha": "1e-3"}},
+        f"selection.options.alpha is '1e-3': {POINT}",
+    ),
+    "one in synthesis": (
+        {"synthesis": {"method": "edc", "options": {"lr": "5e-2"}}},
+        f"synthesis.options.lr is '5e-2': {POINT}",
+    ),
+    "one in compression": (
+        {"compression": {"codec": "field", "ratio": 4, "options": {"temperature": "2e1"}}},
+        f"compression.options.temperature is '2e1': {POINT}",
+    ),
+    "one in a base": (
+        {"synthesis": {"method": "mdc", "options": {"options": {"lr": "5e-3"}}}},
+        f"synthesis.options.options.lr is '5e-3': {POINT}",
+    ),
+    "an option out of range": (
+        {"compression.options": {"sparse_share": 1.5}},
+        "compression.options.sparse_share is 1.5: input should be less than or equal to 1",
+    ),
+    "an option of the source out of range": (
+        {"images.options": {"test_share": 2}},
+        "images.options.test_share is 2: input should be less than or equal to 1",
+    ),
+    "options that do not go together": (
+        {"selection.options": {"order": "global", "coefficient": "final"}},
+        "selection.options: coefficient 'final' needs the final size of every class, which order 'global' does not "
+        "fix; use coefficient 'growing' or order 'rounds'",
+    ),
+    "options of a codec that do not go together": (
+        {"compression": {"codec": "topk", "ratio": 4, "options": {"kind": "hard", "bits": 8}}},
+        "compression.options: bits is 8 but kind hard stores at most one value a view, which a step would not shorten; "
+        "leave bits at 16",
+    ),
+    "a base's unknown option": (
+        {"synthesis": {"method": "mdc", "options": {"base": "dm", "options": {"factr": 2}}}},
+        "synthesis.options.options: base 'dm' of synthesis method 'mdc' has no option 'factr'; its options are "
+        "network, outer, inner, lr, momentum, real_batch, strategy, initial, most, at_once",
+    ),
+    "a network that cannot take the size": (
+        {"evaluation.student": "convnet-d4-w8"},
+        "evaluation.student: network 'convnet-d4-w8' halves images 4 times; for 8 pixels choose a depth of at most 3",
+    ),
+    "a network that fails in its last layers": (
+        {"teacher.networks.resnet.network": "alexnet"},
+        "teacher.networks.resnet.network: network 'alexnet' does not take images of 8 pixels (",
+    ),
+    "a network of a method that cannot take the size": (
+        {"synthesis": {"method": "idc", "options": {"network": "convnet-d9-w8"}}},
+        "synthesis.options.network: network 'convnet-d9-w8' halves images 9 times; for 8 pixels ",
+    ),
+    "an observer that is no teacher": (
+        {"synthesis": {"method": "edc", "options": {"observers": ["convnet", "who"]}}},
+        "synthesis.options.observers names 'who', which teacher.networks lacks; it has convnet, resnet",
+    ),
+    "repeated observers": (
+        {"synthesis": {"method": "rded", "options": {"observers": ["convnet", "convnet"]}}},
+        "synthesis.options.observers is ['convnet', 'convnet']: 'convnet' is listed more than once; list each once",
+    ),
+    "a teacher that is not there": (
+        {"softlabels.teachers": ["convnet", "who"]},
+        "softlabels.teachers names 'who', which teacher.networks lacks; it has convnet, resnet",
+    ),
+    "repeated teachers": (
+        {"softlabels.teachers": ["convnet", "convnet"]},
+        "softlabels.teachers is ['convnet', 'convnet']: 'convnet' is listed more than once; list each once",
+    ),
+    "repeated seeds": (
+        {"evaluation.seeds": [0, 1, 0]},
+        "evaluation.seeds is [0, 1, 0]: 0 is listed more than once; list each once",
+    ),
+    "a momentum that nesterov needs": (
+        {"evaluation.optimizer": "sgd", "evaluation.momentum": 0.0},
+        "evaluation: training: nesterov needs a momentum above 0; set nesterov false or raise momentum",
+    ),
+    "milestones that multistep needs": (
+        {"evaluation.schedule": "multistep"},
+        "evaluation: training: schedule multistep needs milestones, found none; give epochs or fractions of them",
+    ),
+    "a gamma without a cross-entropy": (
+        {"evaluation.gamma": 0.5},
+        "evaluation: gamma is 0.5, but loss 'kl' has no cross-entropy term; set gamma to 0, or choose kl_ce or mse_gt",
+    ),
+    "an unknown key": (
+        {"selection.metod": "score"},
+        "unknown key 'selection.metod'; legal ones are method, ipc, seed, options; did you mean 'method'?",
+    ),
+    "no budget": (
+        {"compression": {"codec": "svd"}},
+        "compression needs exactly one of ratio and bytes_per_image for codec 'svd'",
+    ),
+}
+
+
+def changed(changes: dict[str, Any]) -> dict[str, Any]:
+    """The demo's parameters with some keys set."""
+    content: dict[str, Any] = copy.deepcopy(DIGITS)
+    for path, value in changes.items():
+        *blocks, last = path.split(".")
+        block = content
+        for name in blocks:
+            block = block[name]
+        block[last] = value
+    return content
+
+
+def test_the_demo_has_no_mistake() -> None:
+    assert list(check.problems(params.parse(DIGITS))) == []
+
+
+@pytest.mark.parametrize("kind", list(MISTAKES))
+def test_each_kind_of_mistake_is_refused_when_the_file_is_read(kind: str, tmp_path: Path) -> None:
+    changes, sentence = MISTAKES[kind]
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(changed(changes)), encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        params.load(path)
+    assert str(error.value).startswith(f"{path}: {sentence}"), error.value
+    assert "\n" not in str(error.value)
+
+
+def test_every_kind_of_problem_is_found() -> None:
+    wrong = {
+        "selection.options": {"alpha": "1e-3"},
+        "synthesis": {"method": "edc", "options": {"observers": ["who"]}},
+        "compression.codec": "rcpa",
+        "evaluation.student": "convnet-d9-w8",
+        "evaluation.gamma": 0.5,
+    }
+    blocks = params.checked(params.Params, changed(wrong), "here")
+    found = [str(problem) for problem in check.problems(blocks)]
+    assert [sentence.split(" ")[0].rstrip(":") for sentence in found] == [
+        "selection.options.alpha",
+        "compression.codec",
+        "synthesis.options.observers",
+        "evaluation",
+        "evaluation.student",
+    ]
+
+
+def test_weights_are_not_read() -> None:
+    content = changed({"teacher.training.epochs": 0})
+    for network in content["teacher"]["networks"].values():
+        network["weights"] = "nowhere.safetensors"
+    assert params.parse(content).teacher.training.epochs == 0
+
+
+def test_torch_draws_as_if_no_network_had_been_built() -> None:
+    code = (
+        "import torch\ntorch.manual_seed(0)\nfrom dcpipe.networks.fitting import check_size\n"
+        "check_size('resnet10-w8', 16)\nprint(torch.rand(()).item())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    plain = subprocess.run(
+        [sys.executable, "-c", "import torch\ntorch.manual_seed(0)\nprint(torch.rand(()).item())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == plain.stdout
+
+
+# --- defaults filled in ---
+
+
+def equal(one: params.Params, other: params.Params) -> bool:
+    """Whether two say the same, however much of it is written down."""
+    return check.resolved(one) == check.resolved(other)
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-edc", "digits-mdc", "cifar10-edc-ipc10", "cifar10-dream-ipc10"])
+def test_resolved_parameters_are_the_same_when_read_again(name: str) -> None:
+    first = params.parse(yaml.safe_load(presets.text(name)))
+    again = params.parse(yaml.safe_load(yaml.safe_dump(check.resolved(first))))
+    assert equal(first, again)
+    for block in params.Params.model_fields:
+        one, other = getattr(first, block), getattr(again, block)
+        plain = {"options": None} if hasattr(one, "options") else {}
+        assert one.model_copy(update=plain) == other.model_copy(update=plain)
+
+
+def test_resolved_parameters_name_every_option() -> None:
+    first = params.parse(DIGITS)
+    filled = check.resolved(first)
+    assert filled["selection"]["options"] == {
+        **{"alpha": 0.1, "beta": 0.1, "eps2": 0.5, "coefficient": "growing", "order": "rounds"},
+        **{"precision": "float64", "device": "cpu"},
+    }
+    assert filled["compression"]["options"]["sparse_share"] == 0.25
+    mdc = params.parse(changed({"synthesis": {"method": "mdc", "options": {"options": {"factor": 1}}}}))
+    nested = check.resolved(mdc)["synthesis"]["options"]
+    assert nested["options"]["outer"] == 2000 and nested["options"]["factor"] == 1 and nested["period"] == 100
+    assert mdc.synthesis.options == {"options": {"factor": 1}}, "params keep what was written"
+
+
+def test_reading_parameters_imports_no_torchvision_and_no_torch_by_itself() -> None:
+    code = (
+        "import sys\nfrom dcpipe.config import params\nassert 'dcpipe.networks' not in sys.modules\n"
+        "params.load()\nprint('torchvision' in sys.modules, 'sklearn' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_networks_are_built_once_for_many_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    params.parse(DIGITS)
+    monkeypatch.setattr(networks, "build", None)
+    params.parse(DIGITS)

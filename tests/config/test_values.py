@@ -1,0 +1,106 @@
+"""Kinds of values, as a block of params.yaml meets them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pytest
+
+from dcpipe.config import values
+from dcpipe.config.blocks import Block, checked
+from dcpipe.types import DataError
+
+
+class Some(Block):
+    """One key of each kind."""
+
+    count: values.Count = 1
+    natural: values.Natural = 0
+    positive: values.Positive = 1.0
+    not_negative: values.NotNegative = 0.0
+    at_least_one: values.AtLeastOne = 1.0
+    share: values.Share = 0.5
+    positive_share: values.PositiveShare = 0.5
+    below_one: values.BelowOne = 0.0
+    device: values.Device = "cpu"
+    strategy: values.Strategy = ""
+    seeds: values.Seeds | None = None
+    teachers: values.TeacherNames | None = None
+
+
+LEGAL = {
+    "count": [1, 10**9],
+    "natural": [0, 7],
+    "positive": [1e-300, 3],
+    "not_negative": [0, 0.0, 2.5],
+    "at_least_one": [1, 1.5],
+    "share": [0, 0.3, 1],
+    "positive_share": [1e-9, 1],
+    "below_one": [0, 0.999],
+    "device": ["cpu", "cuda", "cuda:3", "mps"],
+    "strategy": ["", "color_crop", "dsa:flip"],
+    "seeds": [[3, 1, 2], [-1, 0, 1, 2]],
+    "teachers": [["b", "a"]],
+}
+REFUSED: list[tuple[str, Any, str]] = [
+    ("count", 0, "input should be greater than or equal to 1"),
+    ("count", 1.0, "input should be a valid integer"),
+    ("count", True, "input should be a valid integer"),
+    ("natural", -1, "input should be greater than or equal to 0"),
+    ("positive", 0, "input should be greater than 0"),
+    ("positive", True, "input should be a valid number"),
+    ("positive", "1e-3", "input should be a valid number; YAML wants a point, as in 1.0e-3"),
+    ("positive", "-2E5", "input should be a valid number; YAML wants a point, as in 1.0e-3"),
+    ("positive", "1.5e3", "input should be a valid number; YAML wants a sign after the e, as in 1.0e+3"),
+    ("positive", "3 e", "input should be a valid number"),
+    ("not_negative", -1e-9, "input should be greater than or equal to 0"),
+    ("not_negative", float("nan"), "input should be a finite number"),
+    ("at_least_one", 0.99, "input should be greater than or equal to 1"),
+    ("share", 1.01, "input should be less than or equal to 1"),
+    ("positive_share", 0, "input should be greater than 0"),
+    ("below_one", 1, "input should be less than 1"),
+    ("device", "gpu", "string should match pattern '^(cpu|mps|cuda(:\\d+)?)$'"),
+    (
+        "strategy",
+        "blur",
+        "siamese: strategy 'blur' is not made of different names of flip, color, crop, scale, rotate, cutout that are "
+        "joined by _, as color_crop, or dsa:color_crop for one of them at a time; correct it",
+    ),
+    ("seeds", [0, 1], "list should have at least 3 items after validation, not 2"),
+    ("seeds", [0, 1, 0], "0 is listed more than once; list each once"),
+    ("teachers", [], "list should have at least 1 item after validation, not 0"),
+    ("teachers", ["a", "b", "a"], "'a' is listed more than once; list each once"),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, legal in LEGAL.items() for value in legal])
+def test_what_is_legal_stays_as_it_is(key: str, value: Any) -> None:
+    assert getattr(checked(Some, {key: value}, "here"), key) == value
+
+
+@pytest.mark.parametrize(("key", "value", "sentence"), REFUSED)
+def test_what_is_not_is_refused(key: str, value: Any, sentence: str) -> None:
+    with pytest.raises(DataError) as error:
+        checked(Some, {key: value}, "here")
+    assert str(error.value) == f"here: {key} is {value!r}: {sentence}"
+
+
+class Chosen(Block):
+    """Of tables that are at hand and that are not."""
+
+    near: Annotated[str, values.one_of({"a": 1, "b": 2})] = "a"
+    far: Annotated[str, values.one_of("string:digits")] = "1"
+    number: Annotated[float, values.one_of([1.6])] = 1.6
+
+
+def test_a_value_may_be_one_of_a_table() -> None:
+    assert checked(Chosen, {"near": "b", "far": "7", "number": 1.6}, "here").near == "b"
+    for key, value, legal in (
+        ("near", "c", "'a' or 'b'"),
+        ("far", "x", "'0', '1', '2', '3', '4', '5', '6', '7', '8' or '9'"),
+        ("number", 2, "1.6"),
+    ):
+        with pytest.raises(DataError) as error:
+            checked(Chosen, {key: value}, "here")
+        assert str(error.value).endswith(f": input should be {legal}")
+    assert values.named("math:pi") > 3

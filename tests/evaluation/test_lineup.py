@@ -1,0 +1,159 @@
+"""The workspace's own table: its set first, every baseline that is asked for, their sizes, rows and curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from image_tables import write_table
+from releases import CLASSES, IPC, SIZE, VIEWS, Parts, parts
+
+from dcpipe import store
+from dcpipe.config import params, presets
+from dcpipe.config.params import CompressionBlock, Params
+from dcpipe.dataset.targets import HardLabels, OnlineLabels, PackLabels
+from dcpipe.evaluation import lineup
+from dcpipe.evaluation.contenders import Contender, Labeller
+from dcpipe.evaluation.lineup import Lineup, SoftLabelled
+from dcpipe.evaluation.students import protocol_of
+from dcpipe.types import ImageTable, Score, SoftLabels, run_in_turn
+
+CPU = torch.device("cpu")
+WHOLE = params.parse(yaml.safe_load(presets.text("digits")))
+TEACHER_BYTES, IMAGE_BYTES = 4321, 1234
+
+
+def params_of(**changes: dict[str, object]) -> Params:
+    base: dict[str, dict[str, object]] = {
+        "softlabels": {"teachers": ["main"], "views": VIEWS, "mix": "none"},
+        "selection": {"method": "score", "ipc": IPC},
+        "evaluation": {"baselines": ["random", "uncompressed", "online", "hard"]},
+    }
+    blocks = {
+        name: getattr(WHOLE, name).model_copy(update={**base.get(name, {}), **changes.get(name, {})})
+        for name in {*base, *changes}
+    }
+    return WHOLE.model_copy(update={**blocks, "compression": CompressionBlock(codec="none")})
+
+
+@pytest.fixture(scope="module")
+def some() -> Parts:
+    return parts()
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> ImageTable:
+    """18 real images to draw random ones from."""
+    source = np.random.default_rng(5)
+    pixels = source.integers(0, 256, (18, SIZE, SIZE, 3), dtype=np.uint8)
+    ids = source.permutation(500)[:18]
+    return write_table(tmp_path_factory.mktemp("train"), pixels, np.repeat(np.arange(3), 6), ids, 18, CLASSES)
+
+
+def contenders(some: Parts, train: ImageTable, folder: Path, **changes: dict[str, object]) -> list[Contender]:
+    own = params_of(**changes)
+    pack = some.pack
+    assert pack is not None
+    logits = pack.arrays["logits"][:].reshape(pack.shape.images, VIEWS, len(CLASSES))
+    labels = SoftLabels(logits, pack.policy, pack.ids, CLASSES, ("main",))
+    stored = SoftLabelled(pack, labels, {"main": some.teacher}, TEACHER_BYTES)
+    return Lineup(
+        params=own,
+        images=some.images,
+        image_bytes=IMAGE_BYTES,
+        labels=None if own.softlabels.method == "none" else stored,
+        train=train,
+        labeller=Labeller(own.softlabels, own.compression, CPU, run_in_turn),
+        notes=store.Notes(folder),
+    ).contenders()
+
+
+def test_the_set_comes_first_and_every_row_says_what_it_weighs(some: Parts, train: ImageTable, tmp_path: Path) -> None:
+    rows = contenders(some, train, tmp_path)
+    assert [(row.kind, row.name) for row in rows] == [
+        ("own", "score, none"),
+        ("uncompressed", "score, uncompressed"),
+        ("online", "score, teacher online"),
+        ("hard", "score, hard labels"),
+        ("random", "random, none"),
+    ]
+    own, uncompressed, online, hard, random = rows
+    assert some.pack is not None
+    assert (own.image_bytes, own.label_bytes) == (IMAGE_BYTES, some.pack.n_bytes)
+    assert uncompressed.label_bytes == (tmp_path / "uncompressed.safetensors").stat().st_size
+    assert online.teacher_bytes == TEACHER_BYTES
+    assert (online.label_bytes, hard.label_bytes, hard.teacher_bytes, own.teacher_bytes) == (0, 0, 0, 0)
+    kinds = [type(row.labels()) for row in rows]
+    assert kinds == [PackLabels, PackLabels, OnlineLabels, HardLabels, PackLabels]
+    assert all(row.images is some.images for row in rows[:4])
+    # As many random images as the set has, in rounds of one per class, all of train, and labelled for themselves.
+    assert random.images.labels.tolist() == list(range(3)) * IPC
+    assert np.isin(random.images.ids, train.ids).all()
+    pack = random.labels()
+    assert isinstance(pack, PackLabels) and pack.pack.ids.tolist() == random.images.ids.tolist()
+
+
+def test_contenders_are_those_asked_for(some: Parts, train: ImageTable, tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    rows = contenders(some, train, tmp_path / "a", evaluation={"baselines": ["hard"]}, synthesis={"method": "dm"})
+    assert [row.name for row in rows] == ["dm, none", "dm, hard labels"]
+    hard = {"method": "none"}
+    rows = contenders(some, train, tmp_path / "b", evaluation={"baselines": ["random"]}, softlabels=hard)
+    assert [(row.kind, row.name) for row in rows] == [("hard", "score, hard labels"), ("random", "random, hard labels")]
+    assert [type(row.labels()) for row in rows] == [HardLabels, HardLabels]
+    rows = contenders(some, train, tmp_path / "c", evaluation={"baselines": []}, softlabels=hard)
+    assert [row.kind for row in rows] == ["hard"]
+
+
+def test_smaller_sizes_follow_the_set_and_random_images(some: Parts, train: ImageTable, tmp_path: Path) -> None:
+    rows = contenders(some, train, tmp_path, evaluation={"baselines": ["random", "hard"], "sizes": [IPC, 2, 1]})
+    assert [(row.kind, row.part_of, row.ipc) for row in rows] == [
+        ("own", "", IPC),
+        ("own 1", "own", 1),
+        ("own 2", "own", 2),
+        ("hard", "", IPC),
+        ("random", "", IPC),
+        ("random 1", "random", 1),
+        ("random 2", "random", 2),
+    ]
+    assert np.array_equal(rows[2].images.images, some.images.prefix(2).images)
+
+
+def test_scores_at_each_size_are_of_the_set_and_of_random_images(
+    some: Parts, train: ImageTable, tmp_path: Path
+) -> None:
+    (tmp_path / "a").mkdir()
+    evaluation = {"baselines": ["random", "hard"], "sizes": [2, IPC]}
+    rows = contenders(some, train, tmp_path / "a", evaluation=evaluation)
+    scores = [Score(row.name, "score", "net", row.ipc, (float(i),), 1, 1) for i, row in enumerate(rows)]
+    found = dict(lineup.at_each_size(rows, scores, params_of(evaluation=evaluation)))
+    assert {name: [(s.ipc, s.accuracy[0]) for s in own] for name, own in found.items()} == {
+        "score, none": [(IPC, 0.0), (2, 1.0)],
+        "random, none": [(IPC, 3.0), (2, 4.0)],
+    }
+    without = dict(lineup.at_each_size(rows[:1], scores[:1], params_of()))
+    assert [s.ipc for s in without["score, none"]] == [IPC], "at its own size where none is listed"
+
+
+def test_a_score_is_what_its_students_reached(some: Parts, train: ImageTable, tmp_path: Path) -> None:
+    own, block = params_of(), params_of().evaluation
+    [first, *_] = contenders(some, train, tmp_path)
+    outcomes = [{"accuracy": value, "history": []} for value in (50.0, 52.5, 49.0)]
+    score = lineup.score_of(first, outcomes, protocol_of(block, own.softlabels), block)
+    assert (score.name, score.ipc, score.accuracy) == ("score, none", IPC, (50.0, 52.5, 49.0))
+    assert (score.image_bytes, score.label_bytes) == (first.image_bytes, first.label_bytes)
+    assert (score.student, score.epochs) == (block.student, block.epochs)
+    assert score.protocol.startswith("score")
+
+
+def test_curves_are_means_over_students() -> None:
+    def outcome(*losses: float) -> dict[str, Any]:
+        return {"accuracy": 1.0, "history": [{"epoch": e, "loss": loss} for e, loss in enumerate(losses)]}
+
+    found = lineup.learning_curves({"own": [outcome(4.0, 2.0), outcome(2.0, 1.0)], "hard": [outcome(1.0, 0.5)]})
+    assert found == [{"epoch": 0, "own": 3.0, "hard": 1.0}, {"epoch": 1, "own": 1.5, "hard": 0.5}]

@@ -1,0 +1,83 @@
+"""Networks against sizes of images, without a number being computed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from dcpipe import networks
+from dcpipe.networks.fitting import check_size
+from dcpipe.types import DataError
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("convnet-d3-w128", 8),
+        ("resnet10-w16", 8),
+        ("resnet18-w64", 224),
+        ("resnet10-ap", 8),
+        ("wrn-16-2", 4),
+        ("resnet18-small", 32),
+        ("alexnet-small", 32),
+        ("vit_b_16", 224),
+        ("inception_v3", 299),
+        ("timm/resnet10t", 64),
+    ],
+)
+def test_networks_that_fit(name: str, size: int) -> None:
+    check_size(name, size)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "reason"),
+    [
+        ("convnet-d4-w8", 8, "network 'convnet-d4-w8' halves images 4 times; for 8 pixels choose a depth of at most 3"),
+        ("resnet10-ap", 7, "network 'resnet10-ap' halves images 3 times and needs at least 8 pixels, got 7"),
+        ("wrn-9-1", 8, "network 'wrn-9-1': depth must be 6n + 4 with n at least 1, such as 10, 16, 22, 28 or 40"),
+        ("vit_b_16", 32, "network 'vit_b_16' does not take images of 32 pixels (Wrong image height! Expected 224"),
+        ("inception_v3", 32, "network 'inception_v3' does not take images of 32 pixels (Calculated padded input size"),
+        ("alexnet-small", 4, "network 'alexnet-small' does not take images of 4 pixels ("),
+        ("convnet", 32, "unknown network 'convnet'; use one of convnet-dN-wN, resnet10-wN, "),
+        ("timm/resnet9000", 32, "network 'timm/resnet9000': timm has no model 'resnet9000'; close names: "),
+    ],
+)
+def test_networks_that_do_not(name: str, size: int, reason: str) -> None:
+    with pytest.raises(DataError) as error:
+        check_size(name, size)
+    assert str(error.value).startswith(reason)
+
+
+class Choosy(nn.Module):
+    """Looks at a number to choose what to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """[m, 3, s, s] to [m, 2]."""
+        means = inputs.mean((2, 3))
+        made: torch.Tensor = self.head(means if means.sum().item() > 0 else -means)
+        return made
+
+
+def test_a_network_that_needs_numbers_is_let_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(networks.BUILDERS, "choosy", lambda name, n, size: Choosy() if name == "choosy" else None)
+    check_size("choosy", 8)
+
+
+def test_no_memory_is_taken_and_no_number_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[nn.Module] = []
+    build = networks.build
+
+    def spied(name: str, n_classes: int, size: int) -> nn.Module:
+        made.append(build(name, n_classes, size))
+        return made[-1]
+
+    monkeypatch.setattr(networks, "build", spied)
+    before = torch.random.get_rng_state()
+    check_size("resnet18-w2048", 32)
+    assert all(weight.is_meta for weight in made[0].parameters())
+    assert torch.equal(torch.random.get_rng_state(), before)

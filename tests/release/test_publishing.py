@@ -1,0 +1,89 @@
+"""Publishing: every check before the first act, and two versions pulled from a clone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import releases
+import yaml
+
+import dcpipe
+from dcpipe import release, store
+from dcpipe.release import publishing, tags
+from dcpipe.types import DataError
+
+
+def test_publish_checks_before_it_acts(repository: Path) -> None:
+    def refused(tag: str) -> str:
+        with pytest.raises(DataError) as caught:
+            release.publish(tag, workspace=repository)
+        return str(caught.value)
+
+    assert refused("fish") == "'fish' is not a release tag; write NAME@vX.Y.Z, e.g. digits-score@v1.0.0"
+    assert refused("cat@v1.0.0") == "tag 'cat@v1.0.0' names 'cat', params.yaml says release.name: fish; make them equal"
+    tags.git("tag", "-a", "fish@v1.0.0", "-m", "x", cwd=repository)
+    assert refused("fish@v1.0.0") == "tag fish@v1.0.0 exists; a release never changes, so raise the version"
+    (repository / "new.txt").write_text("x")
+    assert refused("fish@v1.0.1") == "git has 1 uncommitted changes, first '?? new.txt'; commit them first"
+
+
+def test_publish_needs_everything_reproduced(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "_dvc", lambda *arguments, cwd: '{"synthesis": [{"changed deps": {}}]}')
+    with pytest.raises(DataError, match=r"^not reproduced: synthesis would run again; run `dvc repro`, then commit"):
+        release.publish("fish@v1.0.0", workspace=repository)
+    assert tags.released(str(repository)) == {}
+
+
+def _commit_version(root: Path, seed: int) -> store.Artifact:
+    """Prepare a release, reproduce the stage that takes it, commit."""
+    shutil.rmtree(root / "prepared", ignore_errors=True)
+    artifact = releases.build(root / "prepared", releases.parts(seed=seed))
+    publishing._dvc("repro", "--quiet", cwd=root)
+    tags.git("add", "-A", cwd=root)
+    tags.git("commit", "--quiet", "-m", f"Version {seed}", cwd=root)
+    return artifact
+
+
+@pytest.mark.pipeline
+def test_publish_and_pull_two_versions(repository: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    root = repository
+    publishing._dvc("init", "--quiet", cwd=root)
+    (root / ".gitignore").write_text("/data\n")
+    stage = {"cmd": "mkdir -p data && cp -r prepared data/release", "deps": ["prepared"], "outs": ["data/release"]}
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"release": stage}}))
+    tags.git("tag", "-a", "fish@v0.1.0", "-m", "before there was DVC", cwd=root)
+    versions = {}
+    for seed, tag in enumerate(("fish@v1.0.0", "fish@v1.1.0")):
+        versions[tag] = _commit_version(root, seed).digest
+        release.publish(tag, workspace=root, say=said.append)
+    assert said[0] == f"No DVC remote was set: added {tmp_path / 'remote'} as the default and committed .dvc/config."
+    assert said[-1] == "Next: git push origin HEAD fish@v1.1.0"
+    assert versions["fish@v1.0.0"] != versions["fish@v1.1.0"]
+    assert tags.git("status", "--porcelain", cwd=root) == ""
+    assert tags.git("cat-file", "-t", "fish@v1.0.0", cwd=root) == "tag\n"  # annotated, as gto makes them
+    # A clone has the tags but no data: bytes come from the remote.
+    clone = tmp_path / "clone"
+    tags.git("clone", "--quiet", "--bare", str(root), str(clone))
+    for seed, (tag, digest) in enumerate(versions.items()):
+        out = tmp_path / tag
+        assert release.pull(tag, clone, out).digest == digest
+        found = dcpipe.load(out)
+        np.testing.assert_array_equal(found.images.images, releases.parts(seed=seed).images.images)
+        inputs, targets = found.dataset().batch(np.arange(12))
+        assert inputs.shape == (12, 3, 8, 8)
+        assert targets.shape == (12, 3)
+        assert dcpipe.load(tag, repo=clone).digest == digest
+    with pytest.raises(DataError, match=r"exists; give a folder that does not, or remove it$"):
+        release.pull("fish@v1.0.0", clone, tmp_path / "fish@v1.0.0")
+    with pytest.raises(DataError, match=r"clone at fish@v0.1.0 tracks no data/release; give the repository that publ"):
+        release.pull("fish@v0.1.0", clone, tmp_path / "gone")
+    # The data is gone from the remote: an error that says whom to ask, and nothing half-made at `out`.
+    shutil.rmtree(tmp_path / "remote" / "files")
+    with pytest.raises(DataError, match=r"^fish@v1.0.0 is in no storage that .*clone names .* ask its owner to run"):
+        release.pull("fish@v1.0.0", clone, tmp_path / "gone")
+    assert not (tmp_path / "gone").exists()
+    assert not list(tmp_path.glob(".pull-*"))

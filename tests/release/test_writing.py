@@ -1,0 +1,50 @@
+"""Releases written: equal content in equal bytes, their sizes, and parts that do not belong together."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import releases
+from releases import FILES
+
+import dcpipe
+from dcpipe.types import DataError
+
+
+def test_equal_content_has_equal_bytes(made: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    releases.build(again, releases.parts())
+    for name in FILES:
+        assert (again / name).read_bytes() == (made / name).read_bytes(), name
+
+
+def test_sizes_in_the_manifest_are_those_on_disk(made: Path) -> None:
+    sizes = dcpipe.load(made).manifest["bytes"]
+    assert sizes == {name: (made / name).stat().st_size for name in FILES[:4]}
+
+
+def test_assemble_refuses_what_does_not_fit(tmp_path: Path) -> None:
+    some, other = releases.parts(), releases.parts(seed=1)
+    with pytest.raises(DataError, match=r"^release fish: the label pack is of other images; run `dvc repro comp"):
+        releases.build(tmp_path / "a", replace(some, pack=other.pack))
+    turned = replace(some.teacher, classes=(releases.CLASSES[1], releases.CLASSES[0], releases.CLASSES[2]))
+    with pytest.raises(DataError, match=r"^release fish: teacher and images: class 0 is 'goldfish' on one side"):
+        releases.build(tmp_path / "b", replace(some, teacher=turned))
+
+
+def test_labels_of_stored_grids_are_refused(tmp_path: Path) -> None:
+    some = releases.parts()
+    grids = replace(some.images, grid=2)
+    with pytest.raises(DataError, match=r"^release fish: the label pack is of other images; run `dvc repro comp"):
+        releases.build(tmp_path / "a", replace(some, images=grids))
+
+
+def test_parquet_follows_the_hugging_face_convention(made: Path) -> None:
+    schema = pq.read_schema(made / "images.parquet")
+    features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["image"] == {"_type": "Image"}
+    assert features["label"] == {"_type": "ClassLabel", "names": list(releases.CLASSES)}

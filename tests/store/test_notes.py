@@ -1,0 +1,68 @@
+"""Notes: what is kept is found again, whole or not at all, and can be forgotten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from releases import parts
+
+from dcpipe.store import Notes
+
+
+def test_arrays_and_values_are_found_again(tmp_path: Path) -> None:
+    notes = Notes(tmp_path)
+    assert notes.kept("a") is None and notes.load_json("a") is None
+    notes.keep("a", rows=np.arange(3), reason=np.array("too few bytes"))
+    notes.save_json("a", {"history": [1.5]})
+    kept = notes.kept("a")
+    assert kept is not None and kept["rows"].tolist() == [0, 1, 2] and kept["reason"].item() == "too few bytes"
+    assert notes.load_json("a") == {"history": [1.5]}
+
+
+def test_a_write_that_dies_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = Notes(tmp_path)
+    notes.keep("a", rows=np.arange(3))
+
+    def dies(stream: object, **arrays: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", dies)
+    with pytest.raises(KeyboardInterrupt):
+        notes.keep("a", rows=np.arange(5))
+    kept = notes.kept("a")
+    assert kept is not None and len(kept["rows"]) == 3
+
+
+def test_a_part_of_the_work_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    notes = Notes(tmp_path)
+    inner = notes.within("part")
+    inner.keep("a", rows=np.arange(3))
+    assert notes.kept("a") is None and notes.within("part").kept("a") is not None
+    notes.remove("part")
+    notes.remove("part")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pack_and_a_set_weigh_what_their_files_do(tmp_path: Path) -> None:
+    some, notes = parts(), Notes(tmp_path)
+    assert some.pack is not None and not notes.has_pack("labels")
+    notes.save_pack("labels", some.pack)
+    assert notes.has_pack("labels")
+    pack = notes.read_pack("labels", some.pack.ids)
+    assert pack.n_bytes == (tmp_path / "labels.safetensors").stat().st_size
+    np.testing.assert_array_equal(pack.arrays["logits"][:], some.pack.arrays["logits"][:])
+    size = notes.image_bytes(some.images)
+    assert size == (tmp_path / "images.parquet").stat().st_size
+    written = (tmp_path / "images.parquet").stat().st_mtime_ns
+    assert notes.image_bytes(some.images) == size
+    assert (tmp_path / "images.parquet").stat().st_mtime_ns == written, "it is written once"
+
+
+def test_an_array_is_filled_further_by_the_next_run(tmp_path: Path) -> None:
+    first = Notes(tmp_path).blocks("labels", (40, 2, 3), "float16")
+    assert len(first.missing()) == len(first) > 2
+    first.write(1, np.ones((first.span(1).stop - first.span(1).start, 2, 3)))
+    again = Notes(tmp_path).blocks("labels", (40, 2, 3), "float16")
+    assert again.missing() == [block for block in range(len(first)) if block != 1]

@@ -1,0 +1,76 @@
+"""The study of selectors: its entries, cells, rows and conditions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import tiny
+
+from dcpipe.studies.coresets import Entry, conditions
+from dcpipe.studies.selection import SelectionBlock, SelectionStudy, packed
+
+CONTENT: dict[str, Any] = {
+    "selectors": {"random": {}, "score": {"options": {"alpha": 5}}, "flat": {"method": "score", "options": {}}},
+    "ipc": [10, 1],
+    "seeds": [0, 1, 2],
+}
+
+
+def study_of(**blocks: Any) -> SelectionStudy:
+    block = SelectionBlock.model_validate(CONTENT)
+    return SelectionStudy("selection", block, tiny.run_of("studies", **blocks).params, tiny.PARAMS)
+
+
+def test_entries_are_its_selectors_by_name() -> None:
+    study = study_of()
+    assert study.entries == [
+        Entry("random", "random", {}),
+        Entry("score", "score", {"alpha": 5}),
+        Entry("flat", "score", {}),
+    ]
+    assert (study.sizes, study.block.split) == ([1, 10], "test")
+    assert {name: block.ratio for name, block in study.budgets.items()} == {"svd": 1.5}
+
+
+def test_cells_are_every_entry_at_every_ipc_with_every_seed() -> None:
+    cells = study_of().cells
+    assert [str(cell) for cell in cells[:4]] == [
+        "random-ipc1-seed0",
+        "random-ipc1-seed1",
+        "random-ipc1-seed2",
+        "random-ipc10-seed0",
+    ]
+    assert len(set(map(str, cells))) == len(cells) == 3 * 2 * 3
+
+
+def test_teachers_label_unless_labels_are_hard() -> None:
+    assert study_of().teachers == ["main"]
+    assert study_of(softlabels={"method": "none"}).teachers == []
+
+
+@pytest.mark.parametrize(
+    ("blocks", "sentence"),
+    [
+        ({}, "convnet-d1-w4, 2 epochs; 12 views per image, labelled by main; svd, 1.5 times smaller"),
+        (
+            {"compression": {"ratio": None, "bytes_per_image": 60.0}},
+            "convnet-d1-w4, 2 epochs; 12 views per image, labelled by main; svd, 60 bytes per image",
+        ),
+        (
+            {"compression": {"codec": "none", "ratio": None}},
+            "convnet-d1-w4, 2 epochs; 12 views per image, labelled by main; uncompressed",
+        ),
+        ({"softlabels": {"method": "none"}}, "convnet-d1-w4, 2 epochs, hard labels"),
+    ],
+)
+def test_the_figure_says_under_which_conditions(blocks: dict[str, Any], sentence: str) -> None:
+    params = study_of(**blocks).params
+    assert conditions(params, packed(params.compression)) == sentence
+
+
+def test_what_the_pipeline_alone_uses_is_no_setting_of_a_study() -> None:
+    settings = study_of().settings
+    assert study_of(evaluation={"seeds": [7, 8, 9], "baselines": []}, selection={"ipc": 1}).settings == settings
+    assert study_of(evaluation={"epochs": 1}).settings != settings
+    assert study_of(compression={"ratio": 2.0}).settings != settings

@@ -1,0 +1,39 @@
+"""What every method is given: teachers by name, and a record that nobody need keep."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from scenes import World
+
+from dcpipe.synthesis import Progress
+from dcpipe.types import DataError
+
+
+def test_teachers_are_chosen_by_name_in_the_order_asked_for(tmp_path: Path) -> None:
+    context = World(tmp_path).context
+    assert list(context.choose(None)) == list(context.observers) == ["res", "conv"]
+    assert list(context.choose(["conv", "res"])) == ["conv", "res"]
+    assert context.choose(["conv"]) == {"conv": context.observers["conv"]}
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["res", "who"], "synthesis: observer 'who' is not among the teachers; choose of res, conv"),
+        ([], "synthesis: observers is an empty list; name one or more, or leave it out for all"),
+    ],
+)
+def test_unknown_teachers_and_none_are_refused(names: list[str], sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        World(tmp_path).context.choose(names)
+    assert str(caught.value) == sentence
+
+
+def test_records_are_kept_by_whoever_asks_for_them(tmp_path: Path) -> None:
+    kept: list[tuple[str, list[dict[str, int]]]] = []
+    rows = [{"loop": 0, "subset": 1}]
+    Progress(tmp_path, tmp_path, lambda *_: None).record("subsets", rows)
+    Progress(tmp_path, tmp_path, lambda *_: None, lambda *record: kept.append(record)).record("subsets", rows)
+    assert kept == [("subsets", rows)]
