@@ -36,10 +36,11 @@ The published accuracy of a row of MDC is the average over all sizes. Its cost i
 hours for the students. You can edit the file afterwards; `dvc repro` finds out which stages a change makes stale.
 """
 CHECK = """\
-Read params.yaml, and studies/params.yaml where there is one, as `dvc repro` does before it works: names of methods,
-networks and protocols, types and ranges of options, networks against the size of images, and whether the codec reaches
-its budget. One line for each kind of mistake, with what to do; or what will be made, and how many bytes it will take.
-With --resolved, the same parameters as YAML with every default filled in, options included.
+Check params.yaml, and studies/params.yaml if there is one, in the same way as `dvc repro` does before any work. The
+check covers the names of methods, networks and protocols, the types and ranges of options, whether the networks take
+images of this size, and whether the codec can reach its budget. It prints one line per kind of mistake, with what to
+do. If there is none, it prints what will be built and how many bytes it will take. With --resolved, it prints the
+parameters as YAML with every default filled in, including those of options.
 """
 STATUS = """\
 Show each stage (whether it is built, and its size on disk) and the table of scores. Sizes are measured, not computed.

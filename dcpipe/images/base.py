@@ -30,8 +30,11 @@ class Source(Protocol):
 def counts_classes(
     count: Callable[..., int | None],
 ) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """A decorator: `count`, called with a source's options, says how many classes it has without listing its images, or
-    None where it cannot. So a budget that depends on their number is checked before any work."""
+    """A decorator that gives a source a function to count its classes without listing its images.
+
+    `count` is called with the options of the source and returns None if it cannot tell. With it, a budget that depends
+    on the number of classes is checked before any work.
+    """
 
     def mark(source: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         vars(source)["count_classes"] = count

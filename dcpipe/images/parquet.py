@@ -50,7 +50,7 @@ class ParquetSplit:
 def _count(
     *, path: str, train: str = "train", classes: list[str] | None = None, label_column: str = "label", **others: str
 ) -> int | None:
-    """Of the names that are given, else of those in the metadata of the first file; None where neither has them."""
+    """The number of class names in the options, or else in the metadata of the first file; None if neither has them."""
     files = _files(_folder(path), train)
     names = classes or (_class_names(files[0], label_column) if files else None)
     return None if names is None else len(names)

@@ -66,7 +66,7 @@ def read_rows(table: ImageTable, rows: IntArray) -> Pixels:
 
 
 def read_selection(table: ImageTable, selection: Selection) -> ImageSet:
-    """The selected images, in pick order. Raises `DataError` for one that the table lacks."""
+    """The selected images in the order of picking. Raises `DataError` for an image that is not in the table."""
     rows = table.rows_of(selection.ids)
     return ImageSet(read_rows(table, rows), table.labels[rows], table.ids[rows], table.classes)
 

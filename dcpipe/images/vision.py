@@ -24,7 +24,7 @@ _SPLITS = {
     "Imagenette": ("train", "val"),
     "OxfordIIITPet": ("trainval", "test"),
 }
-# How many classes the sets of the field have: others are counted when they are read.
+# Number of classes of well-known sets; the classes of other sets are counted when the sets are read.
 _COUNTS = {
     "CIFAR10": 10,
     "CIFAR100": 100,

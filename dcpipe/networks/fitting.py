@@ -1,7 +1,7 @@
-"""Whether a network takes images of a size, asked before any work: it is built and run on torch's meta device.
+"""Check before any work whether a network takes images of a size, by building and running it on torch's meta device.
 
-There tensors have shapes and no numbers, so that a large network takes a tenth of a second and no memory. Weights are
-not read.
+Tensors on this device have shapes but no numbers, so a large network takes a tenth of a second and no memory. Weights
+are not read.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import torch
 from dcpipe import networks
 from dcpipe.types import DataError
 
-_CLASSES = 2  # heads are not what a size can break
+_CLASSES = 2  # any number: whether a size fits does not depend on it
 
 
 @cache
 def check_size(name: str, size: int) -> None:
-    """Raises `DataError` for an unknown network, and for one that does not take RGB images of `size` pixels a side.
+    """Raises `DataError` for an unknown network, and for one that does not take RGB images of side `size`.
 
-    A network that needs numbers while it is built or run, as some do to choose among paths, is not refused: only its
-    name is checked.
+    Some networks need numbers while they are built or run, for example to choose between paths. They are not refused;
+    only their name is checked.
     """
     try:
         with torch.device("meta"), torch.no_grad():
             networks.build(name, _CLASSES, size).eval()(torch.empty(2, 3, size, size))
     except DataError:
         raise
-    except Exception as error:  # layers complain in many ways
+    except Exception as error:  # layers raise many kinds of errors for a wrong size
         reason = " ".join(str(error).split()).rstrip(".")
         if "meta" in reason.lower():
             return

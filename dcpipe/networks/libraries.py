@@ -1,4 +1,4 @@
-"""Classifiers of torchvision, by their names there, and of timm, as `timm/NAME`."""
+"""Classifiers of torchvision by their names, and classifiers of timm as `timm/NAME`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dcpipe.types import DataError
 
 
 def build_torchvision(name: str, n_classes: int, size: int) -> nn.Module | None:
-    """The network, or None when torchvision has none of this name."""
+    """The network, or None if torchvision has none with this name."""
     from torchvision import models
 
     if name not in models.list_models(module=models):
@@ -21,7 +21,7 @@ def build_torchvision(name: str, n_classes: int, size: int) -> nn.Module | None:
 
 
 def build_timm(name: str, n_classes: int, size: int) -> nn.Module | None:
-    """The network, or None when `name` has another form; `DataError` where timm is missing or lacks it."""
+    """The network, or None if `name` has another form; raises `DataError` if timm is not installed or lacks it."""
     if not name.startswith("timm/"):
         return None
     try:

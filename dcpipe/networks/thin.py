@@ -1,9 +1,10 @@
 """Thin ResNets for CPUs, such as `resnet10-w32` and `resnet18-w32`: the ResNets of He et al. (CVPR 2016) at any width.
 
 Each of the four stages has one (`resnet10`) or two (`resnet18`) basic blocks, and the first stage has w channels
-instead of 64. Blocks compute what torchvision's do, under the same names; importing torchvision itself takes as long as
-importing torch. The stem is one 3x3 convolution without max pooling. Its stride brings images to 32 pixels: it is 1 up
-to 63 pixels, 2 at 64 and 4 at 128. At 32 pixels `resnet18-w64` is the same as `resnet18-small`.
+instead of 64. Blocks equal those of torchvision and have the same parameter names. They are written here because
+importing torchvision takes as long as importing torch. The stem is one 3x3 convolution without max pooling. Its stride
+brings images to 32 pixels: it is 1 up to 63 pixels, 2 at 64 and 4 at 128. At 32 pixels `resnet18-w64` is the same as
+`resnet18-small`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ STEM_PIXELS = 32
 
 
 class BasicBlock(nn.Module):
-    """relu(bn2(conv2(relu(bn1(conv1(x))))) + x); where the shape changes, x is projected by `downsample`."""
+    """relu(bn2(conv2(relu(bn1(conv1(x))))) + x). If the shape changes, x is projected by `downsample`."""
 
     def __init__(self, channels: int, planes: int, stride: int, downsample: nn.Module | None) -> None:
         super().__init__()
@@ -33,7 +34,7 @@ class BasicBlock(nn.Module):
         self.downsample = downsample
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Of [m, channels, h, w]: [m, planes, h / stride, w / stride]."""
+        """[m, channels, h, w] -> [m, planes, h / stride, w / stride]."""
         skipped = inputs if self.downsample is None else self.downsample(inputs)
         changed = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(inputs)))))
         changed += skipped

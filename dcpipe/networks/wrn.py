@@ -3,7 +3,7 @@
 With depth D = 6n + 4, a 3x3 stem with 16 channels is followed by three groups of n pre-activation blocks with 16K, 32K
 and 64K channels. In a block, batch norm and ReLU come before each of two 3x3 convolutions. The second and the third
 group halve the image. The network ends in batch norm, ReLU, the mean over all pixels and one linear layer; it has no
-dropout. Because of the mean it works for any image size. `wrn-10-1` is small enough for CPUs.
+dropout. Because of the mean, it works for any image size. `wrn-10-1` is small enough for CPUs.
 """
 
 from __future__ import annotations
