@@ -198,7 +198,7 @@ def check_class_order(
     A class counts as displaced where the best one-to-one matching of classes to outputs (Hungarian method, on the
     confusion matrix i64 [c, c]) gives it another output than its own, which most of its images get, and its own output
     gets less than half as many. One pair of look-alikes may do that in a large set by itself, so more than one class in
-    a hundred is asked for, and two at least; classes of fewer than three images say nothing.
+    a hundred is asked for, and two at least; classes of fewer than five images say nothing.
     """
     if confusion is None:
         low = min(accuracy.values(), default=0.0)
@@ -213,7 +213,10 @@ def check_class_order(
     _, output = linear_sum_assignment(confusion, maximize=True)
     rows = np.arange(len(classes))
     images, own, other = confusion.sum(axis=1), confusion[rows, rows], confusion[rows, output]
-    displaced = np.flatnonzero((output != rows) & (images >= 3) & (2 * other > images) & (2 * own < other))
+    displaced = np.flatnonzero((output != rows) & (images >= 5) & (2 * other > images) & (2 * own < other))
+    # What changed places did so among themselves; a class that is merely mistaken for another did not.
+    while len(displaced) and not np.isin(output[displaced], displaced).all():
+        displaced = displaced[np.isin(output[displaced], displaced)]
     if len(displaced) >= max(2, -(-len(classes) // 100)):
         shown = ", ".join(f"{classes[i]!r} at {classes[output[i]]!r}" for i in displaced[:5])
         more = f" and {len(displaced) - 5} more" if len(displaced) > 5 else ""

@@ -223,7 +223,7 @@ def forbidden(*arguments: Any, **options: Any) -> Any:
         (
             {},
             {"compression": {"options": {"bits": 8}}},
-            "studies/params.yaml: resilience, 1.25x: codec 'svd' takes no options; remove 'bits'",
+            "params.yaml: compression.options: codec 'svd' takes no options; remove 'bits'",
         ),
         ({"selectors": {"best": {}}}, {}, "studies/params.yaml: resilience, best: unknown selector 'best'; choose one"),
     ],
