@@ -143,7 +143,7 @@ BAD = {
     "selector": ({"selection": {"method": "scroe", "ipc": 2}}, "unknown selector 'scroe'; choose one of random, score"),
     "option": (
         {"selection": {"method": "score", "ipc": 2, "options": {"aplha": 1.0}}},
-        "selector 'score' has no option 'aplha'; legal ones are alpha, beta",
+        "selector 'score' has no option 'aplha'; its options are alpha, beta",
     ),
     "source": (
         {"images": {"source": "digitz", "size": 8}},

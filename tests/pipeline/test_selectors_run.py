@@ -34,7 +34,7 @@ def test_every_selector_is_a_value_of_selection_method(copy_of_line: Workspace) 
 def test_an_option_of_another_selector_is_refused(copy_of_line: Workspace) -> None:
     copy_of_line.params(selection={"method": "herding", "ipc": 3, "options": {"alpha": 1.0}})
     output = copy_of_line.run(sys.executable, "-m", "flows.selection", ok=False)
-    assert "selector 'herding' has no option 'alpha'; legal ones are" in output
+    assert "selector 'herding' has no option 'alpha'; its options are" in output
 
 
 def test_a_shortlist_measures_few_rates_and_says_what_it_may_miss(copy_of_line: Workspace) -> None:
