@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure() -> None:
+    # A busy machine is no fault of a strategy: how long inputs take to make is no reason to fail.
+    settings.register_profile("dcpipe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("dcpipe")
     torch.set_num_threads(1)  # more only slow tiny tensors down, threefold where the cores are shared
 
 

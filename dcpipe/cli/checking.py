@@ -13,7 +13,7 @@ from dcpipe.config import budget, check
 from dcpipe.config.blocks import read
 from dcpipe.config.params import Params, load_blocks
 from dcpipe.config.registry import plugin_versions
-from dcpipe.types import DataError
+from dcpipe.types import DataError, NotApplicableError
 
 
 def report(path: Path) -> list[str]:
@@ -22,16 +22,19 @@ def report(path: Path) -> list[str]:
     params = load_blocks(path)
     found = [f"{path}: {problem}" for problem in check.problems(params)]
     planned, n_classes = None, None
+    notes: list[str] = []
     if not found:  # the plan is made with the options
         n_classes = _classes(params, path)
         try:
             planned = None if n_classes is None else budget.planned(params, n_classes)
         except DataError as error:
             found.append(f"{path}: {error}")
-        found += _wrong_studies(params, path)
+        mistakes, notes = _studies(params, path)
+        found += mistakes
     if found:
         raise DataError("\n".join(found))
-    return [*_summary(params, n_classes, planned), *_outdated(path.parent / "data"), f"{path} is fine."]
+    notes += _outdated(path.parent / "data")
+    return [*_summary(params, n_classes, planned), *(f"note      {note}" for note in notes), f"{path} is fine."]
 
 
 def resolved(path: Path) -> str:
@@ -44,13 +47,16 @@ def resolved(path: Path) -> str:
     )
 
 
-def _wrong_studies(params: Params, path: Path) -> list[str]:
-    """The first mistake of each study in the studies/params.yaml of the workspace."""
+def _studies(params: Params, path: Path) -> tuple[list[str], list[str]]:
+    """The first mistake of each study in the studies/params.yaml of the workspace, and the studies that do not apply to
+    these parameters: nobody has to run those, so they are no mistake."""
     file = path.parent / studies.FILE
     if not file.is_file():
-        return []
-    found = (str(error) for error in studies.problems(params, read(path, "the workspace's parameters"), file))
-    return list(dict.fromkeys(found))  # a mistake in one block is met with every other
+        return [], []
+    found = list(studies.problems(params, read(path, "the workspace's parameters"), file))
+    mistakes = dict.fromkeys(str(error) for error in found if not isinstance(error, NotApplicableError))
+    notes = dict.fromkeys(str(error) for error in found if isinstance(error, NotApplicableError))
+    return list(mistakes), list(notes)  # without repeats: a mistake in one block is met with every other
 
 
 def _classes(params: Params, path: Path) -> int | None:
@@ -106,6 +112,6 @@ def _outdated(data: Path) -> Iterator[str]:
         for package, version in made.items():
             if versions.get(package, version) != version:
                 yield (
-                    f"note      {manifest.parent} was made with {package} {version}, installed is {versions[package]}; "
+                    f"{manifest.parent} was made with {package} {version}, installed is {versions[package]}; "
                     "run `dvc repro --force` on its stage"
                 )

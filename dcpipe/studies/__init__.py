@@ -30,7 +30,7 @@ from dcpipe.studies.resilience import ResilienceStudy
 from dcpipe.studies.selection import SelectionStudy
 from dcpipe.studies.sizes import SizesStudy
 from dcpipe.studies.syntheses import SynthesesStudy
-from dcpipe.types import DataError, require
+from dcpipe.types import DataError, NotApplicableError, require
 
 __all__ = [
     "FILE",
@@ -89,9 +89,14 @@ def parse(name: str, content: Mapping[str, Any], where: str = str(FILE)) -> Any:
 
 
 def problems(params: Params, content: Mapping[str, Any], path: Path = FILE) -> Iterator[DataError]:
-    """The first problem of each study in studies/params.yaml, without its inputs; arguments as those of `load`."""
+    """The first problem of each study in studies/params.yaml, found without its inputs; arguments as those of `load`.
+
+    A problem is a `NotApplicableError` where the study is right but params.yaml gives it nothing to compare.
+    """
     for name in read(path, f"one block for each study: {', '.join(STUDIES)}"):
         try:
             _ = load(name, params, content, path).cells
+        except NotApplicableError as error:
+            yield NotApplicableError(f"study {name} does not apply: {error}")
         except DataError as error:
             yield error

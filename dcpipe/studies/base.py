@@ -31,7 +31,17 @@ from dcpipe.evaluation.students import Protocol
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, protocol_line, table_of, when_tested
 from dcpipe.studies.summary import Row
-from dcpipe.types import DataError, Features, ImageSet, ImageTable, Map, SoftLabels, Teacher, require
+from dcpipe.types import (
+    DataError,
+    Features,
+    ImageSet,
+    ImageTable,
+    Map,
+    NotApplicableError,
+    SoftLabels,
+    Teacher,
+    require,
+)
 
 FILE = Path("studies/params.yaml")
 EntryName = Annotated[str, Field(pattern=r"^[a-z0-9]+([_.-][a-z0-9]+)*$")]
@@ -226,6 +236,11 @@ class Study(ABC):
             yield
         except DataError as error:
             raise DataError(f"{FILE}: {', '.join((self.name, *where))}: {error}") from error
+
+    def needs_stored_labels(self) -> None:
+        """Raises `NotApplicableError` where params.yaml makes no soft labels."""
+        if self.params.softlabels.method != "stored":
+            raise NotApplicableError("softlabels.method is none: there are no labels to compress; choose stored")
 
     def check_split(self, counts: Mapping[str, int]) -> None:
         """Raises `DataError` where the split that students are tested on is empty."""

@@ -98,10 +98,7 @@ class LabelsStudy(Study):
         for name, entry in self.block.codecs.items():
             with self.error_context(name):
                 check_options(CODECS, entry.codec or name, entry.options)
-        require(
-            self.params.softlabels.method == "stored",
-            "softlabels.method is none: there are no labels to compress; choose stored",
-        )
+        self.needs_stored_labels()
         return [
             *map(LabelsCell, BASELINES),
             *(

@@ -28,7 +28,7 @@ from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text, u
 from dcpipe.studies.base import EntryName, Ratios, Report, StudyBlock, StudyContext
 from dcpipe.studies.coresets import CoresetCell, CoresetStudy, Entry, SelectorEntry, conditions, entries_of
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, spread, summarise
-from dcpipe.types import require
+from dcpipe.types import NotApplicableError
 
 RESULTS = ("selector", "ipc", "ratio", "seed", "accuracy", "image_bytes", "label_bytes", "label_rate", "picks", "note")
 STUDENTS = ("accuracy", "std", "drop", "drop_std", "seeds")
@@ -94,14 +94,9 @@ class ResilienceStudy(CoresetStudy):
 
     @cached_property
     def cells(self) -> list[CoresetCell]:
-        require(
-            self.params.softlabels.method == "stored",
-            "softlabels.method is none: there are no labels to compress; choose stored",
-        )
-        require(
-            self.params.compression.codec != "none",
-            "compression.codec is none: nothing would be compressed; choose a codec",
-        )
+        self.needs_stored_labels()
+        if self.params.compression.codec == "none":
+            raise NotApplicableError("compression.codec is none: nothing would be compressed; choose a codec")
         return self.all_cells()
 
     def check(self, context: StudyContext) -> None:

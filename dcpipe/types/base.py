@@ -26,6 +26,10 @@ class BudgetError(DataError):
     """A budget below the smallest size that what was asked for can take."""
 
 
+class NotApplicableError(DataError):
+    """Something that is right in itself, but has nothing to work on with the other parameters."""
+
+
 class Sliceable(Protocol):
     """What an array larger than memory must offer: NumPy, a memory map and a Zarr array all do."""
 

@@ -88,6 +88,27 @@ def test_a_budget_out_of_reach_is_one(workspace: Path, capsys: pytest.CaptureFix
     )
 
 
+def test_mistakes_in_studies_are_found_and_studies_that_do_not_apply_are_notes(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workspace / "studies").mkdir()
+    file = workspace / "studies" / "params.yaml"
+    shipped = Path(__file__).resolve().parents[2] / "studies" / "params.yaml"
+    file.write_text(shipped.read_text(encoding="utf-8"), encoding="utf-8")
+    assert main(["check"]) == 0
+    assert "note" not in capsys.readouterr().out
+    change(workspace, ("codec: rpca", "codec: none"), ("  ratio: 4\n", ""))
+    assert main(["check"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    assert notes == [
+        "note      study resilience does not apply: compression.codec is none: nothing would be compressed; "
+        "choose a codec"
+    ]
+    file.write_text("selection: {selectors: {herdign: {}}, ipc: [1], seeds: [0, 1, 2]}\n", encoding="utf-8")
+    assert main(["check"]) == 2
+    assert "studies/params.yaml: selection, herdign: unknown selector 'herdign'" in capsys.readouterr().err
+
+
 def test_another_file_may_be_checked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = workspace / "other.yaml"
     other.write_text("images: {}\nimages: {}\n", encoding="utf-8")
