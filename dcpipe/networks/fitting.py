@@ -1,4 +1,5 @@
-"""Check before any work whether a network takes images of a size, by building and running it on torch's meta device.
+"""Check before any work whether a network takes images of a size, by building it on torch's meta device and, where
+building does not settle it, running it there.
 
 Tensors on this device have shapes but no numbers, so a large network takes a tenth of a second and no memory. Weights
 are not read.
@@ -6,14 +7,32 @@ are not read.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from dcpipe import networks
 from dcpipe.types import DataError
 
 _CLASSES = 2  # any number: whether a size fits does not depend on it
+# Their `build` refuses every size that their networks cannot take. They are not run, because the first run on the meta
+# device imports torch's compiler: two seconds, at the start of every stage.
+REFUSE_SIZES_WHEN_BUILT = ("convnet-dN-wN", "resnetN-wN", "resnet10-ap", "wrn-D-K")
+
+
+class _NothingToFill(TorchFunctionMode):
+    """Leaves out the initial values of weights: tensors without numbers need none, and the first call of such a
+    function on the meta device imports torch's compiler."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in (torch.Tensor.uniform_, torch.Tensor.normal_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 @cache
@@ -24,7 +43,9 @@ def check_size(name: str, size: int) -> None:
     only their name is checked.
     """
     try:
-        with torch.device("meta"), torch.no_grad():
+        with torch.device("meta"), _NothingToFill(), torch.no_grad():
+            if any(networks.BUILDERS[form](name, _CLASSES, size) for form in REFUSE_SIZES_WHEN_BUILT):
+                return
             networks.build(name, _CLASSES, size).eval()(torch.empty(2, 3, size, size))
     except DataError:
         raise

@@ -256,6 +256,17 @@ def test_torch_draws_as_if_no_network_had_been_built() -> None:
     assert done.stdout == plain.stdout
 
 
+def test_the_networks_of_cpus_are_checked_without_the_compiler_of_torch() -> None:
+    """It takes two seconds to import, and every stage reads params.yaml."""
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom dcpipe.config import params\n"
+        "params.load(Path('params.yaml'))\nprint({'torch._dynamo', 'sympy', 'torchvision'} & set(sys.modules))"
+    )
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout == "set()\n"
+
+
 # --- defaults filled in ---
 
 

@@ -49,6 +49,20 @@ def test_networks_that_do_not(name: str, size: int, reason: str) -> None:
     assert str(error.value).startswith(reason)
 
 
+@pytest.mark.parametrize("size", range(1, 21))
+@pytest.mark.parametrize(
+    "name", ["convnet-d1-w2", "convnet-d3-w2", "resnet10-w2", "resnet18-w1", "resnet10-ap-w2", "wrn-10-1"]
+)
+def test_networks_that_are_not_run_refuse_by_themselves_what_they_cannot_take(name: str, size: int) -> None:
+    try:
+        check_size(name, size)
+    except DataError:
+        with pytest.raises(DataError):
+            networks.build(name, 2, size)
+    else:
+        assert networks.build(name, 2, size).eval()(torch.zeros(2, 3, size, size)).shape == (2, 2)
+
+
 class Choosy(nn.Module):
     """Looks at a number to choose what to do."""
 
@@ -70,13 +84,14 @@ def test_a_network_that_needs_numbers_is_let_through(monkeypatch: pytest.MonkeyP
 
 def test_no_memory_is_taken_and_no_number_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[nn.Module] = []
-    build = networks.build
+    build = networks.BUILDERS["resnetN-wN"]
 
-    def spied(name: str, n_classes: int, size: int) -> nn.Module:
-        made.append(build(name, n_classes, size))
-        return made[-1]
+    def spied(name: str, n_classes: int, size: int) -> nn.Module | None:
+        network = build(name, n_classes, size)
+        made.extend([network] if network is not None else [])
+        return network
 
-    monkeypatch.setattr(networks, "build", spied)
+    monkeypatch.setitem(networks.BUILDERS, "resnetN-wN", spied)
     before = torch.random.get_rng_state()
     check_size("resnet18-w2048", 32)
     assert all(weight.is_meta for weight in made[0].parameters())
