@@ -28,9 +28,9 @@ from flows.running.runtime import DEFAULT_API, server_answers
 
 
 def stages() -> list[str]:
-    """Stage names in the graph's order, as DVC sees them."""
+    """Stage names in the graph's order, as DVC sees them, after the listing of sources."""
     done = subprocess.run(["dvc", "stage", "list", "--name-only"], check=True, capture_output=True, text=True)
-    return done.stdout.split()
+    return ["data/dvc.yaml:sources", *done.stdout.split()]
 
 
 @task(name="repro", task_run_name="repro[{stage}]", cache_policy=NO_CACHE, persist_result=False, log_prints=True)

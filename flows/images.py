@@ -6,6 +6,7 @@ that are also in test.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -23,7 +24,9 @@ Part = tuple[str, int]  # a split, and a number in it
 def images_stage(run: Run) -> None:
     """Read, check, split, measure, publish."""
     block = run.params.images
-    sources = images.SOURCES[block.source](**block.options)
+    source = images.SOURCES[block.source]
+    listing = images.list_source(source, block.options)
+    sources = source(**block.options)
     train, test = sources["train"], sources["test"]
     check_same_classes(train.classes, test.classes, "train and test")
     budget.planned(run.params, len(train.classes))  # refuses one that cannot be met, before any image is decoded
@@ -34,7 +37,12 @@ def images_stage(run: Run) -> None:
         run.params.selection.ipc <= smallest,
         f"selection.ipc is {run.params.selection.ipc} but the smallest class has {smallest} train images; lower ipc",
     )
-    with run.staging("data/images", block.model_dump(mode="json"), Inputs({})) as staging:
+    state = {
+        "files": None if listing is None else listing.to_json(),
+        "labels": [hashlib.sha256(split.labels.tobytes()).hexdigest() for split in (train, test)],
+        "classes": list(train.classes),
+    }
+    with run.staging("data/images", block.model_dump(mode="json"), Inputs({}), state) as staging:
 
         def part_path(part: Part) -> Path:
             return staging.root / part[0] / f"part-{part[1]:05d}.parquet"

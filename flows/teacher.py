@@ -31,6 +31,8 @@ def teacher_stage(run: Run, key: str) -> None:
         else None
     )
     settings = {**block.model_dump(mode="json"), "network": network.model_dump(mode="json")}
+    if (sha256 := network.weights_sha256()) is not None:
+        settings["network"]["weights_sha256"] = sha256
     with run.staging(f"data/teacher/{key}", settings, inputs) as staging:
 
         def fit(_: str) -> tuple[torch.nn.Module, list[dict[str, float]]]:

@@ -8,6 +8,7 @@ here as they were written; `check.resolved` fills in their defaults.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -72,6 +73,13 @@ class TeacherNetwork(Block):
     weights: str | None = None
     mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
+
+    def weights_sha256(self) -> str | None:
+        """SHA-256 of the weights file, or None where `weights` is no file on this machine."""
+        if self.weights is None or not Path(self.weights).is_file():
+            return None
+        with Path(self.weights).open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 class TeacherTraining(Block):

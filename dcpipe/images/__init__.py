@@ -7,6 +7,7 @@ encoded images only on demand, so nothing larger than a part is ever in memory.
 * `base.py`        what a source provides, how its splits are checked, and how minival is cut off
 * `decoding.py`    decodes file bytes to pixels
 * `inspection.py`  decodes every image once: damaged files, pixel statistics, duplicates
+* `listing.py`     lists the files of a source, so that changes of it are noticed
 * `reading.py`     reads the pixels of a table: one part, some rows, a selection, everything, or a stream
 """
 
@@ -18,22 +19,26 @@ from dcpipe.config.registry import Registry
 from dcpipe.images.base import Source, split_minival
 from dcpipe.images.decoding import decode
 from dcpipe.images.inspection import PartReport, duplicates, inspect_part, merge_reports
+from dcpipe.images.listing import Listing, list_source, reads_files
 from dcpipe.images.reading import PART_ROWS, read_all, read_part, read_parts, read_rows, read_selection, stream
 
 __all__ = [
     "PART_ROWS",
     "SOURCES",
+    "Listing",
     "PartReport",
     "Source",
     "decode",
     "duplicates",
     "inspect_part",
+    "list_source",
     "merge_reports",
     "read_all",
     "read_part",
     "read_parts",
     "read_rows",
     "read_selection",
+    "reads_files",
     "split_minival",
     "stream",
 ]

@@ -12,6 +12,7 @@ from dcpipe.config.options import validated
 from dcpipe.config.values import Share
 from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test
 from dcpipe.images.decoding import Pixels
+from dcpipe.images.listing import reads_files
 from dcpipe.types import IntArray
 
 CLASSES = tuple(str(digit) for digit in range(10))
@@ -30,6 +31,7 @@ class Digits:
         return [(_png(self.pixels[row]), f"{row:04d}.png") for row in rows]
 
 
+@reads_files(lambda **options: ())  # they come with scikit-learn
 @counts_classes(lambda **options: len(CLASSES))
 @validated("image source 'digits'")
 def digits(*, test_share: Share = 0.2, seed: int = 0) -> dict[str, Source]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from dcpipe.config.options import validated
 from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes
+from dcpipe.images.listing import is_hidden, reads_files
 from dcpipe.types import DataError, IntArray, require
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -40,6 +41,13 @@ def _count(*, path: str, train: str = "train", classes: list[str] | str | None =
     return len(_classes(Path(path), train, classes))
 
 
+def _paths(
+    *, path: str, train: str = "train", test: str = "val", classes: list[str] | str | None = None, **others: Any
+) -> list[Path]:
+    return [Path(path) / train, Path(path) / test, *([Path(classes)] if isinstance(classes, str) else [])]
+
+
+@reads_files(_paths)
 @counts_classes(_count)
 @validated("image source 'imagefolder'")
 def imagefolder(
@@ -118,8 +126,8 @@ def _split(root: Path, split: str, classes: tuple[str, ...]) -> FolderSplit:
 
 
 def _hidden(path: Path) -> bool:
-    """Whether a part of a path starts with a dot, or is the folder that macOS adds to archives for resource forks."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+    """Whether a part of a path is hidden."""
+    return any(is_hidden(part) for part in path.parts)
 
 
 def _bytes(path: Path) -> bytes:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from dcpipe.config.options import validated
 from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes
+from dcpipe.images.listing import reads_files
 from dcpipe.types import DataError, IntArray, require
 
 _TEST_NAMES = ("test", "validation", "valid", "val")
@@ -56,6 +57,12 @@ def _count(
     return None if names is None else len(names)
 
 
+def _paths(*, path: str, train: str = "train", test: str = "test", **others: Any) -> list[Path]:
+    root = _folder(path)
+    return [*_files(root, train), *_test_files(root, test)]
+
+
+@reads_files(_paths)
 @counts_classes(_count)
 @validated("image source 'parquet'")
 def parquet(
@@ -79,8 +86,7 @@ def parquet(
     Raises `DataError` for a missing folder, split or shard, unreadable files, columns of the wrong type and bad labels.
     """
     root = _folder(path)
-    names = _TEST_NAMES if test == "test" else (test,)
-    test_files = next((files for name in names if (files := _files(root, name))), [])
+    test_files = _test_files(root, test)
     splits = []
     given = None if classes is None else class_list(classes)
     for split, files in ((train, _files(root, train)), (test, test_files)):
@@ -111,6 +117,12 @@ def _files(root: Path, split: str) -> list[Path]:
         if files:
             return files
     return []
+
+
+def _test_files(root: Path, test: str) -> list[Path]:
+    """The shards of the split `test`, or of the first of its usual names that exists."""
+    names = _TEST_NAMES if test == "test" else (test,)
+    return next((files for name in names if (files := _files(root, name))), [])
 
 
 def _parquet_files(root: Path) -> str:

@@ -7,6 +7,7 @@ import inspect
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from dcpipe.config.options import validated
 from dcpipe.config.values import Share
 from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test
+from dcpipe.images.listing import reads_files
 from dcpipe.types import DataError, IntArray, require
 
 # Values of `split=` for the sets whose splits are not called "train" and "test".
@@ -63,6 +65,12 @@ class VisionSplit:
         return [(_png(self.images[int(row)][0]), f"{self.name}-{row:08d}.png") for row in rows]
 
 
+def _paths(*, root: str, download: bool = False, **others: Any) -> list[Path]:
+    """Nothing where torchvision downloads the set, which it does once and with checksums of its own."""
+    return [] if download else [Path(root)]
+
+
+@reads_files(_paths)
 @counts_classes(lambda *, name, **others: _COUNTS.get(name))
 @validated("image source 'torchvision'")
 def torchvision(

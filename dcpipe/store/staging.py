@@ -56,8 +56,11 @@ def scratch_root() -> Path:
 
 
 @contextmanager
-def staging_dir(out: Path, lineage: dict[str, Any]) -> Iterator[StagingDir]:
+def staging_dir(out: Path, lineage: dict[str, Any], state: dict[str, Any] | None = None) -> Iterator[StagingDir]:
     """Lock `out` for one run and give its staging folder; `lineage` is what its content is a function of.
+
+    `state` is what else must be as it was for unfinished work to be continued, but is not recorded in the artifact
+    because it differs between machines, such as times of files.
 
     Raises `DataError` when another process has it locked.
     """
@@ -76,7 +79,8 @@ def staging_dir(out: Path, lineage: dict[str, Any]) -> Iterator[StagingDir]:
     try:
         with replacing(owner) as partial:
             partial.write_text(str(os.getpid()), encoding="utf-8")
-        fingerprint = digest_of({"schema": SCHEMA, "lineage": lineage})[:16]
+        source = {"schema": SCHEMA, "lineage": lineage} | ({"state": state} if state else {})
+        fingerprint = digest_of(source)[:16]
         staging = StagingDir(root / f"{name}-{fingerprint}", root / f"{name}-{fingerprint}.notes", out, lineage)
         for folder in (staging.root, staging.notes):
             folder.mkdir(exist_ok=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from dcpipe.types.base import Colour, FloatArray, IntArray, Sliceable, find_rows, require
+
+if TYPE_CHECKING:  # importing torch takes seconds, and commands that only read parameters need none of it
+    import torch
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +30,7 @@ class Teacher:
 
     def __post_init__(self) -> None:
         for name, tensor in self.weights.items():
-            finite = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+            finite = not tensor.is_floating_point() or bool(tensor.isfinite().all())
             require(finite, f"teacher {self.network}: weight {name!r} holds NaN or infinity; train it again")
 
 

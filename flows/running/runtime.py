@@ -52,8 +52,11 @@ class Run:
     device: torch.device = field(default_factory=lambda: pick_device(os.environ.get("DCPIPE_DEVICE", "auto")))
 
     @contextmanager
-    def staging(self, out: str, block: Any, inputs: Inputs) -> Iterator[store.StagingDir]:
-        """The staging folder of an output; its lineage is what the content is a function of."""
+    def staging(
+        self, out: str, block: Any, inputs: Inputs, state: dict[str, Any] | None = None
+    ) -> Iterator[store.StagingDir]:
+        """The staging folder of an output; its lineage is what the content is a function of. For `state`, see
+        `store.staging_dir`."""
         lineage = {
             "stage": self.stage,
             "params": block,
@@ -66,7 +69,7 @@ class Run:
         }
         if plugins := plugin_versions():  # what other packages compute is in no code digest
             lineage["plugins"] = plugins
-        with store.staging_dir(Path(out), lineage) as staging:
+        with store.staging_dir(Path(out), lineage, state) as staging:
             yield staging
 
     def map(

@@ -87,7 +87,7 @@ def test_a_studys_stage_is_what_its_class_says(name: str) -> None:
             *(study.reads or ()),
             {"dcpipe/store/artifact.py": ["SCHEMA"]},
         ],
-        "outs": [f"data/study/{name}"],
+        "outs": [{f"data/study/{name}": {"cache": False}}],
     }
     assert {key: value for key, value in stage.items() if key != "deps"} == expected
     data = [dep for dep in stage["deps"] if dep.startswith("data/")]

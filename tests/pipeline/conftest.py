@@ -35,7 +35,8 @@ def make_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
             else:
                 shutil.copy(source, root / entry)
         (root / "data").mkdir()
-        shutil.copy(ROOT / "data/.gitignore", root / "data/.gitignore")
+        for name in (".gitignore", "dvc.yaml"):
+            shutil.copy(ROOT / "data" / name, root / "data" / name)
         env = {key: value for key, value in os.environ.items() if not key.startswith(("DCPIPE_", "PREFECT_", "DVC_"))}
         env |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",

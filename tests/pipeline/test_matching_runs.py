@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from workspaces import TINY, Workspace
+from workspaces import TINY, Workspace, stages_run
 
 import dcpipe
 from dcpipe import images, store
@@ -58,11 +57,6 @@ SIZES: dict[str, Any] = {
 
 def method_of(workspace: Workspace, method: str, **options: Any) -> None:
     workspace.params(**SMALL, synthesis={"method": method, "options": options})
-
-
-def ran(told: str) -> list[str]:
-    """The stages that a `dvc repro` ran, in order."""
-    return re.findall(r"Running stage '([^']+)'", told)
 
 
 def read_release(folder: Path, grid: int) -> None:
@@ -132,7 +126,7 @@ def test_methods_of_grids_and_mdc_are_values_of_synthesis_method(workspace: Work
     read_release(data / "release", grid=METHODS[-1][2])
     card = (data / "release/README.md").read_text(encoding="utf-8")
     assert "picked by `random` and refined by `mdc`" in card and "base: dream" in card
-    assert ran(workspace.run("dvc", "repro")) == []
+    assert stages_run(workspace.run("dvc", "repro")) == []
 
 
 def each_makes_other_images(
@@ -149,7 +143,7 @@ def each_makes_other_images(
         method_of(workspace, method, **options)
         on = whole and number == len(methods)
         told = workspace.run("dvc", "repro", *([] if on else ["synthesis"]))
-        assert ran(told) == ["synthesis", *(AFTER if on else [])]
+        assert stages_run(told) == ["synthesis", *(AFTER if on else [])]
         artifact = store.open_artifact(data / "synthesis", "synthesis")
         condensed = store.load_set(artifact.path)
         assert condensed.ids.tolist() == selected.ids.tolist() and condensed.images.shape == (30, 8, 8, 3)
@@ -188,7 +182,7 @@ def test_a_study_of_sizes_is_made_once_and_shown(workspace: Workspace) -> None:
     path = workspace.root / "studies/params.yaml"
     path.write_text(yaml.safe_dump({"sizes": SIZES}, sort_keys=False), encoding="utf-8")
     told = workspace.run("dcpipe", "study", "sizes", COLUMNS="120")
-    assert ran(told) == ["studies/dvc.yaml:sizes"], "what the line has made is not made again"
+    assert stages_run(told) == ["studies/dvc.yaml:sizes"], "what the line has made is not made again"
     folder = workspace.root / "data/study/sizes"
     store.open_artifact(folder, "study")
     with (folder / "summary.csv").open(encoding="utf-8", newline="") as stream:
@@ -199,4 +193,4 @@ def test_a_study_of_sizes_is_made_once_and_shown(workspace: Workspace) -> None:
     ]
     assert {row["protocol"] for row in rows} == {"idc/mnist with epochs 1"} and {row["seeds"] for row in rows} == {"3"}
     assert all(entry in told for entry in entries) and "idc/mnist with epochs 1" in told
-    assert ran(workspace.run("dvc", "repro", "studies/dvc.yaml:sizes")) == []
+    assert stages_run(workspace.run("dvc", "repro", "studies/dvc.yaml:sizes")) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -32,6 +33,11 @@ TINY: dict[str, Any] = {
     "evaluation": {"student": "convnet-d2-w8", "epochs": 4, "batch_size": 10, "temperature": 4.0},
     "release": {"name": "tiny-digits", "licence": "CC-BY-4.0"},
 }
+
+
+def stages_run(output: str) -> list[str]:
+    """The stages that a `dvc repro` ran, in order, without the listing of sources, which always runs."""
+    return [stage for stage in re.findall(r"Running stage '([^']+)'", output) if stage != "data/dvc.yaml:sources"]
 
 
 @dataclass
