@@ -60,8 +60,17 @@ BUILDERS: Registry[Callable[[str, int, int], nn.Module | None]] = Registry(
 def build(name: str, n_classes: int, size: int) -> nn.Module:
     """A freshly initialised network for RGB images of side `size`. Initial weights depend on torch's global seed.
 
-    Raises `DataError` for an unknown name; the message lists the legal forms and close names.
+    Raises `DataError` for an unknown name (the message lists the valid forms and close names), and for a network that
+    does not take images of this size.
     """
+    from dcpipe.networks.fitting import check_size
+
+    check_size(name, size)
+    return construct(name, n_classes, size)
+
+
+def construct(name: str, n_classes: int, size: int) -> nn.Module:
+    """As `build`, but a network whose layers do not fit the size is returned all the same."""
     for form in BUILDERS:
         network = BUILDERS[form](name, n_classes, size)
         if network is not None:

@@ -46,7 +46,7 @@ def check_size(name: str, size: int) -> None:
         with torch.device("meta"), _NothingToFill(), torch.no_grad():
             if any(networks.BUILDERS[form](name, _CLASSES, size) for form in REFUSE_SIZES_WHEN_BUILT):
                 return
-            networks.build(name, _CLASSES, size).eval()(torch.empty(2, 3, size, size))
+            networks.construct(name, _CLASSES, size).eval()(torch.empty(2, 3, size, size))
     except DataError:
         raise
     except Exception as error:  # layers raise many kinds of errors for a wrong size

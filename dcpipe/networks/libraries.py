@@ -32,5 +32,15 @@ def build_timm(name: str, n_classes: int, size: int) -> nn.Module | None:
     if short not in timm.list_models():
         close = ", ".join(difflib.get_close_matches(short, timm.list_models(), n=5)) or "see timm.list_models()"
         raise DataError(f"network {name!r}: timm has no model {short!r}; close names: {close}")
-    network: nn.Module = timm.create_model(short, pretrained=False, num_classes=n_classes)
+    config = timm.get_pretrained_cfg(short)
+    # Networks of a fixed size, such as vision transformers, are made for the size that they will see.
+    fixed = config is not None and config.fixed_input_size and config.input_size[-1] != size
+    sized = {"img_size": size} if fixed else {}
+    try:
+        network: nn.Module = timm.create_model(short, pretrained=False, num_classes=n_classes, **sized)
+    except (AssertionError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"network {name!r} does not take images of {size} pixels ({reason}); choose another network or images.size"
+        ) from error
     return network

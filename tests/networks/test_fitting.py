@@ -24,6 +24,7 @@ from dcpipe.types import DataError
         ("vit_b_16", 224),
         ("inception_v3", 299),
         ("timm/resnet10t", 64),
+        ("timm/vit_tiny_patch16_224", 32),
     ],
 )
 def test_networks_that_fit(name: str, size: int) -> None:
@@ -44,9 +45,10 @@ def test_networks_that_fit(name: str, size: int) -> None:
     ],
 )
 def test_networks_that_do_not(name: str, size: int, reason: str) -> None:
-    with pytest.raises(DataError) as error:
-        check_size(name, size)
-    assert str(error.value).startswith(reason)
+    for refuse in (check_size, lambda name, size: networks.build(name, 10, size)):
+        with pytest.raises(DataError) as error:
+            refuse(name, size)
+        assert str(error.value).startswith(reason)
 
 
 @pytest.mark.parametrize("size", range(1, 21))
