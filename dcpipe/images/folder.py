@@ -8,6 +8,7 @@ as a list or as the `class_to_idx` file that came with the teacher.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class FolderSplit:
 
     def read(self, rows: IntArray) -> list[tuple[bytes, str]]:
         check_ascending(rows, len(self.files), str(self.root))
-        return [(_bytes(self.root / self.files[row]), self.files[row]) for row in rows]
+        return [(_bytes(self.root / self.files[row]), _printable(self.files[row])) for row in rows]
 
 
 def _count(*, path: str, train: str = "train", classes: list[str] | str | None = None, **others: str) -> int:
@@ -51,19 +52,32 @@ def _paths(
 @counts_classes(_count)
 @validated("image source 'imagefolder'")
 def imagefolder(
-    *, path: str, train: str = "train", test: str = "val", classes: list[str] | str | None = None
+    *,
+    path: str,
+    train: str = "train",
+    test: str = "val",
+    classes: list[str] | str | None = None,
+    only_listed: bool = False,
 ) -> dict[str, Source]:
     """Images in the folders `path`/`train`/CLASS/… and `path`/`test`/CLASS/….
 
     Files may be at any depth in the folder of their class and are sorted by path. `classes` is a list of names in label
     order, or a JSON file with such a list or with {name: index}; by default it is the sorted folder names of train.
+    With `only_listed`, class folders that are not on the list are left out, for example to take ten classes of
+    ImageNet. A class may have no folder in the split `test`.
+
+    A split may also be a folder `images` and a text file `SPLIT_annotations.txt` that gives a file's name and its class
+    in the first two columns, separated by tabs, as Tiny-ImageNet is distributed.
+
     Hidden files and folders (`._x.png`, `.ipynb_checkpoints`), files outside class folders and files without an image
-    suffix are ignored. Raises `DataError` for a missing folder, a class without images, and a class folder that is not
-    on the list.
+    suffix are ignored. Raises `DataError` for a missing folder, a class without train images, and a class folder that
+    is not on the list.
     """
     root = Path(path)
+    require(not only_listed or classes is not None, "only_listed needs a list of classes; give images.options.classes")
     order = _classes(root, train, classes)
-    return checked(_split(root, train, order), _split(root, test, order), str(root))
+    splits = [_split(root, split, order, only_listed, split == train) for split in (train, test)]
+    return checked(splits[0], splits[1], str(root))
 
 
 def _classes(root: Path, train: str, classes: list[str] | str | None) -> tuple[str, ...]:
@@ -102,32 +116,74 @@ def _class_folders(root: Path, split: str) -> list[str]:
         )
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     require(bool(names), f"image folder {folder} has no class folders; put each class's images in one")
+    for name in names:
+        require(_printable(name) == name, f"class folder {_printable(name)!r} in {folder} is not UTF-8; rename it")
     return names
 
 
-def _split(root: Path, split: str, classes: tuple[str, ...]) -> FolderSplit:
-    present = set(_class_folders(root, split))
-    unknown = sorted(present.difference(classes))
-    require(not unknown, f"class folder {root / split / (unknown or [''])[0]} is not on the class list; add or move it")
-    files: list[str] = []
-    counts = []
+def _split(root: Path, split: str, classes: tuple[str, ...], only_listed: bool, every_class: bool) -> FolderSplit:
+    """The files of a split by class. With `every_class`, a class without a folder is refused."""
+    annotations = root / split / f"{split}_annotations.txt"
+    if annotations.is_file() and (root / split / "images").is_dir():
+        found = _annotated(root, split, annotations)
+    else:
+        found = {name: _images_below(root, root / split / name) for name in _class_folders(root, split)}
+    unknown = sorted(set(found).difference(classes))
+    require(
+        only_listed or not unknown,
+        f"class folder {root / split / (unknown or [''])[0]} is not on the class list; add or move it, or set "
+        "only_listed: true to leave out all that are not listed",
+    )
     for name in classes:
         folder = root / split / name
-        require(name in present, f"class folder {folder} not found; create it or take {name!r} off the class list")
-        images = sorted(
-            file.relative_to(root).as_posix()
-            for file in folder.rglob("*")
-            if file.suffix.lower() in SUFFIXES and not _hidden(file.relative_to(folder)) and file.is_file()
+        present = name in found or not every_class
+        require(present, f"class folder {folder} not found; create it or take {name!r} off the class list")
+        images = found.setdefault(name, [])
+        require(
+            bool(images) or not every_class,
+            f"class folder {folder} has no images ({', '.join(sorted(SUFFIXES))}); add some",
         )
-        require(bool(images), f"class folder {folder} has no images ({', '.join(sorted(SUFFIXES))}); add some")
-        files += images
-        counts.append(len(images))
-    return FolderSplit(root, classes, np.repeat(np.arange(len(classes), dtype=np.int64), counts), tuple(files))
+    files = tuple(file for name in classes for file in found[name])
+    labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(found[name]) for name in classes])
+    return FolderSplit(root, classes, labels, files)
+
+
+def _images_below(root: Path, folder: Path) -> list[str]:
+    """The image files below a folder, relative to `root`, sorted."""
+    return sorted(
+        file.relative_to(root).as_posix()
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not _hidden(file.relative_to(folder)) and file.is_file()
+    )
+
+
+def _annotated(root: Path, split: str, annotations: Path) -> dict[str, list[str]]:
+    """The files of each class as the annotations give them; every file of `images` needs a line."""
+    try:
+        lines = [line.split("\t") for line in annotations.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{annotations} cannot be read ({error}); restore it") from error
+    short = [line for line in lines if len(line) < 2]
+    require(
+        not short, f"{annotations}: line {(short or [['']])[0][0]!r} has no tab; give a file and its class per line"
+    )
+    class_of = {line[0]: line[1].strip() for line in lines}
+    found: dict[str, list[str]] = {}
+    for file in _images_below(root, root / split / "images"):
+        name = Path(file).name
+        require(name in class_of, f"{annotations} has no line for {file}; add one or remove the file")
+        found.setdefault(class_of[name], []).append(file)
+    return found
 
 
 def _hidden(path: Path) -> bool:
     """Whether a part of a path is hidden."""
     return any(is_hidden(part) for part in path.parts)
+
+
+def _printable(name: str) -> str:
+    """A file's name as text; bytes that are not UTF-8 become escapes such as \\xe9."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def _bytes(path: Path) -> bytes:

@@ -1,8 +1,9 @@
 """`parquet`: a folder of Parquet files in the Hugging Face convention, read row group by row group.
 
-The files `SPLIT-*.parquet` are in the folder or in its subfolder `data/`. The column `image` is struct<bytes, path>,
-`label` is an integer, and the class names are in the `huggingface` metadata of the schema. All labels are read at once
-(8 bytes per image); of the encoded images, only the row groups that contain the requested rows are read.
+The files `SPLIT-*.parquet` are in the folder or in its subfolder `data/`. The column `image` is struct<bytes, path> or
+plain binary, `label` is an integer or a class name, and the class names are in the `huggingface` metadata of the
+schema. Large types, views and dictionaries of Arrow are read as the plain ones. All labels are read at once (8 bytes
+per image); of the encoded images, only the row groups that contain the requested rows are read.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dcpipe.config.options import validated
@@ -142,7 +142,7 @@ def _split(
     classes = given or named
     if classes is None:
         raise DataError(f"{files[0]} does not name its classes; give images.options.classes in label order")
-    labels = [_labels(file, image_column, label_column) for file in files]
+    labels = [_labels(file, image_column, label_column, classes) for file in files]
     ends = np.cumsum([len(part) for part in labels], dtype=np.int64)
     return ParquetSplit(classes, np.concatenate(labels), files, ends, image_column)
 
@@ -159,7 +159,7 @@ def _class_names(path: Path, label_column: str) -> tuple[str, ...] | None:
     return None if names is None else class_list(names)
 
 
-def _labels(path: Path, image_column: str, label_column: str) -> IntArray:
+def _labels(path: Path, image_column: str, label_column: str, classes: tuple[str, ...]) -> IntArray:
     with open_parquet(path) as file:
         schema = file.schema_arrow
         for column in (image_column, label_column):
@@ -168,23 +168,53 @@ def _labels(path: Path, image_column: str, label_column: str) -> IntArray:
                 f"{path} has no column {column!r}, only {', '.join(schema.names)}; set image_column and label_column",
             )
         kind = schema.field(image_column).type
+        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+            kind = kind.field("bytes").type
         require(
-            pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0,
-            f"{path}: column {image_column!r} is {kind}, expected struct<bytes, path>; write the images in that form",
+            _is_binary(kind),
+            f"{path}: column {image_column!r} is {schema.field(image_column).type}, expected struct<bytes, path> or "
+            "binary, with the bytes of an image file in each row; write the images in that form",
         )
         kind = schema.field(label_column).type
-        require(
-            pa.types.is_integer(kind),
-            f"{path}: column {label_column!r} is {kind}, expected integers; encode the labels as integers",
-        )
-        column = _guarded(path, lambda: file.read(columns=[label_column]).column(0))
-    require(column.null_count == 0, f"{path}: {column.null_count} labels are null; give every image a label")
-    labels: IntArray = column.to_numpy().astype(np.int64)
+        values: Any = _guarded(path, lambda: file.read(columns=[label_column]).column(0))
+    require(values.null_count == 0, f"{path}: {values.null_count} labels are null; give every image a label")
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+        values = _guarded(path, lambda: values.cast(kind))
+    if _is_text(kind):
+        return _indices(path, label_column, values.to_pylist(), classes)
+    require(
+        pa.types.is_integer(kind),
+        f"{path}: column {label_column!r} is {kind}, expected integers; encode the labels as integers",
+    )
+    labels: IntArray = values.to_numpy().astype(np.int64)
     require(
         len(labels) == 0 or int(labels.min()) >= 0,
         f"{path}: some labels are negative (hidden, as in many test sets); choose a split whose labels are public",
     )
     return labels
+
+
+def _indices(path: Path, column: str, names: list[str], classes: tuple[str, ...]) -> IntArray:
+    """Labels that are written as class names, as indices."""
+    index = {name: i for i, name in enumerate(classes)}
+    unknown = sorted(set(names).difference(index))
+    require(
+        not unknown,
+        f"{path}: label {(unknown or [''])[0]!r} of column {column!r} is not on the class list; correct "
+        "images.options.classes",
+    )
+    return np.array([index[name] for name in names], dtype=np.int64)
+
+
+def _is_binary(kind: Any) -> bool:
+    types = pa.types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+
+
+def _is_text(kind: Any) -> bool:
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def open_parquet(path: Path) -> Any:
@@ -215,11 +245,9 @@ def pick(path: Path, rows: IntArray, column: str = "image") -> list[tuple[bytes,
             group_rows = rows[groups == group]
             inside = group_rows - (ends[group - 1] if group else 0)
             images = _guarded(path, partial(_images, file, int(group), column))
-            images = images.take(pa.array(inside))
-            data = pc.struct_field(images, "bytes").to_pylist()
-            has_names = images.type.get_field_index("path") >= 0
-            names = pc.struct_field(images, "path").to_pylist() if has_names else [None] * len(data)
-            for row, content, name in zip(group_rows.tolist(), data, names, strict=True):
+            # Not `take`, which has no kernel for binary views.
+            for row, entry in zip(group_rows.tolist(), (images[int(i)].as_py() for i in inside), strict=True):
+                content, name = (entry.get("bytes"), entry.get("path")) if isinstance(entry, dict) else (entry, None)
                 if content is None:
                     raise DataError(f"{path}: row {row} has no image bytes; embed the files in the Parquet set")
                 picked.append((content, name or f"{path.name}:{row}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 from torch import nn
 
@@ -35,7 +36,7 @@ def build_timm(name: str, n_classes: int, size: int) -> nn.Module | None:
     config = timm.get_pretrained_cfg(short)
     # Networks of a fixed size, such as vision transformers, are made for the size that they will see.
     fixed = config is not None and config.fixed_input_size and config.input_size[-1] != size
-    sized = {"img_size": size} if fixed else {}
+    sized: dict[str, Any] = {"img_size": size} if fixed else {}
     try:
         network: nn.Module = timm.create_model(short, pretrained=False, num_classes=n_classes, **sized)
     except (AssertionError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -66,7 +68,10 @@ def test_folder_refuses_what_it_cannot_use(tree, tmp_path):
     root = tree(PETS)
     for options, sentence in (
         ({"test": "test"}, r"^image folder .*/set/test not found; .*/set contains train, val, so correct"),
-        ({"classes": ["cat"]}, r"^class folder .*/set/train/dog is not on the class list; add or move it$"),
+        (
+            {"classes": ["cat"]},
+            r"^class folder .*/set/train/dog is not on the class list; add or move it, or set only_li",
+        ),
         ({"classes": ["cat", "dog", "emu"]}, r"^class folder .*/train/emu not found; create it or take 'emu' off"),
         ({"classes": ["cat", "dog", "dog"]}, "class names repeat; make them distinct$"),
     ):
@@ -115,3 +120,62 @@ def test_a_hidden_folder_above_the_images_is_no_reason_to_pass_over_them(tree, t
     moved.parent.mkdir()
     tree(PETS).rename(moved)
     assert len(folder(moved)["train"].files) == 3
+
+
+def test_listed_classes_alone_are_taken_where_asked_for(tree, read_all):
+    root = tree({**PETS, "train/emu/1.png": None, "val/emu/1.png": None})
+    splits = folder(root, classes=["emu", "cat"], only_listed=True)
+    assert splits["train"].classes == ("emu", "cat")
+    assert [name for _, name in read_all(splits["train"])] == ["train/emu/1.png", "train/cat/images/z.jpeg"]
+    assert splits["test"].labels.tolist() == [0, 1]
+    with pytest.raises(DataError, match=r"^only_listed needs a list of classes; give images\.options\.classes$"):
+        folder(root, only_listed=True)
+
+
+def test_a_class_may_lack_test_images_but_not_train_images(tree):
+    without = {name: content for name, content in PETS.items() if name != "val/dog/2.webp"}
+    splits = folder(tree(without))
+    assert splits["test"].labels.tolist() == [0] and splits["test"].classes == ("cat", "dog")
+    with pytest.raises(DataError, match=r"class folder .*train/emu not found"):
+        folder(tree(PETS), classes=["cat", "dog", "emu"])
+
+
+def test_tiny_imagenet_is_read_as_it_is_distributed(tree, tmp_path, read_all):
+    root = tree(
+        {
+            "train/n01/images/n01_0.JPEG": None,
+            "train/n01/n01_boxes.txt": b"",
+            "train/n02/images/n02_0.JPEG": None,
+            "val/images/val_0.JPEG": None,
+            "val/images/val_1.JPEG": None,
+            "val/images/val_2.JPEG": None,
+            "val/val_annotations.txt": b"val_0.JPEG\tn02\t0\t0\t8\t8\nval_1.JPEG\tn01\t0\t0\t8\t8\nval_2.JPEG\tn02\n",
+        }
+    )
+    splits = folder(root)
+    assert splits["train"].classes == ("n01", "n02") and splits["test"].labels.tolist() == [0, 1, 1]
+    names = ["val/images/val_1.JPEG", "val/images/val_0.JPEG", "val/images/val_2.JPEG"]
+    assert [name for _, name in read_all(splits["test"])] == names
+    annotations = root / "val" / "val_annotations.txt"
+    for text, sentence in (
+        ("val_0.JPEG\tn02\nval_1.JPEG\tn01\n", "val_annotations.txt has no line for val/images/val_2.JPEG; add one"),
+        ("val_0.JPEG n02\n", "val_annotations.txt: line 'val_0.JPEG n02' has no tab; give a file and its class per"),
+        ("".join(f"val_{i}.JPEG\tn03\n" for i in range(3)), "class folder .*/val/n03 is not on the class list"),
+    ):
+        annotations.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=sentence):
+            folder(root)
+
+
+def test_names_of_any_bytes_are_read_and_escaped(tree, read_all):
+    root = tree(PETS)
+    (root / "train" / "dog" / "a.png").rename(root / "train" / "dog" / os.fsdecode(b"caf\xe9.png"))
+    train = folder(root)["train"]
+    assert sorted(name for _, name in read_all(train)) == [
+        "train/cat/images/z.jpeg",
+        "train/dog/b.JPG",
+        "train/dog/caf\\xe9.png",
+    ]
+    (root / "train" / "cat").rename(root / "train" / os.fsdecode(b"c\xe9t"))
+    with pytest.raises(DataError, match=r"class folder 'c\\\\xe9t' in .*train is not UTF-8; rename it"):
+        folder(root)

@@ -114,7 +114,7 @@ def test_parquet_refuses_what_it_cannot_use(write_set, tmp_path, png, read_all):
         ({"image": image, "label": pa.array([0, -1])}, "some labels are negative .* choose a split whose labels are p"),
         ({"image": image, "label": pa.array([0, None])}, "1 labels are null; give every image a label$"),
         ({"image": image, "label": pa.array([0, 2])}, r"test: labels span 0\.\.2 but there are 2 classes; check the"),
-        ({"image": image, "label": pa.array(["a", "b"])}, "column 'label' is string, expected integers; encode the la"),
+        ({"image": image, "label": pa.array([0.5, 1.5])}, "column 'label' is double, expected integers; encode the la"),
         ({"image": pa.array(["a", "b"]), "label": pa.array([0, 1])}, "column 'image' is string, expected struct<bytes"),
         ({"image": image[:0], "label": pa.array([], pa.int64())}, "test holds no images; check the path and the split"),
     ):
@@ -179,3 +179,56 @@ def test_real_sets_with_grey_and_jpeg_images(real_data):
     rows = np.arange(1000)
     _, report = images.inspect_part(tiny["test"], rows, tiny["test"].classes, 64, rows)
     assert report.count == 1000
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()], ids=str)
+@pytest.mark.parametrize("name", [pa.string(), pa.large_string(), pa.string_view()], ids=str)
+def test_every_arrow_type_of_bytes_and_names_is_read(write_set, png, kind, name):
+    data = [{"bytes": png(np.full((2, 2, 3), r, np.uint8)), "path": f"{r}.png"} for r in range(4)]
+    column = pa.array(data, pa.struct([("bytes", kind), ("path", name)]))
+    write_set("train-0.parquet", [0, 1, 0, 1], group=4, image=column, label=pa.array([0, 1, 0, 1]))
+    path = write_set("test-0.parquet", [1, 0])
+    got = parquet(path)["train"].read(np.array([1, 3]))
+    assert [(int(images.decode(content, 2, "x")[0, 0, 0]), file) for content, file in got] == [
+        (1, "1.png"),
+        (3, "3.png"),
+    ]
+
+
+def test_a_plain_column_of_bytes_is_read_and_rows_are_named_by_their_place(write_set, png):
+    column = pa.array([png(np.full((2, 2, 3), r, np.uint8)) for r in range(2)], pa.binary())
+    write_set("train-0.parquet", [0, 1], image=column, label=pa.array([0, 1]))
+    path = write_set("test-0.parquet", [1, 0])
+    got = parquet(path)["train"].read(np.array([1]))
+    assert int(images.decode(got[0][0], 2, "x")[0, 0, 0]) == 1 and got[0][1] == "train-0.parquet:1"
+    numbers = pa.array([list(b"abc"), list(b"def")], pa.list_(pa.uint8()))
+    write_set("train-0.parquet", [0, 1], image=numbers, label=pa.array([0, 1]))
+    with pytest.raises(DataError, match=r"column 'image' is list<.*uint8>, expected struct<bytes, path> or binary"):
+        parquet(path)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pa.array([0, 1, 0]).dictionary_encode(),
+        pa.array([0, 1, 0], pa.uint8()),
+        pa.array(["cat", "dog", "cat"]),
+        pa.array(["cat", "dog", "cat"], pa.string_view()),
+        pa.array(["cat", "dog", "cat"], pa.large_string()),
+        pa.array(["cat", "dog", "cat"]).dictionary_encode(),
+    ],
+    ids=lambda labels: str(labels.type),
+)
+def test_labels_may_be_dictionaries_and_names(write_set, png, labels):
+    column = pa.array([{"bytes": png(np.zeros((2, 2, 3), np.uint8)), "path": "x"}] * 3, STRUCT)
+    write_set("train-0.parquet", [0, 1, 0], image=column, label=labels)
+    path = write_set("test-0.parquet", [1, 0])
+    assert parquet(path)["train"].labels.tolist() == [0, 1, 0]
+
+
+def test_a_name_that_is_no_class_is_refused(write_set, png):
+    column = pa.array([{"bytes": png(np.zeros((2, 2, 3), np.uint8)), "path": "x"}] * 2, STRUCT)
+    write_set("train-0.parquet", [0, 1], image=column, label=pa.array(["cat", "emu"]))
+    path = write_set("test-0.parquet", [1, 0])
+    with pytest.raises(DataError, match=r"label 'emu' of column 'label' is not on the class list; correct images"):
+        parquet(path)
