@@ -14,6 +14,7 @@ import numpy as np
 
 from dcpipe import images, store
 from dcpipe.config import budget
+from dcpipe.images import leakage
 from dcpipe.types import IntArray, check_same_classes, require
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
@@ -42,7 +43,7 @@ def images_stage(run: Run) -> None:
         "labels": [hashlib.sha256(split.labels.tobytes()).hexdigest() for split in (train, test)],
         "classes": list(train.classes),
     }
-    with run.staging("data/images", block.model_dump(mode="json"), Inputs({}), state) as staging:
+    with run.staging("data/images", block.content(), Inputs({}), state) as staging:
 
         def part_path(part: Part) -> Path:
             return staging.root / part[0] / f"part-{part[1]:05d}.parquet"
@@ -68,6 +69,9 @@ def images_stage(run: Run) -> None:
         by_split = {name: [r for r, part in zip(reports, parts, strict=True) if part[0] == name] for name in rows}
         mean, std = images.merge_reports(by_split["train"])
         repeated = images.duplicates([*by_split["train"], *by_split["minival"]], by_split["test"])
+        if found := leakage.describe(repeated, len(rows["test"])):
+            print(f"images: {found}; data/images/duplicates.json lists them")
+        leakage.check(repeated, len(rows["test"]), block.max_leakage)
         (staging.root / "duplicates.json").write_text(json.dumps(repeated, indent=1) + "\n", encoding="utf-8")
         meta = {
             "classes": list(train.classes),

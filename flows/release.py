@@ -5,7 +5,10 @@ Output: data/release. `dcpipe publish NAME@vX.Y.Z` tags and pushes it.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from dcpipe import store
+from dcpipe.images import leakage
 from dcpipe.release.writing import assemble
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
@@ -15,7 +18,7 @@ def release_stage(run: Run) -> None:
     """Assemble, publish."""
     block, first = run.params.release, run.params.softlabels.teachers[0]
     inputs = Inputs.open("synthesis", "compression", "scores", teachers=[first])
-    settings = run.params.model_dump(mode="json")
+    settings = run.params.content()
     with run.staging("data/release", settings, inputs) as staging:
 
         def gather(name: str) -> dict[str, object]:
@@ -32,6 +35,7 @@ def release_stage(run: Run) -> None:
                 params=settings,
                 lineage=staging.lineage,
                 licence=block.licence,
+                leakage=leakage.recorded(Path("data/images")),
             )
 
         [meta] = run.map(gather, [block.name], lambda name: f"assemble[{name}]", retries=2, progress="assemble")

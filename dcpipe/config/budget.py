@@ -51,7 +51,7 @@ def recorded_classes(images: Images, folder: Path) -> int | None:
     `images` now says."""
     try:
         content = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))
-        same = content["lineage"]["params"] == images.model_dump(mode="json")
+        same = content["lineage"]["params"] == images.content()
         return len(content["meta"]["classes"]) if same else None
     except (OSError, ValueError, KeyError, TypeError):  # the stage that reads the images says what is wrong with them
         return None

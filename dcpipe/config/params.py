@@ -36,13 +36,21 @@ Baseline = Literal["random", "uncompressed", "online", "hard"]
 
 
 class Images(Block):
-    """Where images come from and how they are decoded."""
+    """Where images come from and how they are decoded.
+
+    `max_leakage` is the share of the test images that may also be train images; more stop the stage.
+    """
 
     source: str
     options: dict[str, Any] = Field(default_factory=dict)
     size: Count
     minival: Share = 0.1
     seed: int = 0
+    max_leakage: Share = 0.01
+
+    def content(self) -> dict[str, Any]:
+        """All that decides what the images are, and no limit."""
+        return self.model_dump(mode="json", exclude={"max_leakage"})
 
 
 class Augmentation(Block):
@@ -217,6 +225,10 @@ class Params(Block):
     compression: CompressionBlock
     evaluation: EvaluationBlock
     release: ReleaseBlock
+
+    def content(self) -> dict[str, Any]:
+        """All that decides what the condensed dataset is."""
+        return self.model_dump(mode="json") | {"images": self.images.content()}
 
 
 def load(path: Path = Path("params.yaml")) -> Params:

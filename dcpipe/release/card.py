@@ -17,13 +17,14 @@ _FILES = {
 }
 
 
-def card(meta: Mapping[str, Any], scores: Sequence[Score], versions: Mapping[str, str]) -> str:
-    """Markdown of a release from its metadata, scores and the versions of what made it."""
+def card(meta: Mapping[str, Any], scores: Sequence[Score], versions: Mapping[str, str], leakage: str = "") -> str:
+    """Markdown of a release from its metadata, scores, the versions of what made it, and a clause about leakage."""
     sections = [
         front_matter(meta, "images.parquet"),
         _summary(meta),
         "## Scores",
         _score_table(meta, scores),
+        *([f"Of the source, {leakage}: accuracy on those measures memory."] if leakage else []),
         "## Files",
         _file_table(meta),
         "## Loading",

@@ -42,6 +42,7 @@ def assemble(
     params: Mapping[str, Any],
     lineage: Mapping[str, Any],
     licence: str,
+    leakage: str = "",
 ) -> dict[str, Any]:
     """Write a release's files into the existing `folder` and return the metadata to publish it with.
 
@@ -54,10 +55,11 @@ def assemble(
         teacher: the (first) network that gave the labels; its normalisation is recorded for students.
         with_teacher: ship its weights along.
         scores: rows of the evaluation.
-        params: the workspace's parameters as a mapping (`Params.model_dump(mode="json")`).
+        params: the workspace's parameters as a mapping (`Params.content()`).
         lineage: of the artifact that is made; the card names its `versions`. The manifest keeps all of it apart from
             the metadata, so that the release's digest speaks of content alone.
         licence: of the source images, as the owner of the workspace states it.
+        leakage: a clause for the card about test images that are also train images; empty without any.
 
     Raises `DataError` when the pack or the teacher belongs to other images or to another class order.
     """
@@ -68,14 +70,15 @@ def assemble(
     shipped = store.save_teacher(folder, teacher, TEACHER) if with_teacher else None
     labellers = params["softlabels"]["teachers"] if pack is not None else []
     teachers = [params["teacher"]["networks"][key]["network"] for key in labellers]
-    origin = Origin(teacher.mean, teacher.std, licence, params, teachers, shipped)
+    origin = Origin(teacher.mean, teacher.std, licence, params, teachers, shipped, leakage)
     return write_release(folder, name, images, pack, scores, origin, lineage.get("versions", {}))
 
 
 @dataclass(frozen=True)
 class Origin:
     """Where a release comes from: what students normalise with, the licence of the images, parameters as a mapping,
-    network names of the teachers that are known, and the metadata of the one shipped along."""
+    network names of the teachers that are known, the metadata of the one shipped along, and a clause about test images
+    that are also train images."""
 
     mean: Colour
     std: Colour
@@ -83,6 +86,7 @@ class Origin:
     params: Mapping[str, Any]
     teachers: Sequence[str] = ()
     shipped: Mapping[str, Any] | None = None
+    leakage: str = ""
 
 
 def write_release(
@@ -121,7 +125,7 @@ def write_release(
     }
     if isinstance(law, KeptViews):
         meta["view_bytes"] = law.n_bytes
-    (folder / CARD).write_text(card(meta, scores, versions), encoding="utf-8")
+    (folder / CARD).write_text(card(meta, scores, versions, origin.leakage), encoding="utf-8")
     return meta
 
 

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dcpipe import store
+from dcpipe.images import leakage
 from dcpipe.reports.columns import human, when_tested
 from dcpipe.store.labels import LABELS
 from dcpipe.store.tensors import read_header
@@ -45,12 +46,13 @@ def status(root: Path) -> RenderableType:
             label = stage if folder == root / place else f"{stage}/{folder.name}"
             digest = str(_manifest(folder)["digest"])[:12]
             stages.add_row(label, "yes", human(store.folder_bytes(folder)), digest)
+    notes = [f"Leakage: {found}."] if (found := leakage.recorded(root / PLACES["images"])) else []
     if not _made(root / PLACES["evaluation"]):
-        return Group(stages, "No scores yet: `dvc repro` makes what is missing and skips what is not.")
+        return Group(stages, *notes, "No scores yet: `dvc repro` makes what is missing and skips what is not.")
     labels = _packed_labels(root / PLACES["compression"] / LABELS)
     made = _made(root / PLACES["synthesis"])
     grid = int(_manifest(made[0])["meta"]["grid"]) if made else 1
-    return Group(stages, score_table(store.load_scores(root / PLACES["evaluation"]), labels, grid))
+    return Group(stages, *notes, score_table(store.load_scores(root / PLACES["evaluation"]), labels, grid))
 
 
 def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: int = 1) -> Table:

@@ -115,7 +115,7 @@ def artifact(folder: Path, block: dict[str, Any], classes: int) -> None:
 
 def test_classes_are_those_of_the_images_that_are_there(tmp_path: Path) -> None:
     given = parameters()
-    block = given.images.model_dump(mode="json")
+    block = given.images.content()
     assert budget.recorded_classes(given.images, tmp_path / "none") is None
     artifact(tmp_path / "a", block, 7)
     assert budget.recorded_classes(given.images, tmp_path / "a") == 7
@@ -130,7 +130,7 @@ def test_a_file_beside_its_images_is_checked_against_them(tmp_path: Path) -> Non
     text = presets.text("digits").replace("ratio: 4", "ratio: 12")
     path.write_text(text, encoding="utf-8")
     assert params.load(path).compression.ratio == 12, "nothing is known of the classes yet"
-    artifact(tmp_path / "data" / "images", parameters().images.model_dump(mode="json"), 10)
+    artifact(tmp_path / "data" / "images", parameters().images.content(), 10)
     with pytest.raises(DataError) as error:
         params.load(path)
     assert str(error.value).startswith(f"{path}: compression.ratio 12 leaves 16,666 bytes for labels of 100 images")

@@ -78,7 +78,7 @@ REFUSED = [
         3,
         "unknown key 'selection.icp'; legal ones are method, ipc, seed, options; did you mean 'ipc'?",
     ),
-    ("images.zzz", 3, "unknown key 'images.zzz'; legal ones are source, options, size, minival, seed"),
+    ("images.zzz", 3, "unknown key 'images.zzz'; legal ones are source, options, size, minival, seed, max_leakage"),
     (
         "teacher.networks.main.weight",
         "w.pth",
