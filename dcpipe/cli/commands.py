@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--mean", type=float, nargs=3, help="students normalise with it (default: ImageNet's)")
     command.add_argument("--std", type=float, nargs=3, help="students normalise with it (default: ImageNet's)")
     command.add_argument("--licence", default="unstated", help="of the images")
+    command.add_argument("--force", action="store_true", help="import labels that do not agree with the classes")
     add(_clean, "clean", "delete unfinished work", help_texts.CLEAN)
     return parser
 
@@ -215,6 +216,7 @@ def _import_labels(options: argparse.Namespace) -> None:
             mean=tuple(options.mean or IMAGENET_MEAN),
             std=tuple(options.std or IMAGENET_STD),
             licence=options.licence,
+            force=options.force,
             device=pick_device(os.environ.get("DCPIPE_DEVICE", "auto")),
             report=lambda done, total: bar.update(shown, completed=done, total=total),
         )

@@ -36,6 +36,7 @@ from dcpipe.store.labels import LABELS
 from dcpipe.types import Colour, ImageSet, IntArray, LabelShape, SoftLabels, require
 
 GROUP_BYTES = 2**30
+AGREEMENT = 1.5  # times chance: labels that agree with the classes of their images no more often are refused
 # What SRe2L, LPLD, G-VBSM and EDC normalise ImageNet's images with, and EDC Tiny-ImageNet's.
 IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
 IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
@@ -99,6 +100,7 @@ def import_labels(
     mean: Colour = IMAGENET_MEAN,
     std: Colour = IMAGENET_STD,
     licence: str = "unstated",
+    force: bool = False,
     device: torch.device | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Imported:
@@ -115,6 +117,7 @@ def import_labels(
         temperature: students soften labels by it unless they say otherwise.
         mean, std: students normalise with them, in [0, 1].
         licence: of the images.
+        force: import labels although they do not agree with the classes of the images.
         device: where codecs encode.
         report: called with (steps done, steps known so far) on the way.
 
@@ -151,6 +154,7 @@ def import_labels(
             )
             scan.save(staging, found)
         shape = LabelShape(*found.shape)
+        _check_agreement(found.agreed, shape.classes, force)
         codec = budget.plan(shape, found.views)
         store.need_space(shape.reference_bytes, f"soft labels {list(found.shape)} in fp16")
         blocks = write_labels(staging.notes, batches, found, progress)
@@ -178,6 +182,17 @@ def import_labels(
         pack_bytes,
         found.views.n_bytes,
         artifact.digest,
+    )
+
+
+def _check_agreement(agreed: float, n_classes: int, force: bool) -> None:
+    """Raises `DataError` unless labels agree with the classes of their images clearly more often than by chance."""
+    chance = 1 / n_classes
+    require(
+        force or agreed > AGREEMENT * chance,
+        f"labels agree with their image's class in {100 * agreed:.1f} % of views, and chance is {100 * chance:.1f} %: "
+        "each label seems to be on another image; check the folder, the order of its classes, --layout and --seed, or "
+        "use --force to import them all the same",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import label_stores
@@ -16,12 +17,14 @@ from dcpipe import store
 from dcpipe.cli import commands as cli
 from dcpipe.compression.budget import Budget
 from dcpipe.dataset import CondensedDataset, CondensedLoader
-from dcpipe.interop import import_labels, importing
+from dcpipe.interop import import_labels as import_checked
+from dcpipe.interop import importing
 from dcpipe.interop.records import Record
 from dcpipe.release import Release
 from dcpipe.types import DataError, KeptViews
 
 pytestmark = pytest.mark.usefixtures("scratch")
+import_labels = partial(import_checked, force=True)  # the stores' logits are noise, which agrees with no class
 CASES = [(layout, mix) for layout in ("sre2l", "gvbsm", "edc", "lpld") for mix in (True, False)]
 
 
@@ -127,10 +130,15 @@ def test_agreement_tells_a_wrong_order(tmp_path: Path) -> None:
         logits = 5 * torch.eye(4)[index // label_stores.PER_CLASS]
         (tmp_path / f"store/epoch_{epoch}").mkdir(parents=True)
         torch.save([whole, still, None, None, None, logits], tmp_path / f"store/epoch_{epoch}/batch_0.tar")
-    told = import_labels(tmp_path / "store", tmp_path / "images", tmp_path / "right")
+    told = import_checked(tmp_path / "store", tmp_path / "images", tmp_path / "right")
     assert told.agreed == 1.0
+    with pytest.raises(
+        DataError, match=r"^labels agree with their image's class in \d\d\.\d % of views, and chance is 25"
+    ):
+        import_checked(tmp_path / "store", tmp_path / "images", tmp_path / "wrong", seed=43)
+    assert not (tmp_path / "wrong").exists()
     told = import_labels(tmp_path / "store", tmp_path / "images", tmp_path / "wrong", seed=43)
-    assert 0.1 < told.agreed < 0.45  # chance is 0.25
+    assert 0.1 < told.agreed < 0.375  # chance is 0.25
 
 
 @pytest.mark.parametrize("mix", [True, False])
@@ -321,6 +329,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     pixels = write_images(tmp_path / "images")
     write_store(tmp_path / "store", pixels, "sre2l")
     arguments = ["import-labels", "store", "images", "out", "--codec", "lowrank_int8", "--bytes-per-image", "300"]
+    assert cli.main([*arguments, "--option", "temperature=4.0"]) == 2
+    assert "each label seems to be on another image; check the folder" in capsys.readouterr().err
+    arguments.append("--force")
     assert cli.main([*arguments, "--option", "temperature=4.0"]) == 0
     told = capsys.readouterr().out.splitlines()
     size = store.folder_bytes(tmp_path / "store")
