@@ -30,6 +30,7 @@ def publish(tag: str, *, push: bool = True, workspace: Path | None = None, say: 
     uncommitted changes, or when `dvc repro` would still do something.
     """
     root = Path.cwd() if workspace is None else workspace
+    _check_repository(root)
     _check_tag(tag, root)
     _check_committed(root)
     _check_reproduced(root)
@@ -40,6 +41,19 @@ def publish(tag: str, *, push: bool = True, workspace: Path | None = None, say: 
     git("tag", "--annotate", tag, "--message", f"{tag}\n\nrelease digest {digest}", cwd=root)
     say(f"Tagged {tag}; its content is {digest[:12]}.")
     say(f"Next: git push origin HEAD {tag}")
+
+
+def _check_repository(root: Path) -> None:
+    """A tag names a whole repository, so the workspace must be one."""
+    try:
+        top = Path(git("rev-parse", "--show-toplevel", cwd=root).strip())
+    except DataError as error:
+        raise DataError(f"{root} is in no git repository; run `git init` and `dvc init`, then commit") from error
+    require(
+        top.resolve() == root.resolve(),
+        f"{root} is a subfolder of the git repository {top}, and a release's tag names a whole repository; publish from "
+        "a repository of its own for this workspace",
+    )
 
 
 def _check_tag(tag: str, root: Path) -> None:

@@ -23,14 +23,15 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)", re.IGNORECASE)
 
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
-    """Output of a git command; raises `DataError` with git's own last line."""
+    """Output of a git command; raises `DataError` with what git calls its fatal error, or else its last line."""
     # No prompt: a repository that wants a password must fail, not wait. And no transport that starts a program of the
     # address's choice (`ext::`): these are the ones that only move data.
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": ":".join(TRANSPORTS)}
     done = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
-        told = (done.stderr.strip() or "no message").splitlines()[-1]
-        raise DataError(f"git {arguments[0]} failed: {told}; correct it and run again")
+        lines = (done.stderr.strip() or "no message").splitlines()
+        reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])
+        raise DataError(f"git {arguments[0]} failed: {reason.rstrip('.')}; correct it and run again")
     return done.stdout
 
 

@@ -30,6 +30,22 @@ def test_publish_checks_before_it_acts(repository: Path) -> None:
     assert refused("fish@v1.0.1") == "git has 1 uncommitted changes, first '?? new.txt'; commit them first"
 
 
+def test_publish_needs_a_repository_of_the_workspace_alone(repository: Path, tmp_path: Path) -> None:
+    below = repository / "project"
+    below.mkdir()
+    shutil.copy(repository / "params.yaml", below / "params.yaml")
+    with pytest.raises(
+        DataError, match=r"project is a subfolder of the git repository .*; publish from a repository of"
+    ):
+        release.publish("fish@v1.0.0", workspace=below)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    with pytest.raises(
+        DataError, match=r"outside is in no git repository; run `git init` and `dvc init`, then commit$"
+    ):
+        release.publish("fish@v1.0.0", workspace=outside)
+
+
 def test_publish_needs_everything_reproduced(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "_dvc", lambda *arguments, cwd: '{"synthesis": [{"changed deps": {}}]}')
     with pytest.raises(DataError, match=r"^not reproduced: synthesis would run again; run `dvc repro`, then commit"):
