@@ -30,7 +30,6 @@ def publish(tag: str, *, push: bool = True, workspace: Path | None = None, say: 
     uncommitted changes, or when `dvc repro` would still do something.
     """
     root = Path.cwd() if workspace is None else workspace
-    _check_repository(root)
     _check_tag(tag, root)
     _check_committed(root)
     _check_reproduced(root)
@@ -51,8 +50,8 @@ def _check_repository(root: Path) -> None:
         raise DataError(f"{root} is in no git repository; run `git init` and `dvc init`, then commit") from error
     require(
         top.resolve() == root.resolve(),
-        f"{root} is a subfolder of the git repository {top}, and a release's tag names a whole repository; publish from "
-        "a repository of its own for this workspace",
+        f"{root} is a subfolder of the git repository {top}, and a release's tag names a whole repository; publish "
+        "from a repository of its own for this workspace",
     )
 
 
@@ -63,6 +62,7 @@ def _check_tag(tag: str, root: Path) -> None:
     name = parameters.load(root / "params.yaml").release.name
     given = tag.split("@")[0]
     require(given == name, f"tag {tag!r} names {given!r}, params.yaml says release.name: {name}; make them equal")
+    _check_repository(root)
     require(tag not in released(str(root)), f"tag {tag} exists; a release never changes, so raise the version")
 
 

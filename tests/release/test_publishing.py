@@ -39,7 +39,7 @@ def test_publish_needs_a_repository_of_the_workspace_alone(repository: Path, tmp
     ):
         release.publish("fish@v1.0.0", workspace=below)
     outside = tmp_path / "outside"
-    outside.mkdir()
+    shutil.copytree(below, outside)
     with pytest.raises(
         DataError, match=r"outside is in no git repository; run `git init` and `dvc init`, then commit$"
     ):
