@@ -43,7 +43,7 @@ def label_block(
     logits = []
     for start in range(0, len(flat_rows), batch_size):
         span = slice(start, start + batch_size)
-        inputs, _ = views.look(images, labelling_policy, ids, flat_rows[span], flat_views[span], size)
+        inputs, _ = views.render(images, labelling_policy, ids, flat_rows[span], flat_views[span], size)
         logits.append(mean_logits(asked, teachers, inputs).to(torch.float16))
     # One copy to the host per block, so that the GPU never waits within a block.
     return torch.cat(logits).reshape(len(rows), n_views, -1).cpu().numpy()

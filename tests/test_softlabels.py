@@ -62,7 +62,7 @@ def labels(
 
 def said(noun: Teacher, policy: ViewPolicy, row: int, view: int) -> np.ndarray:
     """Logits of a single view, through a network in float64."""
-    inputs, _ = views.look(PIXELS, policy, IDS, np.array([row]), np.array([view]), SIZE)
+    inputs, _ = views.render(PIXELS, policy, IDS, np.array([row]), np.array([view]), SIZE)
     network = networks.from_teacher(noun, CPU).double()
     mean, std = (torch.tensor(value, dtype=torch.float64)[:, None, None] for value in (noun.mean, noun.std))
     return network((inputs.double() - mean) / std)[0].numpy()

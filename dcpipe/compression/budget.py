@@ -15,7 +15,7 @@ import torch
 
 from dcpipe.compression import packing
 from dcpipe.compression.base import Codec
-from dcpipe.types import LabelPack, LabelShape, Map, SoftLabels, ViewLaw, require
+from dcpipe.types import LabelPack, LabelShape, Map, SoftLabels, ViewSource, require
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Budget:
         """Bytes that the file of such labels may take, kept views left out; None for `none`."""
         return shape.budget(self.ratio, self.bytes_per_image, self.reference)
 
-    def plan(self, shape: LabelShape, law: ViewLaw) -> Codec:
+    def plan(self, shape: LabelShape, policy: ViewSource) -> Codec:
         """The codec with settings that keep the whole file within the budget: see `packing.plan`, also for errors."""
-        return packing.plan(self.codec, self.options, shape, law, self.limit(shape))
+        return packing.plan(self.codec, self.options, shape, policy, self.limit(shape))
 
     def compress(self, labels: SoftLabels, notes: Path, device: torch.device, map_tasks: Map) -> LabelPack:
         """The pack of some labels, one task a block of images. Encoded blocks are kept in the folder `notes`, where a

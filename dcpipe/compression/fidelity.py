@@ -74,7 +74,7 @@ def fidelity(pack: LabelPack, labels: SoftLabels, temperatures: Sequence[float],
         held = codec.holds(rows, stored, shape)
         truth = torch.from_numpy(np.asarray(labels.logits[block[0] : block[-1] + 1])).to(device).flatten(0, 1)
         truth, rows, stored = truth[torch.from_numpy(held).to(device)].float(), rows[held], stored[held]
-        decoded = codec.decode(arrays, rows, stored, shape, taken.own(rows, stored))
+        decoded = codec.decode(arrays, rows, stored, shape, taken.parameters(rows, stored))
         place = torch.from_numpy(rows - start).to(device)
         for name, values in _of_labels(truth, decoded, temperatures).items():
             total = torch.zeros(len(block), dtype=torch.float64, device=device)

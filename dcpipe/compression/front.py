@@ -66,7 +66,7 @@ class PackedLabels:
         chosen = np.arange(shape.images) if rows is None else np.asarray(rows, dtype=np.int64)
         images, stored = np.repeat(chosen, shape.views), np.tile(np.arange(shape.views), len(chosen))
         arrays = {name: torch.from_numpy(np.ascontiguousarray(array[:])) for name, array in self.pack.arrays.items()}
-        views = views_of(self.pack.policy.labelling, self.pack.ids).own(images, stored)
+        views = views_of(self.pack.policy.labelling, self.pack.ids).parameters(images, stored)
         logits = rebuild(self.pack, CODECS).decode(arrays, images, stored, shape, views)
         return logits.reshape(len(chosen), shape.views, shape.classes).numpy()
 

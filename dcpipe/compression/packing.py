@@ -17,7 +17,7 @@ from dcpipe import compression, store
 from dcpipe.compression import CODECS, Codec
 from dcpipe.config.options import check_options
 from dcpipe.store.files import replacing
-from dcpipe.types import IntArray, KeptViews, LabelPack, LabelShape, SoftLabels, ViewLaw, require
+from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, StoredViews, ViewSource, require
 from dcpipe.views import views_of
 
 BLOCK_BYTES = 96 * 2**20
@@ -27,7 +27,7 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 Encode = Callable[[int], Arrays]
 
 
-def plan(name: str, options: Mapping[str, Any], shape: LabelShape, law: ViewLaw, budget: int | None) -> Codec:
+def plan(name: str, options: Mapping[str, Any], shape: LabelShape, policy: ViewSource, budget: int | None) -> Codec:
     """The codec `name` with settings that keep the file within `budget` bytes, header included; None: within those of
     the reference and any header.
 
@@ -37,25 +37,27 @@ def plan(name: str, options: Mapping[str, Any], shape: LabelShape, law: ViewLaw,
     """
     check_options(CODECS, name, options)
     budget = shape.reference_bytes + _ANY_HEADER if budget is None else budget
-    codec = compression.plan(CODECS[name], shape, budget, options, lambda codec: _header_bytes(name, codec, shape, law))
-    compression.check_mix(name, codec, shape, law.mix)
+    codec = compression.plan(
+        CODECS[name], shape, budget, options, lambda codec: _header_bytes(name, codec, shape, policy)
+    )
+    compression.check_mix(name, codec, shape, policy.mix)
     fresh = bool((codec.replay(shape.views, shape)[1] >= shape.views).any())
     require(
-        not (fresh and isinstance(law, KeptViews)),
+        not (fresh and isinstance(policy, StoredViews)),
         f"codec {name!r} would show fresh views, but these were taken elsewhere and only {shape.views} of an image are "
         "known; leave option fresh out",
     )
     return codec
 
 
-def file_bytes(name: str, codec: Codec, shape: LabelShape, law: ViewLaw) -> int:
+def file_bytes(name: str, codec: Codec, shape: LabelShape, policy: ViewSource) -> int:
     """Bytes of the file that a planned codec makes, but for the parameters of kept views."""
-    return _header_bytes(name, codec, shape, law) + compression.payload(codec.specs(shape))
+    return _header_bytes(name, codec, shape, policy) + compression.payload(codec.specs(shape))
 
 
-def _header_bytes(name: str, codec: Codec, shape: LabelShape, law: ViewLaw) -> int:
-    metadata = store.pack_metadata(name, codec.settings, shape, law)
-    return len(store.header_bytes({**codec.specs(shape), **store.view_specs(law)}, metadata))
+def _header_bytes(name: str, codec: Codec, shape: LabelShape, policy: ViewSource) -> int:
+    metadata = store.pack_metadata(name, codec.settings, shape, policy)
+    return len(store.header_bytes({**codec.specs(shape), **store.view_specs(policy)}, metadata))
 
 
 def pack(
@@ -92,5 +94,5 @@ def pack(
 def _encode(codec: Codec, labels: SoftLabels, shape: LabelShape, rows: IntArray, device: torch.device) -> Arrays:
     logits = torch.from_numpy(np.asarray(labels.logits[rows[0] : rows[-1] + 1])).to(device).float()
     numbers = np.tile(np.arange(shape.views, dtype=np.int64), len(rows))
-    taken = views_of(labels.policy.labelling, labels.ids).own(np.repeat(rows, shape.views), numbers)
+    taken = views_of(labels.policy.labelling, labels.ids).parameters(np.repeat(rows, shape.views), numbers)
     return codec.encode(logits, rows, shape, taken)

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from dcpipe import views
 from dcpipe.dataset.targets import Beyond, HardLabels, Labels, PackLabels
 from dcpipe.training.losses import check_temperature
-from dcpipe.types import ImageSet, IntArray, KeptViews, LabelPack, ViewLaw, require
+from dcpipe.types import ImageSet, IntArray, LabelPack, StoredViews, ViewSource, require
 from dcpipe.views import multiformation
 
 
@@ -45,7 +45,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self,
         images: ImageSet,
         labels: Labels,
-        policy: ViewLaw,
+        policy: ViewSource,
         *,
         temperature: float | None = 1.0,
         size: int | None = None,
@@ -68,7 +68,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             f"condensed dataset: size is {size} pixels; give 1 or more, or leave it out for the images' own",
         )
         self.temperature = temperature
-        self.size = size or (policy.size if isinstance(policy, KeptViews) else images.images.shape[1])
+        self.size = size or (policy.size if isinstance(policy, StoredViews) else images.images.shape[1])
         self.pixels = torch.from_numpy(images.images).to(device)
         self.classes_of = torch.from_numpy(images.labels).to(device)
         # In shared memory, so that workers which live on (`persistent_workers=True`) hear of a new epoch.
@@ -107,7 +107,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self.epoch = epoch
         self.rows, self.views = self.labels.plan(epoch)
         view_set = views.views_of(self.policy, self.images.ids)
-        self.drawn = view_set.own(self.rows, self.views)
+        self.drawn = view_set.parameters(self.rows, self.views)
         mixed = self.policy.mix != "none"
         self.partners = view_set.partners(self.rows, self.views, self.drawn) if mixed else self.drawn
 
@@ -126,15 +126,15 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         drawn = self.drawn[items]
         inputs = views.crop(views.take(self.pixels, rows), drawn, self.size)
         if self.policy.mix == "none":
-            return inputs, self.labels.of(rows, numbers, drawn, inputs, self.temperature)
+            return inputs, self.labels.targets(rows, numbers, drawn, inputs, self.temperature)
         partner_drawn = self.partners[items]
         partners = views.crop(views.take(self.pixels, drawn.partner), partner_drawn, self.size)
         mixed = views.paste(inputs, partners, drawn)
         if self.policy.mix == "cutmix_images":
-            return mixed, self.labels.of(rows, numbers, drawn, mixed, self.temperature)
-        lam = torch.from_numpy(drawn.kept(self.size).astype(np.float32)).to(inputs.device)[:, None]
-        targets = self.labels.of(rows, numbers, drawn, inputs, self.temperature)
-        pasted = self.labels.of(drawn.partner, numbers, partner_drawn, partners, self.temperature)
+            return mixed, self.labels.targets(rows, numbers, drawn, mixed, self.temperature)
+        lam = torch.from_numpy(drawn.unmixed_share(self.size).astype(np.float32)).to(inputs.device)[:, None]
+        targets = self.labels.targets(rows, numbers, drawn, inputs, self.temperature)
+        pasted = self.labels.targets(drawn.partner, numbers, partner_drawn, partners, self.temperature)
         return mixed, lam * targets + (1 - lam) * pasted
 
     def hard(self, items: IntArray) -> torch.Tensor:

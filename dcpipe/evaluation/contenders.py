@@ -23,7 +23,7 @@ from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
 from dcpipe.evaluation.students import Protocol, train_student
 from dcpipe.images import read_parts
-from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelPack, LabelShape, Map, SoftLabels, Teacher, ViewLaw
+from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelPack, LabelShape, Map, SoftLabels, Teacher, ViewSource
 from dcpipe.views import multiformation
 
 # Shows how far a piece of work is: its title, steps done, steps in all.
@@ -43,7 +43,7 @@ class Contender:
     name: str
     images: ImageSet
     labels: Callable[[], Labels]
-    policy: ViewLaw
+    policy: ViewSource
     image_bytes: int
     label_bytes: int
     teacher_bytes: int = 0
@@ -70,7 +70,7 @@ class Contender:
 
 
 def hard_contender(
-    kind: str, name: str, images: ImageSet, policy: ViewLaw, image_bytes: int, device: torch.device
+    kind: str, name: str, images: ImageSet, policy: ViewSource, image_bytes: int, device: torch.device
 ) -> Contender:
     """Images with their own one-hot labels, which weigh nothing."""
     labels = partial(HardLabels, images.decoded_labels, len(images.classes), device)
@@ -216,7 +216,7 @@ def score(
         contender.images,
         labels,
         contender.policy,
-        temperature=protocol.asks(labels),
+        temperature=protocol.target_temperature(labels),
         size=train.size,
         device=device,
     )

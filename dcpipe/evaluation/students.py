@@ -48,7 +48,7 @@ class Protocol:
         """The epochs after which a student is tested: the last, and others evenly before it."""
         return frozenset(self.recipe.epochs * test // self.best_of - 1 for test in range(1, self.best_of + 1))
 
-    def asks(self, labels: Labels) -> float | None:
+    def target_temperature(self, labels: Labels) -> float | None:
         """The temperature at which a dataset of such labels must give its targets; None: raw logits."""
         logits = losses.LOSSES[self.loss].space == "logits" and not isinstance(labels, HardLabels)
         return None if logits else self.temperature
@@ -98,7 +98,7 @@ def train_student(
     )
     loss, batches = _job(dataset, protocol, loader)
 
-    def look(network: nn.Module, epoch: int) -> dict[str, float]:
+    def evaluate(network: nn.Module, epoch: int) -> dict[str, float]:
         return {"accuracy": test(network)} if test is not None and epoch in protocol.tested else {}
 
     return training.fit(
@@ -110,7 +110,7 @@ def train_student(
         device=device,
         checkpoint=checkpoint,
         report=report,
-        look=look,
+        evaluate=evaluate,
     )
 
 
@@ -120,7 +120,7 @@ def _job(
     """The loss and the batches it takes; refuses soft targets at another temperature than the loss asks for."""
     if isinstance(dataset.labels, HardLabels):
         return losses.divergence(1.0), loader.batches  # KL to a one-hot target at T = 1 is cross-entropy
-    asked, found = protocol.asks(dataset.labels), dataset.temperature
+    asked, found = protocol.target_temperature(dataset.labels), dataset.temperature
     require(
         found == asked,
         f"evaluation: the dataset gives {_targets(found)}, but loss {protocol.loss!r} of protocol {protocol.name!r} "

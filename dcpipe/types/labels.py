@@ -84,7 +84,7 @@ class ViewPolicy:
 
 
 @dataclass(frozen=True, eq=False)
-class KeptViews:
+class StoredViews:
     """Views that another program took, each kept in numbers; `ViewPolicy` is the law of those drawn here.
 
     `mix`: `none` or `cutmix_images`; `size`: the side in pixels of a view as its teacher saw it. `arrays`, of view k
@@ -115,7 +115,7 @@ class KeptViews:
             require(fits, f"kept views: a pasted box leaves the view of {self.size} pixels")
 
     @property
-    def labelling(self) -> KeptViews:
+    def labelling(self) -> StoredViews:
         """What the teacher looked at: these very views."""
         return self
 
@@ -124,12 +124,12 @@ class KeptViews:
         """Bytes of the arrays."""
         return sum(array.nbytes for array in self.arrays.values())
 
-    def rows(self, kept: IntArray) -> KeptViews:
+    def rows(self, kept: IntArray) -> StoredViews:
         """The views of some of the images, where none is pasted into another."""
         return replace(self, arrays={name: array[kept] for name, array in self.arrays.items()})
 
 
-ViewLaw = ViewPolicy | KeptViews
+ViewSource = ViewPolicy | StoredViews
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ class SoftLabels:
     cost no bytes."""
 
     logits: Sliceable
-    policy: ViewLaw
+    policy: ViewSource
     ids: IntArray
     classes: tuple[str, ...]
     teachers: tuple[str, ...]
@@ -199,7 +199,7 @@ class LabelPack:
     settings: dict[str, Any]
     arrays: dict[str, Sliceable]
     shape: LabelShape
-    policy: ViewLaw
+    policy: ViewSource
     ids: IntArray
     n_bytes: int = 0
 

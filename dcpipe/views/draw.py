@@ -62,7 +62,7 @@ class Views:
         """The pasted box in pixels of a view of side `size`: i64 [m, 4]."""
         return in_pixels(self.mix_box, size)
 
-    def kept(self, size: int) -> FloatArray:
+    def unmixed_share(self, size: int) -> FloatArray:
         """Lambda: the share of the pixels of a view that CutMix leaves unchanged, f64 [m]."""
         return share_outside(self.pixels(size), size)
 

@@ -57,7 +57,9 @@ def test_logits_are_those_that_the_codec_decodes_one_by_one() -> None:
     whole = labels.decode()
     for image, view in ((0, 0), (3, 7), (N - 1, K - 1)):
         one = np.array([image]), np.array([view])
-        assert np.array_equal(whole[image, view], codec.decode(arrays, *one, pack.shape, seen.own(*one))[0].numpy())
+        assert np.array_equal(
+            whole[image, view], codec.decode(arrays, *one, pack.shape, seen.parameters(*one))[0].numpy()
+        )
 
 
 def test_the_field_needs_the_views_that_the_teacher_saw() -> None:

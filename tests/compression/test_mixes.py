@@ -67,7 +67,7 @@ def test_students_get_mixed_labels(kind: str, mix: Mix) -> None:
             drawn = views.draw(pack.policy, images.ids[[row]], np.array([view]), N)
             expected = label_by_hand(pack, row, view)
             if mix == "cutmix_labels":
-                kept = float(drawn.kept(SIZE)[0])
+                kept = float(drawn.unmixed_share(SIZE)[0])
                 expected = kept * expected + (1 - kept) * label_by_hand(pack, int(drawn.partner[0]), view)
             np.testing.assert_allclose(targets[item], expected, atol=1e-5)
 

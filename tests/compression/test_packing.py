@@ -16,7 +16,7 @@ from view_cases import kept_views
 from dcpipe import store, views
 from dcpipe.compression import CODECS, packing
 from dcpipe.compression.field import Field
-from dcpipe.types import BudgetError, DataError, KeptViews, LabelPack, LabelShape, SoftLabels, ViewLaw, ViewPolicy
+from dcpipe.types import BudgetError, DataError, LabelPack, LabelShape, SoftLabels, StoredViews, ViewPolicy, ViewSource
 
 SHAPE = LabelShape(9, 40, 12)
 IDS = np.random.default_rng(1).permutation(100)[: SHAPE.images].astype(np.int64)
@@ -27,11 +27,11 @@ class InterruptionError(Exception):
     """What a kill looks like from inside."""
 
 
-def soft_labels(law: ViewLaw = POLICY) -> SoftLabels:
+def soft_labels(law: ViewSource = POLICY) -> SoftLabels:
     return SoftLabels(labels(SHAPE).half().numpy(), law, IDS, tuple("abcdefghijkl"), ("teacher",))
 
 
-def kept(mix: str = "cutmix_images") -> KeptViews:
+def kept(mix: str = "cutmix_images") -> StoredViews:
     return kept_views(SHAPE.images, SHAPE.views, mix=mix)
 
 
@@ -39,7 +39,7 @@ def one_by_one(encode: packing.Encode, starts: Sequence[int]) -> list[packing.Ar
     return [encode(start) for start in starts]
 
 
-def packed(notes: Path, kind: str, law: ViewLaw = POLICY, ratio: float = 2.0, each: Any = one_by_one) -> LabelPack:
+def packed(notes: Path, kind: str, law: ViewSource = POLICY, ratio: float = 2.0, each: Any = one_by_one) -> LabelPack:
     """The pack of a kind of codec at a ratio, by blocks that are kept in `notes`."""
     notes.mkdir(exist_ok=True)
     budget = int(SHAPE.reference_bytes / ratio) + 2**12 * (kind == "none")
@@ -49,11 +49,11 @@ def packed(notes: Path, kind: str, law: ViewLaw = POLICY, ratio: float = 2.0, ea
 
 @pytest.mark.parametrize("law", [POLICY, kept()], ids=["drawn", "kept"])
 @pytest.mark.parametrize("kind", ["svd", "topk", "lowrank_int8", "field", "prune"])
-def test_the_file_keeps_to_its_budget_but_for_kept_views(kind: str, law: ViewLaw, tmp_path: Path) -> None:
+def test_the_file_keeps_to_its_budget_but_for_kept_views(kind: str, law: ViewSource, tmp_path: Path) -> None:
     """What no codec compresses comes on top: the same budget asks the same of a codec."""
     pack = packed(tmp_path / "notes", kind, law, ratio=1.2)
     size = store.save_pack(tmp_path / "pack", pack)
-    extra = law.n_bytes if isinstance(law, KeptViews) else 0
+    extra = law.n_bytes if isinstance(law, StoredViews) else 0
     assert size == (tmp_path / "pack").stat().st_size
     assert 0.7 * SHAPE.reference_bytes / 1.2 < size - extra <= SHAPE.reference_bytes / 1.2
 

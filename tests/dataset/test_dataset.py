@@ -182,7 +182,7 @@ def test_hard_labels_are_one_hot_and_mixed_by_the_share_of_pixels(mix: Mix) -> N
         expected[row, images.labels[partner]] += 1 - share
         assert torch.equal(
             inputs[row],
-            views.look(
+            views.render(
                 torch.from_numpy(images.images), policy_of(mix), images.ids, np.array([row]), np.array([9]), SIZE
             )[0][0],
         )
@@ -268,7 +268,7 @@ def test_views_may_have_another_size_than_the_images() -> None:
     large = CondensedDataset(images, labels, policy_of("cutmix_labels"), size=12)
     inputs, _ = large.batch(ALL)
     assert CondensedDataset(images, labels, policy_of("cutmix_labels")).size == SIZE
-    look = views.look(torch.from_numpy(images.images), large.policy, images.ids, ALL, np.zeros(N, dtype=np.int64), 12)
+    look = views.render(torch.from_numpy(images.images), large.policy, images.ids, ALL, np.zeros(N, dtype=np.int64), 12)
     assert torch.equal(inputs, look[0])
 
 
@@ -280,9 +280,9 @@ def test_students_with_hard_labels_see_what_a_teacher_would_and_labels_are_mixed
     dataset = CondensedDataset(held, HardLabels(held.labels, 4, torch.device("cpu")), policy)
     dataset.set_epoch(2)
     inputs, targets = dataset.batch(np.arange(n))
-    seen, drawn = views.look(images, policy, ids, np.arange(n), column(n, 2), 8)
+    seen, drawn = views.render(images, policy, ids, np.arange(n), column(n, 2), 8)
     torch.testing.assert_close(inputs, seen, rtol=0, atol=1e-6)
-    kept = drawn.kept(8)
+    kept = drawn.unmixed_share(8)
     assert 0 < (kept < 1).sum() < n
     for j in range(n):
         wanted = np.zeros(4)

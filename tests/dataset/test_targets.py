@@ -135,9 +135,9 @@ def test_prefix_labels_are_the_packs_own_of_the_images_kept() -> None:
     rows, numbers = np.array([2, 0, 1, 2]), np.array([0, 5, 3, 1])
     drawn = views.draw(policy_of("none"), image_set().ids[kept[rows]], numbers, N)
     stored, nothing = logits_of(image_set(), "none").astype(np.float32), torch.empty(0)
-    raw = part.of(rows, numbers, drawn, nothing, None)
+    raw = part.targets(rows, numbers, drawn, nothing, None)
     np.testing.assert_array_equal(raw, stored[kept[rows], numbers])
-    soft = part.of(rows, numbers, drawn, nothing, TEMPERATURE)
+    soft = part.targets(rows, numbers, drawn, nothing, TEMPERATURE)
     np.testing.assert_allclose(soft, [softmax(row) for row in raw.double().numpy()], atol=1e-6)
 
 

@@ -80,7 +80,7 @@ def test_hard_labels_train_with_cross_entropy() -> None:
         steps = []
         for rows in np.array_split(permutation(2, epoch, n), 3):  # 12 images in batches of at most 5
             numbers = np.full(len(rows), epoch)
-            pixels, _ = views.look(torch.from_numpy(images.images), policy, images.ids, rows, numbers, SIZE)
+            pixels, _ = views.render(torch.from_numpy(images.images), policy, images.ids, rows, numbers, SIZE)
             inputs = (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
             loss = F.cross_entropy(reference(inputs), labels[rows])
             optimizer.zero_grad()
@@ -100,7 +100,7 @@ def test_soft_labels_train_with_the_divergence_at_the_temperature() -> None:
     images, pack = some().images, some().pack
     assert pack is not None
     rows, zeros = np.arange(12), np.zeros(12, dtype=np.int64)
-    pixels, _ = views.look(torch.from_numpy(images.images), pack.policy, images.ids, rows, zeros, SIZE)
+    pixels, _ = views.render(torch.from_numpy(images.images), pack.policy, images.ids, rows, zeros, SIZE)
     start = fresh(1)
     with torch.no_grad():
         said = start(views.normalise(pixels, MEAN, STD)).double().numpy()
@@ -213,7 +213,7 @@ def test_hard_labels_train_with_cross_entropy_whatever_the_loss(loss: str) -> No
     policy = ViewPolicy(scale_min=0.4, mix="cutmix_images")
     gamma = 0.0 if loss == "kl_plain" else 0.1
     protocol = replace(PROTOCOL, loss=loss, gamma=gamma)
-    assert protocol.asks(hard(policy).labels) == TEMPERATURE
+    assert protocol.target_temperature(hard(policy).labels) == TEMPERATURE
     network, history = train(hard(policy), protocol)
     reference, rows = train(hard(policy))
     assert same(network, reference) and history == rows

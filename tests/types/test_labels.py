@@ -12,10 +12,10 @@ from view_cases import kept_views
 
 from dcpipe.types import (
     DataError,
-    KeptViews,
     LabelPack,
     LabelShape,
     SoftLabels,
+    StoredViews,
     ViewPolicy,
 )
 
@@ -107,10 +107,10 @@ def test_kept_views_are_checked() -> None:
         changed = law.arrays[name].copy()
         changed[1] = value
         with pytest.raises(DataError) as error:
-            KeptViews(law.mix, law.size, {**law.arrays, name: changed})
+            StoredViews(law.mix, law.size, {**law.arrays, name: changed})
         assert str(error.value) == sentence
     with pytest.raises(DataError, match=r"^kept views: arrays are \{.*\}, expected \{.*\}; get the views again$"):
-        KeptViews("none", 8, law.arrays)
+        StoredViews("none", 8, law.arrays)
     clean = kept_views(mix="none")
     assert clean.rows(np.array([3, 1])).arrays["flip"].tolist() == clean.arrays["flip"][[3, 1]].tolist()
     assert law.labelling is law and law.n_bytes == 4 * 3 * 46

@@ -212,7 +212,7 @@ def test_views_apply_both_before_the_crop_and_slice() -> None:
 def test_a_pasted_image_has_operations_of_its_own() -> None:
     policy, ids = ViewPolicy(randaugment=2, shuffle=2, mix="cutmix_images", seed=3), np.array([4, 8, 15, 16])
     images, rows, numbers = pictures(4, 8, 8), np.array([2, 0, 1, 3]), column(4, 6)
-    mixed, drawn = views.look(images, policy, ids, rows, numbers, 8)
+    mixed, drawn = views.render(images, policy, ids, rows, numbers, 8)
     own = views.draw(policy, ids[rows], numbers, 4)
     other = views.draw(policy, ids[own.partner], numbers, 4)
     np.testing.assert_array_equal(drawn.ops, own.ops)
