@@ -36,7 +36,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         temperature: of the targets; with None the targets are raw logits. Under `cutmix_labels`, lambda mixes whichever
             of the two is requested, probabilities or logits.
         size: side of a view in pixels; by default that of stored views, or the height of the images.
-        device: where images are kept.
+        device: where the images are stored.
 
     Raises `DataError` if the labels are for another number of images.
     """
@@ -71,9 +71,9 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self.size = size or (policy.size if isinstance(policy, StoredViews) else images.images.shape[1])
         self.pixels = torch.from_numpy(images.images).to(device)
         self.classes_of = torch.from_numpy(images.labels).to(device)
-        # In shared memory, so that workers which live on (`persistent_workers=True`) hear of a new epoch.
-        self._asked_epoch: torch.Tensor = torch.zeros((), dtype=torch.int64)
-        self._asked_epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch has no annotation of it
+        # In shared memory, so that persistent workers (`persistent_workers=True`) see a new epoch.
+        self._requested_epoch: torch.Tensor = torch.zeros((), dtype=torch.int64)
+        self._requested_epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch has no annotation of it
         self.set_epoch(0)
 
     @classmethod
@@ -100,7 +100,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             isinstance(epoch, int | np.integer) and not isinstance(epoch, bool) and epoch >= 0,
             f"condensed dataset: epoch is {epoch!r}; give a whole number of 0 or more",
         )
-        self._asked_epoch.fill_(int(epoch))
+        self._requested_epoch.fill_(int(epoch))
         self._draw(int(epoch))
 
     def _draw(self, epoch: int) -> None:
@@ -143,7 +143,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitems__(self, items: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """A list of samples, computed as one batch; `DataLoader` calls this."""
-        if (epoch := int(self._asked_epoch)) != self.epoch:  # set in another process since the last batch
+        if (epoch := int(self._requested_epoch)) != self.epoch:  # set in another process since the last batch
             self._draw(epoch)
         inputs, targets = self.batch(np.asarray(items, dtype=np.int64))
         return list(zip(inputs, targets, strict=True))

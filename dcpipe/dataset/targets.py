@@ -1,6 +1,6 @@
 """Sources of training targets: a label pack, a pack restricted to some images, the teachers online, or hard labels.
 
-`CondensedDataset` decides which views are taken and asks for their targets in any order; this module provides them.
+`CondensedDataset` decides which views are used and requests their targets in any order; this module provides them.
 """
 
 from __future__ import annotations
@@ -101,12 +101,12 @@ class PrefixLabels:
     size.
     """
 
-    def __init__(self, whole: PackLabels, kept: IntArray) -> None:
+    def __init__(self, whole: PackLabels, rows_of_set: IntArray) -> None:
         self.whole = whole
-        self.kept = kept
-        self.n_images = len(kept)
+        self.rows = rows_of_set
+        self.n_images = len(rows_of_set)
         self.position = np.full(whole.pack.shape.images, -1, dtype=np.int64)
-        self.position[kept] = np.arange(len(kept))
+        self.position[rows_of_set] = np.arange(len(rows_of_set))
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
         """The plan of the whole pack, without the items of other images."""
@@ -118,7 +118,7 @@ class PrefixLabels:
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """The targets of the whole pack for these rows."""
-        return self.whole.targets(self.kept[rows], stored, drawn, inputs, temperature)
+        return self.whole.targets(self.rows[rows], stored, drawn, inputs, temperature)
 
 
 class OnlineLabels:

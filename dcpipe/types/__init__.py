@@ -1,4 +1,4 @@
-"""The nouns of the pipeline: frozen, checked once when made, and ignorant of disks and orchestrators.
+"""The data types of the pipeline: frozen, checked once when they are made, and independent of files and orchestration.
 
 * `base.py`     array types, `DataError`, how tasks run, shared checks and look-ups
 * `images.py`   `EncodedImage`, `ImageTable`, `ImageSet`, `Selection`

@@ -205,8 +205,7 @@ REFUSALS = [
     ({"sampling": "all"}, "codec 'cur': sampling is 'all': input should be 'top' or 'column_select'"),
     (
         {"sampling": "column_select"},
-        "codec 'cur': sampling 'column_select' draws by leverage scores, but pick is 'pivoted_qr'; "
-        "choose pick leverage",
+        "codec 'cur': sampling 'column_select' uses leverage scores, but pick is 'pivoted_qr'; choose pick leverage",
     ),
 ]
 

@@ -54,7 +54,7 @@ def test_classes_take_one_byte_where_that_names_them_all(classes: int, size: int
 def test_more_classes_than_two_bytes_name_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         check_classes("x", LabelShape(1, 1, 65_537))
-    assert str(caught.value) == "codec 'x': 65537 classes, two bytes name 65536; choose codec 'svd'"
+    assert str(caught.value) == "codec 'x' supports up to 65536 classes, but there are 65537; choose codec 'svd'"
 
 
 def test_the_largest_come_first_and_of_equals_the_lower_class() -> None:

@@ -94,7 +94,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"logits": np.zeros((3, 4)), "ratio": 2}, "logits must be [images, views, classes], but are [3, 4]"),
     (
         {"logits": np.full((2, 3, 4), 1e6), "ratio": 2},
-        "logits hold NaN or infinity, or numbers beyond fp16; check the teacher",
+        "logits contain NaN, infinity or numbers beyond fp16; check the teacher",
     ),
 ]
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_packed_is_refused(change: dict[str, Any], sentence: str)
 def test_a_budget_that_is_too_small_and_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match=r"^codec 'svd': its arrays take at least \d+ bytes"):
         front.compress(logits(), "svd", 1000)
-    with pytest.raises(DataError, match=r"labels.safetensors not found; give the file that was saved$"):
+    with pytest.raises(DataError, match=r"labels.safetensors not found; give the path of a saved file$"):
         front.load_labels(tmp_path / "labels.safetensors")
 
 

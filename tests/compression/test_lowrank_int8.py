@@ -182,6 +182,6 @@ def test_what_does_not_fit_is_refused() -> None:
         "the header; choose a smaller ratio"
     )
     with pytest.raises(
-        DataError, match=r"^codec 'lowrank_int8': 65537 classes, two bytes name 65536; choose codec 'svd'$"
+        DataError, match=r"^codec 'lowrank_int8' supports up to 65536 classes, but there are 65537; choose codec 'svd'$"
     ):
         LowrankInt8.plan(LabelShape(1, 2, 65537), 10**9)

@@ -53,7 +53,7 @@ def label_by_hand(pack: LabelPack, row: int, view: int) -> np.ndarray:
 def test_students_get_mixed_labels(kind: str, mix: Mix) -> None:
     pack, images = pack_of(kind, mix), image_set()
     if mix == "cutmix_labels" and drops_single_labels(kind):
-        with pytest.raises(DataError, match=r"of some images only, but mix 'cutmix_labels' needs its labels of any"):
+        with pytest.raises(DataError, match=r"of only some images, but mix 'cutmix_labels' needs its labels of any"):
             PackLabels(pack, torch.device("cpu"))
         return
     dataset = CondensedDataset.from_pack(images, pack, temperature=TEMPERATURE)

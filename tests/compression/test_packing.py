@@ -134,12 +134,12 @@ def test_labels_that_a_codec_cannot_serve_are_refused_before_any_work() -> None:
     with pytest.raises(DataError) as error:
         packing.plan("field", {"fresh": True}, SHAPE, kept(), budget)
     assert str(error.value) == (
-        "codec 'field' would show fresh views, but these were taken elsewhere and only 40 of an image are known; leave "
+        "codec 'field' would use new views, but views are stored and there are only 40 per image; leave "
         "option fresh out"
     )
     packing.plan("field", {"fresh": True}, SHAPE, POLICY, budget)  # drawn views never end
     by_batch = {"granularity": "batch", "batch_size": 2}
-    with pytest.raises(DataError, match=r"^codec 'prune' keeps view 0 of some images only, but mix 'cutmix_labels'"):
+    with pytest.raises(DataError, match=r"^codec 'prune' stores view 0 of only some images, but mix 'cutmix_labels'"):
         packing.plan("prune", by_batch, SHAPE, ViewPolicy(mix="cutmix_labels"), budget // 2)
     with pytest.raises(BudgetError, match=r"^codec 'svd': its arrays take at least \d+ bytes .* after the header"):
         packing.plan("svd", {}, SHAPE, POLICY, 600)

@@ -49,7 +49,7 @@ def test_dropped_labels_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         decode(codec, arrays, np.array([1, 2]), np.array([3, 4]), SHAPE)
     assert str(caught.value) == (
-        "codec 'prune': the label of view 4 of image 2 was dropped; ask for pairs that `replay` or `holds` names"
+        "codec 'prune': the label of view 4 of image 2 was dropped; request only pairs that `replay` or `holds` returns"
     )
 
 

@@ -201,7 +201,7 @@ def test_what_cannot_be_solved_is_refused() -> None:
     )
     matrices = matrices.clone()
     matrices[1, 2, 3] = float("nan")
-    with pytest.raises(DataError, match="codec 'rpca': logits hold nan or inf; compute the labels again"):
+    with pytest.raises(DataError, match="codec 'rpca': logits contain NaN or infinity; compute the labels again"):
         pursue(matrices, lam=0.3, tolerance=1e-5)
 
 

@@ -171,7 +171,11 @@ def test_options_are_checked(options: dict, sentence: str) -> None:
 
 
 def test_too_many_classes_for_columns() -> None:
-    with pytest.raises(DataError, match=r"^codec 'rpca': 65537 classes, two bytes name 65536; choose codec 'svd'$"):
+    with pytest.raises(
+        DataError,
+        match=r"^codec 'rpca' supports up to 65536 classes, but there are 65537; choose "
+        r"codec 'svd'$",
+    ):
         Rpca.plan(LabelShape(1, 2, 65537), 10**9)
 
 

@@ -240,13 +240,13 @@ REFUSALS = [
     ({"bits": 4}, "codec 'topk': bits is 4: input should be 16 or 8"),
     (
         {"kind": "smoothing", "bits": 8},
-        "codec 'topk': bits is 8 but kind smoothing stores at most one value a view, which a step would not shorten; "
+        "codec 'topk': bits is 8, but kind smoothing stores at most one value per view, so a step would save nothing; "
         "leave bits at 16",
     ),
     ({"temperature": 0.0, "kind": "smoothing"}, "codec 'topk': temperature is 0.0: input should be greater than 0"),
     (
         {"temperature": 4.0},
-        "codec 'topk': temperature is 4.0 but kind marginal_renorm has no common logit to choose; leave it at 1",
+        "codec 'topk': temperature is 4.0 but kind marginal_renorm has no common logit; leave it at 1",
     ),
 ]
 
@@ -270,6 +270,6 @@ def test_the_smallest_size_is_named() -> None:
 
 
 def test_too_many_classes_to_name() -> None:
-    sentence = "^codec 'topk': 65537 classes, two bytes name 65536; choose codec 'svd'$"
+    sentence = "^codec 'topk' supports up to 65536 classes, but there are 65537; choose codec 'svd'$"
     with pytest.raises(DataError, match=sentence):
         Topk.plan(LabelShape(1, 2, 65537), 10**9)

@@ -153,5 +153,9 @@ def test_the_smallest_size_is_named() -> None:
     )
     with pytest.raises(DataError, match=r"^codec 'zipf': its arrays take at least 28 bytes "):
         Zipf.plan(SHAPE, 27, exponent="fitted")
-    with pytest.raises(DataError, match=r"^codec 'zipf': 65537 classes, two bytes name 65536; choose codec 'svd'$"):
+    with pytest.raises(
+        DataError,
+        match=r"^codec 'zipf' supports up to 65536 classes, but there are 65537; choose "
+        r"codec 'svd'$",
+    ):
         Zipf.plan(LabelShape(1, 2, 65537), 10**9)

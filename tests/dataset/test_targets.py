@@ -91,8 +91,8 @@ def test_codecs_that_keep_no_logits_are_known(name: str) -> None:
 def test_labels_of_single_batches_cannot_be_mixed_with_a_partners() -> None:
     pack = pack_of(image_set(), "cutmix_labels", "prune-batch")
     sentence = (
-        r"^codec 'prune' keeps view \d of some images only, but mix 'cutmix_labels' needs its labels of "
-        r"any partner; keep whole views \(granularity epoch\) or choose another mix$"
+        r"^codec 'prune' stores view \d of only some images, but mix 'cutmix_labels' needs its labels for any partner; "
+        r"store whole views \(granularity epoch\) or choose another mix$"
     )
     with pytest.raises(DataError, match=sentence):
         PackLabels(pack, CPU)

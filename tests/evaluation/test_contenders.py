@@ -107,7 +107,7 @@ def test_labels_are_made_once_for_several_budgets(
 
 def test_teachers_asked_online_weigh_what_they_weigh(notes: store.Notes, some: Parts) -> None:
     hard = labeller().hard("dm", some.images, notes)
-    online = hard.named("online", "dm, teacher online").with_teachers({"main": some.teacher}, 1234, CPU)
+    online = hard.renamed("online", "dm, teacher online").with_online_teachers({"main": some.teacher}, 1234, CPU)
     labels = online.labels()
     assert isinstance(labels, OnlineLabels) and labels.n_images == 48
     assert (online.kind, online.label_bytes, online.teacher_bytes) == ("online", 0, 1234)
@@ -131,8 +131,10 @@ def test_a_budget_that_cannot_be_met_leaves_nothing(notes: store.Notes, some: Pa
     assert sorted(notes.folder.iterdir()) == before
     with pytest.raises(BudgetError, match=r"^codec 'svd': its arrays take at least \d+ bytes"):
         labeller(codec="svd", ratio=1000.0).plan(LabelShape(48, VIEWS, 3))
-    assert labeller(codec="svd", ratio=1000.0).unreached(LabelShape(48, VIEWS, 3)).startswith("codec 'svd': its arrays")
-    assert labeller(codec="svd", ratio=100.0).unreached(LabelShape(48, 3000, 1000)) == ""
+    assert (
+        labeller(codec="svd", ratio=1000.0).budget_error(LabelShape(48, VIEWS, 3)).startswith("codec 'svd': its arrays")
+    )
+    assert labeller(codec="svd", ratio=100.0).budget_error(LabelShape(48, 3000, 1000)) == ""
 
 
 def test_an_option_that_the_codec_lacks_is_refused() -> None:

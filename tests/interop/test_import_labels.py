@@ -209,8 +209,7 @@ def test_fresh_views_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         imported(tmp_path, "edc", False, budget=budget)
     assert str(error.value) == (
-        "codec 'field' would show fresh views, but these were taken elsewhere and only 5 of an image are known; "
-        "leave option fresh out"
+        "codec 'field' would use new views, but views are stored and there are only 5 per image; leave option fresh out"
     )
 
 

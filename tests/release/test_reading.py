@@ -122,7 +122,7 @@ def test_a_smaller_set_mixes_its_own_labels(tmp_path: Path) -> None:
 
 
 def test_ipc_out_of_range(made: Path) -> None:
-    with pytest.raises(DataError, match=r"^ipc 5 is outside 1..4, what this set holds for every class$"):
+    with pytest.raises(DataError, match=r"^ipc is 5, but this set has 4 images per class; choose 1\.\.4$"):
         dcpipe.load(made, ipc=5)
 
 

@@ -363,7 +363,8 @@ def test_too_much_memory_is_refused_before_any_work() -> None:
     with pytest.raises(DataError) as error:
         bait(Candidates(Untouched(n, 512), Untouched(n, c), np.zeros(n), offsets), 10, 0, Progress())
     assert str(error.value) == (
-        "selection: bait needs 30589.4 GiB for 1281167 images and 1000 classes, selection.options.memory_gib is 8.0; "
+        "selection: bait needs 30589.4 GiB for 1281167 images and 1000 classes, but selection.options.memory_gib is "
+        "8.0; "
         "use fewer classes or another selector, or raise it"
     )
 

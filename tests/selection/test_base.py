@@ -62,19 +62,19 @@ def test_arrays_of_different_length_are_refused() -> None:
         (
             "vectors",
             np.nan,
-            "candidates: the vector holds NaN or infinity in 1 of 2 images of class 'dog', first in image 1; "
+            "candidates: the vector contains NaN or infinity in 1 of 2 images of class 'dog', first in image 1; "
             "check the teacher",
         ),
         (
             "logits",
             np.inf,
-            "candidates: the logits hold NaN or infinity in 1 of 2 images of class 'dog', first in image 1; "
+            "candidates: the logits contain NaN or infinity in 1 of 2 images of class 'dog', first in image 1; "
             "check the teacher",
         ),
         (
             "vectors",
             0.0,
-            "candidates: the vector is all zero in 1 of 2 images of class 'dog', first in image 1; "
+            "candidates: the vector is zero in 1 of 2 images of class 'dog', first in image 1; "
             "train the teacher longer, or another one",
         ),
     ],
@@ -134,7 +134,7 @@ def test_candidates_are_the_features_sorted_by_class(n: int, tmp_path: Path) -> 
         for name in ("vectors", "logits", "label_rate", "ids"):
             assert np.array_equal(getattr(found, name)[span], getattr(features, name)[rows])
     assert isinstance(found.vectors, np.memmap) and found.vectors.dtype == np.float32
-    assert found.called(4) == "'e'"
+    assert found.class_name(4) == "'e'"
 
 
 def test_picks_name_the_images_and_their_classes(tmp_path: Path) -> None:

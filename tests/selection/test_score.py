@@ -165,7 +165,7 @@ def test_images_that_a_shortlist_left_out_are_no_candidates() -> None:
     with pytest.raises(DataError) as error:
         score(replace(candidates, label_rate=rates), 7, 0, Progress())
     assert str(error.value) == (
-        "selection.ipc is 7 but the shortlist kept 6 images of class '0'; raise features.label_rate.shortlist.per_class"
+        "selection.ipc is 7 but the shortlist has 6 images of class '0'; raise features.label_rate.shortlist.per_class"
     )
 
 

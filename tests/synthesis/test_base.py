@@ -21,8 +21,8 @@ def test_teachers_are_chosen_by_name_in_the_order_asked_for(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        (["res", "who"], "synthesis: observer 'who' is not among the teachers; choose of res, conv"),
-        ([], "synthesis: observers is an empty list; name one or more, or leave it out for all"),
+        (["res", "who"], "synthesis: observer 'who' is not among the teachers; choose from res, conv"),
+        ([], "synthesis: observers is an empty list; name at least one, or leave it out to use all teachers"),
     ],
 )
 def test_unknown_teachers_and_none_are_refused(names: list[str], sentence: str, tmp_path: Path) -> None:

@@ -181,7 +181,7 @@ def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path: Path, monkeypatch: p
     ipc = (
         2 if name in ("idc", "dream", "mdc on dream") else 3
     )  # grids begin with as many real images as they have cells
-    monkeypatch.setattr(engine, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(engine, "REPORT_SECONDS", -1.0)
     straight = World(tmp_path / "whole")
     whole = run(straight, method, ipc=ipc, **options)
     monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
@@ -210,17 +210,17 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "mdc",
         {"options": IDC | {"kind": "multi"}, "by": "cells"},
-        "base 'idc': subsets by cells need kind 'single', got 'multi'; set by: images",
+        "base 'idc': subsets by cells need kind 'single', but kind is 'multi'; set by: images",
     ),
     (
         "mdc",
         {"base": "dm", "options": BASE["dm"], "metric": "gradient"},
-        "base 'dm': metric 'gradient' of subsets needs a method that matches gradients; set metric: feature",
+        "base 'dm': metric 'gradient' for subsets needs a method that matches gradients; set metric: feature",
     ),
     (
         "dm",
         TINY | {"subsets": {"metric": "gradient"}},
-        "metric 'gradient' of subsets needs a method that matches gradients; set metric: feature",
+        "metric 'gradient' for subsets needs a method that matches gradients; set metric: feature",
     ),
     ("mdc", {"metric": "loss"}, "metric is 'loss': input should be 'feature', 'gradient' or 'accuracy'"),
     ("mdc", {"epochs": 0}, "epochs is 0: input should be greater than or equal to 1"),
@@ -302,8 +302,8 @@ UNSUITABLE: list[tuple[str, dict[str, Any], str]] = [
     (
         "idc",
         IDC | {"subsets": {}, "most": 7},
-        "synthesis: 8 training images a class are more than the 7 matched in a step, which would scramble subsets; "
-        "set most: 8 or more",
+        "synthesis: 8 training images per class are more than the 7 matched in a step, so subsets would be "
+        "incomplete; set most: 8 or more",
     ),
     (
         "dm",
@@ -324,7 +324,7 @@ def test_options_that_do_not_suit_the_images_are_refused(
 
 def test_strategies_and_networks_are_named_where_unknown(world: World) -> None:
     for name in ("strategy", "net_strategy"):
-        with pytest.raises(DataError, match="siamese: strategy 'blur' is not made of different names"):
+        with pytest.raises(DataError, match="siamese: invalid strategy 'blur'; join different names"):
             run(world, "idc", **IDC | {name: "blur"})
     with pytest.raises(DataError, match="unknown network 'convnet'; use one of convnet-dN-wN"):
         run(world, "idc", **IDC | {"network": "convnet"})

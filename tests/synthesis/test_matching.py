@@ -326,6 +326,6 @@ def test_layers_without_running_statistics_need_real_images() -> None:
     with pytest.raises(DataError) as caught:
         Matcher(observer, None, LABELS, Matching())
     assert str(caught.value) == (
-        "synthesis: observer 'it' watches layers without running statistics; leave it out, or choose a "
+        "synthesis: observer 'it' has layers without running statistics; leave it out, or choose a "
         "method that measures the real images (gvbsm, edc)"
     )

@@ -243,12 +243,12 @@ def refused(name: str, size: int = 16, **options: object) -> str:
 
 
 def test_what_cannot_be_watched_is_refused(planted: Callable[[Build], None]) -> None:
-    lacking = "observer 'it': network 'convnet-d2-w3' has no BatchNorm2d layer to watch; "
+    lacking = "observer 'it': network 'convnet-d2-w3' has no BatchNorm2d layer to observe; "
     assert refused("convnet-d2-w3", layers="bn") == lacking + (
-        "leave it out, or choose a method that watches convolutions too (gvbsm, edc)"
+        "leave it out, or choose a method that observes convolutions too (gvbsm, edc)"
     )
     planted(lambda n: nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, n)))
-    lacking = "observer 'it': network 'planted' has no BatchNorm2d or Conv2d layer to watch; leave it out"
+    lacking = "observer 'it': network 'planted' has no BatchNorm2d or Conv2d layer to observe; leave it out"
     assert refused("planted") == lacking
     assert refused("odd", 11, layers="conv") == "observer 'it': layers must be bn or bn+conv, got 'conv'"
     assert refused("odd", 11, patch=0) == "observer 'it': patch must be at least 1 pixel, got 0"
@@ -265,8 +265,8 @@ def test_a_layer_used_twice_is_refused(planted: Callable[[Build], None]) -> None
 
     planted(Twice)
     assert refused("planted") == (
-        "observer 'it': network 'planted' uses layer 'body' twice in a forward pass, so its input has no statistics of "
-        "its own; leave this observer out"
+        "observer 'it': network 'planted' uses layer 'body' more than once per forward pass, so the statistics of its "
+        "input are not defined; leave this observer out"
     )
 
 

@@ -320,12 +320,12 @@ def test_refuses_a_count_below_one(name: str) -> None:
 
 
 def test_refuses_options_that_do_not_fit() -> None:
-    refused("rded: factor 3 does not divide the images' 8 pixels; choose of 1, 2, 4, 8", factor=3)
+    refused("rded: factor 3 does not divide the images' 8 pixels; choose one of 1, 2, 4, 8", factor=3)
     wrong = "synthesis method 'rded': "
     refused(f"{wrong}ranks is 'rows': input should be 'stratified' or 'consecutive'", ranks="rows")
     refused(f"{wrong}scale_min is 0: input should be greater than 0", scale_min=0)
     refused(f"{wrong}observers is ['a', 'a']: 'a' is listed more than once; list each once", observers=["a", "a"])
-    refused("synthesis: observer 'c' is not among the teachers; choose of a, b", observers=["a", "c"])
+    refused("synthesis: observer 'c' is not among the teachers; choose from a, b", observers=["a", "c"])
 
 
 def test_refuses_classes_with_too_little() -> None:

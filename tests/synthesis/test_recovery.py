@@ -32,7 +32,7 @@ EVERYTHING = Recovery(
     density=0.5,
     flat=2.0,
     matching=Matching(alpha=0.5, momentum=0.8, drop=0.4),
-    looks=WeakAugmentation(crop_min=0.5, jitter=2),
+    augmentation=WeakAugmentation(crop_min=0.5, jitter=2),
 )
 LABELS = [0, 1, 2, 0, 1, 2, 0, 1]  # two batches of four
 
@@ -56,12 +56,12 @@ def started(engine: Engine) -> tuple[recovery.Batch, np.ndarray]:
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints and reports after every step."""
     monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
-    monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
 
 
 def test_terms_are_those_of_the_formula(tmp_path: Path) -> None:
     world = World(tmp_path)
-    choices = Recovery(5, 0.1, weight=0.2, cross_entropy=3.0, density=0.7, flat=1.5, looks=STILL)
+    choices = Recovery(5, 0.1, weight=0.2, cross_entropy=3.0, density=0.7, flat=1.5, augmentation=STILL)
     engine = engine_of(world, choices)
     batch, rows = started(engine)
     labels = torch.tensor([LABELS[row] for row in rows])
@@ -95,7 +95,7 @@ def test_parts_of_no_weight_are_left_out(tmp_path: Path) -> None:
 
 def test_flatness_is_zero_at_step_0_and_not_after(tmp_path: Path) -> None:
     engine = engine_of(
-        World(tmp_path), Recovery(4, 0.1, flat=1.0, looks=WeakAugmentation(crop_min=0.3, flip=0.5, jitter=2))
+        World(tmp_path), Recovery(4, 0.1, flat=1.0, augmentation=WeakAugmentation(crop_min=0.3, flip=0.5, jitter=2))
     )
     batch, rows = started(engine)
     values = [terms["flatness"].item() for terms in engine._steps(batch, 0, rows)]
@@ -104,7 +104,7 @@ def test_flatness_is_zero_at_step_0_and_not_after(tmp_path: Path) -> None:
 
 def test_steps_are_adam_s_with_a_cosine_and_a_clamp(tmp_path: Path) -> None:
     """betas (0.5, 0.9), eps 1e-8, written out in float64 from the gradients of the terms."""
-    choices = Recovery(6, 1.0, observers=["res"], flat=1.0, decay=0.9, looks=STILL)
+    choices = Recovery(6, 1.0, observers=["res"], flat=1.0, decay=0.9, augmentation=STILL)
     engine = engine_of(World(tmp_path), choices)
     batch, rows = started(engine)
     labels = engine.labels[torch.from_numpy(rows)]
@@ -141,7 +141,7 @@ def test_images_are_rounded(tmp_path: Path) -> None:
     values = torch.tensor([-0.1, 0.0, 10.4, 10.6, 255.0, 256.0]) / 255
     pixels = torch.zeros(8, 3, 16, 16)
     pixels[0, :, 0, :6] = (values - torch.tensor(MEAN)[:, None]) / torch.tensor(STD)[:, None]
-    shown = engine._shown(pixels)
+    shown = engine._image_set(pixels)
     assert shown.images[0, 0, :6].tolist() == [[n] * 3 for n in (0, 0, 10, 11, 255, 255)]
     assert shown.ids.tolist() == engine.start.ids.tolist()
 
@@ -264,7 +264,7 @@ def test_reports_change_nothing_and_show_the_terms(tmp_path: Path, monkeypatch: 
     silent, told = two_worlds(tmp_path)
     expected = made(silent)
     assert not any(note.startswith("batch") for _, _, note in silent.told)
-    monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
     assert made(told).images.tobytes() == expected.images.tobytes()
     batches = [(done, note) for done, _, note in told.told if note.startswith("batch")]
     assert [done for done, _ in batches] == list(range(1, 11))
@@ -323,7 +323,7 @@ def test_teachers_of_other_colours_share_the_pixels(tmp_path: Path) -> None:
     """Pixels live in the first one's colours; the other must see the image itself."""
     world = World(tmp_path)
     world.teachers["conv"] = replace(world.teachers["conv"], mean=(0.1, 0.3, 0.2), std=(0.5, 0.4, 0.3))
-    engine = engine_of(world, Recovery(1, 0.1, looks=STILL, observers=["conv", "res"]))
+    engine = engine_of(world, Recovery(1, 0.1, augmentation=STILL, observers=["conv", "res"]))
     batch, rows = started(engine)
     terms = engine.terms(batch, 0, engine.observers["res"], batch.matchers[1], engine.labels[torch.from_numpy(rows)])
     images = torch.from_numpy(engine.start.images[rows]).permute(0, 3, 1, 2) / 255

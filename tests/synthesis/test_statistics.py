@@ -253,7 +253,7 @@ def refused(labels: IntArray = LABELS, n_classes: int = CLASSES, observer: Any =
 
 
 def test_what_has_no_statistics_is_refused() -> None:
-    empty = "statistics: class 3 has no image among the 9 real ones; give it some or leave the class out"
+    empty = "statistics: class 3 has no images among the 9 real ones; add some or leave the class out"
     assert refused(n_classes=5) == empty
     outside = "statistics: a label of the real images is outside 0..1; check the class list"
     assert refused(n_classes=2) == refused(LABELS - 1, n_classes=2) == outside

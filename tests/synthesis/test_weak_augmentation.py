@@ -23,17 +23,19 @@ def images_of(n: int = 2, size: int = 8) -> torch.Tensor:
     return torch.arange(1.0, n * 3 * size * size + 1).view(n, 3, size, size)
 
 
-def seen(looks: WeakAugmentation, seed: int = 0, batch: int = 0, step: int = 0, steps: int = 100) -> torch.Tensor:
-    return looks.take(images_of(), seed, batch, step, steps)
+def seen(
+    augmentation: WeakAugmentation, seed: int = 0, batch: int = 0, step: int = 0, steps: int = 100
+) -> torch.Tensor:
+    return augmentation.apply(images_of(), seed, batch, step, steps)
 
 
 def test_least_area_is_cda_s_formula_at_every_step() -> None:
-    looks = WeakAugmentation(crop_min=0.08, curriculum=0.5)
+    augmentation = WeakAugmentation(crop_min=0.08, curriculum=0.5)
     for step in range(100):
         slow = 0.08 + 0.92 * (1 + math.cos(math.pi * step / (0.5 * 100))) / 2 if step < 50 else 0.08
-        assert looks.least_area(step, 100) == pytest.approx(slow, abs=1e-12)
-    assert looks.least_area(0, 100) == 1.0
-    assert looks.least_area(25, 100) == pytest.approx(0.54)
+        assert augmentation.least_area(step, 100) == pytest.approx(slow, abs=1e-12)
+    assert augmentation.least_area(0, 100) == 1.0
+    assert augmentation.least_area(25, 100) == pytest.approx(0.54)
     assert WeakAugmentation(crop_min=0.08, curriculum=1.0).least_area(50, 100) == pytest.approx(0.54)
     assert WeakAugmentation(crop_min=0.08, curriculum=1.0).least_area(100, 100) == 0.08
     assert [WeakAugmentation(crop_min=0.3).least_area(step, 10) for step in (0, 5, 9)] == [0.3] * 3
@@ -43,8 +45,8 @@ def test_least_area_is_cda_s_formula_at_every_step() -> None:
 @given(st.floats(0.01, 1), st.floats(0, 1), st.integers(1, 5000), st.data())
 def test_least_area_falls_and_stays_in_range(crop_min: float, curriculum: float, steps: int, data: Any) -> None:
     step = data.draw(st.integers(0, steps - 1))
-    looks = WeakAugmentation(crop_min=crop_min, curriculum=curriculum)
-    now, later = looks.least_area(step, steps), looks.least_area(step + 1, steps)
+    augmentation = WeakAugmentation(crop_min=crop_min, curriculum=curriculum)
+    now, later = augmentation.least_area(step, steps), augmentation.least_area(step + 1, steps)
     assert crop_min - 1e-12 <= later <= now + 1e-12 and now <= 1.0
 
 
@@ -139,35 +141,35 @@ def test_every_part_changes_something(options: dict[str, Any]) -> None:
 
 
 def test_the_curriculum_starts_with_whole_images() -> None:
-    looks = WeakAugmentation(crop_min=0.1, curriculum=1.0, flip=0.0)
-    assert torch.equal(seen(looks, step=0), images_of())
-    assert not torch.equal(seen(looks, step=60), images_of())
+    augmentation = WeakAugmentation(crop_min=0.1, curriculum=1.0, flip=0.0)
+    assert torch.equal(seen(augmentation, step=0), images_of())
+    assert not torch.equal(seen(augmentation, step=60), images_of())
 
 
 @pytest.mark.parametrize("options", [{"crop_min": 0.3}, {"pad": 3}, {"jitter": 3}])
 def test_a_look_is_a_function_of_seed_batch_and_step(options: dict[str, Any]) -> None:
-    looks = WeakAugmentation(**(STILL | options))
+    augmentation = WeakAugmentation(**(STILL | options))
     names = [(seed, batch, step) for seed in (0, 1) for batch in (0, 1) for step in (1, 2)]
-    found = [seen(looks, *name) for name in names]
+    found = [seen(augmentation, *name) for name in names]
     for name, one in zip(reversed(names), reversed(found), strict=True):
-        assert torch.equal(seen(looks, *name), one)  # whatever was drawn before
+        assert torch.equal(seen(augmentation, *name), one)  # whatever was drawn before
     assert len({one.numpy().tobytes() for one in found}) >= 7
 
 
 def test_images_are_seen_alike_whoever_is_beside_them() -> None:
-    looks = WeakAugmentation(crop_min=0.3, jitter=2)
-    both = looks.take(images_of(2), 0, 0, 1, 10)
+    augmentation = WeakAugmentation(crop_min=0.3, jitter=2)
+    both = augmentation.apply(images_of(2), 0, 0, 1, 10)
     for row in range(2):
-        assert torch.equal(looks.take(images_of(2)[row : row + 1], 0, 0, 1, 10)[0], both[row])
+        assert torch.equal(augmentation.apply(images_of(2)[row : row + 1], 0, 0, 1, 10)[0], both[row])
 
 
 @pytest.mark.parametrize("options", [{"crop_min": 0.3}, {"pad": 2}, {"jitter": 2}, {"flip": 1.0}])
 def test_a_look_is_linear_and_differentiable(options: dict[str, Any]) -> None:
     """<A x, y> = <x, A' y>: the gradient is the transpose."""
-    looks = WeakAugmentation(**(STILL | options))
+    augmentation = WeakAugmentation(**(STILL | options))
     images, other = (torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     images.requires_grad_(True)
-    found = looks.take(images, 0, 0, 1, 10)
+    found = augmentation.apply(images, 0, 0, 1, 10)
     assert found.shape == images.shape
     inner = (found * other).sum()
     [gradient] = torch.autograd.grad(inner, images)
@@ -202,5 +204,5 @@ def test_crops_are_of_one_kind() -> None:
     with pytest.raises(DataError) as caught:
         WeakAugmentation(pad=4, crop_min=0.5)
     assert str(caught.value) == (
-        "crops are resized (crop_min 0.5) or of padded images (pad 4), not both; set crop_min: 1 or pad: 0"
+        "crop_min is 0.5 and pad is 4, but only one kind of crop is possible; set crop_min: 1 or pad: 0"
     )

@@ -1,4 +1,4 @@
-"""Policies of views, kept views, soft labels and packs: checked when made, and frozen."""
+"""Policies of views, stored views, soft labels and packs: checked when made, and frozen."""
 
 from __future__ import annotations
 
@@ -99,17 +99,19 @@ def test_the_reference_counts_two_bytes_an_entry() -> None:
 def test_kept_views_are_checked() -> None:
     law = kept_views()
     for name, value, sentence in (
-        ("partner", 4, "kept views: a partner is outside 0..3"),
-        ("mix_box", 9, "kept views: a pasted box leaves the view of 8 pixels"),
-        ("box", np.nan, "kept views: box leaves the image; get the views again"),
-        ("partner_box", 0.9, "kept views: partner_box leaves the image; get the views again"),
+        ("partner", 4, "stored views: a partner is outside 0..3; import the labels again"),
+        ("mix_box", 9, "stored views: a pasted box leaves the view of 8 pixels; import the labels again"),
+        ("box", np.nan, "stored views: box leaves the image; import the labels again"),
+        ("partner_box", 0.9, "stored views: partner_box leaves the image; import the labels again"),
     ):
         changed = law.arrays[name].copy()
         changed[1] = value
         with pytest.raises(DataError) as error:
             StoredViews(law.mix, law.size, {**law.arrays, name: changed})
         assert str(error.value) == sentence
-    with pytest.raises(DataError, match=r"^kept views: arrays are \{.*\}, expected \{.*\}; get the views again$"):
+    with pytest.raises(
+        DataError, match=r"^stored views: expected arrays \{.*\}, found \{.*\}; import the labels again$"
+    ):
         StoredViews("none", 8, law.arrays)
     clean = kept_views(mix="none")
     assert clean.rows(np.array([3, 1])).arrays["flip"].tolist() == clean.arrays["flip"][[3, 1]].tolist()

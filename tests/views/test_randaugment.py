@@ -35,8 +35,8 @@ GOLDEN_NINE = [
 
 
 NO_STRATEGY = (
-    "siamese: strategy 'colour' is not made of different names of flip, color, crop, scale, rotate, cutout that are "
-    "joined by _, as color_crop, or dsa:color_crop for one of them at a time; correct it"
+    "siamese: invalid strategy 'colour'; join different names of flip, color, crop, scale, rotate, cutout by _, "
+    "as in color_crop, or in dsa:color_crop to apply one of them at a time"
 )
 
 
@@ -267,8 +267,8 @@ def test_what_cannot_be_done_is_said() -> None:
     for change, sentence in (
         ({"randaugment": -1}, "views: randaugment is a number of operations in 0..16, got -1"),
         ({"randaugment": 17}, "views: randaugment is a number of operations in 0..16, got 17"),
-        ({"shuffle": 0}, "views: shuffle is a number of patches a side in 1..16, got 0"),
-        ({"shuffle": 17}, "views: shuffle is a number of patches a side in 1..16, got 17"),
+        ({"shuffle": 0}, "views: shuffle is a number of patches per side in 1..16, got 0"),
+        ({"shuffle": 17}, "views: shuffle is a number of patches per side in 1..16, got 17"),
         ({"mix_share": -0.1}, "views: mix_share is a probability in 0..1, got -0.1"),
         ({"mix_share": 1.1}, "views: mix_share is a probability in 0..1, got 1.1"),
         ({"siamese": "colour"}, NO_STRATEGY),

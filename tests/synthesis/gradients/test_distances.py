@@ -91,5 +91,5 @@ def test_gradients_of_other_layers_are_refused(theirs: list[torch.Tensor]) -> No
         mse(ours, theirs)
     assert str(error.value) == (
         f"gradients of layers [[2, 3, 4], [2, 2, 5]] and {[list(g.shape) for g in theirs]} cannot be compared; "
-        "both need the same classes and layers, at least one"
+        "both need the same classes and layers, and at least one layer"
     )

@@ -186,7 +186,7 @@ def test_embeddings_may_be_half_precise_or_need_gradients() -> None:
 
 
 REFUSALS: list[tuple[Options, str]] = [
-    ({"n": 6}, "6 images are asked of class 1, which has 5; ask for fewer, or leave the class out"),
+    ({"n": 6}, "6 images are requested of class 1, which has 5; request fewer, or leave the class out"),
     ({"n": 0}, "n must be at least 1, got 0"),
     ({"ids": plain_ids(2, 6)}, "ids must be [classes, images] = [2, 7] as the embeddings, got [2, 6]"),
     ({"embeddings": torch.ones(2, 7)}, "embeddings must be [classes, images, features], got [2, 7]"),

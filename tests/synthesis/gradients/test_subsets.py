@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, Rules, Subsets, free, prefix_weights
+from dcpipe.synthesis.gradients.subsets import METRICS, Measurements, Rules, Subsets, prefix_weights, trainable_mask
 from dcpipe.types import DataError, FloatArray, IntArray
 
 CPU = torch.device("cpu")
@@ -49,9 +49,9 @@ def test_feature_distances_are_those_of_every_subset_by_itself(n: int, factor: i
     weights = prefix_weights(owners_of(n, factor, by_image), CPU)
     subsets = [members(size, n, factor, by_image) for size in range(1, n + 1)]
     expected = slow_distances(real, synthetic, subsets)
-    found = METRICS["feature"](Evidence(torch.tensor(real), torch.tensor(synthetic), weights))
+    found = METRICS["feature"](Measurements(torch.tensor(real), torch.tensor(synthetic), weights))
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
-    single = Evidence(torch.tensor(real).float(), torch.tensor(synthetic).float().requires_grad_(), weights)
+    single = Measurements(torch.tensor(real).float(), torch.tensor(synthetic).float().requires_grad_(), weights)
     halved = METRICS["feature"](single)
     assert halved.dtype == torch.float64 and not halved.requires_grad
     np.testing.assert_allclose(halved.numpy(), expected, rtol=1e-5)
@@ -80,18 +80,18 @@ def test_an_image_that_decodes_to_nothing_is_refused() -> None:
 
 def test_the_other_metrics_of_table_5() -> None:
     gradients, accuracies = torch.tensor([[3.0, 5.0], [1.0, 4.0], [0.5, 2.0]]), torch.tensor([[0.25, 0.5], [0.5, 1.0]])
-    assert METRICS["gradient"](Evidence(gradients=gradients)).tolist() == [[3.0, 1.0, 0.5], [5.0, 4.0, 2.0]]
-    assert METRICS["accuracy"](Evidence(accuracies=accuracies)).tolist() == [[0.75, 0.5], [0.5, 0.0]]
+    assert METRICS["gradient"](Measurements(gradients=gradients)).tolist() == [[3.0, 1.0, 0.5], [5.0, 4.0, 2.0]]
+    assert METRICS["accuracy"](Measurements(accuracies=accuracies)).tolist() == [[0.75, 0.5], [0.5, 0.0]]
     assert {METRICS[name](e).dtype for name, e in cases()} == {torch.float64}
     assert {name for name, _ in cases()} == set(METRICS)
 
 
-def cases() -> list[tuple[str, Evidence]]:
+def cases() -> list[tuple[str, Measurements]]:
     some = torch.ones(2, 3, 4)
     return [
-        ("feature", Evidence(some, some, prefix_weights(np.arange(3), CPU))),
-        ("gradient", Evidence(gradients=torch.ones(3, 2))),
-        ("accuracy", Evidence(accuracies=torch.ones(2, 3))),
+        ("feature", Measurements(some, some, prefix_weights(np.arange(3), CPU))),
+        ("gradient", Measurements(gradients=torch.ones(3, 2))),
+        ("accuracy", Measurements(accuracies=torch.ones(2, 3))),
     ]
 
 
@@ -99,9 +99,9 @@ def cases() -> list[tuple[str, Evidence]]:
     ("metric", "needs"), [("feature", "real"), ("gradient", "gradients"), ("accuracy", "accuracies")]
 )
 def test_a_metric_says_what_it_lacks(metric: str, needs: str) -> None:
-    told = rf"^subsets: metric '{metric}' needs {needs}, which are not given; pass Evidence\({needs}=...\)$"
+    told = rf"^subsets: metric '{metric}' needs {needs}, which are not given; pass Measurements\({needs}=...\)$"
     with pytest.raises(DataError, match=told):
-        METRICS[metric](Evidence())
+        METRICS[metric](Measurements())
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_when_it_is_measured() -> None:
 def test_without_a_rate_the_first_subset_is_taught_for_ever() -> None:
     state = Subsets.begin(Rules(ipc=5, n_classes=1, rate="off"))
     assert [state.sizes(loop).tolist() for loop in (1, 500)] == [[1], [1]] and state.frozen(500).tolist() == [0]
-    with pytest.raises(DataError, match="outer loop 99 is not one to measure with rate 'off' and period 100; ask"):
+    with pytest.raises(DataError, match="outer loop 99 does not measure with rate 'off' and period 100; check"):
         state.after(99, torch.zeros(1, 5))
 
 
@@ -297,7 +297,7 @@ def test_with_a_period_of_one_every_loop_chooses() -> None:
 @settings(max_examples=25, deadline=None)
 def test_the_mask_is_zero_in_the_frozen_subset_alone(n: int, factor: int, by_image: bool, frozen: list[int]) -> None:
     frozen = [min(size, n - 1) for size in frozen]
-    found = free(np.array(frozen), owners_of(n, factor, by_image), CPU)
+    found = trainable_mask(np.array(frozen), owners_of(n, factor, by_image), CPU)
     assert found.dtype == torch.float32
     for row, size in zip(found.tolist(), frozen, strict=True):
         still = members(size, n, factor, by_image)
@@ -369,9 +369,7 @@ def test_a_checkpoint_at_any_loop_goes_on_alike(tmp_path: Path, class_wise: bool
         if rules.measures(loop):
             straight, halting = straight.after(loop, measured[loop]), halting.after(loop, measured[loop])
     assert len(seen) > 1, "something was frozen"
-    with pytest.raises(
-        DataError, match=r"checkpoint is of \[classes, subsets\] = \[3, 4\], the rules ask for \[3, 5\]"
-    ):
+    with pytest.raises(DataError, match=r"checkpoint has \[classes, subsets\] = \[3, 4\], but the rules need \[3, 5\]"):
         Subsets.resume(Rules(ipc=6, n_classes=3), straight.state())
 
 
@@ -409,9 +407,9 @@ def test_distances_that_mean_nothing_are_refused() -> None:
     told = "the distance of class 1, n = 3 is nan in outer loop 0; lower the learning rate of the images or the network"
     with pytest.raises(DataError, match=f"^subsets: {told}$"):
         state.after(0, bad)
-    with pytest.raises(DataError, match=r"distances must be \[classes, images a class\] = \[2, 4\], got \[2, 3\]"):
+    with pytest.raises(DataError, match=r"distances must be \[classes, images per class\] = \[2, 4\], got \[2, 3\]"):
         state.after(0, bad[:, :3])
-    with pytest.raises(DataError, match="outer loop 3 is not one to measure with rate 'absolute' and period 5; ask Ru"):
+    with pytest.raises(DataError, match="outer loop 3 does not measure with rate 'absolute' and period 5; ask Ru"):
         state.after(3, torch.ones(2, 4))
 
 
@@ -419,7 +417,9 @@ def test_distances_that_mean_nothing_are_refused() -> None:
 def test_the_gpu_finds_the_same_distances() -> None:
     cuda = torch.device("cuda")
     real, synthetic, owners = torch.randn(3, 64, 16, 4, 4), torch.randn(3, 40, 16, 4, 4), owners_of(10, 2, True)
-    one = METRICS["feature"](Evidence(real, synthetic, prefix_weights(owners, CPU)))
-    other = METRICS["feature"](Evidence(real.to(cuda), synthetic.to(cuda), prefix_weights(owners, cuda)))
+    one = METRICS["feature"](Measurements(real, synthetic, prefix_weights(owners, CPU)))
+    other = METRICS["feature"](Measurements(real.to(cuda), synthetic.to(cuda), prefix_weights(owners, cuda)))
     torch.testing.assert_close(other.cpu(), one, rtol=1e-9, atol=1e-9)
-    assert torch.equal(free(np.array([2, 0]), owners, cuda).cpu(), free(np.array([2, 0]), owners, CPU))
+    assert torch.equal(
+        trainable_mask(np.array([2, 0]), owners, cuda).cpu(), trainable_mask(np.array([2, 0]), owners, CPU)
+    )
