@@ -100,7 +100,7 @@ def shortlist(
     by R_I - alpha R_D takes the first `per_class` of every class.
 
     `vectors` f32 [n, d] are sorted by class into a file in `folder`. `report` gets the rows and gains chosen so far,
-    after every choice; a killed run goes on from those, handed back as `earlier`.
+    after every choice; a killed run continues from them, which it gets as `earlier`.
     """
     order, offsets = store.by_label(labels, n_classes)
     total = per_class * n_classes

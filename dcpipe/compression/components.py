@@ -109,10 +109,8 @@ def _find(
     """Codes [b, r, K] and [b, r, c] and fp16 scales [b, r] of the components that are `held`, bool [b, r]."""
     (images, views, classes), most = matrices.shape, held.shape[1]
     heavy = weights.square()
-    across, down = (
-        matrices,
-        (matrices * heavy).mT.contiguous(),
-    )  # contiguous, which makes products with a row several times faster
+    # Contiguous, which makes products with a row several times faster.
+    across, down = matrices, (matrices * heavy).mT.contiguous()
     starts = weighted_rows(factors(matrices * weights, most)[1], weights)
     rights = [starts[:, i : i + 1] for i in range(most)]
     left, right = matrices.new_zeros(images, most, views), matrices.new_zeros(images, most, classes)
@@ -121,9 +119,8 @@ def _find(
     unit = float(rounded(torch.ones(()), torch.ones(()), bits)) ** 2
     for _ in range(_SWEEPS):
         for i in range(most):  # over components, not images
-            step[:, :, i] = (
-                0  # the residual of the other components is not computed explicitly; its products with rows suffice
-            )
+            # The residual of the other components is not computed explicitly; its products with rows suffice.
+            step[:, :, i] = 0
             v = rights[i]
             for turn in range(_TURNS):
                 right_codes, right_peak = quantise(v, bits)

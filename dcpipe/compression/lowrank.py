@@ -80,9 +80,8 @@ def product(arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray
     right = arrays["right"][image].to(torch.float32)
     logits = torch.bmm(left[:, None, :], right)[:, 0]
     if "left_more" in arrays:
-        places = np.flatnonzero(
-            rows < len(arrays["left_more"])
-        )  # on the host, so that the device need not wait for a count
+        # On the host, so that the device need not wait for a count.
+        places = np.flatnonzero(rows < len(arrays["left_more"]))
         place = torch.from_numpy(places).to(device)
         more = arrays["left_more"][image[place], view[place], None].to(torch.float32)
         logits[place] += more * arrays["right_more"][image[place]].to(torch.float32)

@@ -87,13 +87,13 @@ class LowrankInt8(Codec):
         """
         classes = shape.classes
         check_classes("lowrank_int8", shape)
-        legal = sorted(CONSTANT, reverse=True) if mean_bits is None else [mean_bits]
-        sizes = {width: shape.images * (row_bytes(classes, width) + 2) for width in legal}
-        require_budget("lowrank_int8", budget, sizes[legal[-1]], shape, "choose a smaller ratio")
+        valid = sorted(CONSTANT, reverse=True) if mean_bits is None else [mean_bits]
+        sizes = {width: shape.images * (row_bytes(classes, width) + 2) for width in valid}
+        require_budget("lowrank_int8", budget, sizes[valid[-1]], shape, "choose a smaller ratio")
         per_entry = shape.images * shape.views * (2 + class_bytes(classes))
-        per_view = min(int(exact_share * (budget - sizes[legal[-1]])) // per_entry, classes)
+        per_view = min(int(exact_share * (budget - sizes[valid[-1]])) // per_entry, classes)
         left = {width: budget - size - per_view * per_entry for width, size in sizes.items()}
-        chosen = min((width for width in legal if left[width] >= 0), key=lambda w: _error(shape, left[w], bits, w))
+        chosen = min((width for width in valid if left[width] >= 0), key=lambda w: _error(shape, left[w], bits, w))
         width = _width(shape, left[chosen], bits)
         return cls(*split(shape, left[chosen], width), width, per_view, float(temperature), chosen)
 

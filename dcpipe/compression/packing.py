@@ -95,5 +95,5 @@ def pack(
 def _encode(codec: Codec, labels: SoftLabels, shape: LabelShape, rows: IntArray, device: torch.device) -> Arrays:
     logits = torch.from_numpy(np.asarray(labels.logits[rows[0] : rows[-1] + 1])).to(device).float()
     numbers = np.tile(np.arange(shape.views, dtype=np.int64), len(rows))
-    taken = views_of(labels.policy.labelling, labels.ids).parameters(np.repeat(rows, shape.views), numbers)
-    return codec.encode(logits, rows, shape, taken)
+    views = views_of(labels.policy.labelling, labels.ids).parameters(np.repeat(rows, shape.views), numbers)
+    return codec.encode(logits, rows, shape, views)

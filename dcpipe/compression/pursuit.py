@@ -53,9 +53,7 @@ from dcpipe.types import DataError, require
 
 _FIRST, _GROWTH, _LIMIT = 0.8, 1.5, 1e-7  # 1 / 1.25, rho, and mu0 / mu_max
 _MOST_ITERATIONS = 200  # t reaches its limit after 40; twenty more suffice if the tolerance can be reached at all
-_BLOCK_VALUES = (
-    2**19
-)  # unless they fit in the cache, a dozen passes over the matrices of an image cost as much as its products
+_BLOCK_VALUES = 2**19  # outside the cache, a dozen passes over the matrices of an image cost as much as its products
 _SLACK = 0.05  # share of the tolerance: the error of L in one iteration
 _SPARE = 8  # additional columns of Q, half of them noise
 _NEAR = 0.75  # singular values above this share of t count as close to it

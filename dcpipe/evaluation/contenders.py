@@ -160,13 +160,13 @@ class Labeller:
         hard = self.hard(kind, images, notes)
         if not teachers:
             return hard
-        asked = budgets or {"labels": self.compression}
-        if not all(map(notes.has_pack, asked)):
+        wanted = budgets or {"labels": self.compression}
+        if not all(map(notes.has_pack, wanted)):
             labels = self.soft_labels(images, teachers, notes)
-            for name, block in asked.items():
+            for name, block in wanted.items():
                 self.pack(labels, budget_of(block), notes, name)
         notes.remove("labels.zarr")
-        pack = notes.read_pack(next(iter(asked)), images.decoded_ids)
+        pack = notes.read_pack(next(iter(wanted)), images.decoded_ids)
         return hard.renamed(kind, f"{kind}, {pack.codec}").with_pack(pack, self.device)
 
     def soft_labels(self, images: ImageSet, teachers: Mapping[str, Teacher], notes: store.Notes) -> SoftLabels:

@@ -121,11 +121,11 @@ def _loss_and_batches(
     loss requires."""
     if isinstance(dataset.labels, HardLabels):
         return losses.divergence(1.0), loader.batches  # KL to a one-hot target at T = 1 is cross-entropy
-    asked, found = protocol.target_temperature(dataset.labels), dataset.temperature
+    expected, found = protocol.target_temperature(dataset.labels), dataset.temperature
     require(
-        found == asked,
+        found == expected,
         f"evaluation: the dataset gives {_targets(found)}, but loss {protocol.loss!r} of protocol {protocol.name!r} "
-        f"takes {_targets(asked)}; make the dataset with temperature={asked}",
+        f"takes {_targets(expected)}; make the dataset with temperature={expected}",
     )
     chosen = losses.choose(protocol.loss, protocol.gamma)
     loss = chosen.make(protocol.temperature, protocol.gamma)

@@ -32,9 +32,9 @@ class SynthesisContext:
             "synthesis: observers is an empty list; name at least one, or leave it out to use all teachers",
         )
         for name in chosen:
-            legal = ", ".join(self.observers)
+            valid = ", ".join(self.observers)
             require(
-                name in self.observers, f"synthesis: observer {name!r} is not among the teachers; choose from {legal}"
+                name in self.observers, f"synthesis: observer {name!r} is not among the teachers; choose from {valid}"
             )
         return {name: self.observers[name] for name in chosen}
 

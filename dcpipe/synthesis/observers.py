@@ -138,8 +138,8 @@ class Observer:
         layers: Layers = "bn+conv",
         patch: int | None = None,
     ) -> None:
-        legal = " or ".join(get_args(Layers))
-        require(layers in get_args(Layers), f"observer {name!r}: layers must be {legal}, got {layers!r}")
+        valid = " or ".join(get_args(Layers))
+        require(layers in get_args(Layers), f"observer {name!r}: layers must be {valid}, got {layers!r}")
         require(patch is None or patch >= 1, f"observer {name!r}: patch must be at least 1 pixel, got {patch}")
         self.name, self.device, self.n_classes = name, device, len(teacher.classes)
         self.network = networks.from_teacher(teacher, device)

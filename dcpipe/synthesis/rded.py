@@ -68,9 +68,9 @@ def rded(
     """
     search = Search(seed, factor, candidates, crops, scale_min, pad, batch_size)
     size, n_classes = start.images.shape[1], len(start.classes)
-    legal = ", ".join(str(f) for f in range(1, size + 1) if size % f == 0)
+    valid = ", ".join(str(f) for f in range(1, size + 1) if size % f == 0)
     require(
-        size % factor == 0, f"rded: factor {factor} does not divide the images' {size} pixels; choose one of {legal}"
+        size % factor == 0, f"rded: factor {factor} does not divide the images' {size} pixels; choose one of {valid}"
     )
     chosen = context.choose(observers)
     networks.check_teachers(chosen, start.classes, size)

@@ -127,14 +127,14 @@ class Engine:
         rows = batches_of(self.start, self.choices)
         pixels, begun, state = self._begin()
         pause = training.checkpoint_pause()
-        saved = told = time.monotonic()
+        saved = reported = time.monotonic()
         for number in range(begun, len(rows)):
             batch = self._open(pixels, rows[number], state)
             state = None
             for terms in self._steps(batch, number, rows[number]):
-                if time.monotonic() - told > REPORT_SECONDS:  # seldom, because this reads numbers from the device
+                if time.monotonic() - reported > REPORT_SECONDS:  # seldom, because this reads numbers from the device
                     self._report(batch, number, len(rows), rows[number], pixels, terms)
-                    told = time.monotonic()
+                    reported = time.monotonic()
                 if time.monotonic() - saved > pause:
                     now = {"pixels": pixels, "batch": number, "state": batch.state()}
                     training.save_checkpoint(self.progress.notes / CHECKPOINT, now)
@@ -178,8 +178,8 @@ class Engine:
                 variance=choices.variance,
                 report=lambda done: self.progress.report(done, total, "statistics of real images", lambda: self.start),
             )
-            for name, its in made.items():
-                statistics.save(paths[name], {name: its})
+            for name, collected in made.items():
+                statistics.save(paths[name], {name: collected})
         return {name: statistics.load(path, self.context.device)[name] for name, path in paths.items()}
 
     def _open(self, pixels: torch.Tensor, rows: IntArray, state: Mapping[str, Any] | None) -> Batch:
@@ -252,9 +252,9 @@ class Engine:
             now[self._on_device(rows)] = batch.pixels.detach()
             return self._image_set(now)
 
-        told = ", ".join(f"{name} {float(value.detach()):.3f}" for name, value in terms.items())
+        values = ", ".join(f"{name} {float(value.detach()):.3f}" for name, value in terms.items())
         steps = self.choices.iterations
-        note = f"batch {number + 1} of {n_batches}: {told}"
+        note = f"batch {number + 1} of {n_batches}: {values}"
         self.progress.report(number * steps + batch.step, n_batches * steps, note, images)
 
     def _image_set(self, pixels: torch.Tensor) -> ImageSet:

@@ -108,8 +108,8 @@ def collect(
     `report(done)` is called after each batch with the number of images processed so far. Raises `DataError` for a class
     without images and for numbers that are not finite.
     """
-    legal = " or ".join(get_args(Variance))
-    require(variance in get_args(Variance), f"statistics: variance must be {legal}, got {variance!r}")
+    valid = " or ".join(get_args(Variance))
+    require(variance in get_args(Variance), f"statistics: variance must be {valid}, got {variance!r}")
     require(batch_size >= 1, f"statistics: batch_size must be at least 1, got {batch_size}")
     sums = {name: _Sums(observer, n_classes, variance) for name, observer in observers.items()}
     device = next(iter(observers.values())).device

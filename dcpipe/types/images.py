@@ -81,14 +81,14 @@ class ImageSet:
     def __post_init__(self) -> None:
         check_labels(self.labels, self.classes, "image set")
         shape = self.images.shape
-        legal = self.images.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
-        require(legal, f"image set: images must be u8 [n, h, w, 3], got {self.images.dtype} {list(shape)}")
+        valid = self.images.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
+        require(valid, f"image set: images must be u8 [n, h, w, 3], got {self.images.dtype} {list(shape)}")
         n, labels, ids = len(self.images), len(self.labels), len(self.ids)
         require(n == labels == ids, f"image set: {n} images, {labels} labels, {ids} ids")
         require(len(np.unique(self.ids)) == len(self.ids), "image set: ids repeat; make them distinct")
         require(self.grid >= 1, f"image set: grid must be at least 1, got {self.grid}")
-        legal = get_args(By)
-        require(self.by in legal, f"image set: by is {self.by!r}; choose one of {', '.join(legal)}")
+        valid = get_args(By)
+        require(self.by in valid, f"image set: by is {self.by!r}; choose one of {', '.join(valid)}")
 
     def __len__(self) -> int:
         return len(self.images)

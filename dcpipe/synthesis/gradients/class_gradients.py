@@ -44,8 +44,8 @@ ON_CPU = 64  # samples in one pass on a CPU, in whole classes: the feature maps 
 def check(network: nn.Module, parameters: Parameters = "conv") -> None:
     """Raises `DataError` for a network whose per-class gradients cannot be computed in one pass, because samples depend
     on each other, or because it has weights other than those of plain convolutions (and linear layers)."""
-    legal = " or ".join(get_args(Parameters))
-    require(parameters in get_args(Parameters), f"parameters must be {legal}, got {parameters!r}")
+    valid = " or ".join(get_args(Parameters))
+    require(parameters in get_args(Parameters), f"parameters must be {valid}, got {parameters!r}")
     owners: dict[int, str] = {}
     for name, module in network.named_modules():
         batch = isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
@@ -135,8 +135,8 @@ def _back(
     mask = [not of_weight, of_weight, False]
     settings = (layer.stride, layer.padding, layer.dilation, False, [0, 0], 1)
     found = torch.ops.aten.convolution_backward(grads, inputs, kernel, None, *settings, mask)
-    taken: torch.Tensor = found[int(of_weight)]
-    return taken
+    gradient: torch.Tensor = found[int(of_weight)]
+    return gradient
 
 
 class ClassGradients:

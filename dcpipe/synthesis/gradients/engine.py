@@ -81,15 +81,15 @@ class Engine:
         if path.exists():
             self._restore(torch.load(path, map_location="cpu", weights_only=True))
         pause = training.checkpoint_pause()
-        saved = told = time.monotonic()
+        saved = reported = time.monotonic()
         while self.loop < choices.outer:
             if self.step == 0:
                 self._begin_loop()
             if self.step < choices.inner:  # otherwise it was killed while accuracies were measured
                 loss = self._inner_step()
-                if time.monotonic() - told > REPORT_SECONDS:  # seldom, because this reads the loss from the device
+                if time.monotonic() - reported > REPORT_SECONDS:  # seldom, because this reads the loss from the device
                     self._report(f"loss {float(loss):.4g}{self._subset_note()}")
-                    told = time.monotonic()
+                    reported = time.monotonic()
                 self.step += 1
             if self.step == choices.inner:
                 self._end_loop()
@@ -259,8 +259,8 @@ class Engine:
     def _subset_note(self) -> str:
         if self.subsets is None:
             return ""
-        told = (("subset", self.subsets.sizes(self.loop)), ("frozen", self.subsets.frozen(self.loop)))
-        return "".join(f", {name} {_span(values)}" for name, values in told)
+        shown = (("subset", self.subsets.sizes(self.loop)), ("frozen", self.subsets.frozen(self.loop)))
+        return "".join(f", {name} {_span(values)}" for name, values in shown)
 
     def _image_set(self) -> ImageSet:
         """The current set, u8, in the order of `start`."""

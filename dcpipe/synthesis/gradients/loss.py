@@ -74,9 +74,9 @@ class Losses:
         together, parts = self.choices.at_once or few, []
         for first in range(0, self.c, together):
             of = np.arange(first, min(first + together, self.c))
-            its = real[first * len(real) // self.c : (first + len(of)) * len(real) // self.c]
+            of_real = real[first * len(real) // self.c : (first + len(of)) * len(real) // self.c]
             parts.append(
-                self._of_some_classes(of, images[of], its, network, gradients, step, sizes[of], frozen[of], measure)
+                self._of_some_classes(of, images[of], of_real, network, gradients, step, sizes[of], frozen[of], measure)
             )
         if len(parts) == 1:
             return parts[0]
