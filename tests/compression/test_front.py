@@ -63,7 +63,7 @@ def test_logits_are_those_that_the_codec_decodes_one_by_one() -> None:
 
 
 def test_the_field_needs_the_views_that_the_teacher_saw() -> None:
-    """Labels that follow the crops are found again with the policy that drew them, and worse with another."""
+    """Labels that follow the crops are reproduced with the policy that drew them, and worse with another."""
     policy, ids = ViewPolicy(scale_min=0.3, seed=4), np.arange(100, 100 + N)
     drawn = views.draw(policy, ids.repeat(60), np.tile(np.arange(60), N), N)
     given = (drawn.box @ np.random.default_rng(0).normal(size=(4, C)) * 4).reshape(N, 60, C)
@@ -74,7 +74,7 @@ def test_the_field_needs_the_views_that_the_teacher_saw() -> None:
     assert errors[0] < errors[1] / 4
 
 
-def test_a_budget_may_be_bytes_for_an_image_or_against_fp32() -> None:
+def test_a_budget_may_be_bytes_per_image_or_relative_to_fp32() -> None:
     labels = front.compress(logits(), "svd", bytes_per_image=300)
     assert 0.9 * 300 * N < labels.n_bytes <= 300 * N
     twice = front.compress(logits(), "svd", 4, reference="fp32")

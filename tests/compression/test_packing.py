@@ -1,4 +1,4 @@
-"""Labels to a pack, block by block: the file keeps to its budget, and a killed run encodes nothing twice."""
+"""Labels to a pack, block by block: the file stays within its budget, and a killed run encodes nothing twice."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 
 class InterruptionError(Exception):
-    """What a kill looks like from inside."""
+    """Simulates the kill of a run."""
 
 
 def soft_labels(law: ViewSource = POLICY) -> SoftLabels:
@@ -40,7 +40,7 @@ def one_by_one(encode: packing.Encode, starts: Sequence[int]) -> list[packing.Ar
 
 
 def packed(notes: Path, kind: str, law: ViewSource = POLICY, ratio: float = 2.0, each: Any = one_by_one) -> LabelPack:
-    """The pack of a kind of codec at a ratio, by blocks that are kept in `notes`."""
+    """The pack of a kind of codec at a ratio, by blocks that are saved in `notes`."""
     notes.mkdir(exist_ok=True)
     budget = int(SHAPE.reference_bytes / ratio) + 2**12 * (kind == "none")
     codec = packing.plan(name_of(kind), KINDS[kind], SHAPE, law, budget)
@@ -49,8 +49,8 @@ def packed(notes: Path, kind: str, law: ViewSource = POLICY, ratio: float = 2.0,
 
 @pytest.mark.parametrize("law", [POLICY, kept()], ids=["drawn", "kept"])
 @pytest.mark.parametrize("kind", ["svd", "topk", "lowrank_int8", "field", "prune"])
-def test_the_file_keeps_to_its_budget_but_for_kept_views(kind: str, law: ViewSource, tmp_path: Path) -> None:
-    """What no codec compresses comes on top: the same budget asks the same of a codec."""
+def test_the_file_is_within_its_budget_except_for_stored_views(kind: str, law: ViewSource, tmp_path: Path) -> None:
+    """Stored views are not part of the budget, so the same budget means the same for every codec."""
     pack = packed(tmp_path / "notes", kind, law, ratio=1.2)
     size = store.save_pack(tmp_path / "pack", pack)
     extra = law.n_bytes if isinstance(law, StoredViews) else 0
@@ -83,8 +83,8 @@ def test_a_pack_is_its_blocks_encoded_and_joined(
     np.testing.assert_array_equal(found.ids, IDS)
 
 
-def test_kept_views_are_what_a_codec_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`field` computes labels from boxes and flips: those that were taken, not ones drawn here."""
+def test_a_codec_gets_the_stored_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`field` computes labels from boxes and flips: the stored ones, not newly drawn ones."""
     law, seen = kept("none"), []
     encode = Field.encode
 

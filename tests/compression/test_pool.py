@@ -1,4 +1,4 @@
-"""The pool of kept labels: what it holds, and that epochs draw only that, uniformly and for ever the same."""
+"""The pool of kept labels: its contents, and that epochs draw only from it, uniformly and reproducibly."""
 
 import numpy as np
 import pytest

@@ -49,7 +49,7 @@ def test_keeps_the_largest_logits_of_the_labels_that_prune_keeps(options: dict) 
     st.sampled_from([16, 8]),
     st.data(),
 )
-def test_the_budget_is_met_to_an_entry(
+def test_the_budget_is_used_up_to_one_entry(
     shape: LabelShape, prune: float, ratio: float, bits: int, data: st.DataObject
 ) -> None:
     granularity = data.draw(st.sampled_from(["epoch", "batch"]))

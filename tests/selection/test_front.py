@@ -1,4 +1,4 @@
-"""Selecting from arrays: what the pipeline's selector picks, by rows of the caller's own arrays."""
+"""Selecting from arrays gives the picks of the pipeline's selector, as rows of the caller's arrays."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def test_options_and_lists_are_passed_on() -> None:
     assert dcpipe.select is front.select
 
 
-def test_score_without_label_rates_weighs_none() -> None:
+def test_score_without_label_rates_omits_them() -> None:
     given = arrays()
     found = front.select(given["vectors"], given["labels"], ipc=4)
     assert found.tolist() == slowly(given, "score", 4, 0, beta=0.0)
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     told: list[tuple[int, int]] = []
     given = arrays()
     front.select(

@@ -369,7 +369,7 @@ def test_errors_name_the_option_and_the_remedy() -> None:
         assert str(error.value) == f"selector 'score': {sentence}"
 
 
-def test_earlier_picks_are_taken_over_and_rounds_reported() -> None:
+def test_earlier_picks_are_resumed_and_rounds_reported() -> None:
     candidates = made([6, 6], 3, seed=14)
     reports: list[Picks] = []
     whole = score(candidates, 4, 0, Progress(report=reports.append))

@@ -1,4 +1,4 @@
-"""SRe2L, CDA, G-VBSM and EDC as the table of methods names them: every option does something, every loss falls."""
+"""SRe2L, CDA, G-VBSM and EDC as in the table of methods: every option has an effect, every loss falls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dcpipe.types import DataError, ImageSet
 
 RECOVERED = ("sre2l", "cda", "gvbsm", "edc")
 LABELS = [0, 1, 2, 0, 1, 2]
-# Beside which an option is changed: few steps, a loss in which matching counts, and networks with batch norms.
+# The settings in which one option is changed: few steps, a loss in which matching matters, networks with batch norms.
 BASE: dict[str, dict[str, Any]] = {
     "sre2l": {"observers": ["res"], "iterations": 3, "weight": 1.0},
     "cda": {"observers": ["res"], "iterations": 3, "weight": 1.0},
@@ -152,7 +152,7 @@ def test_the_loss_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method:
     assert np.mean(values[-6:]) < 0.9 * np.mean(values[:6])
 
 
-def test_sre2l_and_cda_look_at_no_real_image(tmp_path: Path) -> None:
+def test_sre2l_and_cda_use_no_real_image(tmp_path: Path) -> None:
     world = World(tmp_path, THREE)
     for method in ("sre2l", "cda"):
         run(world, method, **BASE[method])

@@ -1,4 +1,4 @@
-"""Observers: what they measure is what a slow loop over images, channels and patches finds, and so are gradients."""
+"""Observers: statistics and gradients are those of a slow loop over images, channels and patches."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_logits_are_the_networks_and_hooks_rest() -> None:
     torch.testing.assert_close(observer.measure(images)[0], direct)
     with pytest.raises(RuntimeError):
         observer.measure(images.to(torch.complex64))
-    torch.testing.assert_close(observer.logits(images), direct)  # a failed pass leaves nothing on
+    torch.testing.assert_close(observer.logits(images), direct)  # a failed pass leaves no state
 
 
 def test_running_statistics_lie_where_batch_norms_are() -> None:

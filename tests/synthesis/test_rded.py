@@ -1,4 +1,4 @@
-"""RDED: what it picks and how it lays it out, against loops in float64 and against examples done by hand."""
+"""RDED: the picked crops and their layout, against loops in float64 and examples done by hand."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_one_part_is_in_memory_at_a_time(plain: None) -> None:
     assert steps == [step for pair in zip(["read"] * 10, told, strict=True) for step in pair]
 
 
-def test_no_batch_is_larger_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_batch_is_larger_than_the_given_size(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     inner = Plain(plain_weights(1))
     inner.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
@@ -300,7 +300,7 @@ def test_no_batch_is_larger_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(seen) == {9} and sum(seen) == 36 * 3
 
 
-def test_who_looks_sees_the_mosaics_so_far(plain: None) -> None:
+def test_progress_shows_the_current_mosaics(plain: None) -> None:
     shown: list[np.ndarray] = []
     progress = Progress(Path(), Path(), lambda done, total, note, made: shown.append(made().images))
     looked = rded(STANDARD, standard(), 0, progress)

@@ -1,4 +1,4 @@
-"""The engine of recovery: its steps beside hand-written ones, its batches, and runs that are killed and go on."""
+"""The engine of recovery: its steps against hand-written ones, its batches, and runs that are killed and resumed."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_terms_are_those_of_the_formula(tmp_path: Path) -> None:
     assert found["density"].item() == pytest.approx(0.7 * float(spread), rel=1e-5)
 
 
-def test_parts_of_no_weight_are_left_out(tmp_path: Path) -> None:
+def test_terms_without_weight_are_left_out(tmp_path: Path) -> None:
     engine = engine_of(World(tmp_path), Recovery(5, 0.1, cross_entropy=0.0))
     batch, _ = started(engine)
     assert list(engine.terms(batch, 0, engine.observers["res"], batch.matchers[0], engine.labels)) == ["match"]
@@ -193,8 +193,8 @@ def two_worlds(folder: Path) -> tuple[World, World]:
 
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("every", [1, 2, 3])
-def test_a_run_killed_again_and_again_ends_with_the_same_images(tmp_path: Path, every: int) -> None:
-    """KilledError in a report, whose step is then not in the checkpoint: that of the step before goes on."""
+def test_a_run_killed_repeatedly_gives_the_same_images(tmp_path: Path, every: int) -> None:
+    """KilledError in a report, so this step is not in the checkpoint: the run resumes from the step before."""
     whole, pieces = two_worlds(tmp_path)
     expected = made(whole)
     kills = 0
@@ -241,7 +241,7 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_old_one(
 
 
 @pytest.mark.usefixtures("always")
-def test_a_checkpoint_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_run_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     world = World(tmp_path)
 
     def interrupt(count: int, note: str) -> None:
@@ -309,7 +309,7 @@ def test_seeds_give_other_images_and_the_same_seed_the_same(tmp_path: Path) -> N
 
 
 def test_what_a_batch_becomes_does_not_depend_on_the_others(tmp_path: Path) -> None:
-    """But by its number, which its looks and the first observer's turn follow."""
+    """Except for its number, which determines its augmentation and the first observer."""
     choices = Recovery(3, 0.1, batch_size=4, observers=["res"])
     whole = made(World(tmp_path), choices)
     order = np.argsort(LABELS, kind="stable")
@@ -320,7 +320,7 @@ def test_what_a_batch_becomes_does_not_depend_on_the_others(tmp_path: Path) -> N
 
 
 def test_teachers_of_other_colours_share_the_pixels(tmp_path: Path) -> None:
-    """Pixels live in the first one's colours; the other must see the image itself."""
+    """Pixels are normalised for the first observer; the other must see the same image."""
     world = World(tmp_path)
     world.teachers["conv"] = replace(world.teachers["conv"], mean=(0.1, 0.3, 0.2), std=(0.5, 0.4, 0.3))
     engine = engine_of(world, Recovery(1, 0.1, augmentation=STILL, observers=["conv", "res"]))

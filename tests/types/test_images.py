@@ -1,4 +1,4 @@
-"""Images on disk, images in memory, and picks among them: checked when made, frozen, cut to a prefix."""
+"""Images on disk, images in memory, and selections: checked when they are made, frozen, reduced to a prefix."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("make", "change", "sentence"), REFUSED, ids=[case[2][:50] for case in REFUSED])
 def test_refusals(make: Any, change: dict[str, Any], sentence: str) -> None:
-    make()  # legal before the change
+    make()  # valid before the change
     with pytest.raises(DataError) as error:
         make(**change)
     assert str(error.value) == sentence
@@ -115,7 +115,7 @@ def test_decoded_images_have_ids_and_labels_of_their_own() -> None:
 @pytest.mark.parametrize("ipc", [0, 2])
 def test_a_prefix_larger_than_the_smallest_class_is_refused(ipc: int) -> None:
     with pytest.raises(DataError) as error:
-        image_set().prefix(ipc)  # classes hold 2 and 1 images
+        image_set().prefix(ipc)  # classes have 2 and 1 images
     assert str(error.value) == f"ipc is {ipc}, but this set has 1 images per class; choose 1..1"
 
 

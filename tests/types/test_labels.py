@@ -81,7 +81,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("make", "change", "sentence"), REFUSED, ids=[case[2][:50] for case in REFUSED])
 def test_refusals(make: Any, change: dict[str, Any], sentence: str) -> None:
-    make()  # legal before the change
+    make()  # valid before the change
     with pytest.raises(DataError) as error:
         make(**change)
     assert str(error.value) == sentence
@@ -96,7 +96,7 @@ def test_the_reference_counts_two_bytes_an_entry() -> None:
     assert LabelShape(10, 300, 1000).reference_bytes == 2 * 10 * 300 * 1000
 
 
-def test_kept_views_are_checked() -> None:
+def test_stored_views_are_checked() -> None:
     law = kept_views()
     for name, value, sentence in (
         ("partner", 4, "stored views: a partner is outside 0..3; import the labels again"),

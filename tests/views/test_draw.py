@@ -1,4 +1,4 @@
-"""Parameters of views: drawn as stated, for ever."""
+"""Parameters of views: drawn as documented, and never changing."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def policies(draw: st.DrawFn) -> ViewPolicy:
 
 @settings(deadline=None, max_examples=100)
 @given(policy=policies(), view=WORD, n=st.integers(1, 40))
-def test_every_draw_is_legal(policy: ViewPolicy, view: int, n: int) -> None:
+def test_every_draw_is_valid(policy: ViewPolicy, view: int, n: int) -> None:
     drawn = views.draw(policy, np.arange(n), column(n, view), n)
     left, top, width, height = drawn.box.T
     assert (drawn.box[:, :2] >= 0).all() and (drawn.box[:, 2:] > 0).all()
@@ -95,7 +95,7 @@ def test_boxes_follow_torchvisions_law(scale: tuple[float, float]) -> None:
     rows = [theirs_of.make_params([image]) for _ in range(n)]
     theirs = np.array([[row["left"], row["top"], row["width"], row["height"]] for row in rows]) / side
     ours = views.draw(ViewPolicy(scale_min=scale[0], scale_max=scale[1]), np.arange(n), column(n), n).box
-    bound = np.sqrt(np.log(2 / 1e-5) / n)  # false alarm: 1e-5 a comparison
+    bound = np.sqrt(np.log(2 / 1e-5) / n)  # probability of a false alarm: 1e-5 per comparison
     for statistic in (
         lambda box: box[:, 2] * box[:, 3],
         lambda box: box[:, 2] / box[:, 3],

@@ -1,4 +1,4 @@
-"""Multi-formation: decoding and arranging against loops, who owns what, subsets, and sets of grids."""
+"""Multi-formation: decoding and arranging against loops, owners of cells, subsets, and sets of grids."""
 
 from __future__ import annotations
 

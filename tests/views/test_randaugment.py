@@ -1,4 +1,4 @@
-"""RandAugment against torchvision's own operations, patches moved one by one, and what was drawn, for ever."""
+"""RandAugment against torchvision's operations, patches moved one by one, and random numbers that never change."""
 
 from __future__ import annotations
 

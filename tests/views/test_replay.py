@@ -1,4 +1,4 @@
-"""Views of a set of images: drawn or kept, mixed with a partner's, whatever else is in the batch."""
+"""Views of a set of images: drawn or stored, mixed with those of a partner, independent of the rest of the batch."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_kept_views_are_pieces_cut_out_enlarged_and_pasted(
 
 
 def test_kept_views_come_round_after_their_number() -> None:
-    """There is no law to draw fresh ones by."""
+    """There is no policy to draw new views from."""
     law, rows = kept_views(k=3), np.array([3, 0, 1])
     whole = views.views_of(law, np.arange(4))
     first, again = (whole.parameters(rows, column(3, number)) for number in (1, 7))

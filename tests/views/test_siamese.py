@@ -1,4 +1,4 @@
-"""Siamese augmentation: each operation against loops over pixels, the two laws of drawing, sharing, and gradients."""
+"""Siamese augmentation: each operation against loops over pixels, the two rules of drawing, sharing, and gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accuracies of subsets against plain loops, planted subsets, and what they decide in a run."""
+"""Accuracies of subsets against plain loops, for planted subsets, and the choices that follow in a run."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_accuracies_are_those_of_plain_loops(world: World, owners: list[int], st
     assert not np.array_equal(*seen) and len(np.unique(np.stack(seen)[..., :-1])) >= 3, "not all right and all wrong"
 
 
-def test_who_judges_is_drawn_anew_in_each_loop(world: World) -> None:
+def test_evaluation_images_are_drawn_anew_in_each_loop(world: World) -> None:
     classes = real_of(world).classes
     assert [len(rows) for rows in classes] == [12, 11, 10]
     rows = evaluation_rows(classes, 5, 0, 3)
@@ -142,7 +142,7 @@ def stripes(labels: IntArray, seed: int) -> np.ndarray:
     return (150 * shapes[labels][..., None] + noise).astype(np.uint8)
 
 
-def test_a_subset_of_noise_or_of_wrong_labels_is_worse_than_what_real_images_mend(world: World) -> None:
+def test_subsets_of_noise_or_wrong_labels_are_worse_than_real_images(world: World) -> None:
     """S[1] shows another class, or nothing; every further image is a real one."""
     world.images = stripes(world.labels, 0)
     real = real_of(world)
@@ -226,7 +226,7 @@ def test_the_choice_follows_what_accuracies_change_most(
 
 @pytest.mark.parametrize("base", ["idc", "dm"])
 def test_measuring_moves_no_image_where_the_choice_is_the_same(world: World, base: str) -> None:
-    """Of two images there is one smaller set: all that measuring could change is what is drawn."""
+    """With two images there is only one smaller set, so measuring could change only random numbers."""
     options: dict[str, Any] = {"network": NETWORK, "outer": 3, "inner": 2, "real_batch": 4, "lr": 0.3}
     if base == "idc":
         options |= {"learn_images": 8, "lr": 60.0}
@@ -269,7 +269,7 @@ def test_a_kill_while_measuring_repeats_the_measurement_alone(world: World, monk
 
 
 @pytest.mark.gpu
-def test_the_gpu_judges_like_the_cpu(world: World) -> None:
+def test_the_gpu_gives_the_accuracies_of_the_cpu(world: World) -> None:
     real = real_of(world)
     good, evaluation = condensed_of(real, 6), SubsetEvaluation(NETWORK, Teaching(batch=8), epochs=15, judged=10)
     here = accuracies(good, np.arange(6), real, evaluation, 0, 0)

@@ -41,7 +41,7 @@ def means(n: int, *sizes: int) -> torch.Tensor:
 def slow(
     network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, names: tuple[str, ...]
 ) -> list[torch.Tensor]:
-    """One pass a sample, group and class, as the definition says."""
+    """One pass per sample, group and class, by definition."""
     n = weights.shape[-1]
     chosen = [network.get_submodule(name).weight for name in names]
     found: list[list[list[torch.Tensor]]] = [[] for _ in chosen]
@@ -108,7 +108,7 @@ def test_on_a_cpu_a_pass_is_of_few_classes(most: int, passes: int, monkeypatch: 
 
 
 def test_weights_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(class_gradients, "ON_CPU", 8)  # two classes a pass
+    monkeypatch.setattr(class_gradients, "ON_CPU", 8)  # two classes per pass
     weights = torch.stack([means(4, 4).expand(3, 4), means(4, 1, 3, 2)])
     assert weights.shape == (2, CLASSES, 4)
     agree("convnet-d2-w3", 8, 4, weights, "conv+linear")
@@ -167,7 +167,7 @@ def test_float32_is_close() -> None:
         assert float(((a - b).abs().max() / b.abs().max()).detach()) < 1e-4
 
 
-def test_without_a_graph_there_is_none_and_nothing_is_left_behind() -> None:
+def test_without_create_graph_there_is_no_graph_and_no_state_is_left() -> None:
     network, (inputs, labels) = network_of(), batch_of(4)
     gradients = ClassGradients(network)
     graph, _ = gradients(inputs.clone().requires_grad_(), labels, means(4, 4, 1), create_graph=True)
@@ -199,7 +199,7 @@ def test_optimiser_steps_of_the_network_are_seen() -> None:
 def test_features_are_the_last_map_before_global_pooling(
     name: str, size: int, until: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(class_gradients, "ON_CPU", most)  # of 1: one class a pass
+    monkeypatch.setattr(class_gradients, "ON_CPU", most)  # of 1: one class per pass
     network, (inputs, labels) = network_of(name, size), batch_of(2, size)
     kept: list[torch.Tensor] = []
     network.get_submodule(until).register_forward_hook(lambda _, __, out: kept.append(out.detach()))

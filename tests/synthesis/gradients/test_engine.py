@@ -1,4 +1,4 @@
-"""The engine's steps: momentum over sweeps, frozen pixels, MDC's decisions, and going on after a kill."""
+"""The engine's steps: momentum over sweeps, frozen pixels, MDC's choices, and resuming after a kill."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def grads(images: torch.Tensor) -> torch.Tensor:
 
 
 def pretend(engine: Engine) -> list[torch.Tensor]:
-    """Let the engine find `grads`; the images of every step come into the list."""
+    """Replace the engine's gradients by `grads`; returns a list that collects the images of every step."""
     seen: list[torch.Tensor] = []
 
     def find(images: torch.Tensor, *others: Any) -> StepLoss:
@@ -60,7 +60,7 @@ def spied(engine: Engine) -> list[tuple[tuple[int, ...], tuple[int, ...], bool, 
 
 
 def sequential(first: torch.Tensor, lr: float, momentum: float, sweeps: int) -> list[torch.Tensor]:
-    """IDC's way: one optimiser of all images, which steps once a class; what each class is when its turn comes."""
+    """As IDC does it: one optimiser of all images with one step per class; the images of each class at its turn."""
     images = first.clone().requires_grad_(True)
     optimizer = torch.optim.SGD([images], lr, momentum=momentum)
     seen = []
@@ -145,7 +145,7 @@ def test_frozen_pixels_stay_bit_by_bit(world: World, by: Any, factor: int) -> No
     assert bool((engine.pixels[~still] != before[~still]).all())
 
 
-def test_a_set_says_whether_its_subsets_were_of_images_or_of_cells(world: World) -> None:
+def test_a_set_records_whether_its_subsets_are_of_images_or_cells(world: World) -> None:
     assert [freezing(world, by, 2)._image_set().by for by in ("images", "cells")] == ["images", "cells"]
     assert world.engine(**ALONE)._image_set().by == "images"
 
@@ -244,7 +244,7 @@ def test_the_result_is_in_the_order_of_the_start(world: World) -> None:
     assert result.grid == 1 and result.classes == start.classes
 
 
-def test_mixed_beginnings_show_real_images_in_cells(world: World) -> None:
+def test_initial_mix_shows_real_images_in_cells(world: World) -> None:
     engine = world.engine(ipc=2, factor=2, initial="mix")
     for c in range(3):
         own = world.images[world.labels == c][:, ::2, ::2].transpose(0, 3, 1, 2)  # to the nearest: every other pixel
@@ -260,7 +260,7 @@ def test_noise_is_normal_in_normalised_space(world: World) -> None:
     assert abs(float(z.mean())) < 0.1 and abs(float(z.std()) - 1) < 0.1
 
 
-def test_representative_batches_last_as_many_steps_as_asked(world: World) -> None:
+def test_representative_batches_last_for_the_given_number_of_steps(world: World) -> None:
     engine = world.engine(inner=5, cluster=2)
     rows = []
     engine._begin_loop()

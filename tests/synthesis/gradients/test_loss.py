@@ -1,4 +1,4 @@
-"""The loss of all classes, its slope and the distances of subsets are those of a loop over classes."""
+"""The loss of all classes, its gradient and the distances of subsets are those of a loop over classes."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def members(owners: list[int], size: int, by: str, factor: int) -> list[int]:
 
 
 def slow(choices: Choices, sizes: list[int], frozen: list[int]) -> tuple[float, torch.Tensor, torch.Tensor]:
-    """Loss, slope and distances of all subsets, one class after another."""
+    """Loss, gradient and distances of all subsets, one class after another."""
     network, images, real = scene_of()
     images.requires_grad_(True)
     nested = choices.subsets or Nested()
@@ -169,7 +169,7 @@ def test_loss_with_subsets_of_each_class(
 
 
 def test_a_pass_has_no_more_classes_than_allowed() -> None:
-    """What bounds memory: nothing of one pass is held in the next."""
+    """Memory is bounded because nothing of one pass is kept in the next."""
     network, images, real = scene_of()
     passes: list[int] = []
     network.register_forward_hook(lambda module, arguments, outputs: passes.append(len(outputs)))

@@ -1,4 +1,4 @@
-"""Real images: dealt without replacement as a function of (seed, step), their colours exact."""
+"""Real images: drawn without replacement as a function of (seed, step); exact mean and deviation."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def dealer(world: World, seed: int = 0, batch: int = 4) -> RealImages:
     return RealImages(world.context, 3, seed, batch)
 
 
-def test_classes_are_dealt_without_replacement(world: World) -> None:
+def test_class_batches_are_drawn_without_replacement(world: World) -> None:
     real = dealer(world, batch=3)
     for label in range(3):
         own = np.flatnonzero(world.labels == label)
-        rounds = len(own) // 3  # what is left over of a round is dropped
+        rounds = len(own) // 3  # an incomplete batch of a round is dropped
         for epoch in range(4):
             dealt = np.concatenate([real.class_batches(epoch * rounds + k)[label] for k in range(rounds)])
             assert len(dealt) == len(set(dealt)) == 3 * rounds and set(dealt) <= set(own)
 
 
-def test_mixed_batches_are_dealt_without_replacement(world: World) -> None:
+def test_mixed_batches_are_drawn_without_replacement(world: World) -> None:
     real = dealer(world)
     rounds = len(world.labels) // 8
     for epoch in range(3):
@@ -42,7 +42,7 @@ def test_mixed_batches_are_dealt_without_replacement(world: World) -> None:
 
 
 def test_rounds_are_shuffled_anew(world: World) -> None:
-    real = dealer(world, batch=10)  # one round a step for two of the classes
+    real = dealer(world, batch=10)  # one round per step for two of the classes
     assert not np.array_equal(real.class_batches(0)[2], real.class_batches(1)[2])
     assert not np.array_equal(real.mixed_batch(0, 33), real.mixed_batch(1, 33))
     ranks = [np.argsort(np.argsort(real.class_batches(0)[c])) for c in (0, 2)]
@@ -69,7 +69,7 @@ def test_the_first_images_are_distinct_and_of_their_class(world: World) -> None:
         assert len(set(rows[label])) == 7 and (world.labels[rows[label]] == label).all()
 
 
-def test_images_are_taken_as_they_are_and_normalised(world: World) -> None:
+def test_images_are_returned_unchanged_or_normalised(world: World) -> None:
     real = dealer(world)
     rows = np.array([30, 3, 3])
     plain = real.take(rows, normalised=False)

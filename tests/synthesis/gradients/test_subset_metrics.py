@@ -22,7 +22,7 @@ def owners_of(n: int, factor: int, by_image: bool) -> IntArray:
 
 
 def members(size: int, n: int, factor: int, by_image: bool) -> list[int]:
-    """The decoded images of S[size], from the words of the paper and of the official code."""
+    """The decoded images of S[size], as defined in the paper and in the official code."""
     if by_image:
         return [cell * n + image for cell in range(factor**2) for image in range(size)]
     return list(range(size * factor**2))
@@ -40,7 +40,7 @@ def slow_distances(real: FloatArray, synthetic: FloatArray, subsets: list[list[i
 
 @given(st.integers(1, 4), st.integers(1, 3), IMAGE_MAJOR, st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
-def test_feature_distances_are_those_of_every_subset_by_itself(n: int, factor: int, by_image: bool, seed: int) -> None:
+def test_feature_distances_equal_those_of_each_subset_alone(n: int, factor: int, by_image: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
     real = rng.normal(size=(3, 5, 2, 3, 3))
     synthetic = rng.normal(size=(3, n * factor**2, 2, 3, 3))
@@ -64,13 +64,13 @@ def test_by_image_and_by_cell_are_different_subsets() -> None:
     assert torch.equal(prefix_weights(owners_of(4, 1, True), CPU), prefix_weights(owners_of(4, 1, False), CPU))
 
 
-def test_weights_of_a_subset_add_up_to_one_where_images_decode_to_different_numbers() -> None:
+def test_weights_of_a_subset_sum_to_one_if_images_decode_to_different_numbers() -> None:
     weights = prefix_weights(np.array([0, 0, 1, 2, 2, 2]), CPU)
     expected = [[1 / 2, 1 / 2, 0, 0, 0, 0], [1 / 3] * 3 + [0, 0, 0], [1 / 6] * 6]
     np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-15)
 
 
-def test_an_image_that_decodes_to_nothing_is_refused() -> None:
+def test_a_stored_image_without_training_images_is_an_error() -> None:
     told = "stored image [1] decodes to no training image; owners must name every image from 0 to 2"
     with pytest.raises(DataError, match=told.replace("[", r"\[").replace("]", r"\]")):
         prefix_weights(np.array([0, 2, 2]), CPU)
@@ -96,7 +96,7 @@ def cases() -> list[tuple[str, Measurements]]:
 @pytest.mark.parametrize(
     ("metric", "needs"), [("feature", "real"), ("gradient", "gradients"), ("accuracy", "accuracies")]
 )
-def test_a_metric_says_what_it_lacks(metric: str, needs: str) -> None:
+def test_a_missing_measurement_is_named_in_the_error(metric: str, needs: str) -> None:
     told = rf"^subsets: metric '{metric}' needs {needs}, which are not given; pass Measurements\({needs}=...\)$"
     with pytest.raises(DataError, match=told):
         METRICS[metric](Measurements())
@@ -104,7 +104,7 @@ def test_a_metric_says_what_it_lacks(metric: str, needs: str) -> None:
 
 @given(st.integers(1, 4), st.integers(1, 2), IMAGE_MAJOR, st.lists(st.integers(0, 3), min_size=1, max_size=3))
 @settings(max_examples=25, deadline=None)
-def test_the_mask_is_zero_in_the_frozen_subset_alone(n: int, factor: int, by_image: bool, frozen: list[int]) -> None:
+def test_the_mask_is_zero_only_in_the_frozen_subset(n: int, factor: int, by_image: bool, frozen: list[int]) -> None:
     frozen = [min(size, n - 1) for size in frozen]
     found = trainable_mask(np.array(frozen), owners_of(n, factor, by_image), CPU)
     assert found.dtype == torch.float32
@@ -114,7 +114,7 @@ def test_the_mask_is_zero_in_the_frozen_subset_alone(n: int, factor: int, by_ima
 
 
 @pytest.mark.gpu
-def test_the_gpu_finds_the_same_distances() -> None:
+def test_the_gpu_computes_the_same_distances() -> None:
     cuda = torch.device("cuda")
     real, synthetic, owners = torch.randn(3, 64, 16, 4, 4), torch.randn(3, 40, 16, 4, 4), owners_of(10, 2, True)
     one = METRICS["feature"](Measurements(real, synthetic, prefix_weights(owners, CPU)))

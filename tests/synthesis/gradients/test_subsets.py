@@ -17,7 +17,7 @@ from dcpipe.types import DataError, IntArray
 # The choice
 
 
-def test_table_7_chooses_the_first_subset_and_a_relative_rate_the_last() -> None:
+def test_table_7_gives_the_first_subset_and_a_relative_rate_the_last() -> None:
     """Differences of the paper's Table 7: 416 for n = 1 is the largest; 377 of 675 for n = 9 the largest share."""
     before = [3012, 1678, 1249, 1013, 896, 807, 738, 701, 675, 600]
     now = [2596, 1294, 891, 661, 514, 429, 373, 332, 298, 0]  # the whole set is no candidate
@@ -27,14 +27,14 @@ def test_table_7_chooses_the_first_subset_and_a_relative_rate_the_last() -> None
         assert state.sizes(50).tolist() == [expected]
 
 
-def test_a_rise_counts_as_a_fall_does_and_ties_go_to_the_smaller_set() -> None:
+def test_increases_count_like_decreases_and_ties_go_to_the_smaller_set() -> None:
     state = Subsets.begin(Rules(ipc=4, n_classes=1, period=2)).after(0, torch.tensor([[5.0, 5, 5, 5]]))
     assert state.after(1, torch.tensor([[4.0, 7, 5, 50]])).sizes(2).tolist() == [2]
     assert state.after(1, torch.tensor([[4.0, 7, 3, 50]])).sizes(2).tolist() == [2]
     assert state.after(1, torch.tensor([[5.0, 5, 5, 50]])).sizes(2).tolist() == [1]
 
 
-def test_the_last_measurement_is_what_is_compared_with() -> None:
+def test_distances_are_compared_with_the_last_measurement() -> None:
     state = Subsets.begin(Rules(ipc=3, n_classes=1, period=2)).after(0, torch.tensor([[9.0, 9, 0]]))
     state = state.after(1, torch.tensor([[9.0, 1, 0]]))
     assert state.sizes(2).tolist() == [2]
@@ -48,7 +48,7 @@ def test_a_distance_of_zero_has_no_rate_unless_it_grows() -> None:
     assert state.after(1, torch.tensor([[0.0, 3, 1, 0]])).sizes(2).tolist() == [3]
 
 
-def test_classes_share_the_choice_of_their_mean_or_have_their_own() -> None:
+def test_classes_share_the_choice_by_their_mean_or_choose_separately() -> None:
     before, now = torch.full((2, 4), 9.0), torch.tensor([[9.0, 8, 9, 9], [9, 9, 4, 9]])
     expected = {False: [3, 3], True: [2, 3]}
     for class_wise, sizes in expected.items():
@@ -58,27 +58,27 @@ def test_classes_share_the_choice_of_their_mean_or_have_their_own() -> None:
         assert len(state.last) == (2 if class_wise else 1)
 
 
-def test_a_mean_of_classes_cancels_what_goes_opposite_ways() -> None:
+def test_opposite_changes_of_classes_cancel_in_the_mean() -> None:
     """|mean F(now) - mean F(before)|, not the mean of the classes' changes."""
     state = Subsets.begin(Rules(ipc=3, n_classes=2, period=5)).after(0, torch.zeros(2, 3))
     assert state.after(4, torch.tensor([[9.0, 1, 0], [-9.0, 1, 0]])).sizes(5).tolist() == [2, 2]
 
 
 @pytest.mark.parametrize(("begin", "first"), [("code", 0), ("paper", 1)])
-def test_the_first_loop_has_a_subset_term_only_on_paper(begin: str, first: int) -> None:
+def test_only_the_paper_has_a_subset_term_in_the_first_loop(begin: str, first: int) -> None:
     state = Subsets.begin(Rules(ipc=5, n_classes=3, begin=begin))
     assert state.sizes(0).tolist() == [first] * 3
     assert state.sizes(1).tolist() == [1] * 3
 
 
-def test_when_it_is_measured() -> None:
+def test_which_loops_measure() -> None:
     rules = Rules(ipc=5, n_classes=1, period=4)
     assert [loop for loop in range(14) if rules.measures(loop)] == [0, 3, 7, 11]
     assert [loop for loop in range(4) if Rules(ipc=5, n_classes=1, period=1).measures(loop)] == [0, 1, 2, 3]
     assert not any(Rules(ipc=5, n_classes=1, period=1, rate="off").measures(loop) for loop in range(4))
 
 
-def test_without_a_rate_the_first_subset_is_taught_for_ever() -> None:
+def test_with_rate_off_the_subset_never_changes() -> None:
     state = Subsets.begin(Rules(ipc=5, n_classes=1, rate="off"))
     assert [state.sizes(loop).tolist() for loop in (1, 500)] == [[1], [1]] and state.frozen(500).tolist() == [0]
     with pytest.raises(DataError, match="outer loop 99 does not measure with rate 'off' and period 100; check"):
@@ -99,7 +99,7 @@ def distances_for(choices: IntArray, last: torch.Tensor) -> torch.Tensor:
 def trace(rules: Rules, choices: IntArray) -> tuple[IntArray, IntArray]:
     """n* and frozen images of each loop and class when every window w, after the first, chooses `choices[w]`.
 
-    `choices` i64 [windows, c]; those of window 0 are not asked for.
+    `choices` i64 [windows, c]; those of window 0 are not used.
     """
     state, last = Subsets.begin(rules), torch.full((rules.n_classes, rules.ipc), 7.0)
     sizes, frozen = [], []
@@ -142,7 +142,7 @@ def test_what_is_frozen_in_known_sequences(begin: str, freeze: str, chosen: list
     assert frozen == expected
 
 
-def test_the_code_freezes_one_loop_late_after_the_first_switch_only() -> None:
+def test_the_code_freezes_one_loop_late_only_after_the_first_change() -> None:
     late = {("code", "code"): 1, ("paper", "code"): 0, ("code", "paper"): 0, ("paper", "paper"): 0}
     for (begin, freeze), lag in late.items():
         rules = Rules(ipc=6, n_classes=1, period=100, begin=begin, freeze=freeze)
@@ -151,8 +151,8 @@ def test_the_code_freezes_one_loop_late_after_the_first_switch_only() -> None:
 
 
 def slow_code(chosen: list[int], begin: int) -> list[int]:
-    """The official machine, loop by loop: `chosen[t]` is n* of loop t (0 before the first), whose windows last `PERIOD`
-    loops from each choice on; a size whose window ends while another is chosen is kept frozen for ever."""
+    """The official code, loop by loop: `chosen[t]` is n* of loop t (0 before the first), and each choice opens a window
+    of `PERIOD` loops; a size whose window ends while another size is chosen counts as finished from then on."""
     ends: dict[int, int] = {}
     kept: set[int] = set()
     out = []
@@ -180,7 +180,7 @@ CHOICES = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=1, 
 
 @given(CHOICES, st.sampled_from(["code", "paper"]), st.sampled_from(["code", "paper"]))
 @settings(max_examples=60, deadline=None)
-def test_freezing_is_what_a_slow_reading_of_the_rules_finds(
+def test_freezing_follows_a_slow_implementation_of_the_rules(
     later: list[tuple[int, int]], first: str, freeze: str
 ) -> None:
     choices = np.array([(1, 1), *later])
@@ -208,7 +208,7 @@ def test_with_a_period_of_one_every_loop_chooses() -> None:
 
 @given(CHOICES, st.sampled_from(["code", "paper"]), st.sampled_from(["code", "paper", "none"]), st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_the_record_tells_what_held_in_every_loop(
+def test_the_record_contains_the_state_of_every_loop(
     later: list[tuple[int, int]], first: str, freeze: str, class_wise: bool
 ) -> None:
     choices = np.array([(1, 1), *later])
@@ -252,7 +252,7 @@ def test_rows_of_the_record() -> None:
 
 
 @pytest.mark.parametrize("class_wise", [False, True])
-def test_a_checkpoint_at_any_loop_goes_on_alike(tmp_path: Path, class_wise: bool) -> None:
+def test_a_run_resumed_at_any_loop_gives_the_same_result(tmp_path: Path, class_wise: bool) -> None:
     rules = Rules(ipc=5, n_classes=3, period=2, class_wise=class_wise)
     rng = np.random.default_rng(3)
     measured = torch.from_numpy(rng.normal(size=(12, 3, 5)))
@@ -272,7 +272,7 @@ def test_a_checkpoint_at_any_loop_goes_on_alike(tmp_path: Path, class_wise: bool
 
 
 @pytest.mark.parametrize("class_wise", [False, True])
-def test_a_state_keeps_nothing_that_others_may_write_to(class_wise: bool) -> None:
+def test_a_state_shares_no_memory_with_its_inputs_and_outputs(class_wise: bool) -> None:
     total = torch.zeros(2, 3, dtype=torch.float64)
     state = Subsets.begin(Rules(ipc=3, n_classes=2, period=2, class_wise=class_wise)).after(0, total)
     kept = state.state()
@@ -292,13 +292,13 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("change", "told"), REFUSALS)
-def test_rules_that_cannot_be_are_refused(change: dict[str, object], told: str) -> None:
+def test_invalid_rules_are_errors(change: dict[str, object], told: str) -> None:
     with pytest.raises(DataError) as error:
         Rules(**{"ipc": 4, "n_classes": 2} | change)
     assert str(error.value) == f"subsets: {told}"
 
 
-def test_distances_that_mean_nothing_are_refused() -> None:
+def test_invalid_distances_are_errors() -> None:
     state = Subsets.begin(Rules(ipc=4, n_classes=2, period=5))
     bad = torch.ones(2, 4)
     bad[1, 2] = torch.nan

@@ -1,4 +1,4 @@
-"""The network's steps: torch's SGD, CutMix as a loop over pixels does it, and draws that are a function of names."""
+"""Training steps of the network: torch's SGD, CutMix against a loop over pixels, and reproducible random numbers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_cut_is_a_loop_over_pixels(box: list[float]) -> None:
     assert kept == pytest.approx(1 - pasted / SIZE**2)
 
 
-def test_labels_are_mixed_by_the_share_of_pixels_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_are_mixed_by_the_share_of_remaining_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[torch.Tensor, torch.Tensor, float]] = []
 
     def listening(*given: Any) -> tuple[torch.Tensor, torch.Tensor, float]:
@@ -92,7 +92,7 @@ def test_labels_are_mixed_by_the_share_of_pixels_kept(monkeypatch: pytest.Monkey
     torch.testing.assert_close(ours, expected.detach(), rtol=0, atol=1e-6)
 
 
-def test_batches_are_mixed_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_mixed_with_the_given_probability(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[float] = []
 
     def listening(*given: Any) -> tuple[torch.Tensor, torch.Tensor, float]:
