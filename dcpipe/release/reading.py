@@ -69,7 +69,7 @@ class Release:
             law.mix == "none",
             f"release {self.name}: its views paste images that a smaller set no longer holds; load all of it",
         )
-        return law.rows(rows_of(self.pack, self.images))
+        return law.select(rows_of(self.pack, self.images))
 
     @property
     def normalisation(self) -> tuple[Colour, Colour]:

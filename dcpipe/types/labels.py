@@ -130,9 +130,9 @@ class StoredViews:
         """Bytes of the arrays."""
         return sum(array.nbytes for array in self.arrays.values())
 
-    def rows(self, kept: IntArray) -> StoredViews:
+    def select(self, rows: IntArray) -> StoredViews:
         """The views of some of the images; only for views without a mix, because partners are rows of the whole set."""
-        return replace(self, arrays={name: array[kept] for name, array in self.arrays.items()})
+        return replace(self, arrays={name: array[rows] for name, array in self.arrays.items()})
 
 
 ViewSource = ViewPolicy | StoredViews

@@ -31,7 +31,7 @@ class Teacher:
     def __post_init__(self) -> None:
         for name, tensor in self.weights.items():
             finite = not tensor.is_floating_point() or bool(tensor.isfinite().all())
-            require(finite, f"teacher {self.network}: weight {name!r} holds NaN or infinity; train it again")
+            require(finite, f"teacher {self.network}: weight {name!r} contains NaN or infinity; train it again")
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Features:
         for name in ("vectors", "logits", "label_rate", "labels"):
             rows, n = getattr(self, name).shape[0], len(self.ids)
             require(rows == n, f"features: {name} has {rows} rows, ids have {n}")
-        require(not np.isnan(self.label_rate).any(), "features: label_rate holds NaN; extract them again")
+        require(not np.isnan(self.label_rate).any(), "features: label_rate contains NaN; extract them again")
 
     def rows_of(self, ids: IntArray) -> IntArray:
         """Rows of the images `ids`, in that order: i64 [m]. Raises `DataError` for an image that has no features."""

@@ -13,9 +13,9 @@ from pools import pool_of, softmax, stable
 
 from dcpipe.selection import Candidates, Progress
 from dcpipe.selection.bait import (
-    _initial_model,
     _first_blocks,
     _forward,
+    _initial_model,
     _Model,
     bait,
     pool_by_dimension,

@@ -45,9 +45,8 @@ class Losses:
         nested = choices.subsets or Nested()
         self.weight, self.metric = nested.weight, nested.metric
         self.owners = multiformation.owners(n, choices.factor, choices.kind, choices.bound).numpy()
-        if (
-            choices.subsets is not None and choices.subsets.by == "cells"
-        ):  # S[m] is the first m f^2 training images, whose cells lie in several stored ones
+        # By cells, S[m] consists of the first m f^2 training images, whose cells belong to several stored ones.
+        if choices.subsets is not None and choices.subsets.by == "cells":
             self.owners = np.arange(len(self.owners)) // choices.factor**2
         self.prefixes = prefix_weights(self.owners, torch.device("cpu"))
         require(
