@@ -115,8 +115,8 @@ def test_resized_crops_are_views_of_their_policy_and_equal_for_all_images() -> N
     """Bilinear samples of the drawn box, pixel by pixel."""
     for step in range(6):
         found = seen(WeakAugmentation(crop_min=0.3), seed=5, batch=2, step=step)
-        law = ViewPolicy(0.3, 1.0, 0.5, seed=5)
-        one = views.draw(law, np.array([2]), np.array([step]), 1)
+        policy = ViewPolicy(0.3, 1.0, 0.5, seed=5)
+        one = views.draw(policy, np.array([2]), np.array([step]), 1)
         left, top, width, height = one.box[0] * 8
         assert 0.3 - 1e-9 <= one.box[0, 2] * one.box[0, 3] <= 1
         images = images_of().double().numpy()

@@ -40,7 +40,7 @@ def test_golden_draws(name: str) -> None:
     np.testing.assert_allclose(drawn.mix_box, golden["mix_box"], rtol=0, atol=1e-14)
 
 
-# --- the law of the draws ---
+# --- the distribution of the draws ---
 
 
 @st.composite

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from view_cases import SIAMESE, column, kept_views, random_images
+from view_cases import SIAMESE, column, random_images, stored_views
 
 from dcpipe import views
 from dcpipe.types import ViewPolicy
@@ -104,10 +104,10 @@ def test_kept_views_are_pieces_cut_out_enlarged_and_pasted(
 ) -> None:
     """Of oblong images too: samples stay in the piece, which lies elsewhere across than down."""
     height, width = sides
-    law, images = kept_views(4, 3, height, width, 8, mix, seed), random_images(4, height, width, seed)
+    stored, images = stored_views(4, 3, height, width, 8, mix, seed), random_images(4, height, width, seed)
     rows = np.array([2, 0, 3, 2])
-    found, _ = views.render(images, law, np.array([9, 5, 7, 1]), rows, np.full(4, number), 8)
-    at = law.arrays
+    found, _ = views.render(images, stored, np.array([9, 5, 7, 1]), rows, np.full(4, number), 8)
+    at = stored.arrays
     for place, row in enumerate(rows):
         k = number % 3
         wanted = view_by_hand(images[row], at["box"][row, k], at["flip"][row, k], 8)
@@ -121,8 +121,8 @@ def test_kept_views_are_pieces_cut_out_enlarged_and_pasted(
 
 def test_kept_views_come_round_after_their_number() -> None:
     """There is no policy to draw new views from."""
-    law, rows = kept_views(k=3), np.array([3, 0, 1])
-    whole = views.views_of(law, np.arange(4))
+    stored, rows = stored_views(k=3), np.array([3, 0, 1])
+    whole = views.views_of(stored, np.arange(4))
     first, again = (whole.parameters(rows, column(3, number)) for number in (1, 7))
     for name in ("box", "flip", "partner", "mix_box"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))

@@ -26,7 +26,7 @@ def random_images(n: int, height: int, width: int, seed: int = 0) -> torch.Tenso
     return torch.from_numpy(pixels)
 
 
-def kept_views(
+def stored_views(
     n: int = 4, k: int = 3, height: int = 8, width: int = 8, size: int = 8, mix: str = "cutmix_images", seed: int = 0
 ) -> StoredViews:
     """Boxes of whole pixels of images of `height` x `width`, seen at `size` pixels."""
