@@ -50,7 +50,7 @@ CHOICES = Recovery(
     lr=0.05,
     flat=0.25,
     matching=Matching(alpha=ALPHA, classes="mixture", momentum=MOMENTUM),
-    looks=WeakAugmentation(crop_min=0.5),
+    augmentation=WeakAugmentation(crop_min=0.5),
 )
 
 
@@ -162,9 +162,9 @@ class Plain:
             hooks[0].weight = engine.choices.matching.first
             self.networks.append((network, teacher, hooks))
 
-    def look(self, images: torch.Tensor, step: int, teacher: Teacher) -> torch.Tensor:
+    def augmented(self, images: torch.Tensor, step: int, teacher: Teacher) -> torch.Tensor:
         engine = self.engine
-        seen = engine.choices.looks.take(images, engine.seed, 0, step, engine.choices.iterations)
+        seen = engine.choices.augmentation.apply(images, engine.seed, 0, step, engine.choices.iterations)
         return views.normalise(seen * engine.std + engine.mean, teacher.mean, teacher.std)
 
     def loss(self, turn: int, *, matched: bool) -> torch.Tensor:
@@ -172,14 +172,14 @@ class Plain:
         choices = self.engine.choices
         for hook in hooks:
             hook.muted = not matched
-        logits = network(self.look(self.pixels, self.step, teacher))
+        logits = network(self.augmented(self.pixels, self.step, teacher))
         loss = F.cross_entropy(logits, self.labels)
         if matched:
             loss = loss + choices.weight * torch.stack([hook.weight * hook.loss for hook in hooks]).sum()
         for hook in hooks:
             hook.muted = True
         with torch.no_grad():
-            then = network(self.look(self.average, self.step, teacher))
+            then = network(self.augmented(self.average, self.step, teacher))
         p, q = (F.log_softmax(its / choices.temperature, 1) for its in (logits, then))
         return loss + choices.flat * F.kl_div(q, p, reduction="batchmean", log_target=True)
 
@@ -223,7 +223,9 @@ def check(setting: Setting) -> None:
     for _ in range(3):
         for turn, observer in enumerate(engine.observers.values()):
             with torch.autocast(setting.device.type, enabled=False):
-                seen = engine.choices.looks.take(batch.pixels, engine.seed, 0, plain.step, engine.choices.iterations)
+                seen = engine.choices.augmentation.apply(
+                    batch.pixels, engine.seed, 0, plain.step, engine.choices.iterations
+                )
                 logits, means, variances = observer.measure(seen * engine.std + engine.mean)
                 ours = engine.choices.weight * batch.matchers[turn].loss(means, variances)
                 ours = ours + F.cross_entropy(logits, plain.labels)

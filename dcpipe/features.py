@@ -1,8 +1,8 @@
 """Features: what selection needs to know about every candidate image, computed by a teacher.
 
-`look` computes the feature vector and the logits of each whole image, and `label_rates` computes R_C of its soft labels
-over a few random views. The soft labels of these views are not stored; only the scalar R_C is. Where R_C of all images
-takes too long, `shortlist` chooses the images that it is measured for.
+`extract` computes the feature vector and the logits of each whole image, and `label_rates` computes R_C of its soft
+labels over a few random views. The soft labels of these views are not stored; only the scalar R_C is. Where R_C of all
+images takes too long, `shortlist` chooses the images that it is measured for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dcpipe.types import FloatArray, IntArray, Sliceable, Teacher, ViewPolicy, r
 Float32 = npt.NDArray[np.float32]
 
 
-def look(
+def extract(
     network: nn.Module, teacher: Teacher, images: npt.NDArray[np.uint8], *, batch_size: int, device: torch.device
 ) -> tuple[Float32, Float32]:
     """Vectors f32 [n, d] and logits f32 [n, c] of whole images u8 [n, s, s, 3]."""
@@ -100,7 +100,7 @@ def shortlist(
     by R_I - alpha R_D takes the first `per_class` of every class.
 
     `vectors` f32 [n, d] are sorted by class into a file in `folder`. `report` gets the rows and gains chosen so far,
-    after every choice; a killed run goes on from those, handed back as `earlier`.
+    after every choice; a killed run continues from them, which it gets as `earlier`.
     """
     order, offsets = store.by_label(labels, n_classes)
     total = per_class * n_classes

@@ -20,7 +20,7 @@ from dcpipe.types import ImageSet, IntArray, Map, Teacher, ViewPolicy, require
 
 
 def label_block(
-    asked: list[nn.Module],
+    models: list[nn.Module],
     teachers: list[Teacher],
     images: torch.Tensor,
     ids: IntArray,
@@ -43,16 +43,16 @@ def label_block(
     logits = []
     for start in range(0, len(flat_rows), batch_size):
         span = slice(start, start + batch_size)
-        inputs, _ = views.look(images, labelling_policy, ids, flat_rows[span], flat_views[span], size)
-        logits.append(mean_logits(asked, teachers, inputs).to(torch.float16))
+        inputs, _ = views.render(images, labelling_policy, ids, flat_rows[span], flat_views[span], size)
+        logits.append(mean_logits(models, teachers, inputs).to(torch.float16))
     # One copy to the host per block, so that the GPU never waits within a block.
     return torch.cat(logits).reshape(len(rows), n_views, -1).cpu().numpy()
 
 
 def shape_of(images: ImageSet, n_views: int) -> tuple[int, int, int]:
-    """(images, views, classes) of the labels of a set. Raises `DataError` for a set that is not decoded, and where the
-    disk has no room for them in fp16."""
-    require(images.grid == 1, f"labels are of decoded images, these have grid {images.grid}; decode them first")
+    """(images, views, classes) of the labels of a set. Raises `DataError` for a set that is not decoded, and if the
+    disk has not enough space for the labels in fp16."""
+    require(images.grid == 1, f"soft labels need decoded images, but these have grid {images.grid}; decode them first")
     shape = (len(images), n_views, len(images.classes))
     store.need_space(2 * int(np.prod(shape)), f"soft labels {list(shape)} in fp16")
     return shape
@@ -68,14 +68,15 @@ def fill(
     device: torch.device,
     map_tasks: Map,
 ) -> None:
-    """Fill an array of `shape_of` with the labels of a set, one task a shard, from where an earlier run stopped.
+    """Fill an array of shape `shape_of` with the labels of a set, one task per shard. Shards that an earlier run has
+    written are left as they are.
 
-    Two tasks run at a time: while one writes, the other computes. Raises `DataError` for teachers of other classes or
-    of another size.
+    Two tasks run at a time: while one writes, the other computes. Raises `DataError` for teachers with other classes or
+    of another image size.
     """
     size, n_views = images.images.shape[1], int(labels.array.shape[1])
     networks.check_teachers(dict(teachers), images.classes, size)
-    asked = [networks.from_teacher(teacher, device) for teacher in teachers.values()]
+    models = [networks.from_teacher(teacher, device) for teacher in teachers.values()]
     pixels = torch.from_numpy(images.images).to(device)
     computing = threading.Lock()
 
@@ -83,7 +84,7 @@ def fill(
         span = labels.span(shard)
         with computing:
             values = label_block(
-                asked,
+                models,
                 list(teachers.values()),
                 pixels,
                 images.ids,

@@ -29,7 +29,9 @@ def features_stage(run: Run) -> None:
     network = networks.from_teacher(teachers[block.teacher], run.device)
     n, c, d = len(table), len(table.classes), networks.head(network).in_features
     store.need_space(n * (4 * d + 4 * c + 8), f"features of {n} images")
-    look = partial(features.look, network, teachers[block.teacher], batch_size=block.batch_size, device=run.device)
+    compute = partial(
+        features.extract, network, teachers[block.teacher], batch_size=block.batch_size, device=run.device
+    )
     measure = partial(
         features.label_rates,
         network,
@@ -47,7 +49,7 @@ def features_stage(run: Run) -> None:
 
         def extract(part: int) -> None:
             pixels, _, ids = images.read_part(table, part)
-            vector, logit = look(pixels)
+            vector, logit = compute(pixels)
             vectors.write(part, vector)
             logits.write(part, logit)
             if rate.shortlist is None:  # images decoded once serve both; the shard written last says the part is done

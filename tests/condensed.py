@@ -116,7 +116,9 @@ def item_by_hand(
     """One view of one image, and its label in float64."""
     policy = policy_of(mix)
     stored = (logits_of(images, mix) if stored is None else stored).astype(np.float64)
-    pixels, _ = views.look(torch.from_numpy(images.images), policy, images.ids, np.array([row]), np.array([view]), SIZE)
+    pixels, _ = views.render(
+        torch.from_numpy(images.images), policy, images.ids, np.array([row]), np.array([view]), SIZE
+    )
     label = softmax(stored[row, view])
     if mix == "cutmix_labels":
         share, partner = counted_share(policy, int(images.ids[row]), view)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dcpipe import networks, views
-from dcpipe.features import check_shortlist, label_rates, look, shortlist
+from dcpipe.features import check_shortlist, extract, label_rates, shortlist
 from dcpipe.selection import Candidates, Progress
 from dcpipe.selection.score import score
 from dcpipe.types import DataError, FloatArray, IntArray, Teacher, ViewPolicy
@@ -41,7 +41,7 @@ def features(
     order: np.ndarray | None = None, *, batch_size: int = 64, rate: str = "literal"
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rows = np.arange(N) if order is None else order
-    vectors, logits = look(NETWORK, TEACHER, IMAGES[rows], batch_size=batch_size, device=CPU)
+    vectors, logits = extract(NETWORK, TEACHER, IMAGES[rows], batch_size=batch_size, device=CPU)
     rates = label_rates(
         NETWORK,
         TEACHER,

@@ -62,7 +62,7 @@ def labels(
 
 def said(noun: Teacher, policy: ViewPolicy, row: int, view: int) -> np.ndarray:
     """Logits of a single view, through a network in float64."""
-    inputs, _ = views.look(PIXELS, policy, IDS, np.array([row]), np.array([view]), SIZE)
+    inputs, _ = views.render(PIXELS, policy, IDS, np.array([row]), np.array([view]), SIZE)
     network = networks.from_teacher(noun, CPU).double()
     mean, std = (torch.tensor(value, dtype=torch.float64)[:, None, None] for value in (noun.mean, noun.std))
     return network((inputs.double() - mean) / std)[0].numpy()
@@ -161,7 +161,7 @@ def test_a_killed_labelling_goes_on_with_the_shards_that_are_missing(scratch: Pa
 
 
 def test_grids_and_teachers_of_other_classes_are_refused(scratch: Path) -> None:
-    with pytest.raises(DataError, match=r"^labels are of decoded images, these have grid 2; decode them first$"):
+    with pytest.raises(DataError, match=r"^soft labels need decoded images, but these have grid 2; decode them first$"):
         shape_of(replace(IMAGES, grid=2), VIEWS)
     with pytest.raises(DataError, match=r"class 0 is 'ant' on one side and 'dog' on the other"):
         filled(scratch.parent, print, replace(IMAGES, classes=CLASSES[::-1]))

@@ -37,7 +37,7 @@ def teacher_of(photos: Photographs, classes: int, size: int, steps: int, device:
     def batches(epoch: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for step in range(steps):
             rows = np.random.default_rng(step).integers(0, n, 128)
-            inputs, _ = views.look(pixels, policy, photos.images.ids, rows, np.full(128, step), size)
+            inputs, _ = views.render(pixels, policy, photos.images.ids, rows, np.full(128, step), size)
             yield views.normalise(inputs, MEAN, STD), views.take(labels, rows)
 
     trained, _ = training.fit(network, batches, training.cross_entropy, Recipe(epochs=1), seed=0, device=device)

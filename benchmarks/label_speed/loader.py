@@ -81,7 +81,7 @@ def write_store(root: Path, case: Case, policy: ViewPolicy, epochs: int) -> None
                 coords,
                 torch.from_numpy(drawn.flip),
                 torch.from_numpy(permutation(1, number, len(index))),
-                float(drawn.kept(case.size)[0]),
+                float(drawn.unmixed_share(case.size)[0]),
                 [x0, y0, x1, y1],
                 torch.randn(len(index), case.classes).to(torch.float16),
                 torch.from_numpy(index),

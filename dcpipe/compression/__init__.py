@@ -1,8 +1,9 @@
-"""Compression of soft labels. One file a codec, one line in `CODECS`.
+"""Compression of soft labels. Each codec has one file and one line in `CODECS`.
 
-A codec is a frozen dataclass whose fields are its settings: chosen by `plan` to fit a byte budget, stored as JSON in
-the pack's header, and enough to rebuild it. Images are encoded block by block, batched on the device; blocks are
-joined along axis 0, so a killed run goes on and no store is ever held whole.
+A codec is a frozen dataclass whose fields are its settings. They are chosen by `plan` to fit a byte budget, stored as
+JSON in the header of the pack, and sufficient to rebuild the codec. Images are encoded in blocks, batched on the
+device, and blocks are joined along axis 0. So a killed run can resume, and the labels of all images are never in memory
+at once.
 """
 
 from __future__ import annotations

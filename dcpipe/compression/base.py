@@ -1,4 +1,4 @@
-"""What every codec is, and the few things all of them share."""
+"""The base class of codecs, and the functions that all of them share."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ class Codec(ABC):
     @classmethod
     @abstractmethod
     def plan(cls, shape: LabelShape, budget: int) -> Self:
-        """Choose settings whose arrays take at most `budget` bytes, as close below as the codec allows.
+        """Choose settings whose arrays take at most `budget` bytes, and as close to it as the codec allows.
 
-        Concrete codecs add their options as keyword-only arguments. Raises `DataError` naming the smallest
-        reachable size when the budget is below it.
+        Concrete codecs add their options as keyword-only arguments. Raises `DataError` with the smallest possible size
+        if the budget is smaller.
         """
 
     @abstractmethod
     def specs(self, shape: LabelShape) -> Specs:
-        """Shapes and dtypes of the arrays for all images: their bytes are known before any work."""
+        """Shapes and dtypes of the arrays for all images, so that their size is known before any work."""
 
     @abstractmethod
     def encode(self, logits: torch.Tensor, rows: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
-        """Encode the labels f32 [b, K, c] of images `rows`, consecutive; `views` are their b * K drawn views, image
-        by image. Arrays of consecutive blocks are joined along axis 0."""
+        """Encode the labels f32 [b, K, c] of the consecutive images `rows`. `views` are the parameters of their b * K
+        views, image by image. Arrays of consecutive blocks are joined along axis 0."""
 
     @abstractmethod
     def decode(
         self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
     ) -> torch.Tensor:
-        """Logits f32 [m, c] of stored view `stored[j]` of image `rows[j]`, by batched products on the arrays' device.
-        `views` are the m drawn views, for codecs that compute labels from them."""
+        """Logits f32 [m, c] of stored view `stored[j]` of image `rows[j]` for every j, computed in batches on the
+        device of the arrays. `views` are the parameters of these m views, for codecs that compute labels from them."""
 
     def replay(self, epoch: int, shape: LabelShape) -> tuple[IntArray, IntArray]:
-        """Which (row, stored view) the n items of an epoch are, before shuffling: by default every image once, in
-        view `epoch mod K`. Codecs that drop views choose among those they keep."""
+        """Rows and stored views of the n items of an epoch, before shuffling: by default every image once, in view
+        `epoch mod K`. Codecs that drop views choose among the remaining ones."""
         return np.arange(shape.images), np.full(shape.images, epoch % shape.views, dtype=np.int64)
 
     def holds(self, rows: IntArray, stored: IntArray, shape: LabelShape) -> npt.NDArray[np.bool_]:
@@ -68,7 +68,7 @@ def payload(specs: Specs) -> int:
 
 
 def require_budget(name: str, budget: int, smallest: int, shape: LabelShape, remedy: str) -> None:
-    """Raise `BudgetError` naming the smallest reachable size unless the arrays may take that many bytes."""
+    """Raise `BudgetError` with the smallest possible size if the budget is below it."""
     if budget < smallest:
         ratio = shape.reference_bytes / smallest
         raise BudgetError(
@@ -80,10 +80,11 @@ def require_budget(name: str, budget: int, smallest: int, shape: LabelShape, rem
 def plan(
     codec: type[Codec], shape: LabelShape, budget: int, options: Mapping[str, Any], header: Callable[[Codec], int]
 ) -> Codec:
-    """Settings with which the whole file, its header included, stays within `budget` bytes.
+    """Settings with which the whole file, including its header, takes at most `budget` bytes.
 
-    `header(codec)` gives the header's size for a planned codec. It depends on the settings' digits and on how many
-    arrays there are, so it is reserved, the codec planned again, and so on: the arrays shrink with every turn.
+    `header(codec)` returns the size of the header for a planned codec, which depends on the digits of the settings and
+    on the number of arrays. So this size is reserved, the codec is planned again, and so on; the arrays shrink every
+    time.
     """
     planned = codec.plan(shape, budget, **options)
     while True:
@@ -92,18 +93,18 @@ def plan(
             return planned
         try:
             planned = codec.plan(shape, budget - size, **options)
-        except DataError:  # an array less takes a shorter header: perhaps the next smaller plan fits
+        except DataError:  # fewer arrays need a shorter header, so perhaps the next smaller plan fits
             planned = codec.plan(shape, arrays - 1, **options)
         require(
             payload(planned.specs(shape)) < arrays,
-            f"codec {codec.__name__}: plan exceeds its budget of {budget} bytes; mend its plan",
+            f"internal error: codec {codec.__name__} planned more than its budget of {budget} bytes; please report it",
         )
 
 
 def check_mix(name: str, codec: Codec, shape: LabelShape, mix: Mix) -> None:
-    """Labels mixed in training need a view's label of any image as soon as they need that of one.
+    """If labels are mixed in training, the label of a view may be needed for any image.
 
-    Raises `DataError` for a codec, called `name`, that keeps a view of some images only.
+    Raises `DataError` if the codec `name` stores a view of only some images.
     """
     if mix != "cutmix_labels":
         return
@@ -112,37 +113,38 @@ def check_mix(name: str, codec: Codec, shape: LabelShape, mix: Mix) -> None:
         held = codec.holds(rows, np.full(len(rows), view, dtype=np.int64), shape)
         require(
             bool(held.all() == held.any()),
-            f"codec {name!r} keeps view {view} of some images only, but mix 'cutmix_labels' "
-            "needs its labels of any partner; keep whole views (granularity epoch) or choose another mix",
+            f"codec {name!r} stores view {view} of only some images, but mix 'cutmix_labels' "
+            "needs its labels for any partner; store whole views (granularity epoch) or choose another mix",
         )
 
 
 def join(blocks: Sequence[Mapping[str, Array]]) -> dict[str, Sliceable]:
-    """Arrays of all images from those of consecutive blocks."""
+    """The arrays of all images, from those of consecutive blocks."""
     return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def rebuild(pack: LabelPack, codecs: Mapping[str, type[Codec]]) -> Codec:
     """The codec that made a pack.
 
-    Raises `DataError` for a codec or settings this version does not know, and for arrays that do not fit them.
+    Raises `DataError` for a codec or settings that this version does not know, and for arrays that do not match them.
     """
     require(
         pack.codec in codecs,
-        f"label pack was made by codec {pack.codec!r}; this dcpipe knows {', '.join(codecs)}: update dcpipe, or "
+        f"label pack was made by codec {pack.codec!r}, but this dcpipe has {', '.join(codecs)}; update dcpipe, or "
         "install the package that defines it",
     )
     try:
         codec = codecs[pack.codec](**pack.settings)
     except TypeError as error:
         raise DataError(
-            f"label pack has settings {pack.settings} that codec {pack.codec!r} refuses ({error}); update dcpipe"
+            f"label pack has settings {pack.settings} that codec {pack.codec!r} does not accept ({error}); "
+            "update dcpipe"
         ) from error
     expected = codec.specs(pack.shape)
     found = {name: (tuple(array.shape), np.dtype(array.dtype).name) for name, array in pack.arrays.items()}
     require(
         found == expected,
-        f"label pack holds arrays {found} but codec {pack.codec!r} with its settings makes {expected}; "
+        f"label pack has arrays {found}, but codec {pack.codec!r} with its settings makes {expected}; "
         "get the pack again",
     )
     return codec

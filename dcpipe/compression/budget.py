@@ -1,7 +1,7 @@
 """The budget of soft labels: a codec with its options, and how many bytes its file may take.
 
-The one way from labels to a pack within a budget: for the stage `compression`, the evaluation, studies, imported labels
-and `dcpipe.compress`.
+All packs are made by this class: in the stage `compression`, the evaluation and studies, for imported labels and in
+`dcpipe.compress`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import torch
 
 from dcpipe.compression import packing
 from dcpipe.compression.base import Codec
-from dcpipe.types import LabelPack, LabelShape, Map, SoftLabels, ViewLaw, require
+from dcpipe.types import LabelPack, LabelShape, Map, SoftLabels, ViewSource, require
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What labels may weigh: `ratio` times less than in `reference` (fp16 is LPLD's 1x, fp32 is SCORE's), or
-    `bytes_per_image`; neither for codec `none`, which keeps fp16 as it is. `options` are the codec's own. The fields
-    are the keys of params.yaml's block `compression`.
+    """The size that labels may have: `ratio` times less than in `reference` (1x is fp16 for LPLD and fp32 for SCORE),
+    or `bytes_per_image`. Codec `none`, which stores fp16 unchanged, takes neither. `options` are those of the codec.
+    The fields are the keys of the block `compression` in params.yaml.
 
-    Raises `DataError` for a number of limits that the codec does not take, and for one that is not above 0.
+    Raises `DataError` unless there is exactly one limit (none for codec `none`), and for a limit that is not above 0.
     """
 
     codec: str = "none"
@@ -46,16 +46,16 @@ class Budget:
             require(value > 0, f"codec {self.codec!r}: {name} is {value:g}; give a number above 0")
 
     def limit(self, shape: LabelShape) -> int | None:
-        """Bytes that the file of such labels may take, kept views left out; None for `none`."""
+        """Bytes that a file of such labels may take, not counting stored views; None for `none`."""
         return shape.budget(self.ratio, self.bytes_per_image, self.reference)
 
-    def plan(self, shape: LabelShape, law: ViewLaw) -> Codec:
-        """The codec with settings that keep the whole file within the budget: see `packing.plan`, also for errors."""
-        return packing.plan(self.codec, self.options, shape, law, self.limit(shape))
+    def plan(self, shape: LabelShape, policy: ViewSource) -> Codec:
+        """The codec with settings that keep the whole file within the budget. See `packing.plan`, also for errors."""
+        return packing.plan(self.codec, self.options, shape, policy, self.limit(shape))
 
     def compress(self, labels: SoftLabels, notes: Path, device: torch.device, map_tasks: Map) -> LabelPack:
-        """The pack of some labels, one task a block of images. Encoded blocks are kept in the folder `notes`, where a
-        killed run finds them. Raises `BudgetError` before any work."""
+        """The pack of some labels, with one task per block of images. Encoded blocks are saved in the folder `notes`,
+        from which a killed run resumes. Raises `BudgetError` before any work."""
         codec = self.plan(LabelShape(*labels.logits.shape), labels.policy)
 
         def each(encode: packing.Encode, starts: Sequence[int]) -> Sequence[packing.Arrays]:

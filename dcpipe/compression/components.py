@@ -1,19 +1,22 @@
-"""Components of few bits: what `lowrank_int8` cuts an image's labels to, and `field` what its fit leaves of them.
+"""Low-rank components with few bits, which encode the labels of an image in `lowrank_int8`, and the residual in
+`field`.
 
-A component u v^T of a K x C matrix costs ceil(K bits / 8) + ceil(C bits / 8) + 2 bytes: two rows of codes and their
-scales' product in fp16, for only that is ever needed. It says the largest number of the component, which fp16
-resolves, and not the size of a step.
+A component u v^T of a K x C matrix takes ceil(K bits / 8) + ceil(C bits / 8) + 2 bytes: two rows of codes and the
+product of their scales in fp16, because only the product is needed. The scale is the largest number of the component,
+which fp16 can represent, and not the size of a step.
 
-They are found one after another in what those before have left, rounding and all, so that each makes up for the
-rounding of the others: v starts as the right singular vector (Eckart and Young, 1936) and is rounded; u is the
-least-squares one for it, classes weighted, and is rounded; v is the least-squares one for that; three times, then the
-scale alone. A second sweep takes each out and finds it again beside all others. With three levels this is close to
-the semidiscrete decomposition (Kolda and O'Leary, "A semidiscrete matrix decomposition for latent semantic indexing",
-ACM Transactions on Information Systems 1998). Against rounding the singular vectors and solving for all u together,
-as was done before, the first sweep lowers the squared error at 3 bits (a teacher of 50 classes, K = 100) by 1 % for 4
-components, 5 % for 8, 28 % for 16 and to a quarter for 33; the second takes another 1 %, 4 %, 12 % and 15 %.
+They are computed one after another, each from the residual of the previous ones including their rounding errors, so
+that each compensates for the rounding of the others. v starts as the right singular vector (Eckart and Young, 1936) and
+is rounded; u is the least-squares solution for this v, with weighted classes, and is rounded; v is the least-squares
+solution for this u. This is repeated three times, and then only the scale is fitted. A second sweep removes each
+component and fits it again, given all others. With three levels this is close to the semidiscrete decomposition (Kolda
+and O'Leary, "A semidiscrete matrix decomposition for latent semantic indexing", ACM Transactions on Information Systems
+1998). Compared with rounding the singular vectors and solving for all u together, as an earlier version did, the first
+sweep lowers the squared error at 3 bits (a teacher with 50 classes, K = 100) by 1 % for 4 components, 5 % for 8, 28 %
+for 16, and to a quarter for 33. The second sweep lowers it by another 1 %, 4 %, 12 % and 15 %.
 
-The components that a budget buys go to all images evenly, the odd ones to the first images, which were picked first.
+The components that fit a budget are distributed evenly over all images; the remainder goes to the first images, which
+were picked first.
 """
 
 from __future__ import annotations
@@ -29,9 +32,9 @@ from dcpipe.compression.quantise import TERNARY, as_scale, combine, pack, quanti
 from dcpipe.compression.svd import factors
 from dcpipe.types import IntArray, LabelShape
 
-_LEAST_WEIGHT = 1e-3  # of a class against the likeliest one
+_LEAST_WEIGHT = 1e-3  # of a class relative to the likeliest one
 _SWEEPS, _TURNS = 2, 3
-_FEWEST = 1.5  # components of 3 bits below which more of three levels are better
+_FEWEST = 1.5  # number of 3-bit components below which more components with three levels are better
 
 
 def component_bytes(shape: LabelShape, bits: float) -> int:
@@ -40,18 +43,18 @@ def component_bytes(shape: LabelShape, bits: float) -> int:
 
 
 def split(shape: LabelShape, budget: int, bits: float) -> tuple[int, int]:
-    """Components of every image, and how many first images get one more; never beyond full rank."""
+    """Components per image, and how many of the first images get one more; never beyond full rank."""
     rank, extra = divmod(budget // component_bytes(shape, bits), shape.images)
     full = min(shape.views, shape.classes)
     return (rank, extra) if rank < full else (full, 0)
 
 
 def width_for(shape: LabelShape, budget: int, alike: int = 1) -> float:
-    """Bits of components: 1.6, then 3, while the budget buys at most a few of 3 for each image, then the fewest of 4,
-    6 and 8 of which it does not buy all.
+    """Bits of components: 1.6, then 3 as long as the budget suffices for only a few 3-bit components per image, and
+    then the smallest of 4, 6 and 8 for which it does not suffice for all components.
 
-    Rounding costs least where the largest component is as small as the last; `alike` is 2 where a fit has already
-    taken what all views have in common, and then twice as many are a few.
+    Rounding matters least if all components have similar size. `alike` is 2 if a fit has already removed what all views
+    have in common; then twice as many components count as few.
     """
     n, full = shape.images, min(shape.views, shape.classes)
     bought = budget / (n * component_bytes(shape, 3))
@@ -63,8 +66,8 @@ def width_for(shape: LabelShape, budget: int, alike: int = 1) -> float:
 
 
 def component_specs(shape: LabelShape, rank: int, extra: int, bits: float) -> Specs:
-    """Arrays of N = n rank + extra components, image by image; none where N = 0: `left` u8 [N, ...] and `right`
-    u8 [N, ...], packed codes of K and of c numbers, and `scale` fp16 [N]."""
+    """Arrays of N = n rank + extra components, image by image; no arrays if N = 0. `left` u8 [N, ...] and `right` u8
+    [N, ...] are packed codes of K and of c numbers, and `scale` is fp16 [N]."""
     count = shape.images * rank + extra
     if count == 0:
         return {}
@@ -76,7 +79,7 @@ def component_specs(shape: LabelShape, rank: int, extra: int, bits: float) -> Sp
 
 
 def class_weights(logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """sqrt(mean over views of softmax(logits / T)) against its largest, f32 [b, 1, c]; ones where T = 0."""
+    """sqrt(mean over views of softmax(logits / T)), divided by its maximum, f32 [b, 1, c]; ones if T = 0."""
     if temperature == 0:
         return torch.ones_like(logits[:, :1])
     likely = torch.softmax(logits / temperature, dim=-1).mean(1, keepdim=True).sqrt()
@@ -90,7 +93,7 @@ def encode_components(
     most = rank + (extra > 0)
     if most == 0:
         return {}
-    # A component that an image does not hold is a zero row: what the image gets does not depend on its block.
+    # A component that an image does not have is a zero row, so the result for an image does not depend on its block.
     held = torch.from_numpy(np.arange(most) < rank + (rows < extra)[:, None]).to(matrices.device)
     left, right, scale = _find(matrices, weights, held, bits)
     return {
@@ -106,16 +109,18 @@ def _find(
     """Codes [b, r, K] and [b, r, c] and fp16 scales [b, r] of the components that are `held`, bool [b, r]."""
     (images, views, classes), most = matrices.shape, held.shape[1]
     heavy = weights.square()
-    across, down = matrices, (matrices * heavy).mT.contiguous()  # a row times one of them is several times faster
+    # Contiguous, which makes products with a row several times faster.
+    across, down = matrices, (matrices * heavy).mT.contiguous()
     starts = weighted_rows(factors(matrices * weights, most)[1], weights)
     rights = [starts[:, i : i + 1] for i in range(most)]
     left, right = matrices.new_zeros(images, most, views), matrices.new_zeros(images, most, classes)
     scale = matrices.new_zeros(images, most, 1, dtype=torch.float16)
-    step = matrices.new_zeros(images, 1, most)  # of components, what a code of left times one of right stands for
+    step = matrices.new_zeros(images, 1, most)  # per component: the value of one code of left times one code of right
     unit = float(rounded(torch.ones(()), torch.ones(()), bits)) ** 2
     for _ in range(_SWEEPS):
         for i in range(most):  # over components, not images
-            step[:, :, i] = 0  # what the others leave of the matrices is never written out: the rows tell enough
+            # The residual of the other components is not computed explicitly; its products with rows suffice.
+            step[:, :, i] = 0
             v = rights[i]
             for turn in range(_TURNS):
                 right_codes, right_peak = quantise(v, bits)
@@ -136,20 +141,20 @@ def _find(
 
 
 def _ratio(above: torch.Tensor, below: torch.Tensor) -> torch.Tensor:
-    """above / below, and 0 where below is."""
+    """above / below, and 0 where below is 0."""
     return torch.where(below > 0, above / below, 0)
 
 
 def weighted_rows(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Rows [b, r, c] found under weights, told without them and at unit length; zero ones stay zero."""
+    """Rows [b, r, c] of weighted matrices, with the weights divided out and at unit length; zero rows remain zero."""
     plain = rows / weights
     length = torch.linalg.vector_norm(plain, dim=-1, keepdim=True)
     return plain * torch.where(length > 0, 1 / length, 0)
 
 
 def against(matrices: torch.Tensor, right: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The left factors [b, K, r] with which `right` [b, r, c] comes closest to the matrices, classes weighted; zero
-    where a row of `right` is."""
+    """The left factors [b, K, r] with which `right` [b, r, c] approximates the matrices best, with weighted classes;
+    zero where a row of `right` is zero."""
     wide = (right * weights).to(torch.float64)
     gram = wide @ wide.mT
     size = gram.diagonal(dim1=-2, dim2=-1).amax(-1).clamp_min(1e-30)
@@ -167,7 +172,7 @@ def decode_components(
     extra: int,
     bits: float,
 ) -> torch.Tensor:
-    """Row `stored[j]` of image `rows[j]`'s components' sum, f32 [m, c]."""
+    """Row `stored[j]` of the sum of the components of image `rows[j]`, f32 [m, c]."""
     device = arrays["scale"].device
     place = (rows * rank + np.minimum(rows, extra))[:, None] + np.arange(rank + (extra > 0))
     held = np.arange(rank + (extra > 0)) < rank + (rows < extra)[:, None]

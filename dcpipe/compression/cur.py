@@ -1,38 +1,41 @@
-"""`cur`: some columns and rows of each image's labels, and a small matrix between them.
+"""`cur`: some columns and rows of the labels of each image, and a small matrix that links them.
 
 Idea: M ~ C U R, where C is r actual columns of the K x C labels (all views' logits of r classes) and R is r actual rows
-(all logits of r views), so that the parts mean something: they are labels, to the bit. U = C^+ M R^+ is the matrix that
-makes ||M - C U R||_F least for these columns and rows (Stewart, "Four algorithms for the efficient computation of
+(all logits of r views), so the factors can be interpreted: they are exact labels. U = C^+ M R^+ is the matrix that
+minimises ||M - C U R||_F for these columns and rows (Stewart, "Four algorithms for the efficient computation of
 truncated pivoted QR approximations to a sparse matrix", Numerische Mathematik 1999).
 
-Which ones (`pick`):
-* `pivoted_qr`, Stewart's: again and again the column whose part outside the span of those picked is longest. His
-  quasi-Gram-Schmidt never updates M: the squared lengths left fall by (q^T m_j)^2 for each new direction q. Rows are
-  picked by the same from M^T.
-* `leverage`, Mahoney and Drineas, "CUR matrix decompositions for improved data analysis", PNAS 2009: by the scores
-  pi_j = (1/r) sum of v_j^2 over the r leading right singular vectors; rows by the left ones. With `sampling: top`,
-  those of the r largest scores; with `column_select`, the paper's algorithm of that name, a draw that favours them.
+How they are chosen (`pick`):
+* `pivoted_qr`, Stewart's method: repeatedly the column whose component outside the span of the picked ones is longest.
+  His quasi-Gram-Schmidt method never updates M: the squared residual lengths decrease by (q^T m_j)^2 for each new
+  direction q. Rows are picked in the same way from M^T.
+* `leverage`, Mahoney and Drineas, "CUR matrix decompositions for improved data analysis", PNAS 2009: by the scores pi_j
+  = (1/r) sum of v_j^2 over the r leading right singular vectors; rows by the left ones. `sampling: top` takes the r
+  largest scores; `column_select`, the algorithm of that name in the paper, draws with probabilities that depend on the
+  scores.
 
-Method: with QR factors C = Q_C T_C and R^T = Q_R T_R, U = T_C^+ (Q_C^T M Q_R) (T_R^+)^T, all small. Labels' columns are
-nearly dependent, and an exact pseudo-inverse may give a U too large for fp16. So singular values of T_C and T_R below a
-cutoff are dropped, and each image takes that cutoff with which its U, once rounded, leaves the least error; this is
-known from r x r matrices alone, as Q_C and Q_R are orthonormal. Rounding U costs nothing that shows until r comes
-near min(K, C), where 0.5 to 2 % of the labels' norm remain that an exact U would not leave.
+Method: with QR factors C = Q_C T_C and R^T = Q_R T_R, U = T_C^+ (Q_C^T M Q_R) (T_R^+)^T, where all factors are small.
+Columns of labels are nearly dependent, and an exact pseudo-inverse may give a U that is too large for fp16. So singular
+values of T_C and T_R below a cutoff are dropped, and for each image the cutoff is used with which the rounded U gives
+the smallest error. This error can be computed from r x r matrices alone, because Q_C and Q_R are orthonormal. The
+rounding of U is negligible until r approaches min(K, C), where it adds an error of 0.5 to 2 % of the norm of the
+labels.
 
-Cost: O(K C r) an image, and for `leverage` an eigenproblem of side min(K, C). Batched over images; the loop of pivoted
-QR runs over picks.
+Cost: O(K C r) per image, and for `leverage` an eigenproblem of size min(K, C). All is batched over images; the loop of
+pivoted QR is over picks.
 
-Bytes: fp16 C, U and R, 2 (r K + r C + r^2) an image; which columns and rows they are is not needed to decode. As in
-`svd`, the first `extra` images have one more of each: 2 (K + C + 2 r + 1) bytes. At equal bytes the error of
-`pivoted_qr` is 1.3 to 1.9 times that of `svd` (logits of networks on CIFAR-10 and Tiny-ImageNet-50, and made ones of
-rank 24); by `leverage` it is mostly larger, and on the networks' logits mostly larger with `top` than with
-`column_select`.
+Bytes: C, U and R in fp16, 2 (r K + r C + r^2) per image; the indices of columns and rows are not needed for decoding.
+As in `svd`, the first `extra` images have one more of each, which takes 2 (K + C + 2 r + 1) bytes. At equal bytes the
+error of `pivoted_qr` is 1.3 to 1.9 times that of `svd` (logits of networks on CIFAR-10 and Tiny-ImageNet-50, and
+synthetic ones of rank 24). With `leverage` it is mostly larger, and on logits of networks mostly larger with `top` than
+with `column_select`.
 
 Where we differ, and why:
-* ColumnSelect keeps column j with probability min(1, c pi_j), so how many is random; a byte budget wants r of them.
-  Here they are drawn one after another without replacement, in proportion to the scores (Efraimidis and Spirakis,
-  "Weighted random sampling with a reservoir", 2006: the r smallest of -log(u_j) / pi_j).
-* U is stored times max |R|, which decoding divides out again: logits of any scale then leave it within fp16's range.
+* ColumnSelect keeps column j with probability min(1, c pi_j), so the number of columns is random, but a byte budget
+  needs exactly r. Here they are drawn one after another without replacement, in proportion to the scores (Efraimidis
+  and Spirakis, "Weighted random sampling with a reservoir", 2006: the r smallest of -log(u_j) / pi_j).
+* U is stored multiplied by max |R|, which decoding divides out again, so that it stays in the range of fp16 for logits
+  of any scale.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ _CUTOFFS = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)  # of singular values, relative to the
 def _together(*, pick: Pick, sampling: Sampling, **others: Any) -> None:
     require(
         pick == "leverage" or sampling == "top",
-        f"sampling {sampling!r} draws by leverage scores, but pick is {pick!r}; choose pick leverage",
+        f"sampling {sampling!r} uses leverage scores, but pick is {pick!r}; choose pick leverage",
     )
 
 
@@ -71,8 +74,8 @@ class Cur(Codec):
     """C U R of each image's logits: `rank` columns and rows, one more in the first `extra` images.
 
     Arrays: `left` fp16 [n, K, r], `middle` fp16 [n, r, r], `right` fp16 [n, r, c]; and if extra > 0, `left_more` fp16
-    [extra, K], `right_more` fp16 [extra, c] and `middle_more` fp16 [extra, 2 r + 1]: U's last column, then the rest of
-    its last row.
+    [extra, K], `right_more` fp16 [extra, c] and `middle_more` fp16 [extra, 2 r + 1]: the last column of U, then the
+    rest of its last row.
     """
 
     rank: int
@@ -92,11 +95,11 @@ class Cur(Codec):
         sampling: Sampling = "top",
         seed: int = 0,
     ) -> Self:
-        """As many columns and rows as fit; raises `DataError` naming the size of rank 1 when that does not."""
+        """As many columns and rows as fit. Raises `DataError` with the size of rank 1 if that does not fit."""
         n, side = shape.images, shape.views + shape.classes
         require_budget("cur", budget, 2 * n * (side + 1), shape, "choose a smaller ratio or codec 'prune'")
         numbers = budget // (2 * n)
-        rank = (math.isqrt(side**2 + 4 * numbers) - side) // 2  # the largest with rank^2 + rank side <= numbers
+        rank = (math.isqrt(side**2 + 4 * numbers) - side) // 2  # the largest rank with rank^2 + rank side <= numbers
         if rank >= min(shape.views, shape.classes):
             return cls(min(shape.views, shape.classes), pick, sampling, seed)
         left = budget - 2 * n * rank * (side + rank)
@@ -150,18 +153,18 @@ class Cur(Codec):
 
     @property
     def settings(self) -> dict[str, Any]:
-        return lowrank.spoken(super().settings)
+        return lowrank.stored_settings(super().settings)
 
     def _skeleton(self, logits: torch.Tensor, rows: IntArray, rank: int) -> tuple[Array, Array, Array]:
         """C [b, K, rank], U max |R| [b, rank, rank] and R [b, rank, c] of some images, fp16."""
-        matrices = logits.to(torch.float16).to(torch.float64)  # changes nothing for logits that came from fp16
+        matrices = logits.to(torch.float16).to(torch.float64)  # no change for logits that were fp16
         columns, lines = self._picks(matrices, rows, rank)
         left = matrices.gather(2, columns[:, None, :].expand(-1, matrices.shape[1], -1))
         right = matrices.gather(1, lines[:, :, None].expand(-1, -1, matrices.shape[2]))
         return lowrank.as_fp16(left), lowrank.as_fp16(between(matrices, left, right)), lowrank.as_fp16(right)
 
     def _picks(self, matrices: torch.Tensor, rows: IntArray, rank: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Columns and rows to keep, both i64 [b, rank] and distinct within an image."""
+        """Columns and rows to store, both i64 [b, rank] and distinct within an image."""
         if self.pick == "pivoted_qr":
             return pivots(matrices, rank), pivots(matrices.mT, rank)
         scores: tuple[torch.Tensor, ...] = leverage(matrices, rank)
@@ -175,7 +178,7 @@ class Cur(Codec):
 
 
 def pivots(matrices: torch.Tensor, rank: int) -> torch.Tensor:
-    """The columns of [b, K, c] that pivoted QR picks first, i64 [b, rank]; of equal ones the first.
+    """The columns of [b, K, c] that pivoted QR picks first, i64 [b, rank]; ties go to the first column.
 
     A column that depends on those picked before is picked only when no other is left.
     """
@@ -187,7 +190,7 @@ def pivots(matrices: torch.Tensor, rank: int) -> torch.Tensor:
         column = lengths.argmax(dim=1)
         picked[:, step] = column
         fresh = matrices[each, :, column][:, :, None]
-        for _ in range(2):  # twice is enough to be orthogonal to rounding (Kahan and Parlett)
+        for _ in range(2):  # twice is enough for orthogonality up to rounding (Kahan and Parlett)
             fresh = fresh - basis @ (basis.mT @ fresh)
         length = torch.linalg.vector_norm(fresh, dim=1, keepdim=True)
         basis[:, :, step : step + 1] = torch.where(length > 0, fresh / length, 0)
@@ -204,7 +207,7 @@ def leverage(matrices: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Ten
 
 
 def between(matrices: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-    """U = C^+ M R^+ times max |R|, f64 [b, r, r], with the cutoff that rounding to fp16 wants; see the module."""
+    """U = C^+ M R^+ times max |R|, f64 [b, r, r], with the best cutoff for rounding to fp16; see the module."""
     (basis, inner), (across, outer) = torch.linalg.qr(left), torch.linalg.qr(right.mT)
     core = basis.mT @ matrices @ across
     scale = _largest(right)[:, :, None]
@@ -216,7 +219,7 @@ def between(matrices: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> 
         middle = scale * (vh.mT @ kept @ wh)
         rounded = middle.to(torch.float16).to(torch.float64)
         error = torch.linalg.matrix_norm(core - inner @ (rounded / scale) @ outer.mT)
-        better = error < least  # never where U overflows: its error is infinite or not a number
+        better = error < least  # never true if U overflows, because its error is infinite or NaN
         best, least = torch.where(better[:, None, None], rounded, best), torch.where(better, error, least)
     return best
 

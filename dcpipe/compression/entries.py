@@ -1,8 +1,8 @@
-"""Entries of labels: the few classes that sparse codecs keep of every label, and what goes with them.
+"""Entries of labels: the few classes that sparse codecs store for every label, with their values.
 
-Labels are counted in one flat order, images in theirs and the views of an image within it. Each keeps k entries and
-the first `extra` labels one more, so that a budget is met to a single entry: no unit is finer, and none needs less
-bookkeeping. The labels favoured are those of the images picked first, which are in every smaller set too.
+Labels are numbered image by image, and by view within an image. Each has k entries, and the first `extra` labels have
+one more, so that a budget is used up to a single entry, with little bookkeeping. The labels with one more entry are
+those of the images that were picked first, which belong to every smaller set too.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _MOST_CLASSES = 2**16
 class Entries:
     """`each` entries of each of `labels` labels, one more for the first `extra`.
 
-    As arrays `name` [labels, each] and, where there is more, `name_more` [extra]. While at work they are one table
-    [m, width]: a label without one more repeats its first entry in the last column, and writing that twice changes
-    nothing.
+    They are stored as arrays `name` [labels, each] and, if extra > 0, `name_more` [extra]. For computations they are
+    one table [m, width]: labels without an additional entry repeat their first entry in the last column, because
+    writing it twice does not matter.
     """
 
     labels: int
@@ -37,7 +37,7 @@ class Entries:
 
     @classmethod
     def fitting(cls, labels: int, budget: int, entry: int, most: int) -> Self:
-        """As many entries of `entry` bytes as `budget` holds, at most `most` a label."""
+        """As many entries of `entry` bytes as fit in `budget`, at most `most` per label."""
         each, extra = divmod(budget // entry, labels)
         return cls(labels, each, extra) if each < most else cls(labels, most, 0)
 
@@ -52,12 +52,13 @@ class Entries:
         return {name: ((self.labels, self.each), dtype), **more}
 
     def longer(self, index: IntArray) -> npt.NDArray[np.bool_]:
-        """Which of the labels `index` have one entry more."""
+        """Which of the labels `index` have an additional entry."""
         longer: npt.NDArray[np.bool_] = index < self.extra
         return longer
 
     def trim(self, table: torch.Tensor, index: IntArray) -> torch.Tensor:
-        """A table [m, width] of labels `index` whose last column repeats the first where there is no more."""
+        """The table [m, width] of labels `index`; labels without an additional entry repeat their first in the last
+        column."""
         if not self.extra:
             return table
         longer = torch.from_numpy(self.longer(index)).to(table.device)
@@ -81,15 +82,15 @@ class Entries:
 
 
 def check_classes(name: str, shape: LabelShape) -> None:
-    """Raise `DataError` for more classes than two bytes can name."""
+    """Raise `DataError` for more classes than two bytes can represent."""
     require(
         shape.classes <= _MOST_CLASSES,
-        f"codec {name!r}: {shape.classes} classes, two bytes name {_MOST_CLASSES}; choose codec 'svd'",
+        f"codec {name!r} supports up to {_MOST_CLASSES} classes, but there are {shape.classes}; choose codec 'svd'",
     )
 
 
 def class_dtype(classes: int) -> str:
-    """Classes are stored in one byte where that names them all."""
+    """The dtype of stored classes: one byte if that is enough."""
     return "uint8" if classes <= 256 else "uint16"
 
 
@@ -99,7 +100,7 @@ def class_bytes(classes: int) -> int:
 
 
 def largest(logits: torch.Tensor, width: int) -> torch.Tensor:
-    """Classes of the `width` largest logits, i64 [m, width], largest first; of equals the lower class.
+    """Classes of the `width` largest logits, i64 [m, width], largest first; ties go to the lower class.
 
     A stable sort, because `topk` breaks ties differently for another batch size or device.
     """

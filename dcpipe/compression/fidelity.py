@@ -1,14 +1,15 @@
-"""How much of the labels a pack keeps, before any student is asked.
+"""How accurately a pack reproduces the labels, without training a student.
 
-Of every image, over the views that the pack holds, teacher's logits z against decoded ones y:
+For every image and the views that the pack contains, the teacher's logits z are compared with the decoded ones y:
 
-* relative logit error |y - z| / |z|, both without each view's mean over classes, which no softmax sees;
-* KL(softmax(z / T) || softmax(y / T)) T^2, the distillation loss of a student that says y (Hinton et al., 2015);
-  the T^2 makes temperatures comparable;
+* relative logit error |y - z| / |z|, after subtracting the mean over classes, which no softmax depends on;
+* KL(softmax(z / T) || softmax(y / T)) T^2, the distillation loss of a student with logits y (Hinton et al., 2015); the
+  factor T^2 makes temperatures comparable;
 * top-1 agreement.
 
-They are exact for codecs that keep some views and drop others: `held` says which share was compared. A codec that gives
-some classes no probability at all (`topk` with `marginal_renorm`) has infinite error and divergence, and is shown so.
+They are exact also for codecs that drop some views: `held` reports how many views were compared. A codec that gives
+some classes zero probability (`topk` with `marginal_renorm`) has infinite error and divergence, which are reported as
+such.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ BLOCK_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class Fidelity:
-    """Sums over the held views of each image, f64 [n]: `views` of them, squared `error` and `size` of the logits, `kl`
-    by temperature, `agreed` views."""
+    """Sums over the stored views of each image, f64 [n]: the number of `views`, squared `error` and `size` of the
+    logits, `kl` by temperature, and the number of views that `agreed` in top-1."""
 
     views: FloatArray
     error: FloatArray
@@ -39,7 +40,7 @@ class Fidelity:
     agreed: FloatArray
 
     def over(self) -> dict[str, float]:
-        """Means over all held views: `held` views per image, `relative_error`, `kl_tT` for each temperature T and
+        """Means over all stored views: `held` views per image, `relative_error`, `kl_tT` for each temperature T, and
         `agreement` in 0..1."""
         held = float(self.views.sum())
         size = float(self.size.sum())
@@ -53,19 +54,19 @@ class Fidelity:
 
 @torch.no_grad()
 def fidelity(pack: LabelPack, labels: SoftLabels, temperatures: Sequence[float], device: torch.device) -> Fidelity:
-    """Compare a pack with the labels it was made of, all of them, a block of images at a time.
+    """Compare a pack with all labels that it was made of, one block of images at a time.
 
-    Raises `DataError` when the pack is of other images or of another number of views or classes.
+    Raises `DataError` if the pack has other images or another number of views or classes.
     """
     shape = pack.shape
     require(
         labels.logits.shape == (shape.images, shape.views, shape.classes) and np.array_equal(labels.ids, pack.ids),
-        f"label pack of {shape.images} images x {shape.views} views x {shape.classes} classes is not of the labels "
+        f"label pack of {shape.images} images x {shape.views} views x {shape.classes} classes was not made of labels "
         f"{list(labels.logits.shape)}: their ids or sizes differ; compare a pack with what it was made of",
     )
     codec = rebuild(pack, CODECS)
     arrays = {name: torch.from_numpy(np.ascontiguousarray(array[:])).to(device) for name, array in pack.arrays.items()}
-    taken = views.views_of(labels.policy.labelling, labels.ids)
+    drawn = views.views_of(labels.policy.labelling, labels.ids)
     each = max(1, BLOCK_BYTES // (4 * shape.views * shape.classes))
     sums: dict[str, list[torch.Tensor]] = {}
     for start in range(0, shape.images, each):
@@ -74,7 +75,7 @@ def fidelity(pack: LabelPack, labels: SoftLabels, temperatures: Sequence[float],
         held = codec.holds(rows, stored, shape)
         truth = torch.from_numpy(np.asarray(labels.logits[block[0] : block[-1] + 1])).to(device).flatten(0, 1)
         truth, rows, stored = truth[torch.from_numpy(held).to(device)].float(), rows[held], stored[held]
-        decoded = codec.decode(arrays, rows, stored, shape, taken.own(rows, stored))
+        decoded = codec.decode(arrays, rows, stored, shape, drawn.parameters(rows, stored))
         place = torch.from_numpy(rows - start).to(device)
         for name, values in _of_labels(truth, decoded, temperatures).items():
             total = torch.zeros(len(block), dtype=torch.float64, device=device)
@@ -85,9 +86,9 @@ def fidelity(pack: LabelPack, labels: SoftLabels, temperatures: Sequence[float],
 
 
 def _of_labels(z: torch.Tensor, y: torch.Tensor, temperatures: Sequence[float]) -> dict[str, torch.Tensor]:
-    """What is summed, for each of m labels."""
+    """The terms of the sums for each of m labels."""
     centred = z - z.mean(-1, keepdim=True)
-    told = {
+    sums = {
         "views": torch.ones(len(z), device=z.device),
         "error": (y - y.mean(-1, keepdim=True) - centred).square().sum(-1).nan_to_num(nan=torch.inf),  # inf - inf
         "size": centred.square().sum(-1),
@@ -95,6 +96,6 @@ def _of_labels(z: torch.Tensor, y: torch.Tensor, temperatures: Sequence[float]) 
     }
     for t in temperatures:
         decoded, stored = F.log_softmax(y / t, dim=-1), F.log_softmax(z / t, dim=-1)
-        terms = (stored.exp() * (stored - decoded)).nan_to_num(nan=0.0, posinf=torch.inf)  # 0 times inf is nothing
-        told[f"kl {t}"] = t * t * terms.sum(-1).clamp_min(0)  # rounding may end below 0
-    return told
+        terms = (stored.exp() * (stored - decoded)).nan_to_num(nan=0.0, posinf=torch.inf)  # 0 times inf counts as 0
+        sums[f"kl {t}"] = t * t * terms.sum(-1).clamp_min(0)  # rounding may give less than 0
+    return sums

@@ -1,38 +1,41 @@
-"""`field`: labels as a function of the view. What a view shows is known, so nothing needs to be stored for it.
+"""`field`: labels as a function of the view. The parameters of a view are known, so nothing is stored for it.
 
-Idea, ours: over random crops and flips of one image a teacher's logits vary smoothly with the crop, which is drawn
-from a seed and costs no bytes. So the K x C labels of an image are Phi W and a remainder: Phi [K, p] are features of
-the drawn views (`view_features`), W [p, C] is a ridge regression, the same few numbers however many views there are.
-It also predicts views beyond K: with `fresh` every epoch shows a view never seen before, as a teacher online would.
+Idea, ours: over random crops and flips of one image, the logits of a teacher vary smoothly with the crop, which is
+drawn from a seed and takes no bytes. So the K x C labels of an image are Phi W plus a residual: Phi [K, p] are features
+of the views (`view_features`), and W [p, C] is a ridge regression, whose size does not depend on the number of views.
+It also predicts views beyond K: with `fresh`, every epoch uses a new view, as with an online teacher.
 
 Method, for each image:
-* W = (Phi^T Phi + I)^-1 Phi^T M with a negligible penalty on the constant, by a Cholesky factor L of the p x p matrix.
-* Form 1, `rank` 0: rows of W are stored, the constant's with `base_bits`, others with `bits`. They are rounded within
-  the back substitution, last feature first: row j of W is z_j / L_jj, rounded; then z_i -= L_ji row_j for i < j, so
-  that each row makes up for the rounding of those before it (Babai's nearest plane; GPTQ, Frantar et al., ICLR 2023,
-  does the same to weights). With z = L^-1 Phi^T M. At 3 bits this halves what rounding costs.
-* Form 2, `rank` r: reduced-rank regression (Izenman, 1975): W ~ A V with V the r first right singular vectors of
-  Phi W, classes weighted as in `lowrank_int8`. V is rounded (first row `base_bits`, others `bits`), then A [p, r] is
-  the least-squares one for it, with 8 bits. A component costs p + C numbers where an SVD's costs K + C.
-* The remainder M - Phi W is cut to `residual` components (`components`), which do cost K numbers each.
+* W = (Phi^T Phi + I)^-1 Phi^T M with a negligible penalty on the constant, by the Cholesky factor L of the p x p
+  matrix.
+* Form 1, `rank` 0: the rows of W are stored, that of the constant with `base_bits` and the others with `bits`. They are
+  rounded during back substitution, last feature first, with z = L^-1 Phi^T M: row j of W is z_j / L_jj, rounded; then
+  z_i -= L_ji row_j for i < j. So each row compensates for the rounding of the previous ones (Babai's nearest plane;
+  GPTQ, Frantar et al., ICLR 2023, does the same with weights). At 3 bits this halves the rounding error.
+* Form 2, `rank` r: reduced-rank regression (Izenman, 1975): W ~ A V, where V are the first r right singular vectors of
+  Phi W, with classes weighted as in `lowrank_int8`. V is rounded (the first row with `base_bits`, others with `bits`),
+  then A [p, r] is the least-squares solution for it, with 8 bits. A component has p + C numbers, whereas that of an SVD
+  has K + C.
+* The residual M - Phi W is encoded by `residual` components (`components`), which have K + C numbers each.
 
-Bytes of an image: ceil(C base_bits / 8) + 2 for the constant and ceil(C bits / 8) + 2 a further feature; in form 2
-p more for every component. Rows, or components, that a budget buys go to all images evenly, the odd ones to the first
-images; so budgets are met to one of them. Least: the constant alone at 3 bits; with `fresh`, all features are the
-most, beyond which bytes stay unused. Which form, features, rank and bits a budget gets follows from a model of the
-error: see `field_plan`. With C = 50 and K = 100, 200x leaves 48 bytes an image: a constant of 4 bits and one or two
-components of 1.6.
+Bytes per image: ceil(C base_bits / 8) + 2 for the constant and ceil(C bits / 8) + 2 for each further feature; in form
+2, p more for every component. The rows or components that fit a budget are distributed evenly over all images, and the
+remainder goes to the first images, so a budget is used up to a single row or component. The minimum is the constant
+alone at 3 bits. With `fresh` the maximum is all features; further bytes are not used. Form, features, rank and bits are
+chosen by a model of the error: see `field_plan`. With C = 50 and K = 100, 200x leaves 48 bytes per image: a constant
+with 4 bits and one or two components with 1.6 bits.
 
-Tried and left out: features turned to zoom, shifts and aspect, so that the first ones say more, change the KL of 2 to
-6 features by less than 2 % either way. Five levels a code (2.4 bits) are 3 % better than three or seven at 100 to 150
-bytes an image and nowhere else.
+Tried but not used: transforming the features to zoom, shifts and aspect, so that the first ones are more informative,
+changes the KL of 2 to 6 features by less than 2 % in either direction. Five levels per code (2.4 bits) are 3 % better
+than three or seven at 100 to 150 bytes per image, but nowhere else.
 
-CutMix: with `cutmix_labels` stored labels are those of clean views, and decoding ignores the mix box. With
-`cutmix_images` the label depends on another image as well, which no function of the view can know. Set option `mixed`:
-then features tell the pasted share too, which helps, but most is left to the remainder; `lowrank_int8` is about as
-good there, and `fresh` is not. Without the option the codec works as for clean views, with more error.
+CutMix: with `cutmix_labels`, stored labels are those of unmixed views, and decoding ignores the mix box. With
+`cutmix_images`, the label also depends on another image, which no function of the view can predict. Set option `mixed`:
+then features include the pasted share, which helps, but most of the error is left to the residual. `lowrank_int8` is
+about as good in this case, and `fresh` is not suitable. Without the option the codec works as for unmixed views, with a
+larger error.
 
-Cost: a Cholesky of at most 22 x 22 an image, and for the remainder one eigenproblem of side min(K, C).
+Cost per image: a Cholesky factorisation of at most 22 x 22, and for the residual one eigenproblem of size min(K, C).
 """
 
 from __future__ import annotations
@@ -74,7 +77,7 @@ from dcpipe.config.values import Count, NotNegative
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views
 
-CONSTANT_PENALTY = 1e-4  # against 1 for all others: labels that do not change are kept
+CONSTANT_PENALTY = 1e-4  # 1 for all others, so that labels that do not change are reproduced
 
 
 def _together(*, features: int | None, mixed: bool, **others: Any) -> None:
@@ -85,9 +88,9 @@ def _together(*, features: int | None, mixed: bool, **others: Any) -> None:
 @final
 @dataclass(frozen=True)
 class Field(Codec):
-    """Labels from views. Arrays: `base` u8 [n, c] and `base_scale` fp16 [n], the constant's row or first component;
-    if there are others, `basis` u8 [N, ...] and `basis_scale` fp16 [N], image by image; in form 2 `mixing`
-    u8 [n rank + more, p]; and the remainder's, see `component_specs`."""
+    """Labels computed from views. Arrays: `base` u8 [n, c] and `base_scale` fp16 [n], the row of the constant or the
+    first component; if there are others, `basis` u8 [N, ...] and `basis_scale` fp16 [N], image by image; in form 2
+    `mixing` u8 [n rank + more, p]; and those of the residual, see `component_specs`."""
 
     features: int
     rank: int
@@ -116,12 +119,12 @@ class Field(Codec):
         mixed: bool = False,
         fresh: bool = False,
     ) -> Self:
-        """What `field_plan` thinks best of all that fits.
+        """The settings with the smallest modelled error (`field_plan`) among those that fit.
 
-        `bits`, `base_bits` (the constant's), `residual_bits` and `features` (p) fix what is otherwise chosen;
-        `temperature` weighs the classes, 0 not at all; `mixed` says that the teacher saw mixed views; `fresh` stores
-        no remainder and shows a new view every epoch. Raises `DataError` naming the smallest size when that does not
-        fit.
+        `bits`, `base_bits` (of the constant), `residual_bits` and `features` (p) fix values that are otherwise chosen
+        automatically. `temperature`: by which classes are weighted; 0 for no weighting. `mixed`: the teacher saw mixed
+        views. `fresh`: no residual is stored, and every epoch uses a new view. Raises `DataError` with the smallest
+        possible size if that does not fit.
         """
         most = most_features(mixed)
         least = smallest(shape, features or 1, bits, base_bits)
@@ -141,7 +144,7 @@ class Field(Codec):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Without `base_bits` of 8: such packs are, byte for byte, what they were before it."""
+        """The settings without `base_bits` if it is 8, so that such packs are byte-identical to older ones."""
         return {name: value for name, value in super().settings.items() if (name, value) != ("base_bits", 8)}
 
     def specs(self, shape: LabelShape) -> Specs:
@@ -157,7 +160,7 @@ class Field(Codec):
         return specs | component_specs(shape, self.residual, self.extra, self.residual_bits)
 
     def encode(self, logits: torch.Tensor, rows: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
-        """Raises `DataError` where option `mixed` says that views are mixed and none is."""
+        """Raises `DataError` if option `mixed` is set but no view is mixed."""
         require(
             not self.mixed or bool((pasted(views) > 0).any()),
             "codec 'field': option mixed is true but the teacher saw no mixed view; leave it out",
@@ -175,7 +178,7 @@ class Field(Codec):
         if held.shape[1] > 1:
             arrays["basis"] = pack(codes[:, 1:][held[:, 1:]], self.bits).cpu().numpy()
             arrays["basis_scale"] = scale[:, 1:][held[:, 1:]].cpu().numpy()
-        if self.residual + self.extra > 0:  # then no image has more rows than another
+        if self.residual + self.extra > 0:  # in this case all images have the same number of rows
             tensors = {name: torch.from_numpy(array).to(logits.device) for name, array in arrays.items()}
             rest = logits - self._fitted(tensors, np.arange(len(rows)), phi, shape)
             arrays |= encode_components(rest, weights, rows, self.residual, self.extra, self.residual_bits)
@@ -191,23 +194,23 @@ class Field(Codec):
         return logits
 
     def replay(self, epoch: int, shape: LabelShape) -> tuple[IntArray, IntArray]:
-        """Every image once, in view `epoch mod K`, or with `fresh` in view `epoch`, never seen before."""
+        """Every image once, in view `epoch mod K`, or with `fresh` in the new view `epoch`."""
         view = epoch if self.fresh else epoch % shape.views
         return np.arange(shape.images), np.full(shape.images, view, dtype=np.int64)
 
     def holds(self, rows: IntArray, stored: IntArray, shape: LabelShape) -> npt.NDArray[np.bool_]:
-        """All views; without a remainder those beyond K as well."""
+        """All views; without a residual also those beyond K."""
         held: npt.NDArray[np.bool_] = (stored < shape.views) | (self.residual + self.extra == 0)
         return held
 
     def _held(self, rows: IntArray) -> npt.NDArray[np.bool_]:
-        """Which rows of W, or components, the images have: bool [b, most]."""
+        """Which rows of W, or components, the images have: bool [b, maximum]."""
         each = self.rank or self.features
         held: npt.NDArray[np.bool_] = np.arange(each + (self.more > 0)) < each + (rows < self.more)[:, None]
         return held
 
     def _phi(self, views: Views, images: int, device: torch.device) -> torch.Tensor:
-        """Features of equally many views of some images, f32 [images, views of each, p]."""
+        """Features of the same number of views of some images, f32 [images, views per image, p]."""
         count = self.features + (self.rank == 0 and self.more > 0)
         phi = torch.from_numpy(features(views, count, self.mixed)).to(device, torch.float32)
         return phi.reshape(images, -1, count)
@@ -252,7 +255,7 @@ def fit_rows(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Form 1: codes [b, p, c] and fp16 scales [b, p] of the rows of W, the first with `base_bits`.
 
-    Images that do not hold the last row are fitted without it: L and z of fewer features are parts of those of more.
+    Images that do not have the last row are fitted without it: L and z of fewer features are parts of those of more.
     """
     lower, z = solve(phi, logits)
     codes, scales = [], []

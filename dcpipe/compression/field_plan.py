@@ -1,14 +1,13 @@
-"""How `field` spends a budget: which form, how many features, what rank, how many bits, how much on the remainder.
+"""How `field` spends a budget: the form, the number of features, the rank, the bits, and the size of the residual.
 
-All choices that fit are compared by a model of the squared error (`error_model`), relative to that of the mean label
-alone:
+All choices that fit are compared by a model of the squared error (`error_model`), relative to that of the mean label:
 
-* p features leave a share that falls with p; a rank of r < p leaves 0.9 (a_r - a_p) / (a_1 - a_p) of what they
-  explain, with a_i = 1 / (i + 1/2); rounding rows, or components, leaves a share of what these explain.
-* The constant's bits add an error of their own.
-* The remainder's components leave a share of what the fit does, and more of what rounding added.
+* p features leave a residual share that falls with p. A rank r < p loses 0.9 (a_r - a_p) / (a_1 - a_p) of what they
+  explain, with a_i = 1 / (i + 1/2). Rounding of rows or components loses a share of what these explain.
+* The rounding of the constant adds a further error.
+* The components of the residual leave a share of the error of the fit, and a larger share of the rounding errors.
 
-Where the first images have one row more than the others, the two errors are averaged by their shares.
+If the first images have one more row than the others, the two errors are averaged according to their shares.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _MOST_RANK = 12
 
 @dataclass(frozen=True)
 class Spending:
-    """Fields of `Field` of the same names."""
+    """The fields of `Field` with the same names."""
 
     features: int
     rank: int
@@ -39,12 +38,12 @@ class Spending:
 
 
 def row_cost(shape: LabelShape, features: int, rank: int, bits: float) -> int:
-    """Bytes that one more row (rank 0), or component, of one image costs."""
+    """Bytes of one more row (rank 0) or component of one image."""
     return row_bytes(shape.classes, bits) + 2 + (features if rank > 0 else 0)
 
 
 def smallest(shape: LabelShape, features: int, bits: float | None, base_bits: int | None) -> int:
-    """The fewest bytes with p = `features`: rows of W, or where there may be components, one of them."""
+    """The smallest size with p = `features`: rows of W, or one component if components are possible."""
     base = base_bits or min(CONSTANT)
     rows = row_cost(shape, features, 0, base) + (features - 1) * row_cost(shape, features, 0, bits or min(WIDTHS))
     if min(features, shape.views, shape.classes) > 1:
@@ -63,7 +62,7 @@ def choose(
     mixed: bool,
     fresh: bool,
 ) -> Spending:
-    """The spending of least modelled error among those with p in `counts`; `budget` pays for the least of them."""
+    """The choice with the smallest modelled error and p in `counts`; the smallest of them must fit `budget`."""
     return min(ways(shape, budget, counts, bits, base_bits, residual_bits, mixed, fresh), key=lambda way: way[0])[1]
 
 
@@ -77,7 +76,7 @@ def ways(
     mixed: bool,
     fresh: bool,
 ) -> Iterator[tuple[float, Spending]]:
-    """Every spending with its modelled error."""
+    """All choices with their modelled errors."""
     for p in counts:
         for rank in range(min(p, shape.views, shape.classes, _MOST_RANK + 1)):
             for width in WIDTHS if bits is None else (bits,):
@@ -89,10 +88,10 @@ def ways(
 def _ways(
     shape: LabelShape, budget: int, start: Spending, stop: int, mixed: bool, fresh: bool
 ) -> Iterator[tuple[float, Spending]]:
-    """What may be done with the bytes that the field of `start` leaves: rows for first images, or a remainder.
+    """The uses of the bytes that the field of `start` leaves: one more row for the first images, or a residual.
 
-    None where it does not fit. A `residual_bits` of 0 is chosen here: what a field leaves of clean labels has
-    components more alike in size than the labels have, so few bits serve twice as many.
+    Yields nothing if `start` does not fit. A `residual_bits` of 0 is replaced here. For unmixed labels, the components
+    of the residual are more similar in size than those of the labels, so twice as many of them can have few bits.
     """
     n, p, rank = shape.images, start.features, start.rank
     each = row_cost(shape, p, rank, start.bits)
@@ -102,7 +101,7 @@ def _ways(
     fit, rounding = _field_error(p, rank, start.bits, mixed)
     more_fit, more_rounding = _field_error(p + (rank == 0), rank + (rank > 0), start.bits, mixed)
     room = p + 1 < stop if rank == 0 else rank + 1 < min(p, shape.views, shape.classes)
-    more = min(left // each, n - 1) if room else 0  # with all n it is another choice of p or rank
+    more = min(left // each, n - 1) if room else 0  # for all n images it would be another choice of p or rank
     constant = CONSTANT[start.base_bits]
     here, there = fit + rounding, more_fit + more_rounding
     yield constant + here + more / n * (there - here), replace(start, more=more, residual_bits=start.residual_bits or 4)
@@ -115,7 +114,7 @@ def _ways(
 
 
 def _field_error(p: int, rank: int, bits: float, mixed: bool) -> tuple[float, float]:
-    """What the fit leaves, and what the rounding of its rows or components adds."""
+    """The error of the fit, and the error that the rounding of its rows or components adds."""
     left = features_leave(p, mixed)
     cut = 0.9 * (1 / (rank + 0.5) - 1 / (p + 0.5)) / (1 / 1.5 - 1 / (p + 0.5)) if rank > 0 else 0.0
     explained = (1 - left) * (1 - cut)

@@ -1,4 +1,4 @@
-"""Compression for people who have arrays: `dcpipe.compress` and `dcpipe.load_labels`, without a workspace.
+"""Compression of arrays: `dcpipe.compress` and `dcpipe.load_labels` need no workspace.
 
 >>> import numpy as np
 >>> draw = np.random.default_rng(0)
@@ -33,7 +33,7 @@ from dcpipe.views import views_of
 
 @dataclass(frozen=True, eq=False)
 class PackedLabels:
-    """Soft labels as a codec keeps them. `pack` is what a release holds."""
+    """Soft labels encoded by a codec. `pack` is the same kind of pack as in a release."""
 
     pack: LabelPack
 
@@ -44,34 +44,34 @@ class PackedLabels:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What the codec has chosen to fit the budget."""
+        """The settings that the codec has chosen to fit the budget."""
         return self.pack.settings
 
     @property
     def shape(self) -> LabelShape:
-        """Images, views of each, and classes."""
+        """Numbers of images, views per image, and classes."""
         return self.pack.shape
 
     @property
     def n_bytes(self) -> int:
-        """Bytes of the file, header included: it was written to be measured."""
+        """Size of the file in bytes, including its header, measured by writing it."""
         return self.pack.n_bytes
 
     def decode(self, rows: IntArray | None = None) -> npt.NDArray[np.float32]:
-        """Logits f32 [m, K, c] of the images `rows`, all n by default.
+        """Logits f32 [m, K, c] of the images `rows`, by default of all n images.
 
-        Raises `DataError` for a codec that keeps some of the views only: ask its pack for those.
+        Raises `DataError` for a codec that stores only some of the views; these can be decoded from `pack`.
         """
         shape = self.pack.shape
         chosen = np.arange(shape.images) if rows is None else np.asarray(rows, dtype=np.int64)
         images, stored = np.repeat(chosen, shape.views), np.tile(np.arange(shape.views), len(chosen))
         arrays = {name: torch.from_numpy(np.ascontiguousarray(array[:])) for name, array in self.pack.arrays.items()}
-        views = views_of(self.pack.policy.labelling, self.pack.ids).own(images, stored)
+        views = views_of(self.pack.policy.labelling, self.pack.ids).parameters(images, stored)
         logits = rebuild(self.pack, CODECS).decode(arrays, images, stored, shape, views)
         return logits.reshape(len(chosen), shape.views, shape.classes).numpy()
 
     def save(self, path: Path | str) -> int:
-        """Write the labels to a safetensors file, which `load_labels` reads; gives its bytes."""
+        """Write the labels to a safetensors file, which `load_labels` reads; returns its size in bytes."""
         return store.save_pack(Path(path), self.pack)
 
 
@@ -90,22 +90,22 @@ def compress(
     """The soft labels of K views of each image, packed by a codec into a byte budget.
 
     Args:
-        logits: what a teacher says of view k of image i at [i, k], float [n, K, c]; kept as fp16.
+        logits: the logits of a teacher for view k of image i at [i, k], float [n, K, c]; they are rounded to fp16.
         codec: a name in `CODECS`, with its `options`: see `dcpipe.compression`.
-        ratio: how many times smaller than the logits in `reference` the file becomes.
-        bytes_per_image: instead of a ratio; `none` needs neither.
-        views: how the views were drawn: `field` computes labels from crop and flip, and is good only where these are
-            the views that the teacher saw, `dcpipe.views.draw(views, ids, k, n)`. Default: `ViewPolicy()`.
-        ids: of the images, i64 [n], by which their views are drawn; default 0 .. n - 1.
-        device: where to work, as `cuda`.
+        ratio: how many times smaller the file must be than the logits in `reference`.
+        bytes_per_image: the budget, instead of a ratio; codec `none` takes neither.
+        views: how the views were drawn. `field` computes labels from crop and flip, so these must be the views that the
+            teacher saw, `dcpipe.views.draw(views, ids, k, n)`. Default: `ViewPolicy()`.
+        ids: of the images, i64 [n]; their views depend on them. Default: 0 .. n - 1.
+        device: where to compute, e.g. `cuda`.
 
-    Raises `DataError` for an unknown codec or option and for logits that are not finite, `BudgetError` for a budget
-    that the codec does not reach.
+    Raises `DataError` for an unknown codec or option and for logits that are not finite, and `BudgetError` for a budget
+    that is too small for the codec.
     """
     values = np.asarray(logits)
     require(values.ndim == 3, f"logits must be [images, views, classes], but are {list(values.shape)}")
-    within = bool((np.abs(values) <= np.finfo(np.float16).max).all())  # not so for NaN
-    require(within, "logits hold NaN or infinity, or numbers beyond fp16; check the teacher")
+    within = bool((np.abs(values) <= np.finfo(np.float16).max).all())  # false for NaN
+    require(within, "logits contain NaN, infinity or numbers beyond fp16; check the teacher")
     values = values.astype(np.float16)
     budget = Budget(codec, options, ratio, reference, bytes_per_image)
     own = np.arange(len(values)) if ids is None else np.asarray(ids, dtype=np.int64)
@@ -122,5 +122,5 @@ def load_labels(path: Path | str, ids: IntArray | None = None) -> PackedLabels:
 
     Raises `DataError` for a file that is missing, damaged or of another kind.
     """
-    require(Path(path).is_file(), f"label pack {path} not found; give the file that was saved")
+    require(Path(path).is_file(), f"label pack {path} not found; give the path of a saved file")
     return PackedLabels(store.read_pack(Path(path), ids))

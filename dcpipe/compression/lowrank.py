@@ -1,14 +1,14 @@
-"""What codecs of low rank share: how many components each image gets, their arrays and the product of them.
+"""What low-rank codecs share: the number of components of each image, their arrays and their product.
 
-Idea: an image's K x C labels of rank r are r components, a column of K times a row of C numbers, 2 (K + C) bytes each
-in fp16. A budget seldom divides evenly: at 30x, K = 300 and C = 1000 it buys 7.7 components an image, and a whole rank
-for all images would leave a tenth of the bytes unused. So all images get r components and the first `extra` of them
-one more, which meets the budget to one component of one image. The first rows are those picked first, which every
-smaller set holds too.
+Idea: K x C labels of rank r consist of r components, each a column of K times a row of C numbers, with 2 (K + C) bytes
+in fp16. A budget seldom divides evenly: at 30x with K = 300 and C = 1000, 7.7 components per image fit, and an integer
+rank for all images would leave a tenth of the bytes unused. So all images get r components, and the first `extra`
+images one more, which uses the budget up to one component of one image. The first images were picked first and belong
+to every smaller set too.
 
 Arrays: `left` fp16 [n, K, r] and `right` fp16 [n, r, c]; and if extra > 0, `left_more` fp16 [extra, K] and `right_more`
-fp16 [extra, c], so that each array's axis 0 runs over images and blocks can be joined. A block of images beyond `extra`
-adds no rows to the last two. Every image has at least one component: one without would have no labels.
+fp16 [extra, c], so that axis 0 of each array runs over images and blocks can be joined. A block of images beyond
+`extra` adds no rows to the last two. Every image has at least one component, because otherwise it would have no labels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def component_bytes(shape: LabelShape) -> int:
 
 
 def split(shape: LabelShape, budget: int) -> tuple[int, int]:
-    """Rank of every image, and how many first images get one more, that fit; never beyond full rank."""
+    """The rank that fits, and how many of the first images get one more component; never beyond full rank."""
     rank, extra = divmod(budget // component_bytes(shape), shape.images)
     full = min(shape.views, shape.classes)
     return (rank, extra) if rank < full else (full, 0)
@@ -38,23 +38,24 @@ def split(shape: LabelShape, budget: int) -> tuple[int, int]:
 def components(rank: int, extra: int) -> int:
     """The most components that an image has.
 
-    All images of a block are given as many and some lose the last, so that no image's factors depend on its block.
+    All images of a block are computed with this number and some drop the last one, so that the factors of an image do
+    not depend on its block.
     """
     return rank + (extra > 0)
 
 
 def extra_rows(rows: IntArray, extra: int) -> int:
-    """How many of the consecutive images `rows` have one more component: the first ones of them."""
+    """How many of the consecutive images `rows` have one more component; these are the first ones."""
     return int((rows < extra).sum())
 
 
-def spoken(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without `extra` where there is none: such packs are, byte for byte, what they were before it."""
+def stored_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings without `extra` if it is 0, so that such packs are byte-identical to older ones."""
     return {name: value for name, value in settings.items() if name != "extra" or value > 0}
 
 
 def factor_specs(shape: LabelShape, rank: int, extra: int) -> Specs:
-    """The arrays of factors."""
+    """Shapes and dtypes of the arrays of factors."""
     n, k, c = shape.images, shape.views, shape.classes
     specs: Specs = {"left": ((n, k, rank), "float16"), "right": ((n, rank, c), "float16")}
     if extra > 0:
@@ -72,14 +73,15 @@ def factor_arrays(left: torch.Tensor, right: torch.Tensor, rows: IntArray, rank:
 
 
 def product(arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray) -> torch.Tensor:
-    """Row `stored[j]` of the product of image `rows[j]`'s factors, f32 [m, c]."""
+    """Row `stored[j]` of the product of the factors of image `rows[j]`, f32 [m, c]."""
     device = arrays["left"].device
     image, view = torch.from_numpy(rows).to(device), torch.from_numpy(stored).to(device)
     left = arrays["left"][image, view].to(torch.float32)
     right = arrays["right"][image].to(torch.float32)
     logits = torch.bmm(left[:, None, :], right)[:, 0]
     if "left_more" in arrays:
-        places = np.flatnonzero(rows < len(arrays["left_more"]))  # on the host: the device need not wait for a count
+        # On the host, so that the device need not wait for a count.
+        places = np.flatnonzero(rows < len(arrays["left_more"]))
         place = torch.from_numpy(places).to(device)
         more = arrays["left_more"][image[place], view[place], None].to(torch.float32)
         logits[place] += more * arrays["right_more"][image[place]].to(torch.float32)
@@ -87,6 +89,6 @@ def product(arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray
 
 
 def as_fp16(tensor: torch.Tensor) -> Array:
-    """An fp16 array in host memory, rows contiguous."""
+    """A contiguous fp16 array in host memory."""
     array: Array = tensor.to(torch.float16).contiguous().cpu().numpy()
     return array

@@ -1,30 +1,31 @@
-"""`lowrank_int8`: the mean label of each image, and the best low-rank change from view to view, in few bits.
+"""`lowrank_int8`: the mean label of each image and a low-rank approximation of the changes between views, in few bits.
 
-Idea: of an image's K x C logits the mean over its views is the largest part and costs only C numbers. What is left,
-D = M - 1 mean^T, is cut to r components u_i v_i^T (`components`), and all is rounded to 8, 6, 4, 3 or 1.6 bits.
-Rounding is cheap where truncation is dear: on real teachers' labels the error of a component at 4 bits is far below
-what the next component brings, and it costs a quarter of fp16's bytes.
+Idea: the mean over views is the largest part of the K x C logits of an image and has only C numbers. The rest, D = M -
+1 mean^T, is approximated by r components u_i v_i^T (`components`), and everything is rounded to 8, 6, 4, 3 or 1.6 bits.
+Rounding costs less than truncation: on labels of real teachers, the rounding error of a component at 4 bits is far
+smaller than the contribution of the next component, and it takes a quarter of the bytes of fp16.
 
-Method: classes are weighted by w_c, the square root of the mean over views of softmax(M / T)_c (T = `temperature`).
-To second order KL(softmax(M / T) || softmax(N / T)) is half the squared error weighted by the probabilities, so the
-components kept are those a student trained at T sees; at T = 20 this is nearly plain SVD, but not worse anywhere.
+Method: classes are weighted by w_c, the square root of the mean over views of softmax(M / T)_c (T = `temperature`). To
+second order, KL(softmax(M / T) || softmax(N / T)) is half the squared error weighted by the probabilities, so the
+components are those that matter for a student trained at T. At T = 20 this is nearly plain SVD, and nowhere worse.
 
-Bytes of an image: ceil(C mean_bits / 8) + 2 for the mean; ceil(K bits / 8) + ceil(C bits / 8) + 2 a component. Budgets
-are met to one component of one image. Least: the mean at 3 bits. How many bits the mean and the components get
-follows from a model of the error (`error_model`). Optionally the k largest logits of every view are stored exactly:
-fp16 and class (u8 up to 256 classes, else u16), k from `exact_share` of the budget.
+Bytes per image: ceil(C mean_bits / 8) + 2 for the mean; ceil(K bits / 8) + ceil(C bits / 8) + 2 per component. A budget
+is used up to one component of one image. The minimum is the mean at 3 bits. The bits of the mean and of the components
+are chosen by a model of the error (`error_model`). Optionally the k largest logits of every view are stored exactly, as
+fp16 and class (u8 up to 256 classes, else u16), where k follows from `exact_share` of the budget.
 
-Measured on teachers' labels (CIFAR-10 and 50 classes of Tiny-ImageNet, K = 100): at equal bytes the mean beats giving
-its bytes to components; a mean of 6 bits beats one of 8 from 30x on, and one of 4 does as well at 200x;
-components of 3 bits beat 4 for the first few, 4 beat 6 and 8 until all are bought, 1.6 are best where 3 bits buy but
-one; exact logits raise top-1 agreement but lower the KL at no temperature (1, 4, 20).
+Measured on labels of teachers (CIFAR-10 and 50 classes of Tiny-ImageNet, K = 100): at equal bytes, storing the mean is
+better than using its bytes for components. A mean with 6 bits is better than one with 8 from 30x on, and one with 4
+bits is equally good at 200x. For the first few components 3 bits are better than 4, then 4 bits are better than 6 and 8
+until all components fit, and 1.6 bits are best if only one component with 3 bits fits. Exact logits raise top-1
+agreement, but do not lower the KL at any temperature (1, 4, 20).
 
-Tried and left out: subtracting each view's mean logit, which no student sees, takes away 30 % of the labels' energy
-but changes the KL at T = 4 by less than 1 %, as the range to round stays the same. An ideal order-0 entropy coder
-of the codes would save 7 to 14 % of the bytes at 10x to 200x and zstd over one code a byte 5 to 12 %, of sizes that
-are then unknown before the work; a budget that is met exactly is worth more.
+Tried but not used: subtracting the mean logit of each view, which no student depends on, removes 30 % of the energy of
+the labels but changes the KL at T = 4 by less than 1 %, because the range of the rounded numbers stays the same. An
+ideal order-0 entropy coder of the codes would save 7 to 14 % of the bytes at 10x to 200x, and zstd with one code per
+byte 5 to 12 %. But then sizes would not be known in advance, and an exact budget is worth more.
 
-Cost: one eigenproblem of side min(K, C) an image, and 10 products of K C a component. Rounded labels are float32
+Cost: one eigenproblem of size min(K, C) per image, and 10 products of K C per component. Decoded labels are float32
 products of small integers.
 """
 
@@ -79,26 +80,26 @@ class LowrankInt8(Codec):
         exact_share: BelowOne = 0.0,
         temperature: NotNegative = 20.0,
     ) -> Self:
-        """As many components as fit beside the mean and `exact_share` of the bytes for exact logits.
+        """As many components as fit in addition to the mean and to `exact_share` of the bytes for exact logits.
 
-        `temperature` weighs the classes, 0 not at all. Raises `DataError` naming the size of the mean alone when
-        that does not fit.
+        `temperature`: by which classes are weighted; 0 for no weighting. Raises `DataError` with the size of the mean
+        alone if that does not fit.
         """
         classes = shape.classes
         check_classes("lowrank_int8", shape)
-        legal = sorted(CONSTANT, reverse=True) if mean_bits is None else [mean_bits]
-        sizes = {width: shape.images * (row_bytes(classes, width) + 2) for width in legal}
-        require_budget("lowrank_int8", budget, sizes[legal[-1]], shape, "choose a smaller ratio")
+        valid = sorted(CONSTANT, reverse=True) if mean_bits is None else [mean_bits]
+        sizes = {width: shape.images * (row_bytes(classes, width) + 2) for width in valid}
+        require_budget("lowrank_int8", budget, sizes[valid[-1]], shape, "choose a smaller ratio")
         per_entry = shape.images * shape.views * (2 + class_bytes(classes))
-        per_view = min(int(exact_share * (budget - sizes[legal[-1]])) // per_entry, classes)
+        per_view = min(int(exact_share * (budget - sizes[valid[-1]])) // per_entry, classes)
         left = {width: budget - size - per_view * per_entry for width, size in sizes.items()}
-        chosen = min((width for width in legal if left[width] >= 0), key=lambda w: _error(shape, left[w], bits, w))
+        chosen = min((width for width in valid if left[width] >= 0), key=lambda w: _error(shape, left[w], bits, w))
         width = _width(shape, left[chosen], bits)
         return cls(*split(shape, left[chosen], width), width, per_view, float(temperature), chosen)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Without `mean_bits` of 8: such packs are, byte for byte, what they were before it."""
+        """The settings without `mean_bits` if it is 8, so that such packs are byte-identical to older ones."""
         return {name: value for name, value in super().settings.items() if (name, value) != ("mean_bits", 8)}
 
     def specs(self, shape: LabelShape) -> Specs:
@@ -142,7 +143,7 @@ def _width(shape: LabelShape, budget: int, bits: float | None) -> float:
 
 
 def _error(shape: LabelShape, budget: int, bits: float | None, mean_bits: int) -> float:
-    """Modelled error with a mean of `mean_bits` and components for `budget` bytes."""
+    """The modelled error with a mean of `mean_bits` and components that take `budget` bytes."""
     width, full = _width(shape, budget, bits), min(shape.views, shape.classes)
     rank, extra = split(shape, budget, width)
     return components_leave(1, CONSTANT[mean_bits], rank + extra / shape.images, full, width)

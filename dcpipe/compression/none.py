@@ -1,7 +1,7 @@
-"""`none`: the fp16 logits as they are.
+"""`none`: the unchanged fp16 logits.
 
-The reference that every ratio is told against: 2 n K C bytes. Logits, not probabilities, are stored, so students may
-choose their temperature. Decoding is one gather; labels come back bit for bit.
+The reference for every ratio: 2 n K C bytes. Logits, not probabilities, are stored, so students may choose their
+temperature. Decoding is one gather, and labels are reproduced exactly.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class NoCodec(Codec):
 
     @classmethod
     def plan(cls, shape: LabelShape, budget: int) -> Self:
-        """Needs the whole reference; raises `DataError` naming its size when the budget is smaller."""
+        """Needs the size of the reference; raises `DataError` with this size if the budget is smaller."""
         require_budget("none", budget, shape.reference_bytes, shape, "choose another codec or a larger budget")
         return cls()
 
@@ -32,7 +32,7 @@ class NoCodec(Codec):
         return {"logits": ((shape.images, shape.views, shape.classes), "float16")}
 
     def encode(self, logits: torch.Tensor, rows: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
-        """Round to fp16, which changes nothing for logits that came from fp16."""
+        """Round to fp16, which does not change logits that were fp16."""
         return {"logits": logits.to(torch.float16).cpu().numpy()}
 
     def decode(

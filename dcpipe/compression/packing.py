@@ -1,6 +1,7 @@
-"""Soft labels to a pack that fits a budget, block by block: for the stage `compression` and for imported labels.
+"""Packs soft labels into a budget, block by block: for the stage `compression` and for imported labels.
 
-A block of images is encoded at a time and noted on disk, so that no store is held whole and a killed run goes on.
+One block of images is encoded at a time and saved on disk, so that not all labels are in memory at once and a killed
+run can resume.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dcpipe import compression, store
 from dcpipe.compression import CODECS, Codec
 from dcpipe.config.options import check_options
 from dcpipe.store.files import replacing
-from dcpipe.types import IntArray, KeptViews, LabelPack, LabelShape, SoftLabels, ViewLaw, require
+from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, StoredViews, ViewSource, require
 from dcpipe.views import views_of
 
 BLOCK_BYTES = 96 * 2**20
@@ -27,35 +28,37 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 Encode = Callable[[int], Arrays]
 
 
-def plan(name: str, options: Mapping[str, Any], shape: LabelShape, law: ViewLaw, budget: int | None) -> Codec:
-    """The codec `name` with settings that keep the file within `budget` bytes, header included; None: within those of
-    the reference and any header.
+def plan(name: str, options: Mapping[str, Any], shape: LabelShape, policy: ViewSource, budget: int | None) -> Codec:
+    """The codec `name` with settings that keep the file within `budget` bytes, including its header. None stands for
+    the size of the reference plus any header.
 
-    The parameters of kept views come on top: no codec compresses them, and they weigh the same whatever it is. Raises
-    `BudgetError` for a budget that the codec does not reach, and `DataError` for options that are wrong, for a codec
-    that would show views beyond those kept, and for one that cannot serve the mix.
+    The parameters of stored views are not part of the budget, because no codec compresses them and their size is the
+    same for all codecs. Raises `BudgetError` for a budget that is too small for the codec, and `DataError` for wrong
+    options, for a codec that would use views beyond the stored ones, and for one that does not support the mix.
     """
     check_options(CODECS, name, options)
     budget = shape.reference_bytes + _ANY_HEADER if budget is None else budget
-    codec = compression.plan(CODECS[name], shape, budget, options, lambda codec: _header_bytes(name, codec, shape, law))
-    compression.check_mix(name, codec, shape, law.mix)
+    codec = compression.plan(
+        CODECS[name], shape, budget, options, lambda codec: _header_bytes(name, codec, shape, policy)
+    )
+    compression.check_mix(name, codec, shape, policy.mix)
     fresh = bool((codec.replay(shape.views, shape)[1] >= shape.views).any())
     require(
-        not (fresh and isinstance(law, KeptViews)),
-        f"codec {name!r} would show fresh views, but these were taken elsewhere and only {shape.views} of an image are "
-        "known; leave option fresh out",
+        not (fresh and isinstance(policy, StoredViews)),
+        f"codec {name!r} would use new views, but views are stored and there are only {shape.views} per image; "
+        "leave option fresh out",
     )
     return codec
 
 
-def file_bytes(name: str, codec: Codec, shape: LabelShape, law: ViewLaw) -> int:
-    """Bytes of the file that a planned codec makes, but for the parameters of kept views."""
-    return _header_bytes(name, codec, shape, law) + compression.payload(codec.specs(shape))
+def file_bytes(name: str, codec: Codec, shape: LabelShape, policy: ViewSource) -> int:
+    """Size of the file of a planned codec, without the parameters of stored views."""
+    return _header_bytes(name, codec, shape, policy) + compression.payload(codec.specs(shape))
 
 
-def _header_bytes(name: str, codec: Codec, shape: LabelShape, law: ViewLaw) -> int:
-    metadata = store.pack_metadata(name, codec.settings, shape, law)
-    return len(store.header_bytes({**codec.specs(shape), **store.view_specs(law)}, metadata))
+def _header_bytes(name: str, codec: Codec, shape: LabelShape, policy: ViewSource) -> int:
+    metadata = store.pack_metadata(name, codec.settings, shape, policy)
+    return len(store.header_bytes({**codec.specs(shape), **store.view_specs(policy)}, metadata))
 
 
 def pack(
@@ -66,13 +69,13 @@ def pack(
     device: torch.device,
     each: Callable[[Encode, Sequence[int]], Sequence[Arrays]],
 ) -> LabelPack:
-    """The pack of some labels. Encoded blocks are kept in `notes`, where a killed run finds them.
+    """The pack of some labels. Encoded blocks are saved in `notes`, from which a killed run resumes.
 
-    `each(encode, starts)` calls `encode` of every first row in `starts` and returns the results in that order.
+    `each(encode, starts)` calls `encode` for every first row in `starts` and returns the results in that order.
     """
     n, k, c = labels.logits.shape
     shape = LabelShape(n, k, c)
-    if name == "none":  # its one array is the store itself, copied block by block into the file
+    if name == "none":  # its only array is the label store, which is copied block by block into the file
         return LabelPack(name, codec.settings, {"logits": labels.logits}, shape, labels.policy, labels.ids)
     rows_each = max(1, min(BLOCK_BYTES // (4 * k * c), -(-n // 8)))
 
@@ -92,5 +95,5 @@ def pack(
 def _encode(codec: Codec, labels: SoftLabels, shape: LabelShape, rows: IntArray, device: torch.device) -> Arrays:
     logits = torch.from_numpy(np.asarray(labels.logits[rows[0] : rows[-1] + 1])).to(device).float()
     numbers = np.tile(np.arange(shape.views, dtype=np.int64), len(rows))
-    taken = views_of(labels.policy.labelling, labels.ids).own(np.repeat(rows, shape.views), numbers)
-    return codec.encode(logits, rows, shape, taken)
+    views = views_of(labels.policy.labelling, labels.ids).parameters(np.repeat(rows, shape.views), numbers)
+    return codec.encode(logits, rows, shape, views)

@@ -1,17 +1,18 @@
-"""The pool of labels that pruning keeps, and what epochs draw from it: LPLD's part that `prune` and `prune_topk` share.
+"""The pool of labels that remain after pruning, and what epochs draw from it: the part of LPLD that `prune` and
+`prune_topk` share.
 
-Idea: a label pool need not be as long as the training. Views are independent draws, so any K' of the K views are a
-random part of them; keep the first ones and draw from them with replacement in every epoch (Xiao and He, "Are
-large-scale soft labels necessary for large-scale dataset distillation?", NeurIPS 2024). Two granularities, theirs:
+Idea: a label pool need not be as long as the training. Views are independent random draws, so any K' of the K views are
+a random subset. LPLD keeps the first ones and draws from them with replacement in every epoch (Xiao and He, "Are
+large-scale soft labels necessary for large-scale dataset distillation?", NeurIPS 2024). It has two granularities:
 
-* `epoch`: whole views; all images of an epoch show the same drawn view.
-* `batch`, the paper's improved label pool: the images of every view are shuffled and cut into batches; of the list of
-  (view, batch), view after view, the first ones are kept, and every epoch draws ceil(n / batch size) of them. Epochs
-  then mix views. A last, short batch is dropped, as in the paper's code.
+* `epoch`: whole views; all images of an epoch use the same view, which is drawn.
+* `batch`, the improved label pool of the paper: the images of every view are shuffled and divided into batches; of the
+  list of (view, batch), view after view, the first ones are kept, and every epoch draws ceil(n / batch size) of them.
+  Then an epoch contains several views. An incomplete last batch is dropped, as in the paper's code.
 
-Where we differ, and why: what is stored is labels alone, in rows sorted by image and view, not files of batches with
-crops and permutations; those follow from the seed, cost no bytes and leave students free in their batch size. The
-drawn batches of an epoch are cut to n items, so that an epoch is as long for every codec.
+Where we differ, and why: only labels are stored, in rows sorted by image and view, not files of batches with crops and
+permutations. Crops and permutations follow from the seed, so they take no bytes, and students can use any batch size.
+The batches of an epoch are truncated to n items, so that an epoch has the same length for every codec.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Granularity = Literal["epoch", "batch"]
 
 @dataclass(frozen=True)
 class Pool:
-    """`kept` views, or batches, of the labels."""
+    """The first `kept` views or batches of the labels."""
 
     granularity: Granularity
     kept: int
@@ -39,34 +40,34 @@ class Pool:
     seed: int
 
     def labels(self, shape: LabelShape) -> int:
-        """How many labels are kept."""
+        """The number of labels that are kept."""
         return self.kept * _unit(self.granularity, self.batch_size, shape)
 
     def entries(self, shape: LabelShape) -> IntArray:
-        """Where the label of (image, view) lies among those kept, or -1: i64 [n, views touched]."""
+        """Position of the label of (image, view) among those that are kept, or -1: i64 [n, views that occur]."""
         return _entries(self, shape)
 
     def find(self, name: str, rows: IntArray, stored: IntArray, shape: LabelShape) -> IntArray:
-        """Where the labels of the pairs (`rows[j]`, `stored[j]`) lie; raises `DataError` for one that was dropped."""
+        """Positions of the labels of the pairs (`rows[j]`, `stored[j]`); raises `DataError` for a dropped one."""
         held = self.holds(rows, stored, shape)
         if not held.all():
             first = int(np.argmin(held))
             raise DataError(
                 f"codec {name!r}: the label of view {stored[first]} of image {rows[first]} was dropped; "
-                "ask for pairs that `replay` or `holds` names"
+                "request only pairs that `replay` or `holds` returns"
             )
         found: IntArray = _entries(self, shape)[rows, stored]
         return found
 
     def holds(self, rows: IntArray, stored: IntArray, shape: LabelShape) -> npt.NDArray[np.bool_]:
-        """Which pairs were kept."""
+        """Which pairs are kept."""
         entries = _entries(self, shape)
         held: npt.NDArray[np.bool_] = stored < entries.shape[1]
         held[held] = entries[rows[held], stored[held]] >= 0
         return held
 
     def replay(self, epoch: int, shape: LabelShape) -> tuple[IntArray, IntArray]:
-        """Kept views, or batches, drawn with replacement: n items, a function of (seed, epoch)."""
+        """n items from views or batches that are drawn with replacement; a function of (seed, epoch)."""
         n = shape.images
         if self.granularity == "epoch":
             return np.arange(n), np.full(n, self._chosen(epoch, 1)[0], dtype=np.int64)
@@ -75,7 +76,7 @@ class Pool:
         return np.concatenate(rows)[:n], np.repeat(view, self.batch_size)[:n]
 
     def _chosen(self, epoch: int, count: int) -> IntArray:
-        """`count` of the kept units."""
+        """`count` random ones of the kept units."""
         u = uniform(philox(self.seed, epoch, Draw.POOL, np.arange(count))[..., 0])
         return np.minimum((u * self.kept).astype(np.int64), self.kept - 1)
 
@@ -85,10 +86,10 @@ class Pool:
 
 
 def units(name: str, granularity: Granularity, batch_size: int, shape: LabelShape) -> tuple[int, int]:
-    """Labels of one view, or batch, and how many of those there are; raises `DataError` for a wrong option."""
+    """Number of labels in one view or batch, and number of views or batches; raises `DataError` for a wrong option."""
     require(
         granularity == "epoch" or 1 <= batch_size <= shape.images,
-        f"codec {name!r}: batch_size is {batch_size} for {shape.images} images; give one in 1..{shape.images}",
+        f"codec {name!r}: batch_size is {batch_size} for {shape.images} images; give 1..{shape.images}",
     )
     each = _unit(granularity, batch_size, shape)
     return each, shape.views * (shape.images // each)

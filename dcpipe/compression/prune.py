@@ -1,9 +1,10 @@
-"""`prune`: keep a random part of the fp16 labels and reuse it, LPLD's codec.
+"""`prune`: keeps a random part of the fp16 labels and reuses it; LPLD's codec.
 
-Idea and method: a pool of whole views or of batches that epochs draw from, see `pool`. The budget says how many:
-budget // (2 n C) views, or with granularity `batch`, which comes closest to a budget, budget // (2 B C) batches of B.
+Idea and method: a pool of whole views or of batches that epochs draw from, see `pool`. The budget determines their
+number: budget // (2 n C) views, or budget // (2 B C) batches of B with granularity `batch`, which comes closest to the
+budget.
 
-Cost: nothing to encode, one gather to decode. Bytes: 2 C a kept label.
+Cost: encoding is free, and decoding is one gather. Bytes: 2 C per kept label.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from dcpipe.views import Views, take
 @final
 @dataclass(frozen=True)
 class Prune(Codec):
-    """`kept` views, or batches, of the labels. Arrays: `logits` fp16 [kept labels, c], by image, then by view."""
+    """The first `kept` views or batches of the labels. Arrays: `logits` fp16 [kept labels, c], by image, then by
+    view."""
 
     granularity: Granularity
     kept: int
@@ -45,7 +47,7 @@ class Prune(Codec):
         batch_size: Count = 64,
         seed: int = 0,
     ) -> Self:
-        """As many views, or batches, as fit; raises `DataError` naming the size of one when that does not."""
+        """As many views or batches as fit. Raises `DataError` with the size of one if that does not fit."""
         each, most = units("prune", granularity, batch_size, shape)
         size = 2 * shape.classes * each
         remedy = "choose a smaller ratio" + (" or granularity batch" if granularity == "epoch" else "")
@@ -54,7 +56,7 @@ class Prune(Codec):
 
     @property
     def pool(self) -> Pool:
-        """Which labels are kept, and what epochs draw."""
+        """The labels that are kept, and what epochs draw."""
         return Pool(self.granularity, self.kept, self.batch_size, self.seed)
 
     def specs(self, shape: LabelShape) -> Specs:
@@ -71,9 +73,9 @@ class Prune(Codec):
         return take(arrays["logits"], self.pool.find("prune", rows, stored, shape)).to(torch.float32)
 
     def holds(self, rows: IntArray, stored: IntArray, shape: LabelShape) -> npt.NDArray[np.bool_]:
-        """Which pairs were kept."""
+        """Which pairs are kept."""
         return self.pool.holds(rows, stored, shape)
 
     def replay(self, epoch: int, shape: LabelShape) -> tuple[IntArray, IntArray]:
-        """Kept views, or batches, drawn with replacement: n items, a function of (seed, epoch)."""
+        """n items from views or batches that are drawn with replacement; a function of (seed, epoch)."""
         return self.pool.replay(epoch, shape)

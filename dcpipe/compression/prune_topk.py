@@ -1,18 +1,20 @@
-"""`prune_topk`: keep a share of the views and the k largest logits of those, LPQLD's codec.
+"""`prune_topk`: keeps a share of the views and the k largest logits of each of their labels; LPQLD's codec.
 
-Idea: pruning and sparse labels save in different directions, so both together go further than either (LPQLD, arXiv
-2604.18135, TPAMI 2026): LPLD's pool of whole views or batches, see `pool`, with MR-k on each kept label, see `topk`
-and its `marginal_renorm`, LPQLD's label quantization (Sec. III-C). `prune: 10` keeps one view in ten, the
-paper's ratio for all its ImageNet rows; k follows from the budget. Its other parts are not the codec's: lower
-temperatures as training goes on (DKR) and a student temperature of its own (CA) work on any pack that holds logits.
+Idea: pruning and sparse labels save bytes in different dimensions, so both together compress more than either (LPQLD,
+arXiv 2604.18135, TPAMI 2026): LPLD's pool of whole views or batches, see `pool`, with MR-k on each kept label, see
+`topk` and its `marginal_renorm`, LPQLD's label quantization (Sec. III-C). `prune: 10` keeps one view in ten, the
+paper's ratio for all its ImageNet rows; k follows from the budget. Its other parts do not belong to the codec:
+temperatures that decrease during training (DKR) and a separate temperature of the student (CA) work with any pack that
+stores logits.
 
-Where we differ, and why: k meets the budget to one entry, the first kept labels having one more. LPQLD draws the
-batches of an epoch without repeats, LPLD and we with replacement; whole views are drawn one an epoch in all of them,
-and are the default here, because mixed labels need any partner's label of the same view. No crops are stored, which
-are 50-65 of LPQLD's 100 bytes a label at MR-10.
+Where we differ, and why: the budget is used up to one entry, because the first kept labels have one more. LPQLD draws
+the batches of an epoch without repeats, LPLD and we draw with replacement. Whole views are drawn once per epoch in all
+of them. They are the default here, because mixed labels need the label of any partner in the same view. No crops are
+stored, which are 50-65 of LPQLD's 100 bytes per label at MR-10.
 
-Cost: one sort a kept label, O(C log C). Bytes: those of `topk`, of kept labels only: 3 or 4 an entry in 16 bits, 2 or
-3 and 2 a label in 8 bits. A budget beyond all classes of the kept labels stays unused: prune less.
+Cost: one sort per kept label, O(C log C). Bytes: as in `topk`, but only for kept labels: 3 or 4 per entry with 16 bits;
+2 or 3 per entry and 2 per label with 8 bits. A budget that exceeds all classes of the kept labels is not used up; prune
+less in this case.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ from dcpipe.views import Views
 @final
 @dataclass(frozen=True)
 class PruneTopk(Codec):
-    """`per_label` entries of every label of `kept` views, or batches, one more of the first `extra`. Arrays: those of
-    `topk.Table`, whose labels are the kept ones, by image, then by view."""
+    """`per_label` entries of every label of the first `kept` views or batches, and one more for the first `extra`
+    labels. Arrays: those of `topk.Table`, whose labels are the kept ones, by image, then by view."""
 
     granularity: Granularity
     kept: int
@@ -62,9 +64,9 @@ class PruneTopk(Codec):
         seed: int = 0,
         bits: Bits = 16,
     ) -> Self:
-        """One view, or batch, in `prune`, at least one, and as many entries of their labels as fit.
+        """One in `prune` views or batches, but at least one, and as many entries of their labels as fit.
 
-        Raises `DataError` naming the size of one entry each when that does not fit.
+        Raises `DataError` with the size of one entry per label if that does not fit.
         """
         each, most = units("prune_topk", granularity, batch_size, shape)
         kept = max(1, int(most / prune))
@@ -74,7 +76,7 @@ class PruneTopk(Codec):
 
     @property
     def pool(self) -> Pool:
-        """Which labels are kept, and what epochs draw."""
+        """The labels that are kept, and what epochs draw."""
         return Pool(self.granularity, self.kept, self.batch_size, self.seed)
 
     def specs(self, shape: LabelShape) -> Specs:
@@ -92,11 +94,11 @@ class PruneTopk(Codec):
         return self._table(shape).decode(arrays, self.pool.find("prune_topk", rows, stored, shape))
 
     def holds(self, rows: IntArray, stored: IntArray, shape: LabelShape) -> npt.NDArray[np.bool_]:
-        """Which pairs were kept."""
+        """Which pairs are kept."""
         return self.pool.holds(rows, stored, shape)
 
     def replay(self, epoch: int, shape: LabelShape) -> tuple[IntArray, IntArray]:
-        """Kept views, or batches, drawn with replacement: n items, a function of (seed, epoch)."""
+        """n items from views or batches that are drawn with replacement; a function of (seed, epoch)."""
         return self.pool.replay(epoch, shape)
 
     def _table(self, shape: LabelShape) -> Table:

@@ -1,14 +1,15 @@
-"""Numbers of 8, 6, 4, 3 or 1.6 bits with one scale for many, and how they are packed into bytes.
+"""Numbers with 8, 6, 4, 3 or 1.6 bits and one scale for many of them, and how they are packed into bytes.
 
-Symmetric, uniform levels: x becomes round(x / s) in -q..q, q = 2^(bits-1) - 1, so that zero stays zero; 1.6 bits have
-the three levels of q = 1. The scale is told by its `peak` q s, the largest number it can say. With 8 bits the peak is
-the largest |x|. With fewer, steps are coarse and a peak below the largest |x| clips few numbers and rounds all others
-finer: of six peaks, 100 to 50 % of the largest (for 1.6 bits of eight, down to 30 %), each moved to where it is the
-least-squares one for its codes, the one with the least squared error is kept.
+Levels are symmetric and uniform: x becomes round(x / s) in -q..q, q = 2^(bits-1) - 1, so that zero remains zero; 1.6
+bits have the three levels of q = 1. The scale is given by its `peak` q s, the largest number that can be represented.
+With 8 bits the peak is the largest |x|. With fewer bits, steps are coarse, and a peak below the largest |x| clips a few
+numbers but rounds all others more finely. Six peaks are tried, 100 to 50 % of the largest |x| (for 1.6 bits eight, down
+to 30 %); each is replaced by the least-squares peak for its codes, and the one with the smallest squared error is used.
 
-Codes are written as unsigned integers (code + q), least significant bit first, one stream of bits for each row of
-numbers, whose last byte is filled up with zeros: ceil(count bits / 8) bytes a row. Any code is read by itself: it
-spans at most two bytes. Of three levels five make a byte, its digits to base 3, least significant first (3^5 = 243).
+Codes are written as unsigned integers (code + q), least significant bit first, as one stream of bits per row of
+numbers, whose last byte is padded with zeros: ceil(count bits / 8) bytes per row. Every code can be read separately,
+because it spans at most two bytes. Five codes of three levels form a byte, as digits to base 3, least significant first
+(3^5 = 243).
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from dcpipe.config.values import one_of
 WIDTHS = (8, 6, 4, 3, 1.6)
 TERNARY = 1.6
 Width = Annotated[float, one_of(WIDTHS)]
-# For a mean label, the largest part of all, 1.6 bits are too few.
+# For a mean label, which is the largest part, 1.6 bits are too few.
 BaseWidth = Annotated[int, one_of([width for width in WIDTHS if width != TERNARY])]
 LARGEST = 65504.0  # of fp16
-_CLIPS = 6  # peaks tried for fewer than 8 bits: 1, 0.9, 0.8 ... of the largest
+_CLIPS = 6  # peaks that are tried for fewer than 8 bits: 1, 0.9, 0.8 ... of the largest
 _MORE_CLIPS = 2  # for three levels
-_DIGITS = 5  # to base 3 in a byte
-_AT_ONCE = 2**18  # codes: a MiB of numbers
+_DIGITS = 5  # digits to base 3 in a byte
+_AT_ONCE = 2**18  # codes decoded at once: a MiB of numbers
 
 
 def row_bytes(count: int, bits: float) -> int:
@@ -47,25 +48,25 @@ def quantise(rows: torch.Tensor, bits: float) -> tuple[torch.Tensor, torch.Tenso
     clips = torch.arange(10, 10 - _CLIPS - (_MORE_CLIPS if bits == TERNARY else 0), -1, device=rows.device) / 10
     tried = (rows[..., None, :] * (step / clips.to(rows.dtype))[..., None]).round_().clamp_(-most, most)
     along, power = (tried @ rows[..., None])[..., 0], tried.square().sum(-1)
-    # With the least-squares peak, the squared error is that of zeros less along^2 / power.
+    # With the least-squares peak, the squared error is that of all zeros minus along^2 / power.
     best = torch.where(power > 0, along.square() / power, 0).argmax(-1, keepdim=True)
     peak = torch.where(power > 0, most * along / power, 0).take_along_dim(best, -1)
     return tried.take_along_dim(best[..., None], -2)[..., 0, :], peak
 
 
 def coded(rows: torch.Tensor, bits: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `quantise`, with peaks as they are stored."""
+    """As `quantise`, but with peaks as they are stored, in fp16."""
     codes, peak = quantise(rows, bits)
     return codes, as_scale(peak)
 
 
 def as_scale(peak: torch.Tensor) -> torch.Tensor:
-    """Peaks in fp16; beyond its range, its largest number."""
+    """Peaks in fp16, clamped to its largest number."""
     return peak.clamp_max(LARGEST).to(torch.float16)
 
 
 def rounded(codes: torch.Tensor, peak: torch.Tensor, bits: float) -> torch.Tensor:
-    """The numbers that codes [..., count] with peaks [..., 1] say."""
+    """The numbers that codes [..., count] with peaks [..., 1] represent."""
     return codes * (peak / _most(bits))
 
 
@@ -85,7 +86,7 @@ def pack(codes: torch.Tensor, bits: float) -> torch.Tensor:
 
 
 def unpack(packed: torch.Tensor, bits: float, count: int) -> torch.Tensor:
-    """All codes of packed rows u8 [..., bytes], f32 [..., count] in -1..1, to be multiplied with their peak."""
+    """All codes of packed rows u8 [..., bytes], f32 [..., count] in -1..1, to be multiplied by their peak."""
     most = _most(bits)
     return _in_order(_planes(packed, bits), count).sub_(most).div_(most)
 
@@ -93,8 +94,8 @@ def unpack(packed: torch.Tensor, bits: float, count: int) -> torch.Tensor:
 def combine(weights: torch.Tensor, packed: torch.Tensor, bits: float, count: int) -> torch.Tensor:
     """`weights @ unpack(packed, bits, count)`, f32 [m, k, count], of weights [m, k, r] and rows u8 [m, r, bytes].
 
-    Several times faster: only the sums are put in order and freed of the codes' offset, and on a CPU codes are never
-    more at a time than its cache holds.
+    It is several times faster, because only the sums are reordered and corrected for the offset of the codes. On a CPU,
+    only as many codes as fit its cache are decoded at a time.
     """
     most = _most(bits)
     each = max(1, _AT_ONCE // max(1, packed.shape[1] * count)) if packed.device.type == "cpu" else len(packed)
@@ -109,7 +110,8 @@ def combine(weights: torch.Tensor, packed: torch.Tensor, bits: float, count: int
 def _planes(packed: torch.Tensor, bits: float) -> torch.Tensor:
     """Unsigned codes of packed rows u8 [..., bytes]: f32 [..., e, groups], code j is at [j mod e, j div e].
 
-    A group is the fewest whole bytes that hold whole codes (1 of 8, 4 or 1.6 bits, 3 of 6 or 3 bits), e codes.
+    A group is the smallest number of whole bytes with a whole number e of codes (1 byte for 8, 4 or 1.6 bits, 3 bytes
+    for 6 or 3 bits).
     """
     if bits == 8:
         return packed[..., None, :].to(torch.float32)
@@ -121,7 +123,7 @@ def _planes(packed: torch.Tensor, bits: float) -> torch.Tensor:
         first, second, third = _in_groups(packed, 3, -(-packed.shape[-1] // 3)).to(torch.int32).unbind(-1)
         word, each = first + (second << 8) + (third << 16), 24 // int(bits)
     codes = torch.empty((*word.shape[:-1], each, word.shape[-1]), device=packed.device)
-    for place in range(each):  # each a plane of bytes beside each other, which is what makes it fast
+    for place in range(each):  # each plane is contiguous, which makes this fast
         if bits == TERNARY:
             rest = (word / 3).floor_()
             codes[..., place, :] = word.sub_(rest, alpha=3)
@@ -155,6 +157,6 @@ def _most(bits: float) -> int:
 
 
 def _in_groups(codes: torch.Tensor, each: int, groups: int) -> torch.Tensor:
-    """[..., count] filled up with zeros: [..., groups, each]."""
+    """[..., count], padded with zeros: [..., groups, each]."""
     padded = torch.nn.functional.pad(codes, (0, groups * each - codes.shape[-1]))
     return padded.reshape(*codes.shape[:-1], groups, each)

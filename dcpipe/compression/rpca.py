@@ -1,8 +1,8 @@
 """`rpca`: robust PCA of each image's labels, SCORE's codec (Sec. 5.2), truncated to a byte budget.
 
-Idea: split the K x C logits M of an image into a low-rank part L, what its views share, and a sparse part S, the few
-labels of odd crops. Principal component pursuit (Candes, Li, Ma and Wright, "Robust principal component analysis?",
-JACM 2011) is the convex form of SCORE's Eq. 9:
+Idea: split the K x C logits M of an image into a low-rank part L, which its views share, and a sparse part S, for the
+few labels of unusual crops. Principal component pursuit (Candes, Li, Ma and Wright, "Robust principal component
+analysis?", JACM 2011) is the convex form of SCORE's Eq. 9:
 
     min ||L||_* + lam ||S||_1   subject to   L + S = M,      lam = 1 / sqrt(max(K, C)).
 
@@ -14,17 +14,17 @@ mu0 = 1.25 / ||M||_2, rho = 1.5 up to 1e7 mu0, and, with shrink(x, t) = sign(x) 
     Z = M - L - S;  Y += mu Z;  mu = min(rho mu, mu_max);  until ||Z||_F <= tolerance ||M||_F.
 
 Where we differ, and why:
-* PCP alone never compresses. L + S = M exactly, and on teachers' logits L has more than half of the full rank and S is
-  mostly nonzero: together they are larger than M. SCORE does not say how it meets a budget. Here L is cut to its best
-  rank r (Eckart and Young) and S to its k largest |entries| in every view; decoding gives L_r + S_k. What is left of
-  the bytes gives the first images one more component of L (`dcpipe.compression.lowrank`), never S more than its share:
-  on made labels with K = 300 and C = 1000 at 30x, one more entry in every view instead gave a relative error of .306
-  against .277. So the arrays end within one component of the budget.
-* All images are solved in batches; one that has converged leaves its batch, so its result does not depend on its
-  neighbours. How the singular values are shrunk without an SVD is told in `dcpipe.compression.pursuit`.
-* The paper's tolerance, 1e-7, is below the resolution of fp32: there it is 1e-5, and 1e-7 in float64.
+* PCP alone does not compress. L + S = M exactly, and on logits of teachers L has more than half of the full rank and S
+  is mostly nonzero, so together they are larger than M. SCORE does not say how it meets a budget. Here L is truncated
+  to its best approximation of rank r (Eckart and Young), and S to its k largest |entries| per view; decoding gives L_r
+  + S_k. The remaining bytes give the first images one more component of L (`dcpipe.compression.lowrank`), and never
+  more than its share to S: on synthetic labels with K = 300 and C = 1000 at 30x, one more entry per view instead gave a
+  relative error of .306 instead of .277. So the arrays use the budget up to one component.
+* All images are solved in batches. An image that has converged leaves its batch, so its result does not depend on the
+  others. `dcpipe.compression.pursuit` describes how singular values are shrunk without an SVD.
+* The tolerance of the paper, 1e-7, is below the resolution of fp32. It is 1e-5 in float32 and 1e-7 in float64.
 
-Cost: 15-35 iterations of O(K C min(K, C)) an image. Bytes: 2 (K + C) a component of L; for S, n K k times 2 (fp16
+Cost: 15-35 iterations of O(K C min(K, C)) per image. Bytes: 2 (K + C) per component of L; for S, n K k times 2 (fp16
 value) plus 1 or 2 (column, u8 up to 256 classes and u16 above).
 """
 
@@ -64,8 +64,8 @@ def _together(*, tolerance: float | None, precision: Precision, **others: Any) -
 @final
 @dataclass(frozen=True)
 class Rpca(Codec):
-    """L_r + S_k, one component more in the first `extra` images. Arrays: those of `lowrank`, and unless k = 0 `values`
-    fp16 [n, K, k] and `columns` u8 or u16 [n, K, k]: the classes of the values, distinct within a view."""
+    """L_r + S_k, with one more component for the first `extra` images. Arrays: those of `lowrank`, and unless k = 0
+    `values` fp16 [n, K, k] and `columns` u8 or u16 [n, K, k]: the classes of the values, distinct within a view."""
 
     rank: int
     per_view: int
@@ -88,9 +88,10 @@ class Rpca(Codec):
     ) -> Self:
         """Components and entries per view that fit.
 
-        At most `sparse_share` of the bytes goes to S, less where L would not get rank 1; what L cannot use, being of
-        full rank, goes to S as well, unless the share is 0. `lam` is by default 1 / sqrt(max(K, C)), `tolerance` 1e-5
-        in float32 and 1e-7 in float64. Raises `DataError` naming the size of rank 1 when that does not fit.
+        At most `sparse_share` of the bytes is used for S, and less if L would otherwise not get rank 1. If L has full
+        rank, the bytes that it cannot use go to S as well, unless the share is 0. `lam` is by default 1 / sqrt(max(K,
+        C)), `tolerance` 1e-5 in float32 and 1e-7 in float64. Raises `DataError` with the size of rank 1 if that does
+        not fit.
         """
         lam = 1 / math.sqrt(max(shape.views, shape.classes)) if lam is None else lam
         tolerance = TOLERANCES[precision] if tolerance is None else tolerance
@@ -111,7 +112,7 @@ class Rpca(Codec):
         return {**low, "values": (sparse, "float16"), "columns": (sparse, class_dtype(shape.classes))}
 
     def encode(self, logits: torch.Tensor, rows: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
-        """Raises `DataError` when the pursuit does not reach its tolerance."""
+        """Raises `DataError` if the pursuit does not reach its tolerance."""
         low, sparse = pursue(logits.to(_DTYPES[self.precision]), lam=self.lam, tolerance=self.tolerance)
         left, right = factors(low, lowrank.components(self.rank, self.extra))
         arrays = lowrank.factor_arrays(left, right, rows, self.rank, self.extra)
@@ -133,9 +134,9 @@ class Rpca(Codec):
 
     @property
     def settings(self) -> dict[str, Any]:
-        return lowrank.spoken(super().settings)
+        return lowrank.stored_settings(super().settings)
 
 
 def _entry_bytes(shape: LabelShape) -> int:
-    """Bytes that one more sparse entry in every view costs over all images."""
+    """Bytes of one more sparse entry per view, for all images."""
     return shape.images * shape.views * (2 + class_bytes(shape.classes))

@@ -1,24 +1,25 @@
-"""`rsvd`: factors of rank r of each image's labels by a randomized singular value decomposition.
+"""`rsvd`: factors of rank r of the labels of each image by a randomized singular value decomposition.
 
-Idea: the leading singular vectors of M span nearly what M makes of a few random vectors. With Gaussian Omega of
-l = r + oversampling columns, find an orthonormal basis Q of the range of (M M^T)^q M Omega; then Q^T M is a matrix of l
-rows, whose truncated SVD, taken back by Q, is that of M but for what Q misses (Halko, Martinsson and Tropp, "Finding
-structure with randomness", SIAM Review 2011).
+Idea: the leading singular vectors of M span nearly the same space as the images of a few random vectors under M. With
+Gaussian Omega of l = r + oversampling columns, compute an orthonormal basis Q of the range of (M M^T)^q M Omega. Then
+Q^T M is a matrix of l rows, whose truncated SVD, multiplied by Q, is that of M except for what Q misses (Halko,
+Martinsson and Tropp, "Finding structure with randomness", SIAM Review 2011).
 
-Method: Alg. 4.4, randomized subspace iteration: Q = orth(M Omega), then q times Q = orth(M orth(M^T Q)), each step
-orthonormalised by QR because plain powers (Alg. 4.3) lose, in fp32, all directions below rounding^(1 / (2 q + 1)) of
-the largest, 4 % of it for q = 2. Then Alg. 5.1: B = Q^T M, its truncated SVD, and Q times its left factor. The
-expected squared Frobenius error of Q Q^T M is at most 1 + r / (oversampling - 1) times the best for q = 0 (Theorem
-10.5), and with q = 2 nearly the best. Defaults: oversampling 10 and q = 2, the paper's usual ones (Sec. 1.6 and 4.2).
+Method: Alg. 4.4, randomized subspace iteration: Q = orth(M Omega), then q times Q = orth(M orth(M^T Q)), with each step
+orthonormalised by QR, because in fp32 plain powers (Alg. 4.3) lose all directions below rounding^(1 / (2 q + 1)) of the
+largest, which is 4 % for q = 2. Then Alg. 5.1: B = Q^T M, its truncated SVD, and Q times its left factor. The expected
+squared Frobenius error of Q Q^T M is at most 1 + r / (oversampling - 1) times the optimum for q = 0 (Theorem 10.5), and
+nearly the optimum for q = 2. Defaults: oversampling 10 and q = 2, the usual values in the paper (Sec. 1.6 and 4.2).
 
-Cost: O(K C l) for each of 2 q + 2 products, against O(K C min(K, C)) of `svd`; where l comes near min(K, C) it is no
-faster. Batched over images.
+Cost: O(K C l) for each of 2 q + 2 products, compared with O(K C min(K, C)) for `svd`; if l is close to min(K, C), it is
+not faster. Batched over images.
 
-Bytes: those of `svd`, as are the arrays. Omega costs none: it is not needed to decode.
+Bytes and arrays are those of `svd`. Omega takes no bytes, because it is not needed for decoding.
 
-Where we differ, and why: M is transposed where it has more classes than views, so that Omega has min(K, C) rows, the
-fewest. Its numbers are functions of (seed, image) alone, so labels do not depend on blocks: pairs of uniform numbers of
-`dcpipe.views` made normal by Box and Muller ("A note on the generation of random normal deviates", 1958).
+Where we differ, and why: M is transposed if it has more classes than views, so that Omega has only min(K, C) rows. Its
+numbers depend only on (seed, image), so labels do not depend on blocks. They are pairs of uniform numbers of
+`dcpipe.random`, transformed to normal ones by the method of Box and Muller ("A note on the generation of random normal
+deviates", 1958).
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ from dcpipe.views import Views
 @final
 @dataclass(frozen=True)
 class Rsvd(Codec):
-    """Randomized SVD of each image's logits: `rank` components, one more in the first `extra` images. Arrays: those of
-    `lowrank`."""
+    """Randomized SVD of the logits of each image: `rank` components, and one more for the first `extra` images. Arrays:
+    those of `lowrank`."""
 
     rank: int
     oversampling: int
@@ -57,7 +58,7 @@ class Rsvd(Codec):
     def plan(
         cls, shape: LabelShape, budget: int, *, oversampling: Natural = 10, power_iterations: Natural = 2, seed: int = 0
     ) -> Self:
-        """As many components as fit; raises `DataError` naming the size of rank 1 when that does not."""
+        """As many components as fit. Raises `DataError` with the size of rank 1 if that does not fit."""
         smallest = shape.images * lowrank.component_bytes(shape)
         require_budget("rsvd", budget, smallest, shape, "choose a smaller ratio or codec 'prune'")
         rank, extra = lowrank.split(shape, budget)
@@ -80,7 +81,7 @@ class Rsvd(Codec):
 
     @property
     def settings(self) -> dict[str, Any]:
-        return lowrank.spoken(super().settings)
+        return lowrank.stored_settings(super().settings)
 
 
 def normals(seed: int, rows: IntArray, height: int, width: int) -> FloatArray:

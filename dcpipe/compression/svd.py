@@ -1,4 +1,4 @@
-"""`svd`: the best approximation of rank r of each image's labels.
+"""`svd`: the best approximation of rank r of the labels of each image.
 
 Idea: views of one image get similar labels, so its K x C logits M are nearly of low rank. The truncated singular value
 decomposition M_r = sum of the first r sigma_i u_i v_i^T is the closest matrix of rank r (Eckart and Young, "The
@@ -6,14 +6,14 @@ approximation of one matrix by another of lower rank", Psychometrika 1936), and 
 instead of K C.
 
 Method: with G = M M^T (or M^T M, whichever is smaller) = U diag(sigma^2) U^T, the projection U_r U_r^T M is M_r. One
-batched symmetric eigenproblem of side min(K, C) an image: O(K C min(K, C)) with a smaller constant than an SVD's.
-Squaring loses singular values below sqrt(rounding) of the largest, 3e-4 in fp32 and 1e-8 in float64; so it is done in
-float64. The other factor is projected from M itself and does not carry that loss.
+batched symmetric eigenproblem of size min(K, C) per image: O(K C min(K, C)) with a smaller constant than that of an
+SVD. Squaring loses singular values below sqrt(rounding) of the largest, 3e-4 in fp32 and 1e-8 in float64, so it is done
+in float64. The other factor is projected from M itself and is not affected by this loss.
 
-Bytes: fp16 factors, the singular values split evenly (square roots) into both so that neither overflows: 2 (K + C) a
-component. The rank follows from the budget; what is left of it gives the first images one component more
-(`dcpipe.compression.lowrank`), so the arrays end within one component of the budget. With few classes this cannot go
-far: K = 300, C = 10 reaches 9.7x at rank 1.
+Bytes: 2 (K + C) per component, with factors in fp16. Both factors get the square roots of the singular values, so that
+neither overflows. The rank follows from the budget. The remaining bytes give the first images one more component
+(`dcpipe.compression.lowrank`), so the arrays use the budget up to one component. With few classes the ratio is limited:
+K = 300, C = 10 reaches 9.7x at rank 1.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from dcpipe.views import Views
 @final
 @dataclass(frozen=True)
 class Svd(Codec):
-    """Truncated SVD of each image's logits: `rank` components, one more in the first `extra` images. Arrays: those of
-    `lowrank`."""
+    """Truncated SVD of the logits of each image: `rank` components, and one more for the first `extra` images. Arrays:
+    those of `lowrank`."""
 
     rank: int
     extra: int = 0
 
     @classmethod
     def plan(cls, shape: LabelShape, budget: int) -> Self:
-        """As many components as fit; raises `DataError` naming the size of rank 1 when that does not."""
+        """As many components as fit. Raises `DataError` with the size of rank 1 if that does not fit."""
         smallest = shape.images * lowrank.component_bytes(shape)
         require_budget("svd", budget, smallest, shape, "choose a smaller ratio or codec 'prune'")
         return cls(*lowrank.split(shape, budget))
@@ -60,14 +60,14 @@ class Svd(Codec):
 
     @property
     def settings(self) -> dict[str, Any]:
-        return lowrank.spoken(super().settings)
+        return lowrank.stored_settings(super().settings)
 
 
 def left_vectors(matrices: torch.Tensor) -> torch.Tensor:
-    """Left singular vectors of [b, p, q] with p <= q, in columns, of the largest singular value first: [b, p, p].
+    """Left singular vectors of [b, p, q] with p <= q as columns, that of the largest singular value first: [b, p, p].
 
-    Squaring halves the digits, so the Gram matrix is float64 whatever the matrices are: in fp32 it loses singular
-    values below 3e-4 of the largest.
+    Squaring halves the number of digits, so the Gram matrix is float64 for matrices of any dtype: in fp32 it would lose
+    singular values below 3e-4 of the largest.
     """
     wide = matrices.to(torch.float64)
     vectors: torch.Tensor = torch.linalg.eigh(wide @ wide.mT).eigenvectors
@@ -82,5 +82,5 @@ def factors(matrices: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tens
     basis = left_vectors(matrices)[..., :rank]
     projected = basis.mT @ matrices  # row i is sigma_i v_i
     root = torch.linalg.vector_norm(projected, dim=-1).sqrt()
-    inverse = torch.where(root > 0, 1 / root, 0)  # a matrix of lower rank than asked for has zero rows
+    inverse = torch.where(root > 0, 1 / root, 0)  # a matrix of lower rank than requested has zero rows
     return basis * root[:, None, :], projected * inverse[:, :, None]

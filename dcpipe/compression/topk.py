@@ -1,29 +1,34 @@
-"""`topk`: the k largest logits of every view, FKD's label quantization and LPQLD's MR-k.
+"""`topk`: the k largest logits of every view; FKD's label quantization and LPQLD's MR-k.
 
-Idea: most of a label's mass lies in a few classes; keep those and let a rule speak for the rest. FKD (Shen and Xing, "A
+Idea: most of the mass of a label is in a few classes; keep those and define the rest by a rule. FKD (Shen and Xing, "A
 fast knowledge distillation framework for visual recognition", ECCV 2022) has four rules for probabilities p; LPQLD
-(arXiv 2604.18135, TPAMI 2026, Sec. III-C) uses the last of them, as MR-k, on logits. Labels here are logits z that
-students soften at a temperature T of their own, so each rule decodes to logits. With q = softmax(decoded / T):
+(arXiv 2604.18135, TPAMI 2026, Sec. III-C) uses the last of them, as MR-k, on logits. Labels here are logits z, which
+students soften at a temperature T of their choice, so each rule decodes to logits. With q = softmax(decoded / T):
 
-* `hard`: q is one-hot at the largest class, at every T. FKD's.
-* `smoothing`: k = 1 of the next. FKD's.
-* `marginal_smoothing`: kept classes keep p, the others share what remains equally. FKD's exactly at T = 1: the others
-  get one common logit l = log mean exp(z) over them, so that (C - k) exp(l) is their mass. At T > 1 kept classes keep
-  their ratios, but the others together weigh more than they should, as mean exp(z)^(1/T) >= mean exp(z / T). Option
-  `temperature` puts the exactness where students train: l = t log mean exp(z / t) is exact at T = t.
-* `marginal_renorm`: q is softmax(z / T) over the kept classes and 0 elsewhere: p renormalised, at T = 1 FKD's and at
-  any T LPQLD's. The others decode to -inf, which neither softmax nor KL(q || student) turns into a NaN. Where k is
-  small and T large, q nears a uniform choice among k classes; `marginal_smoothing` is much closer to p there.
+* `hard` (FKD): q is one-hot at the largest class, at every T.
+* `smoothing` (FKD): the next rule with k = 1.
+* `marginal_smoothing`: stored classes keep p, and the others share the remaining mass equally. This is exactly FKD's
+  rule at T = 1: the others get one common logit l = log mean exp(z) over them, so that (C - k) exp(l) is their mass. At
+  T > 1 stored classes keep their ratios, but the others together get too much mass, because mean exp(z)^(1/T) >= mean
+  exp(z / T). Option `temperature` makes the rule exact where students train: l = t log mean exp(z / t) is exact at T =
+  t.
+* `marginal_renorm`: q is softmax(z / T) over the stored classes and 0 elsewhere, i.e. p renormalised. This is FKD's
+  rule at T = 1 and LPQLD's at any T. The others decode to -inf, which neither softmax nor KL(q || student) turns into a
+  NaN. If k is small and T is large, q approaches a uniform distribution over k classes; then `marginal_smoothing` is
+  much closer to p.
 
 Where we differ, and why:
-* FKD stores probabilities and derives the rest's mass as 1 - sum, which rounds to nothing or below zero in fp16 where
-  the teacher is sure. Softmax does not see a shift, so we store z - l and the others decode to 0: no byte for l.
-* FKD and LPQLD have one k for all. Here k follows from the budget, and the first labels have one entry more.
-* `bits: 8` stores u8 codes with one fp16 step a label, of z - l or of z minus the smallest kept z, neither below 0.
+* FKD stores probabilities and derives the mass of the rest as 1 - sum, which in fp16 rounds to zero or less if the
+  teacher is confident. Softmax does not depend on a shift, so we store z - l and the others decode to 0; l takes no
+  bytes.
+* FKD and LPQLD have one k for all labels. Here k follows from the budget, and the first labels have one more entry.
+* `bits: 8` stores u8 codes with one fp16 step per label, of z - l or of z minus the smallest stored z; neither is below
+  0.
 * FKD stores classes as floats (exact to 2048 in fp16), LPQLD as int16; here they are u8 up to 256 classes, else u16.
 
-Cost: one sort a label, O(C log C). Bytes: 3 or 4 an entry in 16 bits, 2 or 3 and 2 a label in 8 bits, met to an entry.
-`hard` and `smoothing` have a fixed size of 1-2 and 3-4 bytes a label, whatever the budget.
+Cost: one sort per label, O(C log C). Bytes: 3 or 4 per entry with 16 bits; 2 or 3 per entry and 2 per label with 8
+bits. A budget is used up to one entry. `hard` and `smoothing` have a fixed size of 1-2 and 3-4 bytes per label for any
+budget.
 """
 
 from __future__ import annotations
@@ -50,8 +55,8 @@ _MARGINAL = ("marginal_smoothing", "marginal_renorm")
 
 @dataclass(frozen=True)
 class Table:
-    """How labels, counted in one order, are kept. Arrays: `classes` u8 or u16 and `values` fp16 or u8, both
-    [labels, k], the same with `_more` for one entry more, and `steps` fp16 [labels] for u8."""
+    """How labels, numbered in one order, are stored. Arrays: `classes` u8 or u16 and `values` fp16 or u8, both [labels,
+    k]; the same with suffix `_more` for additional entries; and `steps` fp16 [labels] for u8."""
 
     kind: Kind
     bits: Bits
@@ -68,7 +73,7 @@ class Table:
         return specs | ({"steps": ((self.entries.labels,), "float16")} if self.bits == 8 else {})
 
     def encode(self, logits: torch.Tensor, index: IntArray) -> dict[str, Array]:
-        """Arrays of the labels `index`, ascending, whose logits are f32 [m, c]."""
+        """Arrays of the labels `index`, in ascending order, with logits f32 [m, c]."""
         classes = self.entries.trim(largest(logits, self.entries.width), index)
         arrays = self.entries.split("classes", classes, index, class_dtype(self.classes))
         if self.kind == "hard":
@@ -82,12 +87,12 @@ class Table:
             values = values - values.amin(dim=1, keepdim=True)
         steps = (values.amax(dim=1) / 255).to(torch.float16)
         wide = steps.to(torch.float32)[:, None]
-        # A step that rounds to 0 belongs to values that differ by less than fp16 can tell.
+        # A step that rounds to 0 belongs to values that differ by less than fp16 can resolve.
         codes = (values / torch.where(wide > 0, wide, 1)).round().clamp(0, 255)
         return arrays | self.entries.split("values", codes, index, "uint8") | {"steps": steps.cpu().numpy()}
 
     def _rest(self, logits: torch.Tensor, classes: torch.Tensor, index: IntArray) -> torch.Tensor:
-        """The common logit of the classes not kept, f32 [m]; the smallest kept one where all are kept."""
+        """The common logit of the classes that are not stored, f32 [m]; the smallest stored one if all are stored."""
         counts = self.classes - self.entries.each - torch.from_numpy(self.entries.longer(index)).long()
         counts = counts.to(logits.device)
         others = logits.scatter(1, classes, -torch.inf) / self.temperature
@@ -110,13 +115,13 @@ class Table:
 def table(
     name: str, remedy: str, shape: LabelShape, labels: int, budget: int, kind: Kind, bits: Bits, temperature: float
 ) -> Table:
-    """The table with most entries of `labels` labels within a budget; raises `DataError` naming the smallest size."""
+    """The table with the most entries of `labels` labels in a budget. Raises `DataError` with the smallest size."""
     check_classes(name, shape)
     entry = class_bytes(shape.classes) + (0 if kind == "hard" else bits // 8)
     steps = 2 * labels if bits == 8 else 0
     require_budget(name, budget, labels * entry + steps, shape, remedy)
     if kind in _MARGINAL:
-        # With one class left out, its share is what remains: smoothing needs no more.
+        # If only one class is left out, its share is what remains, so smoothing needs no further entry.
         most = max(1, shape.classes - (kind == "marginal_smoothing"))
         return Table(kind, bits, temperature, shape.classes, Entries.fitting(labels, budget - steps, entry, most))
     return Table(kind, bits, temperature, shape.classes, Entries(labels, 1, 0))
@@ -125,18 +130,18 @@ def table(
 def _together(*, kind: Kind, bits: Bits, temperature: float) -> None:
     require(
         bits != 8 or kind in _MARGINAL,
-        f"bits is 8 but kind {kind} stores at most one value a view, which a step would not shorten; leave bits at 16",
+        f"bits is 8, but kind {kind} stores at most one value per view, so a step would save nothing; leave bits at 16",
     )
     require(
         temperature == 1 or kind in _SMOOTHED,
-        f"temperature is {temperature} but kind {kind} has no common logit to choose; leave it at 1",
+        f"temperature is {temperature}, but kind {kind} has no common logit; leave it at 1",
     )
 
 
 @final
 @dataclass(frozen=True)
 class Topk(Codec):
-    """`per_view` entries of every view, one more in the first `extra` views of all. Arrays: those of `Table`, whose
+    """`per_view` entries of every view, and one more for the first `extra` views. Arrays: those of `Table`, whose
     labels are the views, image by image."""
 
     kind: Kind
@@ -156,7 +161,7 @@ class Topk(Codec):
         bits: Bits = 16,
         temperature: Positive = 1.0,
     ) -> Self:
-        """As many entries as fit; raises `DataError` naming the size of one a view when that does not."""
+        """As many entries as fit. Raises `DataError` with the size of one per view if that does not fit."""
         remedy = "choose a smaller ratio or codec 'prune_topk'"
         labels = shape.images * shape.views
         entries = table("topk", remedy, shape, labels, budget, kind, bits, temperature).entries

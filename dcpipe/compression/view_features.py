@@ -1,14 +1,15 @@
-"""Numbers that tell where a view looks, for `field`: smooth functions of its crop and flip.
+"""Features of a view for `field`: smooth functions of its crop and flip.
 
-The four margins that the crop cuts away (bottom, top, left, right, as fractions of the image; 5 m - 0.6 is about
-centred and about one wide) and the flip (+1 or -1) say it all. What a teacher sees change is content leaving at an
-edge, and margins say that directly. The error of a fit of degree one is a seventh smaller than with the log size and
-the centre alone, which do not tell the aspect (with the aspect added they do as well); of degree two, a third.
+A view is fully described by the four margins that the crop removes (bottom, top, left, right, as fractions of the
+image; 5 m - 0.6 is about centred and has about unit scale) and the flip (+1 or -1). For a teacher, a crop changes which
+content is visible at the edges, and margins describe that directly. The error of a fit of degree one is a seventh
+smaller than with the log size and the centre alone, which do not include the aspect (with the aspect they are equally
+good); for degree two it is a third smaller.
 
-Order: the constant; margins; flip; squares of margins; flip times left and right; the other products. It is that in
-which greedy selection on teachers' labels (CIFAR-10, 50 classes of Tiny-ImageNet) picked them, made symmetric; cubes
-gained next to nothing on views not fitted. Where the teacher saw mixed views, the share u of the view that CutMix
-pasted over and its square come right after the constant: they matter more than all others.
+Order: the constant; margins; flip; squares of margins; flip times left and right; the other products. This is the order
+in which greedy selection on labels of teachers (CIFAR-10, 50 classes of Tiny-ImageNet) picked them, made symmetric;
+cubes gained next to nothing on held-out views. If the teacher saw mixed views, the share u of the view that CutMix
+covers and its square follow the constant, because they matter more than all others.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import numpy as np
 from dcpipe.types import FloatArray
 from dcpipe.views import Views
 
-MOST = 20  # and two more for mixed views
+MOST = 20  # two more for mixed views
 
 
 def most_features(mixed: bool) -> int:
-    """How many there are."""
+    """The number of features."""
     return MOST + 2 * mixed
 
 
@@ -42,7 +43,7 @@ def features(views: Views, count: int, mixed: bool) -> FloatArray:
 
 
 def pasted(views: Views) -> FloatArray:
-    """The share of each view that the mix covers, f64 [m]; 0 where nothing is mixed."""
+    """The share of each view that the mix covers, f64 [m]; 0 without a mix."""
     x0, y0, x1, y1 = views.mix_box.T
     share: FloatArray = (x1 - x0) * (y1 - y0)
     return share

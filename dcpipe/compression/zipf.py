@@ -1,24 +1,25 @@
-"""`zipf`: the ranking of every view's top classes and nothing else; Zipf's law says how much mass they have.
+"""`zipf`: only the ranking of the top classes of every view; Zipf's law determines their probabilities.
 
 Idea: the sorted outputs of a trained network follow Zipf's law, p(r) ~ r^-s at rank r, well enough that ranks alone
-make a label (Liang et al., "Efficient one pass self-distillation with Zipf's label smoothing", ECCV 2022, Sec. 3). So
+define a label (Liang et al., "Efficient one pass self-distillation with Zipf's label smoothing", ECCV 2022, Sec. 3). So
 only the k classes of the largest logits are stored, in order. With the classes that are not ranked tied at rank k + 1,
 
     logit(c) = log p(c),   p(c) = r(c)^-s / sum over all classes of r^-s.
 
-At T = 1 students see p, at other T again Zipf's law, with exponent s / T. The paper's code has s = 1 and gives ties the
-smallest of their ranks, as we do. `exponent: fitted`, ours, stores one fp16 exponent an image instead: the s of least
-mean KL(softmax(z) || p) over its views, where the mean log rank under p equals that under the labels; the former falls
-as s grows, so it is found by bisection on [0, 32]. A confident teacher's labels want s far above 1: with s = 1 and
-C = 1000 the top class gets 0.13.
+At T = 1 students see p; at other T they see Zipf's law with exponent s / T. The paper's code has s = 1 and gives ties
+the smallest of their ranks, as we do. Instead, our `exponent: fitted` stores one fp16 exponent per image: the s with
+the smallest mean KL(softmax(z) || p) over its views. For this s the mean log rank under p equals that under the labels.
+The former decreases with s, so s is computed by bisection on [0, 32]. Labels of a confident teacher need s far above 1:
+with s = 1 and C = 1000 the top class gets 0.13.
 
 Where we differ, and why:
-* The paper gives the true class its own cross-entropy and ranks the others from votes of a feature map's positions; a
-  label pack serves one distribution, so the teacher's top class has rank 1, and its logits rank the rest.
-* Ties of logits are broken by class: a ranking cannot hold them. Labels that were equal do not come back equal.
+* The paper has a separate cross-entropy for the true class and ranks the others by votes of the positions of a feature
+  map. A label pack gives one distribution, so the teacher's top class has rank 1 and its logits rank the rest.
+* Ties of logits are broken by class, because a ranking cannot represent them. Equal logits are not decoded to equal
+  ones.
 
-Cost: one sort a label, O(C log C). Bytes: 1 an entry up to 256 classes, 2 above; 2 more an image where exponents are
-fitted. The budget is met to one entry: the first labels have one more.
+Cost: one sort per label, O(C log C). Bytes: 1 per entry up to 256 classes, 2 above; 2 more per image if exponents are
+fitted. A budget is used up to one entry: the first labels have one more.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ _HALVINGS = 40
 @final
 @dataclass(frozen=True)
 class Zipf(Codec):
-    """`per_view` ranked classes of every view, one more in the first `extra` views of all. Arrays: `classes` u8 or u16
-    [n K, per_view], `classes_more` [extra], and `exponents` fp16 [n] where they are fitted."""
+    """`per_view` ranked classes of every view, and one more for the first `extra` views. Arrays: `classes` u8 or u16 [n
+    K, per_view], `classes_more` [extra], and `exponents` fp16 [n] if they are fitted."""
 
     per_view: int
     extra: int
@@ -54,7 +55,7 @@ class Zipf(Codec):
     @classmethod
     @validated("codec 'zipf'")
     def plan(cls, shape: LabelShape, budget: int, *, exponent: Positive | Literal["fitted"] = 1.0) -> Self:
-        """As many ranks as fit; raises `DataError` naming the size of one a view when that does not."""
+        """As many ranks as fit. Raises `DataError` with the size of one per view if that does not fit."""
         fitted = exponent == "fitted"
         check_classes("zipf", shape)
         labels, entry = shape.images * shape.views, class_bytes(shape.classes)
@@ -106,8 +107,8 @@ def _log_ranks(entries: Entries, classes: torch.Tensor, index: IntArray, n_class
 
 
 def _fit(wanted: torch.Tensor, longer: torch.Tensor, entries: Entries, shape: LabelShape) -> torch.Tensor:
-    """The exponents f64 [b] under which the mean log rank over an image's views is `wanted` [b]; a share `longer` [b]
-    of its views has one entry more."""
+    """The exponents f64 [b] for which the mean log rank over the views of an image is `wanted` [b]; a share `longer`
+    [b] of its views has one more entry."""
     low, high = torch.zeros_like(wanted), torch.full_like(wanted, _LARGEST_EXPONENT)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

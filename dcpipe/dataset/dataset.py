@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from dcpipe import views
 from dcpipe.dataset.targets import Beyond, HardLabels, Labels, PackLabels
 from dcpipe.training.losses import check_temperature
-from dcpipe.types import ImageSet, IntArray, KeptViews, LabelPack, ViewLaw, require
+from dcpipe.types import ImageSet, IntArray, LabelPack, StoredViews, ViewSource, require
 from dcpipe.views import multiformation
 
 
@@ -36,7 +36,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         temperature: of the targets; with None the targets are raw logits. Under `cutmix_labels`, lambda mixes whichever
             of the two is requested, probabilities or logits.
         size: side of a view in pixels; by default that of stored views, or the height of the images.
-        device: where images are kept.
+        device: where the images are stored.
 
     Raises `DataError` if the labels are for another number of images.
     """
@@ -45,7 +45,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self,
         images: ImageSet,
         labels: Labels,
-        policy: ViewLaw,
+        policy: ViewSource,
         *,
         temperature: float | None = 1.0,
         size: int | None = None,
@@ -68,12 +68,12 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             f"condensed dataset: size is {size} pixels; give 1 or more, or leave it out for the images' own",
         )
         self.temperature = temperature
-        self.size = size or (policy.size if isinstance(policy, KeptViews) else images.images.shape[1])
+        self.size = size or (policy.size if isinstance(policy, StoredViews) else images.images.shape[1])
         self.pixels = torch.from_numpy(images.images).to(device)
         self.classes_of = torch.from_numpy(images.labels).to(device)
-        # In shared memory, so that workers which live on (`persistent_workers=True`) hear of a new epoch.
-        self._asked_epoch: torch.Tensor = torch.zeros((), dtype=torch.int64)
-        self._asked_epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch has no annotation of it
+        # In shared memory, so that persistent workers (`persistent_workers=True`) see a new epoch.
+        self._requested_epoch: torch.Tensor = torch.zeros((), dtype=torch.int64)
+        self._requested_epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch has no annotation of it
         self.set_epoch(0)
 
     @classmethod
@@ -100,14 +100,14 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             isinstance(epoch, int | np.integer) and not isinstance(epoch, bool) and epoch >= 0,
             f"condensed dataset: epoch is {epoch!r}; give a whole number of 0 or more",
         )
-        self._asked_epoch.fill_(int(epoch))
+        self._requested_epoch.fill_(int(epoch))
         self._draw(int(epoch))
 
     def _draw(self, epoch: int) -> None:
         self.epoch = epoch
         self.rows, self.views = self.labels.plan(epoch)
         view_set = views.views_of(self.policy, self.images.ids)
-        self.drawn = view_set.own(self.rows, self.views)
+        self.drawn = view_set.parameters(self.rows, self.views)
         mixed = self.policy.mix != "none"
         self.partners = view_set.partners(self.rows, self.views, self.drawn) if mixed else self.drawn
 
@@ -126,15 +126,15 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         drawn = self.drawn[items]
         inputs = views.crop(views.take(self.pixels, rows), drawn, self.size)
         if self.policy.mix == "none":
-            return inputs, self.labels.of(rows, numbers, drawn, inputs, self.temperature)
+            return inputs, self.labels.targets(rows, numbers, drawn, inputs, self.temperature)
         partner_drawn = self.partners[items]
         partners = views.crop(views.take(self.pixels, drawn.partner), partner_drawn, self.size)
         mixed = views.paste(inputs, partners, drawn)
         if self.policy.mix == "cutmix_images":
-            return mixed, self.labels.of(rows, numbers, drawn, mixed, self.temperature)
-        lam = torch.from_numpy(drawn.kept(self.size).astype(np.float32)).to(inputs.device)[:, None]
-        targets = self.labels.of(rows, numbers, drawn, inputs, self.temperature)
-        pasted = self.labels.of(drawn.partner, numbers, partner_drawn, partners, self.temperature)
+            return mixed, self.labels.targets(rows, numbers, drawn, mixed, self.temperature)
+        lam = torch.from_numpy(drawn.unmixed_share(self.size).astype(np.float32)).to(inputs.device)[:, None]
+        targets = self.labels.targets(rows, numbers, drawn, inputs, self.temperature)
+        pasted = self.labels.targets(drawn.partner, numbers, partner_drawn, partners, self.temperature)
         return mixed, lam * targets + (1 - lam) * pasted
 
     def hard(self, items: IntArray) -> torch.Tensor:
@@ -143,7 +143,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     def __getitems__(self, items: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """A list of samples, computed as one batch; `DataLoader` calls this."""
-        if (epoch := int(self._asked_epoch)) != self.epoch:  # set in another process since the last batch
+        if (epoch := int(self._requested_epoch)) != self.epoch:  # set in another process since the last batch
             self._draw(epoch)
         inputs, targets = self.batch(np.asarray(items, dtype=np.int64))
         return list(zip(inputs, targets, strict=True))

@@ -1,6 +1,6 @@
 """Sources of training targets: a label pack, a pack restricted to some images, the teachers online, or hard labels.
 
-`CondensedDataset` decides which views are taken and asks for their targets in any order; this module provides them.
+`CondensedDataset` decides which views are used and requests their targets in any order; this module provides them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Labels(Protocol):
         """(rows, views), both i64, of the items of an epoch, before shuffling."""
         ...
 
-    def of(
+    def targets(
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """Target distributions f32 [m, c] of some views, or their raw logits f32 [m, c] if `temperature` is None.
@@ -71,7 +71,7 @@ class PackLabels:
         )
         return rows, stored
 
-    def of(
+    def targets(
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """softmax(decoded logits / T), or the decoded logits.
@@ -101,12 +101,12 @@ class PrefixLabels:
     size.
     """
 
-    def __init__(self, whole: PackLabels, kept: IntArray) -> None:
+    def __init__(self, whole: PackLabels, rows_of_set: IntArray) -> None:
         self.whole = whole
-        self.kept = kept
-        self.n_images = len(kept)
+        self.rows = rows_of_set
+        self.n_images = len(rows_of_set)
         self.position = np.full(whole.pack.shape.images, -1, dtype=np.int64)
-        self.position[kept] = np.arange(len(kept))
+        self.position[rows_of_set] = np.arange(len(rows_of_set))
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
         """The plan of the whole pack, without the items of other images."""
@@ -114,11 +114,11 @@ class PrefixLabels:
         present = self.position[rows] >= 0
         return self.position[rows[present]], views[present]
 
-    def of(
+    def targets(
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """The targets of the whole pack for these rows."""
-        return self.whole.of(self.kept[rows], stored, drawn, inputs, temperature)
+        return self.whole.targets(self.rows[rows], stored, drawn, inputs, temperature)
 
 
 class OnlineLabels:
@@ -133,7 +133,7 @@ class OnlineLabels:
         """Every image once, in a new view."""
         return np.arange(self.n_images), np.full(self.n_images, epoch, dtype=np.int64)
 
-    def of(
+    def targets(
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """softmax(mean logits of the teachers / T), or the mean logits."""
@@ -151,7 +151,7 @@ class HardLabels:
         """Every image once, in a new view."""
         return np.arange(self.n_images), np.full(self.n_images, epoch, dtype=np.int64)
 
-    def of(
+    def targets(
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """The one-hot labels. Raises `DataError` if logits are requested."""

@@ -1,7 +1,8 @@
-"""Contenders: images with labels, what they weigh, and how a student is scored that is trained on them.
+"""Contenders: images with labels and their sizes in bytes, and the score of a student that is trained on them.
 
-Any images are labelled by the same teachers in the same views, packed to a budget, and scored under one protocol: the
-condensed set and its baselines in the evaluation, what selectors pick and what variants make in studies.
+All images are labelled by the same teachers in the same views, their labels are packed to a budget, and all are scored
+under one protocol. The evaluation compares the condensed set with its baselines in this way, and studies compare
+selectors and variants.
 """
 
 from __future__ import annotations
@@ -23,27 +24,28 @@ from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
 from dcpipe.evaluation.students import Protocol, train_student
 from dcpipe.images import read_parts
-from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelPack, LabelShape, Map, SoftLabels, Teacher, ViewLaw
+from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelPack, LabelShape, Map, SoftLabels, Teacher, ViewSource
 from dcpipe.views import multiformation
 
-# Shows how far a piece of work is: its title, steps done, steps in all.
+# Shows the progress of a piece of work: its title, the number of steps done and the number of all steps.
 ReportProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One row of a table: images as they are stored, where labels of the decoded ones come from, and what it weighs.
+    """One row of a table: images as they are stored, the source of the labels of the decoded images, and sizes in
+    bytes.
 
-    `kind` is short and tells contenders of one table apart, `name` is what people read. A smaller size of another
-    contender has that one's kind in `part_of`, and in `size` the images per class that it counts as: it stores another
-    number where it is made of cells.
+    `kind` is a short, unique name within a table; `name` is the name that is displayed. A contender that is a smaller
+    size of another one has that contender's `kind` in `part_of` and its nominal number of images per class in `size`.
+    It may store another number of images if it is made of cells.
     """
 
     kind: str
     name: str
     images: ImageSet
     labels: Callable[[], Labels]
-    policy: ViewLaw
+    policy: ViewSource
     image_bytes: int
     label_bytes: int
     teacher_bytes: int = 0
@@ -55,31 +57,32 @@ class Contender:
         """Images per class."""
         return self.size or len(self.images) // len(self.images.classes)
 
-    def named(self, kind: str, name: str) -> Contender:
-        """The same as a row of its own."""
+    def renamed(self, kind: str, name: str) -> Contender:
+        """The same contender under another kind and name, for a separate row."""
         return replace(self, kind=kind, name=name)
 
     def with_pack(self, pack: LabelPack, device: torch.device) -> Contender:
-        """The same images with the labels of a pack, decoded on the device when asked for."""
+        """The same images with the labels of a pack, which are decoded on the device when they are needed."""
         return replace(self, labels=partial(PackLabels, pack, device), label_bytes=pack.n_bytes)
 
-    def with_teachers(self, teachers: Mapping[str, Teacher], n_bytes: int, device: torch.device) -> Contender:
-        """The same images with their teachers asked at every step: no bytes of labels, but `n_bytes` of weights."""
+    def with_online_teachers(self, teachers: Mapping[str, Teacher], n_bytes: int, device: torch.device) -> Contender:
+        """The same images, labelled online by the teachers at every step: labels take no bytes, but weights take
+        `n_bytes`."""
         online = partial(OnlineLabels, list(teachers.values()), len(self.images.decoded_ids), device)
         return replace(self, labels=online, label_bytes=0, teacher_bytes=n_bytes)
 
 
 def hard_contender(
-    kind: str, name: str, images: ImageSet, policy: ViewLaw, image_bytes: int, device: torch.device
+    kind: str, name: str, images: ImageSet, policy: ViewSource, image_bytes: int, device: torch.device
 ) -> Contender:
-    """Images with their own one-hot labels, which weigh nothing."""
+    """Images with one-hot labels of their classes, which take no bytes."""
     labels = partial(HardLabels, images.decoded_labels, len(images.classes), device)
     return Contender(kind, name, images, labels, policy, image_bytes, label_bytes=0)
 
 
 def smaller(whole: Contender, ipc: int, notes: store.Notes) -> Contender:
-    """The first `ipc` images per class of a contender with packed or hard labels. Its labels stay those of the whole
-    pack, and weigh what that weighs: nothing is encoded again."""
+    """The first `ipc` images per class of a contender with packed or hard labels. Nothing is encoded again: the labels
+    are those of the whole pack, and their size is that of the whole pack."""
     images = multiformation.subset(whole.images, ipc)
 
     def labels() -> Labels:
@@ -102,15 +105,16 @@ def smaller(whole: Contender, ipc: int, notes: store.Notes) -> Contender:
 
 
 def budget_of(block: CompressionBlock) -> Budget:
-    """The budget that params.yaml asks for."""
+    """The budget that params.yaml specifies."""
     return Budget(**block.model_dump())
 
 
 @dataclass(frozen=True, eq=False)
 class Labeller:
-    """Makes contenders of any images: labels them and packs the labels as two blocks of params.yaml ask for.
+    """Makes contenders of any images: labels the images and packs the labels as two blocks of params.yaml specify.
 
-    All work is kept in notes: a killed run goes on there, and a finished one reads its packs.
+    All intermediate results are saved in notes, so that a killed run continues from them and a finished one reads its
+    packs.
     """
 
     softlabels: SoftLabelsBlock
@@ -119,15 +123,15 @@ class Labeller:
     map_tasks: Map
 
     def shape(self, ipc: int, n_classes: int) -> LabelShape:
-        """Of the labels of `ipc` training images of each class."""
+        """The shape of the labels of `ipc` training images per class."""
         return LabelShape(ipc * n_classes, self.softlabels.views, n_classes)
 
     def plan(self, shape: LabelShape) -> Codec:
-        """The codec for labels of a shape. Raises `BudgetError` where the budget cannot hold them: before any work."""
+        """The codec for labels of a shape. Raises `BudgetError`, before any work, if they do not fit the budget."""
         return budget_of(self.compression).plan(shape, self.softlabels.policy)
 
-    def unreached(self, shape: LabelShape) -> str:
-        """Why labels of a shape cannot be packed to the budget; "" where they can."""
+    def budget_error(self, shape: LabelShape) -> str:
+        """The reason why labels of a shape cannot be packed to the budget; "" if they can."""
         try:
             self.plan(shape)
         except BudgetError as error:
@@ -135,7 +139,7 @@ class Labeller:
         return ""
 
     def hard(self, kind: str, images: ImageSet, notes: store.Notes) -> Contender:
-        """Images with their own labels; their bytes are measured in `notes`."""
+        """Images with hard labels; the size of the images is measured by writing them to `notes`."""
         policy, n_bytes = self.softlabels.policy, notes.image_bytes(images)
         return hard_contender(kind, f"{kind}, hard labels", images, policy, n_bytes, self.device)
 
@@ -147,25 +151,26 @@ class Labeller:
         notes: store.Notes,
         budgets: Mapping[str, CompressionBlock] | None = None,
     ) -> Contender:
-        """Images with packed labels of the teachers; with hard ones where there are none.
+        """Images with packed labels by the teachers, or with hard labels if there are no teachers.
 
-        The teachers are asked once: with `budgets`, labels are packed at all of them, of which the contender has the
-        first. Uncompressed labels are removed once they are packed, for those of many contenders would fill the disk.
+        The teachers label the images only once. With `budgets`, the labels are packed to each of them, and the
+        contender gets the first of these packs. Uncompressed labels are removed after packing, because those of many
+        contenders would fill the disk.
         """
         hard = self.hard(kind, images, notes)
         if not teachers:
             return hard
-        asked = budgets or {"labels": self.compression}
-        if not all(map(notes.has_pack, asked)):
+        wanted = budgets or {"labels": self.compression}
+        if not all(map(notes.has_pack, wanted)):
             labels = self.soft_labels(images, teachers, notes)
-            for name, block in asked.items():
+            for name, block in wanted.items():
                 self.pack(labels, budget_of(block), notes, name)
         notes.remove("labels.zarr")
-        pack = notes.read_pack(next(iter(asked)), images.decoded_ids)
-        return hard.named(kind, f"{kind}, {pack.codec}").with_pack(pack, self.device)
+        pack = notes.read_pack(next(iter(wanted)), images.decoded_ids)
+        return hard.renamed(kind, f"{kind}, {pack.codec}").with_pack(pack, self.device)
 
     def soft_labels(self, images: ImageSet, teachers: Mapping[str, Teacher], notes: store.Notes) -> SoftLabels:
-        """Uncompressed labels of any images, decoded where they are grids."""
+        """Uncompressed labels of any images; images that are grids are decoded first."""
         block, images = self.softlabels, multiformation.decoded(images)
         blocks = notes.blocks("labels", softlabels.shape_of(images, block.views), "float16")
         softlabels.fill(
@@ -180,7 +185,8 @@ class Labeller:
         return SoftLabels(blocks.array, block.policy, images.ids, images.classes, tuple(teachers))
 
     def pack(self, labels: SoftLabels, budget: Budget, notes: store.Notes, name: str) -> LabelPack:
-        """The pack NAME of some labels, encoded unless it is there; `BudgetError` leaves nothing."""
+        """The pack `name` of some labels, which is encoded if it does not exist yet. A `BudgetError` leaves no
+        files."""
         if not notes.has_pack(name):
             budget.plan(LabelShape(*labels.logits.shape), labels.policy)
             blocks = notes.within(f"{name}.blocks")
@@ -189,7 +195,7 @@ class Labeller:
         return notes.read_pack(name, labels.ids)
 
     def uncompressed(self, labels: SoftLabels, notes: store.Notes) -> LabelPack:
-        """The labels in fp16 as a pack, written once to measure its bytes on disk."""
+        """The labels in fp16 as a pack, which is written once to measure its size on disk."""
         return self.pack(labels, Budget(), notes, "uncompressed")
 
 
@@ -204,10 +210,10 @@ def score(
     folder: Path,
     report: ReportProgress = lambda title, done, total: None,
 ) -> dict[str, Any]:
-    """Train one student on a contender and test it, after the last epoch or as often as the protocol says.
+    """Train one student on a contender and test it, after the last epoch or as often as the protocol specifies.
 
-    Gives `accuracy`, the best test in percent, and `history`, a row an epoch. A killed training goes on from its
-    checkpoint in `folder`. Pixels are normalised as those of `train`.
+    Returns `accuracy`, the best test accuracy in percent, and `history`, one row per epoch. A killed run continues from
+    its checkpoint in `folder`. Pixels are normalised by the mean and deviation of `train`.
     """
     stem = f"{contender.name}-{seed}".replace("/", "-").replace(" ", "-")
     checkpoint = folder / f"{stem}.pt"
@@ -216,7 +222,7 @@ def score(
         contender.images,
         labels,
         contender.policy,
-        temperature=protocol.asks(labels),
+        temperature=protocol.target_temperature(labels),
         size=train.size,
         device=device,
     )

@@ -1,12 +1,12 @@
-"""The contenders of a workspace's own table: its condensed set, and the baselines that `evaluation.baselines` names.
+"""The contenders of the evaluation stage: the condensed set, and the baselines that `evaluation.baselines` names.
 
 * the set with its packed labels
 * `uncompressed`: the same labels in fp16
-* `online`: the teachers asked at every step
-* `hard`: the images' own classes
-* `random`: random real images, as many, labelled and packed like the set
+* `online`: the teachers label every batch
+* `hard`: one-hot labels of the images' classes
+* `random`: equally many random real images, labelled and packed in the same way
 
-Of the set and of random images also the smaller sizes that `evaluation.sizes` lists.
+The smaller sizes that `evaluation.sizes` lists are added for the set and for random images.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from dcpipe.images import read_selection
 from dcpipe.selection.random import random
 from dcpipe.types import ImageSet, ImageTable, LabelPack, Score, SoftLabels, Teacher
 
-Outcome = Mapping[str, Any]  # what `contenders.score` gives
+Outcome = Mapping[str, Any]  # what `contenders.score` returns
 
 
 @dataclass(frozen=True, eq=False)
 class SoftLabelled:
-    """Soft labels of the condensed set: as packed, uncompressed, and the teachers that gave them with their bytes."""
+    """Soft labels of the condensed set, packed and uncompressed, and the teachers that gave them with their size in
+    bytes."""
 
     pack: LabelPack
     uncompressed: SoftLabels
@@ -42,7 +43,7 @@ class SoftLabelled:
 class Lineup:
     """Makes the contenders; the condensed set comes first.
 
-    `images` with the bytes of their file; `labels`: None where students learn from hard labels.
+    `image_bytes`: size of the file of `images`. `labels`: None if students learn from hard labels.
     """
 
     params: Params
@@ -55,7 +56,7 @@ class Lineup:
 
     @property
     def method(self) -> str:
-        """What made the images: the synthesis method, or the selector where none refined them."""
+        """The method that made the images: the synthesis method, or the selector if there is no synthesis."""
         method = self.params.synthesis.method
         return self.params.selection.method if method == "none" else method
 
@@ -67,19 +68,19 @@ class Lineup:
         if self.labels is None:
             return [*self._at_sizes(hard), *self._random({})]
         labels = self.labels
-        rows = self._at_sizes(hard.named("own", f"{name}, {labels.pack.codec}").with_pack(labels.pack, device))
+        rows = self._at_sizes(hard.renamed("own", f"{name}, {labels.pack.codec}").with_pack(labels.pack, device))
         if "uncompressed" in baselines:
             whole = self.labeller.uncompressed(labels.uncompressed, self.notes)
-            rows.append(hard.named("uncompressed", f"{name}, uncompressed").with_pack(whole, device))
+            rows.append(hard.renamed("uncompressed", f"{name}, uncompressed").with_pack(whole, device))
         if "online" in baselines:
-            online = hard.named("online", f"{name}, teacher online")
-            rows.append(online.with_teachers(labels.teachers, labels.teacher_bytes, device))
+            online = hard.renamed("online", f"{name}, teacher online")
+            rows.append(online.with_online_teachers(labels.teachers, labels.teacher_bytes, device))
         if "hard" in baselines:
             rows.append(hard)
         return [*rows, *self._random(labels.teachers)]
 
     def _random(self, teachers: Mapping[str, Teacher]) -> list[Contender]:
-        """Random real images at every size; none where no baseline asks for them."""
+        """Random real images at every size; empty if they are not among the baselines."""
         if "random" not in self.params.evaluation.baselines:
             return []
         block = self.params.selection
@@ -89,7 +90,7 @@ class Lineup:
         return self._at_sizes(self.labeller.contender("random", images, teachers, self.notes.within("random")))
 
     def _at_sizes(self, whole: Contender) -> list[Contender]:
-        """The contender, and its smaller sizes that `evaluation.sizes` lists."""
+        """The contender, and the smaller sizes of it that `evaluation.sizes` lists."""
         below = [size for size in sorted(self.params.evaluation.sizes) if size < self.params.selection.ipc]
         return [
             whole,
@@ -98,7 +99,7 @@ class Lineup:
 
 
 def score_of(contender: Contender, outcomes: Sequence[Outcome], protocol: Protocol, block: EvaluationBlock) -> Score:
-    """The row of a contender from what its students, one a seed, reached."""
+    """The table row of a contender, from the results of its students, one per seed."""
     return Score(
         name=contender.name,
         protocol=protocol.name,
@@ -113,7 +114,7 @@ def score_of(contender: Contender, outcomes: Sequence[Outcome], protocol: Protoc
 
 
 def learning_curves(outcomes: Mapping[str, Sequence[Outcome]]) -> list[dict[str, float]]:
-    """One row an epoch: the training loss of each contender, by its kind, as the mean over its students."""
+    """One row per epoch: the training loss of each contender, by its kind, as the mean over its students."""
     histories = {kind: [outcome["history"] for outcome in students] for kind, students in outcomes.items()}
     epochs = len(next(iter(histories.values()))[0])
     return [
@@ -129,8 +130,8 @@ def learning_curves(outcomes: Mapping[str, Sequence[Outcome]]) -> list[dict[str,
 def at_each_size(
     contenders: Sequence[Contender], scores: Sequence[Score], params: Params
 ) -> Iterator[tuple[str, list[Score]]]:
-    """Name and scores of the condensed set, and of random images, at the sizes that `evaluation.sizes` lists; at their
-    own where it lists none."""
+    """Name and scores of the condensed set, and of random images, at the sizes that `evaluation.sizes` lists, or at
+    full size if it lists none."""
     sizes = params.evaluation.sizes or [params.selection.ipc]
     for whole in contenders:
         if whole is contenders[0] or whole.kind == "random":

@@ -1,8 +1,8 @@
-"""Evaluation: students trained from scratch on a condensed set, scored on test at the last epoch.
+"""Evaluation: students are trained from scratch on a condensed set and scored on test after the last epoch.
 
-A protocol's numbers come from `dcpipe.config.protocols` and params.yaml; here they are put to work. Hard labels train
-with cross-entropy instead of the protocol's loss, everything else alike. Labels, whatever their source, are of the
-pixels that the student sees.
+The numbers of a protocol come from `dcpipe.config.protocols` and params.yaml; this module applies them. With hard
+labels, students train with cross-entropy instead of the protocol's loss; everything else is the same. Whatever their
+source, labels belong to the pixels that the student sees.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from dcpipe.types import Colour, require
 
 @dataclass(frozen=True)
 class Protocol:
-    """Everything a score depends on beside the data and the seed. `loss` is a name in `losses.LOSSES`, `gamma` the
-    weight of its cross-entropy with hard labels; `name` is what scores tell. `best_of`: tests on the way, of which the
-    best is the accuracy; 1, the one after the last epoch."""
+    """Everything that a score depends on, apart from the data and the seed. `loss` is a name in `losses.LOSSES`,
+    `gamma` the weight of its cross-entropy with hard labels; `name` is the name that scores report. `best_of`: number
+    of tests in the course of training, of which the best counts; 1 for the one after the last epoch."""
 
     name: str
     student: str
@@ -44,19 +44,19 @@ class Protocol:
         require(self.best_of >= 1, f"evaluation: best_of is {self.best_of}; give 1 or more tests")
 
     @property
-    def tested(self) -> frozenset[int]:
-        """The epochs after which a student is tested: the last, and others evenly before it."""
+    def test_epochs(self) -> frozenset[int]:
+        """The epochs after which a student is tested: the last one, and others evenly spaced before it."""
         return frozenset(self.recipe.epochs * test // self.best_of - 1 for test in range(1, self.best_of + 1))
 
-    def asks(self, labels: Labels) -> float | None:
-        """The temperature at which a dataset of such labels must give its targets; None: raw logits."""
+    def target_temperature(self, labels: Labels) -> float | None:
+        """The temperature of the targets that a dataset with such labels must give; None for raw logits."""
         logits = losses.LOSSES[self.loss].space == "logits" and not isinstance(labels, HardLabels)
         return None if logits else self.temperature
 
 
 def protocol_of(block: EvaluationBlock, labels: SoftLabelsBlock | None = None) -> Protocol:
-    """How students are trained: the protocol that `block` names, with what params.yaml changes. The changes are part of
-    its name; so are those of views, where `labels` say how these are drawn."""
+    """How students are trained: the protocol that `block` names, with the changes that params.yaml makes. The changes
+    are part of its name, including changes of how views are drawn if `labels` is given."""
     chosen = block.model_dump(include={field.name for field in fields(Recipe)})
     recipe = Recipe(**chosen | {"milestones": tuple(block.milestones)})
     drawn = None if labels is None else {**labels.augmentation.model_dump(), "mix": labels.mix}
@@ -86,20 +86,20 @@ def train_student(
     report: Callable[[dict[str, float]], None] = lambda row: None,
     test: Callable[[nn.Module], float] | None = None,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
-    """A fresh student after the protocol's last epoch, with a row (epoch, loss, lr) an epoch, where it was tested
-    with its accuracy: what `test` says of it.
+    """Train a new student by the protocol. Returns the network after the last epoch and one row (epoch, loss, lr) per
+    epoch. The rows of epochs after which it was tested also have `accuracy`, the result of `test`.
 
-    The seed decides initial weights and order; views are the dataset's own.
+    The seed determines the initial weights and the order of items; views are those of the dataset.
     """
     torch.manual_seed(seed)
     network = networks.build(protocol.student, n_classes, dataset.size)
     loader = CondensedLoader(
         dataset, protocol.batch_size, seed=seed, finish=partial(views.normalise, mean=mean, std=std)
     )
-    loss, batches = _job(dataset, protocol, loader)
+    loss, batches = _loss_and_batches(dataset, protocol, loader)
 
-    def look(network: nn.Module, epoch: int) -> dict[str, float]:
-        return {"accuracy": test(network)} if test is not None and epoch in protocol.tested else {}
+    def evaluate(network: nn.Module, epoch: int) -> dict[str, float]:
+        return {"accuracy": test(network)} if test is not None and epoch in protocol.test_epochs else {}
 
     return training.fit(
         network,
@@ -110,21 +110,22 @@ def train_student(
         device=device,
         checkpoint=checkpoint,
         report=report,
-        look=look,
+        evaluate=evaluate,
     )
 
 
-def _job(
+def _loss_and_batches(
     dataset: CondensedDataset, protocol: Protocol, loader: CondensedLoader
 ) -> tuple[losses.Loss, Callable[[int], Iterable[Batch]]]:
-    """The loss and the batches it takes; refuses soft targets at another temperature than the loss asks for."""
+    """The loss and the batches that it needs. Raises `DataError` if the soft targets have another temperature than the
+    loss requires."""
     if isinstance(dataset.labels, HardLabels):
         return losses.divergence(1.0), loader.batches  # KL to a one-hot target at T = 1 is cross-entropy
-    asked, found = protocol.asks(dataset.labels), dataset.temperature
+    expected, found = protocol.target_temperature(dataset.labels), dataset.temperature
     require(
-        found == asked,
+        found == expected,
         f"evaluation: the dataset gives {_targets(found)}, but loss {protocol.loss!r} of protocol {protocol.name!r} "
-        f"takes {_targets(asked)}; make the dataset with temperature={asked}",
+        f"takes {_targets(expected)}; make the dataset with temperature={expected}",
     )
     chosen = losses.choose(protocol.loss, protocol.gamma)
     loss = chosen.make(protocol.temperature, protocol.gamma)

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from dcpipe.interop.layouts import LAYOUTS, detect
 from dcpipe.interop.records import Record, read_record
 from dcpipe.store import Notes, StagingDir, digest_of
-from dcpipe.types import VIEW_ARRAYS, IntArray, KeptViews, require
+from dcpipe.types import VIEW_ARRAYS, IntArray, StoredViews, require
 
 Array = npt.NDArray[Any]
 
@@ -55,7 +55,7 @@ class Scan:
     starts: IntArray
     classes: int
     agreed: float
-    views: KeptViews
+    views: StoredViews
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -142,7 +142,7 @@ def _check_images(path: Path, image: IntArray, n: int) -> None:
 
 
 def _parameters(path: Path, record: Record, image: IntArray, size: int) -> dict[str, Array]:
-    """Kept views of the batch's rows, as `KeptViews` names them; those of the mix only where there is one."""
+    """Kept views of the batch's rows, as `StoredViews` names them; those of the mix only where there is one."""
     own: dict[str, Array] = {"box": record.box, "flip": record.flip}
     if record.mixed is None or record.mix_box is None:
         return own
@@ -162,7 +162,7 @@ def _parameters(path: Path, record: Record, image: IntArray, size: int) -> dict[
 
 def _views(
     records: Sequence[dict[str, Array]], image: IntArray, number: IntArray, shape: tuple[int, int], size: int
-) -> KeptViews:
+) -> StoredViews:
     """The parameters of views below K, image by image; a batch without a mix in a mixed store has an empty box, and
     its rows themselves as partners."""
     mixed = any("partner" in record for record in records)
@@ -172,7 +172,7 @@ def _views(
         found = np.concatenate([record.get(name, _without_mix(record, name, tail)) for record in records])
         arrays[name] = np.zeros((*shape, *tail), dtype=dtype)
         arrays[name][image[kept], number[kept]] = found[kept]
-    return KeptViews("cutmix_images" if mixed else "none", size, arrays)
+    return StoredViews("cutmix_images" if mixed else "none", size, arrays)
 
 
 def _without_mix(record: dict[str, Array], name: str, tail: tuple[int, ...]) -> Array:
@@ -195,7 +195,7 @@ def load(staging: StagingDir) -> Scan | None:
     if state is None:
         return None
     arrays = {name: state[name] for name in VIEW_ARRAYS if name in state}
-    views = KeptViews("cutmix_images" if "partner" in arrays else "none", int(state["size"]), arrays)
+    views = StoredViews("cutmix_images" if "partner" in arrays else "none", int(state["size"]), arrays)
     return Scan(
         str(state["layout"]),
         state["image"],

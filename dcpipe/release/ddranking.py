@@ -51,7 +51,7 @@ def mean_logits(pack: LabelPack, rows: IntArray) -> torch.Tensor:
         held = labels.codec.holds(rows, numbers, pack.shape)
         if held.any():
             some = rows[held], numbers[held]
-            total[held] += labels.codec.decode(labels.arrays, *some, pack.shape, taken.own(*some))
+            total[held] += labels.codec.decode(labels.arrays, *some, pack.shape, taken.parameters(*some))
             count[held] += 1
     none = rows[(count[:, 0] == 0).numpy()]
     require(

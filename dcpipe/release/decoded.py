@@ -33,7 +33,7 @@ def parameters(pack: LabelPack, rows: IntArray) -> tuple[npt.NDArray[np.float32]
         "dcpipe.load",
     )
     k = pack.shape.views
-    taken = views_of(pack.policy.labelling, pack.ids).own(np.repeat(rows, k), np.tile(np.arange(k), len(rows)))
+    taken = views_of(pack.policy.labelling, pack.ids).parameters(np.repeat(rows, k), np.tile(np.arange(k), len(rows)))
     return taken.box.reshape(-1, k, 4).astype(np.float32), taken.flip.reshape(-1, k).astype(np.uint8)
 
 
@@ -56,6 +56,6 @@ class Decoded:
         chosen = self.rows[index]
         k = self.pack.shape.views
         rows, stored = np.repeat(chosen, k), np.tile(np.arange(k, dtype=np.int64), len(chosen))
-        taken = views_of(self.pack.policy.labelling, self.pack.ids).own(rows, stored)
+        taken = views_of(self.pack.policy.labelling, self.pack.ids).parameters(rows, stored)
         logits = self.codec.decode(self.arrays, rows, stored, self.pack.shape, taken)
         return logits.reshape(len(chosen), k, -1).to(torch.float16).numpy()

@@ -22,12 +22,12 @@ from dcpipe.types import (
     Colour,
     DataError,
     ImageSet,
-    KeptViews,
     LabelPack,
     Score,
+    StoredViews,
     Teacher,
-    ViewLaw,
     ViewPolicy,
+    ViewSource,
     require,
 )
 from dcpipe.views import multiformation
@@ -57,11 +57,11 @@ class Release:
         return self.images.classes
 
     @property
-    def policy(self) -> ViewLaw:
+    def policy(self) -> ViewSource:
         """How views are drawn, or the views that were kept. Raises `DataError` for kept ones with pasted images that a
         smaller set no longer holds."""
         law = None if self.pack is None else self.pack.policy
-        if self.pack is None or not isinstance(law, KeptViews):
+        if self.pack is None or not isinstance(law, StoredViews):
             return ViewPolicy(**self.manifest["views"])
         if len(self.images.decoded_ids) == len(self.pack.ids):
             return law
@@ -69,7 +69,7 @@ class Release:
             law.mix == "none",
             f"release {self.name}: its views paste images that a smaller set no longer holds; load all of it",
         )
-        return law.rows(rows_of(self.pack, self.images))
+        return law.select(rows_of(self.pack, self.images))
 
     @property
     def normalisation(self) -> tuple[Colour, Colour]:

@@ -17,12 +17,12 @@ from dcpipe.store.scores import SCORES
 from dcpipe.types import (
     Colour,
     ImageSet,
-    KeptViews,
     LabelPack,
     Score,
+    StoredViews,
     Teacher,
-    ViewLaw,
     ViewPolicy,
+    ViewSource,
     check_same_classes,
     require,
 )
@@ -123,13 +123,13 @@ def write_release(
         "params": dict(origin.params),
         "bytes": {path.name: path.stat().st_size for path in present if path.is_file()},
     }
-    if isinstance(law, KeptViews):
+    if isinstance(law, StoredViews):
         meta["view_bytes"] = law.n_bytes
     (folder / CARD).write_text(card(meta, scores, versions, origin.leakage), encoding="utf-8")
     return meta
 
 
-def _law(pack: LabelPack | None, params: Mapping[str, Any]) -> ViewLaw:
+def _law(pack: LabelPack | None, params: Mapping[str, Any]) -> ViewSource:
     """The pack's own; a release with hard labels takes the augmentation that its parameters name."""
     if pack is not None:
         return pack.policy

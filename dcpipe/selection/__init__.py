@@ -1,8 +1,8 @@
-"""Selection: which images of each class the condensed set is made of. One file a selector, one line in `SELECTORS`.
+"""Selection: which images of each class form the condensed set. Each selector has one file and one line in `SELECTORS`.
 
-A selector is a pure function `(candidates, ipc, seed, progress, **options) -> Picks`. It sees candidates grouped by
-class, one class at a time, so the features of ImageNet-1K stay memory-mapped. It returns rows in rounds of one image
-a class: the first `k * c` picks are the condensed set of `k` images per class.
+A selector is a pure function `(candidates, ipc, seed, progress, **options) -> Picks`. It reads candidates grouped by
+class, one class at a time, so the features of ImageNet-1K can stay memory-mapped. It returns rows in rounds of one
+image per class: the first `k * c` picks are the condensed set of `k` images per class.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ SELECTORS: Registry[Callable[..., Picks]] = Registry(
     ("candidates", "ipc", "seed", "progress"),
 )
 
-# Of dcpipe's own selectors, those whose picks depend on the seed.
+# The built-in selectors whose picks depend on the seed.
 USES_SEED = frozenset({"random", "k_center", "gradmatch", "badge"})
 
 
 def uses_seed(name: str) -> bool:
-    """Whether a selector's picks may depend on the seed; where they cannot, a study selects once for all seeds. Nothing
-    is known of another package's selector, so that it counts as one that draws."""
+    """Whether the picks of a selector may depend on the seed. If they cannot, a study selects once for all seeds. A
+    selector of another package is assumed to depend on it."""
     return name in USES_SEED or name not in SELECTORS.own

@@ -1,39 +1,43 @@
-"""BAIT: the images whose Fisher information, taken together, best covers that of all images.
+"""BAIT: the images whose joint Fisher information best covers that of all images.
 
-Idea. The error of a maximum-likelihood fit to the picks S, averaged over all images U, is bounded by a trace; choose
+Idea. The error of a maximum-likelihood fit to the picks S, averaged over all images U, is bounded by a trace. Choose
 
     S = argmin tr(M^-1 F),    M = lambda I + sum over x in S of I(x),    F = mean over x in U of I(x)
 
 I(x) is the Fisher matrix of the last layer's weights, which needs no label: with feature h in R^d, probabilities p of C
-classes and G = diag(p) - p p^T it is I(x) = G (x) h h^T, of dimension D = C d. The trace is not submodular, so a
-forward greedy pass takes too many images (`oversample` times the budget) and a backward one drops the least useful.
+classes and G = diag(p) - p p^T, it is I(x) = G (x) h h^T, of dimension D = C d. The trace is not submodular, so a
+forward greedy pass takes more images than needed (`oversample` times the budget), and a backward pass removes the least
+useful ones.
 
 Formula. R = diag(sqrt p) - p sqrt(p)^T is a root of G, so V = R (x) h has I(x) = V V^T and C columns. Let A = M^-1 and
-K = A F A, cut into d x d blocks A_ab, K_ab. By Woodbury's identity adding (s = 1) or removing (s = -1) x lowers or
+K = A F A, divided into d x d blocks A_ab, K_ab. By Woodbury's identity, adding (s = 1) or removing (s = -1) x lowers or
 raises the trace by
 
     tr((I + s R^T T R)^-1 R^T Q R)    with the C x C matrices    T_ab = h^T A_ab h,    Q_ab = h^T K_ab h
 
-and a step that takes x does, with Cholesky L L^T = I + s V^T A V, W = A V L^-T and Z = s A F W - W W^T F W / 2,
+With the Cholesky factorisation L L^T = I + s V^T A V, W = A V L^-T and Z = s A F W - W W^T F W / 2, this step updates
 
     A <- A - s W W^T              T <- T - s P P^T              P = the C blocks of W, times h: C x C
     K <- K - W Z^T - Z W^T        Q <- Q - P E^T - E P^T        E = the same of Z
 
-for all candidates. A is kept as its columns W (as itself once they would be more than D), F W is the mean of (G P) (x)
-h, one pass over the images: F is never formed, and only C x C matrices are inverted. The first T is h^T h I / lambda;
-the first Q is, over lambda^2, h^T F_ab h = mean over z of (h . h_z)^2 G_z, by pairs of images or through the F_ab.
+for all candidates. A is stored by its columns W (or explicitly, if there would be more than D of them). F W is the mean
+of (G P) (x) h, one pass over the images, so F is never formed, and only C x C matrices are inverted. The initial T is
+h^T h I / lambda. The initial Q, times lambda^2, is h^T F_ab h = mean over z of (h . h_z)^2 G_z, computed by pairs of
+images or through the F_ab.
 
-Cost for n candidates: 3 n d C^2 multiply-adds a forward step, 2 n d C^2 a removal (only picks can go), and once the
-smaller of n^2 (d / 2 + C^2) and n d^2 C (C + 1). Memory in float64: T, Q and P, n C^2 each, and A, D times the smaller
-of D and C a step; over `memory_gib` is refused. Vectors are held if they fit there too, else read a class at a time.
+Cost for n candidates: 3 n d C^2 multiply-adds per forward step, 2 n d C^2 per removal (only picks can be removed), and
+once the smaller of n^2 (d / 2 + C^2) and n d^2 C (C + 1). Memory in float64: T, Q and P, n C^2 each, and A, D times the
+smaller of D and C per step. If that exceeds `memory_gib`, an error is raised. Vectors are cached if they fit too,
+otherwise they are read one class at a time.
 
 Paper: Ash, Goel, Krishnamurthy, Kakade, "Gone Fishing: Neural Active Learning with Fisher Embeddings", NeurIPS 2021,
-Algorithm 1. As in the official code (JordanAsh/badge) lambda is 1, twice the budget is taken, weights count and bias
-does not, features keep their length, and the sum over S is not divided by its size. Where we differ:
+Algorithm 1. As in the official code (JordanAsh/badge), lambda is 1, the forward pass takes twice the budget, weights
+count but the bias does not, features are not normalised, and the sum over S is not divided by its size. Where we
+differ:
 
-* Active learning starts from labelled images, whose mean Fisher matrix is in the first M. Here there are none.
-* The paper's budget knows no classes. We go round them: each in turn adds its best image, and later each that has more
-  than `ipc` left gives up its least useful one. The trace is one for all classes throughout.
+* Active learning starts from labelled images, whose mean Fisher matrix is part of the initial M. Here there are none.
+* The budget of the paper is not per class. We take turns: each class adds its best image, and later each class that
+  still has more than `ipc` images drops its least useful one. The trace is always that of all classes.
 """
 
 from __future__ import annotations
@@ -50,11 +54,13 @@ from dcpipe.config.values import AtLeastOne, Device, Positive
 from dcpipe.selection.base import Candidates, Picks, Progress
 from dcpipe.types import FloatArray, IntArray, require
 
-# The error of Q stays near 1e-16 of its first value, however small Q becomes: room for a thousand steps, sums of C^2.
+# The error of Q stays near 1e-16 of its initial value, however small Q becomes; this leaves room for a thousand steps
+# and sums of C^2 terms.
 _ROUND_OFF = 1e-13
-# Where picks abound Q falls with (lambda / |h|^2)^2 and I - V^T A V with lambda / |h|^2: below this digits run out.
+# With many picks, Q falls with (lambda / |h|^2)^2 and I - V^T A V with lambda / |h|^2; below this ratio float64 is not
+# precise enough.
 _RIDGE = 1e-6
-_PART = 2048  # vectors whose products are held at once: 32 MiB
+_PART = 2048  # vectors whose products are in memory at once: 32 MiB
 
 
 @dataclass(eq=False)
@@ -62,8 +68,8 @@ class _Model:
     """M^-1 and F as operators. Row a * d + i of D is feature i of logit a.
 
     `p` f64 [n, C]: the teacher's probabilities. `columns` f64 [D, C * steps] and `signs` f64 [C * steps], filled up to
-    `used`: M^-1 = I / ridge - columns signs columns^T; where `dense`, `columns` f64 [D, D] is M^-1 itself. `held`: f64
-    [N, d], the vectors of each class; empty where they do not fit.
+    `used`: M^-1 = I / ridge - columns signs columns^T. If `dense`, `columns` f64 [D, D] is M^-1 itself. `cached`: the
+    vectors of each class, f64 [N, d]; empty if they do not fit in memory.
     """
 
     candidates: Candidates
@@ -73,7 +79,7 @@ class _Model:
     signs: torch.Tensor
     dense: bool
     used: int = 0
-    held: list[torch.Tensor] = field(default_factory=list)
+    cached: list[torch.Tensor] = field(default_factory=list)
 
     def read(self, rows: slice) -> torch.Tensor:
         """Vectors of some rows, f64 [N, d]."""
@@ -83,7 +89,7 @@ class _Model:
         """Rows and vectors f64 [N, d] of each class."""
         for label in range(self.candidates.n_classes):
             rows = self.candidates.rows(label)
-            yield rows, self.held[label] if self.held else self.read(rows)
+            yield rows, self.cached[label] if self.cached else self.read(rows)
 
     def inverse(self, x: torch.Tensor) -> torch.Tensor:
         """M^-1 x, f64 [D, C]."""
@@ -105,7 +111,7 @@ class _Model:
         return total.view(c, c, -1).mT.reshape(w.shape) / n
 
     def take(self, row: int, sign: int, keep: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put a candidate into M (`sign` 1) or out of it (-1): the step's W and Z, f64 [D, C]."""
+        """Add a candidate to M (`sign` 1) or remove it (-1); returns W and Z of this step, f64 [D, C]."""
         h, r = self.read(slice(row, row + 1))[0], root(self.p[row : row + 1])[0]
         c = len(r)
         v = (r[:, None, :] * h[:, None]).view(-1, c)
@@ -124,8 +130,8 @@ class _Model:
 
 @dataclass(eq=False)
 class _Blocks:
-    """Some candidates: `p` f64 [m, C], T and Q f64 [m, C, C], and `size` f64 [m]: tr(G Q) before any pick, the scale of
-    all later round-off."""
+    """Some candidates: `p` f64 [m, C], T and Q f64 [m, C, C], and `size` f64 [m]: tr(G Q) before any pick, which is the
+    scale of all later round-off."""
 
     p: torch.Tensor
     t: torch.Tensor
@@ -133,7 +139,8 @@ class _Blocks:
     size: torch.Tensor
 
     def change(self, rows: IntArray, sign: int) -> tuple[FloatArray, FloatArray]:
-        """By how much adding (`sign` 1) lowers or removing (-1) raises the trace, and its round-off, f64 [N] each."""
+        """How much adding (`sign` 1) lowers, or removing (-1) raises, the trace, and the round-off of it, f64 [N]
+        each."""
         r = root(self.p[rows])
         small = sign * (r.mT @ self.t[rows] @ r)
         small.diagonal(dim1=1, dim2=2).add_(1.0)
@@ -143,7 +150,7 @@ class _Blocks:
         return change.cpu().numpy(), slack.cpu().numpy()
 
     def update(self, rows: slice, of_w: torch.Tensor, of_z: torch.Tensor, sign: int) -> None:
-        """A step with projections `of_w`, `of_z` f64 [N, C, C] of these rows."""
+        """Update these rows by a step with their projections `of_w`, `of_z` f64 [N, C, C]."""
         self.t[rows].baddbmm_(of_w, of_w.mT, alpha=-sign)
         cross = of_w @ of_z.mT
         self.q[rows] -= cross + cross.mT
@@ -161,34 +168,35 @@ def bait(
     memory_gib: Positive = 8.0,
     device: Device = "cpu",
 ) -> Picks:
-    """Rows i64 [ipc * c] in rounds of one image a class, the images of a class in the order in which the forward pass
-    picked them; gains f64: by how much tr(M^-1 F) fell at that pick.
+    """Rows i64 [ipc * c] in rounds of one image per class, with the images of a class in the order in which the forward
+    pass picked them; gains f64: the decrease of tr(M^-1 F) by that pick.
 
-    `ridge` is lambda. The forward pass takes int(oversample * ipc) images a class, or all of a smaller class. Ties go
-    to the lower row: it is first to be added and last to be removed. Because of the removals a smaller `ipc` gives no
-    prefix, except with `oversample=1`. `seed` is unused, for nothing is random; a killed run starts anew.
+    `ridge` is lambda. The forward pass takes int(oversample * ipc) images per class, or all of a smaller class. Ties go
+    to the lower row, which is added first and removed last. Because of the removals, a smaller `ipc` does not give a
+    prefix, except with `oversample=1`. `seed` is not used, because nothing is random. A killed run starts from the
+    beginning.
 
-    Raises `DataError` for a class with fewer than `ipc` images, an option outside its range and one that does not suit
-    the data: a ridge too small for vectors so long, too little memory.
+    Raises `DataError` for a class with fewer than `ipc` images, for an option outside its range, and for one that does
+    not suit the data: a ridge that is too small for the lengths of the vectors, or too little memory.
     """
     candidates.check_ipc(ipc)
     wanted = np.minimum(int(oversample * ipc), np.diff(candidates.offsets))
     steps = 2 * int(wanted.sum()) - ipc * candidates.n_classes
-    model = _begin(candidates, ridge, steps, memory_gib, torch.device(device))
+    model = _initial_model(candidates, ridge, steps, memory_gib, torch.device(device))
     blocks = _first_blocks(model)
     all_picks = _forward(model, blocks, wanted, lambda done: progress.progress(done, steps))
     kept = _backward(model, blocks, all_picks.rows, ipc, lambda done: progress.progress(done, steps))
     return Picks(all_picks.rows[kept], all_picks.gains[kept])
 
 
-def _begin(candidates: Candidates, ridge: float, steps: int, memory_gib: float, device: torch.device) -> _Model:
-    """M = ridge I, once it is sure that memory suffices."""
+def _initial_model(candidates: Candidates, ridge: float, steps: int, memory_gib: float, device: torch.device) -> _Model:
+    """M = ridge I, after checking that memory suffices."""
     (n, c), d = candidates.logits.shape, candidates.vectors.shape[1]
     width = c * min(d, steps)
     need, room = 8 * (3 * n * c * c + c * d * width), memory_gib * 2**30
     require(
         need <= room,
-        f"selection: bait needs {need / 2**30:.1f} GiB for {n} images and {c} classes, "
+        f"selection: bait needs {need / 2**30:.1f} GiB for {n} images and {c} classes, but "
         f"selection.options.memory_gib is {memory_gib}; use fewer classes or another selector, or raise it",
     )
     p = np.concatenate([candidates.class_probabilities(label) for label in range(candidates.n_classes)])
@@ -197,12 +205,12 @@ def _begin(candidates: Candidates, ridge: float, steps: int, memory_gib: float, 
     if model.dense:
         columns.diagonal().fill_(1 / ridge)
     if need + 8 * n * d <= room:
-        model.held = [x for _, x in model.classes()]
+        model.cached = [x for _, x in model.classes()]
     return model
 
 
 def _first_blocks(model: _Model) -> _Blocks:
-    """T and Q of all candidates for M = ridge I, once it is sure that float64 suffices."""
+    """T and Q of all candidates for M = ridge I, after checking that float64 suffices."""
     (n, c), d = model.p.shape, model.candidates.vectors.shape[1]
     squares = torch.cat([x.square().sum(dim=1) for _, x in model.classes()])
     longest = float(squares.max())
@@ -220,7 +228,7 @@ def _first_blocks(model: _Model) -> _Blocks:
 
 
 def _forward(model: _Model, blocks: _Blocks, wanted: IntArray, progress: Callable[[int], None]) -> Picks:
-    """Picks in rounds of one image a class, `wanted[y]` of class y."""
+    """Picks in rounds of one image per class, `wanted[y]` of class y."""
     keep, rows, gains = torch.empty_like(blocks.t), np.zeros(0, dtype=np.int64), np.zeros(0)
     for turn in range(int(wanted.max())):
         for label in np.flatnonzero(wanted > turn):
@@ -237,7 +245,7 @@ def _forward(model: _Model, blocks: _Blocks, wanted: IntArray, progress: Callabl
 
 
 def _backward(model: _Model, blocks: _Blocks, rows: IntArray, ipc: int, progress: Callable[[int], None]) -> IntArray:
-    """Places in `rows` of those that stay, i64 [ipc * c] in rounds of one image a class."""
+    """Positions in `rows` of the remaining picks, i64 [ipc * c] in rounds of one image per class."""
     label = np.searchsorted(model.candidates.offsets, rows, side="right") - 1
     x = torch.cat([model.read(slice(row, row + 1)) for row in rows])
     picks = _Blocks(blocks.p[rows], blocks.t[rows], blocks.q[rows], blocks.size[rows])
@@ -266,7 +274,8 @@ def root(p: torch.Tensor) -> torch.Tensor:
     """R = diag(sqrt p) - p sqrt(p)^T of each row of p [N, C], f64 [N, C, C]: R R^T = G."""
     q = p.sqrt()
     r = -p[:, :, None] * q[:, None, :]
-    # 1 - p as the sum of the others: a sure teacher leaves 1e-12, of which a subtraction loses the digits.
+    # 1 - p is computed as the sum of the others: it may be 1e-12 for a confident teacher, which a subtraction would
+    # lose.
     others = p @ (1 - torch.eye(p.shape[1], dtype=p.dtype, device=p.device))
     r.diagonal(dim1=1, dim2=2).copy_(q * others)
     return r
@@ -287,7 +296,7 @@ def pool_by_pair(model: _Model) -> torch.Tensor:
 
 
 def pool_by_dimension(model: _Model) -> torch.Tensor:
-    """The same through F_ab = mean over z of G_z[a, b] h_z h_z^T, one matrix [d, d] at a time."""
+    """As `pool_by_pair`, but through F_ab = mean over z of G_z[a, b] h_z h_z^T, one matrix [d, d] at a time."""
     (n, c), d = model.p.shape, model.candidates.vectors.shape[1]
     g = root(model.p) @ root(model.p).mT
     for a, b in combinations_with_replacement(range(c), 2):
@@ -295,5 +304,5 @@ def pool_by_dimension(model: _Model) -> torch.Tensor:
         for rows, x in model.classes():
             block += (g[rows, a, b, None] * x).mT @ x
         for rows, x in model.classes():
-            g[rows, a, b] = g[rows, b, a] = ((x @ block) * x).sum(dim=1)  # this G_ab is not needed any more
+            g[rows, a, b] = g[rows, b, a] = ((x @ block) * x).sum(dim=1)  # this G_ab is no longer needed
     return g.div_(n)

@@ -1,4 +1,4 @@
-"""What every selector takes and gives."""
+"""The input and output of every selector."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from dcpipe.types import FloatArray, IntArray, Selection, Sliceable, require
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """All images one may pick, sorted by class: rows `offsets[y] : offsets[y + 1]` are class y.
+    """All images that may be picked, sorted by class: rows `offsets[y] : offsets[y + 1]` are class y.
 
     `vectors` f32 [n, d], `logits` f32 [n, c] (memory-mapped or in memory), `label_rate` f64 [n] (R_C of each image,
-    infinite for an image that a shortlist left out), `offsets` i64 [c + 1], `classes` the names that errors use, `ids`
-    i64 [n] of the images (their rows unless given). Within a class, rows keep the table's order, so ties break by it.
+    infinite for an image that is not on the shortlist), `offsets` i64 [c + 1], `classes` the names for error messages,
+    `ids` i64 [n] of the images (by default their rows). Within a class, rows are in the order of the table, which also
+    resolves ties.
     """
 
     vectors: Sliceable
@@ -39,39 +40,39 @@ class Candidates:
         return np.asarray(self.vectors[self.rows(label)], dtype=np.float64)
 
     def class_units(self, label: int) -> FloatArray:
-        """Feature vectors of one class at unit length, f64 [N, d]; a vector of zeros stays."""
+        """Feature vectors of one class, scaled to unit length, f64 [N, d]; zero vectors remain zero."""
         return unit(self.class_vectors(label))
 
     def class_probabilities(self, label: int) -> FloatArray:
-        """The teacher's softmax on one class, f64 [N, c]."""
+        """The teacher's softmax probabilities for the images of one class, f64 [N, c]."""
         logits = np.asarray(self.logits[self.rows(label)], dtype=np.float64)
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities: FloatArray = shifted / shifted.sum(axis=1, keepdims=True)
         return probabilities
 
     def selection(self, picks: Picks, method: str) -> Selection:
-        """The images that were picked, in pick order."""
+        """The picked images, in the order of the picks."""
         ids = picks.rows if self.ids is None else self.ids[picks.rows]
         labels = np.searchsorted(self.offsets, picks.rows, side="right") - 1
         return Selection(ids, labels, picks.gains, method)
 
-    def called(self, label: int) -> str:
-        """A class as errors name it."""
+    def class_name(self, label: int) -> str:
+        """The name of a class for error messages."""
         return repr(self.classes[label] if self.classes else str(label))
 
     def check_ipc(self, ipc: int) -> None:
-        """Raises `DataError` when a class has fewer than `ipc` images, naming the smallest."""
+        """Raises `DataError` if a class has fewer than `ipc` images; it names the smallest class."""
         sizes = np.diff(self.offsets)
         smallest = int(sizes.argmin())
         require(
             ipc <= sizes[smallest],
-            f"selection.ipc is {ipc} but class {self.called(smallest)} has {int(sizes[smallest])} images; "
+            f"selection.ipc is {ipc} but class {self.class_name(smallest)} has {int(sizes[smallest])} images; "
             f"use ipc <= {int(sizes[smallest])}",
         )
 
     def check(self, ipc: int) -> None:
-        """Raises `DataError` unless every class has `ipc` images, and every vector and logit is finite and every vector
-        has a direction: one pass over the arrays, before any work."""
+        """Raises `DataError` unless every class has `ipc` images, all vectors and logits are finite, and no vector is
+        zero. This takes one pass over the arrays, before any other work."""
         n = int(self.offsets[-1])
         for name, array in (("vectors", self.vectors), ("logits", self.logits), ("label_rate", self.label_rate)):
             require(
@@ -82,20 +83,20 @@ class Candidates:
         for label in range(self.n_classes):
             block, logits = self.class_vectors(label), np.asarray(self.logits[self.rows(label)])
             for fault, sound, remedy in (
-                ("vector holds NaN or infinity", np.isfinite(block).all(axis=1), "check the teacher"),
-                ("logits hold NaN or infinity", np.isfinite(logits).all(axis=1), "check the teacher"),
-                ("vector is all zero", block.any(axis=1), "train the teacher longer, or another one"),
+                ("vector contains NaN or infinity", np.isfinite(block).all(axis=1), "check the teacher"),
+                ("logits contain NaN or infinity", np.isfinite(logits).all(axis=1), "check the teacher"),
+                ("vector is zero", block.any(axis=1), "train the teacher longer, or another one"),
             ):
                 wrong = np.flatnonzero(~sound)
                 require(
                     len(wrong) == 0,
-                    f"candidates: the {fault} in {len(wrong)} of {len(block)} images of class {self.called(label)}, "
-                    f"first in image {wrong[0] if len(wrong) else 0}; {remedy}",
+                    f"candidates: the {fault} in {len(wrong)} of {len(block)} images of class "
+                    f"{self.class_name(label)}, first in image {wrong[0] if len(wrong) else 0}; {remedy}",
                 )
 
 
 def unit(vectors: FloatArray) -> FloatArray:
-    """Rows at unit length; rows of zeros stay."""
+    """Rows scaled to unit length; zero rows remain zero."""
     norm = np.linalg.norm(vectors, axis=1, keepdims=True)
     units: FloatArray = vectors / np.where(norm > 0, norm, 1.0)
     return units
@@ -111,10 +112,11 @@ class Picks:
 
 @dataclass(frozen=True)
 class Progress:
-    """A selector's tie to the world. None of it may change the result.
+    """How a selector resumes and reports its progress. None of it may change the result.
 
-    `earlier`: picks of a killed run to go on from. `report`: called with all picks so far, after each round, by
-    selectors that can go on from them. `progress`: called with (picks made, picks to make) by those that cannot.
+    `earlier`: picks of a killed run to continue from. `report`: called with all picks so far after each round, by
+    selectors that can continue from them. `progress`: called with (picks made, total number of picks) by those that
+    cannot.
     """
 
     earlier: Picks | None = None
@@ -125,9 +127,9 @@ class Progress:
 def class_by_class(
     candidates: Candidates, ipc: int, progress: Progress, pick: Callable[[int], tuple[IntArray, FloatArray]]
 ) -> Picks:
-    """Picks of a selector that treats each class alone, in rounds of one image a class.
+    """Picks of a selector that treats each class separately, in rounds of one image per class.
 
-    `pick(label)` gives `ipc` rows counted from the first of their class, i64 [ipc], and their gains f64 [ipc].
+    `pick(label)` returns `ipc` rows, relative to the first row of their class, i64 [ipc], and their gains f64 [ipc].
     """
     candidates.check_ipc(ipc)
     n_classes = candidates.n_classes

@@ -1,4 +1,4 @@
-"""Features of a table to candidates, sorted by class, so that a selector can hold one class at a time."""
+"""Converts the features of a table to candidates, sorted by class, so that a selector can load one class at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dcpipe.types import Features, ImageTable
 
 def candidates_of(features: Features, classes: tuple[str, ...], folder: Path) -> Candidates:
     """All images that have features. Vectors and logits are sorted by class into files in `folder` and memory-mapped,
-    so that memory holds one class at a time however the source was ordered."""
+    so that one class at a time is in memory, whatever the order of the source."""
     order, offsets = store.by_label(features.labels, len(classes))
     vectors = store.sorted_rows(features.vectors, order, folder / "vectors.npy")
     logits = store.sorted_rows(features.logits, order, folder / "logits.npy")
@@ -21,7 +21,7 @@ def candidates_of(features: Features, classes: tuple[str, ...], folder: Path) ->
 
 
 def candidates_without_features(table: ImageTable) -> Candidates:
-    """All images of a table, for a selector that looks at no feature, as `random`."""
+    """All images of a table, for a selector that uses no features, such as `random`."""
     order, offsets = store.by_label(table.labels, len(table.classes))
     nothing = np.zeros((len(order), 0), dtype=np.float32)
     return Candidates(nothing, nothing, np.zeros(len(order)), offsets, table.classes, table.ids[order])

@@ -1,4 +1,4 @@
-"""Selection for people who have arrays: `dcpipe.select`, without a workspace, a table or a file.
+"""Selection from arrays: `dcpipe.select` needs no workspace, table or file.
 
 >>> import numpy as np
 >>> draw = np.random.default_rng(0)
@@ -41,20 +41,20 @@ def select(
     each, so that the first `k * c` rows are the set of `k` images per class.
 
     Args:
-        vectors: a feature vector of each image, float [n, d], by any network.
+        vectors: the feature vector of each image, float [n, d], computed by any network.
         labels: the class of each image, [n]: numbers or text, in any order.
         method: a name in `SELECTORS`, with its `options`: see `dcpipe.selection`.
         ipc: images per class.
-        seed: of the selectors that draw.
-        logits: what a network says of each image, float [n, c], for the selectors that look at it (`gradmatch`,
+        seed: of selectors that use random numbers.
+        logits: the logits of a network for each image, float [n, c], for the selectors that use them (`gradmatch`,
             `badge`, `bait`, `least_confidence`, `margin`, `entropy`, `el2n`).
-        label_rate: bits of each image's soft labels, float [n], for `score`, whose third term counts nothing without
-            it: see `dcpipe.coding_rate.label_rate`.
-        classes: all labels, in the order of the columns of `logits`; by default sorted.
-        progress: called with (picks made, picks to make).
+        label_rate: R_C of each image's soft labels, float [n], for `score`, which omits its third term without it: see
+            `dcpipe.coding_rate.label_rate`.
+        classes: all labels in the order of the columns of `logits`; by default they are sorted.
+        progress: called with (picks made, total number of picks).
 
-    Raises `DataError` for arrays that do not fit together or are not finite, an unknown method or option, one that
-    needs an array which is not given, and a class with fewer than `ipc` images.
+    Raises `DataError` for arrays that do not fit together or are not finite, for an unknown method or option, for a
+    method that needs an array that is not given, and for a class with fewer than `ipc` images.
     """
     check_options(SELECTORS, method, options)
     require(ipc >= 1, f"ipc is {ipc}; give 1 or more")
@@ -68,7 +68,9 @@ def select(
     order = np.argsort(numbers, kind="stable")
     offsets = np.concatenate([[0], np.cumsum(np.bincount(numbers, minlength=len(names)))]).astype(np.int64)
     if method == "score" and label_rate is None:
-        require("beta" not in options, "selector 'score' weighs label_rate with beta; give it, or leave beta out")
+        require(
+            "beta" not in options, "selector 'score' weights label_rate by beta; give label_rate, or leave beta out"
+        )
         label_rate, options = np.zeros(len(y)), {**options, "beta": 0.0}
     n, c = len(y), len(names)
     given = {
@@ -85,7 +87,7 @@ def select(
 
 
 class _Missing:
-    """Stands for an array that the caller did not give; whoever looks at it says so."""
+    """Stands for an array that was not given; any use of it raises `DataError`."""
 
     def __init__(self, method: str, name: str) -> None:
         self.sentence = f"selector {method!r} needs {name}; give {name}= to select"
@@ -98,14 +100,14 @@ class _Missing:
 
 
 def _numbered(labels: npt.NDArray[Any], classes: Sequence[Any] | None) -> tuple[Sequence[Any], IntArray]:
-    """The classes in order, and the number of each label's."""
+    """The classes in order, and the class number of each label."""
     if classes is None:
         names, numbers = np.unique(labels, return_inverse=True)
         return names.tolist(), numbers.astype(np.int64)
     places = {name: place for place, name in enumerate(classes)}
     require(len(places) == len(classes), "classes repeat a name; list each once")
     strange = [label for label in np.unique(labels).tolist() if label not in places]
-    require(not strange, f"labels have {strange[:1]}, which classes lacks; add it")
+    require(not strange, f"labels contain {strange[0] if strange else ''!r}, which is not in classes; add it")
     return list(classes), np.array([places[label] for label in labels.tolist()], dtype=np.int64)
 
 
@@ -115,7 +117,7 @@ def _fitting(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> npt.ND
     require(
         array.shape == shape,
         f"{name} must be {letters} = {list(shape)}, but are {list(array.shape)}; "
-        + ("give classes= in the order of their columns" if len(shape) == 2 else "give one for each label"),
+        + ("give classes= in the order of the columns" if len(shape) == 2 else "give one for each label"),
     )
-    require(not np.isnan(array).any(), f"{name} hold NaN; check the network that made them")
+    require(not np.isnan(array).any(), f"{name} must not contain NaN; check the network that computed them")
     return array

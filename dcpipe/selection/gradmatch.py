@@ -1,40 +1,41 @@
-"""GRAD-MATCH: few images whose gradients, suitably weighted, add up to the gradient of their whole class.
+"""GRAD-MATCH: a few images whose weighted gradients add up to the gradient of their whole class.
 
-Idea. A step of training on the picks should go where a step on all images goes. For each class, orthogonal matching
-pursuit looks for picks X and weights w that make
+Idea. A training step on the picks should have the same direction as a step on all images. For each class, orthogonal
+matching pursuit searches for picks X and weights w that make
 
     E(X, w) = |sum_{j in X} w_j g_j - b|^2 + ridge |w|^2             b = mean gradient of the class
 
-small: add the image whose gradient has the largest inner product with the residual b - sum_j w_j g_j, fit all weights
-anew, repeat. Gradients are those of the last layer (`last_layer.py`), with features as the teacher gives them, not
-normalised: a gradient's length says how wrong the teacher is.
+small: add the image whose gradient has the largest inner product with the residual b - sum_j w_j g_j, refit all
+weights, and repeat. Gradients are those of the last layer (`last_layer.py`). The teacher's features are not normalised,
+because the length of a gradient shows how wrong the teacher is.
 
 Formula. With K the inner products of the picks and k_b those with b, the fit solves (K + ridge I) w = k_b. Inner
-products with the residual are <g_i, b> - sum_j w_j <g_i, g_j>, and E = |b|^2 - k_b . w at the best w, so the gain of
-a pick is what it adds to k_b . w, with and without the sign constraint. With b the sum instead of the mean, w and all
-inner products are N times as large and the picks are the same, whatever the ridge; the gains N^2 times.
+products with the residual are <g_i, b> - sum_j w_j <g_i, g_j>, and E = |b|^2 - k_b . w for the best w, so the gain of a
+pick is what it adds to k_b . w, with and without the sign constraint. If b is the sum instead of the mean, w and all
+inner products are N times as large and the picks are the same for any ridge; the gains are N^2 times as large.
 
-Cost for a class of N images: 2 N C d multiply-adds once, then N (C + d + k) and a k x k Cholesky factor for pick k.
-Memory: the class and N x ipc inner products.
+Cost for a class of N images: 2 N C d multiply-adds once, then N (C + d + k) and a k x k Cholesky factorisation for pick
+k. Memory: one class and N x ipc inner products.
 
 Paper: "GRAD-MATCH: Gradient Matching based Data Subset Selection for Efficient Deep Model Training", Killamsetty et
 al., ICML 2021, Sec. 3 and 4 (per-class variant, last-layer gradients). Code: CORDS (decile-team/cords). Choices:
 
-* A condensed set has no weights: only the picks are used, each counts once. The paper trains with w and picks anew
+* A condensed set has no weights: only the picks are used, and each counts once. The paper trains with w and picks again
   every few epochs; here one trained teacher gives all gradients.
-* `non_negative`, the default, is what the code runs: the largest signed product, weights at least 0. The algorithm as
-  published takes the largest absolute product with weights of any sign; then an image may be picked to be subtracted,
-  which a set without weights would add. The code drops picks whose weight turns negative; here the fit with w >= 0 is
-  exact (active sets as in Lawson and Hanson), and a pick stays, at weight 0.
+* `non_negative`, the default, is what the code does: it uses the largest signed product, and weights are at least 0.
+  The published algorithm uses the largest absolute product, and weights of any sign. Then an image may be picked in
+  order to be subtracted, but a set without weights would add it. The code drops picks whose weight turns negative; here
+  the fit with w >= 0 is exact (active sets as in Lawson and Hanson), and a pick stays, at weight 0.
 * `ridge` is 0.5 in the code's configurations for the per-class variants, and counts against |g|^2. A teacher that fits
-  its training images well has gradients far shorter than 1; then w is near 0, the residual stays near b, and the picks
-  are those of largest <g_i, b>, near duplicates included. A `ridge` far below the mean |g|^2 restores the pursuit.
-  The code fits the weight of the first pick without the ridge; here every fit has it.
+  its training images well has gradients much shorter than 1. Then w is near 0, the residual stays near b, and the picks
+  are those with the largest <g_i, b>, including near duplicates. A `ridge` far below the mean |g|^2 restores the
+  pursuit. The code fits the weight of the first pick without the ridge; here every fit uses it.
 * The code stops when the residual is below a share of b (`eps`: 1e-4 in the code, 1e-100 in its configurations) and
-  fills up with images drawn at random from all classes. Here the pursuit stops when no product with the residual is
-  left above round-off, and images of the same class are drawn.
-* The per-batch variant picks whole mini-batches and the per-gradient one sees only the class's own row of the last
-  layer; neither is offered, for the first has no meaning for single images and the second is only cheaper.
+  adds random images of all classes. Here the pursuit stops when no product with the residual exceeds round-off, and
+  random images of the same class are added.
+* The per-batch variant picks whole mini-batches, and the per-gradient one uses only the row of the last layer that
+  belongs to the class. Neither is implemented, because the first is not defined for single images and the second is
+  only cheaper.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class
 from dcpipe.selection.last_layer import Gradients, errors_of
 from dcpipe.types import FloatArray, IntArray
 
-# Round-off, as a share of the largest product of lengths: inner products this close are a tie, or 0.
+# Round-off relative to the largest product of lengths: inner products this close are a tie, or 0.
 _TIE = 1e-10
-# A gradient of which less than this share of its squared length is new depends on the picks before it.
+# A gradient counts as a combination of earlier picks if less than this share of its squared length is new.
 _NEW = 1e-12
 
 
@@ -67,13 +68,13 @@ def gradmatch(
     non_negative: bool = True,
     bias: bool = True,
 ) -> Picks:
-    """Rows i64 [ipc * c] in rounds of one image a class; gains f64: the fall of E with each pick.
+    """Rows i64 [ipc * c] in rounds of one image per class; gains f64: the decrease of E by each pick.
 
-    `ridge` penalises the squared weights, `non_negative` keeps them at 0 or more, `bias` counts the bias of the last
-    layer in. Ties go to the lower row. A pursuit that has nothing left to match (all that remain are zero, copies of
-    picks, or of no help) is filled up in an order that (`seed`, class) decides, with gains of 0; `seed` has no other
-    use. A smaller `ipc` gives a prefix. Raises `DataError` for a class with fewer than `ipc` images and a
-    negative `ridge`.
+    `ridge` penalises the squared weights, `non_negative` keeps them at 0 or more, `bias` includes the gradient w.r.t.
+    the bias of the last layer. Ties go to the lower row. If nothing is left to match (all remaining gradients are zero,
+    copies of picks, or do not help), the remaining picks are drawn in an order that depends on (`seed`, class), with
+    gains of 0; `seed` has no other use. A smaller `ipc` gives a prefix. Raises `DataError` for a class with fewer than
+    `ipc` images and a negative `ridge`.
     """
 
     def pick(label: int) -> tuple[IntArray, FloatArray]:
@@ -89,7 +90,7 @@ def gradmatch(
 
 
 def _pursue(gradients: Gradients, ipc: int, ridge: float, non_negative: bool) -> tuple[IntArray, FloatArray]:
-    """Rows and gains of up to `ipc` picks, fewer where nothing is left to match."""
+    """Rows and gains of up to `ipc` picks; fewer if nothing is left to match."""
     lengths = np.sqrt(gradients.squared_norms())
     least = _TIE * float(lengths.max() * lengths.mean())
     toward_mean = gradients.inner_with_mean()
@@ -127,17 +128,19 @@ def _fit(gram: FloatArray, target: FloatArray, free: npt.NDArray[np.bool_]) -> F
 
 
 def _is_new(gram: FloatArray, free: npt.NDArray[np.bool_], row: int) -> bool:
-    """Whether gradient `row` is no combination of the free ones up to round-off, so that the fit keeps one solution."""
+    """Whether gradient `row` is not a combination of the free ones up to round-off, so the fit has a unique
+    solution."""
     return float(gram[row, row] - gram[row] @ _fit(gram, gram[row], free)) > _NEW * float(gram[row, row])
 
 
 def _fit_non_negative(
     gram: FloatArray, target: FloatArray, weights: FloatArray, free: npt.NDArray[np.bool_], least: float
 ) -> FloatArray:
-    """As `_fit` with no weight below 0; starts at `weights` and updates `free`, those above 0, in place.
+    """As `_fit`, but with no weight below 0. Starts at `weights`; `free` marks the weights above 0 and is updated in
+    place.
 
-    Each turn frees the weight of steepest descent and walks to the best point of the free ones; a weight that meets 0
-    on the way is held there. E falls with every turn, so no set of free weights comes twice.
+    Each iteration frees the weight of steepest descent and moves to the optimum over the free weights; a weight that
+    reaches 0 on the way is fixed there. E decreases in every iteration, so no set of free weights occurs twice.
     """
     barred = np.zeros_like(free)
     while True:
@@ -156,6 +159,6 @@ def _fit_non_negative(
             first = int(share.argmin())
             weights = weights + share[first] * (ahead - weights)
             free[first], weights[first] = False, 0.0
-            barred[first] |= first == row  # only round-off can turn the new weight back at once
+            barred[first] |= first == row  # only round-off can make the new weight 0 again at once
             ahead = _fit(gram, target, free)
         weights = ahead

@@ -1,13 +1,13 @@
 """k-center: images such that no image of the class is far from all of them.
 
-Idea. The covering radius of picks S is max over images x of min over s in S of |x - s|. Farthest-first traversal picks
-the image that is farthest from its nearest pick, again and again. After k picks the radius is at most twice the
-smallest that any k images reach, whichever image was first; for distances of any kind, no fast algorithm can promise
-a smaller factor unless P = NP.
+Idea. The covering radius of picks S is max over images x of min over s in S of |x - s|. Farthest-first traversal
+repeatedly picks the image that is farthest from its nearest pick. After k picks the radius is at most twice the
+smallest radius of any k images, whichever image was first. For general metrics, no polynomial algorithm can guarantee a
+smaller factor unless P = NP.
 
     d(x) = min over picks s of |x - s|^2       pick argmax d(x)       |x - s|^2 = |x|^2 + |s|^2 - 2 x . s
 
-Cost for a class of N images: one matrix-vector product, N d multiply-adds, a pick. Memory: the class, twice.
+Cost for a class of N images: one matrix-vector product (N d multiply-adds) per pick. Memory: one class, twice.
 
 Papers: Gonzalez, "Clustering to minimize the maximum intercluster distance", Theoretical Computer Science 1985 (the
 traversal and its bound); "Active Learning for Convolutional Neural Networks: A Core-Set Approach", Sener and Savarese,
@@ -15,14 +15,14 @@ ICLR 2018, Algorithm 1 (k-Center-Greedy), whose Theorem 1 bounds the loss that a
 
 Where we differ from Sener and Savarese:
 
-* They start from a labelled pool, and code that has none from a random image (DeepCore) or the first one (theirs).
-  `start="medoid"` takes the image nearest to the mean of its class, which has the least sum of squared distances to
-  all others: typical, the best single guess, and without randomness. `start="random"` draws it.
-* Class by class for a balanced set; theirs is one pool without labels.
-* Vectors are scaled to unit length by default, as for SCORE and herding; theirs stay as they are (`normalise=False`),
-  and farthest-first then likes long ones.
-* Algorithm 2, an integer program that ignores outliers, is not here. The traversal seeks outliers: with few images a
-  class, many picks are odd ones.
+* They start from a labelled pool. Without one, their code starts from the first image and DeepCore from a random one.
+  `start="medoid"` takes the image nearest to the mean of its class, which has the smallest sum of squared distances to
+  all others. It is typical and not random. `start="random"` draws the first image.
+* We select class by class to get a balanced set; they have one pool without labels.
+* Vectors are scaled to unit length by default, as in SCORE and herding. They do not scale them (`normalise=False`), and
+  then farthest-first prefers long vectors.
+* Algorithm 2, an integer program that ignores outliers, is not implemented. The traversal prefers outliers: with few
+  images per class, many picks are atypical.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from dcpipe.types import FloatArray, IntArray
 
 Start = Literal["medoid", "random"]
 
-# Round-off of a squared distance, as a share of the largest squared length: closer ones are a tie, or 0.
+# Round-off of a squared distance relative to the largest squared length: closer ones are a tie, or 0.
 _TIE = 1e-12
 
 
@@ -52,14 +52,14 @@ def k_center(
     normalise: bool = True,
     start: Start = "medoid",
 ) -> Picks:
-    """Rows i64 [ipc * c] in rounds of one image a class, and gains f64: by how much each pick lowers the covering
-    radius of its class; 0 for the first, before which there is none.
+    """Rows i64 [ipc * c] in rounds of one image per class, and gains f64: how much each pick lowers the covering radius
+    of its class; 0 for the first pick, before which there is no radius.
 
-    `normalise`: the vectors are scaled to unit length first. `start`: the first image of a class is its `medoid`, or
-    one that (`seed`, class) draws; the seed has no other use. Ties, and copies of picks once only those are left, go to
-    the lower row. A smaller `ipc` gives a prefix. `progress.earlier` is not needed.
+    `normalise`: vectors are first scaled to unit length. `start`: the first image of a class is its `medoid`, or a
+    random one that depends on (`seed`, class); the seed has no other use. Ties go to the lower row, also when only
+    copies of picks are left. A smaller `ipc` gives a prefix. `progress.earlier` is not used.
 
-    Raises `DataError` for an unknown `start` and when a class has fewer than `ipc` images.
+    Raises `DataError` for an unknown `start`, and if a class has fewer than `ipc` images.
     """
 
     def pick(label: int) -> tuple[IntArray, FloatArray]:
@@ -73,8 +73,9 @@ def k_center(
 
 
 def _traverse(vectors: FloatArray, ipc: int, first: int | None) -> tuple[IntArray, FloatArray]:
-    """Rows i64 [ipc] of one class's vectors [N, d] and their gains f64 [ipc]; without `first`, the medoid is first."""
-    # About the mean, lengths are of the order of the distances, so that their difference loses few digits.
+    """Rows i64 [ipc] for the vectors [N, d] of one class, and their gains f64 [ipc]; if `first` is None, the medoid is
+    first."""
+    # After subtracting the mean, lengths are of the order of the distances, so their difference loses few digits.
     moved = vectors - vectors.mean(axis=0)
     squares = np.einsum("nd,nd->n", moved, moved)
     tie = _TIE * np.einsum("nd,nd->n", vectors, vectors).max()
@@ -87,7 +88,7 @@ def _traverse(vectors: FloatArray, ipc: int, first: int | None) -> tuple[IntArra
         rows[k] = row
         free[row] = False
         squared = squares - 2 * (moved @ moved[row]) + squares[row]
-        squared[squared <= tie] = 0.0  # else the root of round-off, 1e-8, would pass for a radius
+        squared[squared <= tie] = 0.0  # otherwise the root of round-off, 1e-8, would count as a radius
         nearest = np.minimum(nearest, squared)
         radii[k] = np.sqrt(nearest.max())
         row = int(np.argmax(free & (nearest >= nearest.max() - tie)))

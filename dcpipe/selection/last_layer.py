@@ -1,8 +1,8 @@
-"""Last-layer gradients of the images of one class, by their inner products only.
+"""Last-layer gradients of the images of one class, represented by their inner products only.
 
 Idea. Let an image have feature vector h [d] and teacher probabilities p [C]. The gradient of its cross-entropy with
 target y with respect to the last layer's weights is the outer product of e = p - y and h, and with respect to its bias
-it is e. So the C d numbers of a gradient are never written down:
+it is e. So the C d numbers of a gradient need not be computed explicitly:
 
     <g_i, g_j> = (e_i . e_j) (h_i . h_j + 1)                    without the bias, no + 1
     <g_i, b>   = e_i^T B h_i + e_i . mean e                     b = mean gradient, B = mean of e h^T  [C, d]
@@ -10,9 +10,10 @@ it is e. So the C d numbers of a gradient are never written down:
 Cost for N images: N (C + d) multiply-adds for the inner products with one of them, 2 N C d for those with the mean.
 Memory: N (C + d) numbers, and C d for B.
 
-Papers that work on them: GRAD-MATCH (Killamsetty et al., ICML 2021, the "last layer gradients" of its Sec. 4) and BADGE
-(Ash et al., ICLR 2020, Sec. 3). The entries of e sum to 0, so its entry at the target is computed as minus the sum of
-the others: p - 1 would round to 0 for an image that the teacher is sure of, and its gradient would lose its direction.
+Papers that use them: GRAD-MATCH (Killamsetty et al., ICML 2021, the "last layer gradients" of its Sec. 4) and BADGE
+(Ash et al., ICLR 2020, Sec. 3). The entries of e sum to 0, so the entry at the target is computed as minus the sum of
+the others. Otherwise p - 1 would round to 0 for an image that the teacher is certain about, and its gradient would lose
+its direction.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from dcpipe.types import FloatArray, IntArray
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """Gradients of N images: `errors` f64 [N, C] (e), `vectors` f64 [N, d] (h), `bias` whether the bias counts."""
+    """Gradients of N images: `errors` f64 [N, C] (e), `vectors` f64 [N, d] (h), `bias`: whether to include the bias."""
 
     errors: FloatArray
     vectors: FloatArray
@@ -51,7 +52,8 @@ class Gradients:
 
 
 def errors_of(probabilities: FloatArray, targets: IntArray) -> FloatArray:
-    """e = p - y, f64 [N, C], of `probabilities` [N, C] whose rows sum to 1 and one target class a row, i64 [N]."""
+    """e = p - y, f64 [N, C], from `probabilities` [N, C], whose rows sum to 1, and one target class per row, i64
+    [N]."""
     errors, rows = probabilities.copy(), np.arange(len(targets))
     errors[rows, targets] = 0.0
     errors[rows, targets] = -errors.sum(axis=1)

@@ -1,9 +1,9 @@
 """Random: `ipc` images of every class, drawn without replacement. The baseline that every selector must beat.
 
-Idea: each class is shuffled once and its first `ipc` rows are taken, so a smaller `ipc` picks a prefix of what a
-larger one does. Cost: one sort a class. The order comes from the counter-based generator of `dcpipe.random`
-(Philox words, key (seed, class)), not from NumPy's, whose shuffles may change between versions: a seed names the
-same images for ever.
+Idea: each class is shuffled once and its first `ipc` rows are taken, so the picks of a smaller `ipc` are a prefix of
+those of a larger one. Cost: one sort per class. The order comes from the counter-based generator of `dcpipe.random`
+(Philox, key (seed, class)), not from NumPy's, whose shuffles may change between versions. So a seed always gives the
+same images.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from dcpipe.selection.base import Candidates, Picks, Progress
 
 
 def random(candidates: Candidates, ipc: int, seed: int, progress: Progress) -> Picks:
-    """Rows i64 [ipc * c] in rounds of one image a class; gains are 0, for a random pick maximises nothing.
+    """Rows i64 [ipc * c] in rounds of one image per class; gains are 0, because random picks maximise nothing.
 
-    `progress.earlier` is not needed: picking again is cheaper than checking. Raises `DataError` when a class has fewer
-    than `ipc` images.
+    `progress.earlier` is not used, because picking again is cheaper than checking. Raises `DataError` if a class has
+    fewer than `ipc` images.
     """
     candidates.check_ipc(ipc)
     sizes = np.diff(candidates.offsets)

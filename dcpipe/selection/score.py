@@ -1,4 +1,4 @@
-"""SCORE: real images that are informative together, tight within their class, and cheap in soft labels.
+"""SCORE: real images that are jointly informative, compact within their class, and have compressible soft labels.
 
 Idea. Greedily add the image x that makes Eq. 4 of the picks X' largest,
 
@@ -8,20 +8,21 @@ Idea. Greedily add the image x that makes Eq. 4 of the picks X' largest,
     R_D = sum_j n_j / (2 n) logdet(I + d / (n_j eps2) Z_j Z_j^T)                 Eq. 6, bits to code each class
     R_C = `label_rate` of the image's own soft labels                            Eq. 7, bits of its labels
 
-`dcpipe.coding_rate` evaluates it exactly for all candidates of a step at once; its docstrings hold formulas, cost and
-memory, and `benchmarks/selection.py` the ratio to a determinant for each candidate.
+`dcpipe.coding_rate` evaluates it exactly for all candidates of a step at once. Its docstrings give formulas, cost and
+memory, and `benchmarks/selection.py` measures the speed-up over one determinant per candidate.
 
 Where we differ from the paper, "SCORE: Soft Label Compression-Centric Dataset Condensation via Coding Rate
 Optimization", Sec. 4 and Algorithm 1:
 
-* Algorithm 1 searches all classes at once and stops at ipc * C images; nothing keeps its classes even. By default we go
-  round the classes (`order="rounds"`), so each gets `ipc` and the first k rounds are the set of k a class.
-  `order="global"` is Algorithm 1 to the letter: a class may get more than its share, or nothing. Each step then looks
-  at every image, which costs C times as much.
-* Norm and eps are not stated. Rows have unit norm and eps2 = 0.5, as in MCR2 (Yu et al., NeurIPS 2020) and its code.
+* Algorithm 1 searches all classes at once and stops at ipc * C images, and nothing keeps its classes balanced. By
+  default we take turns between the classes (`order="rounds"`), so each gets `ipc` images, and the first k rounds are
+  the set of k images per class. `order="global"` is exactly Algorithm 1: a class may get more than its share, or
+  nothing. Each step then evaluates every image, which costs C times as much.
+* The paper does not state the norm of rows or eps. Here rows have unit norm and eps2 = 0.5, as in MCR2 (Yu et al.,
+  NeurIPS 2020) and its code.
 * The paper proves submodularity for a constant coefficient. With d / (n eps2) the rate is neither submodular nor
   monotone, and -alpha R_D makes any variant a difference of submodular functions: there is no (1 - 1/e) bound.
-  `coefficient="final"` holds n and n_j at their last values, the function that the proof is about (for alpha = 0).
+  `coefficient="final"` fixes n and n_j at their final values, which is the function of the proof (for alpha = 0).
 
 Published alpha / beta: ImageNet-1K 5 / 1; Tiny-ImageNet 5 / 0.001 (ipc 10) and 10 / 0.001 (ipc 50); ImageWoof 5 / 0.1;
 ImageNette 0.1 / 0.1.
@@ -67,23 +68,23 @@ def score(
     precision: Precision = "float64",
     device: Device = "cpu",
 ) -> Picks:
-    """Rows i64 [ipc * c], in rounds of one image a class unless `order` is `global`, and gains f64: R(S + x) - R(S) of
-    each pick in nats, where R sums R_C over the set.
+    """Rows i64 [ipc * c], in rounds of one image per class unless `order` is `global`, and gains f64: R(S + x) - R(S)
+    of each pick in nats, where R contains the sum of R_C over the set.
 
-    `eps2` is epsilon squared. Ties go to the lower label rate, then to the lower row. `seed` is unused, for the greedy
-    choice has no randomness; it is there because all selectors are called alike. A smaller `ipc` gives a prefix, except
-    with `coefficient="final"`, whose objective depends on `ipc`. `precision="float64"` gives the picks of double
-    precision; `float32` leaves them to single precision, a little faster and not the same on every machine.
+    `eps2` is epsilon squared. Ties go to the lower label rate, then to the lower row. `seed` is not used, because the
+    greedy choice is not random; all selectors have the same signature. A smaller `ipc` gives a prefix, except with
+    `coefficient="final"`, where the objective depends on `ipc`. `precision="float64"` gives the picks of double
+    precision; `float32` is a little faster, but the picks may differ between machines.
 
-    Raises `DataError` for a class with fewer than `ipc` images (or fewer that a shortlist kept), vectors that are not
-    finite, an option outside its range, and earlier picks that do not belong to these candidates.
+    Raises `DataError` for a class with fewer than `ipc` images (or with fewer on the shortlist), for vectors that are
+    not finite, for an option outside its range, and for earlier picks that do not belong to these candidates.
     """
     candidates.check_ipc(ipc)
     for label in range(candidates.n_classes):
         kept = int(np.isfinite(candidates.label_rate[candidates.rows(label)]).sum())
         require(
             kept >= ipc,
-            f"selection.ipc is {ipc} but the shortlist kept {kept} images of class {candidates.called(label)}; "
+            f"selection.ipc is {ipc} but the shortlist has {kept} images of class {candidates.class_name(label)}; "
             "raise features.label_rate.shortlist.per_class",
         )
     objective = Objective(

@@ -1,18 +1,19 @@
-"""Images ranked by how sure the teacher is of them: four scores of its softmax p, each a selector of its own.
+"""Images ranked by how certain the teacher is: four scores of its softmax probabilities p, each of which is a selector.
 
     least_confidence    1 - p_1                           p_1 >= p_2 >= ... are the probabilities in order
     margin              1 - (p_1 - p_2)
     entropy             - sum_j p_j log p_j
     el2n                | p - y |_2                       y is one-hot at the image's true class
 
-All are 0 where the teacher is certain (and, for el2n, right) and grow with doubt. Each class is ranked alone and its
-`ipc` first images are taken. Nothing keeps picks apart: copies of a hard image score alike and are taken together.
+All are 0 if the teacher is certain (and, for el2n, right) and grow with its uncertainty. Each class is ranked
+separately and its first `ipc` images are taken. Nothing makes the picks diverse: copies of a hard image have the same
+score and are taken together.
 
 `order="hard"` takes the highest scores first, as uncertainty sampling and data pruning do. `order="easy"` takes the
-lowest: Sorscher et al., "Beyond neural scaling laws: beating power law scaling via data pruning", NeurIPS 2022, find in
-theory and practice that hard images are the ones to keep when data are plenty, and easy ones when they are few. Where
-most of a set is pruned away, as here, hard ones alone do worse than random ones (Zheng et al., "Coverage-centric
-coreset selection for high pruning rates", ICLR 2023).
+lowest: Sorscher et al., "Beyond neural scaling laws: beating power law scaling via data pruning", NeurIPS 2022, show in
+theory and practice that hard images should be retained if there are many, and easy ones if there are few. If most of a
+set is pruned, as here, hard images alone are worse than random ones (Zheng et al., "Coverage-centric coreset selection
+for high pruning rates", ICLR 2023).
 
 Cost for a class of N images: its softmax and a sort, N c + N log N. Memory: a few arrays [N, c].
 
@@ -23,13 +24,13 @@ via proxy", ICLR 2020; EL2N, Paul et al., "Deep learning on a data diet", NeurIP
 
 Where we differ:
 
-* EL2N is the mean over some ten networks, a few epochs into training. Here it is the norm under the one teacher of
-  the pipeline, trained to the end. It has fitted most images, and what is left are those it found hardest to fit or
-  that are mislabelled. `least_confidence`, `margin` and `entropy` come from active learning and see no labels; our
-  teacher was trained with them.
-* Papers rank all images together, which empties easy classes. Here every class gives `ipc`.
-* A converged teacher's p_1 is 1 to the last digit for many images. 1 - p_1 is therefore the sum of the other
-  probabilities, which has all its digits, so that `easy` ranks images that a subtraction would tie at 0.
+* EL2N is the mean over some ten networks, a few epochs into training. Here it is the norm under a single, fully trained
+  teacher. It has fitted most images, and high scores are those of images that were hardest to fit or are mislabelled.
+  `least_confidence`, `margin` and `entropy` come from active learning, where labels are unknown; our teacher was
+  trained with them.
+* The papers rank all images together, which leaves few images of easy classes. Here every class gets `ipc` images.
+* A converged teacher's p_1 is 1 to the last digit for many images. 1 - p_1 is therefore computed as the sum of the
+  other probabilities, which is precise, so that `easy` can rank images that a subtraction would tie at 0.
 """
 
 from __future__ import annotations
@@ -50,13 +51,13 @@ Order = Literal["hard", "easy"]
 def least_confidence(
     candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard"
 ) -> Picks:
-    """Ranked by the probability of all classes but the likeliest, in [0, 1 - 1 / c]; see `_ranked`."""
+    """Ranked by the total probability of all classes except the likeliest, in [0, 1 - 1 / c]; see `_ranked`."""
     return _ranked(candidates, ipc, progress, order, lambda p, label: _but_the_likeliest(p).sum(axis=1))
 
 
 @validated("selector 'margin'")
 def margin(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard") -> Picks:
-    """Ranked by 1 less the lead of the likeliest class over the next, in [0, 1]; see `_ranked`."""
+    """Ranked by 1 minus the margin between the two likeliest classes, in [0, 1]; see `_ranked`."""
 
     def score(p: FloatArray, label: int) -> FloatArray:
         others = _but_the_likeliest(p)
@@ -97,13 +98,13 @@ def el2n(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, ord
 def _ranked(
     candidates: Candidates, ipc: int, progress: Progress, order: Order, score: Callable[[FloatArray, int], FloatArray]
 ) -> Picks:
-    """Rows i64 [ipc * c] in rounds of one image a class, highest score first (lowest if `order` is `easy`), and gains
-    f64: the scores, `score(p, label)` f64 [N] of a class's probabilities f64 [N, c].
+    """Rows i64 [ipc * c] in rounds of one image per class, highest score first (lowest if `order` is `easy`), and gains
+    f64: the scores. `score(p, label)` f64 [N] is computed from the probabilities f64 [N, c] of a class.
 
-    Ties go to the lower row. The selectors' `seed` is unused, for nothing is random; it is there because all selectors
-    are called alike. A smaller `ipc` gives a prefix. `progress.earlier` is not needed.
+    Ties go to the lower row. `seed` is not used, because nothing is random; all selectors have the same signature. A
+    smaller `ipc` gives a prefix. `progress.earlier` is not used.
 
-    Raises `DataError` when a class has fewer than `ipc` images.
+    Raises `DataError` if a class has fewer than `ipc` images.
     """
 
     def pick(label: int) -> tuple[IntArray, FloatArray]:

@@ -18,12 +18,12 @@ from dcpipe.store.artifact import open_artifact
 from dcpipe.store.blocks import open_blocks
 from dcpipe.types import (
     IntArray,
-    KeptViews,
     LabelPack,
     LabelShape,
     SoftLabels,
-    ViewLaw,
+    StoredViews,
     ViewPolicy,
+    ViewSource,
     require,
 )
 
@@ -45,24 +45,24 @@ def load_soft_labels(path: Path) -> SoftLabels:
     )
 
 
-def describe_views(law: ViewLaw) -> dict[str, Any]:
+def describe_views(law: ViewSource) -> dict[str, Any]:
     """JSON values of a policy but `_LEFT_OUT`; of kept views only mix and size, as their numbers are in arrays."""
-    values = {"mix": law.mix, "size": law.size} if isinstance(law, KeptViews) else asdict(law)
+    values = {"mix": law.mix, "size": law.size} if isinstance(law, StoredViews) else asdict(law)
     return {name: value for name, value in values.items() if (name, value) not in _LEFT_OUT}
 
 
-def pack_metadata(codec: str, settings: dict[str, Any], shape: LabelShape, policy: ViewLaw) -> dict[str, str]:
+def pack_metadata(codec: str, settings: dict[str, Any], shape: LabelShape, policy: ViewSource) -> dict[str, str]:
     """The metadata of a pack's header: with the images that it labels, enough to decode it and replay its views."""
     content = {"codec": codec, "settings": settings, "shape": asdict(shape), "policy": describe_views(policy)}
     return {"dcpipe": json.dumps(content, separators=(",", ":"), sort_keys=True)}
 
 
-def _view_arrays(law: ViewLaw) -> dict[str, npt.NDArray[Any]]:
+def _view_arrays(law: ViewSource) -> dict[str, npt.NDArray[Any]]:
     """Kept views as a pack's arrays, `view_...`; of a policy there is nothing to keep."""
-    return {_VIEW + name: array for name, array in law.arrays.items()} if isinstance(law, KeptViews) else {}
+    return {_VIEW + name: array for name, array in law.arrays.items()} if isinstance(law, StoredViews) else {}
 
 
-def view_specs(law: ViewLaw) -> dict[str, tuple[tuple[int, ...], str]]:
+def view_specs(law: ViewSource) -> dict[str, tuple[tuple[int, ...], str]]:
     """Shapes and dtypes of the arrays that kept views add to a pack."""
     return {name: (array.shape, array.dtype.name) for name, array in _view_arrays(law).items()}
 
@@ -97,7 +97,7 @@ def read_pack(path: Path, ids: IntArray | None) -> LabelPack:
         settings=content["settings"],
         arrays={name: array for name, array in arrays.items() if not name.startswith(_VIEW)},
         shape=shape,
-        policy=KeptViews(**content["policy"], arrays=kept) if kept else ViewPolicy(**content["policy"]),
+        policy=StoredViews(**content["policy"], arrays=kept) if kept else ViewPolicy(**content["policy"]),
         ids=np.arange(shape.images) if ids is None else ids,
         n_bytes=path.stat().st_size,
     )

@@ -141,7 +141,7 @@ class CoresetStudy(Study):
         rate = float(context.features.label_rate[context.features.rows_of(coreset.picks.ids)].mean())
         shared = {"label_rate": round(rate, 3), "picks": coreset.digest, "seconds": coreset.seconds}
         for name, block in self.budgets.items():
-            note = self.unreached(context, cell.ipc, block)
+            note = self.budget_error(context, cell.ipc, block)
             if note:
                 row: Row = {"seed": cell.seed, "accuracy": "", "image_bytes": rows[0]["image_bytes"], "label_bytes": 0}
             else:
@@ -178,11 +178,11 @@ class CoresetStudy(Study):
                 if other.name != coreset.digest:
                     context.notes.remove(f"coresets/{other.name}")
             notes = context.notes.within("coresets").within(coreset.digest)
-            reached = {n: b for n, b in self.budgets.items() if not self.unreached(context, cell.ipc, b)}
+            reached = {n: b for n, b in self.budgets.items() if not self.budget_error(context, cell.ipc, b)}
             budgets = {budget: self.budgets[budget]} | reached
             images = read_selection(context.train, coreset.picks)
             made = self.labeller(context).contender(label, images, context.teachers, notes, budgets)
-            return made.named(label, label)
+            return made.renamed(label, label)
 
         protocol = protocol_of(self.params.evaluation)
         [row] = context.students(f"score-{coreset.digest}-{budget}", label, [cell.seed], protocol, contender)
@@ -196,10 +196,10 @@ class CoresetStudy(Study):
         """Of the soft labels of one coreset."""
         return self.labeller(context).shape(ipc, len(context.train.classes))
 
-    def unreached(self, context: StudyContext, ipc: int, budget: CompressionBlock) -> str:
+    def budget_error(self, context: StudyContext, ipc: int, budget: CompressionBlock) -> str:
         """Why labels of so many images per class cannot be packed to a budget; "" where they can, or are hard."""
         shape = self.label_shape(context, ipc)
-        return self.labeller(context, budget).unreached(shape) if context.teachers else ""
+        return self.labeller(context, budget).budget_error(shape) if context.teachers else ""
 
 
 def timed_picks(context: StudyContext, cell: CoresetCell) -> tuple[Picks, float]:

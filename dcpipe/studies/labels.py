@@ -112,7 +112,7 @@ class LabelsStudy(Study):
         super().check(context)
         for cell in self.cells:
             with self.error_context(cell.codec):
-                self.labeller(context, cell).unreached(shape_of(context))
+                self.labeller(context, cell).budget_error(shape_of(context))
 
     def run(self, context: StudyContext, cell: LabelsCell) -> CellResult:
         measured, accuracies = self.measured(context, cell), []
@@ -130,7 +130,7 @@ class LabelsStudy(Study):
             return {"bytes": whole.n_bytes, "note": ""}
         if cell.budget is None:
             return {"bytes": sum(context.teacher_bytes.values()) if cell.codec == ONLINE else 0, "note": ""}
-        if note := self.labeller(context, cell).unreached(shape_of(context)):
+        if note := self.labeller(context, cell).budget_error(shape_of(context)):
             return {"bytes": 0, "note": note}
         if (kept := context.notes.kept(f"facts-{cell}")) is None:
             [found] = context.map_tasks(partial(self.packed, context), [cell], str, progress="packs")
@@ -159,7 +159,7 @@ class LabelsStudy(Study):
         if cell.codec == HARD:
             return hard
         if cell.codec == ONLINE:
-            return hard.with_teachers(context.teachers, sum(context.teacher_bytes.values()), context.device)
+            return hard.with_online_teachers(context.teachers, sum(context.teacher_bytes.values()), context.device)
         name = UNCOMPRESSED if cell.budget is None else f"pack-{cell}"
         return hard.with_pack(notes.read_pack(name, labels.ids), context.device)
 

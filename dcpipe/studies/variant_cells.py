@@ -172,8 +172,8 @@ def labelled(context: StudyContext, cell: VariantCell, found: ImageSet) -> Conte
     notes = context.notes.within(f"labels-{cell.digest('selection', 'synthesis', 'softlabels', 'compression')}")
     teachers: Mapping[str, Any] = {key: context.teachers[key] for key in cell.params.softlabels.teachers}
     if cell.labels == "packed":
-        return labeller.contender(str(cell), found, teachers, notes).named(str(cell), str(cell))
-    hard = labeller.hard(str(cell), found, notes).named(str(cell), str(cell))
+        return labeller.contender(str(cell), found, teachers, notes).renamed(str(cell), str(cell))
+    hard = labeller.hard(str(cell), found, notes).renamed(str(cell), str(cell))
     if cell.labels == "hard":
         return hard
-    return hard.with_teachers(teachers, sum(context.teacher_bytes[key] for key in teachers), context.device)
+    return hard.with_online_teachers(teachers, sum(context.teacher_bytes[key] for key in teachers), context.device)

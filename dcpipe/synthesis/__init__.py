@@ -1,16 +1,16 @@
-"""Synthesis: refine the picked images. One file a method, one line in `METHODS`.
+"""Synthesis: refine the picked images. Each method has one file and one line in `METHODS`.
 
-A method is a function `(start, context, seed, progress, **options) -> ImageSet`. It starts from the selection
-(methods that start from noise ignore its pixels and keep its labels and ids), so every synthesis has its
-coreset as a baseline.
+A method is a function `(start, context, seed, progress, **options) -> ImageSet`. It starts from the selection, so the
+coreset is a baseline for every synthesis. Methods that start from noise ignore the pixels of the selection, but keep
+its labels and ids.
 
 * `none`                          the selection itself
 * `rded`                          the most convincing crops of real images, tiled (`mosaics.py`); nothing is optimised
-* `sre2l`, `cda`, `gvbsm`, `edc`  statistical matching, all by one engine (`recovery.py`): observers with watched layers
+* `sre2l`, `cda`, `gvbsm`, `edc`  statistical matching by one engine (`recovery.py`): observers of layers' inputs
   (`observers.py`), statistics of the real images (`statistics.py`), the loss (`matching.py`, `regularisers.py`), weak
   augmentation (`weak_augmentation.py`), what to start from (`initial.py`)
-* `dc`, `dsa`, `idc`, `dream`      gradient matching, `dm` feature matching, and on top of any of them `mdc`, every
-  smaller size as well, all by one engine (`gradients/`); they need no teacher, and students learn from hard labels
+* `dc`, `dsa`, `idc`, `dream`     gradient matching; `dm` is feature matching, and `mdc` adds every smaller size to
+  any of them. All have one engine (`gradients/`). They need no teacher, and students learn from hard labels
 """
 
 from __future__ import annotations

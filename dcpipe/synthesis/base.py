@@ -1,4 +1,4 @@
-"""What every synthesis method is given beside the images it starts from."""
+"""What every synthesis method gets in addition to the images that it starts from."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from dcpipe.types import ImageSet, IntArray, Teacher, require
 
 @dataclass(frozen=True, eq=False)
 class SynthesisContext:
-    """Teachers that may observe, the real train images in table order (u8 [m, s, s, 3] and labels, part by part), the
-    labels of all of them (i64 [n], table order), and the device to work on."""
+    """The teachers that may be observers, the real train images in table order (parts of u8 [m, s, s, 3] with their
+    labels), the labels of all train images (i64 [n], table order), and the device to compute on."""
 
     observers: Mapping[str, Teacher]
     real: Callable[[], Iterator[tuple[npt.NDArray[np.uint8], IntArray]]]
@@ -24,27 +24,31 @@ class SynthesisContext:
     device: torch.device
 
     def choose(self, names: list[str] | None) -> dict[str, Teacher]:
-        """The teachers of these names, in their order; all for None. Raises `DataError` for a name it lacks."""
+        """The teachers with these names, in this order; all teachers for None. Raises `DataError` for an unknown
+        name."""
         chosen = list(self.observers) if names is None else names
-        require(bool(chosen), "synthesis: observers is an empty list; name one or more, or leave it out for all")
+        require(
+            bool(chosen),
+            "synthesis: observers is an empty list; name at least one, or leave it out to use all teachers",
+        )
         for name in chosen:
-            legal = ", ".join(self.observers)
+            valid = ", ".join(self.observers)
             require(
-                name in self.observers, f"synthesis: observer {name!r} is not among the teachers; choose of {legal}"
+                name in self.observers, f"synthesis: observer {name!r} is not among the teachers; choose from {valid}"
             )
         return {name: self.observers[name] for name in chosen}
 
 
 def _unrecorded(name: str, rows: list[dict[str, int]]) -> None:
-    """For those who keep no record."""
+    """The default of `Progress.record`, which records nothing."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """A method's tie to the world: `notes`, a folder for checkpoints that it may go on from; `shared`, one for what any
-    run with these images and teachers would find alike (statistics); `report(done, total, note, images)`, whose
-    `images` are made only if somebody looks; and `record(name, rows)`, a small table of what the method has decided so
-    far, whole each time. None of them may change the result."""
+    """How a method saves and reports its progress. `notes`: a folder for checkpoints, from which a method may resume.
+    `shared`: a folder for results that are the same for every run with these images and teachers (statistics).
+    `report(done, total, note, images)`: shows progress; the function `images` is called only if they are displayed.
+    `record(name, rows)`: stores a small table of all decisions so far. None of them may change the result."""
 
     notes: Path
     shared: Path

@@ -1,8 +1,8 @@
 """CDA: SRe2L with a curriculum of crops (Yin & Shen, "Dataset distillation in large data era", 2023).
 
-The least area of a crop falls from the whole image to `crop_min` on a half cosine over the first `curriculum` of the
-run, so that images are given their outlines before their details. Everything else is SRe2L's; the official settings
-for Tiny-ImageNet are lr 0.4 and weight 0.05.
+The smallest area of a crop falls from the whole image to `crop_min` along a half cosine over the first `curriculum` of
+the run (a share), so that images get their outlines before their details. Everything else is as in SRe2L. The official
+settings for Tiny-ImageNet are lr 0.4 and weight 0.05.
 """
 
 from __future__ import annotations

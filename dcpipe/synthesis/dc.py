@@ -1,12 +1,13 @@
 """DC: dataset condensation with gradient matching (Zhao, Mopuri & Bilen, ICLR 2021).
 
-The weight gradients (convolutions and linear layers, 1 - cosine by output row) of each class's real and condensed
-images are matched along the way of a network that learns from the condensed images themselves. Images begin as noise
-and are optimised in normalised space. After each step the network makes `learn_epochs` passes over the condensed set.
+For each class, the weight gradients on condensed images are matched to those on real images (convolutions and linear
+layers, 1 - cosine per output row), along the training trajectory of a network that learns from the condensed images
+themselves. Images start as noise and are optimised in normalised space. After each step the network is trained for
+`learn_epochs` epochs on the condensed set.
 
-`inner` and `learn_epochs` follow the official table by ipc where they are not given: 1: (1, 1), 10: (10, 50), 20: (20,
-25), 30: (30, 20), 40: (40, 15), 50: (50, 10), the nearest of them otherwise. Protocol `dcbench/...`, hard labels.
-`subsets`: MDC's, see `mdc`.
+If `inner` and `learn_epochs` are not given, they follow the official table by ipc: 1: (1, 1), 10: (10, 50), 20: (20,
+25), 30: (30, 20), 40: (40, 15), 50: (50, 10); another ipc uses the nearest entry. Students are trained with hard labels
+under protocol `dcbench/...`. `subsets`: options of MDC, see `mdc`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dcpipe.synthesis.gradients.engine import match
 from dcpipe.synthesis.gradients.teaching import Teaching
 from dcpipe.types import ImageSet
 
-# Inner loops, and epochs of the network after each, by images per class.
+# By images per class: inner steps, and epochs of network training after each of them.
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
 
 
@@ -45,7 +46,7 @@ def dc(
     at_once: Count | None = None,
     subsets: SubsetOptions = None,
 ) -> ImageSet:
-    """Matched images; see `gradients.choices` for the options. Raises `DataError` for those out of range."""
+    """The optimised images. `gradients.choices` describes the options. Raises `DataError` for options out of range."""
     ipc = len(start) // len(start.classes)
     loops = LOOPS[min(LOOPS, key=lambda known: abs(known - ipc))]
     choices = Choices(

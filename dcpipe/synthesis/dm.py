@@ -1,8 +1,9 @@
 """DM: dataset condensation with distribution matching (Zhao & Bilen, WACV 2023).
 
-The mean feature of each class's condensed images is drawn to that of its real ones, under the same augmentation, in a
-fresh random network at every step: no network learns, and no second derivative is needed, so it is the cheapest of its
-family. Images begin as real ones. lr 1 suits up to 50 images a class on CIFAR-10, 10 more. `subsets`: MDC's.
+For each class, the mean feature of the condensed images is moved towards that of the real images, under the same
+augmentation, in a new random network at every step. No network is trained and no second derivative is needed, so DM is
+the cheapest method of its family. Images start as real ones. On CIFAR-10, lr 1 suits up to 50 images per class, and lr
+10 larger sets. `subsets`: options of MDC, see `mdc`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def dm(
     at_once: Count | None = None,
     subsets: SubsetOptions = None,
 ) -> ImageSet:
-    """Matched images; see `gradients.choices` for the options. Raises `DataError` for those out of range."""
+    """The optimised images. `gradients.choices` describes the options. Raises `DataError` for options out of range."""
     choices = Choices(
         network=network,
         outer=outer,

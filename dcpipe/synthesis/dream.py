@@ -1,12 +1,12 @@
 """DREAM: IDC with representative real images (Liu et al., ICCV 2023).
 
-A random batch of a class is a poor picture of it, so gradients swing. Here every `cluster` inner steps each class's
-features, by the network as it stands, are clustered into `real_batch` clusters (k-means), and the images nearest to the
-centroids are the real batch until the next time (`representatives.py`). Images begin the same way: with those nearest
-to the centroids that a random network's features give. Everything else is IDC's; the paper needs an eighth of its
-loops.
+A random batch represents its class poorly, so gradients fluctuate. Here the features of each class, computed by the
+current network, are clustered into `real_batch` clusters (k-means) every `cluster` inner steps. The images nearest to
+the centroids are the real batch until the next clustering (`representatives.py`). Images are initialised in the same
+way, with the images nearest to the centroids of the features of a random network. Everything else is as in IDC; the
+paper needs an eighth of IDC's outer loops.
 
-Cost beside IDC's: one look at all real images and a k-means of each class every `cluster` steps.
+Cost in addition to IDC's: every `cluster` steps, one forward pass over all real images and one k-means per class.
 """
 
 from __future__ import annotations

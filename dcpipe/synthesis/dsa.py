@@ -1,7 +1,8 @@
 """DSA: DC under augmentation that real and condensed images share (Zhao & Bilen, ICML 2021).
 
-As `dc`, but both sides of the match see one random operation out of `strategy` with the same draw, so that the images
-are good under augmentation as well; the network learns from augmented condensed images, and these begin as real ones.
+As `dc`, but real and condensed images are augmented by the same random operation of `strategy` with the same
+parameters, so that the images are also good under augmentation. The network learns from augmented condensed images, and
+the images start as real ones.
 """
 
 from __future__ import annotations

@@ -1,15 +1,16 @@
 """EDC: elucidating the design space of dataset condensation (Shao et al., NeurIPS 2024).
 
-G-VBSM's matching with better choices. Recovery starts from real images (`initial: real`, those the selection picked)
-or RDED's mosaics (`rded`), so half the steps do; statistics are matched per class as well as globally (Eq. 5: `alpha`
-0.5); the observers' answers are kept close to those to a running average of the images, for a flat landscape (Eq. 7:
-`flat` 0.25, `decay` 0.99, `temperature` 4); crops are weak (area at least `crop_min`). Labels, students and schedules
-are the other stages' part: see protocols `edc/...`.
+G-VBSM's matching with better design choices. Recovery starts from real images (`initial: real`, the picked images) or
+from RDED's mosaics (`rded`), so half as many steps suffice. Statistics are matched per class as well as globally (Eq.
+5: `alpha` 0.5). The logits of the observers are kept close to their logits for a running average of the images, which
+makes the loss landscape flat (Eq. 7: `flat` 0.25, `decay` 0.99, `temperature` 4). Crops are weak (area at least
+`crop_min`). Labels, students and schedules belong to other stages: see the protocols `edc/...`.
 
-Where the official code parts from the paper, the paper is the default and the code an option: `classes: mixture` (one
-statistic of a batch against the mean of its classes), `variance: within` (class variances without the spread between
-images), `swapped: true` (patch targets exchanged), `direction: code` (the other way round, and divided by the number of
-classes), `flat: 0` (as most of its scripts run). 2,000 iterations, but 75 for CIFAR-10 (Table 18).
+Where the official code differs from the paper, the default follows the paper and an option follows the code: `classes:
+mixture` (one statistic of the batch against the mean of its classes), `variance: within` (class variances without the
+variance between images), `swapped: true` (mean and variance of patch targets exchanged), `direction: code` (the KL
+divergence in the other direction, divided by the number of classes), `flat: 0` (as in most of its scripts). 2,000
+iterations, but 75 for CIFAR-10 (Table 18).
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def edc(
     factor: Count = 1,
     candidates: Count = 300,
 ) -> ImageSet:
-    """Recovered images; `weight` of the matching term, `first` of its first layer, `factor` and `candidates` of
-    `initial: rded`.
+    """The recovered images. `weight` is that of the matching term and `first` that of its first layer; `factor` and
+    `candidates` are options of `initial: rded`.
 
     Raises `DataError` for options out of range.
     """
@@ -79,6 +80,6 @@ def edc(
         factor=factor,
         candidates=candidates,
         matching=Matching(alpha, classes, first, momentum, norms=norms, swapped=swapped),
-        looks=WeakAugmentation(crop_min=crop_min, flip=flip),
+        augmentation=WeakAugmentation(crop_min=crop_min, flip=flip),
     )
     return recover(start, context, seed, progress, choices)

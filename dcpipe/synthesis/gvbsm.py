@@ -1,12 +1,12 @@
 """G-VBSM: various backbones and statistical matching (Shao et al., CVPR 2024).
 
-Several observers take turns. Beside batch norms, the inputs of convolutions are matched, channel by channel and patch
-by patch, with what one pass over the real images measured; the batch's statistics are a running average over steps; a
-share `drop` of the convolutions is left out of each step; data densification keeps the images of a class from becoming
-alike.
+Several observers take turns. In addition to the inputs of batch norms, those of convolutions are matched, per channel
+and per patch, to statistics that one pass over the real images has measured. The statistics of the batch are a running
+average over steps, a share `drop` of the convolutions is left out of each step, and data densification prevents the
+images of a class from becoming similar.
 
-Defaults are the official ones for 32-pixel images (64 pixels: `pad` 8; ImageNet-1K: lr 0.1, momentum 0.4, drop 0,
-`pad` 0 with crops of 0.08 and more), but for `jitter`: the official code rolls by up to 32 pixels at every size.
+Defaults are the official ones for 32-pixel images (64 pixels: `pad` 8; ImageNet-1K: lr 0.1, momentum 0.4, drop 0, `pad`
+0 and `crop_min` 0.08), except for `jitter`: the official code rolls by up to 32 pixels at every size.
 """
 
 from __future__ import annotations
@@ -50,9 +50,11 @@ def gvbsm(
     jitter: Natural = 4,
     initial: Initial = "noise",
 ) -> ImageSet:
-    """Recovered images; `weight` of the matching term, `first` of its first layer, `density` of densification.
+    """The recovered images. `weight` is that of the matching term, `first` that of its first layer, and `density` that
+    of densification.
 
-    `patch`: pixels a side, None for 16 from 128-pixel images on, else 4. Raises `DataError` for options out of range.
+    `patch`: side in pixels; None means 16 for images of at least 128 pixels, else 4. Raises `DataError` for options out
+    of range.
     """
     choices = Recovery(
         iterations=iterations,
@@ -64,6 +66,6 @@ def gvbsm(
         density=density,
         initial=initial,
         matching=Matching(alpha=1.0, first=first, momentum=momentum, drop=drop),
-        looks=WeakAugmentation(crop_min=crop_min, pad=pad, flip=flip, jitter=jitter),
+        augmentation=WeakAugmentation(crop_min=crop_min, pad=pad, flip=flip, jitter=jitter),
     )
     return recover(start, context, seed, progress, choices)

@@ -1,17 +1,18 @@
 """IDC: gradient matching with several training images in each stored one (Kim et al., ICML 2022).
 
-Every class's gradient of the cross-entropy w.r.t. the convolution weights of a network that is learning from real
-images is matched by that of the condensed images (sum of squared differences), under one random colour shift, crop and
-cutout for both. A stored image is a grid of `factor` x `factor` small ones (`formation.py`), so students learn from
-factor^2 ipc images a class, with hard labels: `softlabels.method: none`, protocol `idc/...`.
+For each class, the gradient of the cross-entropy w.r.t. the convolution weights is matched between real and condensed
+images (sum of squared differences), both under the same random colour shift, crop and cutout, for a network that is
+being trained on real images. A stored image is a grid of `factor` x `factor` small ones (`views/multiformation.py`), so
+students learn from factor^2 ipc images per class, with hard labels: `softlabels.method: none`, protocol `idc/...`.
 
-Cost: per inner step one pass over `real_batch` real and the condensed images of each class with a second derivative,
-and `learn_images` training images; 200,000 inner steps as published (CIFAR-10: 11.5 hours, paper of MDC).
+Cost per inner step: one pass over the `real_batch` real and the condensed images of each class with a second
+derivative, and training on `learn_images` images. The published setting has 200,000 inner steps (CIFAR-10: 11.5 hours,
+according to the paper of MDC).
 
-`lr` is that of 10 images a class and grows with ipc, as the official code has it. Its other settings: SVHN
-`learn_images` 500; MNIST and FashionMNIST `distance: l1`, lr 1e-4, `learn_images` 500; ImageNet-10 resnet10-ap, l1,
-lr 3e-3, factor 3, 500 outer loops, `early` 10, `cutmix` 1, `learn_images` 500. The code begins with the first images of
-each class, here they are drawn. `subsets`: MDC's, see `mdc`.
+`lr` is the rate for 10 images per class and is scaled with ipc, as in the official code. Other settings of that code:
+SVHN `learn_images` 500; MNIST and FashionMNIST `distance: l1`, lr 1e-4, `learn_images` 500; ImageNet-10 resnet10-ap,
+l1, lr 3e-3, factor 3, 500 outer loops, `early` 10, `cutmix` 1, `learn_images` 500. That code starts from the first
+images of each class; here they are drawn at random. `subsets`: options of MDC, see `mdc`.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def idc(
     at_once: Count | None = None,
     subsets: SubsetOptions = None,
 ) -> ImageSet:
-    """Matched images of grid `factor`; see `gradients.choices` for the options. Raises `DataError` for those out of
-    range."""
+    """The optimised images, with grid `factor`. `gradients.choices` describes the options. Raises `DataError` for
+    options out of range."""
     choices = Choices(
         network=network,
         outer=outer,

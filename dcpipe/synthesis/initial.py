@@ -1,7 +1,7 @@
 """What recovery starts from: noise, the selected images, or RDED's mosaics.
 
 SRe2L, CDA and G-VBSM start from noise; EDC starts from real images (Shao et al., NeurIPS 2024, "real image
-initialization"): in its scripts RDED's mosaics, of `factor` 2 at 224 pixels and 1 at 32 and 64.
+initialization"). EDC's scripts use RDED's mosaics, with `factor` 2 at 224 pixels and 1 at 32 and 64.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def initial(
 ) -> torch.Tensor:
     """Pixels f32 [n, 3, s, s] on `context.device`, normalised by `mean` and `std`, for the rows of `start`.
 
-    `name` is a key of `INITIALS`; `observers` and the options after it are those of `rded` and say nothing to the
-    others. Raises `DataError` where `rded` does.
+    `name` is a key of `INITIALS`. `observers` and the options after it are those of `rded`; the other starts ignore
+    them. Raises `DataError` where `rded` does.
     """
     search = {
         "observers": observers,
@@ -61,11 +61,11 @@ def noise(
     std: Colour,
     **search: Any,
 ) -> torch.Tensor:
-    """Standard normal numbers in normalised space; those of a row are a function of (seed, row) alone.
+    """Standard normal numbers in normalised space. Those of a row depend only on (seed, row).
 
     Box and Muller's transform of pairs (u, v) of 32-bit numbers, sqrt(-2 log u) times cos(2 pi v) and sin(2 pi v), from
-    the generator of `dcpipe.random`: torch's own keeps 32 bits of its seed, too few to give each of many images its
-    noise.
+    the generator of `dcpipe.random`. Torch's generator uses only 32 bits of its seed, too few to give each of many
+    images its own noise.
     """
     size = start.images.shape[1]
     pixels = torch.empty(len(start), 3, size, size, device=context.device)
@@ -109,7 +109,7 @@ def mosaics(
     std: Colour,
     **search: Any,
 ) -> torch.Tensor:
-    """Mosaics of the crops that observers find easiest, see `rded`."""
+    """Mosaics of the crops that observers classify with the lowest loss, see `rded`."""
     return real(rded(start, context, seed, progress, **search), context, seed, progress, mean=mean, std=std)
 
 

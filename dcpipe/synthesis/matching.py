@@ -1,16 +1,16 @@
-"""Statistical matching: how far a batch's statistics are from those of the real images.
+"""Statistical matching: the distance between the statistics of a batch and those of the real images.
 
-An observer tells a mean and a variance of every image and entry (a channel of a layer's input, or a patch of it); those
-of a group of images follow from the law of total variance, so one look at the batch gives its global and its
-class-conditional statistics alike. With S the batch, T the real images, p(c) the share of class c in the batch,
+An observer measures a mean and a variance for every image and entry (a channel of a layer's input, or a patch of it).
+Those of a group of images follow from the law of total variance, so one forward pass over the batch gives its global
+and its class-conditional statistics. With S the batch, T the real images, and p(c) the share of class c in the batch,
 
     L = sum over layers of  w_l { alpha (|mean_S - mean_T| + |var_S - var_T|)
                                   + (1 - alpha) sum_c p(c) (|mean_S,c - mean_T,c| + |var_S,c - var_T,c|) }
 
 with unsquared Euclidean norms over a layer's channels and, for convolutions, over its patches: EDC's soft
-category-aware matching (Shao et al., NeurIPS 2024, Eq. 5; we read its alpha as weighing both norms of Form (1), as its
-text says that alpha = 1 is the plain matching of Eq. 2). alpha = 1 is G-VBSM's generalised matching and, with observers
-that watch batch norms alone, SRe2L's.
+category-aware matching (Shao et al., NeurIPS 2024, Eq. 5; we read its alpha as the weight of both norms of Form (1),
+because the text says that alpha = 1 is the plain matching of Eq. 2). alpha = 1 is G-VBSM's generalised matching and,
+with observers that record only batch norms, SRe2L's.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ from dcpipe.types import require
 
 @dataclass(frozen=True)
 class Matching:
-    """What is compared, and how.
+    """Which statistics are compared, and how.
 
-    `alpha` in [0, 1]: share of the global statistics. `classes`: `each` compares every class of the batch with its own
-    statistics (Eq. 5); `mixture`, as the official code does, one batch statistic with the mean of the classes' own.
-    `first`: weight of the first layer. `momentum`: of the running average that stands for the batch's statistics, with
-    the gradient of the batch itself (G-VBSM); it starts at the first batch, where the official code starts it at zero
-    and lets it leak into the next images. `drop`: probability that a convolution is left out of a step (G-VBSM).
-    `norms`: global statistics that batch norms are compared with: `running`, their own, or `measured` ones.
-    `swapped`: class targets of patches with mean and variance exchanged, as the official code stores them.
+    `alpha` in [0, 1]: weight of the global statistics. `classes`: `each` compares every class of the batch with the
+    statistics of this class (Eq. 5); `mixture`, as in the official code, compares one statistic of the batch with the
+    mean of the statistics of its classes. `first`: weight of the first layer. `momentum`: of the running average that
+    replaces the statistics of the batch, while the gradient is that of the batch itself (G-VBSM). It starts at the
+    first batch, whereas the official code starts it at zero and carries it over to the next images. `drop`: probability
+    that a convolution is left out of a step (G-VBSM). `norms`: the global statistics that batch norms are compared
+    with, either their `running` ones or `measured` ones. `swapped`: exchange mean and variance in the class targets of
+    patches, as the official code stores them.
     """
 
     alpha: float = 1.0
@@ -51,7 +52,8 @@ def pooled(weights: torch.Tensor, means: torch.Tensor, variances: torch.Tensor) 
     """Mean and variance of groups of images: weights [g, m] whose rows sum to 1, means and variances [m, e] of the
     images; two tensors [g, e].
 
-    The law of total variance, about the batch's mean: the square of a mean is then no larger than the variance asked.
+    By the law of total variance, relative to the mean of the batch, so that no squared mean is larger than the
+    resulting variance.
     """
     centre = means.detach().mean(0)
     moved = means - centre
@@ -60,12 +62,12 @@ def pooled(weights: torch.Tensor, means: torch.Tensor, variances: torch.Tensor) 
 
 
 class Matcher:
-    """The loss of one observer for one batch of labelled images; what does not change in a step is gathered once."""
+    """The loss of one observer for one batch of labelled images. What is the same in every step is computed once."""
 
     def __init__(
         self, observer: Observer, statistics: Statistics | None, labels: torch.Tensor, settings: Matching
     ) -> None:
-        """`labels` i64 [m] of the batch; `statistics` may be None where none is needed: see `needs_statistics`."""
+        """`labels` i64 [m] of the batch; `statistics` may be None if they are not needed: see `needs_statistics`."""
         self.settings = settings
         device, m = labels.device, len(labels)
         classes, member, count = torch.unique(labels, return_inverse=True, return_counts=True)
@@ -100,8 +102,8 @@ class Matcher:
         self.running: torch.Tensor | None = None
 
     def loss(self, means: torch.Tensor, variances: torch.Tensor, uniforms: torch.Tensor | None = None) -> torch.Tensor:
-        """The loss of the batch's per-image statistics f32 [m, entries]; `uniforms` in [0, 1), one per layer, decide
-        which convolutions are left out."""
+        """The loss for the per-image statistics f32 [m, entries] of the batch. `uniforms` in [0, 1), one per layer,
+        determine which convolutions are left out."""
         batch = torch.stack(pooled(self.rows, means, variances), dim=1)  # [rows, 2, entries]
         if self.settings.momentum > 0:
             now, a = batch.detach(), self.settings.momentum
@@ -119,7 +121,7 @@ class Matcher:
 
 
 def needs_statistics(settings: Matching, layers: str) -> bool:
-    """Whether anything but the batch norms' own running statistics is compared."""
+    """Whether anything but the running statistics of batch norms is compared."""
     return settings.alpha < 1 or layers != "bn" or settings.norms == "measured"
 
 
@@ -129,7 +131,7 @@ def _global_target(observer: Observer, statistics: Statistics | None, settings: 
     if statistics is None:
         require(
             not bool(running.isnan().any()),
-            f"synthesis: observer {observer.name!r} watches layers without running statistics; leave it out, or "
+            f"synthesis: observer {observer.name!r} has layers without running statistics; leave it out, or "
             "choose a method that measures the real images (gvbsm, edc)",
         )
         return running[None]

@@ -1,16 +1,19 @@
 """MDC: one condensed set that is good at every smaller size (He, Xiao, Zhou & Tsang, ICLR 2024).
 
-On top of a base method, the loss of the whole set gets that of one of its beginnings, the most learnable subset, chosen
-anew every `period` outer loops by how fast its features approach those of the real images; images of smaller subsets
-that were taught before are frozen (`gradients/subsets.py` has the rules). The subset's gradients come from the passes
-that the base makes anyway. Load the result at any size: `dcpipe.load(..., ipc=3)`.
+On top of a base method, the loss of one smaller set is added to the loss of the whole set. This smaller set is a prefix
+of the whole one, the most learnable subset. It is chosen anew every `period` outer loops, by how fast its features
+approach those of the real images. Images of smaller subsets that were already trained are frozen
+(`gradients/subsets.py` has the rules). The gradients of the subset come from passes that the base method makes anyway.
+The result can be loaded at any size: `dcpipe.load(..., ipc=3)`.
 
-`metric` says what a subset is chosen by (Table 5): `feature` distances cost next to nothing, `gradient` ones another
-pass in each step that measures, and `accuracy` N - 1 trainings of `epochs` epochs a measurement, judged by `judged`
-real images of each class (`gradients/accuracies.py`). What was chosen and frozen is handed to `progress.record`.
+`metric` is the measure by which a subset is chosen (Table 5). `feature` distances cost next to nothing, `gradient`
+distances cost another pass in each step that measures, and `accuracy` costs N - 1 trainings of `epochs` epochs per
+measurement, which are evaluated on `judged` real images per class (`gradients/accuracies.py`). The chosen subsets and
+the frozen images are passed to `progress.record`.
 
-`freeze` and `begin` (of subsets: loop 0 or 1) are the paper's by default, `code` gives the official code's. With grids
-a subset is its first stored images (`by: images`); the published files' are the first cells (`by: cells`).
+`freeze` and `begin` (whether subsets start in loop 0 or 1) follow the paper by default and the official code with
+`code`. If images are grids, a subset consists of the first stored images (`by: images`), or of the first cells (`by:
+cells`) as in the published files.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ BaseOptions = Annotated[dict[str, Any] | None, OptionsOf(_base_of, without=("sub
 
 
 def _together(*, base: str, options: Mapping[str, Any], **subsets: Any) -> None:
-    """The base refuses subsets that it cannot have."""
+    """Raises `DataError` for subset options that the base method does not support."""
     Options.of(BASES[base]).resolve({**options, "subsets": subsets}, f"base {base!r}")
 
 
@@ -57,8 +60,8 @@ def mdc(
     options: BaseOptions = None,
     **subsets: Any,
 ) -> ImageSet:
-    """The base method's images with subsets; `options` are those of the base, the others, fields of `Nested`, say which
-    subsets: see `gradients.choices`.
+    """The images of the base method with subsets. `options` are those of the base method; all others are fields of
+    `Nested` and describe the subsets: see `gradients.choices`.
 
     Raises `DataError` for an unknown base or option, an ipc below 2, and where the base does.
     """

@@ -1,8 +1,8 @@
-"""Crops that observers find easy, and mosaics of them: the training-free part of RDED, and of recovery that starts so.
+"""Crops that observers classify easily, and mosaics of them: the training-free part of RDED, and a start for recovery.
 
-Memory: one part of the table, one batch of crops on the device, and the best crops so far, as many as the mosaics hold
-(u8, beside the mosaics themselves when they are laid out). Time: one decode of the table, `candidates * crops` views a
-class through every observer.
+Memory: one part of the table, one batch of crops on the device, the best crops so far (u8, as many as the mosaics
+contain), and finally the mosaics themselves. Time: decoding the table once, and `candidates * crops` views per class
+through every observer.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ Ranks = Literal["stratified", "consecutive"]
 
 @dataclass(frozen=True)
 class Search:
-    """How crops are found: `crops` views of each of `candidates` images a class, whose area is at least `scale_min` of
-    the image, shrunk to 1/`factor` of the side; `pad`: seen in a frame of the observer's mean colour, else enlarged;
-    `batch_size`: crops in a batch, at least those of one image."""
+    """How crops are searched: `crops` views of each of `candidates` images per class, whose area is at least
+    `scale_min` of the image, shrunk to 1/`factor` of the side. `pad`: a crop is scored in a frame of the observer's
+    mean colour; otherwise it is enlarged. `batch_size`: crops per batch, at least those of one image."""
 
     seed: int
     factor: int = 1
@@ -46,8 +46,9 @@ class Search:
 
 
 def draw_candidates(labels: IntArray, wanted: npt.NDArray[np.bool_], search: Search) -> npt.NDArray[np.bool_]:
-    """Which rows of the table are looked at, bool [n]: of every wanted class `candidates` rows without replacement, all
-    if it has fewer. A function of (seed, class). `labels` i64 [n], `wanted` bool [c]."""
+    """Which rows of the table are candidates, bool [n]: `candidates` rows of every wanted class, drawn without
+    replacement, or all rows of a smaller class. They are a function of (seed, class). `labels` i64 [n], `wanted` bool
+    [c]."""
     by_class = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels, minlength=len(wanted)))
     chosen = np.zeros(len(labels), dtype=bool)
@@ -59,7 +60,7 @@ def draw_candidates(labels: IntArray, wanted: npt.NDArray[np.bool_], search: Sea
 
 
 class CropScorer:
-    """Observers that say how plainly a crop shows its class."""
+    """Scores crops by the loss of observers: the lower it is, the more clearly a crop shows its class."""
 
     def __init__(self, observers: Mapping[str, Teacher], size: int, search: Search, device: torch.device) -> None:
         self.teachers = list(observers.values())
@@ -69,7 +70,7 @@ class CropScorer:
     def best(self, images: Pixels, labels: IntArray, rows: IntArray) -> tuple[npt.NDArray[np.float32], Pixels]:
         """The best crop of each image: scores f32 [m], lower is better, and pixels u8 [m, cell, cell, 3].
 
-        `images` u8 [m, h, w, 3] with labels and rows of the table, i64 [m].
+        `images` u8 [m, h, w, 3] with their labels and their rows in the table, both i64 [m].
         """
         cell = self.size // self.search.factor
         step = max(1, self.search.batch_size // self.search.crops)
@@ -77,14 +78,15 @@ class CropScorer:
             return np.empty(0, dtype=np.float32), np.empty((0, cell, cell, 3), dtype=np.uint8)
         spans = [slice(first, first + step) for first in range(0, len(images), step)]
         found = [self._best_of_batch(images[span], labels[span], rows[span]) for span in spans]
-        scores, pixels = (torch.cat(kind).cpu() for kind in zip(*found, strict=True))  # the part's one wait
+        # The only synchronisation with the device per part.
+        scores, pixels = (torch.cat(kind).cpu() for kind in zip(*found, strict=True))
         return scores.numpy(), pixels.numpy()
 
     def _best_of_batch(self, images: Pixels, labels: IntArray, rows: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
         m, crops = len(images), self.search.crops
         drawn = views.draw(self.search.policy, rows.repeat(crops), np.tile(np.arange(crops), m), m)
         whole = torch.from_numpy(images).to(self.device, non_blocking=True).repeat_interleave(crops, dim=0)
-        # Cut at full size, where no crop shrinks, then averaged: `crop` alone would skip pixels of large boxes.
+        # Cropped at full size, where nothing shrinks, and then averaged: `crop` alone would skip pixels of large boxes.
         cut = F.avg_pool2d(views.crop(whole, drawn, self.size), self.search.factor)
         targets = torch.from_numpy(labels).to(self.device).repeat_interleave(crops)
         losses = F.cross_entropy(self.logits(cut), targets, reduction="none").view(m, crops)
@@ -93,21 +95,22 @@ class CropScorer:
         return scores, chosen.mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
     def logits(self, cut: torch.Tensor) -> torch.Tensor:
-        """Mean logits f32 [m, c] of crops f32 [m, 3, cell, cell] in [0, 1], as the search shows them."""
+        """Mean logits f32 [m, c] of crops f32 [m, 3, cell, cell] in [0, 1], padded or enlarged to the observers'
+        size."""
         logits = [
-            networks.mean_logits([network], [teacher], self._shown(cut, teacher))
+            networks.mean_logits([network], [teacher], self._resized(cut, teacher))
             for network, teacher in zip(self.networks, self.teachers, strict=True)
         ]
         return torch.stack(logits).mean(dim=0)
 
-    def _shown(self, cut: torch.Tensor, teacher: Teacher) -> torch.Tensor:
+    def _resized(self, cut: torch.Tensor, teacher: Teacher) -> torch.Tensor:
         cell = cut.shape[-1]
         if cell == self.size:
             return cut
         if not self.search.pad:
             return F.interpolate(cut, (self.size, self.size), mode="bilinear", align_corners=False)
         first = (self.size - cell) // 2
-        # Zeros once normalised, as in the official code: the mean colour.
+        # The mean colour becomes zero when it is normalised, as in the official code.
         colour = torch.tensor(teacher.mean, device=cut.device).view(1, 3, 1, 1)
         framed = colour.repeat(len(cut), 1, self.size, self.size)
         framed[:, :, first : first + cell, first : first + cell] = cut
@@ -115,7 +118,7 @@ class CropScorer:
 
 
 class BestCrops:
-    """The best crops so far: `places[y]` of class y, places i64 [c]; an empty place has an infinite score."""
+    """The best crops so far: `places[y]` crops of class y, places i64 [c]. An empty place has an infinite score."""
 
     def __init__(self, places: IntArray, cell: int) -> None:
         self.places = places
@@ -125,7 +128,7 @@ class BestCrops:
         self.pixels: Pixels = np.zeros((len(self.labels), cell, cell, 3), dtype=np.uint8)
 
     def add(self, labels: IntArray, rows: IntArray, scores: npt.NDArray[np.float32], pixels: Pixels) -> None:
-        """Take those of m new crops that are among the best of their class; ties go to the lower row of the table."""
+        """Insert the crops among m new ones that are among the best of their class. Ties go to the lower table row."""
         touched = np.zeros(len(self.places), dtype=bool)
         touched[labels] = True
         held = np.flatnonzero(touched[self.labels])
@@ -135,15 +138,15 @@ class BestCrops:
         rank = np.arange(len(order)) - np.searchsorted(ranked, ranked)
         stays = np.empty(len(order), dtype=bool)
         stays[order] = rank < self.places[ranked]
-        # A class loses as many crops as it takes, and both lists go by class.
+        # Each class drops as many crops as it gains, and both lists are sorted by class.
         freed, taken = held[~stays[: len(held)]], np.flatnonzero(stays[len(held) :])
         taken = taken[np.argsort(labels[taken], kind="stable")]
         self.scores[freed], self.rows[freed], self.pixels[freed] = scores[taken], rows[taken], pixels[taken]
 
     def mosaics(self, labels: IntArray, factor: int, ranks: Ranks) -> Pixels:
-        """Images u8 [n, s, s, 3] of factor x factor crops for rows of these labels, i64 [n]: the i-th row of a class
-        that has n_y of them shows in cell k, counted row by row, its crop of rank k n_y + i (`stratified`), or
-        i factor^2 + k (`consecutive`)."""
+        """Images u8 [n, s, s, 3] of factor x factor crops for rows with these labels, i64 [n]. If class y has n_y rows,
+        cell k of its i-th row, counted in row-major order, shows the crop of rank k n_y + i (`stratified`) or i
+        factor^2 + k (`consecutive`)."""
         cells, cell = factor * factor, self.pixels.shape[1]
         ranked = _order(self.labels, self.scores, self.rows)
         starts = np.cumsum(self.places) - self.places
@@ -157,7 +160,7 @@ class BestCrops:
 
 
 def _order(labels: IntArray, scores: npt.NDArray[np.float32], rows: IntArray) -> IntArray:
-    """By class, then score, then row."""
+    """The order by class, then by score, then by row."""
     return np.lexsort((rows, scores, labels))
 
 

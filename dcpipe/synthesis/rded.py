@@ -1,24 +1,27 @@
-"""RDED: mosaics of the real crops that an observer finds easiest. No optimisation, no gradients.
+"""RDED: mosaics of the real crops that an observer classifies most easily. No optimisation, no gradients.
 
 Idea (Sun, Shi, Yu and Lin, "On the Diversity and Realism of Distilled Dataset: An Efficient Dataset Distillation
-Paradigm", CVPR 2024, arXiv 2312.03526). An optimised image is seldom realistic, and one real image says little for its
-bytes. So keep what a trained network recognises and put several of it into each image. For every class:
+Paradigm", CVPR 2024, arXiv 2312.03526). An optimised image is seldom realistic, and one real image contains little
+information for its bytes. So RDED keeps the crops that a trained network recognises best, and puts several of them into
+each image. For every class:
 
 1. draw `candidates` training images, and `crops` square random crops of each, of `scale_min` to all of its area, shrunk
    to 1/`factor` of the side;
-2. score a crop x of class y by -log softmax(f(x))_y, f the mean logits of the observers; keep the best of each image;
-3. take the ipc factor^2 crops of lowest score, and lay factor x factor of them side by side in each image. Cell k of
-   image i shows rank k ipc + i, so that every image gets strong and weak crops.
+2. score a crop x of class y by -log softmax(f(x))_y, where f is the mean of the observers' logits; keep the best crop
+   of each image;
+3. take the ipc factor^2 crops of lowest score, and tile factor x factor of them in each image. Cell k of image i shows
+   rank k ipc + i, so that every image gets strong and weak crops.
 
-Cost: one decode of the table and candidates * crops * classes forward passes of each observer.
+Cost: decoding the table once, and candidates * crops * classes forward passes of each observer.
 
-The paper uses one observer, factor 2 from 128 px images on and 1 below. `ranks="consecutive"` with several observers
-is the layout of EDC's own variant (Shao et al., NeurIPS 2024), which put ranks i factor^2 + k side by side.
+The paper uses one observer, with factor 2 for images of at least 128 pixels and 1 for smaller ones.
+`ranks="consecutive"` with several observers is the layout of EDC's variant (Shao et al., NeurIPS 2024), which tiles
+ranks i factor^2 + k.
 
 Where we differ from the official code: crops are cut from the image at the table's size, not from the original file;
-shrinking averages factor x factor samples of a bilinear cut where torchvision's filter does it; pixels are rounded, not
-truncated, and kept losslessly, not as JPEG; the frame around a crop has the observer's own mean colour, not always
-ImageNet's. Training on mosaics shuffles their cells: `softlabels.augmentation`.
+shrinking averages factor x factor samples of a bilinear crop instead of using torchvision's filter; pixels are rounded,
+not truncated, and stored losslessly, not as JPEG; the frame around a crop has the mean colour of the observer, not
+always that of ImageNet. Training on mosaics shuffles their cells: `softlabels.augmentation`.
 """
 
 from __future__ import annotations
@@ -53,55 +56,59 @@ def rded(
     ranks: Ranks = "stratified",
     batch_size: Count = 256,
 ) -> ImageSet:
-    """Mosaics in the place of `start`'s images, whose pixels are ignored: labels, ids, classes and order stay, and the
-    i-th row of a class gets the i-th mosaic of it.
+    """Mosaics in place of the images of `start`, whose pixels are ignored. Labels, ids, classes and order remain, and
+    the i-th row of a class gets the i-th mosaic of this class.
 
     `observers`: names of teachers, None for all; `pad`: a crop is scored in a frame of the mean colour (True) or
-    enlarged to the whole image; `batch_size`: crops in a batch, which moves a score by rounding and no more.
+    enlarged to the whole image; `batch_size`: crops per batch, which changes scores only by rounding.
 
     Raises `DataError` for an option outside its range, a factor that does not divide the size, a class with too few
-    images or candidates, an unknown observer, one of other classes or another size, and scores that are not finite.
+    images or candidates, an observer that is unknown or has other classes or another size, and scores that are not
+    finite.
     """
     search = Search(seed, factor, candidates, crops, scale_min, pad, batch_size)
     size, n_classes = start.images.shape[1], len(start.classes)
-    legal = ", ".join(str(f) for f in range(1, size + 1) if size % f == 0)
-    require(size % factor == 0, f"rded: factor {factor} does not divide the images' {size} pixels; choose of {legal}")
+    valid = ", ".join(str(f) for f in range(1, size + 1) if size % f == 0)
+    require(
+        size % factor == 0, f"rded: factor {factor} does not divide the images' {size} pixels; choose one of {valid}"
+    )
     chosen = context.choose(observers)
     networks.check_teachers(chosen, start.classes, size)
     places = np.bincount(start.labels, minlength=n_classes) * factor**2
     _check_supply(places, np.bincount(context.labels, minlength=n_classes), start, search)
-    shelf = BestCrops(places, size // factor)
-    judges = CropScorer(chosen, size, search, context.device)
+    best = BestCrops(places, size // factor)
+    scorer = CropScorer(chosen, size, search, context.device)
     wanted = draw_candidates(context.labels, places > 0, search)
     total = int(wanted.sum())
 
-    def made() -> ImageSet:
-        return replace(start, images=shelf.mosaics(start.labels, factor, ranks))
+    def mosaics_so_far() -> ImageSet:
+        return replace(start, images=best.mosaics(start.labels, factor, ranks))
 
-    for done in _fill(shelf, context, judges, wanted):
-        progress.report(done, total, "crops of candidates", made)
+    for done in _fill(best, context, scorer, wanted):
+        progress.report(done, total, "crops of candidates", mosaics_so_far)
     require(
-        bool(np.isfinite(shelf.scores).all()),
+        bool(np.isfinite(best.scores).all()),
         f"rded: the logits of {', '.join(chosen)} for real crops are NaN or infinite; train the teacher again",
     )
-    return made()
+    return mosaics_so_far()
 
 
 def _fill(
-    shelf: BestCrops, context: SynthesisContext, judges: CropScorer, wanted: npt.NDArray[np.bool_]
+    best: BestCrops, context: SynthesisContext, scorer: CropScorer, wanted: npt.NDArray[np.bool_]
 ) -> Iterator[int]:
-    """Stream the table once and keep the best crops of the wanted rows, bool [n]; gives the candidates seen so far."""
+    """Stream the table once and keep the best crops of the wanted rows, bool [n]. Yields the number of candidates so
+    far."""
     first = done = 0
     for images, labels in context.real():
         picked = np.flatnonzero(wanted[first : first + len(images)])
         rows = first + picked
-        shelf.add(labels[picked], rows, *judges.best(images[picked], labels[picked], rows))
+        best.add(labels[picked], rows, *scorer.best(images[picked], labels[picked], rows))
         first, done = first + len(images), done + len(picked)
         yield done
 
 
 def _check_supply(places: IntArray, supply: IntArray, start: ImageSet, search: Search) -> None:
-    """Every class must have the images that its mosaics need, and so many must be drawn."""
+    """Raises `DataError` for a class that has, or draws, fewer images than its mosaics need."""
     for label in np.flatnonzero(places > np.minimum(supply, search.candidates))[:1]:
         name, need = start.classes[label], places[label]
         cells = f"{need // search.factor**2} mosaics of {search.factor}x{search.factor} crops"

@@ -1,10 +1,11 @@
-"""Recovery: images optimised until observers answer to them as to the real ones. The engine of SRe2L, CDA, G-VBSM, EDC.
+"""Recovery: images are optimised until observers respond to them as to real ones. The engine of SRe2L, CDA, G-VBSM,
+EDC.
 
     X <- argmin  w_ce CE(f(X), y) + w L_match(f, X) + w_flat L_flat + w_dens L_dens
 
-over batches of images, each for itself, with Adam on normalised pixels, one observer a step in turn. The methods are
-choices of these parts (`Recovery`); each is a small file. A killed run goes on in the middle of a batch, and everything
-drawn is a function of (seed, batch, step), so that it ends with the same images.
+for each batch of images separately, with Adam on normalised pixels; the observers take turns, one per step. The methods
+are choices of these parts (`Recovery`), and each of them is a small file. A killed run resumes in the middle of a
+batch. All random numbers are functions of (seed, batch, step), so it finishes with the same images.
 """
 
 from __future__ import annotations
@@ -32,19 +33,19 @@ from dcpipe.types import ImageSet, IntArray, require
 
 Terms = dict[str, torch.Tensor]
 CHECKPOINT = "recovery.pt"
-TELL_SECONDS = 2.0
+REPORT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """The choices that make a method.
+    """The choices that define a method.
 
-    `observers`: names of teachers, None for all. `layers`: whose inputs are watched; `patch`: side of a patch in pixels
-    (None: 16 from 128 px images on, else 4). `weight`: of the matching loss; `cross_entropy`, `density`: of those
-    terms. `flat`: weight of the flatness term, with `decay` (beta) of the images' running average and `temperature`.
-    `variance`: of class statistics, see `statistics.collect`. `initial`: what recovery starts from; `factor` and
-    `candidates` are RDED's.
-    `order`: batches of whole classes (`classes`), or of one image of many classes (`rounds`, SRe2L).
+    `observers`: names of teachers, None for all. `layers`: the layers whose inputs are measured; `patch`: side of a
+    patch in pixels (None: 16 for images of at least 128 pixels, else 4). `weight`, `cross_entropy`, `density`: weights
+    of the matching loss, the cross-entropy and the densification term. `flat`: weight of the flatness term, with
+    `decay` (beta) of the running average of the images and `temperature`. `variance`: of class statistics, see
+    `statistics.collect`. `initial`: what recovery starts from; `factor` and `candidates` are RDED's. `order`: batches
+    of whole classes (`classes`), or of one image of many classes (`rounds`, SRe2L).
     """
 
     iterations: int
@@ -66,12 +67,13 @@ class Recovery:
     candidates: int = 300
     order: Literal["classes", "rounds"] = "classes"
     matching: Matching = field(default_factory=Matching)
-    looks: WeakAugmentation = field(default_factory=WeakAugmentation)
+    augmentation: WeakAugmentation = field(default_factory=WeakAugmentation)
 
 
 @dataclass(eq=False)
 class Batch:
-    """Images under way: normalised pixels f32 [m, 3, s, s], their running average, and Adam's memory."""
+    """Images that are being optimised: normalised pixels f32 [m, 3, s, s], their running average, and the state of
+    Adam."""
 
     pixels: torch.Tensor
     average: torch.Tensor
@@ -80,7 +82,7 @@ class Batch:
     step: int = 0
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must hold."""
+        """The contents of a checkpoint."""
         return {
             "pixels": self.pixels.detach(),
             "average": self.average,
@@ -89,8 +91,8 @@ class Batch:
             "step": self.step,
         }
 
-    def go_on(self, state: Mapping[str, Any]) -> None:
-        """Take a checkpoint's place."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore the state from a checkpoint."""
         with torch.no_grad():
             self.pixels.copy_(state["pixels"])
             self.average.copy_(state["average"])
@@ -121,18 +123,18 @@ class Engine:
         self.statistics = self._statistics()
 
     def run(self) -> ImageSet:
-        """Recover every image; goes on from the checkpoint where there is one."""
+        """Recover every image, starting from the checkpoint if there is one."""
         rows = batches_of(self.start, self.choices)
         pixels, begun, state = self._begin()
         pause = training.checkpoint_pause()
-        saved = told = time.monotonic()
+        saved = reported = time.monotonic()
         for number in range(begun, len(rows)):
             batch = self._open(pixels, rows[number], state)
             state = None
             for terms in self._steps(batch, number, rows[number]):
-                if time.monotonic() - told > TELL_SECONDS:  # numbers are read from the device now and then only
-                    self._tell(batch, number, len(rows), rows[number], pixels, terms)
-                    told = time.monotonic()
+                if time.monotonic() - reported > REPORT_SECONDS:  # seldom, because this reads numbers from the device
+                    self._report(batch, number, len(rows), rows[number], pixels, terms)
+                    reported = time.monotonic()
                 if time.monotonic() - saved > pause:
                     now = {"pixels": pixels, "batch": number, "state": batch.state()}
                     training.save_checkpoint(self.progress.notes / CHECKPOINT, now)
@@ -142,13 +144,15 @@ class Engine:
                 f"synthesis: pixels of batch {number} became NaN or infinite; lower lr ({self.choices.lr})",
             )
             pixels[self._on_device(rows[number])] = batch.pixels.detach()
-        return self._shown(pixels)
+        return self._image_set(pixels)
 
     def _begin(self) -> tuple[torch.Tensor, int, Mapping[str, Any] | None]:
-        """Pixels f32 [n, 3, s, s], the batch to work on and its state, of a checkpoint or at the start."""
+        """Pixels f32 [n, 3, s, s], the number of the current batch and its state, from a checkpoint or for a new
+        run."""
         path = self.progress.notes / CHECKPOINT
         if path.exists():
-            # Not straight to the device: Adam keeps its count of steps in main memory, and would wait for it there.
+            # Not directly to the device: Adam keeps its step count in main memory, and reading it from the device would
+            # block.
             kept = torch.load(path, map_location="cpu", weights_only=True)
             return kept["pixels"].to(self.context.device), kept["batch"], kept["state"]
         choices, (mean, std) = self.choices, self.colours
@@ -159,7 +163,7 @@ class Engine:
         return made, 0, None
 
     def _statistics(self) -> Mapping[str, Statistics | None]:
-        """Of the real images, from the shared folder where another run has left them."""
+        """Statistics of the real images, loaded from the shared folder if another run has saved them there."""
         choices, total = self.choices, len(self.context.labels)
         if not needs_statistics(choices.matching, choices.layers):
             return dict.fromkeys(self.observers)
@@ -174,12 +178,12 @@ class Engine:
                 variance=choices.variance,
                 report=lambda done: self.progress.report(done, total, "statistics of real images", lambda: self.start),
             )
-            for name, its in made.items():
-                statistics.save(paths[name], {name: its})
+            for name, collected in made.items():
+                statistics.save(paths[name], {name: collected})
         return {name: statistics.load(path, self.context.device)[name] for name, path in paths.items()}
 
     def _open(self, pixels: torch.Tensor, rows: IntArray, state: Mapping[str, Any] | None) -> Batch:
-        """A batch at its first step, or where its checkpoint stopped."""
+        """A batch at its first step, or at the step of its checkpoint."""
         picked = self._on_device(rows)
         own = pixels[picked].clone().requires_grad_(True)
         optimizer = torch.optim.Adam([own], lr=self.choices.lr, betas=(0.5, 0.9), eps=1e-8)
@@ -189,11 +193,11 @@ class Engine:
         ]
         batch = Batch(own, own.detach().clone(), optimizer, matchers)
         if state is not None:
-            batch.go_on(state)
+            batch.restore(state)
         return batch
 
     def _steps(self, batch: Batch, number: int, rows: IntArray) -> Iterator[Terms]:
-        """The rest of a batch's steps; gives the terms of each loss."""
+        """The remaining steps of a batch; yields the terms of each loss."""
         choices, labels = self.choices, self.labels[self._on_device(rows)]
         observers = list(self.observers.values())
         while batch.step < choices.iterations:
@@ -215,15 +219,15 @@ class Engine:
         """The weighted terms of one step's loss, by name."""
         choices, step = self.choices, batch.step
 
-        def look(images: torch.Tensor) -> torch.Tensor:
-            seen = choices.looks.take(images, self.seed, number, step, choices.iterations)
+        def augmented(images: torch.Tensor) -> torch.Tensor:
+            seen = choices.augmentation.apply(images, self.seed, number, step, choices.iterations)
             return seen * self.std + self.mean
 
         half = torch.autocast(
             self.context.device.type, dtype=torch.bfloat16, enabled=self.context.device.type == "cuda"
         )
         with half:
-            logits, means, variances = observer.measure(look(batch.pixels))
+            logits, means, variances = observer.measure(augmented(batch.pixels))
         drawn = (
             uniforms(self.seed, number, step, len(matcher.layer)).to(labels.device) if matcher.settings.drop else None
         )
@@ -231,30 +235,30 @@ class Engine:
         if choices.cross_entropy:
             terms["cross-entropy"] = choices.cross_entropy * F.cross_entropy(logits, labels)
         if choices.flat:
-            with torch.no_grad(), half:  # as above, or answers to the same images would differ
-                then = observer.logits(look(batch.average))
+            with torch.no_grad(), half:  # as above, or the logits of equal images would differ
+                then = observer.logits(augmented(batch.average))
             terms["flatness"] = choices.flat * flatness(logits, then, choices.temperature, choices.direction)
         if choices.density:
             terms["density"] = choices.density * densification(batch.pixels, labels)
         return terms
 
-    def _tell(
+    def _report(
         self, batch: Batch, number: int, n_batches: int, rows: IntArray, pixels: torch.Tensor, terms: Terms
     ) -> None:
-        """How far the run is, the terms of the loss, and the images as they are now."""
+        """Report progress, the terms of the loss, and the current images."""
 
         def images() -> ImageSet:
             now = pixels.clone()
             now[self._on_device(rows)] = batch.pixels.detach()
-            return self._shown(now)
+            return self._image_set(now)
 
-        told = ", ".join(f"{name} {float(value.detach()):.3f}" for name, value in terms.items())
+        values = ", ".join(f"{name} {float(value.detach()):.3f}" for name, value in terms.items())
         steps = self.choices.iterations
-        note = f"batch {number + 1} of {n_batches}: {told}"
+        note = f"batch {number + 1} of {n_batches}: {values}"
         self.progress.report(number * steps + batch.step, n_batches * steps, note, images)
 
-    def _shown(self, pixels: torch.Tensor) -> ImageSet:
-        """The set with these pixels, rounded to u8 (the official code truncates)."""
+    def _image_set(self, pixels: torch.Tensor) -> ImageSet:
+        """The set with these pixels, which are rounded to u8 (the official code truncates)."""
         whole = (pixels * self.std + self.mean).mul(255).round().clamp(0, 255).to(torch.uint8)
         return replace(self.start, images=np.ascontiguousarray(whole.permute(0, 2, 3, 1).cpu().numpy()), grid=1)
 
@@ -263,7 +267,7 @@ class Engine:
 
 
 def batches_of(start: ImageSet, choices: Recovery) -> list[IntArray]:
-    """Rows of the images that are matched together: every row once."""
+    """The rows of each batch of images that are matched together; every row occurs once."""
     if choices.order == "classes":
         order = np.argsort(start.labels, kind="stable")
         return [order[first : first + choices.batch_size] for first in range(0, len(order), choices.batch_size)]
@@ -274,8 +278,8 @@ def batches_of(start: ImageSet, choices: Recovery) -> list[IntArray]:
 
 
 def recover(start: ImageSet, context: SynthesisContext, seed: int, progress: Progress, choices: Recovery) -> ImageSet:
-    """Images of `start`'s labels and ids, recovered; what they start from is `choices.initial`.
+    """Recovered images with the labels and ids of `start`. They start from `choices.initial`.
 
-    Raises `DataError` for choices that do not fit the scene, and when pixels stop being finite.
+    Raises `DataError` for choices that do not fit the images or the observers, and if pixels are no longer finite.
     """
     return Engine(start, context, seed, progress, choices).run()

@@ -1,4 +1,4 @@
-"""Terms beside matching: flatness (EDC) and data densification (G-VBSM)."""
+"""Further terms of the loss: flatness (EDC) and data densification (G-VBSM)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _SPREAD = 4.0  # temperature of the target spectrum, as published
 def flatness(
     logits: torch.Tensor, average: torch.Tensor, temperature: float, form: Direction = "paper"
 ) -> torch.Tensor:
-    """How far an observer's answer to the images is from its answer to their running average (EDC, Eq. 7).
+    """The divergence between an observer's predictions for the images and for their running average (EDC, Eq. 7).
 
-    `paper`: KL(softmax(f(X)/T) || softmax(f(X_EMA)/T)), mean over the batch; `code`: KL(X_EMA || X) divided by the
-    number of classes too, as the official code has it (where it runs: it seldom does). `logits`, `average` [m, c]; the
-    latter carries no gradient. Zero where the two are equal.
+    `paper`: KL(softmax(f(X)/T) || softmax(f(X_EMA)/T)), mean over the batch; `code`: KL(X_EMA || X), also divided by
+    the number of classes, as in the official code (which seldom uses this term). `logits`, `average` [m, c]; the latter
+    has no gradient. The term is zero if both are equal.
     """
     now = F.log_softmax(logits / temperature, dim=1)
     then = F.log_softmax(average.detach() / temperature, dim=1)
@@ -30,17 +30,17 @@ def flatness(
 def densification(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """G-VBSM's data densification (Shao et al., CVPR 2024): spread the spectrum of each class's images.
 
-    Of the images f32 [m, 3, s, s] pooled to 32 x 32 pixels, each class's Gram matrix has eigenvalues l; the term is
-    sum over classes of KL(softmax(l / 4), without gradient || softmax(l)). A class with one image adds nothing.
-    Eigenvalues of 32-pixel images are in the hundreds and thousands, so that both softmaxes come out one-hot and the
-    term is next to nothing; it is kept as published.
+    Let l be the eigenvalues of the Gram matrix of the images of a class, where images f32 [m, 3, s, s] are pooled to 32
+    x 32 pixels. The term is the sum over classes of KL(softmax(l / 4), without gradient || softmax(l)). A class with
+    one image contributes nothing. Eigenvalues of 32-pixel images are in the hundreds and thousands, so that both
+    softmaxes are practically one-hot and the term is almost zero; it is implemented as published.
     """
     small = F.adaptive_avg_pool2d(images, min(32, images.shape[-1])).flatten(1)
     total = small.new_zeros(())
     _, member, count = torch.unique(labels, return_inverse=True, return_counts=True)
     order = torch.argsort(member, stable=True)
     starts = torch.cumsum(count, 0) - count
-    for size in torch.unique(count).tolist():  # classes of as many images go together
+    for size in torch.unique(count).tolist():  # classes of equal size are computed together
         if size < 2:
             continue
         first = starts[count == size]

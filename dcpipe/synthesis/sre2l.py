@@ -1,11 +1,12 @@
 """SRe2L: squeeze, recover, relabel (Yin, Xing & Shen, NeurIPS 2023).
 
-One trained network observes; noise becomes images of a class by cross-entropy, while the inputs of its batch norms keep
-the running mean and variance of training (`matching.py` with alpha = 1). No real image is looked at. A batch holds one
-image of each class. Relabelling is the softlabels stage. Cost: `iterations` forward and backward passes an image.
+One trained network is the observer. Cross-entropy turns noise into images of a class, while the inputs of the network's
+batch norms are matched to the running mean and variance of its training (`matching.py` with alpha = 1). No real image
+is used. A batch contains one image of each class. Relabelling is done by the softlabels stage. Cost: `iterations`
+forward and backward passes per image.
 
-Defaults are the paper's for ImageNet-1K, but for `jitter` (32 pixels there); the official settings elsewhere: lr 0.1
-and weight 1 (Tiny-ImageNet), 1,000 iterations, no crop and lr 0.25 (CIFAR-100).
+Defaults are the paper's for ImageNet-1K, except for `jitter` (32 pixels there). Official settings for other datasets:
+lr 0.1 and weight 1 (Tiny-ImageNet); 1,000 iterations, no crop and lr 0.25 (CIFAR-100).
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ def sre2l(
     jitter: Natural = 4,
     initial: Initial = "noise",
 ) -> ImageSet:
-    """Recovered images; `weight` of the batch-norm term, `first` of its first layer, `curriculum` as in `cda`. Several
-    observers take turns (the paper has one). Raises `DataError` for options out of range."""
+    """The recovered images. `weight` is that of the batch-norm term, `first` that of its first layer, and `curriculum`
+    is described in `cda`. Several observers take turns (the paper has one). Raises `DataError` for options out of
+    range."""
     choices = Recovery(
         iterations=iterations,
         lr=lr,
@@ -51,6 +53,6 @@ def sre2l(
         initial=initial,
         order="rounds",
         matching=Matching(alpha=1.0, first=first),
-        looks=WeakAugmentation(crop_min=crop_min, curriculum=curriculum, flip=flip, jitter=jitter),
+        augmentation=WeakAugmentation(crop_min=crop_min, curriculum=curriculum, flip=flip, jitter=jitter),
     )
     return recover(start, context, seed, progress, choices)

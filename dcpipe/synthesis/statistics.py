@@ -1,18 +1,18 @@
-"""Statistics of real images at the layers of all observers, in one pass over the images.
+"""Statistics of real images at the layers of all observers, computed in one pass over the images.
 
-Per class sums of the images' means m and of v + m^2 (see `observers.py`) are all that is kept; means and variances of
-classes and of the whole set follow exactly, however the images are cut into batches:
+Only sums per class, of the images' means m and of v + m^2 (see `observers.py`), are accumulated. Means and variances of
+classes and of the whole set follow from them exactly, for any division of the images into batches:
 
-    mean = sum m / n,    variance = sum (v + m^2) / n - mean^2    ("total": that of all pixels pooled).
+    mean = sum m / n,    variance = sum (v + m^2) / n - mean^2    ("total": over all pixels).
 
-EDC's official code instead averages the variances of single images for its class statistics, which leaves out how
-images differ from one another: `variance="within"`, sum v / n. (For the whole set it averages the variances of training
-batches, numbers in between that depend on the batch size and order.) It looks at augmented training images, one view of
-each; here they are seen as they are.
+For its class statistics EDC's official code averages the variances of single images instead, which leaves out the
+variance between images: `variance="within"`, sum v / n. (For the whole set it averages the variances of training
+batches. The results lie in between and depend on batch size and order.) It uses augmented training images, one view of
+each; here images are not augmented.
 
-Memory: 16 bytes a class and entry of each observer in the pass (two sums in float64), 8 in the result (float32), and
-one batch and one part of the images, however many there are. EDC's five ImageNet networks have 101,548 entries: for
-1,000 classes 1.6 GB in the pass, 0.8 GB afterwards.
+Memory: 16 bytes per class and entry of each observer during the pass (two sums in float64), 8 bytes in the result
+(float32), and one batch and one part of the images, whatever their number. EDC's five ImageNet networks have 101,548
+entries: for 1,000 classes 1.6 GB in the pass, 0.8 GB afterwards.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ Parts = Callable[[], Iterator[tuple[npt.NDArray[np.uint8], IntArray]]]
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """Of one observer's entries on real images: `mean`, `variance` f32 [entries] of all; `class_mean`, `class_variance`
-    f32 [n_classes, entries]; `counts` i64 [n_classes], images of each class."""
+    """Statistics of the entries of one observer on real images: `mean`, `variance` f32 [entries] over all images;
+    `class_mean`, `class_variance` f32 [n_classes, entries]; `counts` i64 [n_classes], the number of images of each
+    class."""
 
     mean: torch.Tensor
     variance: torch.Tensor
@@ -53,7 +54,7 @@ NAMES = tuple(field.name for field in fields(Statistics))
 
 
 class _Sums:
-    """Sums by class of one observer, f64 [n_classes, entries]: of means, and of v or v + m^2."""
+    """Sums per class for one observer, f64 [n_classes, entries]: of means, and of v or v + m^2."""
 
     def __init__(self, observer: Observer, n_classes: int, variance: Variance) -> None:
         self.observer, self.total = observer, variance == "total"
@@ -68,7 +69,8 @@ class _Sums:
         self.second.index_add_(0, labels, variances.addcmul_(means, means) if self.total else variances)
 
     def finish(self, counts: torch.Tensor) -> Statistics:
-        """Sums to statistics, in place: nothing can be added afterwards. Raises `DataError` for NaN and infinity."""
+        """Convert the sums to statistics in place, so nothing can be added later. Raises `DataError` for NaN or
+        infinity."""
         counts = counts.to(self.observer.device)
         self._check()
         n = counts.double()
@@ -77,7 +79,7 @@ class _Sums:
         return Statistics(*overall, *each, counts)
 
     def _of(self, mean: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and variance f32 of a mean and the mean of v or v + m^2; the latter is overwritten."""
+        """Mean and variance f32, from a mean and the mean of v or v + m^2; the latter is overwritten."""
         variance = second.addcmul_(mean, mean, value=-1).clamp_(min=0) if self.total else second
         return mean.float(), variance.float()
 
@@ -101,13 +103,13 @@ def collect(
     variance: Variance = "total",
     report: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Statistics]:
-    """Statistics of every observer on the real images, parts of u8 [m, s, s, 3] with labels i64 [m], decoded once.
+    """Statistics of every observer on the real images, which come in parts of u8 [m, s, s, 3] with labels i64 [m].
 
-    `report(done)` is told after each batch how many images were seen. Raises `DataError` for a class without images and
-    for numbers that are not finite.
+    `report(done)` is called after each batch with the number of images processed so far. Raises `DataError` for a class
+    without images and for numbers that are not finite.
     """
-    legal = " or ".join(get_args(Variance))
-    require(variance in get_args(Variance), f"statistics: variance must be {legal}, got {variance!r}")
+    valid = " or ".join(get_args(Variance))
+    require(variance in get_args(Variance), f"statistics: variance must be {valid}, got {variance!r}")
     require(batch_size >= 1, f"statistics: batch_size must be at least 1, got {batch_size}")
     sums = {name: _Sums(observer, n_classes, variance) for name, observer in observers.items()}
     device = next(iter(observers.values())).device
@@ -125,14 +127,14 @@ def collect(
             done += len(inputs)
             report(done)
     empty = np.flatnonzero(counts == 0)
-    lacking = f"class {empty[0]} has no image" if len(empty) else ""
-    require(not lacking, f"statistics: {lacking} among the {done} real ones; give it some or leave the class out")
-    # Popped, so that one observer's sums are gone before the next one's result is made.
+    lacking = f"class {empty[0]} has no images" if len(empty) else ""
+    require(not lacking, f"statistics: {lacking} among the {done} real ones; add some or leave the class out")
+    # Popped, so that the sums of one observer are freed before the result of the next one is computed.
     return {name: sums.pop(name).finish(torch.from_numpy(counts.copy())) for name in observers}
 
 
 def save(path: Path, found: Mapping[str, Statistics]) -> None:
-    """Write one safetensors file of tensors `OBSERVER/NAME`, with a digest of all bytes; whole or not at all."""
+    """Write one safetensors file of tensors `OBSERVER/NAME` with a digest of all bytes, atomically."""
     tensors = {
         f"{observer}/{name}": getattr(statistics, name).cpu().contiguous()
         for observer, statistics in found.items()
@@ -143,7 +145,7 @@ def save(path: Path, found: Mapping[str, Statistics]) -> None:
 
 
 def load(path: Path, device: torch.device) -> dict[str, Statistics]:
-    """What `save` wrote, in its order of names. Raises `DataError` for a missing, damaged or other file."""
+    """The statistics that `save` wrote, sorted by name. Raises `DataError` for a missing, damaged or different file."""
     try:
         with safe_open(path, framework="pt") as stream:
             names, expected = list(stream.keys()), (stream.metadata() or {}).get("sha256")

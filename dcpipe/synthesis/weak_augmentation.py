@@ -1,7 +1,7 @@
-"""How images are seen in a step of recovery: weak augmentation, one draw for the whole batch.
+"""Weak augmentation in a step of recovery: the whole batch gets the same random parameters.
 
-Drawn by the counter-based generator of `dcpipe.random`, keyed by (seed, step, batch): a resumed run sees what an
-unbroken one saw.
+They come from the counter-based generator of `dcpipe.random`, keyed by (seed, step, batch), so a resumed run gets the
+same augmentation as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from dcpipe.types import ViewPolicy, require
 class WeakAugmentation:
     """Random crop, flip and shift of a step.
 
-    `crop_min`: least area of RandomResizedCrop (1: no crop). `curriculum` (CDA, Yin & Shen, 2024): the share of the run
-    in which the least area falls from 1 to `crop_min` on a half cosine; 0: it is `crop_min` throughout. `pad`: instead
-    of a resized crop, a random crop of the images padded by so many pixels of zero, the mean colour where pixels are
-    normalised as the engine's are (0: off). `flip`: probability. `jitter`: images are rolled by up to so many pixels
-    either way.
+    `crop_min`: smallest area of RandomResizedCrop (1: no crop). `curriculum` (CDA, Yin & Shen, 2024): the share of the
+    run in which the smallest area falls from 1 to `crop_min` along a half cosine (0: it is always `crop_min`). `pad`:
+    instead of a resized crop, a random crop of the images padded with this many pixels of zero, which is the mean
+    colour of normalised pixels (0: off). `flip`: probability. `jitter`: images are rolled by up to this many pixels in
+    either direction.
     """
 
     crop_min: float = 1.0
@@ -38,19 +38,19 @@ class WeakAugmentation:
     def __post_init__(self) -> None:
         require(
             self.pad == 0 or self.crop_min == 1,
-            f"crops are resized (crop_min {self.crop_min}) or of padded images (pad {self.pad}), not both; "
+            f"crop_min is {self.crop_min} and pad is {self.pad}, but only one kind of crop is possible; "
             "set crop_min: 1 or pad: 0",
         )
 
     def least_area(self, step: int, steps: int) -> float:
-        """The smallest crop of a step, as a share of the image."""
+        """The smallest area of a crop in a step, as a share of the image."""
         end = self.curriculum * steps
         if step >= end:
             return self.crop_min
         return self.crop_min + (1 - self.crop_min) * (1 + math.cos(math.pi * step / end)) / 2
 
-    def take(self, images: torch.Tensor, seed: int, batch: int, step: int, steps: int) -> torch.Tensor:
-        """Images f32 [m, 3, s, s] as the observers see them in a step; differentiable, the same for every image."""
+    def apply(self, images: torch.Tensor, seed: int, batch: int, step: int, steps: int) -> torch.Tensor:
+        """Images f32 [m, 3, s, s], augmented as in a step; differentiable, with the same parameters for all images."""
         area = self.least_area(step, steps)
         policy = ViewPolicy(area, 1.0, self.flip, seed=seed)
         one = views.draw(policy, np.array([batch]), np.array([step]), 1)
@@ -70,14 +70,14 @@ class WeakAugmentation:
 
 
 def _shifted_crop(images: torch.Tensor, pad: int, across: float, down: float) -> torch.Tensor:
-    """A crop of the images' own size out of the padded ones, at a place given by two numbers in [0, 1)."""
+    """A crop of the padded images with the size of the original ones, at a position given by two numbers in [0, 1)."""
     size = images.shape[-1]
     left, top = int(across * (2 * pad + 1)), int(down * (2 * pad + 1))
     return F.pad(images, (pad, pad, pad, pad))[:, :, top : top + size, left : left + size]
 
 
 def uniforms(seed: int, batch: int, step: int, n: int) -> torch.Tensor:
-    """n numbers in [0, 1) f32 for a step's own choices."""
+    """n numbers in [0, 1), f32, for random choices within a step."""
     words = philox(seed, step, Draw.RECOVERY_DROP, np.int64(batch) * DROP_ROWS + np.arange(-(-n // 4)))
-    # The top 24 bits: those that f32 holds, so that none is rounded up to 1.
+    # The top 24 bits, which f32 represents exactly, so that none is rounded up to 1.
     return torch.from_numpy((words >> np.uint64(40)).reshape(-1)[:n].astype(np.float32) * np.float32(2.0**-24))

@@ -51,7 +51,7 @@ def fit(
     device: torch.device,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
-    look: Callable[[nn.Module, int], dict[str, float]] = lambda network, epoch: {},
+    evaluate: Callable[[nn.Module, int], dict[str, float]] = lambda network, epoch: {},
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train `network` and return it in evaluation mode, with one row (epoch, loss, lr) per epoch.
 
@@ -66,7 +66,7 @@ def fit(
         device: where the network is trained.
         checkpoint: a file to resume from if it exists. It is written at most every few seconds, and once at the end.
         report: called with each row as soon as its epoch is done.
-        look: called with the network (the averaged one, if there is one) and the epoch after each epoch; what it
+        evaluate: called with the network (the averaged one, if there is one) and the epoch after each epoch; what it
             returns is added to the row.
 
     Raises `DataError` if the loss is no longer finite.
@@ -91,7 +91,7 @@ def fit(
             math.isfinite(mean_loss),
             f"training: the loss became {mean_loss} in epoch {epoch}; lower lr, which is {recipe.lr}",
         )
-        extra = look(average if average is not None else network, epoch)
+        extra = evaluate(average if average is not None else network, epoch)
         history.append({"epoch": epoch, "loss": mean_loss, "lr": lr, **extra})
         report(history[-1])
         last = epoch == recipe.epochs - 1

@@ -1,9 +1,9 @@
-"""The nouns of the pipeline: frozen, checked once when made, and ignorant of disks and orchestrators.
+"""The data types of the pipeline: frozen, checked once when they are made, and independent of files and orchestration.
 
 * `base.py`     array types, `DataError`, how tasks run, shared checks and look-ups
 * `images.py`   `EncodedImage`, `ImageTable`, `ImageSet`, `Selection`
 * `teacher.py`  `Teacher`, `Features`
-* `labels.py`   `ViewPolicy`, `KeptViews`, `SoftLabels`, `LabelShape`, `LabelPack`
+* `labels.py`   `ViewPolicy`, `StoredViews`, `SoftLabels`, `LabelShape`, `LabelPack`
 * `score.py`    `Score`
 
 Dimension letters, everywhere: n images, v or K views, c or C classes, d features, m picked, h/w pixels.
@@ -30,12 +30,12 @@ from dcpipe.types.base import (
 from dcpipe.types.images import EncodedImage, ImageSet, ImageTable, Selection
 from dcpipe.types.labels import (
     VIEW_ARRAYS,
-    KeptViews,
     LabelPack,
     LabelShape,
     SoftLabels,
-    ViewLaw,
+    StoredViews,
     ViewPolicy,
+    ViewSource,
     reference_bytes,
 )
 from dcpipe.types.score import Score
@@ -54,7 +54,6 @@ __all__ = [
     "ImageSet",
     "ImageTable",
     "IntArray",
-    "KeptViews",
     "LabelPack",
     "LabelShape",
     "Map",
@@ -64,9 +63,10 @@ __all__ = [
     "Selection",
     "Sliceable",
     "SoftLabels",
+    "StoredViews",
     "Teacher",
-    "ViewLaw",
     "ViewPolicy",
+    "ViewSource",
     "check_labels",
     "check_same_classes",
     "find_rows",

@@ -1,4 +1,5 @@
-"""What all nouns are made with: array types, the one error for bad input, and checks that several share."""
+"""What all data types are made with: array types, the one error for bad input, and checks that several of them
+share."""
 
 from __future__ import annotations
 
@@ -19,11 +20,11 @@ MIXES: tuple[str, ...] = ("none", "cutmix_images", "cutmix_labels")
 
 
 class DataError(ValueError):
-    """Bad input, told in one sentence that names the thing, the value found and the remedy."""
+    """Bad input, described in one sentence that names what is wrong, the value that was found and how to fix it."""
 
 
 class BudgetError(DataError):
-    """A budget below the smallest size that what was asked for can take."""
+    """A budget that is smaller than the smallest size that the requested codec and options can reach."""
 
 
 class NotApplicableError(DataError):
@@ -43,8 +44,8 @@ class Sliceable(Protocol):
 class Map(Protocol):
     """How tasks run: `work` is called once for each item, and the results come in the order of the items.
 
-    `label` names an item's task. A task that fails for a reason outside it (a disk, a network) is tried `retries` more
-    times; `workers` tasks run at a time; `progress` is the title under which people see how many are done.
+    `label` returns the name of an item's task. A task that fails for an external reason (a disk, a network) is tried
+    `retries` more times. At most `workers` tasks run at a time. `progress` is the title of the progress display.
     """
 
     def __call__(
@@ -68,7 +69,7 @@ def run_in_turn(
     workers: int = 1,
     progress: str = "",
 ) -> list[Result]:
-    """A `Map` that calls one task after another and shows nothing, for those who have no flow."""
+    """A `Map` that runs one task after another and shows no progress, for use outside a flow."""
     return [work(item) for item in items]
 
 
@@ -97,9 +98,11 @@ def check_same_classes(first: Sequence[str], second: Sequence[str], where: str) 
 
 
 def find_rows(ids: IntArray, wanted: IntArray, where: str) -> IntArray:
-    """Rows of `ids` (distinct, in any order) that hold the ids in `wanted`, in the order of `wanted`: i64 [m].
+    """Positions of the ids `wanted` in `ids`, whose entries are distinct and in any order: i64 [m], in the order of
+    `wanted`.
 
-    Raises `DataError` for the first wanted id that is not among them; `where` says what is missing it, and the remedy.
+    Raises `DataError` for the first wanted id that is missing; `where` completes the sentence "image N ...", which says
+    where it is missing and what to do.
     """
     order = np.argsort(ids, kind="stable")
     places = np.searchsorted(ids, wanted, sorter=order)

@@ -1,4 +1,4 @@
-"""Images on disk, images in memory, and picks among them."""
+"""Images on disk, images in memory, and selections of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dcpipe.types.base import By, Colour, FloatArray, IntArray, check_labels, fi
 
 
 class EncodedImage(NamedTuple):
-    """One encoded image: id, file bytes, the source's own name for it, label."""
+    """One encoded image: its id, the bytes of its file, its path in the source and its label."""
 
     id: int
     data: bytes
@@ -23,10 +23,11 @@ class EncodedImage(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ImageTable:
-    """A split on disk: Parquet parts of encoded images, in a fixed row order; may be larger than memory.
+    """A split on disk: Parquet files of encoded images in a fixed row order. It may be larger than memory.
 
-    `parts`: files with columns `id` i64, `image` struct<bytes, path>, `label` i64, each of `part_rows` rows (the last
-    fewer). `size`: the side in pixels images are decoded to. `mean`, `std`: per channel, of train's pixels in [0, 1].
+    `parts`: files with columns `id` i64, `image` struct<bytes, path> and `label` i64. Each has `part_rows` rows, the
+    last one possibly fewer. `size`: the side in pixels to which images are decoded. `mean`, `std`: per channel, of the
+    pixels of the train split in [0, 1].
     """
 
     parts: tuple[Path, ...]
@@ -49,23 +50,25 @@ class ImageTable:
 
     @property
     def decoded_bytes(self) -> int:
-        """Memory that all images take once decoded."""
+        """Memory in bytes that all decoded images take."""
         return len(self) * self.size * self.size * 3
 
     def rows_of(self, ids: IntArray) -> IntArray:
-        """Rows that hold images `ids`, in that order: i64 [m]. Raises `DataError` for an image that the table lacks."""
+        """Rows of the images `ids`, in that order: i64 [m]. Raises `DataError` for an image that is not in the
+        table."""
         return find_rows(self.ids, ids, "is not in this table of images; run `dvc repro` to pick from it again")
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images in memory: a selection or a synthesis. Row order means something: picks come in rounds of one
-    image a class, so the first `k * len(classes)` rows are the condensed set of `k` images per class.
+    """Images in memory: a selection or a synthesised set. The order of rows matters: picks come in rounds of one image
+    per class, so the first `k * len(classes)` rows are the condensed set of `k` images per class.
 
-    `images` u8 [n, h, w, 3]; `labels`, `ids` i64 [n], ids distinct (views are keyed by them);
-    `grid` f: each stored image decodes to f x f training images (`dcpipe.views.multiformation`), and soft labels are
-    of those. `by`: what the smaller set of k images per class is, where images are grids: the first k stored `images`,
-    or the first k * f * f `cells` (`multiformation.subset`); the method that made the set knows for which it is good.
+    `images` u8 [n, h, w, 3]; `labels`, `ids` i64 [n], where ids are distinct because views are drawn from them. `grid`
+    f: each stored image decodes to f x f training images (`dcpipe.views.multiformation`), which the soft labels belong
+    to. `by`: what the smaller set of k images per class is if images are grids: the first k stored `images`, or the
+    first k * f * f `cells` (`multiformation.subset`). It is set by the method that made the images, because it decides
+    which of the two smaller sets is good.
     """
 
     images: npt.NDArray[np.uint8]
@@ -78,21 +81,21 @@ class ImageSet:
     def __post_init__(self) -> None:
         check_labels(self.labels, self.classes, "image set")
         shape = self.images.shape
-        legal = self.images.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
-        require(legal, f"image set: images must be u8 [n, h, w, 3], got {self.images.dtype} {list(shape)}")
+        valid = self.images.dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
+        require(valid, f"image set: images must be u8 [n, h, w, 3], got {self.images.dtype} {list(shape)}")
         n, labels, ids = len(self.images), len(self.labels), len(self.ids)
         require(n == labels == ids, f"image set: {n} images, {labels} labels, {ids} ids")
-        require(len(np.unique(self.ids)) == len(self.ids), "image set: ids repeat; views are keyed by distinct ids")
+        require(len(np.unique(self.ids)) == len(self.ids), "image set: ids repeat; make them distinct")
         require(self.grid >= 1, f"image set: grid must be at least 1, got {self.grid}")
-        legal = get_args(By)
-        require(self.by in legal, f"image set: by is {self.by!r}; choose one of {', '.join(legal)}")
+        valid = get_args(By)
+        require(self.by in valid, f"image set: by is {self.by!r}; choose one of {', '.join(valid)}")
 
     def __len__(self) -> int:
         return len(self.images)
 
     @property
     def ranks(self) -> IntArray:
-        """Place of each row among the rows of its class: i64 [n]."""
+        """Position of each row among the rows of its class, from 0: i64 [n]."""
         order = np.argsort(self.labels, kind="stable")
         ordered = self.labels[order]
         ranks = np.empty(len(self), dtype=np.int64)
@@ -101,7 +104,7 @@ class ImageSet:
 
     @property
     def decoded_ids(self) -> IntArray:
-        """Ids of the training images, i64 [n * f * f]: id * f * f + cell, the cells of an image together."""
+        """Ids of the training images, i64 [n * f * f]: id * f * f + cell. The cells of an image are consecutive."""
         cells = self.grid**2
         return (self.ids[:, None] * cells + np.arange(cells)).reshape(-1)
 
@@ -111,9 +114,11 @@ class ImageSet:
         return np.repeat(self.labels, self.grid**2)
 
     def check_ipc(self, ipc: int) -> None:
-        """Raises `DataError` when some class holds fewer than `ipc` rows, or `ipc` is below 1."""
+        """Raises `DataError` if some class has fewer than `ipc` rows, or if `ipc` is below 1."""
         smallest = int(np.bincount(self.labels, minlength=len(self.classes)).min())
-        require(1 <= ipc <= smallest, f"ipc {ipc} is outside 1..{smallest}, what this set holds for every class")
+        require(
+            1 <= ipc <= smallest, f"ipc is {ipc}, but this set has {smallest} images per class; choose 1..{smallest}"
+        )
 
     def prefix(self, ipc: int) -> ImageSet:
         """The smaller condensed set: the first `ipc` rows of every class, in their order."""
@@ -124,7 +129,8 @@ class ImageSet:
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """Ids in pick order with the marginal gain of each pick; rounds of one image a class."""
+    """Ids in the order in which they were picked, in rounds of one image per class, with the marginal gain of each
+    pick."""
 
     ids: IntArray
     labels: IntArray

@@ -1,4 +1,4 @@
-"""Views, the labels of views, and packs of them."""
+"""Views of images, their soft labels, and packs of compressed labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dcpipe.types.base import MIXES, IntArray, Mix, Sliceable, require
 
-# Array of kept views -> (shape after image and view, dtype).
+# Name of an array of stored views -> (shape after the axes of image and view, dtype).
 VIEW_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
     "box": ((4,), "float32"),
     "flip": ((), "uint8"),
@@ -21,19 +21,19 @@ VIEW_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
     "partner_flip": ((), "uint8"),
 }
 
-# Operations of `dcpipe.views.siamese`, in the order in which they run. A drawn number is a place in it, so it must
-# never change.
+# Operations of `dcpipe.views.siamese`, in the order in which they run. Drawn numbers are indices into this tuple, so it
+# must never change.
 SIAMESE = ("flip", "color", "crop", "scale", "rotate", "cutout")
 
 
 def siamese_operations(strategy: str) -> tuple[str, tuple[str, ...]]:
-    """The law, `idc` or `dsa`, and the operations of a strategy such as `color_crop` or `dsa:color_crop`, in the order
-    of `SIAMESE`; raises `DataError` where it names none, an unknown one, or one twice."""
+    """The rule (`idc` or `dsa`) and the operations of a strategy such as `color_crop` or `dsa:color_crop`, in the order
+    of `SIAMESE`. Raises `DataError` for a strategy that names no operation, an unknown one, or one twice."""
     named = strategy.removeprefix("dsa:").split("_")
     require(
         set(named) <= set(SIAMESE) and len(set(named)) == len(named),
-        f"siamese: strategy {strategy!r} is not made of different names of {', '.join(SIAMESE)} that are joined by _, "
-        "as color_crop, or dsa:color_crop for one of them at a time; correct it",
+        f"siamese: invalid strategy {strategy!r}; join different names of {', '.join(SIAMESE)} by _, "
+        "as in color_crop, or in dsa:color_crop to apply one of them at a time",
     )
     return "dsa" if strategy.startswith("dsa:") else "idc", tuple(name for name in SIAMESE if name in named)
 
@@ -42,13 +42,14 @@ def siamese_operations(strategy: str) -> tuple[str, tuple[str, ...]]:
 class ViewPolicy:
     """How view v of image i is drawn: crop area range, aspect range, flip probability, mix.
 
-    `mix`: `none`; `cutmix_images` pastes a box of another image before the teacher looks (SRe2L's way);
-    `cutmix_labels` keeps stored labels clean and mixes images and labels by lambda in training (SCORE Eq. 1).
-    Before the crop: `randaugment` operations of RandAugment, 0 for none; `shuffle`: a grid of as many patches a side
-    that are permuted, 1 for none. After it: `siamese`, a strategy of `dcpipe.views.siamese`, "" for none. Its numbers
-    and, of operations that exclude each other, the one that runs are drawn for every view; the official code draws that
-    one once a batch, which a view that does not depend on its batch cannot do. Values of such views may leave [0, 1].
-    `mix_share`: the probability that a view is mixed at all where there is a mix (IDC: 0.5).
+    `mix`: `none`; `cutmix_images` pastes a box of another image before the teacher labels the view (as SRe2L does);
+    `cutmix_labels` stores labels of unmixed views and mixes images and labels by lambda in training (SCORE Eq. 1).
+    `randaugment`: number of operations of RandAugment before the crop, 0 for none. `shuffle`: before the crop, patches
+    of a grid with this many per side are permuted; 1 for none. `siamese`: a strategy of `dcpipe.views.siamese` that is
+    applied after the crop, "" for none. Its parameters are drawn for every view, and so is the operation that runs if
+    operations exclude each other. The official code draws that operation once per batch, but here a view must not
+    depend on its batch. Values of such views may leave [0, 1]. `mix_share`: the probability that a view is mixed if
+    there is a mix (IDC: 0.5).
     """
 
     scale_min: float = 0.08
@@ -72,26 +73,28 @@ class ViewPolicy:
         require(self.mix in MIXES, f"views: unknown mix {self.mix!r}; choose one of {', '.join(MIXES)}")
         steps, side = self.randaugment, self.shuffle
         require(0 <= steps <= 16, f"views: randaugment is a number of operations in 0..16, got {steps}")
-        require(1 <= side <= 16, f"views: shuffle is a number of patches a side in 1..16, got {side}")
+        require(1 <= side <= 16, f"views: shuffle is a number of patches per side in 1..16, got {side}")
         require(0 <= self.mix_share <= 1, f"views: mix_share is a probability in 0..1, got {self.mix_share}")
         if self.siamese:
             siamese_operations(self.siamese)
 
     @property
     def labelling(self) -> ViewPolicy:
-        """What the teacher looks at: this policy, without the mix where labels are mixed later."""
+        """The policy of the views that the teacher labels: this one, but without the mix if labels are mixed later."""
         return replace(self, mix="none") if self.mix == "cutmix_labels" else self
 
 
 @dataclass(frozen=True, eq=False)
-class KeptViews:
-    """Views that another program took, each kept in numbers; `ViewPolicy` is the law of those drawn here.
+class StoredViews:
+    """Views that another program drew, given by their stored parameters. Views that are drawn here need only a
+    `ViewPolicy`.
 
-    `mix`: `none` or `cutmix_images`; `size`: the side in pixels of a view as its teacher saw it. `arrays`, of view k
-    of image i at [i, k]: `box` f32 [n, K, 4] (left, top, width, height as fractions of the image) and `flip` u8 [n, K].
-    With a mix also `partner` i32 [n, K], the row of the image pasted in; `mix_box` u16 [n, K, 4], where (left, top,
-    right, bottom in pixels of the view); and how the partner was cut itself: `partner_box` f32 [n, K, 4],
-    `partner_flip` u8 [n, K]. That appearance of it need not be among its own views: a store may have lost them.
+    `mix`: `none` or `cutmix_images`; `size`: the side in pixels of a view as its teacher saw it. `arrays`, of view k of
+    image i at [i, k]: `box` f32 [n, K, 4] (left, top, width, height as fractions of the image) and `flip` u8 [n, K].
+    With a mix also `partner` i32 [n, K], the row of the pasted image; `mix_box` u16 [n, K, 4], the pasted box (left,
+    top, right, bottom in pixels of the view); and the crop and flip of the pasted image itself, `partner_box` f32 [n,
+    K, 4] and `partner_flip` u8 [n, K]. These need not be those of one of its stored views, because a store may lack
+    some.
     """
 
     mix: Mix
@@ -103,20 +106,23 @@ class KeptViews:
         n, k = self.arrays["box"].shape[:2] if "box" in self.arrays else (0, 0)
         expected = {name: ((n, k, *tail), dtype) for name, (tail, dtype) in names.items()}
         found = {name: (array.shape, array.dtype.name) for name, array in self.arrays.items()}
-        require(found == expected, f"kept views: arrays are {found}, expected {expected}; get the views again")
+        require(found == expected, f"stored views: expected arrays {expected}, found {found}; import the labels again")
         for name in sorted(names.keys() & {"box", "partner_box"}):
             box = self.arrays[name]
             inside = (box >= 0).all() and (box[..., 2:] > 0).all() and (box[..., :2] + box[..., 2:] < 1.001).all()
-            require(bool(inside), f"kept views: {name} leaves the image; get the views again")
+            require(bool(inside), f"stored views: {name} leaves the image; import the labels again")
         if self.mix != "none":
             partner, pasted = self.arrays["partner"], self.arrays["mix_box"]
-            require(bool(((partner >= 0) & (partner < n)).all()), f"kept views: a partner is outside 0..{n - 1}")
+            require(
+                bool(((partner >= 0) & (partner < n)).all()),
+                f"stored views: a partner is outside 0..{n - 1}; import the labels again",
+            )
             fits = bool((pasted <= self.size).all() and (pasted[..., :2] <= pasted[..., 2:]).all())
-            require(fits, f"kept views: a pasted box leaves the view of {self.size} pixels")
+            require(fits, f"stored views: a pasted box leaves the view of {self.size} pixels; import the labels again")
 
     @property
-    def labelling(self) -> KeptViews:
-        """What the teacher looked at: these very views."""
+    def labelling(self) -> StoredViews:
+        """The views that the teacher labelled: these."""
         return self
 
     @property
@@ -124,21 +130,21 @@ class KeptViews:
         """Bytes of the arrays."""
         return sum(array.nbytes for array in self.arrays.values())
 
-    def rows(self, kept: IntArray) -> KeptViews:
-        """The views of some of the images, where none is pasted into another."""
-        return replace(self, arrays={name: array[kept] for name, array in self.arrays.items()})
+    def select(self, rows: IntArray) -> StoredViews:
+        """The views of some of the images; only for views without a mix, because partners are rows of the whole set."""
+        return replace(self, arrays={name: array[rows] for name, array in self.arrays.items()})
 
 
-ViewLaw = ViewPolicy | KeptViews
+ViewSource = ViewPolicy | StoredViews
 
 
 @dataclass(frozen=True, eq=False)
 class SoftLabels:
-    """Teacher logits of K views of each image: fp16 [n, K, c]; views replay from `policy`, so that seeded ones
-    cost no bytes."""
+    """Teacher logits of K views of each image: fp16 [n, K, c]. `policy` is the source of the views; views that are
+    drawn from a seed take no bytes."""
 
     logits: Sliceable
-    policy: ViewLaw
+    policy: ViewSource
     ids: IntArray
     classes: tuple[str, ...]
     teachers: tuple[str, ...]
@@ -152,7 +158,7 @@ class SoftLabels:
 
 @dataclass(frozen=True)
 class LabelShape:
-    """n images x K views x C classes; the fp16 reference costs 2 bytes an entry."""
+    """n images x K views x C classes; the fp16 reference takes 2 bytes per entry."""
 
     images: int
     views: int
@@ -168,8 +174,8 @@ class LabelShape:
         bytes_per_image: float | None = None,
         reference: Literal["fp16", "fp32"] = "fp16",
     ) -> int | None:
-        """Bytes that a file of such labels may take: so many for each image, or `ratio` times less than the labels in
-        `reference`; None where neither is said."""
+        """Bytes that a file of such labels may take: `bytes_per_image` for each image, or the size of the labels in
+        `reference` divided by `ratio`. None if neither is given."""
         if bytes_per_image is not None:
             return int(bytes_per_image * self.images)
         return None if ratio is None else int(self.reference_bytes * {"fp16": 1, "fp32": 2}[reference] / ratio)
@@ -178,7 +184,8 @@ class LabelShape:
 def reference_bytes(labels: Mapping[str, Any] | None, ipc: int, grid: int = 1) -> int:
     """Bytes that the soft labels of the first `ipc` stored images per class take in fp16; 0 for hard labels.
 
-    `labels` is a pack's shape (`images`, `views`, `classes`), which counts decoded images, `grid`^2 of each stored one.
+    `labels` is the shape of a pack (`images`, `views`, `classes`), which counts decoded images: `grid`^2 per stored
+    image.
     """
     if labels is None:
         return 0
@@ -189,17 +196,17 @@ def reference_bytes(labels: Mapping[str, Any] | None, ipc: int, grid: int = 1) -
 
 @dataclass(frozen=True, eq=False)
 class LabelPack:
-    """Compressed soft labels that decode from themselves alone.
+    """Compressed soft labels, which can be decoded without any other data.
 
-    `codec` and `settings` (JSON values) rebuild the codec; `arrays` are its bytes, whose axis 0 runs over
-    images or over stored entries; `n_bytes` is the size of the file, measured on disk.
+    The codec is rebuilt from `codec` and `settings` (JSON values). `arrays` hold the encoded labels; their axis 0 runs
+    over images or over stored entries. `n_bytes` is the size of the file, measured on disk.
     """
 
     codec: str
     settings: dict[str, Any]
     arrays: dict[str, Sliceable]
     shape: LabelShape
-    policy: ViewLaw
+    policy: ViewSource
     ids: IntArray
     n_bytes: int = 0
 

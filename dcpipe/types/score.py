@@ -1,4 +1,4 @@
-"""What students reach."""
+"""The accuracy that students reach."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from dcpipe.types.base import require
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy on test, one number a seed, of one row of the evaluation's table: at the last epoch, or what `protocol`
-    tells instead."""
+    """One row of the evaluation table: the accuracy on test of each seed, after the last epoch unless `protocol` says
+    otherwise."""
 
     name: str
     protocol: str

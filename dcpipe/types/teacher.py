@@ -1,4 +1,4 @@
-"""Trained networks, and what they say of a table's images."""
+"""Trained networks, and the features they compute for the images of a table."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:  # importing torch takes seconds, and commands that only read 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A trained network with what it needs to be used rightly: its normalisation and its class order.
+    """A trained network with what is needed to use it correctly: its normalisation and its class order.
 
-    `weights`: state dict; `size`: the side in pixels it was trained at; `accuracy`: by split, in percent.
+    `weights`: state dict; `size`: the side in pixels of the images it was trained on; `accuracy`: by split, in percent.
     """
 
     network: str
@@ -31,16 +31,16 @@ class Teacher:
     def __post_init__(self) -> None:
         for name, tensor in self.weights.items():
             finite = not tensor.is_floating_point() or bool(tensor.isfinite().all())
-            require(finite, f"teacher {self.network}: weight {name!r} holds NaN or infinity; train it again")
+            require(finite, f"teacher {self.network}: weight {name!r} contains NaN or infinity; train it again")
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What a teacher says of every row of a table, in its order; arrays may live on disk.
+    """What a teacher computes for every row of a table, in the order of the table. The arrays may be on disk.
 
     `vectors` f32 [n, d] (input of the last linear layer), `logits` f32 [n, c], `label_rate` f64 [n]: R_C of each
-    image's soft labels (SCORE, Eq. 7), infinite for what a shortlist left out; `rank` i64 [n]: place in its class's
-    shortlist, -1 for none.
+    image's soft labels (SCORE, Eq. 7), infinite for images that are not on the shortlist; `rank` i64 [n]: position in
+    the shortlist of the class, -1 for images that are not on it.
     """
 
     vectors: Sliceable
@@ -54,15 +54,15 @@ class Features:
         for name in ("vectors", "logits", "label_rate", "labels"):
             rows, n = getattr(self, name).shape[0], len(self.ids)
             require(rows == n, f"features: {name} has {rows} rows, ids have {n}")
-        require(not np.isnan(self.label_rate).any(), "features: label_rate holds NaN; extract them again")
+        require(not np.isnan(self.label_rate).any(), "features: label_rate contains NaN; extract them again")
 
     def rows_of(self, ids: IntArray) -> IntArray:
-        """Rows that hold images `ids`, in that order: i64 [m]. Raises `DataError` for an image that has no features."""
+        """Rows of the images `ids`, in that order: i64 [m]. Raises `DataError` for an image that has no features."""
         return find_rows(self.ids, ids, "has no features; run `dvc repro features` to extract them again")
 
     def lower_half(self, ids: IntArray) -> float | None:
-        """The share of images `ids` that come from the lower half of the shortlist, None where there is none: near 0, a
-        longer shortlist would hardly change what is picked from it."""
+        """The share of the images `ids` that come from the lower half of the shortlist; None if there is no shortlist.
+        If it is near 0, a longer shortlist would hardly change which images are picked."""
         if self.rank is None:
             return None
         return float((self.rank[self.rows_of(ids)] >= (int(self.rank.max()) + 1) / 2).mean())

@@ -16,6 +16,6 @@ from __future__ import annotations
 
 from dcpipe.views.crop import crop, normalise, paste, take
 from dcpipe.views.draw import Views, draw
-from dcpipe.views.replay import Kept, Seeded, ViewSet, look, views_of
+from dcpipe.views.replay import Seeded, Stored, ViewSet, render, views_of
 
-__all__ = ["Kept", "Seeded", "ViewSet", "Views", "crop", "draw", "look", "normalise", "paste", "take", "views_of"]
+__all__ = ["Seeded", "Stored", "ViewSet", "Views", "crop", "draw", "normalise", "paste", "render", "take", "views_of"]

@@ -62,7 +62,7 @@ class Views:
         """The pasted box in pixels of a view of side `size`: i64 [m, 4]."""
         return in_pixels(self.mix_box, size)
 
-    def kept(self, size: int) -> FloatArray:
+    def unmixed_share(self, size: int) -> FloatArray:
         """Lambda: the share of the pixels of a view that CutMix leaves unchanged, f64 [m]."""
         return share_outside(self.pixels(size), size)
 
@@ -113,7 +113,7 @@ def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> V
 
 def _draw_boxes(policy: ViewPolicy, ids: IntArray, views: IntArray) -> FloatArray:
     ratio = np.log([policy.ratio_min, policy.ratio_max])
-    # If all ten attempts fail: the largest centred box with a legal aspect, which for a square is the whole image.
+    # If all ten attempts fail: the largest centred box with a valid aspect, which for a square is the whole image.
     aspect = float(np.clip(1.0, policy.ratio_min, policy.ratio_max))
     w, h = min(1.0, aspect), min(1.0, 1.0 / aspect)
     box = np.tile([(1 - w) / 2, (1 - h) / 2, w, h], (len(ids), 1))

@@ -29,7 +29,7 @@ Kind = Literal["single", "multi", "bound"]
 _BLOCK_BYTES = 32 * 2**20  # memory for 32-bit pixels while a set is decoded
 
 
-class Part(NamedTuple):
+class Segment(NamedTuple):
     """The stored images `start`..`stop` - 1 of a class, which decode with `factor`."""
 
     factor: int
@@ -37,7 +37,7 @@ class Part(NamedTuple):
     stop: int
 
 
-def plan(n: int, factor: int, kind: Kind = "single", bound: int | None = None) -> tuple[Part, ...]:
+def plan(n: int, factor: int, kind: Kind = "single", bound: int | None = None) -> tuple[Segment, ...]:
     """Which of n stored images decode with which factor; `decode` appends the parts in this order.
 
     `single`: all images with `factor`. `multi`: all images with each of 1..factor. `bound`: greedily, from `factor`
@@ -51,7 +51,7 @@ def plan(n: int, factor: int, kind: Kind = "single", bound: int | None = None) -
     require(kind in get_args(Kind), f"multi-formation: kind is {kind!r}; choose one of {', '.join(get_args(Kind))}")
     if kind != "bound":
         require(bound is None, f"multi-formation: kind {kind!r} takes no bound, got {bound}; leave it out")
-        return tuple(Part(g, 0, n) for g in ([factor] if kind == "single" else range(1, factor + 1)))
+        return tuple(Segment(g, 0, n) for g in ([factor] if kind == "single" else range(1, factor + 1)))
     room = bound or 0
     require(room >= n, f"multi-formation: bound is {bound}, but {n} images decode to at least {n}; give {n} or more")
     parts, start = [], 0
@@ -59,7 +59,7 @@ def plan(n: int, factor: int, kind: Kind = "single", bound: int | None = None) -
         left = n - start
         stop = start + (left if g == 1 else min(left, (room - left) // g**2))
         if stop > start:
-            parts.append(Part(g, start, stop))
+            parts.append(Segment(g, start, stop))
         room -= (stop - start) * g**2
         start = stop
     return tuple(parts)

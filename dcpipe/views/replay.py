@@ -1,6 +1,6 @@
 """Views of a set of images, either drawn from a policy or looked up in stored parameters.
 
-Views that another program made cannot be drawn again from a seed, so their parameters are stored (`KeptViews`).
+Views that another program made cannot be drawn again from a seed, so their parameters are stored (`StoredViews`).
 `views_of` returns either kind as a `ViewSet`, and callers need not know which one it is.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dcpipe.types import IntArray, KeptViews, ViewLaw, ViewPolicy
+from dcpipe.types import IntArray, StoredViews, ViewPolicy, ViewSource
 from dcpipe.views.crop import crop, paste, take
 from dcpipe.views.draw import Views, draw
 
@@ -21,7 +21,7 @@ from dcpipe.views.draw import Views, draw
 class ViewSet(Protocol):
     """The views of a set of images, drawn or stored."""
 
-    def own(self, rows: IntArray, numbers: IntArray) -> Views:
+    def parameters(self, rows: IntArray, numbers: IntArray) -> Views:
         """The parameters of view `numbers[j]` of image `rows[j]`, for every j."""
         ...
 
@@ -40,7 +40,7 @@ class Seeded:
     policy: ViewPolicy
     ids: IntArray
 
-    def own(self, rows: IntArray, numbers: IntArray) -> Views:
+    def parameters(self, rows: IntArray, numbers: IntArray) -> Views:
         """Parameters as `draw` draws them."""
         return draw(self.policy, self.ids[rows], numbers, len(self.ids))
 
@@ -50,13 +50,13 @@ class Seeded:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class Stored:
     """Views looked up in stored parameters. Numbers beyond the stored ones wrap round, because there is no policy to
     draw new views from."""
 
-    views: KeptViews
+    views: StoredViews
 
-    def own(self, rows: IntArray, numbers: IntArray) -> Views:
+    def parameters(self, rows: IntArray, numbers: IntArray) -> Views:
         """The stored parameters."""
         box, flip = self._at("box", rows, numbers), self._at("flip", rows, numbers)
         if self.views.mix == "none":
@@ -77,23 +77,23 @@ class Kept:
         return values
 
 
-def views_of(law: ViewLaw, ids: IntArray) -> ViewSet:
+def views_of(source: ViewSource, ids: IntArray) -> ViewSet:
     """The views of the images with these ids, i64 [n], which are rows 0..n - 1."""
-    return Kept(law) if isinstance(law, KeptViews) else Seeded(law, ids)
+    return Stored(source) if isinstance(source, StoredViews) else Seeded(source, ids)
 
 
-def look(
-    images: torch.Tensor, law: ViewLaw, ids: IntArray, rows: IntArray, views: IntArray, size: int
+def render(
+    images: torch.Tensor, source: ViewSource, ids: IntArray, rows: IntArray, views: IntArray, size: int
 ) -> tuple[torch.Tensor, Views]:
-    """View `views[j]` of row `rows[j]` of a set for every j, mixed as the policy says, and its parameters.
+    """View `views[j]` of row `rows[j]` of a set for every j, mixed as `source` says, and its parameters.
 
     `images` u8 [n, h, w, 3] is the whole set on the device and `ids` i64 [n] are its ids. The pixels returned are f32
     [m, 3, size, size].
     """
-    view_set = views_of(law, ids)
-    drawn = view_set.own(rows, views)
+    view_set = views_of(source, ids)
+    drawn = view_set.parameters(rows, views)
     pixels = crop(take(images, rows), drawn, size)
-    if law.mix == "none":
+    if source.mix == "none":
         return pixels, drawn
     partners = crop(take(images, drawn.partner), view_set.partners(rows, views, drawn), size)
     return paste(pixels, partners, drawn), drawn

@@ -41,7 +41,8 @@ KINDS = {
     "field": {},
     "field-fresh": {"fresh": True},
 }
-# Students see softmax(logits / T), which no shift changes: these keep differences of logits, those their ranking alone.
+# Students see softmax(logits / T), which a shift does not change: these codecs keep differences of logits, those only
+# their ranking.
 SHIFTED = {"topk-8", "topk-smoothing", "topk-marginal", "prune_topk-batch", "zipf-fitted"}
 RANKED = {"topk-hard", "zipf"}
 
@@ -96,7 +97,7 @@ def header(kind: str, codec: Codec, shape: LabelShape) -> int:
 
 
 def plan_file(kind: str, shape: LabelShape, budget: int) -> Codec:
-    """The codec whose whole file keeps to the budget."""
+    """The codec whose whole file stays within the budget."""
     return compression.plan(CODECS[name_of(kind)], shape, budget, KINDS[kind], lambda c: header(kind, c, shape))
 
 
@@ -138,7 +139,7 @@ def kept_slowly(pool: Pool | Prune, shape: LabelShape) -> set[tuple[int, int]]:
 
 
 def features_slowly(view: views.Views, mixed: bool) -> np.ndarray:
-    """All features of one view, from what they mean."""
+    """All features of one view, by their definition."""
     left, top, width, height = view.box[0]
     b, t, x, r = (5 * m - 0.6 for m in (1 - top - height, top, left, 1 - left - width))
     f = 1.0 if view.flip[0] else -1.0

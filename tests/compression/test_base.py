@@ -1,4 +1,4 @@
-"""Laws that every codec keeps: exact bytes, budgets, decoding any part, blocks, rebuilding from the file."""
+"""Properties of every codec: exact bytes, budgets, decoding any part, blocks, rebuilding from the file."""
 
 import re
 from dataclasses import replace
@@ -45,7 +45,7 @@ def test_planned_bytes_are_the_bytes_of_the_file(kind: str, tmp_path: Path) -> N
 
 
 @every_kind
-def test_a_pack_rebuilds_its_codec_and_decodes_alike(kind: str, tmp_path: Path) -> None:
+def test_a_pack_rebuilds_its_codec_and_decodes_the_same(kind: str, tmp_path: Path) -> None:
     codec = make(kind, SHAPE)
     arrays = encode(codec, labels(SHAPE), ROWS, SHAPE)
     save(tmp_path / "pack", kind, codec, arrays, SHAPE)
@@ -170,7 +170,9 @@ def test_a_plan_beyond_its_budget_is_refused() -> None:
         def plan(cls, shape: LabelShape, budget: int) -> "Greedy":
             return cls()
 
-    with pytest.raises(DataError, match="codec Greedy: plan exceeds its budget of 10 bytes; mend its plan"):
+    with pytest.raises(
+        DataError, match="internal error: codec Greedy planned more than its budget of 10 bytes; please report it"
+    ):
         compression.plan(Greedy, SHAPE, 10, {}, lambda codec: 256)
 
 
@@ -178,9 +180,11 @@ def test_a_pack_of_the_future_is_refused() -> None:
     codec = make("svd", SHAPE)
     arrays = encode(codec, labels(SHAPE), ROWS, SHAPE)
     pack = LabelPack("svd", codec.settings, arrays, SHAPE, POLICY, ROWS)
-    with pytest.raises(DataError, match=f"made by codec 'quantum'; this dcpipe knows {', '.join(CODECS)}: update"):
+    with pytest.raises(DataError, match=f"made by codec 'quantum', but this dcpipe has {', '.join(CODECS)}; update"):
         compression.rebuild(replace(pack, codec="quantum"), CODECS)
-    with pytest.raises(DataError, match=r"label pack has settings .*'spin': 1.* that codec 'svd' refuses \(.*'spin'"):
+    with pytest.raises(
+        DataError, match=r"label pack has settings .*'spin': 1.* that codec 'svd' does not accept \(.*'spin'"
+    ):
         compression.rebuild(replace(pack, settings={"rank": 1, "spin": 1}), CODECS)
-    with pytest.raises(DataError, match=r"label pack holds arrays .* but codec 'svd' with its settings makes"):
+    with pytest.raises(DataError, match=r"label pack has arrays .* but codec 'svd' with its settings makes"):
         compression.rebuild(replace(pack, settings={"rank": codec.rank + 1}), CODECS)

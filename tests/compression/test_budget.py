@@ -1,4 +1,4 @@
-"""Budgets: bytes worked out again, plans that keep to them on disk, and what no codec can do."""
+"""Budgets: bytes computed again, plans that stay within them on disk, and what no codec can do."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_budget_below_the_smallest_file_is_refused_before_any_work(tmp_path: P
     assert not list(tmp_path.iterdir())
 
 
-def test_a_killed_compression_goes_on_with_the_blocks_it_has(tmp_path: Path) -> None:
+def test_a_killed_compression_resumes_from_its_blocks(tmp_path: Path) -> None:
     logits = np.random.default_rng(0).normal(0, 3, (12, 20, 30)).astype(np.float16)
     labels = SoftLabels(logits, ViewPolicy(), np.arange(12), tuple(map(str, range(30))), ("main",))
     budget, done = Budget("svd", {}, ratio=3.0), list[int]()

@@ -1,7 +1,5 @@
-"""Components of few bits: their bytes, the widths that a budget calls for, and decoding against sums by hand.
-
-How well they are found is tested with the codecs that use them, in `test_lowrank_int8.py` and `test_field.py`.
-"""
+"""Components with few bits: their bytes, the widths for a budget, and decoding against sums by hand. How well they
+approximate is tested with the codecs that use them, in `test_lowrank_int8.py` and `test_field.py`."""
 
 from itertools import pairwise
 
@@ -88,7 +86,7 @@ def test_labels_are_the_sums_of_the_components_an_image_has(rank: int, extra: in
         torch.testing.assert_close(label, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_classes_weigh_what_a_view_gives_them_on_average() -> None:
+def test_class_weights_are_mean_probabilities_over_views() -> None:
     matrices = labels(SHAPE)
     found = class_weights(matrices, 4.0)
     powers = np.exp(matrices.double().numpy() / 4.0)
@@ -99,7 +97,7 @@ def test_classes_weigh_what_a_view_gives_them_on_average() -> None:
     assert float(class_weights(100 * matrices, 1.0).min()) == pytest.approx(1e-3)
 
 
-def test_rows_found_under_weights_are_told_without_them() -> None:
+def test_weights_are_divided_out_of_rows() -> None:
     rows, weights = torch.tensor([[[2.0, 0.0, 6.0], [0.0, 0.0, 0.0]]]), torch.tensor([[[1.0, 0.5, 2.0]]])
     found = weighted_rows(rows, weights)[0]
     torch.testing.assert_close(found[0], torch.tensor([2.0, 0.0, 3.0]) / 13**0.5)

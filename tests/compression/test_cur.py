@@ -14,7 +14,7 @@ from dcpipe.types import DataError, LabelShape
 
 
 def pivoted(matrix: np.ndarray, rank: int) -> list[int]:
-    """Columns picked one by one: the one that those before explain worst."""
+    """Columns picked one by one: the one that the previous ones explain worst."""
     picked: list[int] = []
     for _ in range(rank):
         rest = matrix - matrix[:, picked] @ np.linalg.pinv(matrix[:, picked]) @ matrix if picked else matrix
@@ -110,7 +110,7 @@ def test_planted_labels_of_that_rank_come_back(k: int, c: int, rank: int, seed: 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(2, 20), st.integers(2, 20), st.integers(0, 2**32), st.data())
 def test_the_error_of_pivoted_qr_does_not_grow_with_the_budget(k: int, c: int, seed: int, data: st.DataObject) -> None:
-    """Its picks are nested. Those by leverage are not: the scores are other ones for another rank."""
+    """Its picks are nested. Those by leverage are not, because the scores depend on the rank."""
     shape = LabelShape(3, k, c)
     logits = labels(shape, seed)
     smallest = 6 * (k + c + 1)
@@ -121,7 +121,7 @@ def test_the_error_of_pivoted_qr_does_not_grow_with_the_budget(k: int, c: int, s
 
 @settings(deadline=None, max_examples=100)
 @given(st.builds(LabelShape, st.integers(1, 60), st.integers(1, 300), st.integers(2, 1000)), st.floats(1, 60))
-def test_arrays_end_within_one_column_and_row_of_the_budget(shape: LabelShape, ratio: float) -> None:
+def test_arrays_use_the_budget_up_to_one_column_and_row(shape: LabelShape, ratio: float) -> None:
     side = shape.views + shape.classes
     budget = max(int(shape.reference_bytes / ratio), 2 * shape.images * (side + 1))
     codec = Cur.plan(shape, budget)
@@ -153,14 +153,14 @@ def test_an_image_does_not_depend_on_its_block(options: dict, extra: int) -> Non
 
 
 @pytest.mark.parametrize("scale", [2.0**-12, 2.0**-4, 2.0**11])
-def test_logits_of_any_scale_decode_alike(scale: float) -> None:
+def test_logits_of_any_scale_decode_equally_well(scale: float) -> None:
     logits = (torch.from_numpy(np.random.default_rng(0).integers(-9, 10, (2, 20, 12))) / 8).float()
     torch.testing.assert_close(whole(plain(3), logits * scale) / scale, whole(plain(3), logits), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("pick", ["pivoted_qr", "leverage"])
 def test_nearly_equal_columns_and_rows_do_not_overflow(pick: str) -> None:
-    """All labels are 8 but for the last bit: an exact pseudo-inverse multiplies by a million."""
+    """All labels are 8 except for the last bit: an exact pseudo-inverse multiplies by a million."""
     rng = np.random.default_rng(0)
     logits = torch.from_numpy(8 + rng.integers(0, 2, (3, 30, 20)) / 128).float()
     decoded = whole(plain(6, 1, pick), logits)
@@ -192,7 +192,7 @@ def test_column_select_draws_by_weights_without_replacement() -> None:
 
 
 @pytest.mark.parametrize("pick", ["pivoted_qr", "leverage"])
-def test_more_columns_than_the_rank_harm_nothing(pick: str) -> None:
+def test_more_columns_than_the_rank_do_no_harm(pick: str) -> None:
     logits = torch.zeros(3, 10, 8)
     logits[1] = 2.5
     logits[2] = torch.arange(8.0)
@@ -205,8 +205,7 @@ REFUSALS = [
     ({"sampling": "all"}, "codec 'cur': sampling is 'all': input should be 'top' or 'column_select'"),
     (
         {"sampling": "column_select"},
-        "codec 'cur': sampling 'column_select' draws by leverage scores, but pick is 'pivoted_qr'; "
-        "choose pick leverage",
+        "codec 'cur': sampling 'column_select' uses leverage scores, but pick is 'pivoted_qr'; choose pick leverage",
     ),
 ]
 

@@ -35,8 +35,8 @@ def test_tables_come_back_from_their_arrays_in_any_order(extra: int) -> None:
     assert torch.equal(table.gather("x", tensors, index, torch.int64), whole[index])
 
 
-def test_a_label_without_one_more_repeats_its_first_entry() -> None:
-    """Writing that one twice changes nothing, so no table is ragged."""
+def test_a_label_without_an_additional_entry_repeats_its_first() -> None:
+    """Writing that entry twice does not matter, so no table is ragged."""
     table = Entries(3, 2, 1)
     rows = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
     assert table.longer(np.arange(3)).tolist() == [True, False, False]
@@ -45,7 +45,7 @@ def test_a_label_without_one_more_repeats_its_first_entry() -> None:
 
 
 @pytest.mark.parametrize(("classes", "size"), [(2, 1), (256, 1), (257, 2), (65_536, 2)])
-def test_classes_take_one_byte_where_that_names_them_all(classes: int, size: int) -> None:
+def test_classes_take_one_byte_if_that_is_enough(classes: int, size: int) -> None:
     assert class_bytes(classes) == size == np.dtype(class_dtype(classes)).itemsize
     assert int(np.iinfo(class_dtype(classes)).max) >= classes - 1
     check_classes("x", LabelShape(1, 1, classes))
@@ -54,7 +54,7 @@ def test_classes_take_one_byte_where_that_names_them_all(classes: int, size: int
 def test_more_classes_than_two_bytes_name_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         check_classes("x", LabelShape(1, 1, 65_537))
-    assert str(caught.value) == "codec 'x': 65537 classes, two bytes name 65536; choose codec 'svd'"
+    assert str(caught.value) == "codec 'x' supports up to 65536 classes, but there are 65537; choose codec 'svd'"
 
 
 def test_the_largest_come_first_and_of_equals_the_lower_class() -> None:

@@ -1,4 +1,4 @@
-"""The model of what codes of few bits cost: more of anything never costs more."""
+"""The model of the error of codes with few bits: more of anything never increases the error."""
 
 from itertools import pairwise
 

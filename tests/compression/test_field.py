@@ -54,7 +54,7 @@ def ridge(phi: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def rows_slowly(phi: np.ndarray, matrix: np.ndarray, bits: float, base_bits: int) -> np.ndarray:
-    """Round the last row, fit the others again to what is left, and so on."""
+    """Round the last row, fit the others again to the residual, and so on."""
     penalty = np.diag([1e-4] + [1.0] * (phi.shape[1] - 1))
     gram, aim = phi.T @ phi + penalty, phi.T @ matrix
     done = np.zeros((phi.shape[1], matrix.shape[1]))
@@ -197,7 +197,9 @@ SHAPES = st.builds(LabelShape, st.integers(1, 300), st.integers(1, 300), st.inte
 
 @settings(deadline=None, max_examples=60)
 @given(SHAPES, st.floats(1, 500), st.booleans(), st.booleans())
-def test_the_budget_is_met_to_one_unit(shape: LabelShape, ratio: float, fresh: bool, mixed: bool) -> None:
+def test_the_budget_is_used_up_to_one_row_or_component(
+    shape: LabelShape, ratio: float, fresh: bool, mixed: bool
+) -> None:
     budget = int(shape.reference_bytes / ratio)
     smallest = shape.images * (-(-shape.classes * 3 // 8) + 2)
     if budget < smallest:
@@ -208,7 +210,7 @@ def test_the_budget_is_met_to_one_unit(shape: LabelShape, ratio: float, fresh: b
     used = payload(codec.specs(shape))
     assert used <= budget and not (fresh and codec.residual + codec.extra)
     units = [component_bytes(shape, codec.residual_bits), row_cost(shape, codec.features, codec.rank, codec.bits)]
-    everything = codec.features == most_features(mixed)  # more bits are all that is left to buy
+    everything = codec.features == most_features(mixed)  # only more bits are left to buy
     if (fresh and everything) or codec.residual == min(shape.views, shape.classes):
         return
     assert budget - used < max(units) or budget - used <= 0.02 * budget

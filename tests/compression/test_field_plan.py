@@ -1,4 +1,4 @@
-"""How `field` spends a budget: every way fits it, and the way of least modelled error is chosen."""
+"""How `field` spends a budget: all choices fit it, and the one with the smallest modelled error is used."""
 
 from dataclasses import asdict
 
@@ -18,7 +18,7 @@ COUNTS = range(1, 21)
 
 
 def bytes_of(shape: LabelShape, spending: Spending) -> int:
-    """Those of the arrays that the codec makes of it."""
+    """Bytes of the arrays that the codec makes with these settings."""
     return payload(Field(**asdict(spending), temperature=0.0, mixed=False, fresh=False).specs(shape))
 
 
@@ -68,7 +68,7 @@ def test_more_bytes_never_make_the_modelled_error_worse() -> None:
 
 @pytest.mark.parametrize("features", [1, 2, 6, 20])
 @pytest.mark.parametrize("shape", [SHAPE, LabelShape(3, 1, 300), LabelShape(5, 30, 2)])
-def test_the_smallest_size_has_a_way_and_a_byte_less_has_none(shape: LabelShape, features: int) -> None:
+def test_the_smallest_size_is_possible_and_a_byte_less_is_not(shape: LabelShape, features: int) -> None:
     least, counts = smallest(shape, features, None, None), range(features, features + 1)
     assert min(bytes_of(shape, way) for _, way in ways(shape, least, counts, None, None, None, False, True)) == least
     assert list(ways(shape, least - 1, counts, None, None, None, False, True)) == []

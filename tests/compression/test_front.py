@@ -57,11 +57,13 @@ def test_logits_are_those_that_the_codec_decodes_one_by_one() -> None:
     whole = labels.decode()
     for image, view in ((0, 0), (3, 7), (N - 1, K - 1)):
         one = np.array([image]), np.array([view])
-        assert np.array_equal(whole[image, view], codec.decode(arrays, *one, pack.shape, seen.own(*one))[0].numpy())
+        assert np.array_equal(
+            whole[image, view], codec.decode(arrays, *one, pack.shape, seen.parameters(*one))[0].numpy()
+        )
 
 
 def test_the_field_needs_the_views_that_the_teacher_saw() -> None:
-    """Labels that follow the crops are found again with the policy that drew them, and worse with another."""
+    """Labels that follow the crops are reproduced with the policy that drew them, and worse with another."""
     policy, ids = ViewPolicy(scale_min=0.3, seed=4), np.arange(100, 100 + N)
     drawn = views.draw(policy, ids.repeat(60), np.tile(np.arange(60), N), N)
     given = (drawn.box @ np.random.default_rng(0).normal(size=(4, C)) * 4).reshape(N, 60, C)
@@ -72,7 +74,7 @@ def test_the_field_needs_the_views_that_the_teacher_saw() -> None:
     assert errors[0] < errors[1] / 4
 
 
-def test_a_budget_may_be_bytes_for_an_image_or_against_fp32() -> None:
+def test_a_budget_may_be_bytes_per_image_or_relative_to_fp32() -> None:
     labels = front.compress(logits(), "svd", bytes_per_image=300)
     assert 0.9 * 300 * N < labels.n_bytes <= 300 * N
     twice = front.compress(logits(), "svd", 4, reference="fp32")
@@ -92,7 +94,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"logits": np.zeros((3, 4)), "ratio": 2}, "logits must be [images, views, classes], but are [3, 4]"),
     (
         {"logits": np.full((2, 3, 4), 1e6), "ratio": 2},
-        "logits hold NaN or infinity, or numbers beyond fp16; check the teacher",
+        "logits contain NaN, infinity or numbers beyond fp16; check the teacher",
     ),
 ]
 
@@ -107,7 +109,7 @@ def test_what_cannot_be_packed_is_refused(change: dict[str, Any], sentence: str)
 def test_a_budget_that_is_too_small_and_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BudgetError, match=r"^codec 'svd': its arrays take at least \d+ bytes"):
         front.compress(logits(), "svd", 1000)
-    with pytest.raises(DataError, match=r"labels.safetensors not found; give the file that was saved$"):
+    with pytest.raises(DataError, match=r"labels.safetensors not found; give the path of a saved file$"):
         front.load_labels(tmp_path / "labels.safetensors")
 
 

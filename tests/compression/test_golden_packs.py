@@ -1,4 +1,4 @@
-"""Packs written once decode for ever: their labels, what they hold and what their epochs show."""
+"""Packs that were written once can always be decoded: their labels, their contents and the items of their epochs."""
 
 import json
 from pathlib import Path

@@ -19,7 +19,7 @@ SHAPES = st.builds(LabelShape, st.integers(1, 30), st.integers(1, 300), st.integ
 
 
 def reference(matrix: np.ndarray, rank: int, bits: float, temperature: float, mean_bits: int = 8) -> np.ndarray:
-    """The codec as told, one component at a time in what the others leave."""
+    """The codec as documented, one component at a time in the residual of the others."""
     mean = rounded_slowly(matrix.mean(0), mean_bits)
     rest = matrix - mean
     weights = np.ones(matrix.shape[1])
@@ -79,7 +79,7 @@ def test_recovers_what_was_planted() -> None:
     st.sampled_from([None, 3, 4, 6, 8]),
     st.floats(0, 0.5),
 )
-def test_the_budget_is_met_to_one_component_of_one_image(
+def test_the_budget_is_used_up_to_one_component_of_one_image(
     shape: LabelShape, ratio: float, bits: float | None, mean_bits: int | None, share: float
 ) -> None:
     budget = int(shape.reference_bytes / ratio)
@@ -105,7 +105,7 @@ def test_the_error_does_not_grow_with_the_budget(n: int, k: int, c: int, bits: i
         codec = LowrankInt8(rank, 0, bits, 0, 0.0)
         found = decode(codec, encode(codec, logits, np.arange(n), shape), *held_pairs(codec, shape), shape)
         errors.append(relative(found, logits))
-    # A component that carries less than the rounding of all others may cost a little of what it brings.
+    # A component that is smaller than the rounding of all others may increase the error a little.
     slack = {8: 0.01, 6: 0.04, 4: 0.12}[bits]
     assert all(later <= earlier + slack for earlier, later in itertools.pairwise(errors))
     assert errors[-1] <= slack
@@ -144,7 +144,7 @@ def test_widths_grow_with_the_budget() -> None:
 
 
 def test_a_mean_of_fewer_bits_leaves_more_to_the_components() -> None:
-    """Components see the labels without the rounded mean, so they make up for some of its rounding."""
+    """Components approximate the labels minus the rounded mean, so they compensate for some of its rounding."""
     shape = LabelShape(4, 40, 30)
     logits = labels(shape)
     errors = {}
@@ -182,6 +182,6 @@ def test_what_does_not_fit_is_refused() -> None:
         "the header; choose a smaller ratio"
     )
     with pytest.raises(
-        DataError, match=r"^codec 'lowrank_int8': 65537 classes, two bytes name 65536; choose codec 'svd'$"
+        DataError, match=r"^codec 'lowrank_int8' supports up to 65536 classes, but there are 65537; choose codec 'svd'$"
     ):
         LowrankInt8.plan(LabelShape(1, 2, 65537), 10**9)

@@ -40,7 +40,7 @@ def pack_of(kind: str, mix: Mix) -> LabelPack:
 
 
 def label_by_hand(pack: LabelPack, row: int, view: int) -> np.ndarray:
-    """softmax(decoded / T) of one label of one clean or ready-mixed view, in float64."""
+    """softmax(decoded / T) of the label of one unmixed or mixed view, in float64."""
     drawn = views.draw(pack.policy.labelling, pack.ids[[row]], np.array([view]), N)
     arrays = {name: torch.from_numpy(np.asarray(array)) for name, array in pack.arrays.items()}
     logits = rebuild(pack, CODECS).decode(arrays, np.array([row]), np.array([view]), SHAPE, drawn)[0].double().numpy()
@@ -53,7 +53,7 @@ def label_by_hand(pack: LabelPack, row: int, view: int) -> np.ndarray:
 def test_students_get_mixed_labels(kind: str, mix: Mix) -> None:
     pack, images = pack_of(kind, mix), image_set()
     if mix == "cutmix_labels" and drops_single_labels(kind):
-        with pytest.raises(DataError, match=r"of some images only, but mix 'cutmix_labels' needs its labels of any"):
+        with pytest.raises(DataError, match=r"of only some images, but mix 'cutmix_labels' needs its labels for any"):
             PackLabels(pack, torch.device("cpu"))
         return
     dataset = CondensedDataset.from_pack(images, pack, temperature=TEMPERATURE)
@@ -67,7 +67,7 @@ def test_students_get_mixed_labels(kind: str, mix: Mix) -> None:
             drawn = views.draw(pack.policy, images.ids[[row]], np.array([view]), N)
             expected = label_by_hand(pack, row, view)
             if mix == "cutmix_labels":
-                kept = float(drawn.kept(SIZE)[0])
+                kept = float(drawn.unmixed_share(SIZE)[0])
                 expected = kept * expected + (1 - kept) * label_by_hand(pack, int(drawn.partner[0]), view)
             np.testing.assert_allclose(targets[item], expected, atol=1e-5)
 

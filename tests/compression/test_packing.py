@@ -1,4 +1,4 @@
-"""Labels to a pack, block by block: the file keeps to its budget, and a killed run encodes nothing twice."""
+"""Labels to a pack, block by block: the file stays within its budget, and a killed run encodes nothing twice."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from codec_cases import KINDS, POLICY, labels, name_of
-from view_cases import kept_views
+from view_cases import stored_views
 
 from dcpipe import store, views
 from dcpipe.compression import CODECS, packing
 from dcpipe.compression.field import Field
-from dcpipe.types import BudgetError, DataError, KeptViews, LabelPack, LabelShape, SoftLabels, ViewLaw, ViewPolicy
+from dcpipe.types import BudgetError, DataError, LabelPack, LabelShape, SoftLabels, StoredViews, ViewPolicy, ViewSource
 
 SHAPE = LabelShape(9, 40, 12)
 IDS = np.random.default_rng(1).permutation(100)[: SHAPE.images].astype(np.int64)
@@ -24,36 +24,38 @@ CPU = torch.device("cpu")
 
 
 class InterruptionError(Exception):
-    """What a kill looks like from inside."""
+    """Simulates the kill of a run."""
 
 
-def soft_labels(law: ViewLaw = POLICY) -> SoftLabels:
-    return SoftLabels(labels(SHAPE).half().numpy(), law, IDS, tuple("abcdefghijkl"), ("teacher",))
+def soft_labels(policy: ViewSource = POLICY) -> SoftLabels:
+    return SoftLabels(labels(SHAPE).half().numpy(), policy, IDS, tuple("abcdefghijkl"), ("teacher",))
 
 
-def kept(mix: str = "cutmix_images") -> KeptViews:
-    return kept_views(SHAPE.images, SHAPE.views, mix=mix)
+def stored_policy(mix: str = "cutmix_images") -> StoredViews:
+    return stored_views(SHAPE.images, SHAPE.views, mix=mix)
 
 
 def one_by_one(encode: packing.Encode, starts: Sequence[int]) -> list[packing.Arrays]:
     return [encode(start) for start in starts]
 
 
-def packed(notes: Path, kind: str, law: ViewLaw = POLICY, ratio: float = 2.0, each: Any = one_by_one) -> LabelPack:
-    """The pack of a kind of codec at a ratio, by blocks that are kept in `notes`."""
+def packed(
+    notes: Path, kind: str, policy: ViewSource = POLICY, ratio: float = 2.0, each: Any = one_by_one
+) -> LabelPack:
+    """The pack of a kind of codec at a ratio, by blocks that are saved in `notes`."""
     notes.mkdir(exist_ok=True)
     budget = int(SHAPE.reference_bytes / ratio) + 2**12 * (kind == "none")
-    codec = packing.plan(name_of(kind), KINDS[kind], SHAPE, law, budget)
-    return packing.pack(name_of(kind), codec, soft_labels(law), notes, CPU, each)
+    codec = packing.plan(name_of(kind), KINDS[kind], SHAPE, policy, budget)
+    return packing.pack(name_of(kind), codec, soft_labels(policy), notes, CPU, each)
 
 
-@pytest.mark.parametrize("law", [POLICY, kept()], ids=["drawn", "kept"])
+@pytest.mark.parametrize("policy", [POLICY, stored_policy()], ids=["drawn", "stored"])
 @pytest.mark.parametrize("kind", ["svd", "topk", "lowrank_int8", "field", "prune"])
-def test_the_file_keeps_to_its_budget_but_for_kept_views(kind: str, law: ViewLaw, tmp_path: Path) -> None:
-    """What no codec compresses comes on top: the same budget asks the same of a codec."""
-    pack = packed(tmp_path / "notes", kind, law, ratio=1.2)
+def test_the_file_is_within_its_budget_except_for_stored_views(kind: str, policy: ViewSource, tmp_path: Path) -> None:
+    """Stored views are not part of the budget, so the same budget means the same for every codec."""
+    pack = packed(tmp_path / "notes", kind, policy, ratio=1.2)
     size = store.save_pack(tmp_path / "pack", pack)
-    extra = law.n_bytes if isinstance(law, KeptViews) else 0
+    extra = policy.n_bytes if isinstance(policy, StoredViews) else 0
     assert size == (tmp_path / "pack").stat().st_size
     assert 0.7 * SHAPE.reference_bytes / 1.2 < size - extra <= SHAPE.reference_bytes / 1.2
 
@@ -64,9 +66,9 @@ def test_a_pack_is_its_blocks_encoded_and_joined(
     kind: str, each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Blocks hold as many images as fit their bytes, but no more than an eighth of all: kills then cost little."""
-    law, n, k = replace(POLICY, seed=5), SHAPE.images, SHAPE.views
+    policy, n, k = replace(POLICY, seed=5), SHAPE.images, SHAPE.views
     monkeypatch.setattr(packing, "BLOCK_BYTES", each * 4 * k * SHAPE.classes)
-    found = packed(tmp_path / "notes", kind, law)
+    found = packed(tmp_path / "notes", kind, policy)
     rows_each = min(each, 2)  # an eighth of nine images, rounded up
     starts = range(0, n, rows_each)
     assert len(list((tmp_path / "notes").iterdir())) == len(starts)
@@ -74,18 +76,18 @@ def test_a_pack_is_its_blocks_encoded_and_joined(
     blocks = []
     for start in starts:
         rows = np.arange(n)[start : start + rows_each]
-        drawn = views.draw(law, np.repeat(IDS[rows], k), np.tile(np.arange(k), len(rows)), n)
+        drawn = views.draw(policy, np.repeat(IDS[rows], k), np.tile(np.arange(k), len(rows)), n)
         blocks.append(codec.encode(labels(SHAPE)[rows], rows, SHAPE, drawn))
     assert found.arrays.keys() == blocks[0].keys()
     for name, array in found.arrays.items():
         np.testing.assert_array_equal(array, np.concatenate([block[name] for block in blocks]))
-    assert (found.shape, found.policy) == (SHAPE, law)
+    assert (found.shape, found.policy) == (SHAPE, policy)
     np.testing.assert_array_equal(found.ids, IDS)
 
 
-def test_kept_views_are_what_a_codec_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`field` computes labels from boxes and flips: those that were taken, not ones drawn here."""
-    law, seen = kept("none"), []
+def test_a_codec_gets_the_stored_views(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`field` computes labels from boxes and flips: the stored ones, not newly drawn ones."""
+    policy, seen = stored_policy("none"), []
     encode = Field.encode
 
     def recording(self: Field, logits: torch.Tensor, rows: np.ndarray, shape: LabelShape, drawn: views.Views) -> Any:
@@ -93,11 +95,11 @@ def test_kept_views_are_what_a_codec_is_shown(tmp_path: Path, monkeypatch: pytes
         return encode(self, logits, rows, shape, drawn)
 
     monkeypatch.setattr(Field, "encode", recording)
-    packed(tmp_path / "notes", "field", law)
+    packed(tmp_path / "notes", "field", policy)
     assert np.concatenate([rows for rows, _ in seen]).tolist() == list(range(SHAPE.images))
     for rows, drawn in seen:
-        np.testing.assert_array_equal(drawn.box, law.arrays["box"][rows].reshape(-1, 4))
-        np.testing.assert_array_equal(drawn.flip, law.arrays["flip"][rows].reshape(-1).astype(bool))
+        np.testing.assert_array_equal(drawn.box, policy.arrays["box"][rows].reshape(-1, 4))
+        np.testing.assert_array_equal(drawn.flip, policy.arrays["flip"][rows].reshape(-1).astype(bool))
 
 
 def test_a_killed_run_encodes_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,14 +134,14 @@ def test_uncompressed_labels_are_the_store_itself(tmp_path: Path) -> None:
 def test_labels_that_a_codec_cannot_serve_are_refused_before_any_work() -> None:
     budget = SHAPE.reference_bytes
     with pytest.raises(DataError) as error:
-        packing.plan("field", {"fresh": True}, SHAPE, kept(), budget)
+        packing.plan("field", {"fresh": True}, SHAPE, stored_policy(), budget)
     assert str(error.value) == (
-        "codec 'field' would show fresh views, but these were taken elsewhere and only 40 of an image are known; leave "
+        "codec 'field' would use new views, but views are stored and there are only 40 per image; leave "
         "option fresh out"
     )
     packing.plan("field", {"fresh": True}, SHAPE, POLICY, budget)  # drawn views never end
     by_batch = {"granularity": "batch", "batch_size": 2}
-    with pytest.raises(DataError, match=r"^codec 'prune' keeps view 0 of some images only, but mix 'cutmix_labels'"):
+    with pytest.raises(DataError, match=r"^codec 'prune' stores view 0 of only some images, but mix 'cutmix_labels'"):
         packing.plan("prune", by_batch, SHAPE, ViewPolicy(mix="cutmix_labels"), budget // 2)
     with pytest.raises(BudgetError, match=r"^codec 'svd': its arrays take at least \d+ bytes .* after the header"):
         packing.plan("svd", {}, SHAPE, POLICY, 600)

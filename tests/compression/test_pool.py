@@ -1,4 +1,4 @@
-"""The pool of kept labels: what it holds, and that epochs draw only that, uniformly and for ever the same."""
+"""The pool of kept labels: its contents, and that epochs draw only from it, uniformly and reproducibly."""
 
 import numpy as np
 import pytest
@@ -70,7 +70,7 @@ def test_a_label_that_was_dropped_is_named() -> None:
     with pytest.raises(DataError) as caught:
         POOLS[0].find("x", np.array([1, 2, 3]), np.array([3, 4, 5]), SHAPE)
     assert str(caught.value) == (
-        "codec 'x': the label of view 4 of image 2 was dropped; ask for pairs that `replay` or `holds` names"
+        "codec 'x': the label of view 4 of image 2 was dropped; request only pairs that `replay` or `holds` returns"
     )
 
 
@@ -86,4 +86,4 @@ def test_batches_larger_than_the_set_are_refused() -> None:
     for batch_size in (0, 12):
         with pytest.raises(DataError) as caught:
             units("x", "batch", batch_size, SHAPE)
-        assert str(caught.value) == f"codec 'x': batch_size is {batch_size} for 11 images; give one in 1..11"
+        assert str(caught.value) == f"codec 'x': batch_size is {batch_size} for 11 images; give 1..11"

@@ -1,4 +1,4 @@
-"""Label pruning: what is kept and exactly, to a unit of the budget; what epochs draw is in `test_pool.py`."""
+"""Label pruning: exactly which labels are kept, up to one unit of the budget; `test_pool.py` tests what epochs draw."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ CODECS = [Prune("epoch", 4, 64, 0), Prune("batch", 7, 3, 0), Prune("batch", 9, 3
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_keeps_what_the_method_says_and_exactly(codec: Prune) -> None:
+def test_the_labels_of_the_method_are_kept_exactly(codec: Prune) -> None:
     logits = labels(SHAPE)
     arrays = encode(codec, logits, ROWS, SHAPE)
     rows, stored = held_pairs(codec, SHAPE)
@@ -30,7 +30,7 @@ def test_keeps_what_the_method_says_and_exactly(codec: Prune) -> None:
     st.builds(LabelShape, st.integers(1, 40), st.integers(1, 12), st.integers(1, 6)),
     st.data(),
 )
-def test_the_budget_is_met_to_a_unit(shape: LabelShape, data: st.DataObject) -> None:
+def test_the_budget_is_used_up_to_one_unit(shape: LabelShape, data: st.DataObject) -> None:
     batch_size = data.draw(st.integers(1, shape.images))
     granularity = data.draw(st.sampled_from(["epoch", "batch"]))
     unit = 2 * shape.classes * (shape.images if granularity == "epoch" else batch_size)
@@ -49,12 +49,12 @@ def test_dropped_labels_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         decode(codec, arrays, np.array([1, 2]), np.array([3, 4]), SHAPE)
     assert str(caught.value) == (
-        "codec 'prune': the label of view 4 of image 2 was dropped; ask for pairs that `replay` or `holds` names"
+        "codec 'prune': the label of view 4 of image 2 was dropped; request only pairs that `replay` or `holds` returns"
     )
 
 
 def test_options_are_checked() -> None:
     with pytest.raises(DataError, match="codec 'prune': granularity is 'year': input should be 'epoch' or 'batch'"):
         Prune.plan(SHAPE, 1000, granularity="year")
-    with pytest.raises(DataError, match=r"codec 'prune': batch_size is 64 for 11 images; give one in 1\.\.11"):
+    with pytest.raises(DataError, match=r"codec 'prune': batch_size is 64 for 11 images; give 1\.\.11"):
         Prune.plan(SHAPE, 1000, granularity="batch")

@@ -49,7 +49,7 @@ def test_keeps_the_largest_logits_of_the_labels_that_prune_keeps(options: dict) 
     st.sampled_from([16, 8]),
     st.data(),
 )
-def test_the_budget_is_met_to_an_entry(
+def test_the_budget_is_used_up_to_one_entry(
     shape: LabelShape, prune: float, ratio: float, bits: int, data: st.DataObject
 ) -> None:
     granularity = data.draw(st.sampled_from(["epoch", "batch"]))
@@ -91,14 +91,15 @@ def test_dropped_labels_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         decode(codec, arrays, np.array([1, 2]), np.array([2, 3]), SHAPE)
     assert str(caught.value) == (
-        "codec 'prune_topk': the label of view 3 of image 2 was dropped; ask for pairs that `replay` or `holds` names"
+        "codec 'prune_topk': the label of view 3 of image 2 was dropped; request only pairs that `replay` or `holds` "
+        "returns"
     )
 
 
 REFUSALS = [
     ({"prune": 0.5}, "codec 'prune_topk': prune is 0.5: input should be greater than or equal to 1"),
     ({"granularity": "year"}, "codec 'prune_topk': granularity is 'year': input should be 'epoch' or 'batch'"),
-    ({"granularity": "batch"}, "codec 'prune_topk': batch_size is 64 for 11 images; give one in 1..11"),
+    ({"granularity": "batch"}, "codec 'prune_topk': batch_size is 64 for 11 images; give 1..11"),
     ({"bits": 1}, "codec 'prune_topk': bits is 1: input should be 16 or 8"),
 ]
 
@@ -118,6 +119,6 @@ def test_the_smallest_size_is_named() -> None:
         "header; choose a smaller ratio or a larger prune"
     )
     with pytest.raises(
-        DataError, match=r"^codec 'prune_topk': 65537 classes, two bytes name 65536; choose codec 'svd'$"
+        DataError, match=r"^codec 'prune_topk' supports up to 65536 classes, but there are 65537; choose codec 'svd'$"
     ):
         PruneTopk.plan(LabelShape(1, 20, 65537), 10**9)

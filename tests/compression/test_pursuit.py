@@ -95,7 +95,7 @@ def test_equals_the_textbook(case: str) -> None:
     ("case", "dtypes", "followed"),
     [("clean", {torch.float32}, {True}), ("noisy", {torch.float32}, {True, False}), ("tiny", {torch.float64}, set())],
 )
-def test_each_way_is_taken(case: str, dtypes: set, followed: set, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_way_is_used(case: str, dtypes: set, followed: set, monkeypatch: pytest.MonkeyPatch) -> None:
     squared, few = [], []
     spectrum, follow = pursuit._spectrum, pursuit._follow
 
@@ -150,7 +150,7 @@ def test_zero_matrices_and_no_matrices() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_an_image_does_not_depend_on_its_neighbours(dtype: torch.dtype) -> None:
+def test_an_image_does_not_depend_on_other_images(dtype: torch.dtype) -> None:
     parts = [CASES["clean"], CASES["noisy"], 1e4 * CASES["noisy"], torch.zeros(1, 90, 130), logits(1, 90, 130, 0, 20)]
     matrices = torch.cat(parts).to(dtype)
     tolerance = 1e-5 if dtype == torch.float32 else 1e-7
@@ -201,7 +201,7 @@ def test_what_cannot_be_solved_is_refused() -> None:
     )
     matrices = matrices.clone()
     matrices[1, 2, 3] = float("nan")
-    with pytest.raises(DataError, match="codec 'rpca': logits hold nan or inf; compute the labels again"):
+    with pytest.raises(DataError, match="codec 'rpca': logits contain NaN or infinity; compute the labels again"):
         pursue(matrices, lam=0.3, tolerance=1e-5)
 
 

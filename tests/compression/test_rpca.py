@@ -70,7 +70,7 @@ def test_dense_noise_converges_in_fp32() -> None:
     assert float((low + sparse - matrices).norm() / matrices.norm()) <= 1.1e-5
 
 
-def test_an_image_does_not_depend_on_its_neighbours() -> None:
+def test_an_image_does_not_depend_on_other_images() -> None:
     logits = labels(LabelShape(3, 20, 11)).double()
     logits[1] = 0
     together = pursue(logits, lam=0.2, tolerance=1e-7)
@@ -103,7 +103,7 @@ def test_decodes_to_truncated_low_rank_plus_largest_sparse() -> None:
     st.floats(0, 1),
     st.floats(1, 40),
 )
-def test_the_budget_is_shared_as_asked(shape: LabelShape, share: float, ratio: float) -> None:
+def test_the_budget_is_shared_as_given(shape: LabelShape, share: float, ratio: float) -> None:
     one = 2 * (shape.views + shape.classes)
     per_rank = shape.images * one
     per_entry = shape.images * shape.views * (3 if shape.classes <= 256 else 4)
@@ -147,7 +147,7 @@ def test_the_first_images_get_the_component_that_others_lack() -> None:
         np.testing.assert_allclose(decoded[image], expected, atol=1e-3 * np.abs(expected).max())
 
 
-def test_packs_without_a_remainder_say_what_they_said_before_it() -> None:
+def test_settings_without_a_remainder_are_unchanged() -> None:
     said = {"rank": 2, "per_view": 1, "lam": 0.2, "tolerance": 1e-5, "precision": "float32"}
     assert Rpca(**said).settings == said and Rpca(**said, extra=3).settings == {**said, "extra": 3}
 
@@ -171,7 +171,11 @@ def test_options_are_checked(options: dict, sentence: str) -> None:
 
 
 def test_too_many_classes_for_columns() -> None:
-    with pytest.raises(DataError, match=r"^codec 'rpca': 65537 classes, two bytes name 65536; choose codec 'svd'$"):
+    with pytest.raises(
+        DataError,
+        match=r"^codec 'rpca' supports up to 65536 classes, but there are 65537; choose "
+        r"codec 'svd'$",
+    ):
         Rpca.plan(LabelShape(1, 2, 65537), 10**9)
 
 

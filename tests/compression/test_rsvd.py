@@ -56,7 +56,7 @@ def test_test_matrices_are_those_of_box_and_muller(height: int, width: int) -> N
         np.testing.assert_allclose(matrix, omega_slowly(6, int(image), height, width), rtol=1e-12, atol=1e-14)
 
 
-def test_test_matrices_are_normal_and_for_ever_the_same() -> None:
+def test_test_matrices_are_normal_and_reproducible() -> None:
     numbers = normals(0, np.arange(200), 40, 7).ravel()
     assert abs(numbers.mean()) < 0.02 and abs(numbers.std() - 1) < 0.01
     assert abs((numbers**4).mean() - 3) < 0.1 and abs((numbers**3).mean()) < 0.06

@@ -58,7 +58,7 @@ def test_components_are_as_many_as_fit_and_never_beyond_full_rank() -> None:
     st.builds(LabelShape, st.integers(1, 60), st.integers(1, 300), st.integers(2, 1000)),
     st.floats(1, 60),
 )
-def test_arrays_end_within_one_component_of_the_budget(shape: LabelShape, ratio: float) -> None:
+def test_arrays_use_the_budget_up_to_one_component(shape: LabelShape, ratio: float) -> None:
     one = 2 * (shape.views + shape.classes)
     budget = max(int(shape.reference_bytes / ratio), shape.images * one)
     codec = Svd.plan(shape, budget)
@@ -112,7 +112,7 @@ def test_the_error_does_not_grow_with_the_budget(k: int, c: int, seed: int, firs
     assert errors[1] <= errors[0] + 1e-3 * float(logits.norm()) + 1e-6
 
 
-def test_packs_without_a_remainder_say_what_they_said_before_it() -> None:
+def test_settings_without_a_remainder_are_unchanged() -> None:
     assert Svd(2).settings == {"rank": 2} and Svd(2, 3).settings == {"rank": 2, "extra": 3}
     assert Svd(**{"rank": 2}) == Svd(2, 0)
 

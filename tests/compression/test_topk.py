@@ -26,7 +26,7 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def ranked(logits: np.ndarray, k: int) -> list[int]:
-    """Classes of the k largest logits; of equals the lower class."""
+    """Classes of the k largest logits; ties go to the lower class."""
     return sorted(range(len(logits)), key=lambda c: (-logits[c], c))[:k]
 
 
@@ -92,7 +92,7 @@ def test_the_others_mass_is_exact_at_its_temperature_and_too_large_above(kind: s
             assert temperature != exact_at or ours == pytest.approx(true, rel=0.03, abs=1e-12)
             assert temperature <= exact_at or ours > true * 0.97
             assert temperature >= exact_at or ours < true * 1.03 + 1e-12
-        # Kept classes keep their ratios at every temperature.
+        # Stored classes keep their ratios at every temperature.
         np.testing.assert_allclose(found[kept] - found[kept[0]], label[kept] - label[kept[0]], atol=0.05)
 
 
@@ -148,7 +148,7 @@ def test_eight_bits_are_within_half_a_step(shape: LabelShape, kind: str, ratio: 
 
 @settings(deadline=None, max_examples=200)
 @given(shapes, st.sampled_from(MARGINAL), st.sampled_from([16, 8]), st.floats(1, 300))
-def test_the_budget_is_met_to_an_entry(shape: LabelShape, kind: str, bits: int, ratio: float) -> None:
+def test_the_budget_is_used_up_to_one_entry(shape: LabelShape, kind: str, bits: int, ratio: float) -> None:
     count, entry = shape.images * shape.views, bits // 8 + (1 if shape.classes <= 256 else 2)
     steps = 2 * count if bits == 8 else 0
     budget = max(int(shape.reference_bytes / ratio), count * entry + steps)
@@ -209,7 +209,7 @@ def test_blocks_and_order_do_not_matter(shape: LabelShape, kind: str, bits: int,
 
 
 def test_recovers_what_was_planted() -> None:
-    """Three classes above equal others: what smoothing says, so three entries hold it all."""
+    """Three classes above equal others, as smoothing assumes, so three entries are exact."""
     shape = LabelShape(3, 8, 400)
     rng = np.random.default_rng(0)
     logits = np.full((3, 8, 400), -2.0)
@@ -223,7 +223,7 @@ def test_recovers_what_was_planted() -> None:
     torch.testing.assert_close(decoded, torch.from_numpy(logits + 2).float().flatten(0, 1), rtol=1e-3, atol=1e-4)
 
 
-def test_of_equals_the_lower_class_is_kept() -> None:
+def test_ties_go_to_the_lower_class() -> None:
     shape = LabelShape(1, 2, 300)
     logits = torch.zeros(1, 2, 300)
     logits[0, 1, 299] = 1
@@ -240,13 +240,13 @@ REFUSALS = [
     ({"bits": 4}, "codec 'topk': bits is 4: input should be 16 or 8"),
     (
         {"kind": "smoothing", "bits": 8},
-        "codec 'topk': bits is 8 but kind smoothing stores at most one value a view, which a step would not shorten; "
+        "codec 'topk': bits is 8, but kind smoothing stores at most one value per view, so a step would save nothing; "
         "leave bits at 16",
     ),
     ({"temperature": 0.0, "kind": "smoothing"}, "codec 'topk': temperature is 0.0: input should be greater than 0"),
     (
         {"temperature": 4.0},
-        "codec 'topk': temperature is 4.0 but kind marginal_renorm has no common logit to choose; leave it at 1",
+        "codec 'topk': temperature is 4.0, but kind marginal_renorm has no common logit; leave it at 1",
     ),
 ]
 
@@ -270,6 +270,6 @@ def test_the_smallest_size_is_named() -> None:
 
 
 def test_too_many_classes_to_name() -> None:
-    sentence = "^codec 'topk': 65537 classes, two bytes name 65536; choose codec 'svd'$"
+    sentence = "^codec 'topk' supports up to 65536 classes, but there are 65537; choose codec 'svd'$"
     with pytest.raises(DataError, match=sentence):
         Topk.plan(LabelShape(1, 2, 65537), 10**9)

@@ -1,4 +1,4 @@
-"""Numbers that tell where a view looks, against what they mean, one view at a time."""
+"""Features of views against their definition, one view at a time."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_features_are_what_they_mean(mix: Mix) -> None:
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_fewer_features_are_the_first_ones(mixed: bool) -> None:
-    """In the order in which greedy selection picked them: a pack of fewer is cut off, not chosen anew."""
+    """In the order in which greedy selection picked them: fewer features are a prefix, not a new choice."""
     some = drawn("cutmix_images")
     everything = features(some, most_features(mixed), mixed)
     for count in (1, 3, 7, most_features(mixed)):

@@ -29,7 +29,7 @@ def counts_of(codec: Zipf, shape: LabelShape) -> np.ndarray:
 
 
 @pytest.mark.parametrize("exponent", [1.0, 2.5])
-def test_decodes_to_the_log_of_the_law(exponent: float) -> None:
+def test_decodes_to_the_log_of_zipfs_law(exponent: float) -> None:
     codec = Zipf.plan(SHAPE, 107, exponent=exponent)
     assert (codec.per_view, codec.extra) == (5, 7)
     logits = labels(SHAPE)
@@ -98,7 +98,7 @@ def test_extreme_labels_have_finite_exponents() -> None:
     st.floats(1, 600),
     st.sampled_from([1.0, "fitted"]),
 )
-def test_the_budget_is_met_to_an_entry(shape: LabelShape, ratio: float, exponent: float | str) -> None:
+def test_the_budget_is_used_up_to_one_entry(shape: LabelShape, ratio: float, exponent: float | str) -> None:
     count, entry = shape.images * shape.views, 1 if shape.classes <= 256 else 2
     fixed = 2 * shape.images if exponent == "fitted" else 0
     budget = max(int(shape.reference_bytes / ratio), count * entry + fixed)
@@ -153,5 +153,9 @@ def test_the_smallest_size_is_named() -> None:
     )
     with pytest.raises(DataError, match=r"^codec 'zipf': its arrays take at least 28 bytes "):
         Zipf.plan(SHAPE, 27, exponent="fitted")
-    with pytest.raises(DataError, match=r"^codec 'zipf': 65537 classes, two bytes name 65536; choose codec 'svd'$"):
+    with pytest.raises(
+        DataError,
+        match=r"^codec 'zipf' supports up to 65536 classes, but there are 65537; choose "
+        r"codec 'svd'$",
+    ):
         Zipf.plan(LabelShape(1, 2, 65537), 10**9)

@@ -99,7 +99,7 @@ def test_a_codec_that_cannot_serve_the_views_is_refused() -> None:
         compression={"codec": "prune", "ratio": 4, "options": {"granularity": "batch", "batch_size": 30}},
         softlabels={"mix": "cutmix_labels"},
     )
-    assert refusal(given).startswith("codec 'prune' keeps view 0 of some images only, but mix 'cutmix_labels' needs")
+    assert refusal(given).startswith("codec 'prune' stores view 0 of only some images, but mix 'cutmix_labels' needs")
 
 
 # --- the number of classes ---

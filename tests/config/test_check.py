@@ -125,8 +125,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "options of a codec that do not go together": (
         {"compression": {"codec": "topk", "ratio": 4, "options": {"kind": "hard", "bits": 8}}},
-        "compression.options: bits is 8 but kind hard stores at most one value a view, which a step would not shorten; "
-        "leave bits at 16",
+        "compression.options: bits is 8, but kind hard stores at most one value per view, so a step would save "
+        "nothing; leave bits at 16",
     ),
     "a base's unknown option": (
         {"synthesis": {"method": "mdc", "options": {"base": "dm", "options": {"factr": 2}}}},

@@ -63,8 +63,8 @@ REFUSED: list[tuple[str, Any, str]] = [
     (
         "strategy",
         "blur",
-        "siamese: strategy 'blur' is not made of different names of flip, color, crop, scale, rotate, cutout that are "
-        "joined by _, as color_crop, or dsa:color_crop for one of them at a time; correct it",
+        "siamese: invalid strategy 'blur'; join different names of flip, color, crop, scale, rotate, cutout by _, "
+        "as in color_crop, or in dsa:color_crop to apply one of them at a time",
     ),
     ("seeds", [0, 1], "list should have at least 3 items after validation, not 2"),
     ("seeds", [0, 1, 0], "0 is listed more than once; list each once"),

@@ -1,4 +1,4 @@
-"""`CondensedDataset`: each item is the view and the label that its (image, epoch) names, however it is fetched."""
+"""`CondensedDataset`: each item is the view and the label of its (image, epoch), however it is fetched."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_an_item_is_the_view_and_the_label_that_its_image_and_epoch_name(mix: Mi
 
 
 @pytest.mark.parametrize("mix", ["cutmix_images", "cutmix_labels"])
-def test_some_views_are_mixed_and_not_all_alike(mix: Mix) -> None:
+def test_some_views_are_mixed_and_they_differ(mix: Mix) -> None:
     counted = [counted_share(policy_of(mix), int(image), 1) for image in image_set().ids]
     shares = [1.0 if partner == row else share for row, (share, partner) in enumerate(counted)]
     assert min(shares) < 0.7 and max(shares) > 0.8 and len(set(shares)) > 5
@@ -110,14 +110,14 @@ def test_items_lists_and_batches_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("item", [N, -N - 1])
-def test_items_outside_the_set_end_it(item: int) -> None:
+def test_items_outside_the_set_raise_index_errors(item: int) -> None:
     with pytest.raises(IndexError, match=f"^item {item} is out of range for a dataset of {N} items$"):
         dataset_of("none")[item]
     assert len(list(dataset_of("none"))) == N  # plain iteration stops by itself
 
 
 @pytest.mark.parametrize("mix", MIXES)
-def test_stored_labels_are_what_the_teacher_says_of_the_pixels_students_see(mix: Mix) -> None:
+def test_stored_labels_are_the_teachers_for_the_pixels_that_students_see(mix: Mix) -> None:
     images = image_set()
     stored = dataset_of(mix)
     online = CondensedDataset(
@@ -182,7 +182,7 @@ def test_hard_labels_are_one_hot_and_mixed_by_the_share_of_pixels(mix: Mix) -> N
         expected[row, images.labels[partner]] += 1 - share
         assert torch.equal(
             inputs[row],
-            views.look(
+            views.render(
                 torch.from_numpy(images.images), policy_of(mix), images.ids, np.array([row]), np.array([9]), SIZE
             )[0][0],
         )
@@ -192,7 +192,7 @@ def test_hard_labels_are_one_hot_and_mixed_by_the_share_of_pixels(mix: Mix) -> N
 @pytest.mark.parametrize(
     ("kind", "mix"), [case for case in product(CODEC_KINDS, MIXES) if case != ("prune-batch", "cutmix_labels")]
 )
-def test_every_codec_gives_distributions_of_its_own_decoded_logits(kind: str, mix: Mix) -> None:
+def test_every_codec_gives_the_distributions_of_its_decoded_logits(kind: str, mix: Mix) -> None:
     pack = pack_of(image_set(), mix, kind)
     dataset = CondensedDataset.from_pack(image_set(), pack, temperature=TEMPERATURE)
     stored = decoded(pack)
@@ -268,7 +268,7 @@ def test_views_may_have_another_size_than_the_images() -> None:
     large = CondensedDataset(images, labels, policy_of("cutmix_labels"), size=12)
     inputs, _ = large.batch(ALL)
     assert CondensedDataset(images, labels, policy_of("cutmix_labels")).size == SIZE
-    look = views.look(torch.from_numpy(images.images), large.policy, images.ids, ALL, np.zeros(N, dtype=np.int64), 12)
+    look = views.render(torch.from_numpy(images.images), large.policy, images.ids, ALL, np.zeros(N, dtype=np.int64), 12)
     assert torch.equal(inputs, look[0])
 
 
@@ -280,9 +280,9 @@ def test_students_with_hard_labels_see_what_a_teacher_would_and_labels_are_mixed
     dataset = CondensedDataset(held, HardLabels(held.labels, 4, torch.device("cpu")), policy)
     dataset.set_epoch(2)
     inputs, targets = dataset.batch(np.arange(n))
-    seen, drawn = views.look(images, policy, ids, np.arange(n), column(n, 2), 8)
+    seen, drawn = views.render(images, policy, ids, np.arange(n), column(n, 2), 8)
     torch.testing.assert_close(inputs, seen, rtol=0, atol=1e-6)
-    kept = drawn.kept(8)
+    kept = drawn.unmixed_share(8)
     assert 0 < (kept < 1).sum() < n
     for j in range(n):
         wanted = np.zeros(4)

@@ -1,4 +1,4 @@
-"""`CondensedLoader`: each item once an epoch, in even batches, shared by the processes that train together."""
+"""`CondensedLoader`: each item once per epoch, in even batches, divided among the processes that train together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dcpipe.types import MIXES, DataError, Mix
 
 @settings(deadline=None, max_examples=10)
 @given(batch_size=st.integers(1, N + 3), seed=st.integers(0, 5))
-def test_the_loader_shows_each_item_once_an_epoch_with_its_own_label(batch_size: int, seed: int) -> None:
+def test_the_loader_gives_each_item_once_per_epoch_with_its_label(batch_size: int, seed: int) -> None:
     dataset = dataset_of("none")
     loader = CondensedLoader(dataset, batch_size, seed=seed, finish=lambda inputs: inputs * 2 - 1)
     orders = []
@@ -50,7 +50,7 @@ def test_the_loader_and_any_data_loader_give_the_same_pairs(mix: Mix) -> None:
 
 
 @pytest.mark.parametrize("mix", MIXES)
-def test_class_numbers_go_along_where_they_are_asked_for(mix: Mix) -> None:
+def test_class_numbers_are_added_if_requested(mix: Mix) -> None:
     dataset = dataset_of(mix)
     loader = CondensedLoader(dataset, 4, seed=3, finish=lambda inputs: 2 * inputs)
     for epoch in (0, 2):
@@ -73,7 +73,7 @@ def test_processes_share_an_epoch(batch_size: int, world: int, seed: int) -> Non
     for rank in range(world):
         loader = CondensedLoader(dataset, batch_size, seed=seed, rank=rank, world=world)
         sizes = [len(inputs) for inputs, _ in loader.batches(2)]
-        # No more steps than the share needs: batches would be smaller than what was asked for.
+        # No more steps than the share needs: batches would be smaller than requested.
         assert len(sizes) == len(loader) == math.ceil(share / batch_size)
         assert max(sizes) <= batch_size and sum(sizes) == share
     assert len(set(asked)) == len(asked) == share * world

@@ -1,4 +1,4 @@
-"""Where targets come from: what a pack decodes to, what teachers say online, one-hot rows, and what each refuses."""
+"""Sources of targets: decoded packs, online teachers and one-hot rows, and the errors of each."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def test_logits_that_labels_do_not_have_are_refused() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CODECS))
-def test_codecs_that_keep_no_logits_are_known(name: str) -> None:
-    """Logits far from 0 come back near them, or as what only softmax understands: shifted, or minus infinity."""
+def test_codecs_without_logits_are_listed(name: str) -> None:
+    """Logits far from 0 are decoded to similar ones, or only up to softmax: shifted, or minus infinity."""
     images, shape = image_set(), LabelShape(N, VIEWS, len(CLASSES))
     ratio, options = {"none": (1, {}), "prune_topk": (3, {"prune": 1.5})}.get(name, (1.5, {}))
     codec = CODECS[name].plan(shape, int(shape.reference_bytes / ratio), **options)
@@ -91,8 +91,8 @@ def test_codecs_that_keep_no_logits_are_known(name: str) -> None:
 def test_labels_of_single_batches_cannot_be_mixed_with_a_partners() -> None:
     pack = pack_of(image_set(), "cutmix_labels", "prune-batch")
     sentence = (
-        r"^codec 'prune' keeps view \d of some images only, but mix 'cutmix_labels' needs its labels of "
-        r"any partner; keep whole views \(granularity epoch\) or choose another mix$"
+        r"^codec 'prune' stores view \d of only some images, but mix 'cutmix_labels' needs its labels for any partner; "
+        r"store whole views \(granularity epoch\) or choose another mix$"
     )
     with pytest.raises(DataError, match=sentence):
         PackLabels(pack, CPU)
@@ -116,8 +116,8 @@ def test_views_beyond_k_wrap_or_are_refused() -> None:
         CondensedDataset.from_pack(some.images, some.pack, beyond="stop")  # type: ignore[arg-type]
 
 
-def test_every_image_has_one_item_an_epoch_in_the_view_of_that_epoch() -> None:
-    """Stored views come round after K epochs, those of teachers online and of hard labels never do."""
+def test_every_image_has_one_item_per_epoch_in_the_view_of_that_epoch() -> None:
+    """Stored views repeat after K epochs, those of online teachers and of hard labels never do."""
     pack = PackLabels(pack_of(image_set(), "none"), CPU)
     online = OnlineLabels([teacher()], N, CPU)
     hard = HardLabels(image_set().labels, len(CLASSES), CPU)
@@ -128,16 +128,16 @@ def test_every_image_has_one_item_an_epoch_in_the_view_of_that_epoch() -> None:
             assert numbers.dtype == np.int64 and numbers.tolist() == [number] * N
 
 
-def test_prefix_labels_are_the_packs_own_of_the_images_kept() -> None:
+def test_prefix_labels_are_those_of_the_pack() -> None:
     whole, kept = PackLabels(pack_of(image_set(), "none"), CPU), np.array([1, 4, 11])
     part = PrefixLabels(whole, kept)
     assert part.n_images == 3
     rows, numbers = np.array([2, 0, 1, 2]), np.array([0, 5, 3, 1])
     drawn = views.draw(policy_of("none"), image_set().ids[kept[rows]], numbers, N)
     stored, nothing = logits_of(image_set(), "none").astype(np.float32), torch.empty(0)
-    raw = part.of(rows, numbers, drawn, nothing, None)
+    raw = part.targets(rows, numbers, drawn, nothing, None)
     np.testing.assert_array_equal(raw, stored[kept[rows], numbers])
-    soft = part.of(rows, numbers, drawn, nothing, TEMPERATURE)
+    soft = part.targets(rows, numbers, drawn, nothing, TEMPERATURE)
     np.testing.assert_allclose(soft, [softmax(row) for row in raw.double().numpy()], atol=1e-6)
 
 

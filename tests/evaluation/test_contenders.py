@@ -1,4 +1,4 @@
-"""Contenders: labels of what students see, bytes of what is stored, smaller sizes, and work that is done once."""
+"""Contenders: labels of what students see, sizes of what is stored, smaller sets, and work that is done once."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def labeller(**compression: Any) -> Labeller:
 
 
 def logits_by_hand(some: Parts) -> np.ndarray:
-    """Labels of the decoded images, from the function of arrays."""
+    """Labels of the decoded images, computed by `label_block`."""
     whole = decoded_by_hand(some.images)
     return softlabels.label_block(
         [networks.from_teacher(some.teacher, CPU)],
@@ -105,9 +105,9 @@ def test_labels_are_made_once_for_several_budgets(
     assert second.label_bytes == (notes.folder / "small.safetensors").stat().st_size < first.label_bytes
 
 
-def test_teachers_asked_online_weigh_what_they_weigh(notes: store.Notes, some: Parts) -> None:
+def test_online_teachers_count_their_bytes(notes: store.Notes, some: Parts) -> None:
     hard = labeller().hard("dm", some.images, notes)
-    online = hard.named("online", "dm, teacher online").with_teachers({"main": some.teacher}, 1234, CPU)
+    online = hard.renamed("online", "dm, teacher online").with_online_teachers({"main": some.teacher}, 1234, CPU)
     labels = online.labels()
     assert isinstance(labels, OnlineLabels) and labels.n_images == 48
     assert (online.kind, online.label_bytes, online.teacher_bytes) == ("online", 0, 1234)
@@ -123,7 +123,7 @@ def test_labels_of_any_grids_are_of_decoded_images(notes: store.Notes, some: Par
     assert whole.n_bytes == (notes.folder / "uncompressed.safetensors").stat().st_size
 
 
-def test_a_budget_that_cannot_be_met_leaves_nothing(notes: store.Notes, some: Parts) -> None:
+def test_an_impossible_budget_leaves_no_files(notes: store.Notes, some: Parts) -> None:
     labels = labeller().soft_labels(some.images, {"main": some.teacher}, notes)
     before = sorted(notes.folder.iterdir())
     with pytest.raises(BudgetError):
@@ -131,8 +131,10 @@ def test_a_budget_that_cannot_be_met_leaves_nothing(notes: store.Notes, some: Pa
     assert sorted(notes.folder.iterdir()) == before
     with pytest.raises(BudgetError, match=r"^codec 'svd': its arrays take at least \d+ bytes"):
         labeller(codec="svd", ratio=1000.0).plan(LabelShape(48, VIEWS, 3))
-    assert labeller(codec="svd", ratio=1000.0).unreached(LabelShape(48, VIEWS, 3)).startswith("codec 'svd': its arrays")
-    assert labeller(codec="svd", ratio=100.0).unreached(LabelShape(48, 3000, 1000)) == ""
+    assert (
+        labeller(codec="svd", ratio=1000.0).budget_error(LabelShape(48, VIEWS, 3)).startswith("codec 'svd': its arrays")
+    )
+    assert labeller(codec="svd", ratio=100.0).budget_error(LabelShape(48, 3000, 1000)) == ""
 
 
 def test_an_option_that_the_codec_lacks_is_refused() -> None:

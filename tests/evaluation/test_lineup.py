@@ -1,4 +1,4 @@
-"""The workspace's own table: its set first, every baseline that is asked for, their sizes, rows and curves."""
+"""The contenders of the evaluation: the set first, every requested baseline, their sizes, rows and curves."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def contenders(some: Parts, train: ImageTable, folder: Path, **changes: dict[str
     ).contenders()
 
 
-def test_the_set_comes_first_and_every_row_says_what_it_weighs(some: Parts, train: ImageTable, tmp_path: Path) -> None:
+def test_the_set_comes_first_and_every_row_has_its_sizes(some: Parts, train: ImageTable, tmp_path: Path) -> None:
     rows = contenders(some, train, tmp_path)
     assert [(row.kind, row.name) for row in rows] == [
         ("own", "score, none"),
@@ -97,7 +97,7 @@ def test_the_set_comes_first_and_every_row_says_what_it_weighs(some: Parts, trai
     assert isinstance(pack, PackLabels) and pack.pack.ids.tolist() == random.images.ids.tolist()
 
 
-def test_contenders_are_those_asked_for(some: Parts, train: ImageTable, tmp_path: Path) -> None:
+def test_contenders_are_those_requested(some: Parts, train: ImageTable, tmp_path: Path) -> None:
     for name in "abc":
         (tmp_path / name).mkdir()
     rows = contenders(some, train, tmp_path / "a", evaluation={"baselines": ["hard"]}, synthesis={"method": "dm"})

@@ -1,4 +1,4 @@
-"""Students: the protocol's losses against slow references, and that seeds, averages and resuming do what they say."""
+"""Students: the losses of protocols against slow references, and the effect of seeds, averages and resuming."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_hard_labels_train_with_cross_entropy() -> None:
         steps = []
         for rows in np.array_split(permutation(2, epoch, n), 3):  # 12 images in batches of at most 5
             numbers = np.full(len(rows), epoch)
-            pixels, _ = views.look(torch.from_numpy(images.images), policy, images.ids, rows, numbers, SIZE)
+            pixels, _ = views.render(torch.from_numpy(images.images), policy, images.ids, rows, numbers, SIZE)
             inputs = (pixels - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
             loss = F.cross_entropy(reference(inputs), labels[rows])
             optimizer.zero_grad()
@@ -100,7 +100,7 @@ def test_soft_labels_train_with_the_divergence_at_the_temperature() -> None:
     images, pack = some().images, some().pack
     assert pack is not None
     rows, zeros = np.arange(12), np.zeros(12, dtype=np.int64)
-    pixels, _ = views.look(torch.from_numpy(images.images), pack.policy, images.ids, rows, zeros, SIZE)
+    pixels, _ = views.render(torch.from_numpy(images.images), pack.policy, images.ids, rows, zeros, SIZE)
     start = fresh(1)
     with torch.no_grad():
         said = start(views.normalise(pixels, MEAN, STD)).double().numpy()
@@ -134,12 +134,12 @@ def test_the_seed_decides_the_order_too(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 class KilledError(Exception):
-    """What a kill looks like from inside."""
+    """Simulates the kill of a run."""
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.8])
 @pytest.mark.parametrize("stop", [0, 2])
-def test_a_student_killed_on_the_way_ends_as_an_unbroken_one(
+def test_a_killed_student_ends_as_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ema: float, stop: int
 ) -> None:
     monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "0")
@@ -164,7 +164,7 @@ def test_an_average_is_another_student() -> None:
     plain, rows = train(soft())
     averaged, same_rows = train(soft(), replace(PROTOCOL, recipe=Recipe(4, lr=0.01, ema=0.9)))
     assert not same(plain, averaged)
-    assert rows == same_rows  # the average watches; it does not change the training
+    assert rows == same_rows  # the average does not change the training
     assert not plain.training and not averaged.training
 
 
@@ -180,7 +180,7 @@ def raw(mix: Mix = "none") -> CondensedDataset:
 
 
 @pytest.mark.parametrize("mix", ["none", "cutmix_images", "cutmix_labels"])
-def test_squared_errors_are_of_raw_logits_with_the_images_own_classes_beside(mix: Mix) -> None:
+def test_squared_errors_use_raw_logits_and_the_classes_of_the_images(mix: Mix) -> None:
     """One step over the whole set, in float64: mean (student - teacher)^2 + gamma CE with the un-mixed label."""
     dataset = raw(mix)
     _, history = train(dataset, replace(WHOLE, loss="mse_gt", gamma=0.3), seed=1)
@@ -213,7 +213,7 @@ def test_hard_labels_train_with_cross_entropy_whatever_the_loss(loss: str) -> No
     policy = ViewPolicy(scale_min=0.4, mix="cutmix_images")
     gamma = 0.0 if loss == "kl_plain" else 0.1
     protocol = replace(PROTOCOL, loss=loss, gamma=gamma)
-    assert protocol.asks(hard(policy).labels) == TEMPERATURE
+    assert protocol.target_temperature(hard(policy).labels) == TEMPERATURE
     network, history = train(hard(policy), protocol)
     reference, rows = train(hard(policy))
     assert same(network, reference) and history == rows
@@ -273,7 +273,7 @@ def test_targets_that_do_not_fit_the_loss_are_refused() -> None:
 def test_the_flow_asks_labels_for_what_the_loss_takes(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A set with packed labels and its row of hard labels are both taught under a protocol of raw logits."""
+    """Students learn from packed labels and from hard labels under a protocol with raw logits."""
     images, pack = some().images, some().pack
     assert pack is not None
     reports: list[tuple[str, int, int]] = []
@@ -322,8 +322,8 @@ def test_a_student_is_tested_evenly_and_at_the_end(epochs: int, best_of: int, te
     assert same(train(hard(ViewPolicy()), replace(protocol, best_of=1))[0], student), "tests change nothing"
 
 
-def test_the_best_of_several_tests_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The accuracy is the best one that was seen, on the way or before a kill, and the protocol's name tells it."""
+def test_the_name_of_a_protocol_says_if_the_best_test_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The accuracy is the best one in the course of training, also before a kill, and the protocol's name says so."""
     images = some().images
     found = iter([40.0, 70.0, 60.0, 50.0])
     monkeypatch.setattr(contenders.training, "accuracy", lambda *_: next(found))

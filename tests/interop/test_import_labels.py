@@ -21,7 +21,7 @@ from dcpipe.interop import import_labels as import_checked
 from dcpipe.interop import importing
 from dcpipe.interop.records import Record
 from dcpipe.release import Release
-from dcpipe.types import DataError, KeptViews
+from dcpipe.types import DataError, StoredViews
 
 pytestmark = pytest.mark.usefixtures("scratch")
 import_labels = partial(import_checked, force=True)  # the stores' logits are noise, which agrees with no class
@@ -75,7 +75,7 @@ def test_boxes_index_rows_first(tmp_path: Path) -> None:
     release = dcpipe.load(tmp_path / "out")
     torch.testing.assert_close(release.dataset().batch(np.arange(N))[0], mixed, rtol=0, atol=1e-5)
     law = release.policy
-    assert isinstance(law, KeptViews)
+    assert isinstance(law, StoredViews)
     assert law.arrays["mix_box"][0, 0].tolist() == [9, 2, 12, 13]  # left, top, right, bottom
     assert law.arrays["partner"][:, 0].tolist() == order.tolist()
 
@@ -84,7 +84,7 @@ def test_a_partner_is_seen_as_it_was_pasted_though_that_view_is_lost(tmp_path: P
     """LPLD keeps a part of the batches: the partner's appearance may be beyond K of its own views."""
     _, release, told = imported(tmp_path, "lpld")
     law = release.policy
-    assert told.left_over > 0 and isinstance(law, KeptViews)
+    assert told.left_over > 0 and isinstance(law, StoredViews)
     own = {tuple(box) for box in law.arrays["box"].reshape(-1, 4).tolist()}
     pasted = {tuple(box) for box in law.arrays["partner_box"].reshape(-1, 4).tolist()}
     assert pasted - own  # replayed all the same: `test_students_see_what_the_teacher_saw`
@@ -171,7 +171,7 @@ def test_views_beyond_those_kept_wrap(tmp_path: Path) -> None:
 def test_hard_labels_of_pasted_views_are_mixed_by_their_pixels(tmp_path: Path) -> None:
     _, release, _ = imported(tmp_path, "edc")
     law = release.policy
-    assert isinstance(law, KeptViews)
+    assert isinstance(law, StoredViews)
     _, targets = release.dataset(labels="hard").batch(np.arange(N))
     for row in range(N):
         left, top, right, bottom = (int(edge) for edge in law.arrays["mix_box"][row, 0])
@@ -209,8 +209,7 @@ def test_fresh_views_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         imported(tmp_path, "edc", False, budget=budget)
     assert str(error.value) == (
-        "codec 'field' would show fresh views, but these were taken elsewhere and only 5 of an image are known; "
-        "leave option fresh out"
+        "codec 'field' would use new views, but views are stored and there are only 5 per image; leave option fresh out"
     )
 
 

@@ -58,7 +58,7 @@ def test_a_shortlist_measures_few_rates_and_says_what_it_may_miss(copy_of_line: 
     # A shortlist that no ipc can be taken from is refused by name.
     copy_of_line.params(features=SHORTLIST, selection={"method": "score", "ipc": 13})
     output = copy_of_line.run(sys.executable, "-m", "flows.selection", ok=False)
-    assert "selection.ipc is 13 but the shortlist kept 12 images of class" in output
+    assert "selection.ipc is 13 but the shortlist has 12 images of class" in output
     longer = {**SHORTLIST, "label_rate": {"shortlist": {"per_class": 5000}}}
     copy_of_line.params(features=longer)
     output = copy_of_line.run(sys.executable, "-m", "flows.features", ok=False)

@@ -115,14 +115,14 @@ def test_a_smaller_set_mixes_its_own_labels(tmp_path: Path) -> None:
     for item in range(len(small)):
         row, view = int(small.rows[item]), int(small.views[item])
         drawn = views.draw(small.policy, ids[[row]], np.array([view]), len(ids))
-        share = float(drawn.kept(8)[0])
+        share = float(drawn.unmixed_share(8)[0])
         # Rounds of one image a class: the first 2 x 3 rows of the whole are the rows of the smaller set.
         wanted = share * soft[row, view] + (1 - share) * soft[int(drawn.partner[0]), view]
         torch.testing.assert_close(targets[item].double(), wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_ipc_out_of_range(made: Path) -> None:
-    with pytest.raises(DataError, match=r"^ipc 5 is outside 1..4, what this set holds for every class$"):
+    with pytest.raises(DataError, match=r"^ipc is 5, but this set has 4 images per class; choose 1\.\.4$"):
         dcpipe.load(made, ipc=5)
 
 

@@ -23,7 +23,7 @@ def made(sizes: list[int], d: int, seed: int = 0) -> Candidates:
 
 
 def embeddings(candidates: Candidates, label: int, bias: bool) -> FloatArray:
-    """One gradient a row, of the cross-entropy with the most likely class of each image."""
+    """One gradient per row, of the cross-entropy with the most likely class of each image."""
     own, rows = candidates.rows(label), []
     for logits, vector in zip(candidates.logits[own], candidates.vectors[own], strict=True):
         odds = np.exp(np.float64(logits))
@@ -102,7 +102,7 @@ def undecided(vectors: list[list[float]]) -> Candidates:
 
 
 def test_first_comes_the_longest_gradient_then_one_far_from_the_picks() -> None:
-    # Two heaps far apart: the second pick is in the other one, by four million to one.
+    # Two distant clusters: the second pick is in the other one with odds of four million to one.
     vectors = [[1000.0, 0.0], [1001.0, 0.0], [0.0, 1000.0], [0.0, 999.0]]
     for seed in range(20):
         picks = badge(undecided(vectors), 2, seed, Progress())
@@ -187,13 +187,13 @@ def test_classes_and_seeds_draw_differently() -> None:
     assert rows[:, 0].tolist() != badge(twice, 8, 1, Progress()).rows.reshape(8, 2)[:, 0].tolist()
 
 
-def test_progress_is_told_for_each_class() -> None:
+def test_progress_is_reported_for_each_class() -> None:
     told: list[tuple[int, int]] = []
     badge(made([4, 5], 3), 3, 0, Progress(progress=lambda done, total: told.append((done, total))))
     assert told == [(3, 6), (6, 6)]
 
 
-def test_more_than_a_class_holds_is_an_error() -> None:
+def test_more_images_than_a_class_has_is_an_error() -> None:
     with pytest.raises(DataError) as error:
         badge(made([5, 3], 2), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from pools import pool_of, softmax, stable
 
 from dcpipe.selection import Candidates, Progress
-from dcpipe.selection.bait import _begin, _first_blocks, _forward, _Model, bait, pool_by_dimension, pool_by_pair, root
+from dcpipe.selection.bait import (
+    _first_blocks,
+    _forward,
+    _initial_model,
+    _Model,
+    bait,
+    pool_by_dimension,
+    pool_by_pair,
+    root,
+)
 from dcpipe.types import DataError, FloatArray
 
 TIE = 1e-9
@@ -109,7 +118,7 @@ def dense_blocks(candidates: Candidates, matrix: FloatArray) -> FloatArray:
 
 
 def started(candidates: Candidates, ridge: float, steps: int, memory_gib: float = 8.0) -> _Model:
-    return _begin(candidates, ridge, steps, memory_gib, torch.device("cpu"))
+    return _initial_model(candidates, ridge, steps, memory_gib, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("dense", [True, False])
@@ -143,7 +152,7 @@ def test_removals_do_not_drift() -> None:
 
 
 def shortcut(candidates: Candidates, ipc: int, ridge: float, turns: int) -> list[int]:
-    """`Reference.greedy` with one dense inverse a step and Woodbury's identity for the candidates."""
+    """`Reference.greedy` with one dense inverse per step and Woodbury's identity for the candidates."""
     reference, n_classes = Reference(candidates, ridge), candidates.n_classes
     each = reference.matrices()
     values, turn = np.linalg.eigh(each)
@@ -196,7 +205,7 @@ def test_root_squared_is_the_fisher_matrix_and_keeps_the_digits_of_a_sure_teache
 
 
 def binary(vectors: list[list[float]]) -> Candidates:
-    """One class of images that the teacher, of two logits, is unsure of."""
+    """One class of images that the teacher, with two logits, is uncertain about."""
     return pool_of(np.array(vectors), np.zeros((len(vectors), 2)), [len(vectors)])
 
 
@@ -286,14 +295,14 @@ def test_the_seed_changes_nothing() -> None:
     assert bait(candidates, 3, 0, Progress()).rows.tolist() == bait(candidates, 3, 1, Progress()).rows.tolist()
 
 
-def test_each_step_is_told() -> None:
+def test_each_step_is_reported() -> None:
     steps: list[tuple[int, int]] = []
     bait(made([3, 9], 2), 2, 0, Progress(progress=lambda done, total: steps.append((done, total))))
     assert steps == [(done, 10) for done in range(1, 11)]  # 3 + 4 picks, 3 removals
 
 
 class Spy:
-    """Hands out rows like a memory map, and remembers which."""
+    """Returns rows like a memory map, and records which."""
 
     def __init__(self, array: FloatArray) -> None:
         self.array, self.asked = array, []
@@ -363,7 +372,8 @@ def test_too_much_memory_is_refused_before_any_work() -> None:
     with pytest.raises(DataError) as error:
         bait(Candidates(Untouched(n, 512), Untouched(n, c), np.zeros(n), offsets), 10, 0, Progress())
     assert str(error.value) == (
-        "selection: bait needs 30589.4 GiB for 1281167 images and 1000 classes, selection.options.memory_gib is 8.0; "
+        "selection: bait needs 30589.4 GiB for 1281167 images and 1000 classes, but selection.options.memory_gib is "
+        "8.0; "
         "use fewer classes or another selector, or raise it"
     )
 

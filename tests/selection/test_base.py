@@ -1,4 +1,4 @@
-"""Candidates refuse what no selector could use, before any work, and name the class and the image."""
+"""Candidates that no selector could use raise an error before any work, which names the class and the image."""
 
 from __future__ import annotations
 
@@ -62,19 +62,19 @@ def test_arrays_of_different_length_are_refused() -> None:
         (
             "vectors",
             np.nan,
-            "candidates: the vector holds NaN or infinity in 1 of 2 images of class 'dog', first in image 1; "
+            "candidates: the vector contains NaN or infinity in 1 of 2 images of class 'dog', first in image 1; "
             "check the teacher",
         ),
         (
             "logits",
             np.inf,
-            "candidates: the logits hold NaN or infinity in 1 of 2 images of class 'dog', first in image 1; "
+            "candidates: the logits contain NaN or infinity in 1 of 2 images of class 'dog', first in image 1; "
             "check the teacher",
         ),
         (
             "vectors",
             0.0,
-            "candidates: the vector is all zero in 1 of 2 images of class 'dog', first in image 1; "
+            "candidates: the vector is zero in 1 of 2 images of class 'dog', first in image 1; "
             "train the teacher longer, or another one",
         ),
     ],
@@ -95,7 +95,7 @@ def test_class_views() -> None:
     assert high.class_probabilities(0).tolist() == [[0.5, 0.5]] * 3
 
 
-def test_class_by_class_goes_in_rounds_and_tells_its_progress() -> None:
+def test_class_by_class_picks_in_rounds_and_reports_progress() -> None:
     told: list[tuple[int, int]] = []
     picks = class_by_class(
         GOOD,
@@ -134,7 +134,7 @@ def test_candidates_are_the_features_sorted_by_class(n: int, tmp_path: Path) -> 
         for name in ("vectors", "logits", "label_rate", "ids"):
             assert np.array_equal(getattr(found, name)[span], getattr(features, name)[rows])
     assert isinstance(found.vectors, np.memmap) and found.vectors.dtype == np.float32
-    assert found.called(4) == "'e'"
+    assert found.class_name(4) == "'e'"
 
 
 def test_picks_name_the_images_and_their_classes(tmp_path: Path) -> None:
@@ -149,12 +149,12 @@ def test_picks_name_the_images_and_their_classes(tmp_path: Path) -> None:
     assert chosen.ids.dtype == chosen.labels.dtype == np.int64
 
 
-def test_candidates_without_ids_are_known_by_their_rows() -> None:
+def test_candidates_without_ids_use_their_rows() -> None:
     chosen = GOOD.selection(Picks(np.array([4, 0]), np.zeros(2)), "mine")
     assert (chosen.ids.tolist(), chosen.labels.tolist()) == ([4, 0], [1, 0])
 
 
-def test_a_table_is_enough_for_a_selector_that_looks_at_no_feature() -> None:
+def test_a_table_is_enough_for_a_selector_without_features() -> None:
     ids, labels = np.array([9, 3, 5, 1]), np.array([1, 0, 1, 0])
     table = ImageTable((Path("one"),), 4, ids, labels, ("ant", "bee"), 8, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
     found = candidates_without_features(table)

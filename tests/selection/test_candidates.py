@@ -42,7 +42,7 @@ def test_every_image_stands_among_its_class_in_table_order(labels: list[int], tm
         assert candidates.ids is not None and candidates.ids[rows].tolist() == [10 * i for i in expected]
 
 
-def test_without_features_the_same_order_and_nothing_to_look_at() -> None:
+def test_without_features_the_order_is_the_same_and_arrays_are_empty() -> None:
     labels = [2, 0, 1, 0, 2]
     table: Any = SimpleNamespace(labels=np.array(labels), ids=np.arange(5) * 10, classes=CLASSES)
     candidates = candidates_without_features(table)

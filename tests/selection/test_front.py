@@ -1,4 +1,4 @@
-"""Selecting from arrays: what the pipeline's selector picks, by rows of the caller's own arrays."""
+"""Selecting from arrays gives the picks of the pipeline's selector, as rows of the caller's arrays."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def test_options_and_lists_are_passed_on() -> None:
     assert dcpipe.select is front.select
 
 
-def test_score_without_label_rates_weighs_none() -> None:
+def test_score_without_label_rates_omits_them() -> None:
     given = arrays()
     found = front.select(given["vectors"], given["labels"], ipc=4)
     assert found.tolist() == slowly(given, "score", 4, 0, beta=0.0)
 
 
-def test_progress_is_told() -> None:
+def test_progress_is_reported() -> None:
     told: list[tuple[int, int]] = []
     given = arrays()
     front.select(
@@ -108,7 +108,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ipc": 8}, "selection.ipc is 8 but class '1' has 7 images; use ipc <= 7"),
     (
         {"vectors": np.zeros((24, 5))},
-        "candidates: the vector is all zero in 9 of 9 images of class '0', first in image 0",
+        "candidates: the vector is zero in 9 of 9 images of class '0', first in image 0",
     ),
     (
         {"vectors": np.ones((23, 5))},
@@ -118,13 +118,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"labels": np.zeros((24, 1))}, "labels must be [n], one for each image, but are [24, 1]"),
     (
         {"logits": np.ones((24, 4))},
-        "logits must be [n, c] = [24, 3], but are [24, 4]; give classes= in the order of their columns",
+        "logits must be [n, c] = [24, 3], but are [24, 4]; give classes= in the order of the columns",
     ),
-    ({"logits": np.full((24, 3), np.nan)}, "logits hold NaN; check the network that made them"),
+    ({"logits": np.full((24, 3), np.nan)}, "logits must not contain NaN; check the network that computed them"),
     ({"label_rate": np.ones(3)}, "label_rate must be [n] = [24], but are [3]; give one for each label"),
-    ({"classes": [0, 1]}, "labels have [2], which classes lacks; add it"),
+    ({"classes": [0, 1]}, "labels contain 2, which is not in classes; add it"),
     ({"classes": [0, 1, 1, 2]}, "classes repeat a name; list each once"),
-    ({"label_rate": None, "beta": 0.5}, "selector 'score' weighs label_rate with beta; give it, or leave beta out"),
+    (
+        {"label_rate": None, "beta": 0.5},
+        "selector 'score' weights label_rate by beta; give label_rate, or leave beta out",
+    ),
 ]
 
 

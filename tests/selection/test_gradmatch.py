@@ -239,7 +239,7 @@ def test_the_seed_fills_up_and_does_no_more() -> None:
     assert of_class_0(picks) == permutation(5, 0, 10, draw=Draw.GRADMATCH_FILL)[:6].tolist()
 
 
-def test_progress_is_told_for_each_class() -> None:
+def test_progress_is_reported_for_each_class() -> None:
     told: list[tuple[int, int]] = []
     gradmatch(made([4, 5], 3), 3, 0, Progress(progress=lambda done, total: told.append((done, total))))
     assert told == [(3, 6), (6, 6)]
@@ -251,7 +251,7 @@ def test_a_negative_ridge_is_refused() -> None:
     assert str(error.value) == "selector 'gradmatch': ridge is -0.5: input should be greater than or equal to 0"
 
 
-def test_more_than_a_class_holds_is_an_error() -> None:
+def test_more_images_than_a_class_has_is_an_error() -> None:
     with pytest.raises(DataError) as error:
         gradmatch(made([5, 3], 2), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"

@@ -169,7 +169,7 @@ def test_copies_and_zero_vectors_are_picked_in_row_order() -> None:
         np.testing.assert_allclose(picks.gains[1:], 0, rtol=0, atol=1e-12)
 
 
-def test_neither_seed_nor_inputs_change_and_progress_is_told() -> None:
+def test_the_seed_does_not_matter_inputs_stay_and_progress_is_reported() -> None:
     candidates = made([6, 6], 3, seed=9)
     before = np.asarray(candidates.vectors).copy()
     told: list[tuple[int, int]] = []
@@ -181,7 +181,7 @@ def test_neither_seed_nor_inputs_change_and_progress_is_told() -> None:
     assert told == [(4, 8), (8, 8)]
 
 
-def test_more_than_a_class_holds_is_an_error() -> None:
+def test_more_images_than_a_class_has_is_an_error() -> None:
     with pytest.raises(DataError) as error:
         herding(made([5, 3], 2), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"

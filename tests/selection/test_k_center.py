@@ -1,4 +1,4 @@
-"""Farthest-first traversal against its definition, and its promise against all subsets of small classes."""
+"""Farthest-first traversal against its definition, and its bound against all subsets of small classes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -87,7 +87,7 @@ def test_picks_gains_and_the_bound_are_those_of_the_definition(
         assert radius(apart, rows) <= 2 * best + 1e-9
 
 
-def test_the_bound_is_met() -> None:
+def test_the_radius_is_within_the_bound() -> None:
     # The middle covers all at 1; from an end, the other end is 2 away.
     line = np.array([[0.0], [0.9], [1.0], [1.1], [2.0]])
     candidates = pool_of_vectors(line, [5])
@@ -185,7 +185,7 @@ def test_copies_are_left_for_last_and_come_in_row_order() -> None:
     assert k_center(pool_of_vectors(np.zeros((4, 2)), [4]), 4, 0, Progress()).rows.tolist() == [0, 1, 2, 3]
 
 
-def test_inputs_stay_and_progress_is_told() -> None:
+def test_inputs_stay_and_progress_is_reported() -> None:
     candidates = made([6, 6], 3, seed=9)
     before = np.asarray(candidates.vectors).copy()
     told: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""The random selector: balanced, reproducible for ever, and with nested sizes."""
+"""The random selector: balanced, reproducible, and with nested sizes."""
 
 import numpy as np
 from hypothesis import given, settings

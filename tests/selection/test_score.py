@@ -165,7 +165,7 @@ def test_images_that_a_shortlist_left_out_are_no_candidates() -> None:
     with pytest.raises(DataError) as error:
         score(replace(candidates, label_rate=rates), 7, 0, Progress())
     assert str(error.value) == (
-        "selection.ipc is 7 but the shortlist kept 6 images of class '0'; raise features.label_rate.shortlist.per_class"
+        "selection.ipc is 7 but the shortlist has 6 images of class '0'; raise features.label_rate.shortlist.per_class"
     )
 
 
@@ -369,7 +369,7 @@ def test_errors_name_the_option_and_the_remedy() -> None:
         assert str(error.value) == f"selector 'score': {sentence}"
 
 
-def test_earlier_picks_are_taken_over_and_rounds_reported() -> None:
+def test_earlier_picks_are_resumed_and_rounds_reported() -> None:
     candidates = made([6, 6], 3, seed=14)
     reports: list[Picks] = []
     whole = score(candidates, 4, 0, Progress(report=reports.append))

@@ -1,4 +1,4 @@
-"""What holds for every selector of the registry."""
+"""Properties of every selector of the registry."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ def test_the_same_call_gives_the_same_picks(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(SELECTORS) - USES_SEED))
-def test_selectors_that_draw_nothing_do_not_hear_the_seed(name: str) -> None:
+def test_selectors_without_randomness_ignore_the_seed(name: str) -> None:
     picks = {tuple(SELECTORS[name](made([30, 20]), 6, seed, Progress()).rows.tolist()) for seed in range(8)}
     assert len(picks) == 1
 
 
-def test_the_seed_matters_where_it_is_said_to() -> None:
+def test_the_seed_matters_for_selectors_that_use_it() -> None:
     options = {"k_center": {"start": "random"}, "gradmatch": {"ridge": 0.0}}
     for name in USES_SEED:
         candidates = made([30, 20])
@@ -56,7 +56,7 @@ def test_the_seed_matters_where_it_is_said_to() -> None:
 
 
 @pytest.mark.parametrize("name", list(SELECTORS))
-def test_more_than_a_class_holds_is_an_error(name: str) -> None:
+def test_more_images_than_a_class_has_is_an_error(name: str) -> None:
     with pytest.raises(DataError) as error:
         SELECTORS[name](made([5, 3]), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"

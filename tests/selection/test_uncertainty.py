@@ -1,4 +1,4 @@
-"""The four scores against their formulas, image by image, and what ranking by them promises."""
+"""The four scores against their formulas, image by image, and properties of the ranking."""
 
 import math
 from collections.abc import Callable
@@ -183,7 +183,7 @@ def test_a_constant_added_to_all_logits_of_an_image_changes_nothing(name: str) -
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
-def test_inputs_stay_and_progress_is_told(name: str) -> None:
+def test_inputs_stay_and_progress_is_reported(name: str) -> None:
     candidates = made([6, 6], seed=5)
     before = np.asarray(candidates.logits).copy()
     told: list[tuple[int, int]] = []

@@ -16,7 +16,7 @@ from kinds import KINDS, teacher, write_features
 
 from dcpipe import store
 from dcpipe.store.tensors import read_header
-from dcpipe.types import VIEW_ARRAYS, KeptViews, LabelPack, LabelShape, Score, ViewPolicy
+from dcpipe.types import VIEW_ARRAYS, LabelPack, LabelShape, Score, StoredViews, ViewPolicy
 
 
 def test_the_manifest(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_the_arrays_of_views_that_were_taken_elsewhere(tmp_path: Path) -> None:
     text = section("Label packs")
     arrays = {name: np.zeros((2, 3, *tail), dtype=dtype) for name, (tail, dtype) in VIEW_ARRAYS.items()}
     arrays["box"][..., 2:] = arrays["partner_box"][..., 2:] = 1
-    law = KeptViews("cutmix_images", 8, arrays)
+    law = StoredViews("cutmix_images", 8, arrays)
     logits = {"logits": np.zeros((2, 3, 5), dtype=np.float16)}
     store.save_pack(tmp_path / "p", LabelPack("none", {}, logits, LabelShape(2, 3, 5), law, np.arange(2)))
     header = read_header(tmp_path / "p")

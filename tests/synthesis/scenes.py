@@ -1,4 +1,4 @@
-"""A tiny world for tests of recovery: three classes of real images, two observers, a start, a watch."""
+"""A tiny setting for tests of recovery: three classes of real images, two observers, a start and a reporter."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def start_of(labels: list[int], seed: int = 1) -> ImageSet:
 
 @dataclass
 class World:
-    """A scene whose passes over the real images are counted, and what the watch was told."""
+    """A context that counts the passes over the real images, and what was reported."""
 
     folder: Path
     nets: dict[str, str] = field(default_factory=lambda: dict(NETS))

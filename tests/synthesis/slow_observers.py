@@ -69,7 +69,7 @@ def resized(image: FloatArray, height: int, width: int) -> FloatArray:
 
 
 def inputs_of(teacher: Teacher, images: FloatArray, layers: str) -> dict[str, tuple[str, FloatArray]]:
-    """Kind and input f64 [n, c, h, w] of every watched layer, in the order of `named_modules`."""
+    """Kind and input f64 [n, c, h, w] of every observed layer, in the order of `named_modules`."""
     network = copy.deepcopy(networks.from_teacher(teacher, torch.device("cpu"))).double()
     kinds = {nn.BatchNorm2d: "bn"} | ({nn.Conv2d: "conv"} if layers == "bn+conv" else {})
     caught: dict[str, FloatArray] = {}
@@ -83,7 +83,7 @@ def inputs_of(teacher: Teacher, images: FloatArray, layers: str) -> dict[str, tu
 
 
 def pooled(watched: dict[str, tuple[str, FloatArray]], rows: list[int], patch: int) -> FloatArray:
-    """Mean and variance f64 [2, entries] of all pixels of some images, thrown together."""
+    """Mean and variance f64 [2, entries] over all pixels of some images together."""
     means, variances = [], []
     for kind, values in watched.values():
         some = values[rows]

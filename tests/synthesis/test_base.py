@@ -1,4 +1,4 @@
-"""What every method is given: teachers by name, and a record that nobody need keep."""
+"""What every method gets: teachers by name, and a function for its record, which is optional."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dcpipe.synthesis import Progress
 from dcpipe.types import DataError
 
 
-def test_teachers_are_chosen_by_name_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_teachers_are_chosen_by_name_in_the_requested_order(tmp_path: Path) -> None:
     context = World(tmp_path).context
     assert list(context.choose(None)) == list(context.observers) == ["res", "conv"]
     assert list(context.choose(["conv", "res"])) == ["conv", "res"]
@@ -21,8 +21,8 @@ def test_teachers_are_chosen_by_name_in_the_order_asked_for(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        (["res", "who"], "synthesis: observer 'who' is not among the teachers; choose of res, conv"),
-        ([], "synthesis: observers is an empty list; name one or more, or leave it out for all"),
+        (["res", "who"], "synthesis: observer 'who' is not among the teachers; choose from res, conv"),
+        ([], "synthesis: observers is an empty list; name at least one, or leave it out to use all teachers"),
     ],
 )
 def test_unknown_teachers_and_none_are_refused(names: list[str], sentence: str, tmp_path: Path) -> None:
@@ -31,7 +31,7 @@ def test_unknown_teachers_and_none_are_refused(names: list[str], sentence: str, 
     assert str(caught.value) == sentence
 
 
-def test_records_are_kept_by_whoever_asks_for_them(tmp_path: Path) -> None:
+def test_records_are_passed_to_the_given_function(tmp_path: Path) -> None:
     kept: list[tuple[str, list[dict[str, int]]]] = []
     rows = [{"loop": 0, "subset": 1}]
     Progress(tmp_path, tmp_path, lambda *_: None).record("subsets", rows)

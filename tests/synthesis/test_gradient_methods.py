@@ -1,4 +1,4 @@
-"""DC, DSA, DM, IDC, DREAM and MDC as the table of methods names them: options, refusals, killed runs that go on."""
+"""DC, DSA, DM, IDC, DREAM and MDC as in the table of methods: options, errors, killed runs that resume."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_every_option_of_mdc_changes_something(world: World) -> None:
 
 
 def test_mdc_without_weight_is_its_base(world: World) -> None:
-    """Nothing of the subset is left but what is frozen."""
+    """Without weight, only the freezing remains of the subset."""
     for base in ("idc", "dc", "dsa", "dm", "dream"):
         ours = run(world, "mdc", base=base, options=BASE[base], weight=0.0, freeze="none")
         assert np.array_equal(ours.images, run(world, base, **BASE[base]).images), base
@@ -174,14 +174,14 @@ PLACES = [0, 1, 1, 2, 3, 3, 4, 4, 5, 6, 7, 8]  # steps begun by a run that is ki
 
 
 @pytest.mark.parametrize("name", list(KILLS))
-def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_a_killed_run_resumes_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     method, options = KILLS[name]
     loops = {"outer": 3, "inner": 3}
     options = options | ({"options": options["options"] | loops} if method == "mdc" else loops)
     ipc = (
         2 if name in ("idc", "dream", "mdc on dream") else 3
     )  # grids begin with as many real images as they have cells
-    monkeypatch.setattr(engine, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(engine, "REPORT_SECONDS", -1.0)
     straight = World(tmp_path / "whole")
     whole = run(straight, method, ipc=ipc, **options)
     monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
@@ -190,7 +190,8 @@ def test_a_killed_run_goes_on_with_the_same_bytes(tmp_path: Path, monkeypatch: p
         world.kill_at = kill_at
         with pytest.raises(KilledError):
             METHODS[method](start_of(ipc), world.context, 0, world.progress, **options)
-    # It does go on, and not from the start; of accuracies, two subsets tell after each loop, and the first dies at 3.
+    # The run resumes, and not from the start. For accuracies, two subsets report after each loop, and the first run
+    # dies at 3.
     told = [0, 1, 1, 2, 3, 3, 3, 3, 4, 4, 5, 6, 6, 6, 7, 8] if "accuracy" in name else PLACES
     assert world.told == told
     world.kill_at = -1
@@ -210,17 +211,17 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     (
         "mdc",
         {"options": IDC | {"kind": "multi"}, "by": "cells"},
-        "base 'idc': subsets by cells need kind 'single', got 'multi'; set by: images",
+        "base 'idc': subsets by cells need kind 'single', but kind is 'multi'; set by: images",
     ),
     (
         "mdc",
         {"base": "dm", "options": BASE["dm"], "metric": "gradient"},
-        "base 'dm': metric 'gradient' of subsets needs a method that matches gradients; set metric: feature",
+        "base 'dm': metric 'gradient' for subsets needs a method that matches gradients; set metric: feature",
     ),
     (
         "dm",
         TINY | {"subsets": {"metric": "gradient"}},
-        "metric 'gradient' of subsets needs a method that matches gradients; set metric: feature",
+        "metric 'gradient' for subsets needs a method that matches gradients; set metric: feature",
     ),
     ("mdc", {"metric": "loss"}, "metric is 'loss': input should be 'feature', 'gradient' or 'accuracy'"),
     ("mdc", {"epochs": 0}, "epochs is 0: input should be greater than or equal to 1"),
@@ -251,7 +252,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("method", "options", "sentence"), REFUSED)
 def test_wrong_options_are_refused(method: str, options: dict[str, Any], sentence: str) -> None:
-    """Before the images are looked at: here there are none."""
+    """Before the images are read: here there are none."""
     with pytest.raises(DataError) as caught:
         METHODS[method](None, None, 0, None, **options)
     assert str(caught.value) == f"synthesis method {method!r}: {sentence}"
@@ -292,7 +293,7 @@ NESTED: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("method", "options", "sentence"), NESTED)
-def test_options_inside_an_option_are_checked_alike(method: str, options: dict[str, Any], sentence: str) -> None:
+def test_nested_options_are_checked_in_the_same_way(method: str, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DataError) as caught:
         METHODS[method](None, None, 0, None, **options)
     assert str(caught.value) == sentence
@@ -302,8 +303,8 @@ UNSUITABLE: list[tuple[str, dict[str, Any], str]] = [
     (
         "idc",
         IDC | {"subsets": {}, "most": 7},
-        "synthesis: 8 training images a class are more than the 7 matched in a step, which would scramble subsets; "
-        "set most: 8 or more",
+        "synthesis: 8 training images per class are more than the 7 matched in a step, so subsets would be "
+        "incomplete; set most: 8 or more",
     ),
     (
         "dm",
@@ -322,16 +323,16 @@ def test_options_that_do_not_suit_the_images_are_refused(
     assert str(caught.value) == sentence
 
 
-def test_strategies_and_networks_are_named_where_unknown(world: World) -> None:
+def test_unknown_strategies_and_networks_are_named(world: World) -> None:
     for name in ("strategy", "net_strategy"):
-        with pytest.raises(DataError, match="siamese: strategy 'blur' is not made of different names"):
+        with pytest.raises(DataError, match="siamese: invalid strategy 'blur'; join different names"):
             run(world, "idc", **IDC | {name: "blur"})
     with pytest.raises(DataError, match="unknown network 'convnet'; use one of convnet-dN-wN"):
         run(world, "idc", **IDC | {"network": "convnet"})
 
 
 @pytest.mark.parametrize("base", ["idc", "dream", "dc", "dsa", "dm"])
-def test_one_image_a_class_has_no_smaller_set(world: World, base: str) -> None:
+def test_one_image_per_class_has_no_smaller_set(world: World, base: str) -> None:
     with pytest.raises(DataError) as caught:
         run(world, "mdc", ipc=1, base=base, options=BASE[base])
     assert str(caught.value) == (
@@ -340,7 +341,7 @@ def test_one_image_a_class_has_no_smaller_set(world: World, base: str) -> None:
 
 
 def chosen(monkeypatch: pytest.MonkeyPatch, world: World, method: str, ipc: int) -> Choices:
-    """What a method would ask the engine for by default."""
+    """The choices that a method passes to the engine by default."""
     seen: list[Choices] = []
 
     def listening(
@@ -354,7 +355,7 @@ def chosen(monkeypatch: pytest.MonkeyPatch, world: World, method: str, ipc: int)
     return seen[0]
 
 
-def test_lr_of_idc_grows_with_images_a_class(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+def test_lr_of_idc_grows_with_images_per_class(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     for ipc, lr in ((1, 5e-4), (10, 5e-3), (20, 1e-2), (50, 2.5e-2)):  # CIFAR-10's, official code
         assert chosen(monkeypatch, world, "idc", ipc).lr == pytest.approx(lr)
 

@@ -1,4 +1,4 @@
-"""What recovery starts from: noise that belongs to its row, the selection, RDED's mosaics."""
+"""The starts of recovery: noise that depends on the row, the selection, and RDED's mosaics."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def test_loss_is_equation_5_written_as_loops(name: str) -> None:
         slow = slow_loss(slow_of(name), statistics, choices)
         assert float(loss) == pytest.approx(slow, rel=1e-6), options
         found.append(round(float(loss), 6))
-    # The convnet has no batch norm for `norms` to speak of; at alpha = 1 the classes say nothing.
+    # The convnet has no batch norm, so `norms` has no effect; at alpha = 1 the classes have none.
     assert len(set(found)) == (11 if name == "resnet10-w2" else 6 + 2)
 
 
@@ -167,7 +167,7 @@ def test_alpha_1_is_the_global_matching_whatever_the_classes() -> None:
     assert len(set(losses)) == 1 and np.isfinite(losses[0])
 
 
-def test_of_one_class_its_statistics_are_the_global_ones() -> None:
+def test_the_statistics_of_a_single_class_are_the_global_ones() -> None:
     observer = observer_of("resnet10-w2")
     _, means, variances = observer.measure(torch.from_numpy(images_of(5)))
     labels = torch.full((5,), 2)
@@ -238,7 +238,7 @@ def test_the_running_average_is_valued_and_the_batch_has_the_gradient() -> None:
         batch = torch.stack(pooled(matcher.rows, means, variances), dim=1)
         average = batch.detach() if step == 0 else 0.7 * average + 0.3 * batch.detach()
         loss = matcher.loss(means, variances)
-        # The loss and its slopes as a function of the statistics themselves, at their average.
+        # The loss and its gradient as a function of the statistics themselves, at their average.
         at = average.clone().requires_grad_(True)
         value = statistics_loss(plain, at)
         [grads] = torch.autograd.grad(value, at)
@@ -264,7 +264,7 @@ def statistics_loss(matcher: Matcher, batch: torch.Tensor) -> torch.Tensor:
     return total
 
 
-def test_dropped_are_convolutions_of_low_lots_alone() -> None:
+def test_only_convolutions_with_low_uniform_numbers_are_dropped() -> None:
     slow, observer = slow_of("resnet10-w2"), observer_of("resnet10-w2")
     statistics, choices = statistics_of(observer), Matching(0.3, drop=0.4)
     _, means, variances = observer.measure(torch.from_numpy(images_of(5)))
@@ -276,7 +276,7 @@ def test_dropped_are_convolutions_of_low_lots_alone() -> None:
     values = torch.full((len(matcher.layer),), 0.99, dtype=torch.float32)
     values[: len(layers)] = torch.from_numpy(np.where(low, 0.39, 0.4).astype(np.float32))
     dropped = tuple(layer for layer, is_low in zip(layers, low, strict=True) if is_low and layer in convolutions)
-    assert 1 < len(dropped) < low.sum()  # batch norms drew low lots, too
+    assert 1 < len(dropped) < low.sum()  # batch norms got low numbers, too
     without, whole = slow_loss(slow, statistics, choices, dropped), slow_loss(slow, statistics, choices)
     assert float(matcher.loss(means, variances, values)) == pytest.approx(without, rel=1e-6)
     assert float(matcher.loss(means, variances)) == pytest.approx(whole, rel=1e-6)
@@ -314,7 +314,7 @@ def test_float32_is_close_to_float64(classes: Any) -> None:
     assert float((coarse - fine).norm() / fine.norm()) < 1e-4
 
 
-def test_real_statistics_are_asked_for_only_where_they_are_needed() -> None:
+def test_real_statistics_are_computed_only_if_they_are_needed() -> None:
     assert not needs_statistics(Matching(), "bn")
     assert needs_statistics(Matching(), "bn+conv")
     assert needs_statistics(Matching(alpha=0.9), "bn")
@@ -326,6 +326,6 @@ def test_layers_without_running_statistics_need_real_images() -> None:
     with pytest.raises(DataError) as caught:
         Matcher(observer, None, LABELS, Matching())
     assert str(caught.value) == (
-        "synthesis: observer 'it' watches layers without running statistics; leave it out, or choose a "
+        "synthesis: observer 'it' has layers without running statistics; leave it out, or choose a "
         "method that measures the real images (gvbsm, edc)"
     )

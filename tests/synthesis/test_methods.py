@@ -1,4 +1,4 @@
-"""SRe2L, CDA, G-VBSM and EDC as the table of methods names them: every option does something, every loss falls."""
+"""SRe2L, CDA, G-VBSM and EDC as in the table of methods: every option has an effect, every loss falls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dcpipe.types import DataError, ImageSet
 
 RECOVERED = ("sre2l", "cda", "gvbsm", "edc")
 LABELS = [0, 1, 2, 0, 1, 2]
-# Beside which an option is changed: few steps, a loss in which matching counts, and networks with batch norms.
+# The settings in which one option is changed: few steps, a loss in which matching matters, networks with batch norms.
 BASE: dict[str, dict[str, Any]] = {
     "sre2l": {"observers": ["res"], "iterations": 3, "weight": 1.0},
     "cda": {"observers": ["res"], "iterations": 3, "weight": 1.0},
@@ -143,7 +143,7 @@ def test_the_set_keeps_its_shape_labels_ids_and_order(world: World, method: str)
 
 @pytest.mark.parametrize("method", RECOVERED)
 def test_the_loss_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
-    monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
     world = World(tmp_path, THREE)
     run(world, method, observers=["res"], iterations=30, weight=1.0, lr=0.1)
     found = [re.match(r"batch 1 of \d: match (\d+\.\d+)", note) for *_, note in world.told]
@@ -152,7 +152,7 @@ def test_the_loss_falls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method:
     assert np.mean(values[-6:]) < 0.9 * np.mean(values[:6])
 
 
-def test_sre2l_and_cda_look_at_no_real_image(tmp_path: Path) -> None:
+def test_sre2l_and_cda_use_no_real_image(tmp_path: Path) -> None:
     world = World(tmp_path, THREE)
     for method in ("sre2l", "cda"):
         run(world, method, **BASE[method])
@@ -198,7 +198,7 @@ def test_from_noise_the_selected_pixels_do_not_matter(world: World, method: str)
         (
             "gvbsm",
             {"crop_min": 0.5},
-            "crops are resized (crop_min 0.5) or of padded images (pad 4), not both; set crop_min: 1 or pad: 0",
+            "crop_min is 0.5 and pad is 4, but only one kind of crop is possible; set crop_min: 1 or pad: 0",
         ),
         ("gvbsm", {"patch": 0}, "patch is 0: input should be greater than or equal to 1"),
         ("edc", {"alpha": 1.01}, "alpha is 1.01: input should be less than or equal to 1"),
@@ -220,11 +220,15 @@ def test_wrong_options_are_refused(method: str, options: dict[str, Any], text: s
 @pytest.mark.parametrize(
     ("method", "options", "text"),
     [
-        ("sre2l", {"observers": ["res", "who"]}, "synthesis: observer 'who' is not among the teachers; choose of res"),
+        (
+            "sre2l",
+            {"observers": ["res", "who"]},
+            "synthesis: observer 'who' is not among the teachers; choose from res",
+        ),
         (
             "sre2l",
             {"observers": ["conv"]},
-            "observer 'conv': network 'convnet-d2-w3' has no BatchNorm2d layer to watch",
+            "observer 'conv': network 'convnet-d2-w3' has no BatchNorm2d layer to observe",
         ),
         ("edc", {"initial": "rded", "factor": 3}, "rded: factor 3 does not divide the images' 16 pixels"),
         ("edc", {"initial": "rded", "candidates": 1}, "rded: candidates is 1, but the 2 mosaics"),

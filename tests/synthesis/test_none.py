@@ -1,4 +1,4 @@
-"""Synthesis `none` keeps the picked images, and asks nothing of the scene."""
+"""Synthesis `none` returns the picked images and needs no context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Observers: what they measure is what a slow loop over images, channels and patches finds, and so are gradients."""
+"""Observers: statistics and gradients are those of a slow loop over images, channels and patches."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_logits_are_the_networks_and_hooks_rest() -> None:
     torch.testing.assert_close(observer.measure(images)[0], direct)
     with pytest.raises(RuntimeError):
         observer.measure(images.to(torch.complex64))
-    torch.testing.assert_close(observer.logits(images), direct)  # a failed pass leaves nothing on
+    torch.testing.assert_close(observer.logits(images), direct)  # a failed pass leaves no state
 
 
 def test_running_statistics_lie_where_batch_norms_are() -> None:
@@ -243,12 +243,12 @@ def refused(name: str, size: int = 16, **options: object) -> str:
 
 
 def test_what_cannot_be_watched_is_refused(planted: Callable[[Build], None]) -> None:
-    lacking = "observer 'it': network 'convnet-d2-w3' has no BatchNorm2d layer to watch; "
+    lacking = "observer 'it': network 'convnet-d2-w3' has no BatchNorm2d layer to observe; "
     assert refused("convnet-d2-w3", layers="bn") == lacking + (
-        "leave it out, or choose a method that watches convolutions too (gvbsm, edc)"
+        "leave it out, or choose a method that observes convolutions too (gvbsm, edc)"
     )
     planted(lambda n: nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, n)))
-    lacking = "observer 'it': network 'planted' has no BatchNorm2d or Conv2d layer to watch; leave it out"
+    lacking = "observer 'it': network 'planted' has no BatchNorm2d or Conv2d layer to observe; leave it out"
     assert refused("planted") == lacking
     assert refused("odd", 11, layers="conv") == "observer 'it': layers must be bn or bn+conv, got 'conv'"
     assert refused("odd", 11, patch=0) == "observer 'it': patch must be at least 1 pixel, got 0"
@@ -265,8 +265,8 @@ def test_a_layer_used_twice_is_refused(planted: Callable[[Build], None]) -> None
 
     planted(Twice)
     assert refused("planted") == (
-        "observer 'it': network 'planted' uses layer 'body' twice in a forward pass, so its input has no statistics of "
-        "its own; leave this observer out"
+        "observer 'it': network 'planted' uses layer 'body' more than once per forward pass, so the statistics of its "
+        "input are not defined; leave this observer out"
     )
 
 

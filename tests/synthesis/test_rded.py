@@ -1,4 +1,4 @@
-"""RDED: what it picks and how it lays it out, against loops in float64 and against examples done by hand."""
+"""RDED: the picked crops and their layout, against loops in float64 and examples done by hand."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ def test_one_part_is_in_memory_at_a_time(plain: None) -> None:
     assert steps == [step for pair in zip(["read"] * 10, told, strict=True) for step in pair]
 
 
-def test_no_batch_is_larger_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_batch_is_larger_than_the_given_size(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     inner = Plain(plain_weights(1))
     inner.register_forward_pre_hook(lambda _, arguments: seen.append(len(arguments[0])))
@@ -300,7 +300,7 @@ def test_no_batch_is_larger_than_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(seen) == {9} and sum(seen) == 36 * 3
 
 
-def test_who_looks_sees_the_mosaics_so_far(plain: None) -> None:
+def test_progress_shows_the_current_mosaics(plain: None) -> None:
     shown: list[np.ndarray] = []
     progress = Progress(Path(), Path(), lambda done, total, note, made: shown.append(made().images))
     looked = rded(STANDARD, standard(), 0, progress)
@@ -320,12 +320,12 @@ def test_refuses_a_count_below_one(name: str) -> None:
 
 
 def test_refuses_options_that_do_not_fit() -> None:
-    refused("rded: factor 3 does not divide the images' 8 pixels; choose of 1, 2, 4, 8", factor=3)
+    refused("rded: factor 3 does not divide the images' 8 pixels; choose one of 1, 2, 4, 8", factor=3)
     wrong = "synthesis method 'rded': "
     refused(f"{wrong}ranks is 'rows': input should be 'stratified' or 'consecutive'", ranks="rows")
     refused(f"{wrong}scale_min is 0: input should be greater than 0", scale_min=0)
     refused(f"{wrong}observers is ['a', 'a']: 'a' is listed more than once; list each once", observers=["a", "a"])
-    refused("synthesis: observer 'c' is not among the teachers; choose of a, b", observers=["a", "c"])
+    refused("synthesis: observer 'c' is not among the teachers; choose from a, b", observers=["a", "c"])
 
 
 def test_refuses_classes_with_too_little() -> None:

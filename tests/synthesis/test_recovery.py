@@ -1,4 +1,4 @@
-"""The engine of recovery: its steps beside hand-written ones, its batches, and runs that are killed and go on."""
+"""The engine of recovery: its steps against hand-written ones, its batches, and runs that are killed and resumed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EVERYTHING = Recovery(
     density=0.5,
     flat=2.0,
     matching=Matching(alpha=0.5, momentum=0.8, drop=0.4),
-    looks=WeakAugmentation(crop_min=0.5, jitter=2),
+    augmentation=WeakAugmentation(crop_min=0.5, jitter=2),
 )
 LABELS = [0, 1, 2, 0, 1, 2, 0, 1]  # two batches of four
 
@@ -56,12 +56,12 @@ def started(engine: Engine) -> tuple[recovery.Batch, np.ndarray]:
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints and reports after every step."""
     monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
-    monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
 
 
 def test_terms_are_those_of_the_formula(tmp_path: Path) -> None:
     world = World(tmp_path)
-    choices = Recovery(5, 0.1, weight=0.2, cross_entropy=3.0, density=0.7, flat=1.5, looks=STILL)
+    choices = Recovery(5, 0.1, weight=0.2, cross_entropy=3.0, density=0.7, flat=1.5, augmentation=STILL)
     engine = engine_of(world, choices)
     batch, rows = started(engine)
     labels = torch.tensor([LABELS[row] for row in rows])
@@ -87,7 +87,7 @@ def test_terms_are_those_of_the_formula(tmp_path: Path) -> None:
     assert found["density"].item() == pytest.approx(0.7 * float(spread), rel=1e-5)
 
 
-def test_parts_of_no_weight_are_left_out(tmp_path: Path) -> None:
+def test_terms_without_weight_are_left_out(tmp_path: Path) -> None:
     engine = engine_of(World(tmp_path), Recovery(5, 0.1, cross_entropy=0.0))
     batch, _ = started(engine)
     assert list(engine.terms(batch, 0, engine.observers["res"], batch.matchers[0], engine.labels)) == ["match"]
@@ -95,7 +95,7 @@ def test_parts_of_no_weight_are_left_out(tmp_path: Path) -> None:
 
 def test_flatness_is_zero_at_step_0_and_not_after(tmp_path: Path) -> None:
     engine = engine_of(
-        World(tmp_path), Recovery(4, 0.1, flat=1.0, looks=WeakAugmentation(crop_min=0.3, flip=0.5, jitter=2))
+        World(tmp_path), Recovery(4, 0.1, flat=1.0, augmentation=WeakAugmentation(crop_min=0.3, flip=0.5, jitter=2))
     )
     batch, rows = started(engine)
     values = [terms["flatness"].item() for terms in engine._steps(batch, 0, rows)]
@@ -104,7 +104,7 @@ def test_flatness_is_zero_at_step_0_and_not_after(tmp_path: Path) -> None:
 
 def test_steps_are_adam_s_with_a_cosine_and_a_clamp(tmp_path: Path) -> None:
     """betas (0.5, 0.9), eps 1e-8, written out in float64 from the gradients of the terms."""
-    choices = Recovery(6, 1.0, observers=["res"], flat=1.0, decay=0.9, looks=STILL)
+    choices = Recovery(6, 1.0, observers=["res"], flat=1.0, decay=0.9, augmentation=STILL)
     engine = engine_of(World(tmp_path), choices)
     batch, rows = started(engine)
     labels = engine.labels[torch.from_numpy(rows)]
@@ -141,7 +141,7 @@ def test_images_are_rounded(tmp_path: Path) -> None:
     values = torch.tensor([-0.1, 0.0, 10.4, 10.6, 255.0, 256.0]) / 255
     pixels = torch.zeros(8, 3, 16, 16)
     pixels[0, :, 0, :6] = (values - torch.tensor(MEAN)[:, None]) / torch.tensor(STD)[:, None]
-    shown = engine._shown(pixels)
+    shown = engine._image_set(pixels)
     assert shown.images[0, 0, :6].tolist() == [[n] * 3 for n in (0, 0, 10, 11, 255, 255)]
     assert shown.ids.tolist() == engine.start.ids.tolist()
 
@@ -193,8 +193,8 @@ def two_worlds(folder: Path) -> tuple[World, World]:
 
 @pytest.mark.usefixtures("always")
 @pytest.mark.parametrize("every", [1, 2, 3])
-def test_a_run_killed_again_and_again_ends_with_the_same_images(tmp_path: Path, every: int) -> None:
-    """KilledError in a report, whose step is then not in the checkpoint: that of the step before goes on."""
+def test_a_run_killed_repeatedly_gives_the_same_images(tmp_path: Path, every: int) -> None:
+    """KilledError in a report, so this step is not in the checkpoint: the run resumes from the step before."""
     whole, pieces = two_worlds(tmp_path)
     expected = made(whole)
     kills = 0
@@ -241,7 +241,7 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_old_one(
 
 
 @pytest.mark.usefixtures("always")
-def test_a_checkpoint_goes_on_where_it_stopped(tmp_path: Path) -> None:
+def test_a_run_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     world = World(tmp_path)
 
     def interrupt(count: int, note: str) -> None:
@@ -264,7 +264,7 @@ def test_reports_change_nothing_and_show_the_terms(tmp_path: Path, monkeypatch: 
     silent, told = two_worlds(tmp_path)
     expected = made(silent)
     assert not any(note.startswith("batch") for _, _, note in silent.told)
-    monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
     assert made(told).images.tobytes() == expected.images.tobytes()
     batches = [(done, note) for done, _, note in told.told if note.startswith("batch")]
     assert [done for done, _ in batches] == list(range(1, 11))
@@ -309,7 +309,7 @@ def test_seeds_give_other_images_and_the_same_seed_the_same(tmp_path: Path) -> N
 
 
 def test_what_a_batch_becomes_does_not_depend_on_the_others(tmp_path: Path) -> None:
-    """But by its number, which its looks and the first observer's turn follow."""
+    """Except for its number, which determines its augmentation and the first observer."""
     choices = Recovery(3, 0.1, batch_size=4, observers=["res"])
     whole = made(World(tmp_path), choices)
     order = np.argsort(LABELS, kind="stable")
@@ -320,10 +320,10 @@ def test_what_a_batch_becomes_does_not_depend_on_the_others(tmp_path: Path) -> N
 
 
 def test_teachers_of_other_colours_share_the_pixels(tmp_path: Path) -> None:
-    """Pixels live in the first one's colours; the other must see the image itself."""
+    """Pixels are normalised for the first observer; the other must see the same image."""
     world = World(tmp_path)
     world.teachers["conv"] = replace(world.teachers["conv"], mean=(0.1, 0.3, 0.2), std=(0.5, 0.4, 0.3))
-    engine = engine_of(world, Recovery(1, 0.1, looks=STILL, observers=["conv", "res"]))
+    engine = engine_of(world, Recovery(1, 0.1, augmentation=STILL, observers=["conv", "res"]))
     batch, rows = started(engine)
     terms = engine.terms(batch, 0, engine.observers["res"], batch.matchers[1], engine.labels[torch.from_numpy(rows)])
     images = torch.from_numpy(engine.start.images[rows]).permute(0, 3, 1, 2) / 255

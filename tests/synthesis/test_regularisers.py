@@ -1,4 +1,4 @@
-"""Flatness and densification beside their definitions, written as loops in float64."""
+"""Flatness and densification against their definitions, written as loops in float64."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_densification_does_not_depend_on_the_order_of_images() -> None:
     assert float(first) == pytest.approx(float(second), rel=1e-9)
 
 
-def test_a_single_image_of_each_class_has_nothing_to_be_spread() -> None:
+def test_densification_is_zero_for_single_images_per_class() -> None:
     images = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     assert float(densification(images, torch.tensor([1, 0, 4]))) == 0.0
 
@@ -114,8 +114,8 @@ def test_densification_has_a_finite_gradient_even_of_equal_images() -> None:
         assert value.isfinite() and gradient.isfinite().all()
 
 
-def test_densification_has_the_gradient_with_its_softened_target_held() -> None:
-    """The target is a constant, so the slope is sum of (softmax(l) - softmax(l / T)) dl, found by differences of l."""
+def test_the_target_of_densification_has_no_gradient() -> None:
+    """The target is constant, so the gradient is the sum of (softmax(l) - softmax(l / T)) dl, by differences of l."""
     labels = torch.tensor([0, 0, 0])
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 3, 4, 4)) / 5).requires_grad_(True)
     [gradient] = torch.autograd.grad(densification(images, labels), images)

@@ -1,4 +1,4 @@
-"""Statistics of real images: those of all pixels of a class thrown together, however the pass is cut."""
+"""Statistics of real images: those of all pixels of a class together, for any division into batches."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_one_pass_serves_all_observers() -> None:
 
 
 class Told:
-    """An observer that says what is written in the images: three means and three variances, as large as wished."""
+    """An observer that returns what the images contain: three means and three variances of any size."""
 
     name, device, entries, n_classes = "told", CPU, 3, CLASSES
     segments = (Segment("first", "bn", 0, 1), Segment("second", "bn", 1, 3))
@@ -158,7 +158,7 @@ def test_batches_of_a_network_do_not_matter() -> None:
 
 
 @pytest.mark.parametrize("variance", ["total", "within"])
-def test_of_one_class_they_are_the_global_ones(variance: Any) -> None:
+def test_statistics_of_a_single_class_are_the_global_ones(variance: Any) -> None:
     images, labels = images_of(SIZE), np.zeros(N, dtype=np.int64)
     observers = {"it": Observer("it", teacher_of("odd", SIZE), CPU)}
     found = collect(observers, lambda: parts(images, labels), 1, variance=variance)["it"]
@@ -207,7 +207,7 @@ def test_memory_does_not_grow_with_the_images() -> None:
     assert largest(1) == largest(6) > 0
 
 
-def test_progress_tells_images_seen() -> None:
+def test_progress_reports_the_number_of_images() -> None:
     told_of: list[int] = []
     told(images_of(3), LABELS, batch_size=3, report=told_of.append)
     assert told_of == [3, 4, 7, 8, 9]
@@ -253,7 +253,7 @@ def refused(labels: IntArray = LABELS, n_classes: int = CLASSES, observer: Any =
 
 
 def test_what_has_no_statistics_is_refused() -> None:
-    empty = "statistics: class 3 has no image among the 9 real ones; give it some or leave the class out"
+    empty = "statistics: class 3 has no images among the 9 real ones; add some or leave the class out"
     assert refused(n_classes=5) == empty
     outside = "statistics: a label of the real images is outside 0..1; check the class list"
     assert refused(n_classes=2) == refused(LABELS - 1, n_classes=2) == outside

@@ -1,4 +1,5 @@
-"""Looks: CDA's curriculum, and crops, flips and shifts that are one for the batch and a function of their names."""
+"""Weak augmentation: CDA's curriculum, and crops, flips and shifts that are equal for the whole batch and
+reproducible."""
 
 from __future__ import annotations
 
@@ -23,17 +24,19 @@ def images_of(n: int = 2, size: int = 8) -> torch.Tensor:
     return torch.arange(1.0, n * 3 * size * size + 1).view(n, 3, size, size)
 
 
-def seen(looks: WeakAugmentation, seed: int = 0, batch: int = 0, step: int = 0, steps: int = 100) -> torch.Tensor:
-    return looks.take(images_of(), seed, batch, step, steps)
+def seen(
+    augmentation: WeakAugmentation, seed: int = 0, batch: int = 0, step: int = 0, steps: int = 100
+) -> torch.Tensor:
+    return augmentation.apply(images_of(), seed, batch, step, steps)
 
 
 def test_least_area_is_cda_s_formula_at_every_step() -> None:
-    looks = WeakAugmentation(crop_min=0.08, curriculum=0.5)
+    augmentation = WeakAugmentation(crop_min=0.08, curriculum=0.5)
     for step in range(100):
         slow = 0.08 + 0.92 * (1 + math.cos(math.pi * step / (0.5 * 100))) / 2 if step < 50 else 0.08
-        assert looks.least_area(step, 100) == pytest.approx(slow, abs=1e-12)
-    assert looks.least_area(0, 100) == 1.0
-    assert looks.least_area(25, 100) == pytest.approx(0.54)
+        assert augmentation.least_area(step, 100) == pytest.approx(slow, abs=1e-12)
+    assert augmentation.least_area(0, 100) == 1.0
+    assert augmentation.least_area(25, 100) == pytest.approx(0.54)
     assert WeakAugmentation(crop_min=0.08, curriculum=1.0).least_area(50, 100) == pytest.approx(0.54)
     assert WeakAugmentation(crop_min=0.08, curriculum=1.0).least_area(100, 100) == 0.08
     assert [WeakAugmentation(crop_min=0.3).least_area(step, 10) for step in (0, 5, 9)] == [0.3] * 3
@@ -43,16 +46,16 @@ def test_least_area_is_cda_s_formula_at_every_step() -> None:
 @given(st.floats(0.01, 1), st.floats(0, 1), st.integers(1, 5000), st.data())
 def test_least_area_falls_and_stays_in_range(crop_min: float, curriculum: float, steps: int, data: Any) -> None:
     step = data.draw(st.integers(0, steps - 1))
-    looks = WeakAugmentation(crop_min=crop_min, curriculum=curriculum)
-    now, later = looks.least_area(step, steps), looks.least_area(step + 1, steps)
+    augmentation = WeakAugmentation(crop_min=crop_min, curriculum=curriculum)
+    now, later = augmentation.least_area(step, steps), augmentation.least_area(step + 1, steps)
     assert crop_min - 1e-12 <= later <= now + 1e-12 and now <= 1.0
 
 
-def test_nothing_is_done_where_nothing_is_asked_for() -> None:
+def test_images_are_unchanged_without_augmentation() -> None:
     assert torch.equal(seen(WeakAugmentation(**STILL)), images_of())
 
 
-def test_flip_is_of_all_images_and_as_often_as_asked() -> None:
+def test_all_images_are_flipped_together_with_the_given_probability() -> None:
     assert torch.equal(seen(WeakAugmentation(crop_min=1.0, flip=1.0)), images_of().flip(3))
     turned = 0
     for step in range(400):
@@ -71,7 +74,7 @@ def slow_shift(down: int, across: int) -> torch.Tensor:
     return found
 
 
-def test_jitter_rolls_either_way_by_as_much_as_asked_and_no_more() -> None:
+def test_jitter_rolls_in_both_directions_up_to_its_limit() -> None:
     legal = {(down, across): slow_shift(down, across) for down in range(-2, 3) for across in range(-2, 3)}
     met = set()
     for step in range(300):
@@ -108,12 +111,12 @@ def test_padded_crops_are_windows_of_the_framed_images() -> None:
     assert met == set(legal) and 50 < turned < 100
 
 
-def test_resized_crops_are_the_views_of_their_law_the_same_for_all() -> None:
+def test_resized_crops_are_views_of_their_policy_and_equal_for_all_images() -> None:
     """Bilinear samples of the drawn box, pixel by pixel."""
     for step in range(6):
         found = seen(WeakAugmentation(crop_min=0.3), seed=5, batch=2, step=step)
-        law = ViewPolicy(0.3, 1.0, 0.5, seed=5)
-        one = views.draw(law, np.array([2]), np.array([step]), 1)
+        policy = ViewPolicy(0.3, 1.0, 0.5, seed=5)
+        one = views.draw(policy, np.array([2]), np.array([step]), 1)
         left, top, width, height = one.box[0] * 8
         assert 0.3 - 1e-9 <= one.box[0, 2] * one.box[0, 3] <= 1
         images = images_of().double().numpy()
@@ -139,35 +142,35 @@ def test_every_part_changes_something(options: dict[str, Any]) -> None:
 
 
 def test_the_curriculum_starts_with_whole_images() -> None:
-    looks = WeakAugmentation(crop_min=0.1, curriculum=1.0, flip=0.0)
-    assert torch.equal(seen(looks, step=0), images_of())
-    assert not torch.equal(seen(looks, step=60), images_of())
+    augmentation = WeakAugmentation(crop_min=0.1, curriculum=1.0, flip=0.0)
+    assert torch.equal(seen(augmentation, step=0), images_of())
+    assert not torch.equal(seen(augmentation, step=60), images_of())
 
 
 @pytest.mark.parametrize("options", [{"crop_min": 0.3}, {"pad": 3}, {"jitter": 3}])
-def test_a_look_is_a_function_of_seed_batch_and_step(options: dict[str, Any]) -> None:
-    looks = WeakAugmentation(**(STILL | options))
+def test_augmentation_is_a_function_of_seed_batch_and_step(options: dict[str, Any]) -> None:
+    augmentation = WeakAugmentation(**(STILL | options))
     names = [(seed, batch, step) for seed in (0, 1) for batch in (0, 1) for step in (1, 2)]
-    found = [seen(looks, *name) for name in names]
+    found = [seen(augmentation, *name) for name in names]
     for name, one in zip(reversed(names), reversed(found), strict=True):
-        assert torch.equal(seen(looks, *name), one)  # whatever was drawn before
+        assert torch.equal(seen(augmentation, *name), one)  # whatever was drawn before
     assert len({one.numpy().tobytes() for one in found}) >= 7
 
 
-def test_images_are_seen_alike_whoever_is_beside_them() -> None:
-    looks = WeakAugmentation(crop_min=0.3, jitter=2)
-    both = looks.take(images_of(2), 0, 0, 1, 10)
+def test_augmentation_does_not_depend_on_other_images() -> None:
+    augmentation = WeakAugmentation(crop_min=0.3, jitter=2)
+    both = augmentation.apply(images_of(2), 0, 0, 1, 10)
     for row in range(2):
-        assert torch.equal(looks.take(images_of(2)[row : row + 1], 0, 0, 1, 10)[0], both[row])
+        assert torch.equal(augmentation.apply(images_of(2)[row : row + 1], 0, 0, 1, 10)[0], both[row])
 
 
 @pytest.mark.parametrize("options", [{"crop_min": 0.3}, {"pad": 2}, {"jitter": 2}, {"flip": 1.0}])
-def test_a_look_is_linear_and_differentiable(options: dict[str, Any]) -> None:
+def test_augmentation_is_linear_and_differentiable(options: dict[str, Any]) -> None:
     """<A x, y> = <x, A' y>: the gradient is the transpose."""
-    looks = WeakAugmentation(**(STILL | options))
+    augmentation = WeakAugmentation(**(STILL | options))
     images, other = (torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
     images.requires_grad_(True)
-    found = looks.take(images, 0, 0, 1, 10)
+    found = augmentation.apply(images, 0, 0, 1, 10)
     assert found.shape == images.shape
     inner = (found * other).sum()
     [gradient] = torch.autograd.grad(inner, images)
@@ -176,7 +179,7 @@ def test_a_look_is_linear_and_differentiable(options: dict[str, Any]) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**62), st.integers(0, 10**4), st.integers(0, 10**6), st.integers(1, 300))
-def test_lots_are_numbers_of_their_name(seed: int, batch: int, step: int, n: int) -> None:
+def test_uniforms_depend_on_seed_batch_and_step(seed: int, batch: int, step: int, n: int) -> None:
     found = uniforms(seed, batch, step, n)
     assert found.shape == (n,) and found.dtype == torch.float32
     assert bool(((found >= 0) & (found < 1)).all())
@@ -185,22 +188,22 @@ def test_lots_are_numbers_of_their_name(seed: int, batch: int, step: int, n: int
     assert not torch.equal(uniforms(seed, batch + 1, step, n), found)
 
 
-def test_lots_are_never_rounded_up_to_1(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uniforms_are_never_rounded_up_to_1(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "dcpipe.synthesis.weak_augmentation.philox", lambda *_: np.full((1, 4), 2**64 - 1, dtype=np.uint64)
     )
     assert uniforms(0, 0, 0, 3).tolist() == [1 - 2**-24] * 3
 
 
-def test_lots_are_uniform() -> None:
+def test_uniforms_are_uniform() -> None:
     found = torch.cat([uniforms(0, 0, step, 101) for step in range(100)]).double()
     assert float(found.mean()) == pytest.approx(0.5, abs=0.01)
     assert float(found.var()) == pytest.approx(1 / 12, abs=0.003)
 
 
-def test_crops_are_of_one_kind() -> None:
+def test_only_one_kind_of_crop_is_allowed() -> None:
     with pytest.raises(DataError) as caught:
         WeakAugmentation(pad=4, crop_min=0.5)
     assert str(caught.value) == (
-        "crops are resized (crop_min 0.5) or of padded images (pad 4), not both; set crop_min: 1 or pad: 0"
+        "crop_min is 0.5 and pad is 4, but only one kind of crop is possible; set crop_min: 1 or pad: 0"
     )

@@ -1,4 +1,4 @@
-"""What all nouns share: refusals of labels and class lists."""
+"""The checks that data types share: of labels and class lists."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_class_lists_must_agree_in_order() -> None:
 @given(
     ids=st.lists(st.integers(-5, 60), min_size=1, max_size=20, unique=True), data=st.data(), absent=st.integers(-9, 70)
 )
-def test_rows_are_found_in_the_order_asked(ids: list[int], data: st.DataObject, absent: int) -> None:
+def test_rows_are_found_in_the_requested_order(ids: list[int], data: st.DataObject, absent: int) -> None:
     wanted = data.draw(st.lists(st.sampled_from(ids), max_size=30))
     rows = find_rows(np.array(ids), np.array(wanted, dtype=np.int64), "is not here; look elsewhere")
     assert rows.tolist() == [ids.index(number) for number in wanted]

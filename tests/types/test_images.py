@@ -1,4 +1,4 @@
-"""Images on disk, images in memory, and picks among them: checked when made, frozen, cut to a prefix."""
+"""Images on disk, images in memory, and selections: checked when they are made, frozen, reduced to a prefix."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ REFUSED = [
         "image set: images must be u8 [n, h, w, 3], got uint8 [3, 4, 4]",
     ),
     (image_set, {"ids": IDS[:2]}, "image set: 3 images, 3 labels, 2 ids"),
-    (image_set, {"ids": np.array([4, 9, 4])}, "image set: ids repeat; views are keyed by distinct ids"),
+    (image_set, {"ids": np.array([4, 9, 4])}, "image set: ids repeat; make them distinct"),
     (image_set, {"grid": 0}, "image set: grid must be at least 1, got 0"),
     (image_set, {"by": "rows"}, "image set: by is 'rows'; choose one of images, cells"),
     (selection, {"ids": np.array([4, 4, 7])}, "selection score: an image is picked twice"),
@@ -81,7 +81,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("make", "change", "sentence"), REFUSED, ids=[case[2][:50] for case in REFUSED])
 def test_refusals(make: Any, change: dict[str, Any], sentence: str) -> None:
-    make()  # legal before the change
+    make()  # valid before the change
     with pytest.raises(DataError) as error:
         make(**change)
     assert str(error.value) == sentence
@@ -115,8 +115,8 @@ def test_decoded_images_have_ids_and_labels_of_their_own() -> None:
 @pytest.mark.parametrize("ipc", [0, 2])
 def test_a_prefix_larger_than_the_smallest_class_is_refused(ipc: int) -> None:
     with pytest.raises(DataError) as error:
-        image_set().prefix(ipc)  # classes hold 2 and 1 images
-    assert str(error.value) == f"ipc {ipc} is outside 1..1, what this set holds for every class"
+        image_set().prefix(ipc)  # classes have 2 and 1 images
+    assert str(error.value) == f"ipc is {ipc}, but this set has 1 images per class; choose 1..1"
 
 
 def test_rows_of_a_table_are_those_of_its_ids() -> None:

@@ -1,4 +1,4 @@
-"""Policies of views, kept views, soft labels and packs: checked when made, and frozen."""
+"""Policies of views, stored views, soft labels and packs: checked when made, and frozen."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from view_cases import kept_views
+from view_cases import stored_views
 
 from dcpipe.types import (
     DataError,
-    KeptViews,
     LabelPack,
     LabelShape,
     SoftLabels,
+    StoredViews,
     ViewPolicy,
 )
 
@@ -33,7 +33,7 @@ def pack(**change: Any) -> LabelPack:
     return LabelPack(**{**given, "policy": ViewPolicy(), "ids": IDS, **change})
 
 
-@pytest.mark.parametrize("make", [ViewPolicy, soft_labels, pack, kept_views, lambda: LabelShape(1, 1, 1)])
+@pytest.mark.parametrize("make", [ViewPolicy, soft_labels, pack, stored_views, lambda: LabelShape(1, 1, 1)])
 def test_it_is_frozen(make: Callable[[], Any]) -> None:
     made = make()
     with pytest.raises(FrozenInstanceError):
@@ -81,36 +81,38 @@ REFUSED = [
 
 @pytest.mark.parametrize(("make", "change", "sentence"), REFUSED, ids=[case[2][:50] for case in REFUSED])
 def test_refusals(make: Any, change: dict[str, Any], sentence: str) -> None:
-    make()  # legal before the change
+    make()  # valid before the change
     with pytest.raises(DataError) as error:
         make(**change)
     assert str(error.value) == sentence
 
 
-def test_labels_mixed_later_are_made_of_clean_views() -> None:
+def test_labels_that_are_mixed_later_are_of_unmixed_views() -> None:
     assert ViewPolicy(mix="cutmix_labels", seed=4).labelling == ViewPolicy(mix="none", seed=4)
     assert ViewPolicy(mix="cutmix_images").labelling == ViewPolicy(mix="cutmix_images")
 
 
-def test_the_reference_counts_two_bytes_an_entry() -> None:
+def test_the_reference_counts_two_bytes_per_entry() -> None:
     assert LabelShape(10, 300, 1000).reference_bytes == 2 * 10 * 300 * 1000
 
 
-def test_kept_views_are_checked() -> None:
-    law = kept_views()
+def test_stored_views_are_checked() -> None:
+    stored = stored_views()
     for name, value, sentence in (
-        ("partner", 4, "kept views: a partner is outside 0..3"),
-        ("mix_box", 9, "kept views: a pasted box leaves the view of 8 pixels"),
-        ("box", np.nan, "kept views: box leaves the image; get the views again"),
-        ("partner_box", 0.9, "kept views: partner_box leaves the image; get the views again"),
+        ("partner", 4, "stored views: a partner is outside 0..3; import the labels again"),
+        ("mix_box", 9, "stored views: a pasted box leaves the view of 8 pixels; import the labels again"),
+        ("box", np.nan, "stored views: box leaves the image; import the labels again"),
+        ("partner_box", 0.9, "stored views: partner_box leaves the image; import the labels again"),
     ):
-        changed = law.arrays[name].copy()
+        changed = stored.arrays[name].copy()
         changed[1] = value
         with pytest.raises(DataError) as error:
-            KeptViews(law.mix, law.size, {**law.arrays, name: changed})
+            StoredViews(stored.mix, stored.size, {**stored.arrays, name: changed})
         assert str(error.value) == sentence
-    with pytest.raises(DataError, match=r"^kept views: arrays are \{.*\}, expected \{.*\}; get the views again$"):
-        KeptViews("none", 8, law.arrays)
-    clean = kept_views(mix="none")
-    assert clean.rows(np.array([3, 1])).arrays["flip"].tolist() == clean.arrays["flip"][[3, 1]].tolist()
-    assert law.labelling is law and law.n_bytes == 4 * 3 * 46
+    with pytest.raises(
+        DataError, match=r"^stored views: expected arrays \{.*\}, found \{.*\}; import the labels again$"
+    ):
+        StoredViews("none", 8, stored.arrays)
+    clean = stored_views(mix="none")
+    assert clean.select(np.array([3, 1])).arrays["flip"].tolist() == clean.arrays["flip"][[3, 1]].tolist()
+    assert stored.labelling is stored and stored.n_bytes == 4 * 3 * 46

@@ -42,19 +42,19 @@ REFUSED = [
     (
         teacher,
         {"weights": {"w": torch.tensor([1.0, float("inf")])}},
-        "teacher convnet-d1-w1: weight 'w' holds NaN or infinity; train it again",
+        "teacher convnet-d1-w1: weight 'w' contains NaN or infinity; train it again",
     ),
     (features, {"vectors": np.zeros((2, 5))}, "features: vectors has 2 rows, ids have 3"),
     (features, {"logits": np.zeros((4, 5))}, "features: logits has 4 rows, ids have 3"),
     (features, {"label_rate": np.zeros(1)}, "features: label_rate has 1 rows, ids have 3"),
     (features, {"labels": LABELS[:1]}, "features: labels has 1 rows, ids have 3"),
-    (features, {"label_rate": np.array([0, np.nan, 0])}, "features: label_rate holds NaN; extract them again"),
+    (features, {"label_rate": np.array([0, np.nan, 0])}, "features: label_rate contains NaN; extract them again"),
 ]
 
 
 @pytest.mark.parametrize(("make", "change", "sentence"), REFUSED, ids=[case[2][:50] for case in REFUSED])
 def test_refusals(make: Any, change: dict[str, Any], sentence: str) -> None:
-    make()  # legal before the change
+    make()  # valid before the change
     with pytest.raises(DataError) as error:
         make(**change)
     assert str(error.value) == sentence

@@ -65,7 +65,7 @@ def test_the_full_box_is_the_image_and_a_resize() -> None:
 def test_scale_one_without_flip_is_the_resize_too() -> None:
     images = random_images(3, 9, 9)
     policy = ViewPolicy(scale_min=1.0, flip=0.0, ratio_min=1.0, ratio_max=1.0)
-    seen, _ = views.look(images, policy, np.arange(3), np.arange(3), column(3), 9)
+    seen, _ = views.render(images, policy, np.arange(3), np.arange(3), column(3), 9)
     torch.testing.assert_close(seen, images.permute(0, 3, 1, 2).float() / 255, rtol=0, atol=1e-5)
 
 
@@ -87,7 +87,7 @@ def test_paste_takes_exactly_the_share_that_lambda_says(seed: int, view: int, si
     drawn = views.draw(ViewPolicy(mix="cutmix_images", seed=seed), np.arange(7), column(7, view), 7)
     mixed = views.paste(torch.zeros(7, 3, size, size), torch.ones(7, 3, size, size), drawn)
     share = mixed.mean(dim=(1, 2, 3), dtype=torch.float64).numpy()
-    np.testing.assert_allclose(share, 1 - drawn.kept(size), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(share, 1 - drawn.unmixed_share(size), rtol=0, atol=1e-12)
     x0, y0, x1, y1 = drawn.pixels(size)[0]
     assert (mixed[0, :, y0:y1, x0:x1] == 1).all()
 
@@ -104,7 +104,7 @@ def test_paste_takes_exactly_the_share_that_lambda_says(seed: int, view: int, si
 def test_each_random_operation_changes_pixels_to_legal_ones(policy: ViewPolicy) -> None:
     images = random_images(12, 8, 8)
     plain = views.crop(images, whole(12), 8)
-    seen, _ = views.look(images, policy, np.arange(12), np.arange(12), column(12), 8)
+    seen, _ = views.render(images, policy, np.arange(12), np.arange(12), column(12), 8)
     changed = (seen - plain).abs().amax(dim=(1, 2, 3)) > 0.01
     assert changed.sum() >= 9  # a mix may pick the image itself or an empty box
     assert seen.min() >= 0 and seen.max() <= 1 + 1e-6

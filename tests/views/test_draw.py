@@ -1,4 +1,4 @@
-"""Parameters of views: drawn as stated, for ever."""
+"""Parameters of views: drawn as documented, and never changing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_golden_draws(name: str) -> None:
     np.testing.assert_allclose(drawn.mix_box, golden["mix_box"], rtol=0, atol=1e-14)
 
 
-# --- the law of the draws ---
+# --- the distribution of the draws ---
 
 
 @st.composite
@@ -60,7 +60,7 @@ def policies(draw: st.DrawFn) -> ViewPolicy:
 
 @settings(deadline=None, max_examples=100)
 @given(policy=policies(), view=WORD, n=st.integers(1, 40))
-def test_every_draw_is_legal(policy: ViewPolicy, view: int, n: int) -> None:
+def test_every_draw_is_valid(policy: ViewPolicy, view: int, n: int) -> None:
     drawn = views.draw(policy, np.arange(n), column(n, view), n)
     left, top, width, height = drawn.box.T
     assert (drawn.box[:, :2] >= 0).all() and (drawn.box[:, 2:] > 0).all()
@@ -74,9 +74,9 @@ def test_every_draw_is_legal(policy: ViewPolicy, view: int, n: int) -> None:
     x0, y0, x1, y1 = drawn.mix_box.T
     assert (x0 <= x1).all() and (y0 <= y1).all()
     assert (drawn.mix_box >= 0).all() and (drawn.mix_box <= 1).all()
-    assert (drawn.kept(16) >= 0).all() and (drawn.kept(16) <= 1).all()
+    assert (drawn.unmixed_share(16) >= 0).all() and (drawn.unmixed_share(16) <= 1).all()
     if policy.mix == "none":
-        assert (drawn.kept(16) == 1).all()
+        assert (drawn.unmixed_share(16) == 1).all()
 
 
 def distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -95,7 +95,7 @@ def test_boxes_follow_torchvisions_law(scale: tuple[float, float]) -> None:
     rows = [theirs_of.make_params([image]) for _ in range(n)]
     theirs = np.array([[row["left"], row["top"], row["width"], row["height"]] for row in rows]) / side
     ours = views.draw(ViewPolicy(scale_min=scale[0], scale_max=scale[1]), np.arange(n), column(n), n).box
-    bound = np.sqrt(np.log(2 / 1e-5) / n)  # false alarm: 1e-5 a comparison
+    bound = np.sqrt(np.log(2 / 1e-5) / n)  # probability of a false alarm: 1e-5 per comparison
     for statistic in (
         lambda box: box[:, 2] * box[:, 3],
         lambda box: box[:, 2] / box[:, 3],
@@ -157,7 +157,9 @@ def test_a_share_of_views_is_mixed_and_nothing_else_changes() -> None:
     mixed = half.mix_box.any(axis=1)
     assert abs(mixed.mean() - 0.5) < 5 * np.sqrt(0.25 / n)
     np.testing.assert_array_equal(half.mix_box[mixed], every.mix_box[mixed])
-    assert (half.kept(32)[~mixed] == 1).all() and (none.kept(32) == 1).all() and not none.mix_box.any()
+    assert (
+        (half.unmixed_share(32)[~mixed] == 1).all() and (none.unmixed_share(32) == 1).all() and not none.mix_box.any()
+    )
     assert every.mix_box.any(axis=1).all()
     for name in ("box", "flip", "partner"):
         np.testing.assert_array_equal(getattr(half, name), getattr(every, name))
@@ -166,7 +168,7 @@ def test_a_share_of_views_is_mixed_and_nothing_else_changes() -> None:
     assert abs(both - 0.25) < 5 * np.sqrt(0.1875 / n)
     # nor does the share say anything of the box: lambda is as uniform where views are mixed
     spread = np.sqrt(1 / 12)
-    sides = (every.kept(10**6)[mixed].mean(), every.kept(10**6)[~mixed].mean())
+    sides = (every.unmixed_share(10**6)[mixed].mean(), every.unmixed_share(10**6)[~mixed].mean())
     assert abs(sides[0] - sides[1]) < 5 * spread * np.sqrt(4 / n)
 
 
@@ -200,4 +202,4 @@ def test_slices_of_views_keep_rows_together() -> None:
 def test_box_edges_round_to_the_nearest_pixel() -> None:
     drawn = Views(np.ones((1, 4)), np.array([False]), column(1), np.array([[0.04, 0.06, 0.55, 1.0]]))
     assert drawn.pixels(10).tolist() == [[0, 1, 6, 10]]
-    assert drawn.kept(10).tolist() == [1 - 6 * 9 / 100]
+    assert drawn.unmixed_share(10).tolist() == [1 - 6 * 9 / 100]

@@ -1,4 +1,4 @@
-"""Multi-formation: decoding and arranging against loops, who owns what, subsets, and sets of grids."""
+"""Multi-formation: decoding and arranging against loops, owners of cells, subsets, and sets of grids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from dcpipe.types import DataError, ImageSet
 from dcpipe.views import multiformation
-from dcpipe.views.multiformation import Part, arrange, decode, decoded, owners, plan, subset
+from dcpipe.views.multiformation import Segment, arrange, decode, decoded, owners, plan, subset
 
 # factor -> sides that it leaves a pixel in every cell of
 SIDES = {f: [s for s in range(f, 12) if (f - 1) * -(-s // f) < s] for f in (1, 2, 3, 4)}
@@ -151,12 +151,12 @@ def test_gradients(kind: Any, bound: int | None) -> None:
 
 
 def test_the_counts_of_the_official_code() -> None:
-    assert plan(20, 3, "bound", 128) == (Part(3, 0, 12), Part(2, 12, 15), Part(1, 15, 20))
-    assert plan(20, 3, "bound", 256) == (Part(3, 0, 20),)
-    assert plan(50, 2, "bound", 128) == (Part(2, 0, 19), Part(1, 19, 50))
+    assert plan(20, 3, "bound", 128) == (Segment(3, 0, 12), Segment(2, 12, 15), Segment(1, 15, 20))
+    assert plan(20, 3, "bound", 256) == (Segment(3, 0, 20),)
+    assert plan(50, 2, "bound", 128) == (Segment(2, 0, 19), Segment(1, 19, 50))
     assert [len(owners(20, 3, "bound", bound)) for bound in (128, 256)] == [125, 180]
-    assert plan(10, 3) == (Part(3, 0, 10),)
-    assert plan(10, 3, "multi") == (Part(1, 0, 10), Part(2, 0, 10), Part(3, 0, 10))
+    assert plan(10, 3) == (Segment(3, 0, 10),)
+    assert plan(10, 3, "multi") == (Segment(1, 0, 10), Segment(2, 0, 10), Segment(3, 0, 10))
 
 
 @settings(deadline=None, max_examples=100)
@@ -339,8 +339,8 @@ def test_subsets_of_a_set(ipc: int) -> None:
             lambda: subset(grids(2, 4), 1, "rows"),  # type: ignore[arg-type]
             "multi-formation: by is 'rows'; choose one of images, cells",
         ),
-        (lambda: subset(grids(2, 4), 3, "cells"), "ipc 3 is outside 1..2, what this set holds for every class"),
-        (lambda: subset(grids(2, 4), 3), "ipc 3 is outside 1..2, what this set holds for every class"),
+        (lambda: subset(grids(2, 4), 3, "cells"), "ipc is 3, but this set has 2 images per class; choose 1..2"),
+        (lambda: subset(grids(2, 4), 3), "ipc is 3, but this set has 2 images per class; choose 1..2"),
     ],
 )
 def test_refusals(call: Callable[[], object], sentence: str) -> None:

@@ -1,4 +1,4 @@
-"""RandAugment against torchvision's own operations, patches moved one by one, and what was drawn, for ever."""
+"""RandAugment against torchvision's operations, patches moved one by one, and random numbers that never change."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ GOLDEN_NINE = [
 
 
 NO_STRATEGY = (
-    "siamese: strategy 'colour' is not made of different names of flip, color, crop, scale, rotate, cutout that are "
-    "joined by _, as color_crop, or dsa:color_crop for one of them at a time; correct it"
+    "siamese: invalid strategy 'colour'; join different names of flip, color, crop, scale, rotate, cutout by _, "
+    "as in color_crop, or in dsa:color_crop to apply one of them at a time"
 )
 
 
@@ -212,7 +212,7 @@ def test_views_apply_both_before_the_crop_and_slice() -> None:
 def test_a_pasted_image_has_operations_of_its_own() -> None:
     policy, ids = ViewPolicy(randaugment=2, shuffle=2, mix="cutmix_images", seed=3), np.array([4, 8, 15, 16])
     images, rows, numbers = pictures(4, 8, 8), np.array([2, 0, 1, 3]), column(4, 6)
-    mixed, drawn = views.look(images, policy, ids, rows, numbers, 8)
+    mixed, drawn = views.render(images, policy, ids, rows, numbers, 8)
     own = views.draw(policy, ids[rows], numbers, 4)
     other = views.draw(policy, ids[own.partner], numbers, 4)
     np.testing.assert_array_equal(drawn.ops, own.ops)
@@ -267,8 +267,8 @@ def test_what_cannot_be_done_is_said() -> None:
     for change, sentence in (
         ({"randaugment": -1}, "views: randaugment is a number of operations in 0..16, got -1"),
         ({"randaugment": 17}, "views: randaugment is a number of operations in 0..16, got 17"),
-        ({"shuffle": 0}, "views: shuffle is a number of patches a side in 1..16, got 0"),
-        ({"shuffle": 17}, "views: shuffle is a number of patches a side in 1..16, got 17"),
+        ({"shuffle": 0}, "views: shuffle is a number of patches per side in 1..16, got 0"),
+        ({"shuffle": 17}, "views: shuffle is a number of patches per side in 1..16, got 17"),
         ({"mix_share": -0.1}, "views: mix_share is a probability in 0..1, got -0.1"),
         ({"mix_share": 1.1}, "views: mix_share is a probability in 0..1, got 1.1"),
         ({"siamese": "colour"}, NO_STRATEGY),

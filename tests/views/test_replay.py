@@ -1,4 +1,4 @@
-"""Views of a set of images: drawn or kept, mixed with a partner's, whatever else is in the batch."""
+"""Views of a set of images: drawn or stored, mixed with those of a partner, independent of the rest of the batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from view_cases import SIAMESE, column, kept_views, random_images
+from view_cases import SIAMESE, column, random_images, stored_views
 
 from dcpipe import views
 from dcpipe.types import ViewPolicy
@@ -18,8 +18,8 @@ from dcpipe.types import ViewPolicy
 def test_a_mixed_view_is_made_of_the_same_view_of_two_images() -> None:
     images, ids, n = random_images(9, 8, 8), np.arange(9) * 10 + 3, 9
     policy = ViewPolicy(mix="cutmix_images", seed=5)
-    seen, drawn = views.look(images, policy, ids, np.arange(n), column(n, 6), 8)
-    plain, _ = views.look(images, replace(policy, mix="none"), ids, np.arange(n), column(n, 6), 8)
+    seen, drawn = views.render(images, policy, ids, np.arange(n), column(n, 6), 8)
+    plain, _ = views.render(images, replace(policy, mix="none"), ids, np.arange(n), column(n, 6), 8)
     for j in range(n):
         x0, y0, x1, y1 = drawn.pixels(8)[j]
         expected = plain[j].clone()
@@ -35,33 +35,33 @@ def test_a_view_does_not_depend_on_the_rest_of_the_batch(mix: str, size: int) ->
     policy = ViewPolicy(mix=mix, seed=9)
     rows = np.array([0, 3, 3, 10, 7, 1, 2, 5])
     numbers = np.array([0, 0, 1, 299, 4, 4, 4, 7])
-    together, drawn = views.look(images, policy, ids, rows, numbers, size)
+    together, drawn = views.render(images, policy, ids, rows, numbers, size)
     for j in range(len(rows)):
-        alone, one = views.look(images, policy, ids, rows[j : j + 1], numbers[j : j + 1], size)
+        alone, one = views.render(images, policy, ids, rows[j : j + 1], numbers[j : j + 1], size)
         assert torch.equal(alone[0], together[j])
         assert one.box.tolist() == drawn.box[j : j + 1].tolist()
     order = np.array([5, 2, 7, 0, 1, 6, 3, 4])
-    shuffled, _ = views.look(images, policy, ids, rows[order], numbers[order], size)
+    shuffled, _ = views.render(images, policy, ids, rows[order], numbers[order], size)
     assert torch.equal(shuffled, together[torch.from_numpy(order)])
 
 
 def test_siamese_views_do_not_depend_on_their_batch() -> None:
     ids = np.array([4, 8, 15, 16, 23, 42])
     images, rows, numbers = random_images(6, 8, 8), np.arange(6), np.array([7, 7, 7, 0, 1, 2])
-    whole, _ = views.look(images, SIAMESE, ids, rows, numbers, 8)
+    whole, _ = views.render(images, SIAMESE, ids, rows, numbers, 8)
     for j in range(6):
-        one, _ = views.look(images, SIAMESE, ids, rows[j : j + 1], numbers[j : j + 1], 8)
+        one, _ = views.render(images, SIAMESE, ids, rows[j : j + 1], numbers[j : j + 1], 8)
         torch.testing.assert_close(one[0], whole[j], rtol=0, atol=1e-6)
-    other, _ = views.look(images, replace(SIAMESE, seed=5), ids, rows, numbers, 8)
+    other, _ = views.render(images, replace(SIAMESE, seed=5), ids, rows, numbers, 8)
     assert (other != whole).flatten(1).any(1).all()
-    empty, _ = views.look(images, SIAMESE, ids, rows[:0], numbers[:0], 8)
+    empty, _ = views.render(images, SIAMESE, ids, rows[:0], numbers[:0], 8)
     assert empty.shape == (0, 3, 8, 8)
 
 
 def test_a_pasted_image_was_augmented_by_itself() -> None:
     ids, rows, numbers = np.array([4, 8, 15, 16]), np.array([2, 0, 1, 3]), column(4, 6)
     images = random_images(4, 8, 8)
-    mixed, drawn = views.look(images, SIAMESE, ids, rows, numbers, 8)
+    mixed, drawn = views.render(images, SIAMESE, ids, rows, numbers, 8)
     other = views.draw(SIAMESE, ids[drawn.partner], numbers, 4)
     for j, (left, top, right, bottom) in enumerate(drawn.pixels(8)):
         wanted = views.crop(images[rows[j : j + 1]], drawn[j : j + 1], 8)[0]
@@ -74,7 +74,7 @@ def test_seeded_views_are_those_drawn() -> None:
     policy, ids = ViewPolicy(mix="cutmix_images", seed=3), np.array([4, 8, 15])
     rows, numbers = np.array([2, 0]), np.array([5, 1])
     found = views.views_of(policy, ids)
-    own = found.own(rows, numbers)
+    own = found.parameters(rows, numbers)
     wanted = views.draw(policy, ids[rows], numbers, 3)
     for name in ("box", "flip", "partner", "mix_box"):
         np.testing.assert_array_equal(getattr(own, name), getattr(wanted, name))
@@ -104,10 +104,10 @@ def test_kept_views_are_pieces_cut_out_enlarged_and_pasted(
 ) -> None:
     """Of oblong images too: samples stay in the piece, which lies elsewhere across than down."""
     height, width = sides
-    law, images = kept_views(4, 3, height, width, 8, mix, seed), random_images(4, height, width, seed)
+    stored, images = stored_views(4, 3, height, width, 8, mix, seed), random_images(4, height, width, seed)
     rows = np.array([2, 0, 3, 2])
-    found, _ = views.look(images, law, np.array([9, 5, 7, 1]), rows, np.full(4, number), 8)
-    at = law.arrays
+    found, _ = views.render(images, stored, np.array([9, 5, 7, 1]), rows, np.full(4, number), 8)
+    at = stored.arrays
     for place, row in enumerate(rows):
         k = number % 3
         wanted = view_by_hand(images[row], at["box"][row, k], at["flip"][row, k], 8)
@@ -120,11 +120,11 @@ def test_kept_views_are_pieces_cut_out_enlarged_and_pasted(
 
 
 def test_kept_views_come_round_after_their_number() -> None:
-    """There is no law to draw fresh ones by."""
-    law, rows = kept_views(k=3), np.array([3, 0, 1])
-    whole = views.views_of(law, np.arange(4))
-    first, again = (whole.own(rows, column(3, number)) for number in (1, 7))
+    """There is no policy to draw new views from."""
+    stored, rows = stored_views(k=3), np.array([3, 0, 1])
+    whole = views.views_of(stored, np.arange(4))
+    first, again = (whole.parameters(rows, column(3, number)) for number in (1, 7))
     for name in ("box", "flip", "partner", "mix_box"):
         np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
-    assert not np.array_equal(first.box, whole.own(rows, column(3, 2)).box)
+    assert not np.array_equal(first.box, whole.parameters(rows, column(3, 2)).box)
     assert first.inside and first.box.dtype == np.float64

@@ -1,4 +1,4 @@
-"""Siamese augmentation: each operation against loops over pixels, the two laws of drawing, sharing, and gradients."""
+"""Siamese augmentation: each operation against loops over pixels, the two rules of drawing, sharing, and gradients."""
 
 from __future__ import annotations
 
@@ -356,8 +356,8 @@ def test_a_strategy_that_is_none_is_refused(strategy: str) -> None:
     with pytest.raises(DataError) as error:
         siamese.draw(strategy, numbers_of())
     assert str(error.value) == (
-        f"siamese: strategy {strategy!r} is not made of different names of flip, color, crop, scale, rotate, cutout "
-        "that are joined by _, as color_crop, or dsa:color_crop for one of them at a time; correct it"
+        f"siamese: invalid strategy {strategy!r}; join different names of flip, color, crop, scale, rotate, cutout "
+        "by _, as in color_crop, or in dsa:color_crop to apply one of them at a time"
     )
 
 

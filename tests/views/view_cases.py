@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from dcpipe.types import KeptViews, ViewPolicy
+from dcpipe.types import StoredViews, ViewPolicy
 from dcpipe.views import Views
 
 SIAMESE = ViewPolicy(scale_min=0.5, siamese="color_crop_flip_scale_rotate", mix="cutmix_images", seed=4)
@@ -26,9 +26,9 @@ def random_images(n: int, height: int, width: int, seed: int = 0) -> torch.Tenso
     return torch.from_numpy(pixels)
 
 
-def kept_views(
+def stored_views(
     n: int = 4, k: int = 3, height: int = 8, width: int = 8, size: int = 8, mix: str = "cutmix_images", seed: int = 0
-) -> KeptViews:
+) -> StoredViews:
     """Boxes of whole pixels of images of `height` x `width`, seen at `size` pixels."""
     source = np.random.default_rng(seed)
     side = np.array([width, height])
@@ -44,4 +44,4 @@ def kept_views(
             "partner_box": partner_box.astype(np.float32),
             "partner_flip": source.integers(0, 2, (n, k)).astype(np.uint8),
         }
-    return KeptViews(mix, size, arrays)  # type: ignore[arg-type]  # a plain string
+    return StoredViews(mix, size, arrays)  # type: ignore[arg-type]  # a plain string

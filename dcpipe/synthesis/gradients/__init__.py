@@ -1,2 +1,3 @@
-"""Gradient matching's parts, all classes at once: weight gradients by class (`class_gradients.py`), distances between
-them (`distances.py`), MDC's subsets (`subsets.py`), DREAM's representatives (`representatives.py`)."""
+"""The parts of gradient matching, which process all classes at once: weight gradients per class (`class_gradients.py`),
+distances between them (`distances.py`), MDC's subsets (`subsets.py`), DREAM's representatives
+(`representatives.py`)."""

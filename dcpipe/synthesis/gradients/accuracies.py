@@ -1,19 +1,21 @@
 """The accuracy of networks trained on each subset: MDC's metric "accuracy difference" (Table 5, row 3).
 
-Idea. A subset S[n] is as good as the network that learns from it: for each n = 1 .. N - 1 a fresh network is trained on
-the training images of S[n], of all classes together, and asked about real images. The subset whose accuracy has changed
+Idea. A subset S[n] is as good as the network that learns from it. For each n = 1 .. N - 1 a new network is trained on
+the training images of S[n] of all classes together, and evaluated on real images. The subset whose accuracy has changed
 most since the last measurement is chosen (`subsets.py`).
 
-The paper gives the name, E = 1000 epochs and the result (59.76 on average over sizes of CIFAR-10 at 10 images a class,
-58.37 with feature distances), and not how the networks learn nor which images judge them; the official code lacks the
-metric. Here they learn by IDC's recipe for the networks of its loops (SGD, lr 0.01, momentum 0.9, weight decay 5e-4, no
-schedule), and real *training* images judge: those for testing must not choose anything.
+The paper gives the name, E = 1000 epochs and the result (59.76 on average over sizes of CIFAR-10 at 10 images per
+class, 58.37 with feature distances). It does not say how the networks are trained or which images they are evaluated
+on, and the official code lacks the metric. Here they are trained with IDC's recipe for the networks of its loops (SGD,
+lr 0.01, momentum 0.9, weight decay 5e-4, no schedule) and evaluated on real *training* images, because test images must
+not influence any choice.
 
-Cost: E (N - 1) epochs a measurement ("impractical", the paper says): E c (N - 1) N / 2 images forward and backward,
-times f^2 in grids; on CIFAR-10 with N = 10, f = 2 that is 1.8 million, as many as the networks of nine outer loops of
-IDC learn from. It is therefore done once, at the end of an outer loop that measures, not in each of its inner steps.
+Cost: E (N - 1) epochs per measurement ("impractical", according to the paper), i.e. E c (N - 1) N / 2 images forward
+and backward, times f^2 for grids. On CIFAR-10 with N = 10 and f = 2 that is 1.8 million, as many as the networks learn
+from in nine outer loops of IDC. So it is measured once, at the end of an outer loop that measures, not in each of its
+inner steps.
 
-Everything drawn is a function of (seed, loop, n), and none of it is what matching draws.
+All random numbers are functions of (seed, loop, n) and independent of those that matching draws.
 
 Paper: "Multisize Dataset Condensation", He, Xiao, Zhou and Tsang, ICLR 2024.
 """
@@ -34,13 +36,13 @@ from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching
 from dcpipe.types import IntArray
 
-_JUDGE_BATCH = 512
+_EVALUATION_BATCH = 512
 
 
 @dataclass(frozen=True)
-class Exam:
-    """How a subset is judged: a fresh `network` learns for `epochs` by `teaching`, and at most `judged` real images of
-    each class are asked about."""
+class SubsetEvaluation:
+    """How a subset is evaluated: a new `network` is trained for `epochs` as `teaching` specifies, and evaluated on at
+    most `judged` real images per class."""
 
     network: str
     teaching: Teaching
@@ -48,21 +50,22 @@ class Exam:
     judged: int
 
     @classmethod
-    def of(cls, choices: Choices) -> Exam:
-        """Of a run. IDC's learning rate, momentum and weight decay whatever the base; batch, augmentation and CutMix
-        are those with which the base's own networks learn (IDC's for idc and dream, none for dc and dm)."""
+    def of(cls, choices: Choices) -> SubsetEvaluation:
+        """The evaluation for a run. Learning rate, momentum and weight decay are IDC's for every base method. Batch
+        size, augmentation and CutMix are those that the base method trains its networks with (IDC's for idc and dream,
+        none for dc and dm)."""
         own, nested = choices.teaching, choices.subsets or Nested()
         recipe = Teaching(batch=own.batch, strategy=own.strategy, cutmix=own.cutmix)
         return cls(choices.network, recipe, nested.epochs, nested.judged)
 
 
 def seed_of(seed: int, loop: int, n: int) -> int:
-    """The seed of all that is drawn for S[n] in an outer loop; n = 0: for the images that judge."""
+    """The seed of all random numbers for S[n] in an outer loop; n = 0: for the choice of the evaluation images."""
     return int(philox(seed, loop, Draw.EXAM, n)[..., 0])
 
 
-def judges(classes: list[IntArray], judged: int, seed: int, loop: int) -> IntArray:
-    """Rows i64 [m] of the real images that judge in an outer loop: `judged` of each class, all of a smaller one.
+def evaluation_rows(classes: list[IntArray], judged: int, seed: int, loop: int) -> IntArray:
+    """Rows i64 [m] of the real images for evaluation in an outer loop: `judged` per class, or all of a smaller class.
 
     `classes`: the rows of each class.
     """
@@ -75,39 +78,40 @@ def accuracies(
     condensed: torch.Tensor,
     owners: IntArray,
     real: RealImages,
-    exam: Exam,
+    evaluation: SubsetEvaluation,
     seed: int,
     loop: int,
-    told: Callable[[int], None] = lambda n: None,
+    report: Callable[[int], None] = lambda n: None,
 ) -> torch.Tensor:
-    """Share of each class's judging images that a network trained on S[n] gets right: f64 [c, N], on the device.
+    """Accuracy per class, in 0..1, of a network trained on S[n], on the evaluation images: f64 [c, N], on the device.
 
     `condensed` f32 [c, d, 3, s, s]: normalised training images of each class. `owners` i64 [d] as in
-    `subsets.prefix_weights`. `told(n)` is called before S[n] is learned. The last column, the whole set's, is 0: it is
-    no candidate, so that nothing is trained on it. Torch's global generator is left as it was found.
+    `subsets.prefix_weights`. `report(n)` is called before training on S[n]. The last column, that of the whole set, is
+    0: the whole set is not a candidate, so no network is trained on it. The state of torch's global generator is not
+    changed.
     """
     c, n_sets = len(condensed), int(owners.max()) + 1
-    rows = judges(real.classes, exam.judged, seed, loop)
+    rows = evaluation_rows(real.classes, evaluation.judged, seed, loop)
     labels = torch.arange(c, device=condensed.device)
     shares = torch.zeros(c, n_sets, dtype=torch.float64, device=condensed.device)
     for n in range(1, n_sets):
-        told(n)
+        report(n)
         inside = torch.from_numpy(np.flatnonzero(owners < n)).to(condensed.device)
         images = condensed.detach()[:, inside].flatten(0, 1)
-        network = _trained(images, labels.repeat_interleave(len(inside)), c, exam, seed_of(seed, loop, n))
+        network = _trained(images, labels.repeat_interleave(len(inside)), c, evaluation, seed_of(seed, loop, n))
         shares[:, n - 1] = _shares(network, real, rows, c)
     return shares
 
 
-def _trained(images: torch.Tensor, labels: torch.Tensor, c: int, exam: Exam, seed: int) -> nn.Module:
-    """A network that has learned from normalised images f32 [m, 3, s, s]."""
+def _trained(images: torch.Tensor, labels: torch.Tensor, c: int, evaluation: SubsetEvaluation, seed: int) -> nn.Module:
+    """A network trained on normalised images f32 [m, 3, s, s]."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = networks.build(exam.network, c, images.shape[-1])
+        network = networks.build(evaluation.network, c, images.shape[-1])
     network = network.to(images.device).train()
-    optimizer = exam.teaching.optimizer(network)
-    for epoch in range(exam.epochs):
-        teach_epoch(exam.teaching, network, optimizer, images, labels, seed, epoch)
+    optimizer = evaluation.teaching.optimizer(network)
+    for epoch in range(evaluation.epochs):
+        teach_epoch(evaluation.teaching, network, optimizer, images, labels, seed, epoch)
     return network.eval()
 
 
@@ -120,8 +124,8 @@ def teach_epoch(
     seed: int,
     epoch: int,
 ) -> None:
-    """One pass over normalised images f32 [m, 3, s, s] in batches of nearly equal size, at most `teaching.batch`, in an
-    order of its own; all that is drawn is a function of (seed, epoch)."""
+    """One epoch over normalised images f32 [m, 3, s, s] in batches of nearly equal size, at most `teaching.batch`. The
+    order and all other random numbers are functions of (seed, epoch)."""
     parts = -(-len(images) // teaching.batch)
     order = permutation(learning_seed(seed), Stream.LEARNED + epoch, len(images))
     for part, some in enumerate(torch.from_numpy(order).to(images.device).tensor_split(parts)):
@@ -130,11 +134,11 @@ def teach_epoch(
 
 @torch.no_grad()
 def _shares(network: nn.Module, real: RealImages, rows: IntArray, c: int) -> torch.Tensor:
-    """Share of the real images `rows` of each class that the network gets right: f64 [c]."""
+    """Accuracy per class, in 0..1, of the network on the real images `rows`: f64 [c]."""
     device = real.pixels.device
     right = torch.zeros(c, dtype=torch.float64, device=device)
     counts = torch.zeros_like(right)
-    for some in np.split(rows, range(_JUDGE_BATCH, len(rows), _JUDGE_BATCH)):
+    for some in np.split(rows, range(_EVALUATION_BATCH, len(rows), _EVALUATION_BATCH)):
         truth = real.labels[torch.from_numpy(some).to(device)]
         hits = network(real.take(some)).argmax(1) == truth
         right.index_add_(0, truth, hits.double())  # sums of ones: exact in any order

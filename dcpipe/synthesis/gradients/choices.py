@@ -1,4 +1,4 @@
-"""The choices that make a method of gradient or feature matching."""
+"""The choices that define a method of gradient or feature matching."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from dcpipe.views import multiformation
 
 @dataclass(frozen=True)
 class Nested:
-    """MDC's part: how subsets are chosen and frozen (`subsets.Rules`), the `weight` of the subset loss, the `metric` of
-    `subsets.METRICS` by which a subset is chosen, and whether its beginnings are counted in stored images or in cells
-    (`by`). Of the metric `accuracy`: `epochs` of each training, `judged` real images of each class. The fields are the
-    options of `mdc`, and of a method's own option `subsets`."""
+    """MDC's choices: how subsets are chosen and frozen (`subsets.Rules`), the `weight` of the subset loss, the `metric`
+    in `subsets.METRICS` by which a subset is chosen, and whether subsets are prefixes of stored images or of cells
+    (`by`). For the metric `accuracy`: `epochs` of each training, and `judged`, the number of real images per class for
+    evaluation. The fields are the options of `mdc` and of the option `subsets` of its base methods."""
 
     period: Count = 100
     rate: Rate = "absolute"
@@ -38,7 +38,7 @@ class Nested:
 
     @classmethod
     def of(cls, options: Mapping[str, Any] | None) -> Nested | None:
-        """From the mapping that a method's option `subsets` is; None for none."""
+        """From the value of a method's option `subsets`; None for None."""
         return None if options is None else cls(**options)
 
     def rules(self, ipc: int, n_classes: int) -> Rules:
@@ -50,32 +50,33 @@ SubsetOptions = Annotated[dict[str, Any] | None, OptionsOf(lambda options: ("opt
 
 
 def check_subsets(subsets: Nested | None, match: Literal["gradients", "features"], kind: multiformation.Kind) -> None:
-    """Raises `DataError` for subsets that a method, matching `match` of grids of `kind`, cannot have."""
+    """Raises `DataError` for subsets that are not possible for a method that matches `match` of grids of `kind`."""
     if subsets is None:
         return
     require(
         subsets.metric != "gradient" or match == "gradients",
-        f"metric {subsets.metric!r} of subsets needs a method that matches gradients; set metric: feature",
+        f"metric {subsets.metric!r} for subsets needs a method that matches gradients; set metric: feature",
     )
     require(
         subsets.by == "images" or kind == "single",
-        f"subsets by cells need kind 'single', got {kind!r}; set by: images",
+        f"subsets by cells need kind 'single', but kind is {kind!r}; set by: images",
     )
 
 
 @dataclass(frozen=True)
 class Choices:
-    """The choices that make a method.
+    """The choices that define a method.
 
-    `match`: weight gradients or mean features; `distance` a name in `DISTANCES`, of `parameters`. `outer`, `inner`:
-    loops. `lr`, `momentum` of the images, in pixels of [0, 1] or, `space` normalised, in units of their standard
-    deviation; `sweeps`: IDC's step a class. `strategy` of the augmentation that real and condensed images share.
-    `real_batch`: images a class; `cluster`: DREAM's, chosen anew every so many steps (0: dealt in random order).
-    `learn`: the network's steps after each inner one, on `real` images (`learn_images` of them) or on `condensed` ones
-    (`learn_epochs` over them); `early`: epochs on real ones before. `initial`: `start` (the selection), `mix` (real
-    images in the cells of a grid) or `noise`. `factor`, `kind`, `bound`: multi-formation; of more than `most` training
-    images a class, a random `most` are matched in a step. `at_once`: so many classes by one pass, None for all
-    (on a CPU, for what its caches like); fewer need less memory and do the same.
+    `match`: weight gradients or mean features. `distance`: a name in `DISTANCES`, for the gradients of `parameters`.
+    `outer`, `inner`: numbers of outer loops and of inner steps. `lr`, `momentum`: of the images, in pixels of [0, 1]
+    or, if `space` is normalised, in units of their standard deviation. `sweeps`: emulate IDC's separate step for each
+    class. `strategy`: of the augmentation that real and condensed images share. `real_batch`: real images per class;
+    `cluster`: choose them as DREAM does, anew after this many steps (0: in random order). `learn`: how the network is
+    trained after each inner step, on `real` images (`learn_images` of them) or on `condensed` ones (`learn_epochs`
+    epochs); `early`: epochs on real images before. `initial`: `start` (the selection), `mix` (real images in the cells
+    of a grid) or `noise`. `factor`, `kind`, `bound`: multi-formation. `most`: if a class has more training images, this
+    many random ones are matched in a step. `at_once`: number of classes in one pass, None for all (on a CPU, for as
+    many as fit its caches); fewer need less memory and give the same result.
     """
 
     network: str
@@ -107,13 +108,13 @@ class Choices:
     def __post_init__(self) -> None:
         require(
             self.factor == 1 or self.initial != "start",
-            f"synthesis: a picked image is one cell of a grid of factor {self.factor}; set initial: mix",
+            f"synthesis: initial 'start' needs factor 1, but factor is {self.factor}; set initial: mix",
         )
         check_subsets(self.subsets, self.match, self.kind)
 
 
 def check_alone(network: nn.Module, name: str) -> None:
-    """Raises `DataError` for a network in which an image's features depend on other images, or on chance."""
+    """Raises `DataError` for a network in which the features of an image depend on other images, or on chance."""
     for layer, module in network.named_modules():
         chance = isinstance(module, _DropoutNd) and module.p > 0
         kind, on = type(module).__name__, "chance" if chance else "its batch"

@@ -1,20 +1,21 @@
-"""The weight gradients of every class at once, exactly.
+"""The exact weight gradients of all classes at once.
 
 Gradient matching (DC, Zhao, Mopuri & Bilen, ICLR 2021; IDC, Kim et al., ICML 2022; MDC, He et al., ICLR 2024) compares,
-class by class, the gradient of the mean cross-entropy on real images with that on synthetic ones, and needs the second
-derivative for the pixels. Where no sample depends on another, the loss of a batch is the sum of the samples' losses, so
-one backward pass gives dL/dz of every layer's outputs z for all samples of all classes. A weight's gradient is linear
-in them:
+for each class, the gradient of the mean cross-entropy on real images with that on synthetic ones, and needs the second
+derivative w.r.t. the pixels. If no sample depends on another, the loss of a batch is the sum of the losses of the
+samples, so one backward pass gives dL/dz w.r.t. the outputs z of every layer for all samples of all classes. The
+gradient of a weight is linear in them:
 
     G[g, c] = sum_i weights[g, i] correlation(x[c, i], dL/dz[c, i]),
 
-where x is the layer's input. Groups of samples (all of a class; its first m: MDC's subset S[m]) differ in their weights
-alone and share both passes. Samples next to each other that have the same weights in every group form a *run*; each run
-is correlated once, and a group is a sum over runs: MDC's two terms, made of the runs "the first m" and "the rest", cost
-what IDC's one does. Where there are too many runs for that, dL/dz is scaled and correlated once a group.
+where x is the layer's input. Groups of samples (all of a class, or its first m: MDC's subset S[m]) differ only in their
+weights and share both passes. Consecutive samples that have the same weights in every group form a *run*. Each run is
+correlated once, and a group is a sum over runs. So MDC's two terms, which consist of the runs "the first m" and "the
+rest", cost as much as IDC's single term. If there are too many runs for that, dL/dz is scaled and correlated once per
+group.
 
-The correlation is torch's own convolution-weight gradient, one call a class and run: on a CPU it takes a third to a
-twentieth of the time of unfolded inputs and one batched matrix product, and no memory beside its result.
+The correlation is torch's gradient of a convolution weight, with one call per class and run. On a CPU it takes a third
+to a twentieth of the time of unfolded inputs and one batched matrix product, and no memory except for its result.
 """
 
 from __future__ import annotations
@@ -36,15 +37,15 @@ from dcpipe.types import require
 
 Parameters = Literal["conv", "conv+linear"]
 Layer = nn.Conv2d | nn.Linear
-RUNS = 8  # up to so many runs, or as many as groups, are correlated one by one
-ON_CPU = 64  # samples in one pass there, but whole classes: maps of more are fetched from memory each time
+RUNS = 8  # up to this many runs, or as many as there are groups, are correlated one by one
+ON_CPU = 64  # samples in one pass on a CPU, in whole classes: the feature maps of more do not stay in its caches
 
 
 def check(network: nn.Module, parameters: Parameters = "conv") -> None:
-    """Raises `DataError` for a network whose gradients by class cannot be had from one pass: samples that depend on
-    each other, or weights that are not those of plain convolutions (and linear layers)."""
-    legal = " or ".join(get_args(Parameters))
-    require(parameters in get_args(Parameters), f"parameters must be {legal}, got {parameters!r}")
+    """Raises `DataError` for a network whose per-class gradients cannot be computed in one pass, because samples depend
+    on each other, or because it has weights other than those of plain convolutions (and linear layers)."""
+    valid = " or ".join(get_args(Parameters))
+    require(parameters in get_args(Parameters), f"parameters must be {valid}, got {parameters!r}")
     owners: dict[int, str] = {}
     for name, module in network.named_modules():
         batch = isinstance(module, _BatchNorm) and (module.training or module.running_mean is None)
@@ -58,28 +59,29 @@ def check(network: nn.Module, parameters: Parameters = "conv") -> None:
             require(
                 plain,
                 f"convolution {name!r} has groups={module.groups}, padding={module.padding!r}, padding_mode="
-                f"{module.padding_mode!r}; gradients by class need 1 group and a number of zeros as padding",
+                f"{module.padding_mode!r}; per-class gradients need 1 group and zero padding given as a number",
             )
         if isinstance(module, Layer) and id(module.weight) in owners:
             shared = f"layers {owners[id(module.weight)]!r} and {name!r} share one weight"
-            require(False, f"{shared}; gradients by class need a weight of its own for each layer")
+            require(False, f"{shared}; per-class gradients need a separate weight for each layer")
         if isinstance(module, Layer):
             owners[id(module.weight)] = name
     require(
-        any(isinstance(m, nn.Conv2d) for m in network.modules()), "network has no convolution to match gradients of"
+        any(isinstance(m, nn.Conv2d) for m in network.modules()),
+        "network has no convolution whose gradients could be matched",
     )
     least = 3 if parameters == "conv" else 2
     for name, tensor in network.named_parameters():
         require(
             tensor.ndim < least or id(tensor) in owners,
-            f"parameter {name!r} of shape {list(tensor.shape)} is no weight of a 2-d convolution or linear layer; "
-            "gradients by class are known for these alone, so use another network",
+            f"parameter {name!r} of shape {list(tensor.shape)} is not a weight of a 2-d convolution or linear layer; "
+            "per-class gradients are implemented only for these, so use another network",
         )
 
 
 @dataclass(frozen=True, eq=False)
 class _Read:
-    """A layer's inputs and outputs, and how often these had been overwritten by then."""
+    """Inputs and outputs of a layer, and their versions (counts of in-place changes) when they were recorded."""
 
     inputs: torch.Tensor
     outputs: torch.Tensor
@@ -87,7 +89,7 @@ class _Read:
 
 
 class _Correlation(torch.autograd.Function):
-    """A convolution's weight gradient of each run of each class: [runs, c, out, in, kh, kw], differentiable once.
+    """The weight gradient of a convolution for each run of each class: [runs, c, out, in, kh, kw], differentiable once.
 
     `inputs` [c*n, in, h, w] and `grads` (dL/dz) [c*n, out, h', w'] are class-major; `runs` are (start, stop) in 0..n.
     """
@@ -129,24 +131,24 @@ class _Correlation(torch.autograd.Function):
 def _back(
     layer: nn.Conv2d, grads: torch.Tensor, inputs: torch.Tensor, kernel: torch.Tensor, *, of_weight: bool
 ) -> torch.Tensor:
-    """The gradient of a convolution's weight, or of its inputs, by the library's own backward."""
+    """The gradient of a convolution w.r.t. its weight, or w.r.t. its inputs, by torch's own backward function."""
     mask = [not of_weight, of_weight, False]
     settings = (layer.stride, layer.padding, layer.dilation, False, [0, 0], 1)
     found = torch.ops.aten.convolution_backward(grads, inputs, kernel, None, *settings, mask)
-    taken: torch.Tensor = found[int(of_weight)]
-    return taken
+    gradient: torch.Tensor = found[int(of_weight)]
+    return gradient
 
 
 class ClassGradients:
-    """Gradients of the mean cross-entropies of classes w.r.t. a network's weights.
+    """Gradients of the mean cross-entropy of each class w.r.t. the weights of a network.
 
-    Matched are the weights of convolutions (IDC, MDC) or of convolutions and linear layers (DC, DSA); biases and norms
-    are left out. `names` are the layers, in the order of `network.named_modules()`, which is that of the results.
-    Reads the network's parameters where they are: optimiser steps and `load_state_dict` are seen, but after
-    `network.to(device)` or a change of mode make a new one. The network itself is left as it is, without hooks.
+    These are the weights of convolutions (IDC, MDC) or of convolutions and linear layers (DC, DSA); biases and norm
+    layers are left out. `names` are the layers in the order of `network.named_modules()`, which is also the order of
+    the results. The parameters are shared with the network, so optimiser steps and `load_state_dict` take effect; after
+    `network.to(device)` or a change of mode, make a new object. The network itself is not changed and gets no hooks.
 
-    All classes go through one pass, or on a CPU as few as its caches like. With a graph, memory is bounded by calling
-    this and `backward` for some classes after others: given the network, classes do not depend on each other.
+    All classes are computed in one pass, or on a CPU as many as fit its caches. With a graph, memory can be bounded by
+    calling this object and `backward` for some classes at a time, because classes do not depend on each other.
 
     Raises `DataError` as `check` does.
     """
@@ -160,38 +162,39 @@ class ClassGradients:
         self._reads: dict[str, _Read] = {}
         self._features: torch.Tensor | None = None
         for name, layer in self._layers.items():
-            layer.register_forward_hook(partial(self._note, name))
+            layer.register_forward_hook(partial(self._record, name))
         for module in self._twin.modules():
             if not isinstance(module, nn.AdaptiveAvgPool2d | nn.Identity):
-                module.register_forward_hook(self._look)
+                module.register_forward_hook(self._record_features)
 
     def __call__(
         self, inputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, *, create_graph: bool
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """sum_i weights[g, i] dCE_i/dW of the n samples of each class: [g, c, out, k] for every layer, k = in kh kw.
 
-        `inputs` [c*n, 3, s, s] class-major, normalised; `labels` i64 [c*n]; `weights` f32 [g, n], or [g, c, n] where
-        each class has its own, best on the CPU, where their runs are looked for: 1/n for the mean, 1/m for the first m
-        and 0 for the rest for the mean of a prefix. With `create_graph` the result can be differentiated once more
-        (w.r.t. `inputs`); without, it holds no graph. Second: the features f32 [c*n, d, h, w] without a graph, the
-        last map in the network before global pooling (MDC's feature distance).
+        `inputs` [c*n, 3, s, s] are class-major and normalised; `labels` i64 [c*n]; `weights` f32 [g, n], or [g, c, n]
+        if classes have different ones: 1/n for the mean, or 1/m for the first m and 0 for the rest for the mean of a
+        prefix. They should be on the CPU, where their runs are determined. With `create_graph` the result can be
+        differentiated once more (w.r.t. `inputs`); without it, the result has no graph. The second result are the
+        features f32 [c*n, d, h, w] without a graph: the last feature map of the network before global pooling (for
+        MDC's feature distance).
 
-        Raises `DataError` for shapes that do not fit, and for a network that uses a layer twice, or overwrites what
-        one reads or returns.
+        Raises `DataError` for shapes that do not fit, and for a network that uses a layer more than once, or that
+        overwrites the input or output of a layer.
         """
         n = weights.shape[-1]
         classes = len(inputs) // n
         fits = len(inputs) == len(labels) == classes * n and weights.shape[1:-1] in ((), (classes,))
         require(
             fits and classes > 0,
-            f"weights {list(weights.shape)} are [groups, n] or [groups, classes, n], and need n inputs and n labels a "
+            f"weights {list(weights.shape)} are [groups, n] or [groups, classes, n] and need n inputs and n labels per "
             f"class; got {len(inputs)} inputs, {len(labels)} labels",
         )
         every = weights.detach().to("cpu", inputs.dtype)
         every = (every[:, None] if every.ndim == 2 else every).expand(-1, classes, -1)
         step = max(1, ON_CPU // n) if inputs.device.type == "cpu" else classes
         parts = [
-            self._some(inputs[a * n : b * n], labels[a * n : b * n], every[:, a:b], create_graph)
+            self._one_pass(inputs[a * n : b * n], labels[a * n : b * n], every[:, a:b], create_graph)
             for a, b in ((a, min(a + step, classes)) for a in range(0, classes, step))
         ]
         if len(parts) == 1:
@@ -200,10 +203,10 @@ class ClassGradients:
             [p[1] for p in parts]
         )
 
-    def _some(
+    def _one_pass(
         self, inputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, create_graph: bool
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """As `__call__`, in one pass; weights [g, c, n] on the CPU."""
+        """As `__call__`, but in one pass, with weights [g, c, n] on the CPU."""
         with torch.enable_grad():
             try:
                 loss = F.cross_entropy(self._twin(inputs if create_graph else inputs.detach()), labels, reduction="sum")
@@ -218,39 +221,40 @@ class ClassGradients:
         assert features is not None
         return found, features
 
-    def _note(self, name: str, layer: Layer, arguments: tuple[torch.Tensor], outputs: torch.Tensor) -> torch.Tensor:
-        """Keep what a layer reads and says. Without a graph below, the backward pass ends at its outputs."""
+    def _record(self, name: str, layer: Layer, arguments: tuple[torch.Tensor], outputs: torch.Tensor) -> torch.Tensor:
+        """Record the input and output of a layer. If its input has no graph, the backward pass stops at its output."""
         require(name not in self._reads, self._twice(name))
         if not outputs.requires_grad:
             outputs = outputs.detach().requires_grad_()
         self._reads[name] = _Read(arguments[0], outputs, (arguments[0]._version, outputs._version))
         return outputs
 
-    def _look(self, module: nn.Module, arguments: tuple[Any, ...], outputs: Any) -> None:
+    def _record_features(self, module: nn.Module, arguments: tuple[Any, ...], outputs: Any) -> None:
         if isinstance(outputs, torch.Tensor) and outputs.ndim == 4:
             self._features = outputs.detach()
 
     def _check_reads(self) -> None:
         for name in self.names:
-            require(name in self._reads, f"layer {name!r} is not used in a forward pass; leave it out of the network")
+            require(name in self._reads, f"layer {name!r} is not used in a forward pass; remove it from the network")
             read = self._reads[name]
             require(
                 read.versions == (read.inputs._version, read.outputs._version),
-                f"the network overwrites what layer {name!r} reads or returns (an in-place operation); gradients by "
-                "class need both, so write the result elsewhere",
+                f"the network overwrites the input or output of layer {name!r} (an in-place operation); per-class "
+                "gradients need both, so use an operation that is not in-place",
             )
 
     @staticmethod
     def _twice(name: str) -> str:
         return (
-            f"layer {name!r} is used twice in a forward pass; gradients by class need layers that are used once, so "
-            "use another network"
+            f"layer {name!r} is used more than once per forward pass, so its per-class gradient is not defined; "
+            "use a network without shared layers"
         )
 
 
 def _twin(network: nn.Module) -> nn.Module:
-    """The same network on the same memory, its weights without gradients (which would be computed and dropped), nothing
-    in place (a convolution's outputs are needed, also where ReLU comes next), norms and pools as `fast_layers.py`."""
+    """A copy of the network that shares its memory. Its weights need no gradients (which would be computed in vain),
+    nothing is done in place (the outputs of a convolution are needed even if ReLU follows), and its norms and pools are
+    those of `fast_layers.py`."""
     held: dict[int, Any] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in network.parameters()}
     held |= {id(buffer): buffer for buffer in network.buffers()}
     twin = copy.deepcopy(network, held)
@@ -262,7 +266,8 @@ def _twin(network: nn.Module) -> nn.Module:
 
 
 def _weighted(layer: Layer, inputs: torch.Tensor, grads: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """[g, c, out, k] of a layer's inputs and dL/dz, both [c*n, ...], and weights [g, c, n] on the CPU."""
+    """Weighted gradients [g, c, out, k] from the inputs of a layer and dL/dz, both [c*n, ...], and weights [g, c, n] on
+    the CPU."""
     groups, classes, n = weights.shape
     runs = _runs(weights)
     moved = weights.to(grads.device, non_blocking=True)
@@ -276,8 +281,8 @@ def _weighted(layer: Layer, inputs: torch.Tensor, grads: torch.Tensor, weights: 
 
 
 def _runs(weights: torch.Tensor) -> list[tuple[int, int]]:
-    """(start, stop) of samples next to each other that have the same weights [g, c, n] in all groups and classes, those
-    of no weight left out."""
+    """(start, stop) of consecutive samples that have the same weights [g, c, n] in all groups and classes; runs whose
+    weights are all zero are left out."""
     columns = weights.flatten(0, 1).T
     changes = (columns[1:] != columns[:-1]).any(1).nonzero().flatten().add(1).tolist()
     edges = [0, *changes, len(columns)]

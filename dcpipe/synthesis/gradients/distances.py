@@ -1,11 +1,11 @@
 """Distances between gradients, class by class.
 
-Each takes two lists of weight gradients, [..., c, out, k] a layer and of shapes that broadcast, and gives one number a
-class, [..., c], summed over the layers. Differentiable in both.
+Each takes two lists of weight gradients, [..., c, out, k] per layer with shapes that broadcast, and returns one number
+per class, [..., c], summed over the layers. They are differentiable w.r.t. both.
 
-* `mse`     sum of squared differences (IDC, MDC); no mean, whatever its name says
+* `mse`     sum of squared differences (IDC, MDC); not a mean, despite its name
 * `l1`      sum of absolute differences (IDC on MNIST and ImageNet)
-* `cosine`  sum over the rows of outputs of 1 - cos (DC, Zhao, Mopuri & Bilen, ICLR 2021)
+* `cosine`  sum of 1 - cos over output rows (DC, Zhao, Mopuri & Bilen, ICLR 2021)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dcpipe.config.values import one_of
 from dcpipe.types import require
 
 Gradients = Sequence[torch.Tensor]
-EPS = 1e-6  # DC's code: added to the product of the norms, so that a row of zeros is 1 away from any other
+EPS = 1e-6  # added to the product of the norms, as in DC's code, so that a row of zeros has distance 1 from any other
 
 
 def _summed(
@@ -30,7 +30,7 @@ def _summed(
     require(
         same and len(ours) > 0,
         f"gradients of layers {here} and {there} cannot be compared; "
-        "both need the same classes and layers, at least one",
+        "both need the same classes and layers, and at least one layer",
     )
     first, *rest = (apart(a, b) for a, b in zip(ours, theirs, strict=True))
     return sum(rest, start=first)

@@ -1,19 +1,20 @@
-"""The matching engine: images whose gradients, or features, are those of the real ones. DC, DSA, DM, IDC, DREAM, MDC.
+"""The matching engine: images whose gradients, or features, match those of real ones. For DC, DSA, DM, IDC, DREAM, MDC.
 
-Outer loops begin with a fresh random network. In each inner step, for every class at once,
+Every outer loop starts with a new random network. In each inner step, for all classes at once,
 
     L_c = D(g(real_c), g(X_c)) [+ D(g(real_c), g(S_c[n*]))],   X <- X - lr dL/dX,
 
-with g the gradient of the mean cross-entropy w.r.t. the network's weights (or the mean feature: DM) of images that are
-augmented alike, X_c the training images that a class's stored ones decode to and S_c[n*] MDC's subset (`loss.py`); then
-the network learns for some steps (`teaching.py`). The methods are choices of these parts (`choices.py`).
+where g is the gradient of the mean cross-entropy w.r.t. the weights of the network (or, for DM, the mean feature) for
+images with the same augmentation, X_c are the training images that the stored images of a class decode to, and S_c[n*]
+is MDC's subset (`loss.py`). Then the network is trained for some steps (`teaching.py`). The methods are choices of
+these parts (`choices.py`).
 
-IDC steps once a class, and its one optimiser moves all classes each time by what momentum is left. `sweeps` makes the
-same walk in one step for all: a class gets one gradient a sweep, so momentum m of C steps is m^C, and lr becomes
-lr (1 - m^C) / (1 - m).
+IDC takes one step per class, and its single optimiser moves the images of all classes in each of them by the remaining
+momentum. `sweeps` does the same in one step for all classes: a class gets one gradient per sweep of C steps, so
+momentum m becomes m^C, and lr becomes lr (1 - m^C) / (1 - m).
 
-A killed run goes on in the middle of an outer loop; everything drawn is a function of (seed, loop, step). What MDC has
-chosen and frozen is handed to `progress.record` after each decision and at the end.
+A killed run resumes in the middle of an outer loop; all random numbers are functions of (seed, loop, step). MDC's
+choices and frozen images are passed to `progress.record` after each decision and at the end.
 """
 
 from __future__ import annotations
@@ -29,26 +30,27 @@ import torch
 from dcpipe import networks, training
 from dcpipe.random import STEPS, torch_seed
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.gradients.accuracies import Exam, accuracies, teach_epoch
+from dcpipe.synthesis.gradients.accuracies import SubsetEvaluation, accuracies, teach_epoch
 from dcpipe.synthesis.gradients.choices import Choices, check_alone
 from dcpipe.synthesis.gradients.class_gradients import ClassGradients
 from dcpipe.synthesis.gradients.loss import Losses
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.representatives import representatives
-from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, Subsets
+from dcpipe.synthesis.gradients.subsets import METRICS, Measurements, Subsets
 from dcpipe.synthesis.initial import noise
 from dcpipe.types import By, ImageSet, IntArray, require
 from dcpipe.views import multiformation
 
 CHECKPOINT = "matching.pt"
-TELL_SECONDS = 2.0
+REPORT_SECONDS = 2.0
 _EMBED_BATCH = 512
 
 
 class Engine:
-    """Images of every class under way, f32 [c, n, 3, s, s] in [0, 1], with all that a checkpoint must hold.
+    """The images of all classes during optimisation, f32 [c, n, 3, s, s] in [0, 1], with everything a checkpoint
+    contains.
 
-    Raises `DataError` for classes of unequal numbers of images, and for choices that do not fit the scene.
+    Raises `DataError` for classes with different numbers of images, and for choices that do not fit the images.
     """
 
     def __init__(
@@ -63,31 +65,31 @@ class Engine:
             "select as many of each",
         )
         self.n = int(counts[0])
-        self.rows = np.argsort(start.labels, kind="stable").reshape(self.c, self.n)  # of `start`, by class
+        self.rows = np.argsort(start.labels, kind="stable").reshape(self.c, self.n)  # rows of `start`, by class
         self.real = RealImages(context, self.c, seed, choices.real_batch)
         self.losses = Losses(choices, self.c, self.n, (self.real.mean, self.real.std), seed, self.device)
         rules = None if choices.subsets is None else choices.subsets.rules(self.n, self.c)
         self.subsets = None if rules is None else Subsets.begin(rules)
         self.loop = self.step = 0
-        self._renew()
-        self.pixels = self._first().clamp_(0, 1) if choices.space == "pixels" else self._first()
+        self._new_network()
+        self.pixels = self._initial_pixels().clamp_(0, 1) if choices.space == "pixels" else self._initial_pixels()
         self.velocity = torch.zeros_like(self.pixels)
 
     def run(self) -> ImageSet:
-        """All loops, from the checkpoint where there is one."""
+        """All loops, starting from the checkpoint if there is one."""
         path, choices = self.progress.notes / CHECKPOINT, self.choices
         if path.exists():
-            self._go_on(torch.load(path, map_location="cpu", weights_only=True))
+            self._restore(torch.load(path, map_location="cpu", weights_only=True))
         pause = training.checkpoint_pause()
-        saved = told = time.monotonic()
+        saved = reported = time.monotonic()
         while self.loop < choices.outer:
             if self.step == 0:
                 self._begin_loop()
-            if self.step < choices.inner:  # else it was killed while it measured accuracies
+            if self.step < choices.inner:  # otherwise it was killed while accuracies were measured
                 loss = self._inner_step()
-                if time.monotonic() - told > TELL_SECONDS:  # the loss is read from the device now and then only
-                    self._tell(f"loss {float(loss):.4g}{self._subset_told()}")
-                    told = time.monotonic()
+                if time.monotonic() - reported > REPORT_SECONDS:  # seldom, because this reads the loss from the device
+                    self._report(f"loss {float(loss):.4g}{self._subset_note()}")
+                    reported = time.monotonic()
                 self.step += 1
             if self.step == choices.inner:
                 self._end_loop()
@@ -95,15 +97,15 @@ class Engine:
                 training.save_checkpoint(path, self._state())
                 saved = time.monotonic()
         self._record(choices.outer - 1)
-        return self._shown()
+        return self._image_set()
 
     @property
     def count(self) -> int:
         """Inner steps made so far."""
         return self.loop * self.choices.inner + self.step
 
-    def _renew(self) -> None:
-        """The fresh network of this outer loop, with what is tied to it."""
+    def _new_network(self) -> None:
+        """A new network for this outer loop, and everything that depends on it."""
         torch.manual_seed(torch_seed(self.seed, self.loop))
         network = networks.build(self.choices.network, self.c, self.start.images.shape[1])
         check_alone(network, self.choices.network)
@@ -116,8 +118,8 @@ class Engine:
         self.picked: torch.Tensor | None = None
 
     def _begin_loop(self) -> None:
-        """A fresh network, taught for `early` epochs; pixels back in range."""
-        self._renew()
+        """A new network, trained for `early` epochs; pixels are clipped to their range."""
+        self._new_network()
         if self.choices.space == "pixels":
             self.pixels.clamp_(0, 1)
         if self.subsets is not None:
@@ -127,11 +129,11 @@ class Engine:
                 self._record(self.loop)
         batch = self.choices.teaching.batch
         steps = self.choices.early * max(1, len(self.real.labels) // batch)
-        for step in range(steps):  # numbered below zero: inner steps have the others
-            self._learn_from_real(-1 - self.loop * steps - step)
+        for step in range(steps):  # with negative numbers, because inner steps use the others
+            self._train_on_real(-1 - self.loop * steps - step)
 
     def _end_loop(self) -> None:
-        """MDC's decision, if this loop measures."""
+        """Make MDC's choice, if this loop measures."""
         require(
             bool(self.pixels.isfinite().all()),
             f"synthesis: pixels became NaN or infinite in outer loop {self.loop}; lower lr ({self.choices.lr})",
@@ -142,27 +144,28 @@ class Engine:
         self.loop, self.step = self.loop + 1, 0
 
     def _inner_step(self) -> torch.Tensor:
-        """Match every class, move the images, teach the network; the loss."""
+        """Match all classes, update the images and train the network; returns the loss."""
         nothing = np.zeros(self.c, dtype=np.int64)
         sizes, frozen, measure = nothing, nothing, False
         if self.subsets is not None:
             sizes, frozen = self.subsets.sizes(self.loop), self.subsets.frozen(self.loop)
             measure = self.losses.metric != "accuracy" and self.subsets.rules.measures(self.loop)
         real = self.real.take(self._real_rows().reshape(-1))
-        found = self.losses.find(self.pixels, real, self.network, self.gradients, self.count, sizes, frozen, measure)
+        found = self.losses.compute(self.pixels, real, self.network, self.gradients, self.count, sizes, frozen, measure)
         if found.distances is not None:
             self.distances += found.distances
         lr, momentum = self._rates()
-        # One unit of normalised pixels is std of plain ones, and a slope there is std times as steep.
+        # One unit of normalised pixels is std of plain ones, and a gradient w.r.t. normalised pixels is std times as
+        # large.
         scale = self.real.std.square() if self.choices.space == "normalised" else 1.0
         self.velocity.mul_(momentum).add_(found.grad * scale)
         self.pixels.sub_(lr * self.velocity * found.moving)
-        if self.step + 1 < self.choices.inner:  # then comes a fresh network
-            self._learn()
+        if self.step + 1 < self.choices.inner:  # otherwise a new network follows
+            self._train_network()
         return found.loss
 
     def _rates(self) -> tuple[float, float]:
-        """Learning rate and momentum of a step for all classes at once; see the top."""
+        """Learning rate and momentum of a step for all classes at once; see the docstring of the module."""
         lr, momentum = self.choices.lr, self.choices.momentum
         if not self.choices.sweeps:
             return lr, momentum
@@ -172,13 +175,13 @@ class Engine:
     def _real_rows(self) -> IntArray:
         """Rows i64 [c, batch] of this step's real images."""
         if not self.choices.cluster:
-            return self.real.of_classes(self.count)
+            return self.real.class_batches(self.count)
         if self.picked is None or self.step % self.choices.cluster == 0:
             self.picked = self._representatives(self.choices.real_batch, self.count)
         return self.picked.numpy()
 
     def _representatives(self, n: int, step: int) -> torch.Tensor:
-        """DREAM's: rows i64 [c, n] of the real images nearest to the centroids of each class's features."""
+        """DREAM's choice: rows i64 [c, n] of the real images nearest to the centroids of the features of each class."""
         most = max(len(rows) for rows in self.real.classes)
         ids = np.full((self.c, most), -1, dtype=np.int64)
         for label, rows in enumerate(self.real.classes):
@@ -192,13 +195,13 @@ class Engine:
         columns = representatives(embeddings, ids, n, self.seed, step)
         return torch.from_numpy(ids).gather(1, columns.cpu())
 
-    def _learn(self) -> None:
-        """The network's steps after an inner one."""
+    def _train_network(self) -> None:
+        """Train the network after an inner step."""
         choices = self.choices
         if choices.learn == "real":
             steps = -(-choices.learn_images // choices.teaching.batch)
             for step in range(steps):
-                self._learn_from_real(self.count * steps + step)
+                self._train_on_real(self.count * steps + step)
         elif choices.learn == "condensed":
             made, epochs = self._training_images(), choices.learn_epochs
             labels = torch.arange(self.c, device=self.device).repeat_interleave(made.shape[1])
@@ -206,9 +209,9 @@ class Engine:
             for epoch in range(self.count * epochs, (self.count + 1) * epochs):
                 teach_epoch(choices.teaching, *taught, self.seed, epoch)
 
-    def _learn_from_real(self, step: int) -> None:
+    def _train_on_real(self, step: int) -> None:
         teaching = self.choices.teaching
-        rows = self.real.mixed(step % STEPS, teaching.batch)
+        rows = self.real.mixed_batch(step % STEPS, teaching.batch)
         labels = self.real.labels[torch.from_numpy(rows).to(self.device)]
         teaching.step(self.network, self.optimizer, self.real.take(rows), labels, self.seed, step)
 
@@ -218,18 +221,19 @@ class Engine:
         return (made - self.real.mean) / self.real.std
 
     def _errors(self) -> torch.Tensor:
-        """Of networks trained on each subset of the images as they are: f64 [c, N]. A kill repeats no inner step."""
+        """Errors of networks that are trained on each subset of the current images: f64 [c, N]. The checkpoint is
+        written first, so that a killed run repeats no inner step."""
         training.save_checkpoint(self.progress.notes / CHECKPOINT, self._state())
-        images, owners, exam = self._training_images(), self.losses.owners, Exam.of(self.choices)
+        images, owners, evaluation = self._training_images(), self.losses.owners, SubsetEvaluation.of(self.choices)
 
-        def told(n: int) -> None:
-            self._tell(f"accuracy of subset {n} of {self.n - 1}")
+        def report(n: int) -> None:
+            self._report(f"accuracy of subset {n} of {self.n - 1}")
 
-        found = accuracies(images, owners, self.real, exam, self.seed, self.loop, told)
-        return METRICS["accuracy"](Evidence(accuracies=found))
+        found = accuracies(images, owners, self.real, evaluation, self.seed, self.loop, report)
+        return METRICS["accuracy"](Measurements(accuracies=found))
 
-    def _first(self) -> torch.Tensor:
-        """Pixels f32 [c, n, 3, s, s] to begin with."""
+    def _initial_pixels(self) -> torch.Tensor:
+        """The initial pixels f32 [c, n, 3, s, s]."""
         choices, size = self.choices, self.start.images.shape[1]
         if choices.initial == "start":
             plain = torch.from_numpy(self.start.images[self.rows.reshape(-1)]).to(self.device)
@@ -244,22 +248,22 @@ class Engine:
         whole = self.real.take(rows.reshape(-1), normalised=False).reshape(self.c, cells, 3, size, size)
         return multiformation.arrange(whole, choices.factor)
 
-    def _tell(self, note: str) -> None:
+    def _report(self, note: str) -> None:
         outer, inner = self.choices.outer, self.choices.inner
-        self.progress.report(self.count, outer * inner, f"loop {self.loop + 1} of {outer}: {note}", self._shown)
+        self.progress.report(self.count, outer * inner, f"loop {self.loop + 1} of {outer}: {note}", self._image_set)
 
     def _record(self, loop: int) -> None:
         if self.subsets is not None:
             self.progress.record("subsets", self.subsets.rows(loop))
 
-    def _subset_told(self) -> str:
+    def _subset_note(self) -> str:
         if self.subsets is None:
             return ""
-        told = (("subset", self.subsets.sizes(self.loop)), ("frozen", self.subsets.frozen(self.loop)))
-        return "".join(f", {name} {_span(values)}" for name, values in told)
+        shown = (("subset", self.subsets.sizes(self.loop)), ("frozen", self.subsets.frozen(self.loop)))
+        return "".join(f", {name} {_span(values)}" for name, values in shown)
 
-    def _shown(self) -> ImageSet:
-        """The set as it is now, u8, in the order of `start`."""
+    def _image_set(self) -> ImageSet:
+        """The current set, u8, in the order of `start`."""
         subsets = self.choices.subsets
         whole = self.pixels.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2).flatten(0, 1)
         images = np.empty_like(self.start.images)
@@ -268,7 +272,7 @@ class Engine:
         return replace(self.start, images=images, grid=self.choices.factor, by=by)
 
     def _state(self) -> dict[str, Any]:
-        """What a checkpoint must hold."""
+        """The contents of a checkpoint."""
         return {
             "pixels": self.pixels,
             "velocity": self.velocity,
@@ -281,10 +285,10 @@ class Engine:
             "subsets": None if self.subsets is None else self.subsets.state(),
         }
 
-    def _go_on(self, state: Mapping[str, Any]) -> None:
-        """Take a checkpoint's place."""
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Restore the state from a checkpoint."""
         self.loop, self.step = state["loop"], state["step"]
-        self._renew()
+        self._new_network()
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name in ("pixels", "velocity", "distances"):
@@ -300,6 +304,6 @@ def _span(values: IntArray) -> str:
 
 
 def match(start: ImageSet, context: SynthesisContext, seed: int, progress: Progress, choices: Choices) -> ImageSet:
-    """Images of `start`'s labels and ids, matched; raises `DataError` for choices that do not fit the scene, and when
-    pixels stop being finite."""
+    """The optimised images, with the labels and ids of `start`. Raises `DataError` for choices that do not fit the
+    images, and if pixels are no longer finite."""
     return Engine(start, context, seed, progress, choices).run()

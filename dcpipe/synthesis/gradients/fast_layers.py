@@ -1,9 +1,9 @@
-"""Layers of small-image networks that say what torch's own do, with cheaper derivatives on a CPU.
+"""Layers of networks for small images that compute the same as torch's, with cheaper derivatives on a CPU.
 
-`InstanceNorm`   group norm of one channel a group. Torch differentiates its backward pass as a dozen operations, each a
-                 pass over memory; written out, the second derivative is a combination of three maps (below)
-`AveragePool`    of windows of p x p next to each other; on a CPU one matrix product with p rows of pixels, where
-                 torch's own takes four times as long
+* `InstanceNorm`: group norm with one channel per group. Torch differentiates its backward pass as a dozen operations,
+  each a pass over memory; in closed form, the second derivative is a combination of three maps (below).
+* `AveragePool`: the mean over adjacent windows of p x p. On a CPU it is one matrix product with p rows of pixels;
+  torch's layer takes four times as long.
 
 With x = (z - m) r, r = 1 / sqrt(var z + eps), means over a channel's pixels, and a = gamma g for the gradients g of the
 outputs, the gradients of the inputs are S = r (a - mean a - x mean(a x)). For v = dL/dS, writing s = mean(a x) and
@@ -24,14 +24,14 @@ from torch.autograd.function import once_differentiable
 
 
 class InstanceNorm(nn.Module):
-    """As the `nn.GroupNorm` it is made of, on the same weight and bias, which get no gradient; differentiable twice."""
+    """As the given `nn.GroupNorm`, with the same weight and bias, which get no gradient; differentiable twice."""
 
     def __init__(self, of: nn.GroupNorm) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = of.weight, of.bias, of.eps
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Of [m, c, h, w]."""
+        """Normalise inputs [m, c, h, w]."""
         outputs: torch.Tensor = _Normalise.apply(inputs.contiguous(), self.weight, self.bias, self.eps)
         return outputs
 
@@ -54,7 +54,7 @@ class AveragePool(nn.Module):
 
 
 def use_fast_layers(network: nn.Module) -> None:
-    """Put these layers in the place of those, wherever they say the same."""
+    """Replace the layers of a network by these, wherever they compute the same."""
     for name, module in network.named_children():
         if isinstance(module, nn.GroupNorm) and module.affine and module.num_groups == module.num_channels:
             setattr(network, name, InstanceNorm(module))
@@ -65,7 +65,7 @@ def use_fast_layers(network: nn.Module) -> None:
 
 
 def _plain(pool: nn.AvgPool2d) -> bool:
-    """Windows next to each other, none beyond the image's edge."""
+    """Whether the windows are adjacent and lie inside the image."""
     settings = (pool.stride, pool.padding, pool.ceil_mode, pool.divisor_override)
     return settings == (pool.kernel_size, 0, False, None)
 
@@ -84,7 +84,7 @@ class _Normalise(torch.autograd.Function):
 
 
 class _NormaliseBackward(torch.autograd.Function):
-    """S of the gradients g [m, c, h, w]; means and rates [m, c]."""
+    """S for the gradients g [m, c, h, w], with means and rates [m, c]."""
 
     @staticmethod
     def forward(
@@ -107,7 +107,7 @@ class _NormaliseBackward(torch.autograd.Function):
         m, r = mean.reshape(-1, 1), rate.reshape(-1, 1)
         x = (z - m).mul_(r)
         of_g, of_v, s, t, both = (part.mean(1, keepdim=True) for part in (g, v, g * x, v * x, v * g))
-        k = -r.square() * weight.repeat(len(inputs))[:, None]  # of g, not of a: gamma comes in once, here
+        k = -r.square() * weight.repeat(len(inputs))[:, None]  # for g, not for a: gamma enters only once, here
         to_inputs = x.mul_(k * (both - of_g * of_v - 3 * s * t)).addcmul_(v, k * s).addcmul_(g, k * t)
         return to_grads, to_inputs.sub_(k * (s * of_v + t * of_g)).view_as(inputs), None, None, None
 
@@ -115,7 +115,7 @@ class _NormaliseBackward(torch.autograd.Function):
 def _back(
     grads: torch.Tensor, inputs: torch.Tensor, mean: torch.Tensor, rate: torch.Tensor, weight: torch.Tensor
 ) -> torch.Tensor:
-    """The library's own first derivative."""
+    """The first derivative, by torch's own backward function."""
     m, c, h, w = inputs.shape
     of_inputs: torch.Tensor = torch.ops.aten.native_group_norm_backward(
         grads.contiguous(), inputs, mean, rate, weight, m, c, h * w, c, [True, False, False]

@@ -1,4 +1,4 @@
-"""What a step of matching minimises, for every class at once."""
+"""The loss that a step of matching minimises, for all classes at once."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from dcpipe.random import Row, Stream, permutation
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.class_gradients import ON_CPU, ClassGradients
 from dcpipe.synthesis.gradients.distances import DISTANCES
-from dcpipe.synthesis.gradients.subsets import METRICS, Evidence, free, prefix_weights
-from dcpipe.synthesis.gradients.teaching import numbers
+from dcpipe.synthesis.gradients.subsets import METRICS, Measurements, prefix_weights, trainable_mask
+from dcpipe.synthesis.gradients.teaching import uniform_draws
 from dcpipe.types import IntArray, require
 from dcpipe.views import multiformation, siamese
 
@@ -22,9 +22,10 @@ Colours = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """Of one step: `loss`, summed over classes; `grad`, its gradient w.r.t. the images f32 [c, n, 3, s, s]; `moving`,
-    1 for pixels that may move and 0 for frozen ones; `distances` f64 [c, n] of all subsets, where measured."""
+class StepLoss:
+    """The result of one step: `loss`, summed over classes; `grad`, its gradient w.r.t. the images f32 [c, n, 3, s, s];
+    `moving`, 1 for pixels that may change and 0 for frozen ones; `distances` f64 [c, n] of all subsets, if they are
+    measured."""
 
     loss: torch.Tensor
     grad: torch.Tensor
@@ -33,9 +34,9 @@ class Found:
 
 
 class Losses:
-    """The loss of images [c, n, 3, s, s] in [0, 1] under a network; what does not change in a run is made once.
+    """The loss of images [c, n, 3, s, s] in [0, 1] for a network. What is the same for the whole run is computed once.
 
-    Raises `DataError` where training images of a class are more than are matched in a step and subsets are asked for.
+    Raises `DataError` if there are subsets and a class has more training images than are matched in a step.
     """
 
     def __init__(self, choices: Choices, c: int, n: int, colours: Colours, seed: int, device: torch.device) -> None:
@@ -44,18 +45,17 @@ class Losses:
         nested = choices.subsets or Nested()
         self.weight, self.metric = nested.weight, nested.metric
         self.owners = multiformation.owners(n, choices.factor, choices.kind, choices.bound).numpy()
-        if (
-            choices.subsets is not None and choices.subsets.by == "cells"
-        ):  # S[m] is the first m f^2 training images, whose cells lie in several stored ones
+        # By cells, S[m] consists of the first m f^2 training images, whose cells belong to several stored ones.
+        if choices.subsets is not None and choices.subsets.by == "cells":
             self.owners = np.arange(len(self.owners)) // choices.factor**2
         self.prefixes = prefix_weights(self.owners, torch.device("cpu"))
         require(
             choices.subsets is None or len(self.owners) <= choices.most,
-            f"synthesis: {len(self.owners)} training images a class are more than the {choices.most} matched in a "
-            f"step, which would scramble subsets; set most: {len(self.owners)} or more",
+            f"synthesis: {len(self.owners)} training images per class are more than the {choices.most} matched in a "
+            f"step, so subsets would be incomplete; set most: {len(self.owners)} or more",
         )
 
-    def find(
+    def compute(
         self,
         images: torch.Tensor,
         real: torch.Tensor,
@@ -65,27 +65,29 @@ class Losses:
         sizes: IntArray,
         frozen: IntArray,
         measure: bool,
-    ) -> Found:
+    ) -> StepLoss:
         """The loss against normalised real images f32 [c*b, 3, s, s], class-major. `sizes`, `frozen` i64 [c]: n* and
-        how many images stay as they are; `measure`: distances of all subsets as well."""
-        # Classes do not depend on each other: fewer at once need less memory, and on a CPU stay in its caches.
+        the number of frozen images; `measure`: whether to compute the distances of all subsets as well."""
+        # Classes do not depend on each other: fewer at a time need less memory, and fit into the caches of a CPU.
         few = max(1, ON_CPU // len(self.owners)) if self.device.type == "cpu" else self.c
         together, parts = self.choices.at_once or few, []
         for first in range(0, self.c, together):
             of = np.arange(first, min(first + together, self.c))
-            its = real[first * len(real) // self.c : (first + len(of)) * len(real) // self.c]
-            parts.append(self._of(of, images[of], its, network, gradients, step, sizes[of], frozen[of], measure))
+            of_real = real[first * len(real) // self.c : (first + len(of)) * len(real) // self.c]
+            parts.append(
+                self._of_some_classes(of, images[of], of_real, network, gradients, step, sizes[of], frozen[of], measure)
+            )
         if len(parts) == 1:
             return parts[0]
         measured = [part.distances for part in parts if part.distances is not None]
-        return Found(
+        return StepLoss(
             torch.stack([part.loss for part in parts]).sum(),
             torch.cat([part.grad for part in parts]),
             torch.cat([part.moving.expand_as(part.grad) for part in parts]),
             torch.cat(measured) if measured else None,
         )
 
-    def _of(
+    def _of_some_classes(
         self,
         classes: IntArray,
         images: torch.Tensor,
@@ -96,36 +98,36 @@ class Losses:
         sizes: IntArray,
         frozen: IntArray,
         measure: bool,
-    ) -> Found:
-        """As `find`, of some classes by one pass; arguments are theirs."""
+    ) -> StepLoss:
+        """As `compute`, for some classes in one pass; the arguments are those of these classes."""
         images = images.detach().requires_grad_(True)
-        made, moving = self._made(images, frozen)
+        made, moving = self._decode(images, frozen)
         if made.shape[1] > self.choices.most:
             drawn = permutation(self.seed, Stream.MATCHED + step, made.shape[1])[: self.choices.most]
             made = made[:, torch.from_numpy(drawn).to(self.device)]
         condensed = ((made - self.mean) / self.std).flatten(0, 1)
         if self.choices.strategy:
-            alike = siamese.draw(self.choices.strategy, numbers(self.seed, step, Row.CLASS + classes))
+            alike = siamese.draw(self.choices.strategy, uniform_draws(self.seed, step, Row.CLASS + classes))
             real, condensed = siamese.apply(real, alike), siamese.apply(condensed, alike)
         if gradients is None:
-            loss, distances = self._of_features(real, condensed, network, sizes, measure)
+            loss, distances = self._feature_loss(real, condensed, network, sizes, measure)
         else:
-            loss, distances = self._of_gradients(classes, real, condensed, gradients, sizes, measure)
+            loss, distances = self._gradient_loss(classes, real, condensed, gradients, sizes, measure)
         (grad,) = torch.autograd.grad(loss, images)
-        return Found(loss.detach(), grad, moving, distances)
+        return StepLoss(loss.detach(), grad, moving, distances)
 
-    def _made(self, images: torch.Tensor, frozen: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Training images [c, N, 3, s, s], frozen ones without gradient, and the mask of pixels that may move."""
+    def _decode(self, images: torch.Tensor, frozen: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Training images [c, N, 3, s, s], frozen ones without gradient, and the mask of pixels that may change."""
         choices = self.choices
         made = multiformation.decode(images, choices.factor, choices.kind, choices.bound)
         if not frozen.any():
             return made, torch.ones((), device=self.device)
-        loose = free(frozen, self.owners, self.device)[:, :, None, None, None]
-        # Each pixel belongs to one cell: those that a frozen training image depends on are frozen themselves.
+        loose = trainable_mask(frozen, self.owners, self.device)[:, :, None, None, None]
+        # Each pixel belongs to one cell, so the pixels that a frozen training image depends on are frozen too.
         (still,) = torch.autograd.grad((made * (1 - loose)).sum(), images, retain_graph=True)
         return torch.where(loose > 0, made, made.detach()), (still == 0).float()
 
-    def _of_gradients(
+    def _gradient_loss(
         self,
         classes: IntArray,
         real: torch.Tensor,
@@ -152,14 +154,14 @@ class Losses:
         if not measure:
             return loss, None
         if self.metric == "feature":
-            evidence = self._evidence(seen.reshape(c, b, -1), features.reshape(c, n, -1))
+            measured = self._measurements(seen.reshape(c, b, -1), features.reshape(c, n, -1))
         else:
             each, _ = gradients(condensed, mine, self.prefixes.float(), create_graph=False)
             apart_by_size = [apart([g[k] for g in each], target) for k in range(len(self.prefixes))]
-            evidence = Evidence(gradients=torch.stack(apart_by_size))
-        return loss, METRICS[self.metric](evidence)
+            measured = Measurements(gradients=torch.stack(apart_by_size))
+        return loss, METRICS[self.metric](measured)
 
-    def _of_features(
+    def _feature_loss(
         self, real: torch.Tensor, condensed: torch.Tensor, network: nn.Module, sizes: IntArray, measure: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Squared distances of the mean features of whole classes and of their subsets (DM)."""
@@ -171,7 +173,7 @@ class Losses:
         if sizes.any():
             rows = self.prefixes[torch.from_numpy(np.maximum(sizes, 1) - 1)].to(own)
             loss = loss + self.weight * (torch.einsum("cn,cnd->cd", rows, own) - goal).square().sum()
-        return loss, METRICS["feature"](self._evidence(theirs, own)) if measure else None
+        return loss, METRICS["feature"](self._measurements(theirs, own)) if measure else None
 
-    def _evidence(self, real: torch.Tensor, condensed: torch.Tensor) -> Evidence:
-        return Evidence(real=real, synthetic=condensed, weights=self.prefixes.to(self.device))
+    def _measurements(self, real: torch.Tensor, condensed: torch.Tensor) -> Measurements:
+        return Measurements(real=real, synthetic=condensed, weights=self.prefixes.to(self.device))

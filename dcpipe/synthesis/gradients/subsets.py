@@ -1,28 +1,29 @@
-"""Subsets: the smaller set that is taught along with the whole one, and what of it is then left alone. MDC's state.
+"""Subsets: the smaller set that is optimised along with the whole one, and the images that are then frozen. MDC's
+state.
 
-Idea. Of N condensed images a class, the first n should be good as well: S[1] in S[2] in ... in S[N]. MDC adds to the
-matching loss of S[N] that of one smaller set, the most learnable subset S[n*] (Eq. 4), chosen anew every `period` = Dt
-outer loops by how much the distance of its features to the real ones has changed (Eq. 5, 8, 9):
+Idea. Of N condensed images per class, the first n should be a good set as well: S[1] in S[2] in ... in S[N]. To the
+matching loss of S[N], MDC adds that of one smaller set, the most learnable subset S[n*] (Eq. 4). It is chosen anew
+every `period` = Dt outer loops by how much the distance of its features to the real ones has changed (Eq. 5, 8, 9):
 
     F_t[n] = | mean f(real) - mean f(S[n]) |^2,   n* = argmax over n < N of |F_t[n] - F_(t - Dt)[n]| / Dt.
 
-When n* has grown, images that an earlier choice has taught are frozen (Eq. 10): no loss moves them.
+When n* has grown, the images of an earlier choice are frozen (Eq. 10): no loss changes them.
 
 Paper: "Multisize Dataset Condensation", He, Xiao, Zhou and Tsang, ICLR 2024. Its text and its official code differ, so
-the rules have names; the published figures come from the code:
+the rules are options; the published numbers come from the code:
 
-* `begin`. `code`: the first outer loop has no subset term, the next begin with n* = 1. `paper` (Algorithm 1): n* = 1
-  from the first loop on. Both measure in the first loop, as the code and Table 7 do, then in every Dt-th.
-* `freeze`. `paper` (Eq. 10): the last n* of another size, if it is smaller, is frozen. `code`: every n* that once held
-  for Dt loops and was then given up counts as finished for ever, and the largest finished one below n* is frozen. With
-  `begin="code"` the first of them holds from loop 1 to loop Dt, so that it is finished one loop after the first switch;
-  the code has this lag too. `none`: nothing is (Table 3, row 3).
-* `rate`. `absolute` is Eq. 8 and the code; that the code does not divide by Dt changes no argmax, and Table 7 divides.
-  `relative`, |F_t - F_(t - Dt)| / F_(t - Dt), is in neither, but is what "reduction rate" may be read as. `off`: n* is
-  always 1 and nothing is measured (Table 3, row 2). The code rounds F to two decimals, which can only make ties; we do
-  not.
+* `begin`. `code`: the first outer loop has no subset term, and n* = 1 from the second one on. `paper` (Algorithm 1): n*
+  = 1 from the first loop on. Both measure in the first loop, as the code and Table 7 do, and then in every Dt-th one.
+* `freeze`. `paper` (Eq. 10): the last n* of another size is frozen if it is smaller. `code`: every n* that was used for
+  Dt loops and then replaced counts as finished from then on, and the largest finished one below n* is frozen. With
+  `begin="code"` the first n* is used from loop 1 to loop Dt, so it is finished one loop after the first change; the
+  code has this lag too. `none`: nothing is frozen (Table 3, row 3).
+* `rate`. `absolute` is Eq. 8 and the code (the code does not divide by Dt, which does not change the argmax; Table 7
+  divides). `relative`, |F_t - F_(t - Dt)| / F_(t - Dt), is in neither, but is a possible reading of "reduction rate".
+  `off`: n* is always 1 and nothing is measured (Table 3, row 2). The code rounds F to two decimals, which can only
+  create ties; we do not.
 
-Cost: one product of [N, d] with the features that matching has made anyway, in the loops that measure; for the metric
+Cost, in the loops that measure: one product of [N, d] with features that matching computes anyway; for the metric
 `accuracy`, N - 1 trainings (`accuracies.py`).
 """
 
@@ -43,11 +44,11 @@ Freeze = Literal["code", "paper", "none"]
 Metric = Literal["feature", "gradient", "accuracy"]
 
 _NEVER = np.iinfo(np.int64).max
-_KEPT = ("chosen", "previous", "finished", "last", "history")  # in a checkpoint
+_SAVED = ("chosen", "previous", "finished", "last", "history")  # in a checkpoint
 
 
 def _counts(owners: IntArray) -> IntArray:
-    """How many training images belong to each stored one: i64 [N]."""
+    """The number of training images of each stored image: i64 [N]."""
     counts = np.bincount(owners)
     lacking = np.flatnonzero(counts == 0)
     require(
@@ -61,31 +62,32 @@ def _counts(owners: IntArray) -> IntArray:
 def prefix_weights(owners: IntArray, device: torch.device) -> torch.Tensor:
     """Weights of the means over S[1] .. S[N]: f64 [N, d], row n - 1 is 1 / |S[n]| where an image is in S[n], else 0.
 
-    `owners` i64 [d]: the stored image, 0 .. N - 1, that each of a class's d training images was decoded from. Then S[n]
-    is the first n stored images, as in the paper. In the official code it is the first n f^2 decoded images, which come
-    cell by cell: `owners = arange(d) // f**2`. Raises `DataError` for a stored image that owns nothing.
+    `owners` i64 [d]: the stored image, 0 .. N - 1, that each of the d training images of a class was decoded from. Then
+    S[n] consists of the first n stored images, as in the paper. In the official code it consists of the first n f^2
+    decoded images in cell-major order: `owners = arange(d) // f**2`. Raises `DataError` for a stored image without
+    training images.
     """
     sizes = np.cumsum(_counts(owners))
     inside = owners[None, :] < np.arange(1, len(sizes) + 1)[:, None]
     return torch.from_numpy(inside / sizes[:, None]).to(device)
 
 
-def free(frozen: IntArray, owners: IntArray, device: torch.device) -> torch.Tensor:
-    """What may move: f32 [c, d], 0 for the images of S[frozen] of each class and 1 for the others.
+def trainable_mask(frozen: IntArray, owners: IntArray, device: torch.device) -> torch.Tensor:
+    """Which images may change: f32 [c, d], 0 for the images of S[frozen] of each class and 1 for the others.
 
-    `frozen` i64 [c] as `Subsets.frozen` gives it. `owners` i64 [d] as in `prefix_weights`; `arange(N)` for a mask of
-    stored images.
+    `frozen` i64 [c] as returned by `Subsets.frozen`. `owners` i64 [d] as in `prefix_weights`, or `arange(N)` for a mask
+    of stored images.
     """
     return torch.from_numpy(owners[None, :] >= frozen[:, None]).to(device, torch.float32)
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """What a loop can show of the subsets of c classes; a metric takes what it needs.
+class Measurements:
+    """What is measured in a loop for the subsets of c classes; each metric uses the fields that it needs.
 
     `real` [c, m, ...] and `synthetic` [c, d, ...]: feature maps of the last block, of real and of decoded images, with
-    `weights` [N, d] of `prefix_weights`. `gradients` [N, c]: distance of the class gradient of S[n] to that of the real
-    images. `accuracies` [c, N]: share of some real images of each class that a network trained on S[n] gets right.
+    `weights` [N, d] of `prefix_weights`. `gradients` [N, c]: distance between the class gradients of S[n] and of the
+    real images. `accuracies` [c, N]: accuracy in 0..1, on some real images of each class, of a network trained on S[n].
     """
 
     real: torch.Tensor | None = None
@@ -95,47 +97,47 @@ class Evidence:
     accuracies: torch.Tensor | None = None
 
 
-def feature_distances(evidence: Evidence) -> torch.Tensor:
+def feature_distances(measured: Measurements) -> torch.Tensor:
     """Squared distance of the mean feature maps (Eq. 5; neither normalised nor divided by their size): f64 [c, N].
 
-    In float64 on the device: what is looked for are changes of these numbers.
+    In float64 on the device, because changes of these numbers are compared.
     """
-    real = _given("feature", "real", evidence.real).detach().flatten(2)
-    synthetic = _given("feature", "synthetic", evidence.synthetic).detach().flatten(2)
-    weights = _given("feature", "weights", evidence.weights)
+    real = _needed("feature", "real", measured.real).detach().flatten(2)
+    synthetic = _needed("feature", "synthetic", measured.synthetic).detach().flatten(2)
+    weights = _needed("feature", "weights", measured.weights)
     means = weights @ synthetic.double()
     return (means - real.mean(1, keepdim=True, dtype=torch.float64)).square().sum(2)
 
 
-def gradient_distances(evidence: Evidence) -> torch.Tensor:
+def gradient_distances(measured: Measurements) -> torch.Tensor:
     """Distance of the gradients (Table 5, row 2): f64 [c, N]."""
-    return _given("gradient", "gradients", evidence.gradients).detach().T.double()
+    return _needed("gradient", "gradients", measured.gradients).detach().T.double()
 
 
-def errors(evidence: Evidence) -> torch.Tensor:
+def errors(measured: Measurements) -> torch.Tensor:
     """1 - accuracy, whose change is the accuracy difference (Table 5, row 3): f64 [c, N]."""
-    return 1 - _given("accuracy", "accuracies", evidence.accuracies).detach().double()
+    return 1 - _needed("accuracy", "accuracies", measured.accuracies).detach().double()
 
 
-METRICS: dict[str, Callable[[Evidence], torch.Tensor]] = {
+METRICS: dict[str, Callable[[Measurements], torch.Tensor]] = {
     "feature": feature_distances,
     "gradient": gradient_distances,
     "accuracy": errors,
 }
 
 
-def _given(metric: str, name: str, value: torch.Tensor | None) -> torch.Tensor:
+def _needed(metric: str, name: str, value: torch.Tensor | None) -> torch.Tensor:
     if value is None:
-        raise DataError(f"subsets: metric {metric!r} needs {name}, which are not given; pass Evidence({name}=...)")
+        raise DataError(f"subsets: metric {metric!r} needs {name}, which are not given; pass Measurements({name}=...)")
     return value
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How subsets are chosen and frozen; see the top of the file.
+    """How subsets are chosen and frozen; see the docstring of the module.
 
-    `period`: Dt, outer loops between measurements (official: 100, 50 for ImageNet). `class_wise`: each class has a
-    choice of its own (Sec. B.6); else all share that of their mean distance.
+    `period`: Dt, outer loops between measurements (official: 100, 50 for ImageNet). `class_wise`: n* is chosen for each
+    class separately (Sec. B.6); otherwise all classes share the choice by their mean distance.
     """
 
     ipc: int
@@ -154,18 +156,19 @@ class Rules:
         require(self.n_classes >= 1, f"subsets: n_classes must be at least 1, got {self.n_classes}")
 
     def measures(self, loop: int) -> bool:
-        """Whether outer loop `loop`, counted from 0, is one whose distances `Subsets.after` wants."""
+        """Whether `Subsets.after` needs the distances of outer loop `loop`, counted from 0."""
         return self.rate != "off" and (loop == 0 or (loop + 1) % self.period == 0)
 
 
 @dataclass(frozen=True, eq=False)
 class Subsets:
-    """The choice of every class, and its past. Never changed: `after` and `entered` give the next one.
+    """The current choice for every class, and the earlier ones. Immutable: `after` and `entered` return the next state.
 
     `chosen` i64 [c]: n*, from outer loop `since` on. `previous` i64 [c]: the last n* of another size, 0 at first.
     `finished` i64 [c, N - 1]: the outer loop from which n* = column + 1 counts as finished. `last` f64 [rows, N - 1]:
-    the latest distances, a row a class if `class_wise`, else one; 0 rows before the first measurement. `history` i64
-    [changes, 3, c]: the outer loops from which on n* or what is frozen was another, with both (paper, Fig. 5).
+    the latest distances, one row per class if `class_wise`, otherwise one row; no rows before the first measurement.
+    `history` i64 [changes, 3, c]: the outer loops in which n* or the number of frozen images changed, with both new
+    values (paper, Fig. 5).
     """
 
     rules: Rules
@@ -185,11 +188,11 @@ class Subsets:
         return cls(rules, ones, zeros, np.full((c, n), _NEVER), since, np.empty((0, n)), none)
 
     def sizes(self, loop: int) -> IntArray:
-        """n* of each class in outer loop `loop`, i64 [c]; 0 where the loss has no subset term."""
+        """n* of each class in outer loop `loop`, i64 [c]; 0 if the loss has no subset term."""
         return self.chosen if loop >= self.since else np.zeros_like(self.chosen)
 
     def frozen(self, loop: int) -> IntArray:
-        """How many images of each class no loss may move in outer loop `loop`: i64 [c], less than n*."""
+        """The number of frozen images of each class in outer loop `loop`: i64 [c], less than n*."""
         if self.rules.freeze == "none":
             return np.zeros_like(self.chosen)
         if self.rules.freeze == "paper":
@@ -200,15 +203,16 @@ class Subsets:
         return largest
 
     def after(self, loop: int, distances: torch.Tensor) -> Subsets:
-        """The state after outer loop `loop`, one that `Rules.measures`, in which a metric gave `distances` [c, N], the
-        mean over its inner steps. Ties go to the smaller set. The whole set, column N, is no candidate and not used.
+        """The state after outer loop `loop`, for which `Rules.measures` is true. `distances` [c, N] are those of a
+        metric, as the mean over the inner steps. Ties go to the smaller set. The whole set, column N, is not a
+        candidate and is ignored.
 
-        Raises `DataError` for a loop that is not to be measured, another shape, and distances that are not finite.
+        Raises `DataError` for a loop that does not measure, another shape, and distances that are not finite.
         """
         rules = self.rules
         require(
             rules.measures(loop),
-            f"subsets: outer loop {loop} is not one to measure with rate {rules.rate!r} and period {rules.period}; ask "
+            f"subsets: outer loop {loop} does not measure with rate {rules.rate!r} and period {rules.period}; check "
             "Rules.measures first",
         )
         now = self._checked(loop, distances)
@@ -216,7 +220,7 @@ class Subsets:
             return replace(self, last=now)
         change = np.abs(now - self.last)
         if rules.rate == "relative":
-            growth = np.where(change > 0, np.inf, 0.0)  # of a distance that was 0
+            growth = np.where(change > 0, np.inf, 0.0)  # for a distance that was 0
             change = np.divide(change, np.abs(self.last), out=growth, where=self.last != 0)
         chosen = np.broadcast_to(change.argmax(axis=1) + 1, self.chosen.shape).astype(np.int64)
         given_up = chosen != self.chosen
@@ -226,20 +230,21 @@ class Subsets:
         return Subsets(rules, chosen, previous, finished, loop + 1, now, self.history)
 
     def entered(self, loop: int) -> Subsets:
-        """The state in outer loop `loop`, noted in `history` if it is new; loops come in order, none is left out."""
+        """The state in outer loop `loop`, added to `history` if it is new. Must be called for all loops in order."""
         now = np.stack([np.full_like(self.chosen, loop), self.sizes(loop), self.frozen(loop)])
         if len(self.history) and np.array_equal(self.history[-1, 1:], now[1:]):
             return self
         return replace(self, history=np.concatenate([self.history, now[None]]))
 
     def rows(self, loop: int) -> list[dict[str, int]]:
-        """The record up to outer loop `loop`, the latest one entered: a row for each change of state, the first
-        included, and one for `loop` itself, so that it says how long the last state held. `class` is -1 where all share
-        one choice."""
+        """The record up to outer loop `loop`, the latest one: a row for each change of state, including the first
+        state, and one for `loop` itself, which shows how long the last state has lasted. `class` is -1 if all classes
+        share one choice."""
         changes = [(int(then[0, 0]), then[1], then[2]) for then in self.history]
         if changes and changes[-1][0] < loop:
             changes.append((loop, *changes[-1][1:]))
-        names = range(self.rules.n_classes) if self.rules.class_wise else (-1,)  # -1: of the last, as of any other
+        # If all classes share one choice, -1 reads that of the last one.
+        names = range(self.rules.n_classes) if self.rules.class_wise else (-1,)
         return [
             {"loop": first, "class": name, "subset": int(sizes[name]), "frozen": int(frozen[name])}
             for first, sizes, frozen in changes
@@ -247,13 +252,13 @@ class Subsets:
         ]
 
     def _checked(self, loop: int, distances: torch.Tensor) -> FloatArray:
-        """Distances of the candidates, f64 [c, N - 1], or [1, N - 1] of all classes together."""
+        """Distances of the candidates, f64 [c, N - 1], or [1, N - 1] as the mean over all classes."""
         expected = (self.rules.n_classes, self.rules.ipc)
         require(
             tuple(distances.shape) == expected,
-            f"subsets: distances must be [classes, images a class] = {list(expected)}, got {list(distances.shape)}",
+            f"subsets: distances must be [classes, images per class] = {list(expected)}, got {list(distances.shape)}",
         )
-        # A copy, as the caller may go on adding to what it has handed over.
+        # A copy, because the caller may continue to add to its own tensor.
         found: FloatArray = distances.detach().to("cpu", torch.float64, copy=True).numpy()[:, :-1]
         bad = np.argwhere(~np.isfinite(found))
         if len(bad):
@@ -265,18 +270,18 @@ class Subsets:
         return found if self.rules.class_wise else found.mean(axis=0, keepdims=True)
 
     def state(self) -> dict[str, torch.Tensor]:
-        """What a checkpoint must hold."""
-        arrays = {name: getattr(self, name) for name in _KEPT}
+        """The contents of a checkpoint."""
+        arrays = {name: getattr(self, name) for name in _SAVED}
         kept = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         return kept | {"since": torch.tensor(self.since)}
 
     @classmethod
     def resume(cls, rules: Rules, state: Mapping[str, torch.Tensor]) -> Subsets:
-        """Take a checkpoint's place. Raises `DataError` when it is of another number of classes or images."""
-        arrays = {name: state[name].to("cpu", copy=True).numpy() for name in _KEPT}
+        """The state of a checkpoint. Raises `DataError` if it has another number of classes or images."""
+        arrays = {name: state[name].to("cpu", copy=True).numpy() for name in _SAVED}
         expected, found = [rules.n_classes, rules.ipc - 1], list(arrays["finished"].shape)
         require(
             found == expected,
-            f"subsets: the checkpoint is of [classes, subsets] = {found}, the rules ask for {expected}; start anew",
+            f"subsets: the checkpoint has [classes, subsets] = {found}, but the rules need {expected}; start a new run",
         )
         return cls(rules=rules, since=int(state["since"]), **arrays)

@@ -1,4 +1,4 @@
-"""How the network of a gradient matching run learns: SGD steps on real or on condensed images."""
+"""Training of the network in a gradient matching run: SGD steps on real or on condensed images."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from dcpipe.views.draw import cutmix_box, in_pixels, share_outside
 
 @dataclass(frozen=True)
 class Teaching:
-    """SGD of the network: `lr`, `momentum`, `decay`, batches of `batch`; `strategy` of augmentation ("" for none), one
-    draw an image; `cutmix`: probability that a batch is mixed (Yun et al., ICCV 2019; lambda ~ Beta(1, 1))."""
+    """SGD of the network: `lr`, `momentum`, `decay`, batches of `batch` images. `strategy` of augmentation ("" for
+    none), drawn for each image; `cutmix`: probability that a batch is mixed (Yun et al., ICCV 2019; lambda ~ Beta(1,
+    1))."""
 
     lr: float = 0.01
     momentum: float = 0.9
@@ -30,7 +31,7 @@ class Teaching:
     cutmix: float = 0.0
 
     def optimizer(self, network: nn.Module) -> torch.optim.SGD:
-        """Of a fresh network."""
+        """The optimiser for a new network."""
         return torch.optim.SGD(network.parameters(), self.lr, momentum=self.momentum, weight_decay=self.decay)
 
     def step(
@@ -42,13 +43,15 @@ class Teaching:
         seed: int,
         step: int,
     ) -> None:
-        """One SGD step on normalised images f32 [m, 3, s, s]; all that is drawn is a function of (seed, step)."""
+        """One SGD step on normalised images f32 [m, 3, s, s]; all random numbers are functions of (seed, step)."""
         if self.strategy:
-            images = siamese.apply(images, siamese.draw(self.strategy, numbers(seed, step, np.arange(len(images)))))
-        first, *box = numbers(seed, step, np.zeros(1, dtype=np.int64))(Draw.CUTMIX)[0]
+            images = siamese.apply(
+                images, siamese.draw(self.strategy, uniform_draws(seed, step, np.arange(len(images))))
+            )
+        first, *box = uniform_draws(seed, step, np.zeros(1, dtype=np.int64))(Draw.CUTMIX)[0]
         if first < self.cutmix:
             order = permutation(seed, Stream.CUTMIX_PARTNERS + step, len(images))
-            images, partner, kept = cut(images, np.array(box), order)
+            images, partner, kept = cutmix(images, np.array(box), order)
             logits = network(images)
             loss = kept * F.cross_entropy(logits, labels) + (1 - kept) * F.cross_entropy(logits, labels[partner])
         else:
@@ -58,8 +61,10 @@ class Teaching:
         optimizer.step()
 
 
-def numbers(seed: int, step: int, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Callable[[int], FloatArray]:
-    """The generator's numbers f64 [m, 4] of a draw, by rows of a step."""
+def uniform_draws(
+    seed: int, step: int, rows: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> Callable[[int], FloatArray]:
+    """A function from a draw number to random numbers f64 [m, 4] in [0, 1), which depend on (seed, step, row)."""
 
     def drawn(draw: int) -> FloatArray:
         return uniform(philox(seed, step, draw, rows))
@@ -67,13 +72,14 @@ def numbers(seed: int, step: int, rows: np.ndarray[tuple[int], np.dtype[np.int64
     return drawn
 
 
-def cut(
+def cutmix(
     images: torch.Tensor, box: FloatArray, order: np.ndarray[tuple[int], np.dtype[np.int64]]
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
-    """CutMix of a batch: the same box of every image replaced by that of its partner; the mixed images, partners i64
-    [m] and the share of pixels kept. `box`: three numbers in [0, 1), of the box's area and place."""
+    """CutMix of a batch: in every image, the same box is replaced by that of its partner. Returns the mixed images, the
+    partners i64 [m] and the share of remaining pixels. `box`: three numbers in [0, 1) for the area and position of the
+    box."""
     size = images.shape[-1]
-    bounds = in_pixels(cutmix_box(*box[:, None]), size)  # of an area 1 - lambda, which is uniform as lambda is
+    bounds = in_pixels(cutmix_box(*box[:, None]), size)  # the area is 1 - lambda, which is uniform like lambda
     partner = torch.from_numpy(order).to(images.device)
     mixed = paste_box(images, images[partner], bounds)
     return mixed, partner, float(share_outside(bounds, size)[0])

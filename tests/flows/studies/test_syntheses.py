@@ -258,7 +258,7 @@ def test_a_killed_recovery_goes_on_inside_a_batch(
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(drawing.LiveImages, "report", report)
-    monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
     monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
     write_study(named={"edc": VARIANTS["edc"]}, ipc=[2])
     with pytest.raises(KeyboardInterrupt):
@@ -488,7 +488,7 @@ class Watching(Plain):
 
 def test_whoever_watches_a_study_sees_it_grow(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "PICTURE_SECONDS", -1.0)
-    monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
     write_study(named={"edc": VARIANTS["edc"], "edc-hard": VARIANTS["edc-hard"]}, ipc=[1])
     seen = Watching("studies")
     run_study("syntheses", reporter=seen)
@@ -501,7 +501,7 @@ def test_whoever_watches_a_study_sees_it_grow(workspace: Path, monkeypatch: pyte
 
 def test_a_live_synthesis_shows_its_loss_and_its_images(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "PICTURE_SECONDS", -1.0)
-    monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
     selection_stage(run_of("selection"))
     seen = Watching("synthesis")
     synthesis_stage(replace(run_of("synthesis", synthesis=EDC), reporter=seen))

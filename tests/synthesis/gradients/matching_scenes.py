@@ -1,4 +1,4 @@
-"""A tiny world for tests of gradient matching: three classes of 8-pixel images, a small ConvNet, a watch."""
+"""A tiny setting for tests of gradient matching: three classes of 8-pixel images, a small ConvNet and a reporter."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 
 class KilledError(Exception):
-    """Stands for the end of a process."""
+    """Simulates the end of a process."""
 
 
 def pixels_of(labels: np.ndarray, seed: int) -> np.ndarray:
@@ -31,14 +31,14 @@ def pixels_of(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def start_of(ipc: int, seed: int = 1) -> ImageSet:
-    """Rounds of one image a class, whose classes come in another order each time."""
+    """Rounds of one image per class, with the classes in another order each time."""
     labels = np.concatenate([np.roll(np.arange(3), k) for k in range(ipc)])
     return ImageSet(pixels_of(labels, seed), labels, 5 * np.arange(len(labels)) + 2, CLASSES)
 
 
 @dataclass
 class World:
-    """Real images, unevenly many a class, and what the watch was told: numbers of steps."""
+    """Real images, different numbers of them per class, and what was reported: numbers of steps."""
 
     folder: Path
     labels: np.ndarray = field(default_factory=lambda: np.array([2, 0, 1, 0, 1, 2] * 5 + [0, 0, 1]))

@@ -1,4 +1,4 @@
-"""Accuracies of subsets against plain loops, planted subsets, and what they decide in a run."""
+"""Accuracies of subsets against plain loops, for planted subsets, and the choices that follow in a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dcpipe import networks
 from dcpipe.random import permutation, philox, uniform
 from dcpipe.synthesis import METHODS, Progress
 from dcpipe.synthesis.gradients import engine as engines
-from dcpipe.synthesis.gradients.accuracies import Exam, accuracies, judges, seed_of
+from dcpipe.synthesis.gradients.accuracies import SubsetEvaluation, accuracies, evaluation_rows, seed_of
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.engine import CHECKPOINT, Engine
 from dcpipe.synthesis.gradients.real import RealImages
@@ -24,7 +24,7 @@ from dcpipe.types import FloatArray, IntArray
 from dcpipe.views import siamese
 
 C = 3
-PLAIN = Exam(NETWORK, Teaching(lr=0.05, batch=4), epochs=4, judged=7)
+PLAIN = SubsetEvaluation(NETWORK, Teaching(lr=0.05, batch=4), epochs=4, judged=7)
 
 
 @pytest.fixture
@@ -53,7 +53,9 @@ def word(seed: int, loop: int, n: int) -> int:
     return int(np.random.Philox(key=key, counter=counter).random_raw())
 
 
-def slow(condensed: torch.Tensor, owners: IntArray, world: World, exam: Exam, seed: int, loop: int) -> FloatArray:
+def slow(
+    condensed: torch.Tensor, owners: IntArray, world: World, evaluation: SubsetEvaluation, seed: int, loop: int
+) -> FloatArray:
     """One subset, image and weight after another, in float64."""
     pixels = world.images.astype(np.float64) / 255
     flat = pixels.reshape(-1, 3)
@@ -68,11 +70,11 @@ def slow(condensed: torch.Tensor, owners: IntArray, world: World, exam: Exam, se
                     images.append(condensed[label, place].double())
                     labels.append(label)
         torch.manual_seed(own)
-        network = networks.build(exam.network, C, SIZE).double()
+        network = networks.build(evaluation.network, C, SIZE).double()
         weights = list(network.parameters())
         speeds = [torch.zeros_like(weight) for weight in weights]
-        teaching, step = exam.teaching, 0
-        for epoch in range(exam.epochs):
+        teaching, step = evaluation.teaching, 0
+        for epoch in range(evaluation.epochs):
             order = permutation(own ^ 1, epoch, len(images)).tolist()
             parts = -(-len(images) // teaching.batch)
             for some in np.array_split(order, parts):
@@ -95,7 +97,7 @@ def slow(condensed: torch.Tensor, owners: IntArray, world: World, exam: Exam, se
                 step += 1
         for label in range(C):
             rows = np.flatnonzero(world.labels == label)
-            chosen = rows[permutation(word(seed, loop, 0), label, len(rows))][: exam.judged]
+            chosen = rows[permutation(word(seed, loop, 0), label, len(rows))][: evaluation.judged]
             right = 0
             for row in chosen:
                 image = torch.from_numpy((pixels[row] - mean) / std).permute(2, 0, 1)
@@ -108,27 +110,27 @@ def slow(condensed: torch.Tensor, owners: IntArray, world: World, exam: Exam, se
 @pytest.mark.parametrize("owners", [[0, 1, 2, 3], [0, 1, 0, 1, 0, 1, 0, 1], [0, 0, 0, 0, 1, 1, 1, 1]])
 def test_accuracies_are_those_of_plain_loops(world: World, owners: list[int], strategy: str) -> None:
     real = real_of(world)
-    exam = Exam(NETWORK, Teaching(lr=0.05, batch=4, strategy=strategy), 4, 7)
+    evaluation = SubsetEvaluation(NETWORK, Teaching(lr=0.05, batch=4, strategy=strategy), 4, 7)
     condensed = condensed_of(real, len(owners))
     seen = []
     for seed, loop in ((0, 9), (5, 0)):
-        found = accuracies(condensed, np.array(owners), real, exam, seed, loop)
+        found = accuracies(condensed, np.array(owners), real, evaluation, seed, loop)
         assert found.dtype == torch.float64
-        expected = slow(condensed, np.array(owners), world, exam, seed, loop)
+        expected = slow(condensed, np.array(owners), world, evaluation, seed, loop)
         np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12)
         seen.append(expected)
     assert not np.array_equal(*seen) and len(np.unique(np.stack(seen)[..., :-1])) >= 3, "not all right and all wrong"
 
 
-def test_who_judges_is_drawn_anew_in_each_loop(world: World) -> None:
+def test_evaluation_images_are_drawn_anew_in_each_loop(world: World) -> None:
     classes = real_of(world).classes
     assert [len(rows) for rows in classes] == [12, 11, 10]
-    rows = judges(classes, 5, 0, 3)
+    rows = evaluation_rows(classes, 5, 0, 3)
     assert (world.labels[rows] == np.repeat(np.arange(C), 5)).all() and len(set(rows.tolist())) == 15
-    assert np.array_equal(rows, judges(classes, 5, 0, 3))
+    assert np.array_equal(rows, evaluation_rows(classes, 5, 0, 3))
     for seed, loop in ((0, 4), (1, 3)):
-        assert not np.array_equal(rows, judges(classes, 5, seed, loop))
-    assert sorted(judges(classes, 100, 0, 3).tolist()) == list(range(33))
+        assert not np.array_equal(rows, evaluation_rows(classes, 5, seed, loop))
+    assert sorted(evaluation_rows(classes, 100, 0, 3).tolist()) == list(range(33))
     assert len({seed_of(seed, loop, n) for seed in range(3) for loop in range(5) for n in range(4)}) == 60
 
 
@@ -140,17 +142,17 @@ def stripes(labels: IntArray, seed: int) -> np.ndarray:
     return (150 * shapes[labels][..., None] + noise).astype(np.uint8)
 
 
-def test_a_subset_of_noise_or_of_wrong_labels_is_worse_than_what_real_images_mend(world: World) -> None:
+def test_subsets_of_noise_or_wrong_labels_are_worse_than_real_images(world: World) -> None:
     """S[1] shows another class, or nothing; every further image is a real one."""
     world.images = stripes(world.labels, 0)
     real = real_of(world)
     good = real.take(np.concatenate([rows[:5] for rows in real.classes])).unflatten(0, (C, 5))
-    exam = Exam(NETWORK, Teaching(lr=0.05, batch=8), epochs=20, judged=10)
+    evaluation = SubsetEvaluation(NETWORK, Teaching(lr=0.05, batch=8), epochs=20, judged=10)
     wrong, noise = good.clone(), good.clone()
     wrong[:, 0] = good[:, 0].roll(1, 0)
     noise[:, 0] = torch.randn(good[:, 0].shape, generator=torch.Generator().manual_seed(0))
     told: list[int] = []
-    means = [accuracies(x, np.arange(5), real, exam, 0, 0, told.append).mean(0) for x in (good, wrong, noise)]
+    means = [accuracies(x, np.arange(5), real, evaluation, 0, 0, told.append).mean(0) for x in (good, wrong, noise)]
     assert told == [1, 2, 3, 4] * 3
     assert float(means[0][0]) > 0.8 and float(means[1][0]) < 0.3 and float(means[2][0]) < 0.7
     assert all(float(mean[3]) > 0.7 for mean in means)
@@ -170,7 +172,7 @@ def test_networks_learn_by_the_recipe_of_idc_whatever_the_base() -> None:
     own = Teaching(lr=1.0, momentum=0.0, decay=0.0, batch=256, strategy="flip", cutmix=0.25)
     choices = Choices(network="some", outer=1, inner=1, lr=0.1, teaching=own, subsets=Nested(epochs=7, judged=3))
     recipe = Teaching(lr=0.01, momentum=0.9, decay=5e-4, batch=256, strategy="flip", cutmix=0.25)
-    assert Exam.of(choices) == Exam("some", recipe, 7, 3)
+    assert SubsetEvaluation.of(choices) == SubsetEvaluation("some", recipe, 7, 3)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -189,15 +191,17 @@ def test_the_choice_follows_what_accuracies_change_most(
     measured = {0: [0.2, 0.4, 0.9], 1: [0.2, 0.6, 0.1], 3: [0.5, 0.5, 0.5]}
     asked: list[tuple[int, torch.Tensor]] = []
 
-    def pretend(condensed: torch.Tensor, owners: IntArray, real: Any, exam: Exam, seed: int, loop: int, _: Any) -> Any:
+    def pretend(
+        condensed: torch.Tensor, owners: IntArray, real: Any, evaluation: SubsetEvaluation, seed: int, loop: int, _: Any
+    ) -> Any:
         asked.append((loop, condensed.clone()))
-        assert owners.tolist() == [0, 1, 2] and (exam.epochs, exam.judged, seed) == (2, 4, 0)
+        assert owners.tolist() == [0, 1, 2] and (evaluation.epochs, evaluation.judged, seed) == (2, 4, 0)
         return torch.tensor([measured[loop]] * C)
 
     monkeypatch.setattr(engines, "accuracies", pretend)
     engine = engine_of(world, match=match)
     ends: list[tuple[int, torch.Tensor]] = []
-    end, find = engine._end_loop, engine.losses.find
+    end, find = engine._end_loop, engine.losses.compute
     sizes: list[int] = []
 
     def ending() -> None:
@@ -210,7 +214,7 @@ def test_the_choice_follows_what_accuracies_change_most(
         return find(*given)
 
     engine._end_loop = ending  # type: ignore[method-assign]
-    engine.losses.find = finding  # type: ignore[method-assign]
+    engine.losses.compute = finding  # type: ignore[method-assign]
     engine.run()
     assert [loop for loop, _ in asked] == [0, 1, 3]
     for loop, images in asked:
@@ -222,7 +226,7 @@ def test_the_choice_follows_what_accuracies_change_most(
 
 @pytest.mark.parametrize("base", ["idc", "dm"])
 def test_measuring_moves_no_image_where_the_choice_is_the_same(world: World, base: str) -> None:
-    """Of two images there is one smaller set: all that measuring could change is what is drawn."""
+    """With two images there is only one smaller set, so measuring could change only random numbers."""
     options: dict[str, Any] = {"network": NETWORK, "outer": 3, "inner": 2, "real_batch": 4, "lr": 0.3}
     if base == "idc":
         options |= {"learn_images": 8, "lr": 60.0}
@@ -244,7 +248,7 @@ def killing(world: World, dies: Callable[[str], bool], told: list[str], folder: 
 
 
 def test_a_kill_while_measuring_repeats_the_measurement_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "TELL_SECONDS", -1.0)
+    monkeypatch.setattr(engines, "REPORT_SECONDS", -1.0)
     whole = engine_of(World(world.folder / "whole")).run()
     monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "3600")  # what is kept is kept for the measurement
     told: list[str] = []
@@ -265,12 +269,12 @@ def test_a_kill_while_measuring_repeats_the_measurement_alone(world: World, monk
 
 
 @pytest.mark.gpu
-def test_the_gpu_judges_like_the_cpu(world: World) -> None:
+def test_the_gpu_gives_the_accuracies_of_the_cpu(world: World) -> None:
     real = real_of(world)
-    good, exam = condensed_of(real, 6), Exam(NETWORK, Teaching(batch=8), epochs=15, judged=10)
-    here = accuracies(good, np.arange(6), real, exam, 0, 0)
+    good, evaluation = condensed_of(real, 6), SubsetEvaluation(NETWORK, Teaching(batch=8), epochs=15, judged=10)
+    here = accuracies(good, np.arange(6), real, evaluation, 0, 0)
     for name in ("pixels", "labels", "mean", "std"):
         setattr(real, name, getattr(real, name).cuda())
-    there = accuracies(good.cuda(), np.arange(6), real, exam, 0, 0)
+    there = accuracies(good.cuda(), np.arange(6), real, evaluation, 0, 0)
     assert there.is_cuda and here.device == CPU
     torch.testing.assert_close(there.cpu(), here, rtol=0, atol=0.11)  # one image of ten

@@ -1,4 +1,4 @@
-"""The choices that make a method: networks that see every image by itself."""
+"""The choices that define a method: networks in which images do not depend on each other."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def means(n: int, *sizes: int) -> torch.Tensor:
 def slow(
     network: nn.Module, inputs: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, names: tuple[str, ...]
 ) -> list[torch.Tensor]:
-    """One pass a sample, group and class, as the definition says."""
+    """One pass per sample, group and class, by definition."""
     n = weights.shape[-1]
     chosen = [network.get_submodule(name).weight for name in names]
     found: list[list[list[torch.Tensor]]] = [[] for _ in chosen]
@@ -101,14 +101,14 @@ def test_means_of_prefixes(sizes: tuple[int, ...]) -> None:
 def test_on_a_cpu_a_pass_is_of_few_classes(most: int, passes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(class_gradients, "ON_CPU", most)
     calls: list[int] = []
-    some = ClassGradients._some
-    monkeypatch.setattr(ClassGradients, "_some", lambda self, *given: (calls.append(1), some(self, *given))[1])
+    some = ClassGradients._one_pass
+    monkeypatch.setattr(ClassGradients, "_one_pass", lambda self, *given: (calls.append(1), some(self, *given))[1])
     agree("convnet-d2-w3", 8, 4, means(4, 4, 2), "conv+linear")
     assert len(calls) == passes
 
 
 def test_weights_of_each_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(class_gradients, "ON_CPU", 8)  # two classes a pass
+    monkeypatch.setattr(class_gradients, "ON_CPU", 8)  # two classes per pass
     weights = torch.stack([means(4, 4).expand(3, 4), means(4, 1, 3, 2)])
     assert weights.shape == (2, CLASSES, 4)
     agree("convnet-d2-w3", 8, 4, weights, "conv+linear")
@@ -167,7 +167,7 @@ def test_float32_is_close() -> None:
         assert float(((a - b).abs().max() / b.abs().max()).detach()) < 1e-4
 
 
-def test_without_a_graph_there_is_none_and_nothing_is_left_behind() -> None:
+def test_without_create_graph_there_is_no_graph_and_no_state_is_left() -> None:
     network, (inputs, labels) = network_of(), batch_of(4)
     gradients = ClassGradients(network)
     graph, _ = gradients(inputs.clone().requires_grad_(), labels, means(4, 4, 1), create_graph=True)
@@ -199,7 +199,7 @@ def test_optimiser_steps_of_the_network_are_seen() -> None:
 def test_features_are_the_last_map_before_global_pooling(
     name: str, size: int, until: str, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(class_gradients, "ON_CPU", most)  # of 1: one class a pass
+    monkeypatch.setattr(class_gradients, "ON_CPU", most)  # of 1: one class per pass
     network, (inputs, labels) = network_of(name, size), batch_of(2, size)
     kept: list[torch.Tensor] = []
     network.get_submodule(until).register_forward_hook(lambda _, __, out: kept.append(out.detach()))
@@ -258,23 +258,26 @@ BATCH = (
         (lambda: networks.build("resnet10-w2", 3, 8), BATCH),
         (
             lambda: nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)),
-            "convolution '0' has groups=2, padding=(0, 0), padding_mode='zeros'; gradients by class need 1 group and a "
-            "number of zeros as padding",
+            "convolution '0' has groups=2, padding=(0, 0), padding_mode='zeros'; per-class gradients need 1 group and "
+            "zero padding given as a number",
         ),
         (
             lambda: nn.Sequential(nn.Conv2d(4, 4, 3, padding="same")),
-            "convolution '0' has groups=1, padding='same', padding_mode='zeros'; gradients by class need 1 group and a "
-            "number of zeros as padding",
+            "convolution '0' has groups=1, padding='same', padding_mode='zeros'; per-class gradients need 1 group and "
+            "zero padding given as a number",
         ),
         (
             shared,
-            "layers 'first' and 'second' share one weight; gradients by class need a weight of its own for each layer",
+            "layers 'first' and 'second' share one weight; per-class gradients need a separate weight for each layer",
         ),
-        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(3, 3)), "network has no convolution to match gradients of"),
+        (
+            lambda: nn.Sequential(nn.Flatten(), nn.Linear(3, 3)),
+            "network has no convolution whose gradients could be matched",
+        ),
         (
             Token,
-            "parameter 'token' of shape [1, 1, 4] is no weight of a 2-d convolution or linear layer; gradients by "
-            "class are known for these alone, so use another network",
+            "parameter 'token' of shape [1, 1, 4] is not a weight of a 2-d convolution or linear layer; per-class "
+            "gradients are implemented only for these, so use another network",
         ),
     ],
 )
@@ -295,15 +298,15 @@ def test_batch_norm_of_fixed_statistics_is_fine() -> None:
     [
         (
             Odd("twice"),
-            "layer 'first' is used twice in a forward pass; gradients by class need layers that are used once, so use "
-            "another network",
+            "layer 'first' is used more than once per forward pass, so its per-class gradient is not defined; use a "
+            "network without shared layers",
         ),
         (
             Odd("overwrites"),
-            "the network overwrites what layer 'second' reads or returns (an in-place operation); gradients by class "
-            "need both, so write the result elsewhere",
+            "the network overwrites the input or output of layer 'second' (an in-place operation); per-class "
+            "gradients need both, so use an operation that is not in-place",
         ),
-        (Skips("skips"), "layer 'second' is not used in a forward pass; leave it out of the network"),
+        (Skips("skips"), "layer 'second' is not used in a forward pass; remove it from the network"),
     ],
 )
 def test_forward_passes_that_cannot_be_done_are_refused(network: nn.Module, sentence: str) -> None:
@@ -319,7 +322,7 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
     with pytest.raises(DataError) as error:
         ClassGradients(network)(inputs[:5], labels[:5], means(2, 2), create_graph=False)
     assert str(error.value) == (
-        "weights [1, 2] are [groups, n] or [groups, classes, n], and need n inputs and n labels a class; "
+        "weights [1, 2] are [groups, n] or [groups, classes, n] and need n inputs and n labels per class; "
         "got 5 inputs, 5 labels"
     )
     with pytest.raises(DataError) as error:

@@ -58,7 +58,7 @@ def test_equal_to_the_loop(name: str, seed: int, groups: int, classes: int) -> N
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_nothing_apart_from_itself_and_moved_by_descent(name: str) -> None:
+def test_the_distance_to_itself_is_zero_and_descent_reduces_it(name: str) -> None:
     theirs = gradients(0, 2)
     torch.testing.assert_close(DISTANCES[name](theirs, theirs), torch.zeros(2).double(), atol=1e-4, rtol=0)
     ours = [part.requires_grad_() for part in gradients(1, 2)]
@@ -68,7 +68,7 @@ def test_nothing_apart_from_itself_and_moved_by_descent(name: str) -> None:
     assert float(after.detach()) < float(before.detach())
 
 
-def test_rows_of_zeros_are_one_apart_and_have_a_finite_slope() -> None:
+def test_zero_rows_have_distance_one_and_a_finite_gradient() -> None:
     zero = torch.zeros(1, 2, 3, dtype=torch.float64, requires_grad=True)
     found = DISTANCES["cosine"]([zero], [torch.ones(1, 2, 3, dtype=torch.float64)])
     assert found.tolist() == [2.0]
@@ -91,5 +91,5 @@ def test_gradients_of_other_layers_are_refused(theirs: list[torch.Tensor]) -> No
         mse(ours, theirs)
     assert str(error.value) == (
         f"gradients of layers [[2, 3, 4], [2, 2, 5]] and {[list(g.shape) for g in theirs]} cannot be compared; "
-        "both need the same classes and layers, at least one"
+        "both need the same classes and layers, and at least one layer"
     )

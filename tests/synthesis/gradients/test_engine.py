@@ -1,4 +1,4 @@
-"""The engine's steps: momentum over sweeps, frozen pixels, MDC's decisions, and going on after a kill."""
+"""The engine's steps: momentum over sweeps, frozen pixels, MDC's choices, and resuming after a kill."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matching_scenes import NETWORK, World, start_of
 
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.engine import Engine
-from dcpipe.synthesis.gradients.loss import Found
+from dcpipe.synthesis.gradients.loss import StepLoss
 from dcpipe.types import DataError, ImageSet
 
 ALONE = {"learn": "nothing"}
@@ -33,34 +33,34 @@ def grads(images: torch.Tensor) -> torch.Tensor:
 
 
 def pretend(engine: Engine) -> list[torch.Tensor]:
-    """Let the engine find `grads`; the images of every step come into the list."""
+    """Replace the engine's gradients by `grads`; returns a list that collects the images of every step."""
     seen: list[torch.Tensor] = []
 
-    def find(images: torch.Tensor, *others: Any) -> Found:
+    def find(images: torch.Tensor, *others: Any) -> StepLoss:
         seen.append(images.clone())
-        return Found(torch.zeros(()), grads(images), torch.ones(()), None)
+        return StepLoss(torch.zeros(()), grads(images), torch.ones(()), None)
 
-    engine.losses.find = find  # type: ignore[assignment, method-assign]
+    engine.losses.compute = find  # type: ignore[assignment, method-assign]
     return seen
 
 
 def spied(engine: Engine) -> list[tuple[tuple[int, ...], tuple[int, ...], bool, torch.Tensor | None]]:
     """Sizes, frozen, measure and distances of every step."""
     told: list[tuple[tuple[int, ...], tuple[int, ...], bool, torch.Tensor | None]] = []
-    find: Callable[..., Found] = engine.losses.find
+    find: Callable[..., StepLoss] = engine.losses.compute
 
-    def listening(*given: Any) -> Found:
+    def listening(*given: Any) -> StepLoss:
         found = find(*given)
         sizes, frozen, measure = given[-3:]
         told.append((tuple(sizes.tolist()), tuple(frozen.tolist()), measure, found.distances))
         return found
 
-    engine.losses.find = listening  # type: ignore[method-assign]
+    engine.losses.compute = listening  # type: ignore[method-assign]
     return told
 
 
 def sequential(first: torch.Tensor, lr: float, momentum: float, sweeps: int) -> list[torch.Tensor]:
-    """IDC's way: one optimiser of all images, which steps once a class; what each class is when its turn comes."""
+    """As IDC does it: one optimiser of all images with one step per class; the images of each class at its turn."""
     images = first.clone().requires_grad_(True)
     optimizer = torch.optim.SGD([images], lr, momentum=momentum)
     seen = []
@@ -145,9 +145,9 @@ def test_frozen_pixels_stay_bit_by_bit(world: World, by: Any, factor: int) -> No
     assert bool((engine.pixels[~still] != before[~still]).all())
 
 
-def test_a_set_says_whether_its_subsets_were_of_images_or_of_cells(world: World) -> None:
-    assert [freezing(world, by, 2)._shown().by for by in ("images", "cells")] == ["images", "cells"]
-    assert world.engine(**ALONE)._shown().by == "images"
+def test_a_set_records_whether_its_subsets_are_of_images_or_cells(world: World) -> None:
+    assert [freezing(world, by, 2)._image_set().by for by in ("images", "cells")] == ["images", "cells"]
+    assert world.engine(**ALONE)._image_set().by == "images"
 
 
 @pytest.mark.parametrize(("begin", "first"), [("code", 0), ("paper", 1)])
@@ -200,7 +200,7 @@ def test_notes_tell_a_number_or_a_span(world: World, chosen: list[int], previous
     engine = world.engine(ipc=4, subsets=Nested())
     assert engine.subsets is not None
     engine.subsets = replace(engine.subsets, chosen=np.array(chosen), previous=np.array(previous))
-    assert engine._subset_told() == note
+    assert engine._subset_note() == note
 
 
 def test_every_loop_begins_with_another_network_and_pixels_in_range(world: World) -> None:
@@ -244,7 +244,7 @@ def test_the_result_is_in_the_order_of_the_start(world: World) -> None:
     assert result.grid == 1 and result.classes == start.classes
 
 
-def test_mixed_beginnings_show_real_images_in_cells(world: World) -> None:
+def test_initial_mix_shows_real_images_in_cells(world: World) -> None:
     engine = world.engine(ipc=2, factor=2, initial="mix")
     for c in range(3):
         own = world.images[world.labels == c][:, ::2, ::2].transpose(0, 3, 1, 2)  # to the nearest: every other pixel
@@ -260,7 +260,7 @@ def test_noise_is_normal_in_normalised_space(world: World) -> None:
     assert abs(float(z.mean())) < 0.1 and abs(float(z.std()) - 1) < 0.1
 
 
-def test_representative_batches_last_as_many_steps_as_asked(world: World) -> None:
+def test_representative_batches_last_for_the_given_number_of_steps(world: World) -> None:
     engine = world.engine(inner=5, cluster=2)
     rows = []
     engine._begin_loop()
@@ -289,11 +289,11 @@ def test_refusals(world: World) -> None:
     )
     refused(
         lambda: world.engine(ipc=4, factor=2, initial="mix"),
-        "synthesis: 16 images a class are wanted to begin with, a class has 10; lower ipc",
+        "synthesis: 16 real images per class are needed for the start, but a class has 10; lower ipc",
     )
     refused(
         lambda: world.engine(factor=2),
-        "synthesis: a picked image is one cell of a grid of factor 2; set initial: mix",
+        "synthesis: initial 'start' needs factor 1, but factor is 2; set initial: mix",
     )
     refused(
         lambda: world.engine(lr=1e38, inner=4).run(),

@@ -1,4 +1,4 @@
-"""The layers with cheaper derivatives say what torch's own do, to the second derivative, in either layout."""
+"""The layers with cheaper derivatives compute the same as torch's, up to the second derivative, in both layouts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dcpipe.synthesis.gradients.fast_layers import AveragePool, InstanceNorm, us
 
 
 def norm_of(channels: int) -> nn.GroupNorm:
-    norm = nn.GroupNorm(channels, channels, eps=0.01).double()  # an eps that is seen
+    norm = nn.GroupNorm(channels, channels, eps=0.01).double()  # an eps with a visible effect
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in norm.parameters():
@@ -48,7 +48,7 @@ def test_equal_to_torchs_own_to_the_second_derivative(
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_a_norm_of_one_pixel_says_its_bias() -> None:
+def test_a_norm_of_one_pixel_returns_its_bias() -> None:
     norm = norm_of(2)
     said, grad, second = derivatives(InstanceNorm(norm), torch.full((3, 2, 1, 1), 4.0, dtype=torch.float64))
     torch.testing.assert_close(said, norm.bias.detach()[None, :, None, None].expand(3, 2, 1, 1))
@@ -62,7 +62,7 @@ def test_float32_is_as_close_as_torchs_own() -> None:
         assert float((found - right).abs().max() / right.abs().max()) < 1e-4
 
 
-def test_only_layers_that_say_the_same_are_replaced() -> None:
+def test_only_equivalent_layers_are_replaced() -> None:
     same = nn.Sequential(norm_of(2), nn.AvgPool2d(2), nn.Sequential(nn.AvgPool2d(3, 3)))
     others: list[nn.Module] = [nn.GroupNorm(1, 2), nn.GroupNorm(2, 2, affine=False), nn.AvgPool2d((2, 1))]
     others += [nn.AvgPool2d(2, 1), nn.AvgPool2d(2, padding=1), nn.AvgPool2d(2, ceil_mode=True)]

@@ -1,4 +1,4 @@
-"""The loss of all classes, its slope and the distances of subsets are those of a loop over classes."""
+"""The loss of all classes, its gradient and the distances of subsets are those of a loop over classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dcpipe import networks
 from dcpipe.random import Row, philox, uniform
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.class_gradients import ClassGradients
-from dcpipe.synthesis.gradients.loss import Found, Losses
+from dcpipe.synthesis.gradients.loss import Losses, StepLoss
 from dcpipe.types import DataError
 from dcpipe.views import siamese
 
@@ -45,11 +45,11 @@ def choices_of(**changed: Any) -> Choices:
     return Choices(network=NETWORK, outer=1, inner=1, lr=0.1, **changed)
 
 
-def found_of(choices: Choices, sizes: list[int], frozen: list[int], measure: bool) -> Found:
+def found_of(choices: Choices, sizes: list[int], frozen: list[int], measure: bool) -> StepLoss:
     network, images, real = scene_of()
     losses = Losses(choices, C, N, (MEAN, STD), SEED, CPU)
     gradients = None if choices.match == "features" else ClassGradients(network, parameters=choices.parameters)
-    return losses.find(images, real, network, gradients, STEP, np.array(sizes), np.array(frozen), measure)
+    return losses.compute(images, real, network, gradients, STEP, np.array(sizes), np.array(frozen), measure)
 
 
 def distance(name: str, ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> torch.Tensor:
@@ -91,7 +91,7 @@ def members(owners: list[int], size: int, by: str, factor: int) -> list[int]:
 
 
 def slow(choices: Choices, sizes: list[int], frozen: list[int]) -> tuple[float, torch.Tensor, torch.Tensor]:
-    """Loss, slope and distances of all subsets, one class after another."""
+    """Loss, gradient and distances of all subsets, one class after another."""
     network, images, real = scene_of()
     images.requires_grad_(True)
     nested = choices.subsets or Nested()
@@ -137,7 +137,7 @@ def slow(choices: Choices, sizes: list[int], frozen: list[int]) -> tuple[float, 
     return float(total.detach()), grad, measured
 
 
-def compare(found: Found, choices: Choices, sizes: list[int], frozen: list[int]) -> None:
+def compare(found: StepLoss, choices: Choices, sizes: list[int], frozen: list[int]) -> None:
     loss, grad, measured = slow(choices, sizes, frozen)
     assert grad.abs().max() > 1e-5
     torch.testing.assert_close(float(found.loss), loss, rtol=1e-6, atol=0)
@@ -169,13 +169,13 @@ def test_loss_with_subsets_of_each_class(
 
 
 def test_a_pass_has_no_more_classes_than_allowed() -> None:
-    """What bounds memory: nothing of one pass is held in the next."""
+    """Memory is bounded because nothing of one pass is kept in the next."""
     network, images, real = scene_of()
     passes: list[int] = []
     network.register_forward_hook(lambda module, arguments, outputs: passes.append(len(outputs)))
     losses = Losses(choices_of(**DM, at_once=2), C, N, (MEAN, STD), SEED, CPU)
     none = np.zeros(C, dtype=np.int64)
-    losses.find(images, real, network, None, STEP, none, none, False)
+    losses.compute(images, real, network, None, STEP, none, none, False)
     assert passes == [2 * REAL, 2 * N, REAL, N]
 
 
@@ -204,7 +204,7 @@ def test_of_too_many_training_images_a_random_part_is_matched() -> None:
     losses = Losses(choices_of(factor=2, most=5), C, N, (MEAN, STD), SEED, CPU)
     nothing, seen = np.zeros(C, dtype=np.int64), []
     for step in (0, 1):
-        grad = losses.find(images, real, network, ClassGradients(network), step, nothing, nothing, False).grad
+        grad = losses.compute(images, real, network, ClassGradients(network), step, nothing, nothing, False).grad
         cells = grad.unflatten(-1, (2, 4)).unflatten(-3, (2, 4)).abs().sum((2, 4, 6))  # [c, n, 2, 2]
         seen.append(cells > 0)
         assert (seen[-1].sum((1, 2, 3)) == 5).all()
@@ -213,8 +213,8 @@ def test_of_too_many_training_images_a_random_part_is_matched() -> None:
 
 def test_a_part_of_the_training_images_would_scramble_subsets() -> None:
     message = (
-        "synthesis: 12 training images a class are more than the 11 matched in a step, which would scramble subsets; "
-        "set most: 12 or more"
+        "synthesis: 12 training images per class are more than the 11 matched in a step, so subsets would be "
+        "incomplete; set most: 12 or more"
     )
     with pytest.raises(DataError) as caught:
         Losses(choices_of(factor=2, most=11, subsets=Nested()), C, N, (MEAN, STD), SEED, CPU)

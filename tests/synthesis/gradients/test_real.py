@@ -1,4 +1,4 @@
-"""Real images: dealt without replacement as a function of (seed, step), their colours exact."""
+"""Real images: drawn without replacement as a function of (seed, step); exact mean and deviation."""
 
 from __future__ import annotations
 
@@ -22,43 +22,45 @@ def dealer(world: World, seed: int = 0, batch: int = 4) -> RealImages:
     return RealImages(world.context, 3, seed, batch)
 
 
-def test_classes_are_dealt_without_replacement(world: World) -> None:
+def test_class_batches_are_drawn_without_replacement(world: World) -> None:
     real = dealer(world, batch=3)
     for label in range(3):
         own = np.flatnonzero(world.labels == label)
-        rounds = len(own) // 3  # what is left over of a round is dropped
+        rounds = len(own) // 3  # an incomplete batch of a round is dropped
         for epoch in range(4):
-            dealt = np.concatenate([real.of_classes(epoch * rounds + k)[label] for k in range(rounds)])
+            dealt = np.concatenate([real.class_batches(epoch * rounds + k)[label] for k in range(rounds)])
             assert len(dealt) == len(set(dealt)) == 3 * rounds and set(dealt) <= set(own)
 
 
-def test_mixed_batches_are_dealt_without_replacement(world: World) -> None:
+def test_mixed_batches_are_drawn_without_replacement(world: World) -> None:
     real = dealer(world)
     rounds = len(world.labels) // 8
     for epoch in range(3):
-        dealt = np.concatenate([real.mixed(epoch * rounds + k, 8) for k in range(rounds)])
+        dealt = np.concatenate([real.mixed_batch(epoch * rounds + k, 8) for k in range(rounds)])
         assert len(dealt) == len(set(dealt)) == 8 * rounds
-    assert sorted(real.mixed(5, 100)) == list(range(len(world.labels)))  # no more than there are
+    assert sorted(real.mixed_batch(5, 100)) == list(range(len(world.labels)))  # no more than there are
 
 
 def test_rounds_are_shuffled_anew(world: World) -> None:
-    real = dealer(world, batch=10)  # one round a step for two of the classes
-    assert not np.array_equal(real.of_classes(0)[2], real.of_classes(1)[2])
-    assert not np.array_equal(real.mixed(0, 33), real.mixed(1, 33))
-    ranks = [np.argsort(np.argsort(real.of_classes(0)[c])) for c in (0, 2)]
+    real = dealer(world, batch=10)  # one round per step for two of the classes
+    assert not np.array_equal(real.class_batches(0)[2], real.class_batches(1)[2])
+    assert not np.array_equal(real.mixed_batch(0, 33), real.mixed_batch(1, 33))
+    ranks = [np.argsort(np.argsort(real.class_batches(0)[c])) for c in (0, 2)]
     assert not np.array_equal(*ranks)  # classes are shuffled apart
 
 
 def test_steps_do_not_depend_on_those_before(world: World) -> None:
     before = dealer(world)
-    by_class = [before.of_classes(step) for step in range(7)]
-    mixed = [before.mixed(step, 8) for step in range(7)]
+    by_class = [before.class_batches(step) for step in range(7)]
+    mixed = [before.mixed_batch(step, 8) for step in range(7)]
     for step in (6, 2, 4):
-        assert np.array_equal(dealer(world).of_classes(step), by_class[step])
-        assert np.array_equal(before.of_classes(step), by_class[step])
-        assert np.array_equal(before.mixed(step, 8), mixed[step])
+        assert np.array_equal(dealer(world).class_batches(step), by_class[step])
+        assert np.array_equal(before.class_batches(step), by_class[step])
+        assert np.array_equal(before.mixed_batch(step, 8), mixed[step])
     other = dealer(world, seed=1)
-    assert not np.array_equal(other.of_classes(0), by_class[0]) and not np.array_equal(other.mixed(0, 8), mixed[0])
+    assert not np.array_equal(other.class_batches(0), by_class[0]) and not np.array_equal(
+        other.mixed_batch(0, 8), mixed[0]
+    )
 
 
 def test_the_first_images_are_distinct_and_of_their_class(world: World) -> None:
@@ -67,7 +69,7 @@ def test_the_first_images_are_distinct_and_of_their_class(world: World) -> None:
         assert len(set(rows[label])) == 7 and (world.labels[rows[label]] == label).all()
 
 
-def test_images_are_taken_as_they_are_and_normalised(world: World) -> None:
+def test_images_are_returned_unchanged_or_normalised(world: World) -> None:
     real = dealer(world)
     rows = np.array([30, 3, 3])
     plain = real.take(rows, normalised=False)
@@ -101,7 +103,9 @@ def test_refusals(world: World) -> None:
     assert str(caught.value) == "synthesis: real_batch is 11, but class 2 has 10 images; lower real_batch to 10"
     with pytest.raises(DataError) as caught:
         RealImages(world.context, 4, 0, 4)
-    assert str(caught.value) == ("synthesis: class 3 has no real images to match; give it some, or leave it out")
+    assert str(caught.value) == ("synthesis: class 3 has no real images to match; add some, or leave the class out")
     with pytest.raises(DataError) as caught:
         dealer(world).first(11)
-    assert str(caught.value) == ("synthesis: 11 images a class are wanted to begin with, a class has 10; lower ipc")
+    assert str(caught.value) == (
+        "synthesis: 11 real images per class are needed for the start, but a class has 10; lower ipc"
+    )

@@ -33,7 +33,7 @@ def slow_start(ids: IntArray, k: int, seed: int, step: int) -> list[int]:
 
 
 def slow_kmeans(points: FloatArray, start: list[int], max_iter: int, tolerance: float) -> FloatArray:
-    """Lloyd on one class, as fast_pytorch_kmeans is described: the last step is made, then the shift is looked at."""
+    """Lloyd on one class, as in the description of fast_pytorch_kmeans: after each step the shift is checked."""
     centroids = [points[row].copy() for row in start]
     for _ in range(max_iter):
         owner = [min(range(len(centroids)), key=lambda j: ((x - centroids[j]) ** 2).sum()) for x in points]
@@ -64,8 +64,8 @@ STOPS = st.tuples(st.sampled_from([1, 2, 9, 100]), st.sampled_from([1e-4, 0.5]))
 
 @given(st.integers(1, 3), st.integers(1, 9), STOPS, st.integers(0, 999))
 @settings(max_examples=50, deadline=None)
-def test_all_classes_at_once_are_what_loops_over_one_find(c: int, k: int, stops: tuple[int, float], seed: int) -> None:
-    """Classes of unequal size, far from the origin, with what is not there set to NaN."""
+def test_all_classes_at_once_give_the_same_as_one_by_one(c: int, k: int, stops: tuple[int, float], seed: int) -> None:
+    """Classes of different sizes, far from the origin, with missing images set to NaN."""
     rng = np.random.default_rng(seed)
     sizes = rng.integers(k, k + 20, c)
     m = int(sizes.max())
@@ -93,7 +93,7 @@ def test_padding_may_stand_anywhere() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_planted_clusters_are_found(seed: int) -> None:
-    """Two clouds far apart a class: each centroid comes to rest on the mean of one, whatever it started from."""
+    """Two distant clusters per class: each centroid converges to the mean of one of them from any start."""
     rng = np.random.default_rng(seed)
     places = rng.normal(size=(4, 2, 8)) * 50
     cloud = rng.integers(0, 2, (4, 30))
@@ -142,7 +142,7 @@ def test_pieces_of_any_number_of_classes_give_the_same(monkeypatch: pytest.Monke
     ]
 
 
-def test_one_image_may_stand_for_two_centroids() -> None:
+def test_one_image_may_represent_two_centroids() -> None:
     """Of three images two are the same: the cluster that goes without keeps its centroid and finds the first again."""
     points = np.array([[[4.0, 0], [4, 0], [0, 3]]])
     assert sorted(columns(points, 3)[0].tolist()) == [0, 0, 2]
@@ -161,7 +161,9 @@ def test_as_many_as_there_are_takes_every_image() -> None:
     assert np.sort(columns(points, 7), axis=1).tolist() == [list(range(7))] * 2
 
 
-def test_a_huge_tolerance_stops_after_one_step_and_none_goes_on_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_tolerance_stops_after_one_step_and_tolerance_zero_runs_to_convergence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     points = np.random.default_rng(4).normal(size=(3, 200, 2))
 
     def with_limits(max_iter: int, tolerance: float) -> list[list[int]]:
@@ -186,7 +188,7 @@ def test_embeddings_may_be_half_precise_or_need_gradients() -> None:
 
 
 REFUSALS: list[tuple[Options, str]] = [
-    ({"n": 6}, "6 images are asked of class 1, which has 5; ask for fewer, or leave the class out"),
+    ({"n": 6}, "6 images are requested of class 1, which has 5; request fewer, or leave the class out"),
     ({"n": 0}, "n must be at least 1, got 0"),
     ({"ids": plain_ids(2, 6)}, "ids must be [classes, images] = [2, 7] as the embeddings, got [2, 6]"),
     ({"embeddings": torch.ones(2, 7)}, "embeddings must be [classes, images, features], got [2, 7]"),

@@ -1,4 +1,4 @@
-"""The network's steps: torch's SGD, CutMix as a loop over pixels does it, and draws that are a function of names."""
+"""Training steps of the network: torch's SGD, CutMix against a loop over pixels, and reproducible random numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matching_scenes import NETWORK, SIZE
 from torch import nn
 
 from dcpipe import networks
-from dcpipe.synthesis.gradients.teaching import Teaching, cut, numbers
+from dcpipe.synthesis.gradients.teaching import Teaching, cutmix, uniform_draws
 from dcpipe.types import DataError
 from dcpipe.views import siamese
 
@@ -57,7 +57,7 @@ def test_steps_are_those_of_sgd(momentum: float, decay: float) -> None:
 def test_cut_is_a_loop_over_pixels(box: list[float]) -> None:
     images, _ = batch_of()
     order = np.array([3, 0, 5, 2, 1, 4])
-    mixed, partner, kept = cut(images, np.array(box), order)
+    mixed, partner, kept = cutmix(images, np.array(box), order)
     side, x, y = box[0] ** 0.5, box[1], box[2]
     expected, pasted = images.clone(), 0
     for row in range(SIZE):
@@ -73,14 +73,14 @@ def test_cut_is_a_loop_over_pixels(box: list[float]) -> None:
     assert kept == pytest.approx(1 - pasted / SIZE**2)
 
 
-def test_labels_are_mixed_by_the_share_of_pixels_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_labels_are_mixed_by_the_share_of_remaining_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[torch.Tensor, torch.Tensor, float]] = []
 
     def listening(*given: Any) -> tuple[torch.Tensor, torch.Tensor, float]:
-        seen.append(cut(*given))
+        seen.append(cutmix(*given))
         return seen[-1]
 
-    monkeypatch.setattr("dcpipe.synthesis.gradients.teaching.cut", listening)
+    monkeypatch.setattr("dcpipe.synthesis.gradients.teaching.cutmix", listening)
     ours = taught(1, cutmix=1.0, lr=0.05, momentum=0.0, decay=0.0)
     [(mixed, partner, kept)] = seen
     network, labels = network_of(), batch_of()[1]
@@ -92,15 +92,15 @@ def test_labels_are_mixed_by_the_share_of_pixels_kept(monkeypatch: pytest.Monkey
     torch.testing.assert_close(ours, expected.detach(), rtol=0, atol=1e-6)
 
 
-def test_batches_are_mixed_as_often_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_are_mixed_with_the_given_probability(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[float] = []
 
     def listening(*given: Any) -> tuple[torch.Tensor, torch.Tensor, float]:
-        mixed = cut(*given)
+        mixed = cutmix(*given)
         kept.append(mixed[2])
         return mixed
 
-    monkeypatch.setattr("dcpipe.synthesis.gradients.teaching.cut", listening)
+    monkeypatch.setattr("dcpipe.synthesis.gradients.teaching.cutmix", listening)
     taught(100, cutmix=0.5, lr=1e-9)
     assert 35 < len(kept) < 65
     # lambda is uniform; boxes over the border keep more: E = 0.5 + what is cut off.
@@ -111,7 +111,7 @@ def test_every_image_has_its_own_augmentation() -> None:
     teaching, network = Teaching(strategy="color_crop", lr=0.05, momentum=0.0, decay=0.0), network_of()
     images, labels = batch_of()
     rows = np.arange(M)
-    drawn = siamese.draw("color_crop", numbers(7, 4, rows))
+    drawn = siamese.draw("color_crop", uniform_draws(7, 4, rows))
     one_by_one = torch.cat([siamese.apply(images[i : i + 1], drawn[rows[i : i + 1]]) for i in range(M)])
     grads = torch.autograd.grad(F.cross_entropy(network(one_by_one), labels), list(network.parameters()))
     expected = [p.detach() - 0.05 * g for p, g in zip(network.parameters(), grads, strict=True)]
@@ -138,5 +138,5 @@ def test_draws_are_a_function_of_seed_and_step(choices: dict[str, Any]) -> None:
 
 
 def test_an_unknown_strategy_is_refused() -> None:
-    with pytest.raises(DataError, match="strategy 'blur' is not made of different names"):
+    with pytest.raises(DataError, match="invalid strategy 'blur'; join different names"):
         taught(strategy="blur")
