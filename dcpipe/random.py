@@ -26,14 +26,14 @@ _HALF = np.uint64(32)
 Words = npt.NDArray[np.uint64]
 
 
-class Allotment(int, Enum):
+class Allocation(int, Enum):
     """Numbers that one user has: it is the first of them, `count` of them follow one another. `shared` says why another
     user may have some of the same ones; it is empty where nobody has."""
 
     count: int
     shared: str
 
-    def __new__(cls, first: int, count: int = 1, shared: str = "") -> Allotment:
+    def __new__(cls, first: int, count: int = 1, shared: str = "") -> Allocation:
         one = int.__new__(cls, first)
         one._value_ = (first, count, shared)  # not the number alone: two users that share one stay two entries
         one.count, one.shared = count, shared
@@ -45,7 +45,7 @@ class Allotment(int, Enum):
         return range(int(self), int(self) + self.count)
 
 
-class Draw(Allotment):
+class Draw(Allocation):
     """First word of the counter: what is drawn. The comment says by what stream and row."""
 
     CROP = 0, 10  # attempts at the box of a view's crop: by view, image (`views.draw`, and so the next five)
@@ -67,7 +67,7 @@ class Draw(Allotment):
     RECOVERY_DROP = 102  # which layers are left out: by step, `DROP_ROWS` of a batch
     CUTMIX = 340  # gradient matching, whether and where a batch is mixed: by step, 0
     CENTROIDS = 500  # first centroids of k-means: by step, image
-    EXAM = 1000  # seed of the network that a subset is judged by: by outer loop, size of the subset
+    SUBSET_TEST = 1000  # seed of the network that a subset is judged by: by outer loop, size of the subset
     NOISE = 1024, 2**62  # initial pixels, as many draws as an image takes: by 0, image
 
     BADGE = (
@@ -84,7 +84,7 @@ class Draw(Allotment):
     )
 
 
-class Stream(Allotment):
+class Stream(Allocation):
     """Second word of the key, of what draws its permutations by `Draw.PERMUTATION`. The comment says whose seed.
 
     Blocks of params.yaml have a seed each, 0 by default, so that different blocks share orders. `shared` says why that
@@ -123,18 +123,18 @@ class Stream(Allotment):
         2**33,
         "Order of the rows of one batch in gradient matching: of pairs, not of images.",
     )
-    DEALT = (  # synthesis, by `dealing_seed`
+    REAL_IMAGES = (  # synthesis, by `real_images_seed`
         0,
         2**32,
         "Real images of a class, or of all, in an epoch of gradient matching. All its methods are dealt the same, so "
         "that they are compared on the same real images; the seed is no other's.",
     )
-    LEARNED = (  # synthesis, by `learning_seed`
+    MATCHER_EPOCH = (  # synthesis, by `matcher_seed`
         0,
         2**32,
         "Order of the condensed images in an epoch of the network that matches; the seed is no other's of its run.",
     )
-    JUDGES = (  # synthesis, by the seed of `Draw.EXAM`
+    SUBSET_TEST = (  # synthesis, by the seed of `Draw.SUBSET_TEST`
         0,
         2**32,
         "Real images that judge a subset, by class; the seed is 64 random bits.",
@@ -148,7 +148,7 @@ class Stream(Allotment):
     TEST = 2**48 + 1, 1, "As MINIVAL, of a source that comes in one piece."
 
 
-class Row(Allotment):
+class Row(Allocation):
     """Third word of the counter, where images and classes draw alike."""
 
     IMAGE = 0, 2**33
@@ -157,16 +157,16 @@ class Row(Allotment):
 
 PARTS_OF_EPOCH = 2**32  # streams that an epoch of TABLE_PARTS has; no table has so many parts
 DROP_ROWS = 2**16  # rows that a batch of RECOVERY_DROP has, of four layers each
-ALL_CLASSES = 2**32  # for `dealing_seed`, where images are dealt from all classes together
+ALL_CLASSES = 2**32  # for `real_images_seed`, where images are dealt from all classes together
 STEPS = 2**31  # steps of gradient matching; those of warming up, -1, -2, ..., are dealt the images of the last ones
 
 
-def dealing_seed(seed: int, label: int) -> int:
+def real_images_seed(seed: int, label: int) -> int:
     """The seed by which real images of a class are dealt, apart from that of CutMix's partners, which is `seed`."""
     return seed ^ (label + 1 << 20)
 
 
-def learning_seed(seed: int) -> int:
+def matcher_seed(seed: int) -> int:
     """The seed of the order in which a matching network learns from condensed images, likewise apart."""
     return seed ^ 1
 

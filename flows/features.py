@@ -84,7 +84,7 @@ def shortlisted(
     total, notes = block.per_class * len(table.classes), store.Notes(staging.notes)
 
     def keep(rows: IntArray, gains: FloatArray) -> None:
-        notes.keep("shortlist", rows=rows, gains=gains)
+        notes.save_arrays("shortlist", rows=rows, gains=gains)
         run.reporter.progress("shortlist", len(rows), total)
 
     return features.shortlist(
@@ -96,7 +96,7 @@ def shortlisted(
         eps2=block.eps2,
         device=run.device,
         folder=staging.notes,
-        earlier=notes.kept("shortlist"),
+        earlier=notes.load_arrays("shortlist"),
         report=keep,
     )
 

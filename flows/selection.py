@@ -26,11 +26,11 @@ def selection_stage(run: Run) -> None:
             run.reporter.progress("selection", done, total)
 
         def keep(picks: Picks) -> None:
-            notes.keep("picks", rows=picks.rows, gains=picks.gains)
+            notes.save_arrays("picks", rows=picks.rows, gains=picks.gains)
             progress(len(picks.rows), block.ipc * len(classes))
 
         def select(method: str) -> Picks:
-            kept = notes.kept("picks")
+            kept = notes.load_arrays("picks")
             callbacks = Progress(None if kept is None else Picks(**kept), keep, progress)
             return selection.SELECTORS[method](candidates, block.ipc, block.seed, callbacks, **block.options)
 

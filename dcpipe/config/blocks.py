@@ -74,7 +74,7 @@ def _sentence(error: ValidationError, model: type[Block]) -> str:
         legal = _keys_at(model, first["loc"][:-1])
         close = difflib.get_close_matches(str(first["loc"][-1]), legal, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"unknown key {place!r}; legal ones are {', '.join(legal)}{hint}"
+        return f"unknown key {place!r}; valid keys are {', '.join(legal)}{hint}"
     if first["type"] == "missing":
         return f"{place!r} is missing; add it"
     return f"{place} is {first['input']!r}: {lowered(first['msg'])}{remedy(first['input'])}"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcpipe.config.check import CODECS, SOURCES, SYNTHESIS
-from dcpipe.config.values import named
+from dcpipe.config.values import import_name
 from dcpipe.types import BudgetError, DataError, LabelShape
 
 if TYPE_CHECKING:
@@ -72,14 +72,14 @@ class _Plan:
 
     def __init__(self, params: Params, n_classes: int) -> None:
         options, values = SYNTHESIS.resolved(params)
-        cells = math.prod(side**2 for _, side in options.meaning(values, "grid"))
+        cells = math.prod(side**2 for _, side in options.with_role(values, "grid"))
         labels = params.softlabels
         self.shape = LabelShape(params.selection.ipc * n_classes * cells, labels.views, n_classes)
         self.law = labels.augmentation.policy(labels.seed, labels.mix)
 
     def size(self, codec: str, options: Mapping[str, Any], budget: int | None) -> int:
         """Bytes of the file that the codec plans; raises `BudgetError` where the budget is too small."""
-        plan, file_bytes = (named(f"dcpipe.compression.packing:{name}") for name in ("plan", "file_bytes"))
+        plan, file_bytes = (import_name(f"dcpipe.compression.packing:{name}") for name in ("plan", "file_bytes"))
         chosen = plan(codec, options, self.shape, self.law, budget)
         size: int = file_bytes(codec, chosen, self.shape, self.law)
         return size

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcpipe.config.options import Options
 from dcpipe.config.registry import Registry
-from dcpipe.config.values import named
+from dcpipe.config.values import import_name
 from dcpipe.types import DataError, require
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Choice:
 
     def table(self) -> Registry[Callable[..., Any]]:
         """What may be named."""
-        table: Registry[Callable[..., Any]] = named(self.registry)
+        table: Registry[Callable[..., Any]] = import_name(self.registry)
         return table
 
     def resolved(self, params: Params) -> tuple[Options, dict[str, Any]]:
@@ -78,7 +78,7 @@ def resolved(params: Params) -> dict[str, Any]:
 def _teachers_are_known(params: Params) -> None:
     teachers = params.teacher.networks
     wanted = [("features.teacher", [params.features.teacher]), ("softlabels.teachers", params.softlabels.teachers)]
-    for key, names in [*wanted, *_meaning(params, "teachers")]:
+    for key, names in [*wanted, *_with_role(params, "teachers")]:
         for name in names:
             require(
                 name in teachers, f"{key} names {name!r}, which teacher.networks lacks; it has {', '.join(teachers)}"
@@ -124,12 +124,12 @@ def _there_is_one_budget(params: Params) -> None:
 
 def _networks_take_the_images(params: Params) -> None:
     """Every network that is named must exist and take images of `images.size`."""
-    fit = named("dcpipe.networks.fitting:check_size")
+    fit = import_name("dcpipe.networks.fitting:check_size")
     teachers = {f"teacher.networks.{key}.network": its.network for key, its in params.teacher.networks.items()}
     for key, name in {
         **teachers,
         "evaluation.student": params.evaluation.student,
-        **dict(_meaning(params, "network")),
+        **dict(_with_role(params, "network")),
     }.items():
         with at(key):
             fit(name, params.images.size)
@@ -137,7 +137,7 @@ def _networks_take_the_images(params: Params) -> None:
 
 def _trainings_can_run(params: Params) -> None:
     """Recipes and the loss refuse what does not go together."""
-    recipe, loss = named("dcpipe.training:Recipe"), named("dcpipe.training.losses:choose")
+    recipe, loss = import_name("dcpipe.training:Recipe"), import_name("dcpipe.training.losses:choose")
     teacher, student = params.teacher.training, params.evaluation
     if teacher.epochs > 0:
         with at("teacher.training"):
@@ -159,10 +159,10 @@ CHECKS: tuple[Callable[[Params], Any], ...] = (
 )
 
 
-def _meaning(params: Params, what: Any) -> list[tuple[str, Any]]:
+def _with_role(params: Params, what: Any) -> list[tuple[str, Any]]:
     """The synthesis options that mean something elsewhere, by key; none where the options are wrong anyway."""
     try:
         options, values = SYNTHESIS.resolved(params)
     except DataError:
         return []
-    return [(f"synthesis.options.{key}", value) for key, value in options.meaning(values, what)]
+    return [(f"synthesis.options.{key}", value) for key, value in options.with_role(values, what)]

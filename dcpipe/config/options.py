@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError, create_model
 
 from dcpipe.config.blocks import Block, lowered, remedy
 from dcpipe.config.registry import Registry
-from dcpipe.config.values import Means, OptionsOf
+from dcpipe.config.values import OptionsOf, Role
 from dcpipe.types import DataError, require
 
 Arguments = ParamSpec("Arguments")
@@ -55,7 +55,7 @@ class Options:
         return Options(hints, defaults, model, getattr(taker, "option_rules", ()))
 
     @property
-    def legal(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names that may be given."""
         return [name for name in self.hints if name not in self.hidden]
 
@@ -81,22 +81,22 @@ class Options:
                 rule(**resolved)
             except DataError as error:
                 raise DataError(f"{place or who}: {error}") from error
-        return {name: resolved[name] for name in self.legal}
+        return {name: resolved[name] for name in self.names}
 
-    def meaning(
+    def with_role(
         self, resolved: Mapping[str, Any], what: Literal["network", "teachers", "grid"]
     ) -> Iterator[tuple[str, Any]]:
-        """Key and value of each resolved option, nested ones too, that is marked so: see `values.Means`."""
-        for key in self.legal:
-            if resolved[key] is not None and any(mark == Means(what) for mark in _marks(self.hints[key])):
+        """Key and value of each resolved option, nested ones too, that is marked so: see `values.Role`."""
+        for key in self.names:
+            if resolved[key] is not None and any(mark == Role(what) for mark in _marks(self.hints[key])):
                 yield key, resolved[key]
         for nested in self._nested(resolved):
-            for key, value in nested.options.meaning(nested.given, what):
+            for key, value in nested.options.with_role(nested.given, what):
                 yield f"{nested.key}.{key}", value
 
     def _nested(self, resolved: Mapping[str, Any]) -> Iterator[_Nested]:
         """The options that are themselves mappings of options."""
-        for key in self.legal:
+        for key in self.names:
             given = resolved[key]
             mark = next((mark for mark in _marks(self.hints[key]) if isinstance(mark, OptionsOf)), None)
             if mark is not None and (given is not None or mark.none_is_empty):
@@ -104,13 +104,13 @@ class Options:
                 yield _Nested(key, who, dataclasses.replace(Options.of(method), hidden=mark.without), given or {})
 
     def _check_names(self, given: Mapping[str, Any], who: str, place: str) -> None:
-        at, legal = f"{place}: " if place else "", self.legal
+        at, names = f"{place}: " if place else "", self.names
         for key in given:
-            require(bool(legal), f"{at}{who} takes no options; remove {key!r}")
-            close = difflib.get_close_matches(str(key), legal, n=1)
+            require(bool(names), f"{at}{who} takes no options; remove {key!r}")
+            close = difflib.get_close_matches(str(key), names, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            require(key in legal, f"{at}{who} has no option {key!r}; its options are {', '.join(legal)}{hint}")
-        for key in legal:
+            require(key in names, f"{at}{who} has no option {key!r}; its options are {', '.join(names)}{hint}")
+        for key in names:
             require(key in given or key in self.defaults, f"{at}{who} needs option {key!r}; add it")
 
     def _sentence(self, error: ValidationError, given: Mapping[str, Any], prefix: str) -> str:

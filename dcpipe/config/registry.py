@@ -21,7 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from dcpipe.config.values import named
+from dcpipe.config.values import import_name
 from dcpipe.types import DataError, require
 
 Thing = TypeVar("Thing")
@@ -41,22 +41,22 @@ class Registry(MutableMapping[str, Thing]):
     item adds one to this process alone, as a notebook may.
     """
 
-    def __init__(self, kind: str, group: str, own: Mapping[str, str], arguments: tuple[str, ...]) -> None:
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, str], arguments: tuple[str, ...]) -> None:
         self.kind, self.group, self.arguments = kind, group, arguments
-        self._own, self._set = dict(own), dict[str, Thing]()
+        self._builtin, self._set = dict(builtin), dict[str, Thing]()
 
     def __getitem__(self, name: str) -> Thing:
         if name in self._set:
             return self._set[name]
         plugins = self._plugins.get(name, ())
         packages = [f"package {_package(plugin)}" for plugin in plugins]
-        owners = ["dcpipe", *packages] if name in self._own else packages
+        owners = ["dcpipe", *packages] if name in self._builtin else packages
         require(
             len(owners) < 2,
             f"{self.kind} {name!r} is defined by {' and by '.join(owners)}; uninstall one, or rename its entry point",
         )
-        if name in self._own:
-            return cast(Thing, named(self._own[name]))
+        if name in self._builtin:
+            return cast(Thing, import_name(self._builtin[name]))
         if not plugins:
             raise UnknownNameError(self._unknown(name))
         return self._loaded(plugins[0])
@@ -68,18 +68,18 @@ class Registry(MutableMapping[str, Thing]):
         del self._set[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*self._own, *sorted(self._plugins), *self._set]))
+        return iter(dict.fromkeys([*self._builtin, *sorted(self._plugins), *self._set]))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._own or name in self._set or name in self._plugins
+        return name in self._builtin or name in self._set or name in self._plugins
 
     @property
-    def own(self) -> tuple[str, ...]:
+    def builtin(self) -> tuple[str, ...]:
         """The names that dcpipe defines itself."""
-        return tuple(self._own)
+        return tuple(self._builtin)
 
     @property
     def _plugins(self) -> Mapping[str, tuple[EntryPoint, ...]]:
@@ -100,7 +100,7 @@ class Registry(MutableMapping[str, Thing]):
             raise DataError(
                 f"{who} cannot be imported ({type(error).__name__}: {error}); repair or uninstall the package"
             ) from error
-        taken = self.taken_by(thing)
+        taken = self.positional_arguments(thing)
         require(
             taken is not None and len(taken) == len(self.arguments),
             f"{who} must take ({', '.join(self.arguments)}) and its options as keyword-only arguments, but is "
@@ -109,7 +109,7 @@ class Registry(MutableMapping[str, Thing]):
         return cast(Thing, thing)
 
     @staticmethod
-    def taken_by(thing: Any) -> list[str] | None:
+    def positional_arguments(thing: Any) -> list[str] | None:
         """Names of the positional arguments of a function, or of a codec's `plan`; None for what is neither."""
         method = getattr(thing, "plan", thing)
         if not callable(method):

@@ -27,7 +27,7 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 
 
-def named(path: str) -> Any:
+def import_name(path: str) -> Any:
     """What "package.module:attribute" names; imports the module."""
     module, _, attribute = path.partition(":")
     return getattr(import_module(module), attribute)
@@ -38,7 +38,7 @@ def one_of(table: str | Collection[Any]) -> AfterValidator:
     path "package.module:TABLE" of one. Text and numbers are listed alike when another is refused."""
 
     def check(value: Any) -> Any:
-        legal = named(table) if isinstance(table, str) else table
+        legal = import_name(table) if isinstance(table, str) else table
         if value not in legal:
             raise PydanticCustomError("one_of", "Input should be {legal}", {"legal": listed(legal)})
         return value
@@ -74,7 +74,7 @@ Strategy = Annotated[str, AfterValidator(_strategy)]
 
 
 @dataclass(frozen=True)
-class Means:
+class Role:
     """Marks what an option is to the rest of params.yaml, which is checked as a whole: the name of a `network`, which
     must take the images' size; names of `teachers`, which `teacher.networks` must have; or the side of the `grid` of
     training images that a stored image is."""
@@ -93,6 +93,6 @@ class OptionsOf:
     none_is_empty: bool = False
 
 
-Network = Annotated[str, Means("network")]
-TeacherNames = Annotated[list[str], Field(min_length=1), Distinct, Means("teachers")]
-GridSide = Annotated[int, Field(ge=1), Means("grid")]
+Network = Annotated[str, Role("network")]
+TeacherNames = Annotated[list[str], Field(min_length=1), Distinct, Role("teachers")]
+GridSide = Annotated[int, Field(ge=1), Role("grid")]

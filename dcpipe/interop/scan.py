@@ -186,12 +186,12 @@ def save(staging: StagingDir, found: Scan) -> None:
     facts = {"classes": found.classes, "agreed": found.agreed, "size": found.views.size}
     arrays = {"image": found.image, "number": found.number, "starts": found.starts, "layout": np.array(found.layout)}
     arrays |= {name: np.array(value) for name, value in facts.items()}
-    Notes(staging.notes).keep("scan", **arrays, **found.views.arrays)
+    Notes(staging.notes).save_arrays("scan", **arrays, **found.views.arrays)
 
 
 def load(staging: StagingDir) -> Scan | None:
     """The scan that an earlier run noted, or None."""
-    state = Notes(staging.notes).kept("scan")
+    state = Notes(staging.notes).load_arrays("scan")
     if state is None:
         return None
     arrays = {name: state[name] for name in VIEW_ARRAYS if name in state}

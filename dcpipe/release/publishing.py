@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dcpipe import store
 from dcpipe.config import params as parameters
-from dcpipe.release.tags import RELEASE, TAG, git, released
+from dcpipe.release.tags import RELEASE, TAG, git, release_tags
 from dcpipe.types import DataError, require
 
 
@@ -63,7 +63,7 @@ def _check_tag(tag: str, root: Path) -> None:
     given = tag.split("@")[0]
     require(given == name, f"tag {tag!r} names {given!r}, params.yaml says release.name: {name}; make them equal")
     _check_repository(root)
-    require(tag not in released(str(root)), f"tag {tag} exists; a release never changes, so raise the version")
+    require(tag not in release_tags(str(root)), f"tag {tag} exists; a release never changes, so raise the version")
 
 
 def _check_committed(root: Path) -> None:

@@ -35,7 +35,7 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def here() -> str:
+def current_repository() -> str:
     """The git repository around the current folder."""
     try:
         return git("rev-parse", "--show-toplevel").strip()
@@ -43,7 +43,7 @@ def here() -> str:
         raise DataError(f"{Path.cwd()} is in no git repository; give repo=, the one that has the tag") from error
 
 
-def released(repo: str) -> dict[str, str]:
+def release_tags(repo: str) -> dict[str, str]:
     """Release tag -> the git object it names, of a path or URL."""
     lines = (line.split("\t") for line in git("ls-remote", "--tags", "--refs", "--", repo).splitlines())
     found = {reference.removeprefix("refs/tags/"): name for name, reference in lines}
@@ -65,7 +65,7 @@ def fetch(tag: str, repo: str | Path | None) -> Path:
     require(TAG.fullmatch(tag) is not None, f"{tag!r} is not a release tag; write NAME@vX.Y.Z")
     shelf = cache_root() / hashlib.sha256(source.encode()).hexdigest()[:12] / tag
     try:
-        known = released(source)
+        known = release_tags(source)
     except DataError:
         cached = [path for path in shelf.glob("*") if path.is_dir() and not path.name.startswith(".")]
         if len(cached) == 1:
@@ -83,7 +83,7 @@ def pull(tag: str, repo: str | Path | None, out: Path) -> store.Artifact:
     """
     source = _address(repo)
     require(not out.exists(), f"{out} exists; give a folder that does not, or remove it")
-    _object(tag, released(source), source)
+    _object(tag, release_tags(source), source)
     return store.open_artifact(_download(tag, source, out), "release")
 
 
@@ -94,7 +94,7 @@ def _address(repo: str | Path | None) -> str:
     it may come from a stranger.
     """
     if repo is None:
-        return here()
+        return current_repository()
     text = str(repo)
     require(bool(text.strip()), "the repository's address is empty; give a folder or a URL")
     require(

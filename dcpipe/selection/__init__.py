@@ -52,4 +52,4 @@ USES_SEED = frozenset({"random", "k_center", "gradmatch", "badge"})
 def uses_seed(name: str) -> bool:
     """Whether a selector's picks may depend on the seed; where they cannot, a study selects once for all seeds. Nothing
     is known of another package's selector, so that it counts as one that draws."""
-    return name in USES_SEED or name not in SELECTORS.own
+    return name in USES_SEED or name not in SELECTORS.builtin

@@ -34,13 +34,13 @@ class Notes:
         """Forget a part of the work, or nothing if there is no such folder."""
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
-    def keep(self, name: str, **arrays: npt.NDArray[Any]) -> None:
-        """Note arrays under a name; a killed run finds them with `kept`."""
+    def save_arrays(self, name: str, **arrays: npt.NDArray[Any]) -> None:
+        """Note arrays under a name; a killed run finds them with `load_arrays`."""
         with replacing(self.folder / f"{name}.npz") as partial, partial.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # NumPy types the keywords as its own options
 
-    def kept(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
-        """What `keep` noted, or None."""
+    def load_arrays(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
+        """What `save_arrays` noted, or None."""
         path = self.folder / f"{name}.npz"
         if not path.exists():
             return None

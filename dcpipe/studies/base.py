@@ -113,7 +113,7 @@ class StudyContext:
         where a student is missing. People see `label`.
         """
         notes = {seed: f"{note}-{seed}" for seed in seeds}
-        missing = [seed for seed in seeds if self.notes.kept(notes[seed]) is None]
+        missing = [seed for seed in seeds if self.notes.load_arrays(notes[seed]) is None]
         if missing:
             made = contender()
 
@@ -129,10 +129,10 @@ class StudyContext:
                     report=self.report,
                 )
                 n_bytes = {key: np.array(getattr(made, key)) for key in ("image_bytes", "label_bytes", "teacher_bytes")}
-                self.notes.keep(notes[seed], accuracy=np.array(outcome["accuracy"]), **n_bytes)
+                self.notes.save_arrays(notes[seed], accuracy=np.array(outcome["accuracy"]), **n_bytes)
 
             self.map_tasks(train, missing, lambda seed: f"{label}/seed {seed}", progress=f"students of {label}")
-        kept = {seed: self.notes.kept(notes[seed]) or {} for seed in seeds}
+        kept = {seed: self.notes.load_arrays(notes[seed]) or {} for seed in seeds}
         return [{"seed": seed, **{key: value.item() for key, value in kept[seed].items()}} for seed in seeds]
 
 

@@ -155,7 +155,7 @@ class CoresetStudy(Study):
         """What a cell picks. A selector that does not use the seed is asked once for all seeds."""
         asked = cell if selection.uses_seed(cell.entry.method) else replace(cell, seed=self.block.seeds[0])
         note = f"picks-{asked}"
-        if (kept := context.notes.kept(note)) is None:
+        if (kept := context.notes.load_arrays(note)) is None:
 
             def select(cell: CoresetCell) -> dict[str, np.ndarray[Any, Any]]:
                 with self.error_context(cell.entry.name):
@@ -164,7 +164,7 @@ class CoresetStudy(Study):
                 return {"ids": found.ids, "labels": found.labels, "gains": found.gains, "seconds": np.array(seconds)}
 
             [kept] = context.map_tasks(select, [asked], str, progress="select")
-            context.notes.keep(note, **kept)
+            context.notes.save_arrays(note, **kept)
         picks = Selection(kept["ids"], kept["labels"], kept["gains"], cell.entry.method)
         return Coreset(picks, float(kept["seconds"]))
 

@@ -132,10 +132,10 @@ class LabelsStudy(Study):
             return {"bytes": sum(context.teacher_bytes.values()) if cell.codec == ONLINE else 0, "note": ""}
         if note := self.labeller(context, cell).unreached(shape_of(context)):
             return {"bytes": 0, "note": note}
-        if (kept := context.notes.kept(f"facts-{cell}")) is None:
+        if (kept := context.notes.load_arrays(f"facts-{cell}")) is None:
             [found] = context.map_tasks(partial(self.packed, context), [cell], str, progress="packs")
             kept = {key: np.array(value) for key, value in found.items()}
-            context.notes.keep(f"facts-{cell}", **kept)
+            context.notes.save_arrays(f"facts-{cell}", **kept)
         return {"note": "", **{key: value.item() for key, value in kept.items()}}
 
     def packed(self, context: StudyContext, cell: LabelsCell) -> Row:

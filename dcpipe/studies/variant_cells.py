@@ -96,7 +96,7 @@ class VariantCellsStudy(Study):
     def make_images(self, context: StudyContext, cell: VariantCell) -> Made:
         """A cell's images, made once for all cells that agree in selection and synthesis."""
         name = f"images-{cell.digest('selection', 'synthesis')}"
-        if (kept := context.notes.kept(name)) is None:
+        if (kept := context.notes.load_arrays(name)) is None:
 
             def make(cell: VariantCell) -> Made:
                 started = time.perf_counter()
@@ -106,7 +106,7 @@ class VariantCellsStudy(Study):
             [made] = context.map_tasks(make, [cell], str, retries=2, progress=f"synthesise {cell}")
             kept = {key: np.asarray(getattr(made.images, key)) for key in ("images", "labels", "ids", "grid", "by")}
             kept["seconds"] = np.array(made.seconds)
-            context.notes.keep(name, **kept)
+            context.notes.save_arrays(name, **kept)
             context.notes.remove(name)  # checkpoints of many variants would fill the disk
         arrays = kept["images"], kept["labels"], kept["ids"]
         found = ImageSet(*arrays, context.train.classes, kept["grid"].item(), kept["by"].item())

@@ -179,7 +179,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an unknown key": (
         {"selection.metod": "score"},
-        "unknown key 'selection.metod'; legal ones are method, ipc, seed, options; did you mean 'method'?",
+        "unknown key 'selection.metod'; valid keys are method, ipc, seed, options; did you mean 'method'?",
     ),
     "no budget": (
         {"compression": {"codec": "svd"}},

@@ -21,7 +21,7 @@ from dcpipe.types import DataError, require
 if TYPE_CHECKING:
     from nowhere import Nothing
 
-OWN = [(table, name) for table in (SOURCES, SELECTORS, METHODS, CODECS) for name in table.own]
+OWN = [(table, name) for table in (SOURCES, SELECTORS, METHODS, CODECS) for name in table.builtin]
 
 
 def refusal(call: Callable[[], Any]) -> str:
@@ -169,10 +169,10 @@ def test_nested_options_are_filled_and_checked() -> None:
 def test_options_say_what_they_name() -> None:
     options = Options.of(outer)
     values = options.resolve({"options": {"who": ["t"]}, "inner": {}}, "outer")
-    assert list(options.meaning(values, "network")) == [("inner.network", "small")]
-    assert list(options.meaning(values, "teachers")) == [("options.who", ["t"])]
-    assert list(options.meaning(values, "grid")) == [("options.side", 3)]
-    assert list(options.meaning(options.resolve({}, "outer"), "teachers")) == []
+    assert list(options.with_role(values, "network")) == [("inner.network", "small")]
+    assert list(options.with_role(values, "teachers")) == [("options.who", ["t"])]
+    assert list(options.with_role(values, "grid")) == [("options.side", 3)]
+    assert list(options.with_role(options.resolve({}, "outer"), "teachers")) == []
 
 
 # --- methods made of others ---

@@ -70,25 +70,25 @@ REFUSED = [
     (
         "selections",
         {},
-        "unknown key 'selections'; legal ones are images, teacher, features, selection, synthesis, softlabels, "
+        "unknown key 'selections'; valid keys are images, teacher, features, selection, synthesis, softlabels, "
         "compression, evaluation, release; did you mean 'selection'?",
     ),
     (
         "selection.icp",
         3,
-        "unknown key 'selection.icp'; legal ones are method, ipc, seed, options; did you mean 'ipc'?",
+        "unknown key 'selection.icp'; valid keys are method, ipc, seed, options; did you mean 'ipc'?",
     ),
-    ("images.zzz", 3, "unknown key 'images.zzz'; legal ones are source, options, size, minival, seed, max_leakage"),
+    ("images.zzz", 3, "unknown key 'images.zzz'; valid keys are source, options, size, minival, seed, max_leakage"),
     (
         "teacher.networks.main.weight",
         "w.pth",
-        "unknown key 'teacher.networks.main.weight'; legal ones are network, weights, mean, std; "
+        "unknown key 'teacher.networks.main.weight'; valid keys are network, weights, mean, std; "
         "did you mean 'weights'?",
     ),
     (
         "teacher.training.augmentation",
         {"flips": 0.5},
-        "unknown key 'teacher.training.augmentation.flips'; legal ones are scale_min, scale_max, flip, "
+        "unknown key 'teacher.training.augmentation.flips'; valid keys are scale_min, scale_max, flip, "
         "randaugment, shuffle, siamese, mix_share; "
         "did you mean 'flip'?",
     ),
@@ -296,7 +296,7 @@ def test_a_block_that_may_be_absent_lists_its_keys() -> None:
     with pytest.raises(DataError) as error:
         params.parse(changed("features.label_rate.shortlist", shortlist))
     assert str(error.value) == (
-        "params.yaml: unknown key 'features.label_rate.shortlist.ipc'; legal ones are per_class, alpha, eps2"
+        "params.yaml: unknown key 'features.label_rate.shortlist.ipc'; valid keys are per_class, alpha, eps2"
     )
     parsed = params.parse(changed("features.label_rate.shortlist", {"per_class": 20}))
     assert parsed.features.label_rate.shortlist == params.Shortlist(per_class=20, alpha=5.0, eps2=0.5)

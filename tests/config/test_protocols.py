@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcpipe.config import params, protocols
-from dcpipe.config.protocols import PROTOCOLS, Settings, idc, told
+from dcpipe.config.protocols import PROTOCOLS, Settings, describe, idc
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.training import DECAYS, OPTIMIZERS
 from dcpipe.training.losses import LOSSES
@@ -167,7 +167,7 @@ def test_score_is_what_it_was() -> None:
     assert (protocol.batch_size, protocol.temperature, protocol.loss, protocol.gamma) == (4, 20.0, "kl", 0.0)
     every = {"optimizer": "sgd", "lr": 0.5, "weight_decay": 0.1, "temperature": 4.0, "zeta": 2.0, "ema": 0.5}
     assert protocol_of(block(epochs=9, batch_size=4, **every)).name == "score"
-    assert told(block(epochs=9, batch_size=4, loss="kl_plain", decay="weights"), {"scale_min": 0.7}) == (
+    assert describe(block(epochs=9, batch_size=4, loss="kl_plain", decay="weights"), {"scale_min": 0.7}) == (
         "score with loss kl_plain, decay weights"
     )
     for key, other in (("epochs", {"batch_size": 4}), ("batch_size", {"epochs": 9})):
@@ -220,7 +220,7 @@ OTHER = {
 def test_every_change_of_every_key_is_told_once(keys: set[str]) -> None:
     name = "edc-code/tiny-imagenet"
     assert set(OTHER) == set(Settings.model_fields) - {"protocol"}
-    words = told(block(name, **{key: OTHER[key] for key in keys}))
+    words = describe(block(name, **{key: OTHER[key] for key in keys}))
     changes = words.removeprefix(name).removeprefix(" with ")
     assert sorted(change.split()[0] for change in changes.split(", ") if change) == sorted(keys)
 
@@ -247,12 +247,12 @@ def test_views_are_compared_with_the_papers(labels: dict[str, Any], differ: bool
 
 def test_views_that_take_more_than_a_crop_are_compared_too() -> None:
     views = {"scale_min": 0.5, "mix": CUT}
-    assert told(block("edc/cifar100"), views) == "edc/cifar100; views differ"
-    assert told(block("edc/cifar100"), views | {"randaugment": 2}) == "edc/cifar100"
-    assert told(block("rded/imagenet-1k/ipc10"), views) == "rded/imagenet-1k/ipc10; views differ"
-    assert told(block("rded/imagenet-1k/ipc10"), views | {"shuffle": 2}) == "rded/imagenet-1k/ipc10"
+    assert describe(block("edc/cifar100"), views) == "edc/cifar100; views differ"
+    assert describe(block("edc/cifar100"), views | {"randaugment": 2}) == "edc/cifar100"
+    assert describe(block("rded/imagenet-1k/ipc10"), views) == "rded/imagenet-1k/ipc10; views differ"
+    assert describe(block("rded/imagenet-1k/ipc10"), views | {"shuffle": 2}) == "rded/imagenet-1k/ipc10"
     for mix in ("none", CUT, "cutmix_labels"):  # mixup is no mix of ours
-        assert told(block("sre2l/cifar100"), {"mix": mix}) == "sre2l/cifar100; views differ"
+        assert describe(block("sre2l/cifar100"), {"mix": mix}) == "sre2l/cifar100; views differ"
 
 
 IDC_VIEWS = {"scale_min": 1.0, "flip": 0.0, "siamese": OBJECTS, "mix_share": 0.5}
@@ -330,7 +330,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"protocol": "edc/cifar10", "gammas": 1.0},
-        "unknown key 'evaluation.gammas'; legal ones are protocol, epochs, batch_size, optimizer, lr, weight_decay, "
+        "unknown key 'evaluation.gammas'; valid keys are protocol, epochs, batch_size, optimizer, lr, weight_decay, "
         "temperature, zeta, ema, loss, gamma, schedule, milestones, decay_factor, momentum, nesterov, decay, warmup, "
         "student, seeds, baselines, sizes, best_of; did you mean 'gamma'?",
     ),

@@ -67,16 +67,16 @@ def test_a_process_may_set_its_own() -> None:
     rounding = table()
     rounding["round"] = round
     assert rounding["round"](1.7) == 2 and list(rounding) == ["floor", "ceil", "round"] and "round" in rounding
-    assert rounding.own == ("floor", "ceil")
+    assert rounding.builtin == ("floor", "ceil")
     del rounding["round"]
     assert "round" not in rounding
 
 
 @pytest.mark.parametrize("registry", ALL, ids=lambda registry: registry.kind)
 def test_every_own_name_leads_to_code_that_takes_what_its_kind_takes(registry: Registry[Any]) -> None:
-    assert len(registry.own) >= 4 and registry.group in GROUPS
-    for name in registry.own:
-        assert registry.taken_by(registry[name]) == list(registry.arguments), name
+    assert len(registry.builtin) >= 4 and registry.group in GROUPS
+    for name in registry.builtin:
+        assert registry.positional_arguments(registry[name]) == list(registry.arguments), name
 
 
 def test_listing_names_imports_no_method() -> None:
@@ -96,7 +96,7 @@ def test_listing_names_imports_no_method() -> None:
 
 
 def test_names_of_an_installed_package_are_listed_after_our_own(plugin: Path) -> None:
-    assert list(SELECTORS)[-3:] == ["broken", "last", "narrow"] and "last" not in SELECTORS.own
+    assert list(SELECTORS)[-3:] == ["broken", "last", "narrow"] and "last" not in SELECTORS.builtin
     assert ("mean" in CODECS, "mirror" in METHODS, "squares" in SOURCES, "flat" in BUILDERS) == (True,) * 4
     assert "choose one of random, score" in refusal(lambda: SELECTORS["lst"])
     assert refusal(lambda: SELECTORS["lst"]).endswith("el2n, broken, last, narrow; did you mean 'last'?")

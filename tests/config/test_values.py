@@ -103,4 +103,4 @@ def test_a_value_may_be_one_of_a_table() -> None:
         with pytest.raises(DataError) as error:
             checked(Chosen, {key: value}, "here")
         assert str(error.value).endswith(f": input should be {legal}")
-    assert values.named("math:pi") > 3
+    assert values.import_name("math:pi") > 3

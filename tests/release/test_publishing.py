@@ -50,7 +50,7 @@ def test_publish_needs_everything_reproduced(repository: Path, monkeypatch: pyte
     monkeypatch.setattr(publishing, "_dvc", lambda *arguments, cwd: '{"synthesis": [{"changed deps": {}}]}')
     with pytest.raises(DataError, match=r"^not reproduced: synthesis would run again; run `dvc repro`, then commit"):
         release.publish("fish@v1.0.0", workspace=repository)
-    assert tags.released(str(repository)) == {}
+    assert tags.release_tags(str(repository)) == {}
 
 
 def _commit_version(root: Path, seed: int) -> store.Artifact:

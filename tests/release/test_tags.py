@@ -126,6 +126,6 @@ def test_git_gets_addresses_behind_a_double_dash_and_no_transport_that_starts_pr
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", fake)
-    tags.released("https://host/x")
+    tags.release_tags("https://host/x")
     assert seen["command"][-2:] == ["--", "https://host/x"]
     assert seen["env"]["GIT_ALLOW_PROTOCOL"] == "file:git:http:https:ssh"

@@ -113,9 +113,9 @@ def test_a_run_that_fails_frees_its_lock_and_the_next_one_is_its_owner(scratch: 
 
 def test_what_a_run_noted_is_found_by_the_next_one(scratch: Path) -> None:
     with store.staging_dir(Path("data/x"), LINEAGE) as staging:
-        store.Notes(staging.notes).keep("picks", rows=np.array([3, 1]))
+        store.Notes(staging.notes).save_arrays("picks", rows=np.array([3, 1]))
     with store.staging_dir(Path("data/x"), LINEAGE) as again:
-        kept = store.Notes(again.notes).kept("picks")
+        kept = store.Notes(again.notes).load_arrays("picks")
         assert kept is not None and kept["rows"].tolist() == [3, 1]
 
 

@@ -114,7 +114,7 @@ def test_sets_that_do_not_fit_are_not_joined() -> None:
         ({"sizes": [0]}, "s.yaml: sizes.0 is 0: input should be greater than or equal to 1"),
         (
             {"methods": {"idc": {"baseline": ["A"]}}},
-            "s.yaml: unknown key 'methods.idc.baseline'; legal ones are selection, synthesis, softlabels, compression, "
+            "s.yaml: unknown key 'methods.idc.baseline'; valid keys are selection, synthesis, softlabels, compression, "
             "evaluation, labels, baselines; did you mean 'baselines'?",
         ),
     ],

@@ -214,7 +214,7 @@ def test_without_soft_labels_students_learn_from_hard_ones() -> None:
     [
         (
             {"synthesis": {"optoins": {}}},
-            "params.yaml with its changes: unknown key 'synthesis.optoins'; legal ones are method, seed, options; did "
+            "params.yaml with its changes: unknown key 'synthesis.optoins'; valid keys are method, seed, options; did "
             "you mean 'options'?",
         ),
         (

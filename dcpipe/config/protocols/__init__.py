@@ -21,7 +21,7 @@ from dcpipe.config.protocols import dcbench, edc, gvbsm, idc, rded, sre2l
 from dcpipe.config.protocols.row import PLAIN_VIEWS, Row
 from dcpipe.config.values import BelowOne, Count, Natural, NotNegative, Positive, PositiveShare, one_of
 
-__all__ = ["PROTOCOLS", "Settings", "told"]
+__all__ = ["PROTOCOLS", "Settings", "describe"]
 
 # Names of the tables where they are at work, which are imported when a name is checked.
 Optimizer = Annotated[str, one_of("dcpipe.training.recipe:OPTIMIZERS")]
@@ -89,7 +89,7 @@ class Settings(BaseModel):
         return name
 
 
-def told(settings: Settings, views: Mapping[str, Any] | None = None) -> str:
+def describe(settings: Settings, views: Mapping[str, Any] | None = None) -> str:
     """The protocol's name with all that is not as published. `views` are softlabels' augmentation and mix, whose
     missing keys count as plain, or as different where a plain view has no such key; None: no view is compared."""
     row, fields = PROTOCOLS[settings.protocol], Settings.model_fields

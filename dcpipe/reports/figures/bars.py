@@ -13,9 +13,9 @@ from dcpipe.reports.figures.base import (
     Figure,
     Panel,
     Row,
+    add_title,
     canvas,
     distinct,
-    entitle,
 )
 
 
@@ -33,7 +33,7 @@ def bars(rows: Sequence[Row], split: str, conditions: str, title: str = "Selecto
         panel.set_xlabel(f"top-1 accuracy on {split} (%)" + (f", axis from {start}" if start else ""))
     for panel in panels[len(sizes) :]:
         panel.set_visible(False)
-    entitle(figure, f"{title}: mean and standard deviation over {rows[0]['seeds']} seeds", conditions)
+    add_title(figure, f"{title}: mean and standard deviation over {rows[0]['seeds']} seeds", conditions)
     return figure
 
 

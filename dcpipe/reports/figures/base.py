@@ -58,7 +58,7 @@ def canvas(high: int, wide: int, width: float, height: float, sharey: bool = Tru
     return figure, panels
 
 
-def entitle(figure: Figure, title: str, conditions: str) -> None:
+def add_title(figure: Figure, title: str, conditions: str) -> None:
     """The title, and below it as many lines as `conditions` takes at this width."""
     columns = int(figure.get_figwidth() * 13)
     figure.suptitle(f"{textwrap.fill(title, columns)}\n{textwrap.fill(conditions, columns)}", fontsize=10)

@@ -15,9 +15,9 @@ from dcpipe.reports.figures.base import (
     MARKERS,
     Figure,
     Row,
+    add_title,
     canvas,
     distinct,
-    entitle,
     kilo,
 )
 
@@ -69,7 +69,7 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, conditions: str)
         above.set_xticks([], minor=True)
         above.tick_params(labelsize=8)
     seeds = max(row["seeds"] for row in rows)
-    entitle(
+    add_title(
         figure,
         "Codecs at equal bytes" + (f": mean and standard deviation over {seeds} seeds" if taught else ""),
         conditions,

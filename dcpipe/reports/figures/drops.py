@@ -13,9 +13,9 @@ from dcpipe.reports.figures.base import (
     MARKERS,
     Figure,
     Row,
+    add_title,
     canvas,
     distinct,
-    entitle,
     kilo,
 )
 
@@ -60,5 +60,5 @@ def drops(rows: Sequence[Row], split: str, conditions: str) -> Figure:
     above.tick_params(labelsize=8)
     seeds, ipc = wholes[names[0]]["seeds"], rows[0]["ipc"]
     title = f"Compressed labels at {ipc} image{'s' if ipc > 1 else ''} per class"
-    entitle(figure, f"{title}: mean and standard deviation of the drop over {seeds} seeds", conditions)
+    add_title(figure, f"{title}: mean and standard deviation of the drop over {seeds} seeds", conditions)
     return figure

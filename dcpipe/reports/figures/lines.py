@@ -12,8 +12,8 @@ from dcpipe.reports.figures.base import (
     VERMILION,
     Figure,
     Row,
+    add_title,
     canvas,
-    entitle,
 )
 
 
@@ -46,5 +46,5 @@ def lines(rows: Sequence[Row], split: str, conditions: str) -> Figure:
         panel.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel(f"top-1 accuracy on {split} (%)")
     title = f"Coefficients of score at {random['ipc']} images per class"
-    entitle(figure, f"{title}: mean and standard deviation over {random['seeds']} seeds", conditions)
+    add_title(figure, f"{title}: mean and standard deviation over {random['seeds']} seeds", conditions)
     return figure

@@ -10,9 +10,9 @@ from dcpipe.reports.figures.base import (
     MARKERS,
     Figure,
     Row,
+    add_title,
     canvas,
     distinct,
-    entitle,
 )
 
 
@@ -39,5 +39,5 @@ def sizes(rows: Sequence[Row], split: str, conditions: str) -> Figure:
     panel.set_ylabel(f"top-1 accuracy on {split} (%)")
     panel.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
     panel.legend(fontsize=8, frameon=False)
-    entitle(figure, f"Sizes of one set: mean and standard deviation over {rows[0]['seeds']} seeds", conditions)
+    add_title(figure, f"Sizes of one set: mean and standard deviation over {rows[0]['seeds']} seeds", conditions)
     return figure

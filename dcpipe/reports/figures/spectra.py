@@ -12,8 +12,8 @@ from dcpipe.reports.figures.base import (
     GREY,
     VERMILION,
     Figure,
+    add_title,
     canvas,
-    entitle,
 )
 from dcpipe.types import FloatArray, IntArray
 
@@ -46,5 +46,5 @@ def spectra(values: FloatArray, labels: IntArray, classes: Sequence[str], condit
         panel.grid(color=GREY, alpha=0.3, linewidth=0.5)
         panel.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel("singular value against the largest")
-    entitle(figure, "Spectra of soft labels, views by classes", conditions)
+    add_title(figure, "Spectra of soft labels, views by classes", conditions)
     return figure

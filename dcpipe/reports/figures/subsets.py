@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dcpipe.reports.figures.base import BLUE, GREY, VERMILION, Figure, Row, canvas, entitle
+from dcpipe.reports.figures.base import BLUE, GREY, VERMILION, Figure, Row, add_title, canvas
 from dcpipe.types import FloatArray
 
 
@@ -39,7 +39,7 @@ def subset_figure(rows: Sequence[Row], conditions: str) -> Figure:
     panel.set_ylabel("images a class")  # of a file in the artifact: other words are another digest
     panel.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
     panel.legend(fontsize=8, frameon=False, ncols=2, loc="upper left")
-    entitle(figure, "Subsets chosen and frozen", conditions)
+    add_title(figure, "Subsets chosen and frozen", conditions)
     return figure
 
 

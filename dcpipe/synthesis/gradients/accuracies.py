@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from dcpipe import networks
-from dcpipe.random import Draw, Stream, learning_seed, permutation, philox
+from dcpipe.random import Draw, Stream, matcher_seed, permutation, philox
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching
@@ -58,7 +58,7 @@ class Exam:
 
 def seed_of(seed: int, loop: int, n: int) -> int:
     """The seed of all that is drawn for S[n] in an outer loop; n = 0: for the images that judge."""
-    return int(philox(seed, loop, Draw.EXAM, n)[..., 0])
+    return int(philox(seed, loop, Draw.SUBSET_TEST, n)[..., 0])
 
 
 def judges(classes: list[IntArray], judged: int, seed: int, loop: int) -> IntArray:
@@ -67,7 +67,7 @@ def judges(classes: list[IntArray], judged: int, seed: int, loop: int) -> IntArr
     `classes`: the rows of each class.
     """
     own = seed_of(seed, loop, 0)
-    orders = [permutation(own, Stream.JUDGES + label, len(rows)) for label, rows in enumerate(classes)]
+    orders = [permutation(own, Stream.SUBSET_TEST + label, len(rows)) for label, rows in enumerate(classes)]
     return np.concatenate([rows[order[:judged]] for rows, order in zip(classes, orders, strict=True)])
 
 
@@ -123,7 +123,7 @@ def teach_epoch(
     """One pass over normalised images f32 [m, 3, s, s] in batches of nearly equal size, at most `teaching.batch`, in an
     order of its own; all that is drawn is a function of (seed, epoch)."""
     parts = -(-len(images) // teaching.batch)
-    order = permutation(learning_seed(seed), Stream.LEARNED + epoch, len(images))
+    order = permutation(matcher_seed(seed), Stream.MATCHER_EPOCH + epoch, len(images))
     for part, some in enumerate(torch.from_numpy(order).to(images.device).tensor_split(parts)):
         teaching.step(network, optimizer, images[some], labels[some], seed, epoch * parts + part)
 

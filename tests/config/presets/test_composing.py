@@ -101,7 +101,7 @@ def test_a_row_may_name_its_release(made: Any) -> None:
 
 
 def test_an_unknown_key_of_a_file_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^mdc.yaml: unknown key 'rows.a.sauce'; legal ones are base, facts, listed"):
+    with pytest.raises(DataError, match=r"^mdc.yaml: unknown key 'rows.a.sauce'; valid keys are base, facts, listed"):
         blocks.checked(Family, {"rows": {"a": {"sauce": "x"}}}, "mdc.yaml")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loaded import class_count, effective, load, note, told
+from loaded import class_count, described, effective, load, note
 
 from dcpipe import synthesis
 from dcpipe.config import params
@@ -162,7 +162,7 @@ def test_protocol_is_named_without_a_change(name: str) -> None:
     dataset = dataset_of(name)
     # Its jitter and lighting are not among the views here.
     photos = "idc/imagenet-10/ipc20; views differ"
-    assert told(load(name)) == (photos if dataset == "imagenet-10" else f"idc/{dataset}")
+    assert described(load(name)) == (photos if dataset == "imagenet-10" else f"idc/{dataset}")
 
 
 def dataset_of(name: str) -> str:
