@@ -138,4 +138,4 @@ def test_a_page_that_cannot_be_shown_is_told_once_and_left_alone(capsys: pytest.
     reporter.guard(fail)
     reporter.guard(fail)
     assert calls == [0, 1]
-    assert capsys.readouterr().err == "images: cannot report to Prefect (ConnectionError); the work goes on\n"
+    assert capsys.readouterr().err == "images: cannot report to Prefect (ConnectionError); the work continues\n"

@@ -95,7 +95,7 @@ def test_without_a_server_stages_run_plainly(
         monkeypatch.setenv("DCPIPE_PREFECT", mode)
     reporter, url = choose_reporter("images", "images all")
     assert isinstance(reporter, Plain) and reporter.stage == "images" and url == ""
-    expected = "" if mode == "off" else f"images all: no Prefect server at {NOBODY}, running plainly\n"
+    expected = "" if mode == "off" else f"images all: no Prefect server at {NOBODY}; running without Prefect\n"
     assert capsys.readouterr() == ("", expected)
 
 
@@ -208,7 +208,7 @@ def test_a_command_hands_the_stage_its_run_and_key(
         (
             OSError(28, "No space left on device"),
             "teacher: the disk is full ([Errno 28] No space left on device); "
-            "free space, then run `dvc repro` to go on\n",
+            "free space, then run `dvc repro` to continue\n",
         ),
     ],
 )
@@ -280,7 +280,7 @@ def test_a_server_that_dies_costs_no_work_and_none_is_done_twice(
     command(monkeypatch, lambda run: done.append(type(run.reporter)))
     assert done == [Plain if when == "before" else Dying]
     assert left == ([] if alive else ["teacher"])
-    told = "teacher: the Prefect server went away (ConnectionError); going on without it"
+    told = "teacher: the Prefect server went away (ConnectionError); continuing without it"
     assert (told in capsys.readouterr().err) == (not alive)
 
 
