@@ -212,7 +212,8 @@ def philox(seed: int, stream: npt.ArrayLike, draw: int, row: npt.ArrayLike) -> W
 
 
 def words_from(seed: int, draw: int, row: int, count: int) -> Words:
-    """The words u64 [count] of one row in `draw` and the draws after it, in stream 0; faster than `philox` for long rows."""
+    """The words u64 [count] of one row in `draw` and the draws after it, in stream 0; faster than `philox` for long
+    rows."""
     # NumPy increments the counter before it draws.
     counter, key = (np.array(n, dtype=np.uint64) for n in ([draw - 1, 0, row, 0], [seed % 2**64, 0]))
     return np.asarray(np.random.Philox(counter=counter, key=key).random_raw(count), dtype=np.uint64)
