@@ -229,7 +229,7 @@ def _clean(options: argparse.Namespace) -> None:
     from dcpipe.reports.columns import human
     from dcpipe.store import clean
 
-    freed, held = clean()
-    for name in held:
+    freed, locked = clean()
+    for name in locked:
         print(f"Left {name} alone: a run is writing it.")
     print(f"Freed {human(freed)} of unfinished work.")

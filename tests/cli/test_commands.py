@@ -86,7 +86,7 @@ def test_status_of_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) 
     told = capsys.readouterr().out
     assert all(stage in told for stage in tables.PLACES)
     assert "yes" not in told
-    assert "No scores yet: `dvc repro` makes what is missing" in told
+    assert "No scores yet; `dvc repro` builds the stages that are missing" in told
 
 
 def test_status_measures_what_is_made(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

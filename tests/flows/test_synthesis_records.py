@@ -78,7 +78,9 @@ def test_nobody_watching_it_is_drawn_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_without_matplotlib_it_stops_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dcpipe.reports.figures.base.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"^figures need matplotlib, which is absent; install dcpipe\[pipeline\]$"):
+    with pytest.raises(
+        DataError, match=r"^figures need matplotlib, which is not installed; install dcpipe\[pipeline\]$"
+    ):
         Records(run_of("synthesis"), "").update("subsets", ROWS[:1])
 
 

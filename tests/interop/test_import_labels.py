@@ -241,7 +241,7 @@ def test_smaller_sets(tmp_path: Path) -> None:
             with pytest.raises(DataError) as error:
                 small.dataset()
             assert str(error.value) == (
-                "release out: its views paste images that a smaller set no longer holds; load all of it"
+                "release out: its views paste images that a smaller set does not contain; load all of it"
             )
             continue
         dataset = small.dataset(temperature=1.0)

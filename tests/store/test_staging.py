@@ -85,7 +85,7 @@ def test_a_second_process_is_told_who_holds_the_output(scratch: Path) -> None:
         with pytest.raises(DataError) as error, store.staging_dir(Path("data/x"), LINEAGE):
             pass
         assert str(error.value) == (
-            f"another run is writing data/x (process {holder.pid}); wait for it to end, or stop it, then run again"
+            f"another run is writing data/x (process {holder.pid}); wait until it ends, or stop it, then run again"
         )
         freed, held = store.clean()
         assert (freed, held) == (0, ["data-x"])

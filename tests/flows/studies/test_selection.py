@@ -345,7 +345,9 @@ def test_an_empty_split_is_refused(workspace: Path) -> None:
 def test_a_machine_that_cannot_draw_is_told_first(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coresets, "timed_picks", forbidden)
     monkeypatch.setattr("dcpipe.reports.figures.base.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"^figures need matplotlib, which is absent; install dcpipe\[pipeline\]$"):
+    with pytest.raises(
+        DataError, match=r"^figures need matplotlib, which is not installed; install dcpipe\[pipeline\]$"
+    ):
         run_study("selection")
 
 
