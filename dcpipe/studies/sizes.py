@@ -57,7 +57,9 @@ class SizesBlock(StudyBlock):
 
     def check(self, name: str) -> None:
         above = [size for size in self.scored if size > self.ipc]
-        require(not above, f"{name}.sizes has {above[:1]}, but {name}.ipc is {self.ipc}; raise it, or drop them")
+        require(
+            not above, f"{name}.sizes has {above[:1]}, but {name}.ipc is {self.ipc}; raise ipc or remove larger sizes"
+        )
 
 
 @dataclass(frozen=True)

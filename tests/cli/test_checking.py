@@ -70,7 +70,7 @@ def test_each_kind_of_mistake_gets_a_line(workspace: Path, capsys: pytest.Captur
     assert out == ""
     first, second, third = err.splitlines()
     assert first == (
-        "dcpipe: params.yaml: selection.options.alpha is '1e-1': input should be a valid number; YAML wants a point, "
+        "dcpipe: params.yaml: selection.options.alpha is '1e-1': input should be a valid number; YAML needs a point, "
         "as in 1.0e-3"
     )
     assert second.startswith("dcpipe: params.yaml: compression.codec: unknown codec 'rcpa'; choose one of cur, field")

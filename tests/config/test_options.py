@@ -44,7 +44,7 @@ def plain(images: Nothing, seed: int = 0, *, low: Positive, high: float = 5.0, k
     ("given", "sentence"),
     [
         ({"low": 0}, "low is 0: input should be greater than 0"),
-        ({"low": "1e-3"}, "low is '1e-3': input should be a valid number; YAML wants a point, as in 1.0e-3"),
+        ({"low": "1e-3"}, "low is '1e-3': input should be a valid number; YAML needs a point, as in 1.0e-3"),
         ({"low": 1, "kind": "c"}, "kind is 'c': input should be 'a' or 'b'"),
         ({"low": 6}, "low 6 is above high 5.0; swap them"),
     ],

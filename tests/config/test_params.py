@@ -107,7 +107,7 @@ REFUSED = [
     (
         "evaluation.lr",
         "1e-3",
-        "evaluation.lr is '1e-3': input should be a valid number; YAML wants a point, as in 1.0e-3",
+        "evaluation.lr is '1e-3': input should be a valid number; YAML needs a point, as in 1.0e-3",
     ),
     ("evaluation.lr", "fast", "evaluation.lr is 'fast': input should be a valid number"),
     ("evaluation.lr", float("inf"), "evaluation.lr is inf: input should be a finite number"),
@@ -154,11 +154,15 @@ REFUSED = [
         "foo",
         "teacher.training.optimizer is 'foo': input should be 'adamw' or 'sgd'",
     ),
-    ("features.teacher", "other", "features.teacher names 'other', which teacher.networks lacks; it has main"),
+    (
+        "features.teacher",
+        "other",
+        "features.teacher names 'other', which is not in teacher.networks; choose one of main",
+    ),
     (
         "softlabels.teachers",
         ["main", "b"],
-        "softlabels.teachers names 'b', which teacher.networks lacks; it has main",
+        "softlabels.teachers names 'b', which is not in teacher.networks; choose one of main",
     ),
     (
         "teacher.training.epochs",
@@ -178,7 +182,7 @@ REFUSED = [
     (
         "evaluation.sizes",
         [1, 4],
-        "evaluation.sizes has 4, but selection.ipc is 3; raise it, or drop it",
+        "evaluation.sizes has 4, but selection.ipc is 3; raise ipc or remove the size",
     ),
     ("evaluation.sizes", [2, 1, 2], "evaluation.sizes is [2, 1, 2]: 2 is listed more than once; list each once"),
     ("evaluation.seeds", [0, 1, 1], "evaluation.seeds is [0, 1, 1]: 1 is listed more than once; list each once"),
@@ -221,8 +225,8 @@ def test_smaller_sizes_need_labels_that_can_be_cut() -> None:
     content = changed("softlabels.mix", "cutmix_images")
     content["evaluation"]["sizes"] = [1, 3]
     assert refusal(content) == (
-        "p.yaml: evaluation.sizes asks for smaller sets, but softlabels.mix is cutmix_images, so that labels are of "
-        "images pasted together; choose mix none or cutmix_labels, or method none"
+        "p.yaml: evaluation.sizes has smaller sets, but softlabels.mix is cutmix_images, so labels are of images "
+        "pasted together; choose mix none or cutmix_labels, or method none"
     )
     for softlabels, sizes in ({"mix": "cutmix_labels"}, [1]), ({"method": "none"}, [1]), ({}, [3]):
         content["softlabels"].update(softlabels)
@@ -257,7 +261,7 @@ def test_a_file_without_blocks_is_refused(text: str, tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError) as error:
         params.load(path)
-    assert str(error.value) == f"{path} must hold one block a stage: {', '.join(LEGAL)}"
+    assert str(error.value) == f"{path} must contain one block per stage: {', '.join(LEGAL)}"
 
 
 def test_a_file_that_is_not_yaml_is_refused_in_one_line(tmp_path: Path) -> None:

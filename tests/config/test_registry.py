@@ -181,7 +181,7 @@ def test_what_cannot_be_imported_is_named_with_its_package(plugin: Path) -> None
     )
     assert refusal(lambda: SELECTORS["narrow"]) == (
         "selector 'narrow' of package 'tiny-plugin' must take (candidates, ipc, seed, progress) and its options as "
-        "keyword-only arguments, but is tiny_plugin_code:selector_without_a_seed with (candidates, ipc); repair the "
+        "keyword-only arguments, but tiny_plugin_code:selector_without_a_seed takes (candidates, ipc); repair the "
         "package"
     )
 

@@ -138,7 +138,7 @@ REFUSED = [
     (
         "coefficients.alpha",
         ["1e-3"],
-        "coefficients.alpha.0 is '1e-3': input should be a valid number; YAML wants a point, as in 1.0e-3",
+        "coefficients.alpha.0 is '1e-3': input should be a valid number; YAML needs a point, as in 1.0e-3",
     ),
     ("labels.codecs", {}, "labels.codecs is {}: dictionary should have at least 1 item after validation, not 0"),
     ("labels.ratios", [0.5], "labels.ratios.0 is 0.5: input should be greater than or equal to 1"),
@@ -178,7 +178,7 @@ def test_a_file_that_is_absent_or_holds_no_blocks_is_refused(tmp_path: Path) -> 
     path.write_text("- a\n", encoding="utf-8")
     with pytest.raises(DataError) as error:
         load("selection", path)
-    assert str(error.value) == f"{path} must hold one block for each study: {', '.join(STUDIES)}"
+    assert str(error.value) == f"{path} must contain one block for each study: {', '.join(STUDIES)}"
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -101,7 +101,7 @@ def test_sets_that_do_not_fit_are_not_joined() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"sizes": [1, 5]}, "sizes.sizes has [5], but sizes.ipc is 4; raise it, or drop them"),
+        ({"sizes": [1, 5]}, "sizes.sizes has [5], but sizes.ipc is 4; raise ipc or remove larger sizes"),
         (
             {"methods": {"idc": {"baselines": ["A", "A"]}}},
             "s.yaml: methods.idc.baselines is ['A', 'A']: 'A' is listed more than once; list each once",

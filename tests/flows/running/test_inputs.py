@@ -46,7 +46,9 @@ def test_artifacts_are_known_by_their_noun_and_teachers_by_their_key(workspace: 
 
 
 def test_what_is_missing_or_changed_is_refused(workspace: Path) -> None:
-    with pytest.raises(DataError, match=r"^data/features contains no features \(no artifact\.json\); run `dvc repro` or "):
+    with pytest.raises(
+        DataError, match=r"^data/features contains no features \(no artifact\.json\); run `dvc repro` or "
+    ):
         Inputs.open("images", "features")
     with pytest.raises(DataError, match=r"^data/teacher/third contains no teacher "):
         Inputs.open("images", teachers=["main", "third"])

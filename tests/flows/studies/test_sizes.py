@@ -237,7 +237,7 @@ def test_other_sizes_start_anew(workspace: Path, monkeypatch: pytest.MonkeyPatch
             "sizes, x: a variant may not set evaluation.seeds: ",
         ),
         ({"ipc": 500, "sizes": [1]}, "sizes: selection.ipc is 500 but class "),
-        ({"sizes": [4]}, "sizes.sizes has [4], but sizes.ipc is 3; raise it, or drop them"),
+        ({"sizes": [4]}, "sizes.sizes has [4], but sizes.ipc is 3; raise ipc or remove larger sizes"),
     ],
 )
 def test_what_cannot_be_finished_is_refused_before_any_work(

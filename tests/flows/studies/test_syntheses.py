@@ -359,7 +359,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"synthesis": {"method": "edc", "options": {"observers": ["main", "third"]}}},
-        ": params.yaml with its changes: synthesis.options.observers names 'third', which teacher.networks lacks; ",
+        ": params.yaml with its changes: synthesis.options.observers names 'third', which is not in teacher.networks; ",
     ),
     (
         {"selection": {"method": "best"}},
