@@ -41,7 +41,7 @@ def test_it_says_what_will_be_made(workspace: Path, capsys: pytest.CaptureFixtur
         "synthesis none",
         "labels    100 views of each image by convnet, mix none",
         "codec     rpca",
-        "budget    49,828 bytes are planned, 498.3 per image: 4.01 times less than the 200,000 bytes of fp16",
+        "budget    49,828 bytes are planned, 498.3 per image: 4.01 times less than the 200,000 bytes in fp16",
         "students  convnet-d2-w32, protocol score, 100 epochs, seeds 0, 1, 2",
         "params.yaml is fine.",
     ]
@@ -53,8 +53,8 @@ def test_what_is_not_known_yet_is_said(workspace: Path, capsys: pytest.CaptureFi
     )
     assert main(["check"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("10 images of 8 pixels per class, classes that are known once the images are read")
-    assert "budget    checked when the images are read" in lines
+    assert lines[0].endswith("10 images of 8 pixels per class, classes are counted when the images are read")
+    assert "budget    it is checked when the images are read" in lines
     change(workspace, ("method: stored", "method: none"))
     assert main(["check"]) == 0
     lines = capsys.readouterr().out.splitlines()

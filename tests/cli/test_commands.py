@@ -371,7 +371,7 @@ def test_clean_removes_abandoned_benches_only(
     assert not bench.notes.exists()
     assert foreign.is_dir()
     told = capsys.readouterr().out
-    assert told == "Left data-softlabels alone: a run is writing it.\nFreed 1.6 kB of unfinished work.\n"
+    assert told == "Skipped data-softlabels: a run is writing it.\nFreed 1.6 kB of unfinished work.\n"
 
 
 def test_clean_of_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

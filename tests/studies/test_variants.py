@@ -228,7 +228,7 @@ def test_without_soft_labels_students_learn_from_hard_ones() -> None:
         ({"selection": {"method": None}}, "params.yaml with its changes: 'selection.method' is missing; add it"),
         (
             {"softlabels": {"teachers": ["second"]}},
-            "params.yaml with its changes: softlabels.teachers names 'second', which is not in teacher.networks; choose ",
+            "params.yaml with its changes: softlabels.teachers names 'second', which is not in teacher.networks; ",
         ),
         (
             {"compression": {"bytes_per_image": 100.0}},
