@@ -1,4 +1,4 @@
-"""Random numbers: the generator is NumPy's Philox, and every stream has an entry of its own."""
+"""Random numbers: the generator is NumPy's Philox, and every stream has an entry."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def overlap(one: Allocation, other: Allocation) -> bool:
 
 
 @pytest.mark.parametrize("kind", [Draw, Stream, Row])
-def test_who_shares_numbers_says_why_and_nobody_else_shares(kind: type[Allocation]) -> None:
+def test_entries_that_share_numbers_say_why_and_no_others_share(kind: type[Allocation]) -> None:
     shared = set()
     for one, other in combinations(kind, 2):
         if overlap(one, other):

@@ -87,7 +87,7 @@ class TeacherNetwork(Block):
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
 
     def weights_sha256(self) -> str | None:
-        """SHA-256 of the weights file, or None where `weights` is no file on this machine."""
+        """SHA-256 of the weights file, or None if `weights` is not a file on this machine."""
         if self.weights is None or not Path(self.weights).is_file():
             return None
         with Path(self.weights).open("rb") as stream:

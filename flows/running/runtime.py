@@ -56,8 +56,8 @@ class Run:
     def staging(
         self, out: str, block: Any, inputs: Inputs, state: dict[str, Any] | None = None
     ) -> Iterator[store.StagingDir]:
-        """The staging folder of an output; its lineage contains everything that the content depends on. For `state`, see
-        `store.staging_dir`."""
+        """The staging folder of an output; its lineage contains everything that the content depends on. For `state`,
+        see `store.staging_dir`."""
         lineage = {
             "stage": self.stage,
             "params": block,

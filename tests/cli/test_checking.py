@@ -47,7 +47,7 @@ def test_it_says_what_will_be_made(workspace: Path, capsys: pytest.CaptureFixtur
     ]
 
 
-def test_what_is_not_known_yet_is_said(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_facts_that_are_not_known_yet_are_marked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(
         workspace, ("source: digits\n  options: {test_share: 0.2, seed: 0}", "source: parquet\n  options: {path: x}")
     )

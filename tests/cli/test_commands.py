@@ -119,7 +119,7 @@ def test_status_measures_what_is_made(workspace: Path, capsys: pytest.CaptureFix
         assert cell in row, cell
 
 
-def test_what_all_rows_share_stands_above_them() -> None:
+def test_facts_that_all_rows_share_are_above_them() -> None:
     scores = [Score(name, "score", "resnet18", 10, (50.0, 52.0), 1, 2, epochs=300) for name in ("a", "b")]
     table = tables.score_table(scores, {"images": 20, "views": 5, "classes": 2})
     assert "protocol score, student resnet18, epochs 300, ipc 10\nseeds 2, labels in fp16 400 B" in str(table.title)
@@ -353,7 +353,7 @@ def test_publish_and_pull_reach_the_library(workspace: Path, capsys: pytest.Capt
     assert capsys.readouterr().err.startswith("dcpipe: git ls-remote failed: ")
 
 
-def test_clean_removes_abandoned_benches_only(
+def test_clean_removes_only_abandoned_staging_folders(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scratch = workspace / "scratch"

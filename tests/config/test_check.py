@@ -22,7 +22,7 @@ from dcpipe.types import DataError
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = yaml.safe_load(presets.text("digits"))
 POINT = "input should be a valid number; YAML needs a point, as in 1.0e-3"
-# Where in the demo's parameters a mistake is made, and what is said about it.
+# Mistakes in the parameters of the demo, and their messages.
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a selector": (
         {"selection.method": "scoer"},

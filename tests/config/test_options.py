@@ -211,14 +211,14 @@ def hints(table: Registry[Any], name: str) -> Options:
 
 
 @pytest.mark.parametrize(("table", "name"), OWN, ids=lambda part: getattr(part, "kind", part))
-def test_every_default_is_a_legal_value_and_every_option_has_a_type(table: Registry[Any], name: str) -> None:
+def test_every_default_is_a_valid_value_and_every_option_has_a_type(table: Registry[Any], name: str) -> None:
     options = hints(table, name)
     needed = {key: "x" for key in options.hints if key not in options.defaults}
     resolved = options.resolve(needed, name)
     assert set(resolved) == set(options.hints)
     assert all(hint is not Any for hint in options.hints.values())
     again = options.resolve(resolved, name)
-    assert again == resolved, "what is filled in is legal again"
+    assert again == resolved, "the filled-in values are valid again"
 
 
 @pytest.mark.parametrize(("table", "name"), OWN, ids=lambda part: getattr(part, "kind", part))

@@ -1,4 +1,4 @@
-"""`params.yaml`: what is legal passes, and everything else stops with one pinned sentence."""
+"""`params.yaml`: valid content passes, and everything else is refused with one pinned sentence."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def refusal(content: Any) -> str:
     return str(error.value)
 
 
-def test_the_least_that_is_legal() -> None:
+def test_the_least_that_is_valid() -> None:
     parsed = params.parse(LEGAL)
-    assert list(type(parsed).model_fields) == list(LEGAL), "one block a stage, in the line's order"
+    assert list(type(parsed).model_fields) == list(LEGAL), "one block per stage, in the order of the pipeline"
     assert parsed.softlabels.augmentation.policy(7, "cutmix_labels") == ViewPolicy(mix="cutmix_labels", seed=7)
     assert parsed.features.label_rate.temperature == 20.0
 

@@ -1,4 +1,4 @@
-"""Protocols: the papers' numbers as a golden table, what params.yaml changes is told, and what cannot be is refused."""
+"""Protocols: a golden table of the papers, changes by params.yaml are in the name, and impossible ones are refused."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_protocol_is_its_papers(name: str) -> None:
 
 
 def test_score_is_what_it_was() -> None:
-    """It needs the keys it needed, fills in what was filled in, and is told by its name alone."""
+    """It needs the same keys as before, fills in the same values, and its description is only its name."""
     found = block(epochs=9, batch_size=4)
     protocol = protocol_of(found)
     recipe = protocol.recipe
@@ -188,7 +188,9 @@ CHANGED: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "keys", "expected"), CHANGED)
-def test_what_params_yaml_changes_is_stronger_and_is_told(name: str, keys: dict[str, Any], expected: str) -> None:
+def test_values_in_params_yaml_take_precedence_and_are_in_the_name(
+    name: str, keys: dict[str, Any], expected: str
+) -> None:
     found = block(name, **keys)
     assert {key: getattr(found, key) for key in keys} == keys
     assert protocol_of(found).name == expected
@@ -217,7 +219,7 @@ OTHER = {
 
 @settings(deadline=None, max_examples=40)
 @given(keys=st.sets(st.sampled_from(sorted(OTHER))))
-def test_every_change_of_every_key_is_told_once(keys: set[str]) -> None:
+def test_every_change_of_every_key_is_in_the_name_once(keys: set[str]) -> None:
     name = "edc-code/tiny-imagenet"
     assert set(OTHER) == set(Settings.model_fields) - {"protocol"}
     words = describe(block(name, **{key: OTHER[key] for key in keys}))

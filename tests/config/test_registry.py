@@ -1,4 +1,4 @@
-"""Registries: names to code that is imported when asked for, dcpipe's own and other packages'."""
+"""Registries: names of code that is imported on first use, built in or from other packages."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_it_is_a_mapping() -> None:
         rounding["round"]
 
 
-def test_an_unknown_name_lists_the_legal_ones_and_the_nearest() -> None:
+def test_an_unknown_name_lists_the_valid_ones_and_the_nearest() -> None:
     assert refusal(lambda: table()["flor"]) == (
         "unknown rounding 'flor'; choose one of floor, ceil; did you mean 'floor'?"
     )

@@ -74,7 +74,7 @@ REFUSED: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, legal in LEGAL.items() for value in legal])
-def test_what_is_legal_stays_as_it_is(key: str, value: Any) -> None:
+def test_valid_values_are_not_changed(key: str, value: Any) -> None:
     assert getattr(checked(Some, {key: value}, "here"), key) == value
 
 

@@ -1,4 +1,4 @@
-"""What a method decided on the way: beside its images as a table and a figure, and shown where somebody watches."""
+"""The decisions that a method records are saved as a table and a figure, and displayed during the run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_latest_rows_are_kept_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_latest_rows_are_saved_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Watching("synthesis")
     records = Records(replace(run_of("synthesis"), reporter=seen), "mdc, seed 0")
     records.update("subsets", ROWS[:1])

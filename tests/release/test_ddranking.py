@@ -40,7 +40,7 @@ def test_ddranking_round_trip(made: Path, tmp_path: Path, ipc: int | None) -> No
             assert given.tolist() == np.repeat([0, 1, 2], ipc or releases.IPC).tolist()
 
 
-def test_ddranking_takes_the_labels_that_a_codec_kept(made: Path, tmp_path: Path) -> None:
+def test_ddranking_uses_the_labels_that_a_codec_stores(made: Path, tmp_path: Path) -> None:
     found = dcpipe.load(made)
     assert found.pack is not None
     shape, whole = found.pack.shape, logits_of(found.pack).float()

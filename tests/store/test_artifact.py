@@ -1,4 +1,4 @@
-"""Artifact folders of every noun: what is written is what is read, and any other byte is an error by name."""
+"""Artifact folders of every kind: what is written is read again, and a changed byte is an error that names the file."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_any_changed_byte_of_a_manifest_is_seen_or_harmless(published: Path, dat
         manifest.write_bytes(whole)
 
 
-def test_a_folder_without_a_manifest_a_wrong_noun_and_a_wrong_schema(kind: Kind, tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_a_wrong_kind_and_a_wrong_schema(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert refusal(kind, out) == (
         f"{out} contains no {kind.kind} (no artifact.json); run `dvc repro` or `dvc pull` to make it"

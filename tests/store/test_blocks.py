@@ -106,7 +106,7 @@ def test_shards_are_powers_of_two_of_bounded_size(shape: list[int], itemsize: in
 
 
 def test_the_paper_sized_store_has_the_designed_layout() -> None:
-    """ImageNet-1K at 10 images a class and 300 views: shards of 32-64 MiB, chunks of at most 384 KiB."""
+    """ImageNet-1K at 10 images per class and 300 views: shards of 32-64 MiB, chunks of at most 384 KiB."""
     shape = (10_000, 300, 1000)
     rows = module.shard_rows(shape, 2)
     assert 32 * 2**20 <= rows * 300 * 1000 * 2 <= 64 * 2**20

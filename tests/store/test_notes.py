@@ -1,4 +1,4 @@
-"""Notes: what is kept is found again, whole or not at all, and can be forgotten."""
+"""Notes: what is saved is loaded again, is written atomically, and can be removed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_write_that_dies_leaves_what_was_there(tmp_path: Path, monkeypatch: py
     assert kept is not None and len(kept["rows"]) == 3
 
 
-def test_a_part_of_the_work_has_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_a_part_of_the_work_has_a_separate_folder(tmp_path: Path) -> None:
     notes = Notes(tmp_path)
     inner = notes.within("part")
     inner.save_arrays("a", rows=np.arange(3))

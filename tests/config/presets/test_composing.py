@@ -82,7 +82,7 @@ def test_a_base_of_a_base_is_applied_before_it(made: Any) -> None:
     assert preset.params["images"] == {"source": "dots", "options": {"a": 1}, "size": 1, "minival": 0.5}
 
 
-def test_another_choice_starts_a_block_anew(made: Any) -> None:
+def test_another_choice_discards_a_block(made: Any) -> None:
     row = {**ROW, "params": {"images": {"source": "folder"}, "selection": {"method": "random", "ipc": 3}}}
     preset = made({"base": ["dots", "paper"], **row})
     assert preset.params["images"] == {"source": "folder", "size": 8}

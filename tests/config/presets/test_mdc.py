@@ -179,7 +179,7 @@ def ipc_of(name: str) -> int:
 
 
 def beside(name: str) -> str:
-    """The preset whose average stands beside its own: baseline C's, and MDC's for that."""
+    """The preset whose average is stated for comparison: that of baseline C, and for baseline C that of MDC."""
     if method_of(name) == "idc":
         return name.replace("-idc-", "-mdc-")
     student = next((f"{key}-" for key in MDC_STUDENTS if f"-{key}-" in name), "")
@@ -187,7 +187,7 @@ def beside(name: str) -> str:
 
 
 def choices(content: params.Params, classes: int, monkeypatch: pytest.MonkeyPatch) -> Choices:
-    """What the matching engine would be asked for."""
+    """The options that the matching engine would get."""
     asked: list[Choices] = []
     for module in ("idc", "dc"):  # all others call these
         name = f"dcpipe.synthesis.{module}"

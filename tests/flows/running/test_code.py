@@ -1,4 +1,4 @@
-"""Which code a stage depends on, in a small tree of its own."""
+"""The code that a stage depends on, in a small separate tree."""
 
 from __future__ import annotations
 

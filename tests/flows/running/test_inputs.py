@@ -33,7 +33,7 @@ def workspace(scratch: Path) -> Path:
     return root
 
 
-def test_artifacts_are_known_by_their_noun_and_teachers_by_their_key(workspace: Path) -> None:
+def test_artifacts_are_found_by_kind_and_teachers_by_key(workspace: Path) -> None:
     inputs = Inputs.open("images", "scores", teachers=["other", "main"])
     assert inputs["images"].meta == {"noun": "images"} and inputs.path("scores") == Path("data/evaluation/scores")
     assert list(inputs.teachers) == list(inputs.load_teachers()) == ["other", "main"]

@@ -1,4 +1,4 @@
-"""How a stage runs: which reporter, which bench, how its command ends, and what a server that dies does to it."""
+"""How a stage runs: its reporter, its staging folder, the exit of its command, and a server that dies."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_other_modes_are_refused(mode: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("mode", ["auto", "require", "off"])
-def test_with_a_server_stages_run_in_it_unless_told_not_to(
+def test_with_a_server_stages_run_in_it_unless_it_is_switched_off(
     mode: str, monkeypatch: pytest.MonkeyPatch, server: tuple[str, list[str], list[int]]
 ) -> None:
     url, asked, _ = server
@@ -146,7 +146,7 @@ def make_run() -> Run:
     return Run("selection", settings(), Plain("selection"), "selection")
 
 
-def test_a_bench_is_bound_to_parameters_inputs_and_code(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_staging_folder_depends_on_parameters_inputs_and_code(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DCPIPE_DEVICE", "cpu")
     inputs = Inputs({name: store.Artifact(Path(name), name, {}, {}, {}, f"digest of {name}") for name in ("b", "a")})
     with make_run().staging("data/selection", {"ipc": 2}, inputs) as staging:

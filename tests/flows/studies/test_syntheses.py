@@ -44,7 +44,7 @@ from flows.synthesis import synthesis_stage
 # --- results ---
 
 
-def test_every_variant_has_a_row_a_seed_and_what_agrees_is_made_once(studied: tuple[Path, Calls]) -> None:
+def test_every_variant_has_one_row_per_seed_and_equal_work_is_done_once(studied: tuple[Path, Calls]) -> None:
     root, calls = studied
     rows = table(root / FOLDER / "results.csv")
     assert [(row["variant"], row["ipc"], row["seed"]) for row in rows] == [
@@ -101,8 +101,10 @@ def test_the_figure_and_a_picture_of_every_variant_are_png(studied: tuple[Path, 
     assert pictures["edc"] == pictures["edc-hard"] != pictures["random"]
 
 
-def test_a_variant_gets_what_the_line_gives_with_its_values(workspace: Path, studied: tuple[Path, Calls]) -> None:
-    """The stages one after another, and the evaluation's own table beside the study's."""
+def test_a_variant_gets_the_results_of_the_pipeline_with_its_values(
+    workspace: Path, studied: tuple[Path, Calls]
+) -> None:
+    """Runs the stages one after another, and compares the scores of the evaluation with those of the study."""
     changes = {"selection": {"method": "random", "ipc": 2}, "synthesis": EDC, "evaluation": {"seeds": [0, 1, 5]}}
     for name in ("selection", "synthesis", "softlabels", "compression", "evaluation"):
         stages = selection_stage, synthesis_stage, softlabels_stage, compression_stage, evaluation_stage
@@ -133,7 +135,7 @@ def same_files(studied: Path, folder: Path = FOLDER) -> None:
         assert (folder / name).read_bytes() == (studied / folder / name).read_bytes(), name
 
 
-def test_a_broken_run_goes_on_and_does_nothing_twice(studied: tuple[Path, Calls], workspace: Path) -> None:
+def test_an_interrupted_run_continues_and_does_nothing_twice(studied: tuple[Path, Calls], workspace: Path) -> None:
     """Broken again and again: in the statistics, a synthesis, a labelling, a training."""
     total: Counter[str] = Counter()
     for where, at in (("collect", 1), ("edc", 2), ("fill", 1), ("score", 8), ("", 0)):
@@ -151,7 +153,7 @@ def test_a_broken_run_goes_on_and_does_nothing_twice(studied: tuple[Path, Calls]
     }
 
 
-def test_a_killed_recovery_goes_on_inside_a_batch(
+def test_a_killed_recovery_resumes_inside_a_batch(
     studied: tuple[Path, Calls], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a checkpoint a step, the step that died is the only one done twice."""
@@ -231,7 +233,9 @@ def test_without_soft_labels_students_learn_from_hard_ones(workspace: Path) -> N
 # --- staging folders ---
 
 
-def test_what_a_study_does_not_use_does_not_start_it_anew(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_that_a_study_does_not_use_do_not_restart_it(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(VariantCellsStudy, "check", forbidden)
 
     def stagings(**blocks: Any) -> int:
@@ -274,7 +278,7 @@ class Watching(Plain):
         self.progressed.append((title, done, total, note))
 
 
-def test_whoever_watches_a_study_sees_it_grow(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_and_results_of_a_study_are_displayed(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "PICTURE_SECONDS", -1.0)
     monkeypatch.setattr(recovery, "TELL_SECONDS", -1.0)
     write_study(named={"edc": VARIANTS["edc"], "edc-hard": VARIANTS["edc-hard"]}, ipc=[1])
@@ -303,6 +307,6 @@ def test_a_live_synthesis_shows_its_loss_and_its_images(workspace: Path, monkeyp
     assert seen.pictures[-1][0] == "condensed images"
 
 
-def test_nobody_watching_no_picture_is_made(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_picture_is_drawn_if_nothing_is_displayed(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "PICTURE_SECONDS", -1.0)
     drawing.LiveImages(run_of("synthesis")).report(1, 2, "note", forbidden)
