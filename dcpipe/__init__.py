@@ -1,4 +1,4 @@
-"""dcpipe: an image-classification dataset to a condensed one, and back to students that train on it.
+"""dcpipe: condense an image-classification dataset, and train students on the result.
 
     dataset = dcpipe.load("digits-score@v1.0.0", repo="URL").dataset()
     loader = dcpipe.CondensedLoader(dataset, 64)  # or any torch DataLoader of the dataset
@@ -7,16 +7,16 @@
         for images, soft_labels in loader:
             ...
 
-or, of arrays alone:
+The methods also work on plain arrays:
 
     rows = dcpipe.select(vectors, labels, method="score", ipc=10)
     packed = dcpipe.compress(logits, codec="field", ratio=100)  # packed.n_bytes, packed.decode(), packed.save(path)
 
-* `load`, `Release`, `CondensedDataset`, `CondensedLoader`: reading (`release/`, `dataset/`)
-* `select`, `compress`, `load_labels`: methods on arrays (`selection/front.py`, `compression/front.py`)
-* the nouns: what every stage takes and gives (`types/`)
+* `load`, `Release`, `CondensedDataset`, `CondensedLoader` read a release (`release/`, `dataset/`)
+* `select`, `compress`, `load_labels` apply methods to arrays (`selection/front.py`, `compression/front.py`)
+* the other names are the data types that stages read and write (`types/`)
 
-Names are imported when first used: a stage that needs one module does not come to depend on all of them.
+Names are imported on first use, so that a stage that needs one module does not depend on all of them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Random numbers as a pure function of their name: a seed, a stream, a draw and a row.
+"""Random numbers as a pure function of four numbers: a seed, a stream, a draw and a row.
 
-Philox-4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011), with key (seed, stream) and
-counter (draw, 0, row, 0). A 64-bit word w becomes a number in [0, 1) by (w >> 11) / 2**53. We map raw words ourselves
-because NumPy's distributions may change between versions; the words may not.
+The generator is Philox-4x64-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011) with key (seed,
+stream) and counter (draw, 0, row, 0). A 64-bit word w becomes a number in [0, 1) by (w >> 11) / 2**53. The words are
+mapped here because NumPy's distributions may change between versions, while its raw words may not.
 
-Everything that is drawn anywhere has an entry here: `Draw` gives out draws, `Stream` the streams of permutations, which
-share one draw, and `Row` the rows where two kinds of them meet. Something new takes a free number of `Draw`. No entry
-ever moves: coresets, packs and views that people hold were made with these numbers.
+Every use of random numbers has an entry here: `Draw` allocates draws, `Stream` the streams of permutations, which all
+use one draw, and `Row` the rows of draws that are used for two kinds of things. A new use takes a free number of
+`Draw`. Entries never change, because published coresets, packs and views were made with these numbers.
 """
 
 from __future__ import annotations
@@ -26,158 +26,162 @@ _HALF = np.uint64(32)
 Words = npt.NDArray[np.uint64]
 
 
-class Allotment(int, Enum):
-    """Numbers that one user has: it is the first of them, `count` of them follow one another. `shared` says why another
-    user may have some of the same ones; it is empty where nobody has."""
+class Allocation(int, Enum):
+    """A range of `count` numbers that one use may take; the value is the first of them.
+
+    `shared` explains why another use may take some of the same numbers; it is empty if no other use does.
+    """
 
     count: int
     shared: str
 
-    def __new__(cls, first: int, count: int = 1, shared: str = "") -> Allotment:
+    def __new__(cls, first: int, count: int = 1, shared: str = "") -> Allocation:
         one = int.__new__(cls, first)
-        one._value_ = (first, count, shared)  # not the number alone: two users that share one stay two entries
+        one._value_ = (first, count, shared)  # with the number alone, two uses that share it would be one enum member
         one.count, one.shared = count, shared
         return one
 
     @property
     def numbers(self) -> range:
-        """All of them."""
+        """All numbers of the range."""
         return range(int(self), int(self) + self.count)
 
 
-class Draw(Allotment):
-    """First word of the counter: what is drawn. The comment says by what stream and row."""
+class Draw(Allocation):
+    """The first word of the counter, which says what is drawn. The comments give the stream and the row."""
 
-    CROP = 0, 10  # attempts at the box of a view's crop: by view, image (`views.draw`, and so the next five)
+    CROP = 0, 10  # attempts at the crop box of a view: by view, image (`views.draw`; the same for the next five)
     FLIP = 10  # flip and CutMix partner
     MIX = 11  # CutMix box, and whether the view is mixed
     RANDAUGMENT = 32, 16  # operation and sign of each step
-    PATCHES = 256, 64  # order of shuffled patches, four of them a draw
+    PATCHES = 256, 64  # order of shuffled patches, four patches per draw
     SIAMESE = 320, 3  # differentiable augmentation: by view, image; in gradient matching by step, `Row`
 
     PERMUTATION = 12  # by `Stream`, place
     RDED_CANDIDATES = 13  # permutation of a class: by class, place
-    K_CENTER_START = 14  # likewise
-    GRADMATCH_FILL = 15  # likewise
-    POOL = 16  # views or batches that an epoch shows, codecs `prune`, `prune_topk`: by epoch, place
+    K_CENTER_START = 14  # as RDED_CANDIDATES
+    GRADMATCH_FILL = 15  # as RDED_CANDIDATES
+    POOL = 16  # views or batches of an epoch in the codecs `prune` and `prune_topk`: by epoch, place
     RSVD = 17  # test matrices: by quarter of the numbers, image
     CUR = 18  # columns and rows: by place, image
 
     RECOVERY_SHIFT = 101  # padded crop and jitter: by step, batch
-    RECOVERY_DROP = 102  # which layers are left out: by step, `DROP_ROWS` of a batch
+    RECOVERY_DROP = 102  # which layers are left out: by step, `DROP_ROWS` rows per batch
     CUTMIX = 340  # gradient matching, whether and where a batch is mixed: by step, 0
-    CENTROIDS = 500  # first centroids of k-means: by step, image
-    EXAM = 1000  # seed of the network that a subset is judged by: by outer loop, size of the subset
-    NOISE = 1024, 2**62  # initial pixels, as many draws as an image takes: by 0, image
+    CENTROIDS = 500  # initial centroids of k-means: by step, image
+    SUBSET_TEST = 1000  # seed of the network that evaluates a subset: by outer loop, size of the subset
+    NOISE = 1024, 2**62  # initial pixels, as many draws as an image needs: by 0, image
 
     BADGE = (
         0,
         2**32,
-        "Pick k of a class has draw k of row 0. Each is one number; what else has the same name is one word of row 0 "
-        "among the thousands that order a class or cut its images. To move them would change picks that are published.",
+        "Pick k of a class takes draw k of row 0, which is one number. Other uses of the same draws take thousands of "
+        "words to order a class or to crop its images, of which only one is in row 0. Other numbers would change "
+        "published picks.",
     )
     PURSUIT = (
         0,
         1,
-        "Directions that a search for singular vectors starts from, by (seed 0, row). Whatever they are, the vectors "
-        "are the same up to round-off; they share words with crops of image 0. To move them would change packs.",
+        "Initial directions of a search for singular vectors, by (seed 0, row). They share words with the crops of "
+        "image 0, but the vectors do not depend on them up to round-off. Other numbers would change packs.",
     )
 
 
-class Stream(Allotment):
-    """Second word of the key, of what draws its permutations by `Draw.PERMUTATION`. The comment says whose seed.
+class Stream(Allocation):
+    """The second word of the key, for permutations, which are drawn by `Draw.PERMUTATION`. The comments name the block
+    whose seed is used.
 
-    Blocks of params.yaml have a seed each, 0 by default, so that different blocks share orders. `shared` says why that
-    does no harm; entries of one seed do not overlap.
+    Each block of params.yaml has a seed, which is 0 by default, so blocks share orders. `shared` explains why this is
+    harmless. Entries with the same seed do not overlap.
     """
 
     TEACHER_EPOCH = (  # teacher
         0,
         2**32,
-        "Order of the train images, in epoch k, by the words that `random` picks class k with: of an order that the "
-        "teacher sees once in its training, which says nothing about which images it learns. Digests hang on it.",
+        "Order of the train images in epoch k, from the same words as the picks of `random` in class k. The teacher "
+        "sees every image in every epoch, so the order does not decide which images it learns. Digests depend on it.",
     )
     TABLE_PARTS = (  # teacher, of a table larger than memory
         0,
         2**62,
-        "As for TEACHER_EPOCH, which it stands for: parts and buffers of epoch k begin at k * PARTS_OF_EPOCH.",
+        "As TEACHER_EPOCH, which it replaces: the parts and buffers of epoch k start at k * PARTS_OF_EPOCH.",
     )
     STUDENT_EPOCH = (  # the student
         0,
         2**32,
-        "Order of the condensed images in an epoch; of other images than those that TEACHER_EPOCH orders.",
+        "Order of the condensed images in an epoch. TEACHER_EPOCH orders other images.",
     )
     CLASS_PICKS = (  # selection
         0,
         2**32,
-        "What `random` picks of class k. Other selectors have draws of their own, so none is compared with itself.",
+        "The picks of `random` in class k. Other selectors use separate draws, so none is compared with itself.",
     )
     POOL_VIEW = (  # the codec
         0,
         2**32,
-        "Order of the images of view k, of which pruning keeps the first batches: of condensed images, as "
-        "STUDENT_EPOCH, and of labels that are in any order alike.",
+        "Order of the condensed images in view k, of which pruning keeps the first batches. It may equal STUDENT_EPOCH "
+        "because labels are equally good in any order.",
     )
-    CUTMIX_PARTNERS = (  # synthesis; steps of warming up are numbered below zero
+    CUTMIX_PARTNERS = (  # synthesis; warm-up steps have negative numbers
         0,
         2**33,
-        "Order of the rows of one batch in gradient matching: of pairs, not of images.",
+        "Order of the rows of one batch in gradient matching, which makes pairs and chooses no images.",
     )
-    DEALT = (  # synthesis, by `dealing_seed`
+    REAL_IMAGES = (  # synthesis, by `real_images_seed`
         0,
         2**32,
-        "Real images of a class, or of all, in an epoch of gradient matching. All its methods are dealt the same, so "
-        "that they are compared on the same real images; the seed is no other's.",
+        "Real images of a class, or of all classes, in an epoch of gradient matching. All methods get the same ones, "
+        "so that they are compared on the same real images. No other stream uses this seed.",
     )
-    LEARNED = (  # synthesis, by `learning_seed`
+    MATCHER_EPOCH = (  # synthesis, by `matcher_seed`
         0,
         2**32,
-        "Order of the condensed images in an epoch of the network that matches; the seed is no other's of its run.",
+        "Order of the condensed images in an epoch of the matching network. No other stream of the run uses this seed.",
     )
-    JUDGES = (  # synthesis, by the seed of `Draw.EXAM`
+    SUBSET_TEST = (  # synthesis, by the seed of `Draw.SUBSET_TEST`
         0,
         2**32,
-        "Real images that judge a subset, by class; the seed is 64 random bits.",
+        "Real images that evaluate a subset, by class; the seed is 64 random bits.",
     )
     MATCHED = (  # synthesis
         2**33,
         2**33,
-        "Which condensed images are matched in a step. TABLE_PARTS has the same numbers from epoch 2 on, of a teacher.",
+        "Which condensed images are matched in a step. The teacher's TABLE_PARTS has these numbers from epoch 2 on.",
     )
-    MINIVAL = 2**48, 1, "Which train images become minival. TABLE_PARTS has the number in epoch 65,536, of a teacher."
-    TEST = 2**48 + 1, 1, "As MINIVAL, of a source that comes in one piece."
+    MINIVAL = 2**48, 1, "Which train images become minival. The teacher's TABLE_PARTS has it in epoch 65,536."
+    TEST = 2**48 + 1, 1, "As MINIVAL, for a source that has no test split."
 
 
-class Row(Allotment):
-    """Third word of the counter, where images and classes draw alike."""
+class Row(Allocation):
+    """The third word of the counter, for draws that are made both per image and per class."""
 
     IMAGE = 0, 2**33
     CLASS = 2**33, 2**32
 
 
-PARTS_OF_EPOCH = 2**32  # streams that an epoch of TABLE_PARTS has; no table has so many parts
-DROP_ROWS = 2**16  # rows that a batch of RECOVERY_DROP has, of four layers each
-ALL_CLASSES = 2**32  # for `dealing_seed`, where images are dealt from all classes together
-STEPS = 2**31  # steps of gradient matching; those of warming up, -1, -2, ..., are dealt the images of the last ones
+PARTS_OF_EPOCH = 2**32  # streams per epoch of TABLE_PARTS; no table has so many parts
+DROP_ROWS = 2**16  # rows per batch of RECOVERY_DROP, each for four layers
+ALL_CLASSES = 2**32  # the label for `real_images_seed` if images are drawn from all classes together
+STEPS = 2**31  # steps of gradient matching; warm-up steps -1, -2, ... get the images of the last ones
 
 
-def dealing_seed(seed: int, label: int) -> int:
-    """The seed by which real images of a class are dealt, apart from that of CutMix's partners, which is `seed`."""
+def real_images_seed(seed: int, label: int) -> int:
+    """The seed for drawing the real images of a class; it differs from `seed`, which draws CutMix partners."""
     return seed ^ (label + 1 << 20)
 
 
-def learning_seed(seed: int) -> int:
-    """The seed of the order in which a matching network learns from condensed images, likewise apart."""
+def matcher_seed(seed: int) -> int:
+    """The seed for the order in which a matching network learns from condensed images; it differs from `seed` too."""
     return seed ^ 1
 
 
 def torch_seed(seed: int, turn: int) -> int:
-    """For torch's own generator, in an epoch of training (dropout) or an outer loop of matching (initial weights)."""
+    """The seed of torch in an epoch of training (dropout) or an outer loop of matching (initial weights)."""
     return (seed * 1_000_003 + turn) % 2**64
 
 
 def _multiply(a: np.uint64, b: Words) -> tuple[Words, Words]:
-    """High and low 64 bits of the 128-bit product, by 32-bit halves."""
+    """The high and the low 64 bits of the 128-bit product, computed from 32-bit halves."""
     a_low, a_high = a & _LOW, a >> _HALF
     b_low, b_high = b & _LOW, b >> _HALF
     low = a_low * b_low
@@ -208,8 +212,9 @@ def philox(seed: int, stream: npt.ArrayLike, draw: int, row: npt.ArrayLike) -> W
 
 
 def words_from(seed: int, draw: int, row: int, count: int) -> Words:
-    """The words u64 [count] of one row in `draw` and the draws after it, of stream 0: `philox`, fast for long rows."""
-    # NumPy counts before it draws.
+    """The words u64 [count] of one row in `draw` and the draws after it, in stream 0; faster than `philox` for long
+    rows."""
+    # NumPy increments the counter before it draws.
     counter, key = (np.array(n, dtype=np.uint64) for n in ([draw - 1, 0, row, 0], [seed % 2**64, 0]))
     return np.asarray(np.random.Philox(counter=counter, key=key).random_raw(count), dtype=np.uint64)
 
@@ -220,5 +225,5 @@ def uniform(words: Words) -> FloatArray:
 
 
 def permutation(seed: int, stream: int, n: int, draw: int = Draw.PERMUTATION) -> IntArray:
-    """A permutation i64 [n] of range(n) from the same generator: the order of n random words."""
+    """A permutation i64 [n] of range(n): the order of n random words of this generator."""
     return np.argsort(philox(seed, stream, draw, np.arange(n))[..., 0], kind="stable").astype(np.int64)

@@ -1,1 +1,1 @@
-"""Wiring: one flow a stage (load, tasks, save) and `condense.py`, the whole line. No maths lives here."""
+"""Flows: one per stage (load, run tasks, save), and `condense.py` for the whole pipeline. They contain no maths."""

@@ -1,6 +1,7 @@
-"""compression: soft labels to a pack that fits the budget; its bytes are those of the file on disk.
+"""compression: pack the soft labels within the byte budget, which counts the bytes of the file on disk.
 
-Tasks: one a block of images. Output: data/compression/labels.safetensors (nothing but a note for hard labels).
+Tasks: one per block of images. Output: data/compression/labels.safetensors; for hard labels only a manifest that says
+so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from flows.running.runtime import Run, main
 
 
 def compression_stage(run: Run) -> None:
-    """Plan, encode what is missing, join, measure, publish."""
+    """Plan the pack, encode the missing blocks, join them, measure the file and publish it."""
     block, inputs = run.params.compression, Inputs.open("softlabels")
     with run.staging("data/compression", block.model_dump(mode="json"), inputs) as staging:
         if inputs["softlabels"].meta["method"] == "none":
@@ -29,8 +30,8 @@ def compression_stage(run: Run) -> None:
 
 
 def report(run: Run, pack: LabelPack, size: int, limit: int | None, teacher_bytes: int) -> None:
-    """Bytes of the file, and next to them all they may be compared with: what labels take in fp16 and in fp32, bits per
-    class, and the teachers' weights, with which labels need not be stored at all."""
+    """Report the bytes of the file, together with what they may be compared with: the labels in fp16 and in fp32, bits
+    per class, and the weights of the teachers, which could be shipped instead of labels."""
     reference = pack.shape.reference_bytes
     row = {
         "codec": pack.codec,
@@ -47,7 +48,7 @@ def report(run: Run, pack: LabelPack, size: int, limit: int | None, teacher_byte
         f"in fp16 {reference:,}, in fp32 {2 * reference:,}; the teachers' weights {teacher_bytes:,}"
     )
     if limit is not None and size < 0.98 * limit:
-        print(f"compression: {pack.codec} can use no more: {limit - size:,} of {limit:,} bytes are left")
+        print(f"compression: {pack.codec} cannot use the whole budget: {limit - size:,} of {limit:,} bytes are left")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""condense: the whole line as one flow, for one click, a schedule or a queue. Needs a Prefect server.
+"""condense: run the whole pipeline as one flow, from the UI, on a schedule or from a queue. It needs a Prefect server.
 
-    python -m flows.condense                     run the line once, now
-    python -m flows.condense --serve             offer it as the deployment `condense/line` until stopped
+    python -m flows.condense                     run the pipeline once, now
+    python -m flows.condense --serve             serve it as the deployment `condense/line` until stopped
     python -m flows.condense --serve --cron "0 3 * * *"
 
-Each task runs `dvc --wait-for-lock repro -s STAGE` in the graph's order; each stage shows as a flow of its own. One
-GPU slot: at most one line runs at a time in a deployment, and stages take the concurrency limit `gpu` where it is
-set (`prefect gcl create gpu --limit 1`). Without a server, use `dvc repro`.
+Each task runs `dvc --wait-for-lock repro -s STAGE`, in the order of the graph, and each stage appears as a separate
+flow. A deployment runs the pipeline at most once at a time. Stages respect the global concurrency limit `gpu` if it is
+defined (`prefect gcl create gpu --limit 1`). Without a server, use `dvc repro`.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from flows.running.runtime import DEFAULT_API, server_answers
 
 
 def stages() -> list[str]:
-    """Stage names in the graph's order, as DVC sees them, after the listing of sources."""
+    """The names of the stages in the order in which DVC lists them, after the stage that lists the sources."""
     done = subprocess.run(["dvc", "stage", "list", "--name-only"], check=True, capture_output=True, text=True)
     return ["data/dvc.yaml:sources", *done.stdout.split()]
 
 
 @task(name="repro", task_run_name="repro[{stage}]", cache_policy=NO_CACHE, persist_result=False, log_prints=True)
 def repro(stage: str) -> str:
-    """Reproduce one stage; fails with its own last words."""
-    # A limit that is not defined lets everything through; one of `gpu: 1` keeps two lines off one GPU.
+    """Reproduce one stage; if it fails, the error contains the last lines of its output."""
+    # If the limit is not defined, nothing waits; with `gpu: 1`, two pipelines do not share one GPU.
     with concurrency("gpu", occupy=1, lease_duration=60, strict=False):
         done = subprocess.run(["dvc", "--wait-for-lock", "repro", "-s", stage], capture_output=True, text=True)
     output = done.stdout + done.stderr
@@ -49,7 +49,7 @@ def repro(stage: str) -> str:
 
 @flow(name="condense", log_prints=True, validate_parameters=False)
 def condense(targets: list[str] | None = None) -> None:
-    """Rebuild what is stale, stage by stage (all stages, or `targets` in the order given)."""
+    """Rebuild the stale stages one by one (of all stages, or of `targets` in the given order)."""
     outcome: list[dict[str, str]] = []
     for stage in targets or stages():
         outcome.append({"stage": stage, "outcome": repro(stage)})
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m flows.condense", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--serve", action="store_true", help="offer the flow as a deployment instead of running it")
+    parser.add_argument("--serve", action="store_true", help="serve the flow as a deployment instead of running it")
     parser.add_argument("--cron", help="a schedule for the deployment, e.g. '0 3 * * *'")
     arguments = parser.parse_args()
     try:

@@ -1,9 +1,9 @@
-"""evaluation: fresh students on the condensed set and, under the same protocol, on its baselines.
+"""evaluation: train students from scratch on the condensed set and, under the same protocol, on its baselines.
 
-Rows: the set with its packed labels; uncompressed labels; the teacher online; hard labels; random images with labels
-made and packed the same way. Of the set and of random images also their first images of each class, as many as
-`evaluation.sizes` says. Tasks: one a row and seed, resumable within a training.
-Output: data/evaluation: scores, metrics, plots and pictures.
+Rows: the set with its packed labels, with uncompressed labels, with the teacher online and with hard labels, and random
+images with labels that are made and packed in the same way. For each size in `evaluation.sizes`, also the first images
+of each class of the set and of the random images. Tasks: one per row and seed, which resume within a training.
+Output: data/evaluation with scores, metrics, plots and pictures.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Job = tuple[int, int]  # a row of the table, and a seed
 
 
 def evaluation_stage(run: Run) -> None:
-    """Make the contenders, train and test students, report, publish."""
+    """Make the contenders, train and test students on them, report and publish the scores."""
     params, block = run.params, run.params.evaluation
-    nouns = ("images", "selection", "synthesis", "softlabels", "compression")
-    inputs = Inputs.open(*nouns, teachers=params.softlabels.teachers)
+    kinds = ("images", "selection", "synthesis", "softlabels", "compression")
+    inputs = Inputs.open(*kinds, teachers=params.softlabels.teachers)
     protocol = protocol_of(block, params.softlabels)
     settings = {
         "evaluation": block.model_dump(mode="json"),
@@ -60,17 +60,21 @@ def evaluation_stage(run: Run) -> None:
             return dict(outcome)
 
         names = {job: f"{rows[job[0]].name}/seed {job[1]}" for job in jobs}
-        found = dict(zip(jobs, run.map(score, jobs, names.__getitem__, progress="students"), strict=True))
-        outcomes = [[found[row, seed] for seed in block.seeds] for row in range(len(rows))]
+        results = dict(zip(jobs, run.map(score, jobs, names.__getitem__, progress="students"), strict=True))
+        outcomes = [[results[row, seed] for seed in block.seeds] for row in range(len(rows))]
         scores = [lineup.score_of(*row, protocol, block) for row in zip(rows, outcomes, strict=True)]
         curves = lineup.learning_curves({row.kind: students for row, students in zip(rows, outcomes, strict=True)})
-        sizes = [row for name, own in lineup.at_each_size(rows, scores, params) for row in tabular.size_rows(name, own)]
+        sizes = [
+            row
+            for name, by_size in lineup.at_each_size(rows, scores, params)
+            for row in tabular.size_rows(name, by_size)
+        ]
         write_reports(run, scores, curves, sizes, rows[0].images, inputs)
         staging.publish("scores", store.save_scores(staging.root, scores))
 
 
 def lineup_of(run: Run, inputs: Inputs, notes: store.Notes) -> lineup.Lineup:
-    """What the contenders are made of."""
+    """The images, labels and settings that the contenders are made from."""
     images = store.load_set(inputs.path("synthesis"))
     labels = None
     if run.params.softlabels.method != "none":
@@ -99,7 +103,7 @@ def write_reports(
     images: ImageSet,
     inputs: Inputs,
 ) -> None:
-    """Metrics, plots and pictures next to the scores: small files that Git and DVC show."""
+    """Write metrics, plots and pictures next to the scores: small files that Git and DVC display."""
     folder = Path("data/evaluation")
     folder.mkdir(parents=True, exist_ok=True)
     fp16 = 2 * len(images.decoded_ids) * run.params.softlabels.views * len(images.classes)

@@ -1,7 +1,8 @@
-"""features: one teacher looks at every train image; vectors, logits and R_C go to Zarr, shard by shard.
+"""features: compute vector, logits and R_C of every train image with one teacher and write them to Zarr by shards.
 
-With a shortlist, a greedy choice by R_I - alpha R_D says which images are worth the views that R_C takes; the others
-get an infinite rate, and cannot be selected by it. Tasks: one a part of the table. Output: data/features.
+With a shortlist, R_C is measured only for the images that a greedy choice by R_I - alpha R_D picks first. The others
+get an infinite rate, so a selector that uses R_C cannot pick them. Tasks: one per part of the table. Output:
+data/features.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from flows.running.runtime import Run, main
 
 
 def features_stage(run: Run) -> None:
-    """Extract what is missing, publish."""
+    """Compute the missing shards and publish."""
     block, rate = run.params.features, run.params.features.label_rate
     inputs = Inputs.open("images", teachers=[block.teacher])
     table, teachers = store.table_of(inputs["images"], "train"), inputs.load_teachers()
@@ -52,7 +53,7 @@ def features_stage(run: Run) -> None:
             vector, logit = compute(pixels)
             vectors.write(part, vector)
             logits.write(part, logit)
-            if rate.shortlist is None:  # images decoded once serve both; the shard written last says the part is done
+            if rate.shortlist is None:  # the images are decoded once for both; the last shard marks the part as done
                 rates.write(part, measure(pixels, ids))
 
         missing = rates.missing() if rate.shortlist is None else logits.missing()
@@ -66,7 +67,7 @@ def features_stage(run: Run) -> None:
             def measure_part(part: int) -> None:
                 span = rates.span(part)
                 rows = span.start + np.flatnonzero(measured[span])
-                values = np.zeros(span.stop - span.start)  # a rate of nothing: `rank` says which were measured
+                values = np.zeros(span.stop - span.start)  # zero if not measured, which `rank` shows
                 if len(rows):
                     values[rows - span.start] = measure(images.read_rows(table, rows), table.ids[rows])
                 rates.write(part, values)
@@ -82,11 +83,11 @@ def features_stage(run: Run) -> None:
 def shortlisted(
     run: Run, block: Shortlist, vectors: store.Blocks, table: ImageTable, staging: store.StagingDir
 ) -> IntArray:
-    """Place of each image in its class's shortlist, i64 [n] from 0, -1 for none; a killed choice goes on."""
+    """The place of each image in the shortlist of its class, i64 [n] from 0, or -1; an interrupted choice resumes."""
     total, notes = block.per_class * len(table.classes), store.Notes(staging.notes)
 
-    def keep(rows: IntArray, gains: FloatArray) -> None:
-        notes.keep("shortlist", rows=rows, gains=gains)
+    def save(rows: IntArray, gains: FloatArray) -> None:
+        notes.save_arrays("shortlist", rows=rows, gains=gains)
         run.reporter.progress("shortlist", len(rows), total)
 
     return features.shortlist(
@@ -98,8 +99,8 @@ def shortlisted(
         eps2=block.eps2,
         device=run.device,
         folder=staging.notes,
-        earlier=notes.kept("shortlist"),
-        report=keep,
+        earlier=notes.load_arrays("shortlist"),
+        report=save,
     )
 
 

@@ -1,7 +1,7 @@
-"""images: any source to Parquet tables of train, minival and test, every image decoded once and checked.
+"""images: convert any source to Parquet tables of train, minival and test, and decode and check every image once.
 
-Tasks: one a part of 2,048 images. Output: data/images, with pixel statistics and a report of train images
-that are also in test.
+Tasks: one per part of 2,048 images. Output: data/images, with pixel statistics and a report of train images that are
+also in test.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from dcpipe.types import IntArray, check_same_classes, require
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
 
-Part = tuple[str, int]  # a split, and a number in it
+Part = tuple[str, int]  # a split, and the number of a part in it
 
 
 def images_stage(run: Run) -> None:
-    """Read, check, split, measure, publish."""
+    """Read, check and split the images, measure their pixels and publish."""
     block = run.params.images
     source = images.SOURCES[block.source]
     listing = images.list_source(source, block.options)
     sources = source(**block.options)
     train, test = sources["train"], sources["test"]
     check_same_classes(train.classes, test.classes, "train and test")
-    budget.planned(run.params, len(train.classes))  # refuses one that cannot be met, before any image is decoded
+    budget.planned(run.params, len(train.classes))  # refuses an impossible budget before any image is decoded
     rows = dict(zip(("train", "minival"), images.split_minival(train.labels, block.minival, block.seed), strict=True))
     rows["test"] = np.arange(len(test.labels), dtype=np.int64)
     smallest = int(np.bincount(train.labels[rows["train"]], minlength=len(train.classes)).min())

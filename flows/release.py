@@ -1,4 +1,4 @@
-"""release: everything a stranger needs in one folder: images, label pack, scores, manifest, card.
+"""release: put images, label pack, scores, manifest and card into one folder that needs nothing else.
 
 Output: data/release. `dcpipe publish NAME@vX.Y.Z` tags and pushes it.
 """
@@ -15,7 +15,7 @@ from flows.running.runtime import Run, main
 
 
 def release_stage(run: Run) -> None:
-    """Assemble, publish."""
+    """Assemble the folder and publish it."""
     block, first = run.params.release, run.params.softlabels.teachers[0]
     inputs = Inputs.open("synthesis", "compression", "scores", teachers=[first])
     settings = run.params.content()

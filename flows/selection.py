@@ -1,6 +1,6 @@
 """selection: pick ipc images per class from the train split.
 
-Output: data/selection, the ids in pick order with their gains.
+Output: data/selection with the ids of the picks and their gains, in pick order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from flows.running.runtime import Run, main
 
 
 def selection_stage(run: Run) -> None:
-    """Sort features by class, select, publish."""
+    """Sort the features by class, select and publish."""
     block = run.params.selection
     inputs = Inputs.open("features")
     features = store.load_features(inputs.path("features"))
@@ -25,13 +25,13 @@ def selection_stage(run: Run) -> None:
         def progress(done: int, total: int) -> None:
             run.reporter.progress("selection", done, total)
 
-        def keep(picks: Picks) -> None:
-            notes.keep("picks", rows=picks.rows, gains=picks.gains)
+        def save(picks: Picks) -> None:
+            notes.save_arrays("picks", rows=picks.rows, gains=picks.gains)
             progress(len(picks.rows), block.ipc * len(classes))
 
         def select(method: str) -> Picks:
-            kept = notes.kept("picks")
-            callbacks = Progress(None if kept is None else Picks(**kept), keep, progress)
+            earlier = notes.load_arrays("picks")
+            callbacks = Progress(None if earlier is None else Picks(**earlier), save, progress)
             return selection.SELECTORS[method](candidates, block.ipc, block.seed, callbacks, **block.options)
 
         [picks] = run.map(select, [block.method], lambda method: f"select[{method}]", progress="select")

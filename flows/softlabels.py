@@ -1,9 +1,9 @@
-"""softlabels: teacher logits of K views of every condensed image, fp16, one Zarr shard a block of images.
+"""softlabels: compute fp16 teacher logits of K views of every condensed image, one Zarr shard per block of images.
 
-Where stored images are grids, it is the decoded ones that have views and labels.
+If stored images are grids, views and labels are those of the decoded images.
 
-Tasks: one a shard, resumable between shards. Two run at a time: while one writes, the other computes.
-Output: data/softlabels (with `method: none`, a note that labels are hard).
+Tasks: one per shard, so an interrupted stage resumes at a shard. Two run at a time: while one writes, the other
+computes. Output: data/softlabels (with `method: none` only a manifest that says that labels are hard).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from flows.running.runtime import Run, main
 
 
 def softlabels_stage(run: Run) -> None:
-    """Label what is missing, publish."""
+    """Compute the missing shards and publish."""
     block = run.params.softlabels
     stored = block.method == "stored"
     inputs = Inputs.open("synthesis", teachers=block.teachers if stored else [])

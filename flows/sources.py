@@ -5,7 +5,8 @@ number of files, their bytes, and a SHA-256 over their names, sizes and times of
 `teacher-KEY.json` for each key of teacher.networks (the SHA-256 of its weights file, if it has one).
 
 A folder of an earlier teacher that params.yaml does not name any more is moved from data/teacher to
-.dcpipe/former/teacher: stages depend on data/teacher as a whole, and nobody else would have it.
+.dcpipe/former/teacher, because stages depend on data/teacher as a whole, and other workspaces would not have this
+folder.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ TEACHERS, FORMER = Path("data/teacher"), Path(".dcpipe/former/teacher")
 
 
 def list_sources(params: Params) -> dict[str, dict[str, Any] | None]:
-    """The content of each file of data/sources by its name; None where a source is not on this machine."""
+    """The content of each file of data/sources by its name; None if a source is not on this machine."""
     content: dict[str, dict[str, Any] | None] = {}
     try:
         listing = images.list_source(images.SOURCES[params.images.source], params.images.options)
         content["images"] = {} if listing is None else listing.to_json()
-    except DataError as error:  # the stage images refuses it, if it has to run
+    except DataError as error:  # the stage `images` raises it again if it has to run
         content["images"] = None
         if (FOLDER / "images.json").exists():
             print(f"sources: {error}; continuing with the earlier listing in data/sources", file=sys.stderr)
@@ -41,7 +42,7 @@ def list_sources(params: Params) -> dict[str, dict[str, Any] | None]:
 
 
 def write(content: dict[str, dict[str, Any] | None]) -> None:
-    """Make data/sources hold exactly these files. What cannot be looked at keeps its earlier file."""
+    """Make data/sources contain exactly these files. A source that cannot be read keeps its earlier file."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for path in FOLDER.iterdir():
         if path.stem not in content:
@@ -51,7 +52,7 @@ def write(content: dict[str, dict[str, Any] | None]) -> None:
         if (value is None and path.exists()) or (path.exists() and path.read_text(encoding="utf-8") == text):
             continue
         path.unlink(missing_ok=True)  # it may be a link into DVC's cache
-        path.write_text(text, encoding="utf-8")  # torn by a kill, it is written again before the next run
+        path.write_text(text, encoding="utf-8")  # if a kill interrupts this, the next run writes it again
 
 
 def move_former_teachers(keys: set[str]) -> None:

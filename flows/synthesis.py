@@ -1,7 +1,7 @@
-"""synthesis: refine the picked images; method `none` keeps them, as SCORE does.
+"""synthesis: refine the picked images; method `none` leaves them as they are, as SCORE does.
 
-Output: data/synthesis, the condensed images (lossless) in pick order; of a method that says what it decided on the way
-(MDC), that as a table and a figure. A grid of the images to look at.
+Output: data/synthesis with the condensed images (lossless) in pick order. A method that records its decisions (MDC)
+adds them as a table and a figure. A grid of the images is displayed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from flows.running.runtime import Run, main
 
 
 def synthesis_stage(run: Run) -> None:
-    """Read the picked images, refine them, publish."""
+    """Read the picked images, refine them and publish."""
     block = run.params.synthesis
     inputs = Inputs.open("images", "selection", teachers=run.params.teacher.networks)
     table, observers = store.table_of(inputs["images"], "train"), inputs.load_teachers()
@@ -27,7 +27,7 @@ def synthesis_stage(run: Run) -> None:
         run.staging("data/synthesis", block.model_dump(mode="json"), inputs) as staging,
     ):
         records = Records(run, f"{block.method}, seed {block.seed}")
-        progress = synthesis.Progress(staging.notes, shared.notes, LiveImages(run).report, records.take)
+        progress = synthesis.Progress(staging.notes, shared.notes, LiveImages(run).report, records.update)
 
         def refine(method: str) -> ImageSet:
             start = images.read_selection(table, store.load_selection(inputs.path("selection")))

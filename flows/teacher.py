@@ -1,7 +1,7 @@
-"""teacher: train one network on the whole train split (or take pretrained weights) and measure it.
+"""teacher: train one network on the whole train split (or load pretrained weights) and measure its accuracy.
 
-One run a key of teacher.networks in params.yaml. Output: data/teacher/KEY, with accuracy on minival and test, and the
-learning curve.
+The stage runs once per key of teacher.networks in params.yaml. Output: data/teacher/KEY, with accuracy on minival and
+test, and the learning curve.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flows.running.runtime import Run, main
 
 
 def teacher_stage(run: Run, key: str) -> None:
-    """Train or load, measure, publish."""
+    """Train or load the network, measure its accuracy and publish it."""
     networks, block = run.params.teacher.networks, run.params.teacher.training
     require(key in networks, f"teacher {key!r} is not in teacher.networks: {', '.join(networks)}")
     inputs, network = Inputs.open("images"), networks[key]
@@ -81,7 +81,7 @@ def teacher_stage(run: Run, key: str) -> None:
 
 
 def feed_of(table: ImageTable, batch_size: int, seed: int, device: torch.device) -> teacher.Feed:
-    """The train split, in device memory when it fits, else streamed part by part."""
+    """A feed of the train split: from device memory if it fits there, else streamed part by part."""
     if table.decoded_bytes <= teacher.MEMORY_BYTES:
         return teacher.memory_feed(images.read_all(table), table.labels, table.ids, batch_size, seed, device)
     return teacher.stream_feed(partial(images.stream, table, seed, batch_size=batch_size), device)

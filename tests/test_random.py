@@ -1,4 +1,4 @@
-"""Random numbers: the generator is NumPy's Philox, and every stream has an entry of its own."""
+"""Random numbers: the generator is NumPy's Philox, and every stream has an entry."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from pools import pool_of, pool_of_vectors
 
 from dcpipe.random import (
-    Allotment,
+    Allocation,
     Draw,
     Row,
     Stream,
-    dealing_seed,
-    learning_seed,
+    matcher_seed,
     permutation,
     philox,
+    real_images_seed,
     uniform,
     words_from,
 )
@@ -87,12 +87,12 @@ EVERY = [entry for kind in (Draw, Stream, Row) for entry in kind]
 SIZES = [129] * 10  # about the digits' classes
 
 
-def overlap(one: Allotment, other: Allotment) -> bool:
+def overlap(one: Allocation, other: Allocation) -> bool:
     return max(one.numbers.start, other.numbers.start) < min(one.numbers.stop, other.numbers.stop)
 
 
 @pytest.mark.parametrize("kind", [Draw, Stream, Row])
-def test_who_shares_numbers_says_why_and_nobody_else_shares(kind: type[Allotment]) -> None:
+def test_entries_that_share_numbers_say_why_and_no_others_share(kind: type[Allocation]) -> None:
     shared = set()
     for one, other in combinations(kind, 2):
         if overlap(one, other):
@@ -126,7 +126,7 @@ def test_entries_stay_where_they_are() -> None:
         "RECOVERY_DROP": (102, 1),
         "CUTMIX": (340, 1),
         "CENTROIDS": (500, 1),
-        "EXAM": (1000, 1),
+        "SUBSET_TEST": (1000, 1),
         "NOISE": (1024, 2**62),
         "BADGE": (0, 2**32),
         "PURSUIT": (0, 1),
@@ -137,9 +137,9 @@ def test_entries_stay_where_they_are() -> None:
 
 
 def test_seeds_made_of_others_differ_from_them() -> None:
-    made = [dealing_seed(seed, label) for seed in (0, 1, 2) for label in range(1000)]
+    made = [real_images_seed(seed, label) for seed in (0, 1, 2) for label in range(1000)]
     assert len({*made, 0, 1, 2}) == len(made) + 3
-    assert [learning_seed(seed) for seed in (0, 1, 6)] == [1, 0, 7]
+    assert [matcher_seed(seed) for seed in (0, 1, 6)] == [1, 0, 7]
 
 
 def test_a_row_of_words_is_that_of_one_draw_after_the_other() -> None:
@@ -290,7 +290,7 @@ def test_a_number_is_found(line: str) -> None:
     [
         "philox(seed, view, Draw.POOL, image)",
         "for attempt in Draw.CROP.numbers:\n    philox(seed, view, attempt, image)",
-        "permutation(seed, Stream.DEALT + epoch, n)",
+        "permutation(seed, Stream.REAL_IMAGES + epoch, n)",
         "first = Stream.TABLE_PARTS + epoch\npermutation(seed, first + step, n)",
         "permutation(seed, label, n, draw=Draw.RDED_CANDIDATES)",
         "draw(policy, lambda number: philox(seed, views, number, ids))",

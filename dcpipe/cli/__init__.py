@@ -1,4 +1,4 @@
-"""The command `dcpipe`: `commands.py`, and the texts of its help in `help_texts.py`."""
+"""The command `dcpipe`: its parser and commands in `commands.py`, its help texts in `help_texts.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m dcpipe.cli`: the command where the script `dcpipe` is not on the path."""
+"""`python -m dcpipe.cli`: the command `dcpipe`, if the script is not on the path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""`dcpipe check`: params.yaml and studies/params.yaml are read as `dvc repro` would, and nothing is run."""
+"""`dcpipe check`: check params.yaml and studies/params.yaml in the same way as `dvc repro`, without running
+anything."""
 
 from __future__ import annotations
 
@@ -17,28 +18,29 @@ from dcpipe.types import DataError, NotApplicableError
 
 
 def report(path: Path) -> list[str]:
-    """Lines that say what params.yaml makes. Raises `DataError` with a line for each kind of problem, the first of its
-    kind, in params.yaml or in the studies/params.yaml beside it."""
+    """A description of what will be built, line by line. Raises `DataError` with one line for each kind of problem in
+    params.yaml or in the studies/params.yaml next to it."""
     params = load_blocks(path)
-    found = [f"{path}: {problem}" for problem in check.problems(params)]
+    mistakes = [f"{path}: {problem}" for problem in check.problems(params)]
     planned, n_classes = None, None
     notes: list[str] = []
-    if not found:  # the plan is made with the options
+    if not mistakes:  # the plan needs valid options
         n_classes = _classes(params, path)
         try:
             planned = None if n_classes is None else budget.planned(params, n_classes)
         except DataError as error:
-            found.append(f"{path}: {error}")
-        mistakes, notes = _studies(params, path)
-        found += mistakes
-    if found:
-        raise DataError("\n".join(found))
+            mistakes.append(f"{path}: {error}")
+        wrong, notes = _studies(params, path)
+        mistakes += wrong
+    if mistakes:
+        raise DataError("\n".join(mistakes))
     notes += _outdated(path.parent / "data")
     return [*_summary(params, n_classes, planned), *(f"note      {note}" for note in notes), f"{path} is fine."]
 
 
 def resolved(path: Path) -> str:
-    """The parameters as YAML with every default filled in, options included: it says the same as `path`."""
+    """The parameters as YAML with every default filled in, including those of options; equivalent to the file
+    `path`."""
     params = load_blocks(path)
     for problem in check.problems(params):
         raise DataError(f"{path}: {problem}")
@@ -48,31 +50,31 @@ def resolved(path: Path) -> str:
 
 
 def _studies(params: Params, path: Path) -> tuple[list[str], list[str]]:
-    """The first mistake of each study in the studies/params.yaml of the workspace, and the studies that do not apply to
-    these parameters: nobody has to run those, so they are no mistake."""
+    """The first mistake of each study in the studies/params.yaml of the workspace, and notes about the studies that do
+    not apply to these parameters. The latter are not mistakes, because nobody has to run these studies."""
     file = path.parent / studies.FILE
     if not file.is_file():
         return [], []
-    found = list(studies.problems(params, read(path, "the workspace's parameters"), file))
-    mistakes = dict.fromkeys(str(error) for error in found if not isinstance(error, NotApplicableError))
-    notes = dict.fromkeys(str(error) for error in found if isinstance(error, NotApplicableError))
-    return list(mistakes), list(notes)  # without repeats: a mistake in one block is met with every other
+    problems = list(studies.problems(params, read(path, "the workspace's parameters"), file))
+    mistakes = dict.fromkeys(str(error) for error in problems if not isinstance(error, NotApplicableError))
+    notes = dict.fromkeys(str(error) for error in problems if isinstance(error, NotApplicableError))
+    return list(mistakes), list(notes)  # without repetitions: a mistake in one block is reported for every study
 
 
 def _classes(params: Params, path: Path) -> int | None:
-    """The number of classes, of the images that are there or as the source counts them."""
+    """The number of classes, from the images if they are there, else as the source counts them."""
     n_classes = budget.recorded_classes(params.images, path.parent / "data" / "images")
     if n_classes is None:
         try:
             n_classes = budget.counted_classes(params.images)
-        except DataError:  # the images are elsewhere: the stage that reads them says so
+        except DataError:  # the images are missing, which the stage `images` reports
             return None
     return n_classes
 
 
 def _summary(params: Params, n_classes: int | None, planned: budget.Planned | None) -> Iterator[str]:
     images, labels, student = params.images, params.softlabels, params.evaluation
-    classes = f"{n_classes} classes" if n_classes is not None else "classes that are known once the images are read"
+    classes = f"{n_classes} classes" if n_classes is not None else "classes are counted when the images are read"
     yield f"set       {params.release.name}: {params.selection.ipc} images of {images.size} pixels per class, {classes}"
     yield f"images    {images.source} {_said(images.options)}".rstrip()
     yield f"selection {params.selection.method} {_said(params.selection.options)}".rstrip()
@@ -91,21 +93,21 @@ def _summary(params: Params, n_classes: int | None, planned: budget.Planned | No
 
 def _weight(planned: budget.Planned | None) -> str:
     if planned is None:
-        return "checked when the images are read"
+        return "it is checked when the images are read"
     reference, n = planned.shape.reference_bytes, planned.shape.images
     return (
         f"{planned.n_bytes:,} bytes are planned, {planned.n_bytes / n:,.1f} per image: "
-        f"{reference / planned.n_bytes:.2f} times less than the {reference:,} bytes of fp16"
+        f"{reference / planned.n_bytes:.2f} times less than the {reference:,} bytes in fp16"
     )
 
 
 def _said(options: dict[str, object]) -> str:
-    """The options that params.yaml gives, on one line."""
+    """The options in params.yaml, on one line."""
     return json.dumps(options, default=str, ensure_ascii=False).replace('"', "") if options else ""
 
 
 def _outdated(data: Path) -> Iterator[str]:
-    """Stages whose output another version of a plugin made, which DVC does not notice."""
+    """Notes about stages whose output was made by another version of a plugin, which DVC does not notice."""
     versions = plugin_versions()
     for manifest in sorted(data.rglob("artifact.json")) if versions else ():
         made = json.loads(manifest.read_text(encoding="utf-8"))["lineage"].get("plugins", {})

@@ -1,6 +1,6 @@
-"""`dcpipe`: the workspace's commands. Building is `dvc repro`; everything here is before it, after it, or beside it.
+"""The commands of `dcpipe` for a workspace. `dvc repro` builds it; these commands prepare, inspect and publish it.
 
-A command imports what it needs when it runs, so that `--help` and `init` do not wait for the libraries of the others.
+A command imports what it needs when it runs, so that `--help` and `init` do not wait for the imports of others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dcpipe.types import DataError, require
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; 0, or 2 with a line on standard error for each thing that is wrong with what was asked."""
+    """Run one command. Returns 0, or 2 after printing one line per mistake in the request to standard error."""
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
     try:
@@ -48,14 +48,14 @@ def _parser() -> argparse.ArgumentParser:
     command = add(_init, "init", "write params.yaml from a preset", help_texts.INIT)
     command.add_argument("preset", nargs="?", metavar="NAME", help="a preset; with --list, a word to look for")
     instead = command.add_mutually_exclusive_group()
-    instead.add_argument("--list", action="store_true", help="one line for each preset, or for those with a word in it")
+    instead.add_argument("--list", action="store_true", help="list all presets, or those that contain NAME")
     instead.add_argument("--show", action="store_true", help="print the file instead of writing it")
     command.add_argument("--force", action="store_true", help="replace a params.yaml that exists")
-    command = add(_check, "check", "find what is wrong in params.yaml, without running", help_texts.CHECK)
+    command = add(_check, "check", "find mistakes in params.yaml without running anything", help_texts.CHECK)
     command.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), help="default: params.yaml")
     command.add_argument("--resolved", action="store_true", help="print the parameters with every default filled in")
-    add(_status, "status", "what is made, how good it is, what it weighs", help_texts.STATUS)
-    command = add(_inspect, "inspect", "every array of an artifact, byte by byte", help_texts.INSPECT)
+    add(_status, "status", "show which stages are built, the scores and the sizes", help_texts.STATUS)
+    command = add(_inspect, "inspect", "list the arrays of an artifact with their bytes", help_texts.INSPECT)
     command.add_argument("what", metavar="PATH_or_TAG", help="a folder, a file, or NAME@vX.Y.Z")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
     add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", help_texts.EVALUATE)
@@ -63,33 +63,39 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", nargs="?", metavar="NAME", help="a block of studies/params.yaml")
     command = add(_publish, "publish", "tag this commit as a release", help_texts.PUBLISH)
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
-    command.add_argument("--no-push", action="store_true", help="leave the data in this workspace's own cache")
+    command.add_argument("--no-push", action="store_true", help="do not copy the data to the DVC remote")
     command = add(_pull, "pull", "fetch a release by its tag", help_texts.PULL)
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
     command.add_argument("--out", type=Path, help="a folder that does not exist yet (default: NAME-vX.Y.Z)")
-    command = add(_export, "export", "a release for other code: folders, Parquet, tensors", help_texts.EXPORT)
+    command = add(_export, "export", "write a release as folders, Parquet or tensors", help_texts.EXPORT)
     command.add_argument("folder", type=Path, help="a folder that does not exist yet")
     command.add_argument("--release", default="data/release", metavar="PATH_or_TAG", help="default: data/release")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
     command.add_argument("--ipc", type=int, help="only the first IPC images of every class")
     command.add_argument("--format", default="folder", help="folder (default), parquet or ddranking")
     command.add_argument("--images-only", action="store_true", help="leave the soft labels out")
-    command.add_argument("--logits", action="store_true", help="parquet: the soft labels as well")
-    command = add(_import_labels, "import-labels", "another program's soft labels to a release", help_texts.IMPORT)
+    command.add_argument("--logits", action="store_true", help="parquet: include the soft labels")
+    command = add(
+        _import_labels, "import-labels", "turn another program's soft labels into a release", help_texts.IMPORT
+    )
     command.add_argument("store", type=Path, metavar="STORE", help="the folder of epoch_*/batch_*.tar")
-    command.add_argument("images", type=Path, metavar="IMAGES", help="the images it labels, a folder a class")
+    command.add_argument("images", type=Path, metavar="IMAGES", help="the labelled images, one folder per class")
     command.add_argument("out", type=Path, metavar="OUT", help="a folder that does not exist yet")
-    command.add_argument("--codec", default="none", help="default: none, fp16 logits as they are")
-    command.add_argument("--ratio", type=float, help="how many times smaller than fp16 the labels become")
-    command.add_argument("--bytes-per-image", type=float, help="instead of --ratio")
-    command.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="of the codec; repeatable")
+    command.add_argument("--codec", default="none", help="default: none, which stores the fp16 logits")
+    command.add_argument("--ratio", type=float, help="how many times smaller than fp16 the labels must be")
+    command.add_argument("--bytes-per-image", type=float, help="budget, instead of --ratio")
+    command.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the codec; can be repeated"
+    )
     command.add_argument("--layout", default="auto", help="auto (default), edc, lpld or sre2l")
-    command.add_argument("--seed", type=int, default=42, help="of the sampler that layout sre2l makes again (42)")
-    command.add_argument("--size", type=int, help="side of a view in pixels (default: the images')")
-    command.add_argument("--temperature", type=float, default=20.0, help="students' default (20)")
-    command.add_argument("--mean", type=float, nargs=3, help="students normalise with it (default: ImageNet's)")
-    command.add_argument("--std", type=float, nargs=3, help="students normalise with it (default: ImageNet's)")
+    command.add_argument("--seed", type=int, default=42, help="of the sampler, for layout sre2l (default: 42)")
+    command.add_argument("--size", type=int, help="side of a view in pixels (default: that of the images)")
+    command.add_argument(
+        "--temperature", type=float, default=20.0, help="default temperature of students (default: 20)"
+    )
+    command.add_argument("--mean", type=float, nargs=3, help="for the normalisation of students (default: ImageNet's)")
+    command.add_argument("--std", type=float, nargs=3, help="for the normalisation of students (default: ImageNet's)")
     command.add_argument("--licence", default="unstated", help="of the images")
     command.add_argument("--force", action="store_true", help="import labels that do not agree with the classes")
     add(_clean, "clean", "delete unfinished work", help_texts.CLEAN)
@@ -137,7 +143,7 @@ def _inspect(options: argparse.Namespace) -> None:
     path = Path(options.what)
     if tags.TAG.fullmatch(options.what) and not path.exists():
         path = load(options.what, repo=options.repo).path
-    # Shapes are for reading in full: a terminal's width must not cut them.
+    # Shapes must not be cut off at the width of the terminal.
     Console(soft_wrap=True).print(tables.inspect(path))
 
 
@@ -204,7 +210,7 @@ def _import_labels(options: argparse.Namespace) -> None:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         shown = bar.add_task("import-labels", total=None)
-        told = import_labels(
+        imported = import_labels(
             options.store,
             options.images,
             options.out,
@@ -220,7 +226,7 @@ def _import_labels(options: argparse.Namespace) -> None:
             device=pick_device(os.environ.get("DCPIPE_DEVICE", "auto")),
             report=lambda done, total: bar.update(shown, completed=done, total=total),
         )
-    for line in told.lines():
+    for line in imported.lines():
         print(line)
     print(f"Imported to {options.out}. Next: dcpipe inspect {options.out}, or dcpipe.load({str(options.out)!r})")
 
@@ -229,7 +235,7 @@ def _clean(options: argparse.Namespace) -> None:
     from dcpipe.reports.columns import human
     from dcpipe.store import clean
 
-    freed, held = clean()
-    for name in held:
-        print(f"Left {name} alone: a run is writing it.")
+    freed, locked = clean()
+    for name in locked:
+        print(f"Skipped {name}: a run is writing it.")
     print(f"Freed {human(freed)} of unfinished work.")

@@ -1,1 +1,1 @@
-"""What a workspace is asked to be: parameters, protocols and presets."""
+"""The configuration of a workspace: parameters, protocols and presets."""

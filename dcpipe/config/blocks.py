@@ -1,4 +1,4 @@
-"""Blocks: what a parameter file is made of, and the sentences about what is wrong in one."""
+"""Blocks, of which parameter files consist, and error messages about mistakes in them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Block", "Count", "Positive", "Share", "checked", "lowered", "parse_y
 
 
 class Block(BaseModel):
-    """Frozen; unknown keys are errors; no silent conversion of types."""
+    """A frozen pydantic model that refuses unknown keys and does not convert types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -27,7 +27,7 @@ Checked = TypeVar("Checked", bound=Block)
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 without tags of Python's, where a key that is given twice is an error: the first one would be lost."""
+    """YAML 1.1 without Python tags, in which a repeated key is an error, because the first one would be lost."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         lines: dict[Any, int] = {}
@@ -42,9 +42,9 @@ class _Loader(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """What a YAML text holds. `DataError` for what is not YAML, and for a key that a mapping has twice."""
+    """The content of a YAML text. Raises `DataError` for invalid YAML and for a repeated key in a mapping."""
     try:
-        return yaml.load(text, Loader=_Loader)  # a subclass of the safe one
+        return yaml.load(text, Loader=_Loader)  # a subclass of SafeLoader
     except yaml.YAMLError as error:
         raise DataError(f"{where} is not YAML: {' '.join(str(error).split())}; correct it there") from error
     except DataError as error:
@@ -52,14 +52,14 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def read(path: Path, wanted: str) -> dict[str, Any]:
-    """The mapping that a YAML file holds; `DataError` says what was `wanted` when it holds none."""
+    """The mapping in a YAML file. Raises `DataError`, which says what was `wanted`, if the file contains no mapping."""
     content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    require(isinstance(content, dict), f"{path} must hold {wanted}")
+    require(isinstance(content, dict), f"{path} must contain {wanted}")
     return dict(content)
 
 
 def checked(model: type[Checked], content: Mapping[str, Any], where: str) -> Checked:
-    """`content` as a block; `DataError` tells the first problem, with the legal keys where one is unknown."""
+    """`content` as a block. Raises `DataError` about the first problem, with the valid keys if a key is unknown."""
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -67,33 +67,34 @@ def checked(model: type[Checked], content: Mapping[str, Any], where: str) -> Che
 
 
 def _sentence(error: ValidationError, model: type[Block]) -> str:
-    """The first problem, with the legal keys where a key is unknown."""
+    """A description of the first problem, with the valid keys if a key is unknown."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        legal = _keys_at(model, first["loc"][:-1])
-        close = difflib.get_close_matches(str(first["loc"][-1]), legal, n=1)
+        valid = _keys_at(model, first["loc"][:-1])
+        close = difflib.get_close_matches(str(first["loc"][-1]), valid, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        return f"unknown key {place!r}; legal ones are {', '.join(legal)}{hint}"
+        return f"unknown key {place!r}; valid keys are {', '.join(valid)}{hint}"
     if first["type"] == "missing":
         return f"{place!r} is missing; add it"
     return f"{place} is {first['input']!r}: {lowered(first['msg'])}{remedy(first['input'])}"
 
 
 def lowered(message: str) -> str:
-    """A message of pydantic's, to go on a sentence with."""
+    """A message of pydantic with a lowercase first letter, to continue a sentence."""
     return message[0].lower() + message[1:]
 
 
 def remedy(value: Any) -> str:
-    """What to add about a wrong value that YAML 1.1 read as text: 1e-3, the commonest slip in a parameter file."""
+    """A hint for a number that YAML 1.1 reads as text, such as 1e-3, the most common mistake in parameter files."""
     if not isinstance(value, str) or not re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
         return ""
-    return "; YAML wants a point, as in 1.0e-3" if "." not in value else "; YAML wants a sign after the e, as in 1.0e+3"
+    missing, example = ("a point", "1.0e-3") if "." not in value else ("a sign after the e", "1.0e+3")
+    return f"; YAML needs {missing}, as in {example}"
 
 
 def _keys_at(model: type[Block], location: tuple[int | str, ...]) -> list[str]:
-    """Legal keys of the block at a location inside `model`."""
+    """The valid keys of the block at a location inside `model`."""
     block: Any = model
     for part in location:
         if isinstance(block, type) and issubclass(block, BaseModel):

@@ -1,7 +1,7 @@
-"""Whether the codec reaches the budget, known as soon as the number of classes is: before any stage works.
+"""Check whether the codec can reach the budget, as soon as the number of classes is known and before any stage runs.
 
-The plan is the codec's own, so what is promised here is what the stage `compression` does. A budget that the codec does
-not reach is refused with the least it needs and the codecs that do reach it.
+The codec itself makes the plan, so the stage `compression` does exactly what is planned here. If the codec cannot reach
+the budget, the error message contains the smallest possible budget and the codecs that can reach it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcpipe.config.check import CODECS, SOURCES, SYNTHESIS
-from dcpipe.config.values import named
+from dcpipe.config.values import import_name
 from dcpipe.types import BudgetError, DataError, LabelShape
 
 if TYPE_CHECKING:
@@ -25,16 +25,16 @@ _ROOM = 2**16  # above any header
 
 @dataclass(frozen=True)
 class Planned:
-    """Labels of this shape take `n_bytes` on disk, headers and all."""
+    """Labels of this shape take `n_bytes` on disk, including the header."""
 
     shape: LabelShape
     n_bytes: int
 
 
 def planned(params: Params, n_classes: int) -> Planned | None:
-    """What the labels will weigh; None for hard labels, which weigh nothing.
+    """The planned size of the labels; None for hard labels, which take no bytes.
 
-    Raises `DataError` for a budget that the codec does not reach, and where the codec cannot serve the views.
+    Raises `DataError` if the codec cannot reach the budget, or if it does not support the views.
     """
     if params.softlabels.method == "none":
         return None
@@ -47,20 +47,25 @@ def planned(params: Params, n_classes: int) -> Planned | None:
 
 
 def recorded_classes(images: Images, folder: Path) -> int | None:
-    """How many classes the images in `folder`, data/images, have; None where there are none, or others than the block
-    `images` now says."""
+    """The number of classes of the images in `folder`, data/images. None if there are no images, or if they were made
+    with another block `images`."""
     try:
         content = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))
         same = content["lineage"]["params"] == images.content()
         return len(content["meta"]["classes"]) if same else None
-    except (OSError, ValueError, KeyError, TypeError):  # the stage that reads the images says what is wrong with them
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+    ):  # the stage that reads the images reports what is wrong with them
         return None
 
 
 def counted_classes(images: Images) -> int | None:
-    """How many classes the source has, where it says so without listing its images; None where it does not.
+    """The number of classes of the source, if it can count them without listing its images, else None.
 
-    Raises `DataError` for a source that is not where its options say.
+    Raises `DataError` if the source does not exist at the place in its options.
     """
     count = getattr(SOURCES.table()[images.source], "count_classes", None)
     counted: int | None = None if count is None else count(**images.options)
@@ -68,24 +73,24 @@ def counted_classes(images: Images) -> int | None:
 
 
 class _Plan:
-    """Plans for the labels that params.yaml asks for."""
+    """Plans for the labels that params.yaml describes."""
 
     def __init__(self, params: Params, n_classes: int) -> None:
         options, values = SYNTHESIS.resolved(params)
-        cells = math.prod(side**2 for _, side in options.meaning(values, "grid"))
+        cells = math.prod(side**2 for _, side in options.with_role(values, "grid"))
         labels = params.softlabels
         self.shape = LabelShape(params.selection.ipc * n_classes * cells, labels.views, n_classes)
         self.law = labels.augmentation.policy(labels.seed, labels.mix)
 
     def size(self, codec: str, options: Mapping[str, Any], budget: int | None) -> int:
-        """Bytes of the file that the codec plans; raises `BudgetError` where the budget is too small."""
-        plan, file_bytes = (named(f"dcpipe.compression.packing:{name}") for name in ("plan", "file_bytes"))
+        """The bytes of the file that the codec plans. Raises `BudgetError` if the budget is too small."""
+        plan, file_bytes = (import_name(f"dcpipe.compression.packing:{name}") for name in ("plan", "file_bytes"))
         chosen = plan(codec, options, self.shape, self.law, budget)
         size: int = file_bytes(codec, chosen, self.shape, self.law)
         return size
 
     def least(self, codec: str, options: Mapping[str, Any]) -> int:
-        """The smallest budget that the codec reaches, by halving."""
+        """The smallest budget that the codec can reach, by bisection."""
         low, high = 0, self.shape.reference_bytes + _ROOM
         while not self.reaches(codec, options, high):
             low, high = high, 2 * high
@@ -95,7 +100,7 @@ class _Plan:
         return high
 
     def reaches(self, codec: str, options: Mapping[str, Any], budget: int) -> bool:
-        """Whether a file of so many bytes can be planned."""
+        """Whether the codec can plan a file of at most `budget` bytes."""
         try:
             self.size(codec, options, budget)
         except BudgetError:
@@ -104,7 +109,7 @@ class _Plan:
 
 
 def _unreached(params: Params, plan: _Plan) -> str:
-    """The sentence about a budget that is too small."""
+    """The error message about a budget that is too small."""
     block, shape = params.compression, plan.shape
     budget, least = block.bytes_of(shape) or 0, plan.least(block.codec, block.options)
     if block.ratio is not None:
@@ -127,5 +132,5 @@ def _unreached(params: Params, plan: _Plan) -> str:
 def _can(plan: _Plan, codec: str, budget: int) -> bool:
     try:
         return plan.reaches(codec, {}, budget)
-    except DataError:  # it cannot serve these views, needs an option, or is a broken plugin
+    except DataError:  # it does not support these views, needs an option, or is a broken plugin
         return False

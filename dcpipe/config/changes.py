@@ -1,7 +1,7 @@
-"""A parameter file with some keys changed: a study's variant of params.yaml, a preset on top of its bases.
+"""Change some keys of a parameter file: for a variant of params.yaml in a study, and for a preset on top of its bases.
 
-Mappings are merged key by key, anything else is replaced, and null removes a key. A change that names the source,
-method, codec or protocol of a block starts that block anew, because another one has other options.
+Mappings are merged key by key, anything else is replaced, and null removes a key. A change of the source, method, codec
+or protocol of a block discards the other keys of the block, because they are options of the old one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import Any
 
 from dcpipe.config.params import NOT_OF_STUDIES
 
-# Naming this key of a block starts the block anew, but for the keys listed, which mean the same for every choice.
+# By block: the key that discards the other keys when it is changed, and the keys that are kept, which mean the same for
+# every choice.
 ANEW: dict[str, tuple[str, tuple[str, ...]]] = {
     "images": ("source", ("size", "minival", "seed")),
     "selection": ("method", ("ipc", "seed")),

@@ -1,7 +1,7 @@
-"""Checks of params.yaml as a whole, made when it is read: what a block cannot tell by itself.
+"""Checks of params.yaml as a whole, made when it is read, of what a block cannot check by itself.
 
-Names and options of methods are looked up in the registries, which are imported by name here, as configuration lies
-below all methods. Whether a budget can be met depends on the number of classes: see `budget`.
+Names and options of methods are looked up in the registries. These are imported by name, because configuration is a
+layer below all methods. Whether a budget can be met depends on the number of classes; `budget` checks it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from dcpipe.config.options import Options
 from dcpipe.config.registry import Registry
-from dcpipe.config.values import named
+from dcpipe.config.values import import_name
 from dcpipe.types import DataError, require
 
 if TYPE_CHECKING:
@@ -22,19 +22,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Choice:
-    """A block that names a method, by `key`, with its options."""
+    """A block whose `key` names a method of `registry`, and which contains the options of the method."""
 
     block: str
     key: str
     registry: str
 
     def table(self) -> Registry[Callable[..., Any]]:
-        """What may be named."""
-        table: Registry[Callable[..., Any]] = named(self.registry)
+        """The registry of the methods that can be chosen."""
+        table: Registry[Callable[..., Any]] = import_name(self.registry)
         return table
 
     def resolved(self, params: Params) -> tuple[Options, dict[str, Any]]:
-        """The chosen method's options, and their values with all defaults; `DataError` for the first wrong one."""
+        """The options of the chosen method, and their values with all defaults. Raises `DataError` for the first
+        invalid one."""
         block, table = getattr(params, self.block), self.table()
         name = getattr(block, self.key)
         with at(f"{self.block}.{self.key}"):
@@ -51,7 +52,7 @@ CHOICES = (SOURCES, SELECTORS, SYNTHESIS, CODECS)
 
 @contextmanager
 def at(place: str) -> Iterator[None]:
-    """Errors inside say which key they are about."""
+    """Adds the key of params.yaml to the errors that are raised inside."""
     try:
         yield
     except DataError as error:
@@ -59,7 +60,7 @@ def at(place: str) -> Iterator[None]:
 
 
 def problems(params: Params) -> Iterator[DataError]:
-    """The first problem of every kind; what is not known without the images is left out."""
+    """The first problem of every kind, except those that depend on the images."""
     for check in (*(choice.resolved for choice in CHOICES), *CHECKS):
         try:
             check(params)
@@ -68,7 +69,7 @@ def problems(params: Params) -> Iterator[DataError]:
 
 
 def resolved(params: Params) -> dict[str, Any]:
-    """The content of params.yaml with every default filled in, those of options too, as JSON values."""
+    """The content of params.yaml as JSON values, with all defaults filled in, including those of options."""
     content = params.model_dump(mode="json")
     for choice in CHOICES:
         content[choice.block]["options"] = choice.resolved(params)[1]
@@ -78,10 +79,11 @@ def resolved(params: Params) -> dict[str, Any]:
 def _teachers_are_known(params: Params) -> None:
     teachers = params.teacher.networks
     wanted = [("features.teacher", [params.features.teacher]), ("softlabels.teachers", params.softlabels.teachers)]
-    for key, names in [*wanted, *_meaning(params, "teachers")]:
+    for key, names in [*wanted, *_with_role(params, "teachers")]:
         for name in names:
             require(
-                name in teachers, f"{key} names {name!r}, which teacher.networks lacks; it has {', '.join(teachers)}"
+                name in teachers,
+                f"{key} names {name!r}, which is not in teacher.networks; choose one of {', '.join(teachers)}",
             )
 
 
@@ -95,7 +97,7 @@ def _augmentations_are_ranges(params: Params) -> None:
         require(low <= high, f"{key}.augmentation has scale_min {low} above scale_max {high}; swap them")
 
 
-def _teachers_can_be_had(params: Params) -> None:
+def _teachers_are_trained_or_loaded(params: Params) -> None:
     for network in params.teacher.networks.values():
         require(
             params.teacher.training.epochs > 0 or network.weights is not None,
@@ -103,14 +105,14 @@ def _teachers_can_be_had(params: Params) -> None:
         )
 
 
-def _sizes_can_be_had(params: Params) -> None:
+def _sizes_are_possible(params: Params) -> None:
     sizes, ipc, labels = params.evaluation.sizes, params.selection.ipc, params.softlabels
     for size in sizes:
-        require(size <= ipc, f"evaluation.sizes has {size}, but selection.ipc is {ipc}; raise it, or drop it")
+        require(size <= ipc, f"evaluation.sizes has {size}, but selection.ipc is {ipc}; raise ipc or remove the size")
     require(
         not any(size < ipc for size in sizes) or labels.method == "none" or labels.mix != "cutmix_images",
-        "evaluation.sizes asks for smaller sets, but softlabels.mix is cutmix_images, so that labels are of images "
-        "pasted together; choose mix none or cutmix_labels, or method none",
+        "evaluation.sizes has smaller sets, but softlabels.mix is cutmix_images, so labels are of images pasted "
+        "together; choose mix none or cutmix_labels, or method none",
     )
 
 
@@ -123,21 +125,21 @@ def _there_is_one_budget(params: Params) -> None:
 
 
 def _networks_take_the_images(params: Params) -> None:
-    """Every network that is named must exist and take images of `images.size`."""
-    fit = named("dcpipe.networks.fitting:check_size")
-    teachers = {f"teacher.networks.{key}.network": its.network for key, its in params.teacher.networks.items()}
+    """Every network in params.yaml must exist and take images of `images.size`."""
+    fit = import_name("dcpipe.networks.fitting:check_size")
+    teachers = {f"teacher.networks.{key}.network": block.network for key, block in params.teacher.networks.items()}
     for key, name in {
         **teachers,
         "evaluation.student": params.evaluation.student,
-        **dict(_meaning(params, "network")),
+        **dict(_with_role(params, "network")),
     }.items():
         with at(key):
             fit(name, params.images.size)
 
 
 def _trainings_can_run(params: Params) -> None:
-    """Recipes and the loss refuse what does not go together."""
-    recipe, loss = named("dcpipe.training:Recipe"), named("dcpipe.training.losses:choose")
+    """Recipes and the loss refuse values that contradict each other."""
+    recipe, loss = import_name("dcpipe.training:Recipe"), import_name("dcpipe.training.losses:choose")
     teacher, student = params.teacher.training, params.evaluation
     if teacher.epochs > 0:
         with at("teacher.training"):
@@ -151,18 +153,18 @@ def _trainings_can_run(params: Params) -> None:
 CHECKS: tuple[Callable[[Params], Any], ...] = (
     _teachers_are_known,
     _augmentations_are_ranges,
-    _teachers_can_be_had,
-    _sizes_can_be_had,
+    _teachers_are_trained_or_loaded,
+    _sizes_are_possible,
     _there_is_one_budget,
     _trainings_can_run,
     _networks_take_the_images,
 )
 
 
-def _meaning(params: Params, what: Any) -> list[tuple[str, Any]]:
-    """The synthesis options that mean something elsewhere, by key; none where the options are wrong anyway."""
+def _with_role(params: Params, role: Any) -> list[tuple[str, Any]]:
+    """The synthesis options that have a role in the rest of params.yaml, by key; none if the options are invalid."""
     try:
         options, values = SYNTHESIS.resolved(params)
     except DataError:
         return []
-    return [(f"synthesis.options.{key}", value) for key, value in options.meaning(values, what)]
+    return [(f"synthesis.options.{key}", value) for key, value in options.with_role(values, role)]

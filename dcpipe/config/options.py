@@ -1,8 +1,8 @@
-"""Options: what params.yaml may say to a method, made from the method's own signature.
+"""Options of methods in params.yaml, derived from the signatures of the methods.
 
-The keyword-only arguments of a method (or the fields of a dataclass) are its options: their annotations say the types
-and ranges, their defaults the values. `Options.of` makes a pydantic model of them; `validated` lets a function refuse
-the same values when it is called from Python.
+The options of a method are its keyword-only arguments (or the fields of a dataclass), with types and ranges from the
+annotations and values from the defaults. `Options.of` makes a pydantic model of them. `validated` makes a function
+refuse the same values when it is called from Python.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pydantic import Field, ValidationError, create_model
 
 from dcpipe.config.blocks import Block, lowered, remedy
 from dcpipe.config.registry import Registry
-from dcpipe.config.values import Means, OptionsOf
+from dcpipe.config.values import OptionsOf, Role
 from dcpipe.types import DataError, require
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-Rule = Callable[..., None]  # takes all options of a method by name; raises `DataError` for some that do not go together
+Rule = Callable[..., None]  # takes all options of a method by name; raises `DataError` if they contradict each other
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Options:
-    """The options of one method: their types, the defaults of those that need not be given, the rules between them, and
-    names that are not to be given here."""
+    """The options of one method: their types, the defaults of optional ones, rules between options, and hidden names,
+    which may not be given here."""
 
     hints: Mapping[str, Any]
     defaults: Mapping[str, Any]
@@ -41,13 +41,13 @@ class Options:
     @staticmethod
     @cache
     def of(method: Callable[..., Any]) -> Options:
-        """Those of a function, of a codec (its `plan`), or of a dataclass (its fields)."""
+        """The options of a function, of a codec (those of its `plan`), or of a dataclass (its fields)."""
         taker = getattr(method, "plan", method)
         parameters = inspect.signature(taker).parameters.values()
         mine = [p for p in parameters if p.kind is p.KEYWORD_ONLY or dataclasses.is_dataclass(taker)]
         hints = _hints(taker, mine)
         defaults = {p.name: p.default for p in mine if p.default is not p.empty}
-        # By alias, as an option may have a name that pydantic's models use themselves.
+        # By alias, because an option may have a name that pydantic models use themselves.
         fields: dict[str, Any] = {
             f"option_{name}": (hint, Field(defaults.get(name, ...), alias=name)) for name, hint in hints.items()
         }
@@ -55,16 +55,16 @@ class Options:
         return Options(hints, defaults, model, getattr(taker, "option_rules", ()))
 
     @property
-    def legal(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names that may be given."""
         return [name for name in self.hints if name not in self.hidden]
 
     def resolve(self, given: Mapping[str, Any], who: str, place: str = "", prefix: str = "") -> dict[str, Any]:
-        """The options with the defaults of those that are not given, nested ones too.
+        """The given options and the defaults of the others, including nested options.
 
-        Raises `DataError` for an unknown, missing, mistyped or out-of-range option, and for those that do not go
-        together. `who` is the method in its sentences; `place` the key of params.yaml, "" in a call from Python;
-        `prefix` what comes before an option's name, of nested ones.
+        Raises `DataError` for an unknown, missing, mistyped or out-of-range option, and for options that contradict
+        each other. In its messages, `who` names the method, `place` is the key of params.yaml ("" in a call from
+        Python), and `prefix` comes before the name of a nested option.
         """
         prefix = prefix or (f"{place}." if place else f"{who}: ")
         self._check_names(given, who, place)
@@ -81,22 +81,22 @@ class Options:
                 rule(**resolved)
             except DataError as error:
                 raise DataError(f"{place or who}: {error}") from error
-        return {name: resolved[name] for name in self.legal}
+        return {name: resolved[name] for name in self.names}
 
-    def meaning(
-        self, resolved: Mapping[str, Any], what: Literal["network", "teachers", "grid"]
+    def with_role(
+        self, resolved: Mapping[str, Any], role: Literal["network", "teachers", "grid"]
     ) -> Iterator[tuple[str, Any]]:
-        """Key and value of each resolved option, nested ones too, that is marked so: see `values.Means`."""
-        for key in self.legal:
-            if resolved[key] is not None and any(mark == Means(what) for mark in _marks(self.hints[key])):
+        """Key and value of each resolved option, including nested ones, that has this `values.Role`."""
+        for key in self.names:
+            if resolved[key] is not None and any(mark == Role(role) for mark in _marks(self.hints[key])):
                 yield key, resolved[key]
         for nested in self._nested(resolved):
-            for key, value in nested.options.meaning(nested.given, what):
+            for key, value in nested.options.with_role(nested.given, role):
                 yield f"{nested.key}.{key}", value
 
     def _nested(self, resolved: Mapping[str, Any]) -> Iterator[_Nested]:
-        """The options that are themselves mappings of options."""
-        for key in self.legal:
+        """The options whose values are mappings of options."""
+        for key in self.names:
             given = resolved[key]
             mark = next((mark for mark in _marks(self.hints[key]) if isinstance(mark, OptionsOf)), None)
             if mark is not None and (given is not None or mark.none_is_empty):
@@ -104,17 +104,18 @@ class Options:
                 yield _Nested(key, who, dataclasses.replace(Options.of(method), hidden=mark.without), given or {})
 
     def _check_names(self, given: Mapping[str, Any], who: str, place: str) -> None:
-        at, legal = f"{place}: " if place else "", self.legal
+        at, names = f"{place}: " if place else "", self.names
         for key in given:
-            require(bool(legal), f"{at}{who} takes no options; remove {key!r}")
-            close = difflib.get_close_matches(str(key), legal, n=1)
+            require(bool(names), f"{at}{who} takes no options; remove {key!r}")
+            close = difflib.get_close_matches(str(key), names, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            require(key in legal, f"{at}{who} has no option {key!r}; its options are {', '.join(legal)}{hint}")
-        for key in legal:
+            require(key in names, f"{at}{who} has no option {key!r}; its options are {', '.join(names)}{hint}")
+        for key in names:
             require(key in given or key in self.defaults, f"{at}{who} needs option {key!r}; add it")
 
     def _sentence(self, error: ValidationError, given: Mapping[str, Any], prefix: str) -> str:
-        """The first problem. Where an option may be of several types, what each of them wants."""
+        """A description of the first problem. If an option may have several types, it lists what each of them
+        expects."""
         first, *others = error.errors()
         key = str(first["loc"][0])
         several = len([kind for kind in get_args(self.hints[key]) if kind is not type(None)]) > 1 and get_origin(
@@ -129,7 +130,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Nested:
-    """An option `key` whose value `given` is a mapping of `options`, which are those of `who`."""
+    """An option `key` whose value `given` is a mapping of `options`, which belong to the method `who`."""
 
     key: str
     who: str
@@ -138,8 +139,8 @@ class _Nested:
 
 
 def _hints(taker: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:
-    """Annotations of some parameters, evaluated where the function was written; only theirs, as others may name what
-    exists for a type checker alone."""
+    """The annotations of some parameters, evaluated in the module of the function. Other annotations are not evaluated,
+    because they may contain names that exist only for a type checker."""
     inside = inspect.unwrap(taker, stop=lambda layer: isinstance(layer, partial))
     module = inspect.getmodule(inside.func if isinstance(inside, partial) else inside)
     written = {p.name: Any if p.annotation is p.empty else p.annotation for p in parameters}
@@ -148,20 +149,23 @@ def _hints(taker: Callable[..., Any], parameters: Sequence[inspect.Parameter]) -
 
 
 def _marks(hint: Any) -> Iterator[Any]:
-    """Everything that `Annotated` says anywhere in a type."""
+    """All metadata of `Annotated` anywhere in a type."""
     yield from getattr(hint, "__metadata__", ())
     for part in get_args(hint):
         yield from _marks(part)
 
 
 def check_options(table: Registry[Any], name: str, given: Mapping[str, Any]) -> None:
-    """Raises `DataError` for a name that the table lacks, and for wrong options of what it names."""
+    """Raises `DataError` for a name that is not in the registry, and for invalid options of the method that it
+    names."""
     Options.of(table[name]).resolve(given, f"{table.kind} {name!r}")
 
 
 def validated(who: str, *rules: Rule) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """A decorator: the function refuses options that params.yaml may not hold either, with one sentence that calls it
-    `who`. `rules` are about options that do not go together."""
+    """A decorator that makes a function refuse the options that are invalid in params.yaml too.
+
+    Its error messages call the function `who`. `rules` refuse options that contradict each other.
+    """
 
     def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         @wraps(function)
@@ -176,28 +180,28 @@ def validated(who: str, *rules: Rule) -> Callable[[Callable[Arguments, Result]],
 
 
 def variant(who: str, base: Callable[Arguments, Result], **defaults: Any) -> Callable[Arguments, Result]:
-    """A method that is `base` with other defaults: its signature, options and rules are made from that of `base`."""
+    """The method `base` with other defaults; signature, options and rules are derived from those of `base`."""
     changed = partial(inspect.unwrap(base), **defaults)
     method = validated(who, *getattr(base, "option_rules", ()))(changed)
-    told = ", ".join(f"{name}={value!r}" for name, value in defaults.items())
-    method.__doc__ = f"As `{base.__name__}`, with {told} by default.\n\n    {base.__doc__}"
+    values = ", ".join(f"{name}={value!r}" for name, value in defaults.items())
+    method.__doc__ = f"As `{base.__name__}`, with {values} by default.\n\n    {base.__doc__}"
     return method
 
 
 def takes_fields_of(kind: type) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """A decorator: the function's last parameter `**others` is the fields of the dataclass `kind`, which its signature
-    then lists with their types and defaults."""
+    """A decorator for a function whose last parameter is `**others`. It replaces this parameter in the signature by the
+    fields of the dataclass `kind`, with their types and defaults."""
 
     def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         signature = inspect.signature(function)
-        *own, others = signature.parameters.values()
+        *named, others = signature.parameters.values()
         assert others.kind is others.VAR_KEYWORD
         hints = get_type_hints(kind, include_extras=True)
         fields = [
             inspect.Parameter(field.name, others.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
             for field in dataclasses.fields(kind)
         ]
-        vars(function)["__signature__"] = signature.replace(parameters=[*own, *fields])
+        vars(function)["__signature__"] = signature.replace(parameters=[*named, *fields])
         return function
 
     return decorate

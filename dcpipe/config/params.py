@@ -1,9 +1,9 @@
-"""`params.yaml` to frozen, validated blocks: one a stage, named like it.
+"""Read `params.yaml` into frozen, validated blocks: one per stage, with its name.
 
-Every value enters here once. An unknown, missing or mistyped key, or a value out of range, stops before any work
-with a sentence that lists the legal ones. So do names of methods, networks and protocols and the `options` of a source,
-selector, method or codec, which are that function's own keyword-only arguments (see `options` and `check`). They stay
-here as they were written; `check.resolved` fills in their defaults.
+An unknown, missing or mistyped key, or a value out of range, is refused before any work with a sentence that lists the
+valid ones. So are unknown names of methods, networks and protocols, and invalid `options` of a source, selector, method
+or codec, which are the keyword-only arguments of its function (see `options` and `check`). Options are stored as they
+are written; `check.resolved` fills in their defaults.
 """
 
 from __future__ import annotations
@@ -54,9 +54,13 @@ class Images(Block):
 
 
 class Augmentation(Block):
-    """The views of a training or labelling: crop area range and probability of a flip; before that, the number of
-    RandAugment's operations and the grid of shuffled patches (see `dcpipe.views.randaugment`); after it, a strategy of
-    `dcpipe.views.siamese`. `mix_share` is the probability of softlabels' mix, where there is one."""
+    """The views of training or labelling.
+
+    Each view is a crop with an area between `scale_min` and `scale_max`, which is flipped with probability `flip`.
+    Before that come `randaugment` operations of RandAugment and a `shuffle` x `shuffle` grid of shuffled patches (see
+    `dcpipe.views.randaugment`); after it comes a strategy of `dcpipe.views.siamese`. `mix_share` is the probability of
+    the mix in `softlabels`, if there is one.
+    """
 
     scale_min: PositiveShare = 0.08
     scale_max: PositiveShare = 1.0
@@ -67,14 +71,14 @@ class Augmentation(Block):
     mix_share: Share = 1.0
 
     def policy(self, seed: int, mix: Mix = "none") -> ViewPolicy:
-        """The view policy these choices make."""
+        """The view policy with these settings."""
         return ViewPolicy(**self.model_dump(), mix=mix, seed=seed)
 
 
 class TeacherNetwork(Block):
-    """One teacher: a network's name and, unless trained from scratch, a weights file or torchvision enum.
+    """One teacher: the name of a network and, unless it is trained from scratch, a weights file or torchvision enum.
 
-    `mean` and `std` of the pixels it expects: by default those a torchvision enum states, else those of train.
+    `mean` and `std` are those of the pixels that it expects; by default those of the torchvision enum, else of train.
     """
 
     network: str
@@ -83,7 +87,7 @@ class TeacherNetwork(Block):
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
 
     def weights_sha256(self) -> str | None:
-        """SHA-256 of the weights file, or None where `weights` is no file on this machine."""
+        """SHA-256 of the weights file, or None if `weights` is not a file on this machine."""
         if self.weights is None or not Path(self.weights).is_file():
             return None
         with Path(self.weights).open("rb") as stream:
@@ -91,7 +95,7 @@ class TeacherNetwork(Block):
 
 
 class TeacherTraining(Block):
-    """How every teacher is trained. `epochs: 0` keeps pretrained weights as they are."""
+    """How every teacher is trained. `epochs: 0` leaves pretrained weights as they are."""
 
     epochs: Natural
     batch_size: Count = 128
@@ -111,8 +115,10 @@ class TeacherBlock(Block):
 
 
 class Shortlist(Block):
-    """R_C only for the `per_class` images of a class that the greedy choice by R_I - alpha R_D takes first: several
-    times the ipc to select, of which the selection stage tells how many came from the lower half."""
+    """R_C is measured only for the first `per_class` images per class of a greedy choice by R_I - alpha R_D.
+
+    `per_class` should be several times the ipc. The stage `selection` prints how many picks come from the lower half.
+    """
 
     per_class: Count
     alpha: NotNegative = 5.0
@@ -132,7 +138,7 @@ class LabelRate(Block):
 
 
 class FeaturesBlock(Block):
-    """Which teacher looks at the candidates, and through which views."""
+    """Which teacher extracts the features of the candidates, and the views that R_C is measured on."""
 
     teacher: str
     label_rate: LabelRate = LabelRate()
@@ -151,7 +157,7 @@ class SelectionBlock(Block):
 
 
 class SynthesisBlock(Block):
-    """How the picked images are refined; `none` keeps them."""
+    """How the picked images are refined; `none` leaves them as they are."""
 
     method: str = "none"
     seed: int = 0
@@ -159,7 +165,8 @@ class SynthesisBlock(Block):
 
 
 class SoftLabelsBlock(Block):
-    """K views of every image through one teacher, or the mean logits of several. `method: none` is hard labels."""
+    """K views of every image, labelled by one teacher or by the mean logits of several. `method: none` is hard
+    labels."""
 
     method: Literal["stored", "none"] = "stored"
     teachers: Annotated[list[str], Field(min_length=1), Distinct]
@@ -171,12 +178,12 @@ class SoftLabelsBlock(Block):
 
     @property
     def policy(self) -> ViewPolicy:
-        """The views that labels are of."""
+        """The policy of the labelled views."""
         return self.augmentation.policy(self.seed, self.mix)
 
 
 class CompressionBlock(Block):
-    """Which codec, and its budget: bytes per image, or a ratio to labels in fp16 (LPLD's 1x) or in fp32 (SCORE's)."""
+    """The codec and its budget: bytes per image, or a ratio to labels in fp16 (1x of LPLD) or in fp32 (1x of SCORE)."""
 
     codec: str
     ratio: AtLeastOne | None = None
@@ -185,18 +192,21 @@ class CompressionBlock(Block):
     options: dict[str, Any] = Field(default_factory=dict)
 
     def bytes_of(self, shape: LabelShape) -> int | None:
-        """Bytes that the whole file may take; None for `none`, which needs no budget."""
+        """The bytes that the whole file may take; None for the codec `none`, which needs no budget."""
         return shape.budget(self.ratio, self.bytes_per_image, self.reference)
 
 
-# Of the evaluation, what a study says itself or has no use for.
+# Keys of `evaluation` that a study sets itself or does not use.
 NOT_OF_STUDIES = ("seeds", "baselines", "sizes")
 
 
 class EvaluationBlock(protocols.Settings, Block):
-    """The students' protocol. `baselines` are the rows shown beside the condensed set's own, `sizes` the smaller sets,
-    its first so many images of each class, that are judged too. `best_of`: of how many tests on the way an accuracy is
-    the best, which its name then tells; 1, the test after the last epoch."""
+    """The protocol of students.
+
+    `baselines` are the rows in addition to that of the condensed set. `sizes` are smaller sets that are evaluated too:
+    the first n images of each class. With `best_of` above 1, an accuracy is the best of so many tests during training,
+    which the name of the protocol then shows; with 1, it is that of the test after the last epoch.
+    """
 
     student: str
     seeds: Seeds = Field(default=[0, 1, 2])
@@ -206,7 +216,8 @@ class EvaluationBlock(protocols.Settings, Block):
 
 
 class ReleaseBlock(Block):
-    """The release's name (lowercase and dashes), and whether the first soft-label teacher travels with it."""
+    """The name of the release (lowercase letters, digits and dashes), and whether it includes the first teacher of the
+    soft labels."""
 
     name: Name
     teacher: bool = False
@@ -232,9 +243,9 @@ class Params(Block):
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
-    """Read and check a parameter file; raises `DataError` with one sentence for the first thing that is wrong.
+    """Read and check a parameter file. Raises `DataError` with one sentence about the first mistake.
 
-    Where the images stage has run, the number of classes is known and the budget is checked too.
+    If the stage `images` has run, the number of classes is known, and the budget is checked too.
     """
     params = load_blocks(path)
     with check.at(str(path)):
@@ -247,9 +258,9 @@ def load(path: Path = Path("params.yaml")) -> Params:
 
 
 def load_blocks(path: Path) -> Params:
-    """As `load`, but blocks are checked only each for itself."""
+    """As `load`, but each block is only checked by itself."""
     require(path.is_file(), f"{path} not found; run `dcpipe init PRESET` or change to the workspace's folder")
-    return checked(Params, read(path, f"one block a stage: {', '.join(Params.model_fields)}"), str(path))
+    return checked(Params, read(path, f"one block per stage: {', '.join(Params.model_fields)}"), str(path))
 
 
 def parse(content: Mapping[str, Any], where: str = "params.yaml") -> Params:

@@ -1,7 +1,7 @@
-"""Registries: what may be named in params.yaml, each name with the place of its code, which is imported when asked for.
+"""Registries: the names that params.yaml may use, each with the place of its code, which is imported on first use.
 
-A registry lists dcpipe's own as "package.module:attribute" and finds those of other packages by their entry points, so
-that nobody needs a fork to add one. In the other package's pyproject.toml:
+A registry lists the built-in ones as "package.module:attribute" and finds those of other packages by their entry
+points, so that nobody needs a fork to add one. In the pyproject.toml of the other package:
 
     [project.entry-points."dcpipe.selectors"]
     farthest = "farthest_first:select"
@@ -21,7 +21,7 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from dcpipe.config.values import named
+from dcpipe.config.values import import_name
 from dcpipe.types import DataError, require
 
 Thing = TypeVar("Thing")
@@ -29,34 +29,34 @@ GROUPS = tuple(f"dcpipe.{kind}" for kind in ("selectors", "codecs", "synthesis",
 
 
 class UnknownNameError(DataError, KeyError):
-    """A name that a registry lacks; a `KeyError` too, as a mapping owes."""
+    """Raised for a name that is not in a registry. It is also a `KeyError`, because a registry is a mapping."""
 
-    __str__ = Exception.__str__  # KeyError's would put the sentence in quotes
+    __str__ = Exception.__str__  # that of KeyError would put the sentence in quotes
 
 
 class Registry(MutableMapping[str, Thing]):
-    """Names of one kind of thing. A mapping: looking a name up imports its code, listing the names imports nothing.
+    """A mapping from names to things of one kind. Looking up a name imports its code; listing names imports nothing.
 
-    `kind` is what errors call a thing of it, `arguments` the positional arguments that its functions take. Setting an
-    item adds one to this process alone, as a notebook may.
+    `kind` is the word for such a thing in error messages, and `arguments` are the positional arguments that its
+    functions take. Setting an item adds one in this process only, for example in a notebook.
     """
 
-    def __init__(self, kind: str, group: str, own: Mapping[str, str], arguments: tuple[str, ...]) -> None:
+    def __init__(self, kind: str, group: str, builtin: Mapping[str, str], arguments: tuple[str, ...]) -> None:
         self.kind, self.group, self.arguments = kind, group, arguments
-        self._own, self._set = dict(own), dict[str, Thing]()
+        self._builtin, self._set = dict(builtin), dict[str, Thing]()
 
     def __getitem__(self, name: str) -> Thing:
         if name in self._set:
             return self._set[name]
         plugins = self._plugins.get(name, ())
         packages = [f"package {_package(plugin)}" for plugin in plugins]
-        owners = ["dcpipe", *packages] if name in self._own else packages
+        owners = ["dcpipe", *packages] if name in self._builtin else packages
         require(
             len(owners) < 2,
             f"{self.kind} {name!r} is defined by {' and by '.join(owners)}; uninstall one, or rename its entry point",
         )
-        if name in self._own:
-            return cast(Thing, named(self._own[name]))
+        if name in self._builtin:
+            return cast(Thing, import_name(self._builtin[name]))
         if not plugins:
             raise UnknownNameError(self._unknown(name))
         return self._loaded(plugins[0])
@@ -68,18 +68,18 @@ class Registry(MutableMapping[str, Thing]):
         del self._set[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys([*self._own, *sorted(self._plugins), *self._set]))
+        return iter(dict.fromkeys([*self._builtin, *sorted(self._plugins), *self._set]))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._own or name in self._set or name in self._plugins
+        return name in self._builtin or name in self._set or name in self._plugins
 
     @property
-    def own(self) -> tuple[str, ...]:
-        """The names that dcpipe defines itself."""
-        return tuple(self._own)
+    def builtin(self) -> tuple[str, ...]:
+        """The names that dcpipe itself defines."""
+        return tuple(self._builtin)
 
     @property
     def _plugins(self) -> Mapping[str, tuple[EntryPoint, ...]]:
@@ -92,7 +92,7 @@ class Registry(MutableMapping[str, Thing]):
         return f"unknown {self.kind} {name!r}; choose one of {', '.join(names)}{hint}"
 
     def _loaded(self, plugin: EntryPoint) -> Thing:
-        """A plugin's thing; `DataError` where it cannot be imported or does not take what a thing of this kind must."""
+        """The thing that a plugin defines. Raises `DataError` if it cannot be imported or takes other arguments."""
         who = f"{self.kind} {plugin.name!r} of package {_package(plugin)}"
         try:
             thing = plugin.load()
@@ -100,17 +100,17 @@ class Registry(MutableMapping[str, Thing]):
             raise DataError(
                 f"{who} cannot be imported ({type(error).__name__}: {error}); repair or uninstall the package"
             ) from error
-        taken = self.taken_by(thing)
+        taken = self.positional_arguments(thing)
         require(
             taken is not None and len(taken) == len(self.arguments),
-            f"{who} must take ({', '.join(self.arguments)}) and its options as keyword-only arguments, but is "
-            f"{plugin.value} with ({', '.join(taken or ())}); repair the package",
+            f"{who} must take ({', '.join(self.arguments)}) and its options as keyword-only arguments, but "
+            f"{plugin.value} takes ({', '.join(taken or ())}); repair the package",
         )
         return cast(Thing, thing)
 
     @staticmethod
-    def taken_by(thing: Any) -> list[str] | None:
-        """Names of the positional arguments of a function, or of a codec's `plan`; None for what is neither."""
+    def positional_arguments(thing: Any) -> list[str] | None:
+        """The names of the positional arguments of a function, or of the `plan` of a codec; None for anything else."""
         method = getattr(thing, "plan", thing)
         if not callable(method):
             return None
@@ -119,23 +119,23 @@ class Registry(MutableMapping[str, Thing]):
 
 
 def plugin_versions() -> dict[str, str]:
-    """Packages whose entry points this process has imported, with version and a digest of their code: {"name":
-    "1.0 3f2a…"}. Lineage records it, as what they compute is not in this repository."""
-    found = {}
+    """The packages whose entry points this process has imported, with version and a digest of their code: {"name":
+    "1.0 3f2a…"}. Lineage records them, because the code digest of a stage does not cover other packages."""
+    versions = {}
     for group in _entry_points(tuple(sys.path)).values():
         for plugin in (plugin for plugins in group.values() for plugin in plugins):
             if plugin.module in sys.modules and plugin.dist is not None:
-                found[plugin.dist.name] = f"{plugin.dist.version} {_digest(plugin.module)}"
-    return dict(sorted(found.items()))
+                versions[plugin.dist.name] = f"{plugin.dist.version} {_digest(plugin.module)}"
+    return dict(sorted(versions.items()))
 
 
 @cache
 def _entry_points(path: tuple[str, ...]) -> dict[str, dict[str, tuple[EntryPoint, ...]]]:
-    """Group -> name -> entry points of the packages on a search path."""
+    """Group -> name -> entry points of the packages on this search path."""
     groups: dict[str, dict[str, tuple[EntryPoint, ...]]] = {group: {} for group in GROUPS}
-    found = entry_points()
+    all_plugins = entry_points()
     for group, names in groups.items():
-        for plugin in found.select(group=group):
+        for plugin in all_plugins.select(group=group):
             names[plugin.name] = (*names.get(plugin.name, ()), plugin)
     return groups
 
@@ -145,7 +145,7 @@ def _package(plugin: EntryPoint) -> str:
 
 
 def _digest(module: str) -> str:
-    """Of the Python files of the package that an imported module is in."""
+    """A digest of the Python files of the package that contains an imported module."""
     files = [Path(sys.modules[name].__file__ or "") for name in (module.split(".")[0], module)]
     top = next(file for file in files if file.name)  # a namespace package has no file of its own
     whole = hashlib.sha256()

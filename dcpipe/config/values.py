@@ -1,7 +1,7 @@
-"""Kinds of values: what the blocks of params.yaml and the options of methods are made of.
+"""Types of values for the blocks of params.yaml and the options of methods.
 
-Written in annotations, as in `alpha: NotNegative = 5.0`, they say the legal range once, for params.yaml and for a call
-from Python alike. Annotations are pydantic's; checks are strict, but a whole number may stand for a float.
+An annotation such as `alpha: NotNegative = 5.0` defines the valid range once, both for params.yaml and for a call from
+Python. Annotations are those of pydantic. Checks are strict, but a float may be given as a whole number.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
 
 
-def named(path: str) -> Any:
-    """What "package.module:attribute" names; imports the module."""
+def import_name(path: str) -> Any:
+    """Import the module of "package.module:attribute" and return the attribute."""
     module, _, attribute = path.partition(":")
     return getattr(import_module(module), attribute)
 
 
 def one_of(table: str | Collection[Any]) -> AfterValidator:
-    """The value must be in `table`, a collection or, where its module is imported only when a value is checked, the
-    path "package.module:TABLE" of one. Text and numbers are listed alike when another is refused."""
+    """The value must be in `table`: a collection, or the path "package.module:TABLE" of one, whose module is imported
+    when a value is checked. The error message lists texts and numbers in the same way."""
 
     def check(value: Any) -> Any:
-        legal = named(table) if isinstance(table, str) else table
-        if value not in legal:
-            raise PydanticCustomError("one_of", "Input should be {legal}", {"legal": listed(legal)})
+        valid = import_name(table) if isinstance(table, str) else table
+        if value not in valid:
+            raise PydanticCustomError("one_of", "Input should be {valid}", {"valid": listed(valid)})
         return value
 
     return AfterValidator(check)
 
 
 def listed(values: Collection[Any]) -> str:
-    """'a', 'b' or 'c'."""
+    """The values as text: 'a', 'b' or 'c'."""
     *first, last = [repr(value) for value in values]
     return f"{', '.join(first)} or {last}" if first else last
 
@@ -74,25 +74,28 @@ Strategy = Annotated[str, AfterValidator(_strategy)]
 
 
 @dataclass(frozen=True)
-class Means:
-    """Marks what an option is to the rest of params.yaml, which is checked as a whole: the name of a `network`, which
-    must take the images' size; names of `teachers`, which `teacher.networks` must have; or the side of the `grid` of
-    training images that a stored image is."""
+class Role:
+    """Marks an option that is checked against the rest of params.yaml: the name of a `network`, which must take images
+    of this size; names of `teachers`, which must be in `teacher.networks`; or the side of the `grid` of training images
+    in a stored image."""
 
-    what: Literal["network", "teachers", "grid"]
+    name: Literal["network", "teachers", "grid"]
 
 
 @dataclass(frozen=True)
 class OptionsOf:
-    """Marks an option that is a mapping of options: of the method that `find` gives with what an error calls it, from
-    the other options with their defaults. `without` are options of that method that are not to be given; None stands
-    for no options where `none_is_empty`, else for nothing at all."""
+    """Marks an option that is a mapping of the options of another method.
+
+    `find` takes the other options with their defaults and returns the name of the method for error messages and the
+    method. `without` are options of the method that may not be given. With `none_is_empty`, None means no options;
+    otherwise None means that there is no such method.
+    """
 
     find: Callable[[Mapping[str, Any]], tuple[str, Callable[..., Any]]]
     without: tuple[str, ...] = ()
     none_is_empty: bool = False
 
 
-Network = Annotated[str, Means("network")]
-TeacherNames = Annotated[list[str], Field(min_length=1), Distinct, Means("teachers")]
-GridSide = Annotated[int, Field(ge=1), Means("grid")]
+Network = Annotated[str, Role("network")]
+TeacherNames = Annotated[list[str], Field(min_length=1), Distinct, Role("teachers")]
+GridSide = Annotated[int, Field(ge=1), Role("grid")]

@@ -62,7 +62,7 @@ def protocol_of(block: EvaluationBlock, labels: SoftLabelsBlock | None = None) -
     drawn = None if labels is None else {**labels.augmentation.model_dump(), "mix": labels.mix}
     best = "" if block.best_of == 1 else f"; best of {block.best_of} tests on test"
     return Protocol(
-        name=protocols.told(block, drawn) + best,
+        name=protocols.describe(block, drawn) + best,
         student=block.student,
         recipe=recipe,
         batch_size=block.batch_size,

@@ -1,7 +1,7 @@
 """The files that an image source reads, by name, size and time of modification.
 
-A listing is made without opening a file, so that a changed source is noticed before every run even where it has a
-million images. An image that is replaced by another one with the same size and the same time is not noticed.
+A listing is made without opening a file, so that a changed source is noticed before every run even if it has a million
+images. An image that is replaced by another one with the same size and the same time is not noticed.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Listing:
 def reads_files(
     paths: Callable[..., Iterable[Path]],
 ) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """A decorator that says which files and folders a source reads, given its options.
+    """A decorator that gives a source a function from its options to the files and folders that it reads.
 
-    Without it, changes of a source are not noticed by `dvc repro`. It is meant for sources of local files only.
+    Without it, `dvc repro` does not notice changes of the source. It is only meant for sources of local files.
     """
 
     def mark(source: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -48,7 +48,7 @@ def reads_files(
 
 
 def list_source(source: Callable[..., Any], options: Mapping[str, Any]) -> Listing | None:
-    """The listing of what a source reads, or None for one that does not say (see `reads_files`).
+    """The listing of the files of a source, or None if the source does not use `reads_files`.
 
     Raises `DataError` for a path that does not exist or cannot be listed.
     """
@@ -80,8 +80,8 @@ def is_hidden(name: str) -> bool:
 
 
 def _walk(folder: Path, prefix: str, above: set[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file below a folder by its relative name, sorted; `above` are the folders that lead here, so that a link to
-    one of them is not followed for ever."""
+    """Every file below a folder by its relative name, sorted. `above` are the folders that contain this one, so that a
+    link to one of them is not followed for ever."""
     status = folder.stat()
     if (status.st_dev, status.st_ino) in above:
         return
@@ -91,5 +91,5 @@ def _walk(folder: Path, prefix: str, above: set[tuple[int, int]]) -> Iterator[tu
     for entry in entries:
         if entry.is_dir():
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", inside)
-        elif entry.is_file():  # not a socket, nor a link to nowhere
+        elif entry.is_file():  # not a socket or a broken link
             yield f"{prefix}{entry.name}", entry.stat()

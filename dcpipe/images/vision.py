@@ -66,7 +66,7 @@ class VisionSplit:
 
 
 def _paths(*, root: str, download: bool = False, **others: Any) -> list[Path]:
-    """Nothing where torchvision downloads the set, which it does once and with checksums of its own."""
+    """No paths if torchvision downloads the set, because it does so once and verifies checksums."""
     return [] if download else [Path(root)]
 
 

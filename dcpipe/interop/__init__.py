@@ -1,9 +1,9 @@
-"""Soft labels of other programs: SRe2L's kind of store, `epoch_*/batch_*.tar`, to a release of ours.
+"""Import the soft labels of other programs: stores in the format of SRe2L, `epoch_*/batch_*.tar`, become a release.
 
-* `records.py`    one `batch_*.tar`, read without running anything it may hold
-* `layouts.py`    which images a batch shows, one function a layout
-* `scan.py`       all batches read once: whose view each label is, how it was cut, pasted and flipped
-* `importing.py`  the labels to our store, to a pack, to a release
+* `records.py`    reads one `batch_*.tar` without running any code in it
+* `layouts.py`    finds out which images a batch shows; one function per layout
+* `scan.py`       reads all batches once: the image of each label, and the crop, flip and mix of its view
+* `importing.py`  writes the labels to a label store, a pack and a release
 """
 
 from dcpipe.interop.importing import Imported, import_labels

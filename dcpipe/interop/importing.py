@@ -1,12 +1,12 @@
-"""`import-labels`: another program's store to a release that `dcpipe.load` opens.
+"""`import-labels`: turn the label store of another program into a release that `dcpipe.load` opens.
 
 1. Scan: every batch is read once and checked; see `scan`.
-2. Labels: our label store, fp16 [image, view, class], shard by shard. A batch holds images of all shards, so as many
-   shards as fit `GROUP_BYTES` are filled in one reading of the files, the next ones in another.
-3. Pack: the codec encodes the store block by block, as the stage `compression` does.
-4. Release: images, pack, and what is known of where they come from; teachers are not.
+2. Labels: the label store, fp16 [image, view, class], is filled shard by shard. A batch contains images of all shards,
+   so each pass over the files fills as many shards as fit in `GROUP_BYTES`.
+3. Pack: the codec encodes the label store block by block, as the stage `compression` does.
+4. Release: images, pack, and what is known about their origin; the teachers are not known.
 
-All of it grows in a staging folder: a killed import goes on there and ends with the same bytes.
+All of this happens in a staging folder, so an interrupted import resumes there and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from dcpipe.types import Colour, ImageSet, IntArray, LabelShape, SoftLabels, req
 
 GROUP_BYTES = 2**30
 AGREEMENT = 1.5  # times chance: labels that agree with the classes of their images no more often are refused
-# What SRe2L, LPLD, G-VBSM and EDC normalise ImageNet's images with, and EDC Tiny-ImageNet's.
+# SRe2L, LPLD, G-VBSM and EDC normalise ImageNet with these, and EDC also Tiny-ImageNet.
 IMAGENET_MEAN: Colour = (0.485, 0.456, 0.406)
 IMAGENET_STD: Colour = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import read and wrote. `agreed`: the share of labels whose largest logit is their image's class."""
+    """Facts about an import. `agreed` is the share of labels whose largest logit is the class of their image."""
 
     layout: str
     files: int
@@ -58,7 +58,7 @@ class Imported:
     digest: str
 
     def lines(self) -> list[str]:
-        """What a person should know of the import, line by line."""
+        """A description of the import, line by line."""
         n, k, c = self.shape.images, self.shape.views, self.shape.classes
         rest = f"; {self.left_over:,} labels beyond view {k} of their image were left out" if self.left_over else ""
         return [
@@ -71,13 +71,13 @@ class Imported:
 
 
 class Progress:
-    """Counts steps done of those known so far, and calls `report(done, total)` at each."""
+    """Counts finished steps and the steps known so far, and calls `report(done, total)` at each change."""
 
     def __init__(self, report: Callable[[int, int], None]) -> None:
         self.report, self.done, self.total = report, 0, 0
 
     def expect(self, steps: int) -> None:
-        """Expect so many more steps."""
+        """Add to the number of known steps."""
         self.total += steps
         self.report(self.done, self.total)
 
@@ -104,24 +104,25 @@ def import_labels(
     device: torch.device | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Imported:
-    """Make the release `out` of the labels in `label_store` for the images of an ImageFolder.
+    """Make the release `out` from the labels in `label_store` and the images of an ImageFolder.
 
     Args:
         label_store: the folder of `epoch_*/batch_*.tar`.
-        images_folder: class folders, sorted, of files, sorted: that order is the dataset index. All of one square size.
+        images_folder: the folder with class folders. Sorted folders and sorted files in them define the dataset index.
+            All images must be square and have the same size.
         out: a folder that does not exist yet.
-        budget: codec and bytes; the fp16 logits as they are by default.
-        layout: which images a batch shows, see `layouts`; `auto` looks at the store.
-        seed: of the sampler, where the layout re-creates it.
-        size: the side in pixels of a view as the teacher saw it; by default the images'.
-        temperature: students soften labels by it unless they say otherwise.
-        mean, std: students normalise with them, in [0, 1].
+        budget: codec and bytes; by default the fp16 logits are stored without compression.
+        layout: how to find the images of a batch, see `layouts`; `auto` detects it from the store.
+        seed: of the sampler, for the layout that re-creates it.
+        size: side in pixels of a view as the teacher saw it; by default that of the images.
+        temperature: default temperature of students.
+        mean, std: in [0, 1], with which students normalise.
         licence: of the images.
         force: import labels although they do not agree with the classes of the images.
         device: where codecs encode.
-        report: called with (steps done, steps known so far) on the way.
+        report: called with (steps done, steps known so far).
 
-    Raises `DataError` for whatever does not fit, having made nothing at `out`.
+    Raises `DataError` if the labels and images do not fit together; then nothing is written at `out`.
     """
     budget = budget or Budget()
     check_options(CODECS, budget.codec, budget.options)
@@ -133,8 +134,8 @@ def import_labels(
     side = images.images.shape[1]
     require(
         side <= (size or side),
-        f"images are {side} pixels and views {size}: a teacher's views were shrunk from them with antialiasing, which "
-        "views here are not; give images of the views' size",
+        f"images have {side} pixels but views {size}: the teacher's views were shrunk with antialiasing, which dcpipe "
+        "does not do; give images of the size of the views",
     )
     versions = {package: version(package) for package in ("dcpipe", "numpy", "torch", "zarr")}
     lineage = {
@@ -146,19 +147,19 @@ def import_labels(
     }
     progress = Progress(report)
     with store.staging_dir(out, lineage) as staging:
-        found = scan.load(staging)
-        if found is None:
+        scanned = scan.load(staging)
+        if scanned is None:
             progress.expect(len(batches))
-            found = scan.scan(
+            scanned = scan.scan(
                 batches, names, images.labels, len(images.classes), size or side, layout, seed, progress.step
             )
-            scan.save(staging, found)
-        shape = LabelShape(*found.shape)
-        _check_agreement(found.agreed, shape.classes, force)
-        codec = budget.plan(shape, found.views)
-        store.need_space(shape.reference_bytes, f"soft labels {list(found.shape)} in fp16")
-        blocks = write_labels(staging.notes, batches, found, progress)
-        labels = SoftLabels(blocks.array, found.views, images.ids, images.classes, ())
+            scan.save(staging, scanned)
+        shape = LabelShape(*scanned.shape)
+        _check_agreement(scanned.agreed, shape.classes, force)
+        codec = budget.plan(shape, scanned.views)
+        store.need_space(shape.reference_bytes, f"soft labels {list(scanned.shape)} in fp16")
+        blocks = write_labels(staging.notes, batches, scanned, progress)
+        labels = SoftLabels(blocks.array, scanned.views, images.ids, images.classes, ())
         encoded = staging.notes / "encoded"
         encoded.mkdir(exist_ok=True)
 
@@ -167,20 +168,20 @@ def import_labels(
             return list(_stepped(progress, map(encode, starts)))
 
         pack = packing.pack(budget.codec, codec, labels, encoded, device or torch.device("cpu"), each)
-        origin = Origin(mean, std, licence, params=_params(found, batches, seed, temperature))
+        origin = Origin(mean, std, licence, params=_params(scanned, batches, seed, temperature))
         meta = write_release(staging.root, out.name, images, pack, [], origin, versions)
         pack_bytes = (staging.root / LABELS).stat().st_size
         artifact = staging.publish("release", meta)
     return Imported(
-        found.layout,
+        scanned.layout,
         len(batches),
         shape,
-        found.views.mix,
-        found.left_over,
-        found.agreed,
+        scanned.views.mix,
+        scanned.left_over,
+        scanned.agreed,
         sum(batches.sizes),
         pack_bytes,
-        found.views.n_bytes,
+        scanned.views.n_bytes,
         artifact.digest,
     )
 
@@ -197,27 +198,27 @@ def _check_agreement(agreed: float, n_classes: int, force: bool) -> None:
 
 
 def read_images(source: Source) -> tuple[ImageSet, list[str]]:
-    """The images of an ImageFolder as they are, with their files' names; ids are dataset indices.
+    """The images of an ImageFolder at their original size, and the names of their files; ids are dataset indices.
 
-    Raises `DataError` naming the first that is not of the first one's size, or not square.
+    Raises `DataError`, which names an image, if images are not square or not all of one size.
     """
     files = source.read(np.arange(len(source.labels)))
     pixels = [np.asarray(open_rgb(data, name)) for data, name in files]
     height, width = pixels[0].shape[:2]
     require(
         height == width,
-        f"image {files[0][1]} is {width}x{height}; crops in such stores are fractions of square images only",
+        f"image {files[0][1]} is {width}x{height}; label stores of this kind only have crops of square images",
     )
     for (_, name), image in zip(files, pixels, strict=True):
-        found = f"{image.shape[1]}x{image.shape[0]}"
-        require(image.shape == pixels[0].shape, f"image {name} is {found}, others are {width}x{height}; give one size")
+        shape = f"{image.shape[1]}x{image.shape[0]}"
+        require(image.shape == pixels[0].shape, f"image {name} is {shape}, others are {width}x{height}; give one size")
     ids = np.arange(len(files), dtype=np.int64)
     return ImageSet(np.stack(pixels), source.labels, ids, source.classes), [name for _, name in files]
 
 
-def write_labels(notes: Path, batches: Batches, found: Scan, progress: Progress) -> store.Blocks:
-    """Fill `labels.zarr` in `notes` where shards are missing, several at a time."""
-    n, k, c = found.shape
+def write_labels(notes: Path, batches: Batches, scanned: Scan, progress: Progress) -> store.Blocks:
+    """Fill the missing shards of `labels.zarr` in `notes`, several at a time."""
+    n, k, c = scanned.shape
     labels = store.create_blocks(notes / "labels.zarr", (n, k, c), "float16")
     missing = labels.missing()
     each = max(1, GROUP_BYTES // (2 * k * c * labels.rows))
@@ -225,7 +226,7 @@ def write_labels(notes: Path, batches: Batches, found: Scan, progress: Progress)
     progress.expect(len(groups) * len(batches))
     for group in groups:
         rows = np.concatenate([np.arange(span.start, span.stop) for span in map(labels.span, group)])
-        values = _gather(batches, found, rows, progress)
+        values = _gather(batches, scanned, rows, progress)
         for shard in group:
             span = labels.span(shard)
             start = int(np.searchsorted(rows, span.start))
@@ -233,14 +234,14 @@ def write_labels(notes: Path, batches: Batches, found: Scan, progress: Progress)
     return labels
 
 
-def _gather(batches: Batches, found: Scan, rows: IntArray, progress: Progress) -> npt.NDArray[np.float16]:
-    """Logits f16 [len(rows), K, C] of some images, from all files."""
-    n, k, c = found.shape
+def _gather(batches: Batches, scanned: Scan, rows: IntArray, progress: Progress) -> npt.NDArray[np.float16]:
+    """Logits f16 [len(rows), K, C] of some images, collected from all files."""
+    n, k, c = scanned.shape
     place = np.full(n, -1, dtype=np.int64)
     place[rows] = np.arange(len(rows))
     values = np.zeros((len(rows), k, c), dtype=np.float16)
-    for path, start, stop in zip(batches.files, found.starts[:-1], found.starts[1:], strict=True):
-        to, number = place[found.image[start:stop]], found.number[start:stop]
+    for path, start, stop in zip(batches.files, scanned.starts[:-1], scanned.starts[1:], strict=True):
+        to, number = place[scanned.image[start:stop]], scanned.number[start:stop]
         wanted = (to >= 0) & (number < k)
         if wanted.any():
             record = read_record(path)
@@ -256,15 +257,15 @@ def _stepped(progress: Progress, results: Iterable[packing.Arrays]) -> Iterator[
         yield result
 
 
-def _params(found: Scan, batches: Batches, seed: int, temperature: float) -> dict[str, Any]:
-    """What the card says in place of a workspace's parameters."""
+def _params(scanned: Scan, batches: Batches, seed: int, temperature: float) -> dict[str, Any]:
+    """The content of the card that replaces the parameters of a workspace."""
     made = {
-        "layout": found.layout,
+        "layout": scanned.layout,
         "files": len(batches),
         "bytes": sum(batches.sizes),
-        "left_over": found.left_over,
-        "agreement_with_classes": round(found.agreed, 4),
+        "left_over": scanned.left_over,
+        "agreement_with_classes": round(scanned.agreed, 4),
     }
-    if found.layout == "sre2l":
+    if scanned.layout == "sre2l":
         made["sampler_seed"] = seed
     return {"import": made, "evaluation": {"temperature": temperature}}

@@ -1,15 +1,16 @@
-"""Which images a batch shows: the part in which stores differ. One function a layout, one line in `LAYOUTS`.
+"""Find the images that a batch shows, in which stores differ. Each layout is one function and one line in `LAYOUTS`.
 
-* `edc`: the batch says it itself, in its seventh entry (G-VBSM, EDC). Nothing is guessed.
-* `lpld`: `sampler_indices_epoch.json` beside the epochs lists each epoch's images in the order they were shown, as
-  LPLD's script writes it. Nothing is guessed.
-* `sre2l`: nobody says. The script drew each epoch's order from one generator, seeded with 42 and never again, through
-  PyTorch's `RandomSampler` without replacement, in batches of one size of which the last may be smaller. So the same
-  sampler is made here and its epochs are run through in turn, also those of which no batch is left. That needs the same
-  seed, the same number of images in the same order (sorted class folders, sorted files) and a PyTorch whose sampler
-  draws alike: today's draws two permutations an epoch and uses one, old ones drew one. A store cannot prove any of
-  this; what an import can tell is how often labels agree with the class of the image they are given to: with a wrong
-  order that falls to chance, in every epoch but the first if only the PyTorch differs.
+* `edc`: the seventh entry of each batch contains the dataset indices (G-VBSM, EDC), so nothing is guessed.
+* `lpld`: `sampler_indices_epoch.json` in the store lists the images of each epoch in the order in which they were
+  shown, as LPLD's script writes it, so nothing is guessed.
+* `sre2l`: the indices are not stored. The script drew the order of all epochs from one generator, which was seeded once
+  with 42, through PyTorch's `RandomSampler` without replacement, in batches of one size, of which the last may be
+  smaller. So the same sampler is created here and run through all epochs, including those whose batches are missing.
+  This requires the same seed, the same number of images in the same order (sorted class folders, sorted files) and a
+  PyTorch version whose sampler draws in the same way: current versions draw two permutations per epoch and use one, old
+  versions drew one. A store cannot prove any of this. An import can only measure how often labels agree with the
+  classes of their images. If the order is wrong, the agreement falls to chance; if only the PyTorch version differs, it
+  does so in every epoch but the first.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from dcpipe.interop.records import Record
 from dcpipe.types import DataError, IntArray, require
 
 LIST = "sampler_indices_epoch.json"
-# (epoch, batch, its content) -> i64 [b], rows of the dataset. Epochs are asked for in ascending order.
+# (epoch, batch, content of the batch) -> i64 [b], rows of the dataset. It is called with epochs in ascending order.
 Order = Callable[[int, int, Record], IntArray]
 
 
 def edc(store: Path, n_images: int, batch_size: int, seed: int) -> Order:
-    """The index in the record."""
+    """The indices in the record."""
 
     def order(epoch: int, batch: int, record: Record) -> IntArray:
         require(
@@ -45,7 +46,7 @@ def edc(store: Path, n_images: int, batch_size: int, seed: int) -> Order:
 
 
 def lpld(store: Path, n_images: int, batch_size: int, seed: int) -> Order:
-    """The list beside the epochs."""
+    """The list in the store."""
     path = store / LIST
     try:
         listed = {int(epoch): np.asarray(rows) for epoch, rows in json.loads(path.read_text(encoding="utf-8")).items()}
@@ -63,7 +64,7 @@ def lpld(store: Path, n_images: int, batch_size: int, seed: int) -> Order:
 
 
 def sre2l(store: Path, n_images: int, batch_size: int, seed: int) -> Order:
-    """The sampler made again."""
+    """The re-created sampler."""
     generator = torch.Generator()
     generator.manual_seed(seed)
     sampler = RandomSampler(range(n_images), generator=generator)
@@ -71,13 +72,13 @@ def sre2l(store: Path, n_images: int, batch_size: int, seed: int) -> Order:
 
     def order(epoch: int, batch: int, record: Record) -> IntArray:
         nonlocal drawn, epochs
-        while epochs <= epoch:  # `list` runs the sampler to its very end, where it draws once more
+        while epochs <= epoch:  # `list` runs the sampler to its end, where it draws once more
             drawn, epochs = np.asarray(list(sampler), dtype=np.int64), epochs + 1
         rows = drawn[batch * batch_size :][:batch_size]
         where = name_of(store, epoch, batch)
         require(
             len(rows) == len(record),
-            f"{where} has {len(record)} rows where {n_images} images in batches of {batch_size} give {len(rows)}; "
+            f"{where} has {len(record)} rows, but {n_images} images in batches of {batch_size} would give {len(rows)}; "
             "give the images that were labelled",
         )
         return rows

@@ -1,16 +1,16 @@
-"""One `batch_*.tar`: not an archive, but a list that torch.save wrote, one entry a quantity and one row an image.
+"""Read one `batch_*.tar`. It is not an archive, but a list that torch.save wrote, with one row per image in each entry.
 
     0  coords  f32 [b, 4]    top, left, height, width of the crop, as fractions of the (square) image
     1  flip    bool [b]      after the crop
-    2  mix     i64 [b]       row of this batch pasted in; None where nothing was mixed
-    3  lambda  float         drawn, but not the share of pixels that the clipped box leaves; not used here
+    2  mix     i64 [b]       the row of this batch that is pasted in; None if nothing was mixed
+    3  lambda  float         as drawn, which is not the share of pixels outside the clipped box; not used here
     4  bbox    4 integers    x1, y1, x2, y2 of `images[:, :, x1:x2, y1:y2] = images[mix, :, x1:x2, y1:y2]`: x are ROWS
     5  logits  f16 or f32 [b, c]
-    6  index   i64 [b]       of each row in the dataset (G-VBSM, EDC); SRe2L and LPLD end before it
+    6  index   i64 [b]       of each row in the dataset (G-VBSM, EDC); SRe2L and LPLD have no entries 6 and 7
     7  shuffle i32 [b, ...]  of patches (EDC), all zero
 
-Reading is safe (`store.torch_files`): a file holds tensors and plain numbers, NumPy's among them, for the scripts write
-the box's corners as such. Whatever would call code is refused.
+Reading is safe (`store.torch_files`): a file may contain tensors and plain numbers, including NumPy's, because the
+scripts write the corners of the box as such. Anything that would call code is refused.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from dcpipe.types import DataError, IntArray, require
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """One batch in our terms: `box` f32 [b, 4] (left, top, width, height), `flip` u8 [b], `logits` f16 [b, c]; `mixed`
-    i64 [b] rows of the batch and `mix_box` (left, top, right, bottom in pixels), or None; `index` i64 [b] or None."""
+    """One batch in the terms of dcpipe: `box` f32 [b, 4] (left, top, width, height), `flip` u8 [b], `logits` f16 [b,
+    c]; `mixed` i64 [b] (rows of the batch) and `mix_box` (left, top, right, bottom in pixels), or None; `index` i64 [b]
+    or None."""
 
     box: npt.NDArray[np.float32]
     flip: npt.NDArray[np.uint8]
@@ -45,12 +46,13 @@ class Record:
 
 
 def read_record(path: Path) -> Record:
-    """Read and check one file; raises `DataError` naming it when it is cut short, holds anything but tensors and plain
-    numbers, is of another layout, or holds NaN or infinity."""
+    """Read and check one file. Raises `DataError` if it is truncated, has another layout, or contains NaN, infinity or
+    anything but tensors and plain numbers."""
     entries = _load(path)
     require(
         isinstance(entries, list) and 6 <= len(entries) <= 8,
-        f"{path} holds {_told(entries)}, expected a list of 6 to 8 entries; give a store that SRe2L's scripts wrote",
+        f"{path} contains {_described(entries)}, expected a list of 6 to 8 entries; give a store that SRe2L's scripts "
+        "wrote",
     )
     coords = _tensor(path, entries, 0, "coords", "f", 2)
     flip = _tensor(path, entries, 1, "flip", "bui", 1)
@@ -58,7 +60,7 @@ def read_record(path: Path) -> Record:
     with np.errstate(over="ignore"):
         halves = logits.astype(np.float16)
     finite = np.isfinite(halves).all(axis=1)
-    require(bool(finite.all()), f"{path}: row {int(np.argmin(finite))} of its logits holds NaN or infinity in fp16")
+    require(bool(finite.all()), f"{path}: row {int(np.argmin(finite))} of its logits contains NaN or infinity in fp16")
     index = _tensor(path, entries, 6, "index", "iu", 1) if len(entries) > 6 else None
     if len(entries) == 8:
         shuffled = bool(_tensor(path, entries, 7, "shuffle", "iu", None).any())
@@ -77,19 +79,19 @@ def read_record(path: Path) -> Record:
 
 
 def _load(path: Path) -> Any:
-    require(zipfile.is_zipfile(path), f"{path} is cut short or not a file of torch.save; copy it again")
+    require(zipfile.is_zipfile(path), f"{path} is truncated or not a file of torch.save; copy it again")
     try:
         return load_plain(path)
-    except Exception as error:  # of many kinds: the archive's, the reader's, the operating system's
+    except Exception as error:  # the archive, the reader and the operating system raise many kinds of errors
         if type(error).__name__ == "UnpicklingError":
             raise DataError(
-                f"{path} holds something other than tensors and plain numbers; it was refused and nothing in it was run"
+                f"{path} contains something other than tensors and plain numbers; it was refused, and no code was run"
             ) from error
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} is damaged ({first}); copy it again") from error
 
 
-def _told(value: Any) -> str:
+def _described(value: Any) -> str:
     return f"a list of {len(value)}" if isinstance(value, list) else type(value).__name__
 
 
@@ -129,5 +131,5 @@ def _mix(path: Path, entries: list[Any]) -> tuple[IntArray | None, tuple[int, in
 
 
 def _is_whole(value: Any) -> bool:
-    """A tensor of one integer, as some versions write corners."""
+    """Whether a value is a tensor of one integer; some versions write corners in this way."""
     return isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_floating_point()

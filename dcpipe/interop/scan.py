@@ -1,9 +1,11 @@
-"""All batches of a store, read once: whose view each label is, and how that view was taken.
+"""Read all batches of a store once, and find the image and the view parameters of each label.
 
-The k-th time an image appears, epochs and batches in order, is its view k. Stores may be incomplete (LPLD keeps a
-part of the batches), so images appear unequally often; K is the least count, and what some have beyond it is left over.
+The k-th time an image appears, with epochs and batches in order, is its view k. Stores may be incomplete (LPLD keeps
+only some batches), so images may appear a different number of times. K is the smallest number; labels beyond view K are
+left over.
 
-In memory: the views' parameters, 46 bytes a view with CutMix and 17 without, and where each label lies; no logits.
+The scan keeps the parameters of the views in memory (46 bytes per view with CutMix, 17 without) and the place of each
+label, but no logits.
 """
 
 from __future__ import annotations
@@ -39,15 +41,15 @@ class Batches:
 
     @property
     def digest(self) -> str:
-        """Of names and sizes: what a resumed import compares."""
+        """The digest of names and sizes, which a resumed import compares."""
         names = [path.relative_to(self.store).as_posix() for path in self.files]
         return digest_of([names, self.sizes])
 
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """Label e, counted over files, is view `number[e]` of image `image[e]`; those of file f start at `starts[f]`.
-    `agreed`: the share of labels whose largest logit is their image's class."""
+    """Label e, counted over all files, is view `number[e]` of image `image[e]`. The labels of file f start at
+    `starts[f]`. `agreed` is the share of labels whose largest logit is the class of their image."""
 
     layout: str
     image: IntArray
@@ -65,13 +67,13 @@ class Scan:
 
     @property
     def left_over(self) -> int:
-        """Labels beyond view K of their image."""
+        """The number of labels beyond view K of their image."""
         return int((self.number >= self.shape[1]).sum())
 
 
 def find_batches(store: Path) -> Batches:
-    """The files `epoch_E/batch_B.tar`; raises `DataError` when there are none."""
-    require(store.is_dir(), f"label store {store} is not a folder; give the one that holds epoch_0, epoch_1, ...")
+    """The files `epoch_E/batch_B.tar` of a store. Raises `DataError` if there are none."""
+    require(store.is_dir(), f"label store {store} is not a folder; give the one that contains epoch_0, epoch_1, ...")
     found = []
     for folder in store.iterdir():
         epoch = re.fullmatch(r"epoch_(\d+)", folder.name)
@@ -79,7 +81,7 @@ def find_batches(store: Path) -> Batches:
             batch = re.fullmatch(r"batch_(\d+)\.tar", path.name)
             if epoch and batch:
                 found.append(((int(epoch[1]), int(batch[1])), path))
-    require(bool(found), f"{store} holds no epoch_*/batch_*.tar; give the folder that SRe2L's scripts call fkd_path")
+    require(bool(found), f"{store} has no epoch_*/batch_*.tar; give the folder that SRe2L's scripts call fkd_path")
     found.sort()
     files = tuple(path for _, path in found)
     return Batches(store, files, tuple(pair for pair, _ in found), tuple(path.stat().st_size for path in files))
@@ -93,12 +95,12 @@ def scan(
     size: int,
     layout: str,
     seed: int,
-    watch: Callable[[], None],
+    report: Callable[[], None],
 ) -> Scan:
-    """Read every file; `watch` is called after each.
+    """Read every file; `report` is called after each one.
 
-    `names` and `labels` i64 [n] are the dataset's images in its order; `size` is the side of a view in pixels. Raises
-    `DataError` naming the file whose content does not fit the images, and the image that never appears.
+    `names` and `labels` i64 [n] are those of the images in the order of the dataset; `size` is the side of a view in
+    pixels. Raises `DataError` for a file whose content does not fit the images, and for an image that never appears.
     """
     records: list[dict[str, Array]] = []
     counts, right = np.zeros(len(names), dtype=np.int64), 0
@@ -122,7 +124,7 @@ def scan(
         right += int((record.logits.argmax(axis=1) == labels[image]).sum())
         records.append({"image": image, "number": counts[image], **_parameters(path, record, image, size)})
         counts[image] += 1
-        watch()
+        report()
     missing = int(np.argmin(counts))
     require(
         counts[missing] > 0,
@@ -136,23 +138,23 @@ def scan(
 
 def _check_images(path: Path, image: IntArray, n: int) -> None:
     inside = bool(((image >= 0) & (image < n)).all())
-    require(inside, f"{path} names images {image.min()}..{image.max()}, there are 0..{n - 1}; give the labelled images")
+    require(inside, f"{path} has images {image.min()}..{image.max()}, expected 0..{n - 1}; give the labelled images")
     values, seen = np.unique(image, return_counts=True)
-    require(bool((seen == 1).all()), f"{path} names image {values[seen.argmax()]} twice; a batch shows an image once")
+    require(bool((seen == 1).all()), f"{path} has image {values[seen.argmax()]} twice; a batch shows an image once")
 
 
 def _parameters(path: Path, record: Record, image: IntArray, size: int) -> dict[str, Array]:
     """Kept views of the batch's rows, as `StoredViews` names them; those of the mix only where there is one."""
-    own: dict[str, Array] = {"box": record.box, "flip": record.flip}
+    cropped: dict[str, Array] = {"box": record.box, "flip": record.flip}
     if record.mixed is None or record.mix_box is None:
-        return own
-    reach = max(record.mix_box)
+        return cropped
+    last = max(record.mix_box)
     require(
-        reach <= size,
-        f"{path} pastes up to pixel {reach} of views that are said to be {size} pixels; give the right --size",
+        last <= size,
+        f"{path} pastes up to pixel {last}, but views are assumed to have {size} pixels; give the right --size",
     )
     return {
-        **own,
+        **cropped,
         "partner": image[record.mixed].astype(np.int32),
         "mix_box": np.tile(np.array(record.mix_box, dtype=np.uint16), (len(record), 1)),
         "partner_box": record.box[record.mixed],
@@ -163,15 +165,15 @@ def _parameters(path: Path, record: Record, image: IntArray, size: int) -> dict[
 def _views(
     records: Sequence[dict[str, Array]], image: IntArray, number: IntArray, shape: tuple[int, int], size: int
 ) -> StoredViews:
-    """The parameters of views below K, image by image; a batch without a mix in a mixed store has an empty box, and
-    its rows themselves as partners."""
+    """The parameters of the views below K, image by image. In a store with mixes, a batch without a mix gets empty
+    boxes, and each row is its own partner."""
     mixed = any("partner" in record for record in records)
-    kept = number < shape[1]
+    wanted = number < shape[1]
     arrays: dict[str, Array] = {}
     for name, (tail, dtype) in VIEW_ARRAYS.items() if mixed else list(VIEW_ARRAYS.items())[:2]:
-        found = np.concatenate([record.get(name, _without_mix(record, name, tail)) for record in records])
+        values = np.concatenate([record.get(name, _without_mix(record, name, tail)) for record in records])
         arrays[name] = np.zeros((*shape, *tail), dtype=dtype)
-        arrays[name][image[kept], number[kept]] = found[kept]
+        arrays[name][image[wanted], number[wanted]] = values[wanted]
     return StoredViews("cutmix_images" if mixed else "none", size, arrays)
 
 
@@ -181,17 +183,17 @@ def _without_mix(record: dict[str, Array], name: str, tail: tuple[int, ...]) -> 
     return record[{"partner": "image", "partner_box": "box", "partner_flip": "flip"}.get(name, name)]
 
 
-def save(staging: StagingDir, found: Scan) -> None:
-    """Note a finished scan, which a killed import finds with `load`."""
-    facts = {"classes": found.classes, "agreed": found.agreed, "size": found.views.size}
-    arrays = {"image": found.image, "number": found.number, "starts": found.starts, "layout": np.array(found.layout)}
-    arrays |= {name: np.array(value) for name, value in facts.items()}
-    Notes(staging.notes).keep("scan", **arrays, **found.views.arrays)
+def save(staging: StagingDir, scanned: Scan) -> None:
+    """Save a finished scan in the notes, from which a resumed import loads it."""
+    facts = {"classes": scanned.classes, "agreed": scanned.agreed, "size": scanned.views.size}
+    arrays = {"image": scanned.image, "number": scanned.number, "starts": scanned.starts}
+    arrays |= {name: np.array(value) for name, value in (facts | {"layout": scanned.layout}).items()}
+    Notes(staging.notes).save_arrays("scan", **arrays, **scanned.views.arrays)
 
 
 def load(staging: StagingDir) -> Scan | None:
-    """The scan that an earlier run noted, or None."""
-    state = Notes(staging.notes).kept("scan")
+    """The scan that an earlier run saved, or None."""
+    state = Notes(staging.notes).load_arrays("scan")
     if state is None:
         return None
     arrays = {name: state[name] for name in VIEW_ARRAYS if name in state}

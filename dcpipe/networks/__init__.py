@@ -70,7 +70,7 @@ def build(name: str, n_classes: int, size: int) -> nn.Module:
 
 
 def construct(name: str, n_classes: int, size: int) -> nn.Module:
-    """As `build`, but a network whose layers do not fit the size is returned all the same."""
+    """As `build`, but without checking that the layers of the network fit the size."""
     for form in BUILDERS:
         network = BUILDERS[form](name, n_classes, size)
         if network is not None:

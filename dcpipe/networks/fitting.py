@@ -1,5 +1,5 @@
-"""Check before any work whether a network takes images of a size, by building it on torch's meta device and, where
-building does not settle it, running it there.
+"""Check before any work whether a network takes images of a size, by building it on torch's meta device and, if
+building does not decide it, running it there.
 
 Tensors on this device have shapes but no numbers, so a large network takes a tenth of a second and no memory. Weights
 are not read.
@@ -24,8 +24,8 @@ REFUSE_SIZES_WHEN_BUILT = ("convnet-dN-wN", "resnetN-wN", "resnet10-ap", "wrn-D-
 
 
 class _NothingToFill(TorchFunctionMode):
-    """Leaves out the initial values of weights: tensors without numbers need none, and the first call of such a
-    function on the meta device imports torch's compiler."""
+    """Skips the initialisation of weights. Tensors without numbers need none, and the first call of such a function on
+    the meta device imports torch's compiler."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Mapping[str, Any] | None = None

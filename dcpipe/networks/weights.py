@@ -1,11 +1,13 @@
-"""Pretrained weights, as safetensors, as the field's repositories save them, or by torchvision's enums.
+"""Load pretrained weights: safetensors, checkpoints of training scripts, and the weights enums of torchvision.
 
-Training scripts wrap a network's tensors in many ways: below a key (`state_dict`, `model`, `net`, ...) next to an epoch
-and an accuracy, with `module.` (DataParallel) or `_orig_mod.` (torch.compile) before every name, in files called
-`.pth`, `.pt`, `.pth.tar`, `.ckpt` or `.bin`. All of these hold the same tensors, and are read alike.
+Training scripts wrap the tensors of a network in many ways: below a key (`state_dict`, `model`, `net`, ...) next to an
+epoch and an accuracy, with `module.` (DataParallel) or `_orig_mod.` (torch.compile) before every name, in files with
+the suffix `.pth`, `.pt`, `.pth.tar`, `.ckpt` or `.bin`. All of these contain the same tensors and are read in the same
+way.
 
-A network takes weights only if every tensor of either side has its counterpart of the same shape. ResNet-34's tensors
-include all of ResNet-18's: without that rule they would load into the smaller network, and score at chance.
+Weights are accepted only if every tensor of the file and of the network has a counterpart with the same shape. Without
+this rule, the tensors of ResNet-34, which include all of ResNet-18, would load into ResNet-18, which would then score
+at chance.
 """
 
 from __future__ import annotations
@@ -22,12 +24,12 @@ from dcpipe.store.torch_files import load_plain
 from dcpipe.types import DataError, require
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".pth.tar", ".ckpt", ".bin")
-# Keys below which scripts put the tensors; the first that holds any is taken.
+# Keys below which scripts store the tensors; the first one with a mapping is used.
 WRAPPINGS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module")
 PREFIXES = ("module.", "_orig_mod.")
 _DEPTH = 4  # wrappings inside wrappings
-# Tensors that a network may lack or have beyond its weights: counters of batch norm (which old files lack), those of
-# profilers, and the auxiliary classifiers of Inception and GoogLeNet, which are used in training alone.
+# Tensors that may be missing or left over: the counters of batch norm (which old files lack) and of profilers, and the
+# auxiliary classifiers of Inception and GoogLeNet, which are used only in training.
 _COUNTERS = ("num_batches_tracked", "total_ops", "total_params")
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.", "aux_logits.")
 
@@ -43,7 +45,7 @@ def expected_pixels(weights: str | None) -> tuple[list[float], list[float]] | No
     try:
         transforms = models.get_weight(weights).transforms()
     except (ValueError, KeyError):
-        return None  # not an enum: `load_weights` says so
+        return None  # not an enum, which `load_weights` reports
     return list(transforms.mean), list(transforms.std)
 
 
@@ -51,8 +53,8 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
     """Load pretrained weights into `network`: a file (see `WEIGHT_FILES`), or a torchvision enum such as
     `ResNet18_Weights.IMAGENET1K_V1` (downloaded by torchvision once).
 
-    Raises `DataError` when the file is missing or damaged, holds no tensors, or holds those of another network: some
-    are missing, left over, or of another shape. The network is then unchanged.
+    Raises `DataError` if the file is missing or damaged, contains no tensors, or contains those of another network:
+    some are missing, left over, or have another shape. The network is then unchanged.
     """
     state = _read_file(Path(weights)) if weights.endswith(WEIGHT_FILES) else _torchvision_state(name, weights)
     wanted = network.state_dict()
@@ -61,9 +63,9 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
     reshaped = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
     if wrong := [key for key in wanted if key in missing or key in reshaped]:
         key = wrong[0]
-        found = list(state[key].shape) if key in state else "nothing"
+        shape = list(state[key].shape) if key in state else "nothing"
         raise DataError(
-            f"teacher weights {weights!r} do not fit {name!r}: {key!r} needs {list(wanted[key].shape)}, found {found} "
+            f"teacher weights {weights!r} do not fit {name!r}: {key!r} needs {list(wanted[key].shape)}, found {shape} "
             f"({len(wrong)} such tensors); check the network's name and the number of classes"
         )
     left = [
@@ -82,7 +84,7 @@ def _read_file(path: Path) -> Tensors:
     require(path.is_file(), f"teacher weights {str(path)!r} not found; give an existing file")
     try:
         content: Any = load_file(path) if path.suffix == ".safetensors" else load_plain(path)
-    except Exception as error:  # both readers raise whatever the damage leads them to
+    except Exception as error:  # both readers raise many kinds of errors for a damaged file
         raise DataError(
             f"teacher weights '{path}' cannot be read ({type(error).__name__}); "
             "give a .safetensors file, or a .pth file of tensors only"
@@ -90,14 +92,14 @@ def _read_file(path: Path) -> Tensors:
     state = _unwrapped(content)
     require(
         bool(state),
-        f"teacher weights '{path}' hold no tensors by name, neither at the top nor below one of "
+        f"teacher weights '{path}' contain no tensors by name, neither at the top nor below one of "
         f"{', '.join(WRAPPINGS)}; save the network's state_dict",
     )
     return state
 
 
 def _unwrapped(content: Any) -> Tensors:
-    """The mapping of names to tensors inside a checkpoint; empty where there is none."""
+    """The mapping of names to tensors inside a checkpoint; empty if there is none."""
     for _ in range(_DEPTH):
         if not isinstance(content, Mapping):
             return {}
@@ -109,7 +111,7 @@ def _unwrapped(content: Any) -> Tensors:
 
 
 def _without_prefixes(state: Tensors, wanted: Mapping[str, torch.Tensor]) -> Tensors:
-    """Names as the network has them: a prefix that all of the file's have and none of the network's is dropped."""
+    """The tensors by the names of the network: a prefix of all names in the file is removed if the network has none."""
     for _ in range(_DEPTH):
         for prefix in PREFIXES:
             if state and all(key.startswith(prefix) for key in state) and not any(k.startswith(prefix) for k in wanted):

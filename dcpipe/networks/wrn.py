@@ -46,8 +46,8 @@ def build(name: str, n_classes: int, size: int) -> nn.Module | None:
     if match is None:
         return None
     depth, width = int(match[1]), int(match[2])
-    legal = depth >= 10 and (depth - 4) % 6 == 0
-    require(legal, f"network {name!r}: depth must be 6n + 4 with n at least 1, such as 10, 16, 22, 28 or 40")
+    valid = depth >= 10 and (depth - 4) % 6 == 0
+    require(valid, f"network {name!r}: depth must be 6n + 4 with n at least 1, such as 10, 16, 22, 28 or 40")
     require(width >= 1, f"network {name!r}: width must be at least 1")
     channels = STEM_CHANNELS
     layers: OrderedDict[str, nn.Module] = OrderedDict(conv1=nn.Conv2d(3, channels, 3, padding=1, bias=False))

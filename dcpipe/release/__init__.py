@@ -1,17 +1,17 @@
-"""Releases: one folder that a stranger can load, train from and check, and the tags that name its versions.
+"""Releases: a folder that others can load, verify and train on, and the tags that name its versions.
 
-* `writing.py`     images, labels, teacher and scores into the folder, with its metadata
-* `card.py`        README.md: the dataset card
-* `reading.py`     the folder, or a tag, back into images, labels, teacher and scores: `dcpipe.load`
-* `tags.py`        NAME@vX.Y.Z in git, and fetching a tag's folder through DVC
-* `publishing.py`  making such a tag, after checking that everything it promises is there
-* `exporting.py`   for other code: an ImageFolder with a dense label file, or one of the next two
+* `writing.py`     writes images, labels, teacher and scores into the folder, with its metadata
+* `card.py`        README.md, the dataset card
+* `reading.py`     loads images, labels, teacher and scores from a folder or a tag: `dcpipe.load`
+* `tags.py`        the git tags NAME@vX.Y.Z, and fetching the folder of a tag through DVC
+* `publishing.py`  creates such a tag, after checking that everything it needs exists
+* `exporting.py`   writes a release for other code: an ImageFolder with a dense label file, or one of the next two
 * `huggingface.py` Parquet that `datasets.load_dataset` reads
-* `ddranking.py`   DD-Ranking's pair of tensors
-* `decoded.py`     a pack's labels and views as dense arrays, for exports
+* `ddranking.py`   the pair of tensors that DD-Ranking reads
+* `decoded.py`     the labels and views of a pack as dense arrays, for exports
 
-There is one manifest, `artifact.json`, as in every artifact: its `meta` says what the release is and what it was
-made from, its `files` hold the size and SHA-256 of each file, and loading verifies all of it.
+As every artifact, a release has one manifest, `artifact.json`. Its `meta` describes the release and what it was made
+from, and its `files` have the size and SHA-256 of each file, which are verified when the release is loaded.
 """
 
 from dcpipe.release.exporting import export

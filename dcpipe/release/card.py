@@ -18,7 +18,8 @@ _FILES = {
 
 
 def card(meta: Mapping[str, Any], scores: Sequence[Score], versions: Mapping[str, str], leakage: str = "") -> str:
-    """Markdown of a release from its metadata, scores, the versions of what made it, and a clause about leakage."""
+    """The Markdown of the card, from the metadata and scores of a release, the versions of the packages that made it,
+    and a clause about leakage."""
     sections = [
         front_matter(meta, "images.parquet"),
         _summary(meta),
@@ -36,14 +37,14 @@ def card(meta: Mapping[str, Any], scores: Sequence[Score], versions: Mapping[str
 
 
 def front_matter(meta: Mapping[str, Any], data_file: str) -> str:
-    """The YAML that the Hub reads of a card: what it is, its licence, and where the images are."""
+    """The YAML front matter of the card, which the Hub reads: the kind of dataset, its licence, and the image file."""
     content = {
         "pretty_name": meta["name"],
         "license": "other",
         "license_name": meta["licence"],
         "task_categories": ["image-classification"],
         "tags": ["dataset-condensation", "dataset-distillation", "dcpipe"],
-        # Without it the Hub would guess, and take scores.json for data.
+        # Without this, the Hub would guess and read scores.json as data.
         "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": data_file}]}],
     }
     return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
@@ -52,11 +53,11 @@ def front_matter(meta: Mapping[str, Any], data_file: str) -> str:
 def _summary(meta: Mapping[str, Any]) -> str:
     labels = meta["labels"]
     if labels is None:
-        told = "Its labels are the images' own classes."
+        carried = "Its labels are the images' own classes."
     else:
         views = f", {meta['view_bytes']:,} of them the views' crops and mixes" if "view_bytes" in meta else ""
         carrier = "image" if meta["grid"] == 1 else "decoded image"
-        told = (
+        carried = (
             f"Each {carrier} carries soft labels of {labels['views']} augmented views by "
             f"{', '.join(meta['teachers']) or 'teachers that the source does not name'}, "
             f"stored by the codec `{labels['codec']}` in {meta['bytes']['labels.safetensors']:,} bytes{views} "
@@ -65,7 +66,7 @@ def _summary(meta: Mapping[str, Any]) -> str:
     made = _making(meta["params"])
     return (
         f"# {meta['name']}\n\nA condensed dataset for image classification, made with dcpipe: {meta['ipc']} images of "
-        f"each of {len(meta['classes'])} classes, {meta['size']}x{meta['size']} pixels, {made}. {_grids(meta)}{told}"
+        f"each of {len(meta['classes'])} classes, {meta['size']}x{meta['size']} pixels, {made}. {_grids(meta)}{carried}"
     )
 
 

@@ -1,14 +1,15 @@
-"""DD-Ranking's form: two files of one tensor each, as its evaluators take them (`torch.load` of images.pt, labels.pt).
+"""The format of DD-Ranking: two files with one tensor each, which its evaluators read with `torch.load`.
 
-* `images.pt` f32 [n, 3, h, w]: normalised with the release's mean and std, as they go to a student; sorted by class,
-  as many of each, for its evaluators name hard labels by position: ipc zeros, ipc ones, and so on.
-* `labels.pt`: f32 [n, c] logits, one row an image (`soft_label_mode: S`); its losses soften both sides themselves. An
-  image here has labels of K views and there of one: we give the mean of its logits over the views that the pack holds.
-  Without soft labels, i64 [n], the classes.
+* `images.pt` f32 [n, 3, h, w]: images normalised with mean and std of the release, as students see them. They are
+  sorted by class, with the same number per class, because the evaluators derive hard labels from positions: ipc zeros,
+  ipc ones, and so on.
+* `labels.pt` f32 [n, c]: logits, one row per image (`soft_label_mode: S`); the losses of DD-Ranking soften both sides
+  themselves. DD-Ranking has one label per image, so a row is the mean of the logits over the views in the pack. Without
+  soft labels, the file contains the classes, i64 [n].
 
-DD-Ranking normalises its test images with constants of its own for each dataset; where a release's differ, students
-are tested on pixels of another scale. It augments in its own way: stored views are not replayed. A third file, `lr.pt`,
-is a learning rate, which a release does not hold; without it the evaluators search for one.
+DD-Ranking normalises its test images with its own constants for each dataset. If those of a release differ, students
+are tested on pixels of another scale. It also has its own augmentation; stored views are not replayed. A third file,
+`lr.pt`, would be a learning rate, which a release does not contain; without it, the evaluators search for one.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ from dcpipe.views import normalise, views_of
 
 
 def write_ddranking(release: Release, folder: Path, pack: LabelPack | None) -> None:
-    """Write the pair; raises `DataError` for classes of unequal size and for an image of which no label is held."""
+    """Write both files. Raises `DataError` for classes of unequal size, and if an image has no label in the pack."""
     images = release.images
     counts = np.bincount(images.labels, minlength=len(images.classes))
     require(
         bool((counts == counts[0]).all()),
-        f"release {release.name} has {counts.min()} to {counts.max()} images a class, DD-Ranking wants as many of "
-        f"each; export --ipc {counts.min()}",
+        f"release {release.name} has {counts.min()} to {counts.max()} images per class, but DD-Ranking needs the same "
+        f"number in each; export --ipc {counts.min()}",
     )
     order = np.argsort(images.labels, kind="stable")
     pixels = torch.from_numpy(images.images[order]).permute(0, 3, 1, 2).float() / 255
@@ -41,7 +42,7 @@ def write_ddranking(release: Release, folder: Path, pack: LabelPack | None) -> N
 
 
 def mean_logits(pack: LabelPack, rows: IntArray) -> torch.Tensor:
-    """The mean of each image's logits over the views whose labels the pack holds: f32 [len(rows), c]."""
+    """The mean logits of each image over the views that have labels in the pack: f32 [len(rows), c]."""
     labels = PackLabels(pack, torch.device("cpu"))
     total = torch.zeros(len(rows), pack.shape.classes)
     count = torch.zeros(len(rows), 1)
@@ -56,6 +57,6 @@ def mean_logits(pack: LabelPack, rows: IntArray) -> torch.Tensor:
     none = rows[(count[:, 0] == 0).numpy()]
     require(
         len(none) == 0,
-        f"codec {pack.codec!r} keeps no label of {len(none)} of {len(rows)} images; export with --images-only",
+        f"codec {pack.codec!r} stores no label of {len(none)} of {len(rows)} images; export with --images-only",
     )
     return total / count

@@ -1,4 +1,4 @@
-"""A pack's labels and views as dense arrays, for exports."""
+"""The labels and views of a pack as dense arrays, for exports."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def holds_all(pack: LabelPack) -> bool:
 def parameters(pack: LabelPack, rows: IntArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     """Box f32 [n, K, 4] (left, top, width, height as fractions) and flip u8 [n, K] of all views of some rows.
 
-    Raises `DataError` for views that are more than a crop and a flip.
+    Raises `DataError` if a view is more than a crop and a flip.
     """
     policy = pack.policy
     require(
         not (isinstance(policy, ViewPolicy) and (policy.randaugment or policy.shuffle > 1 or policy.siamese)),
         "this release's labels are of views with RandAugment, shuffled patches or siamese augmentation, which other "
-        "code could not show again from a box and a flip; export the images alone (--images-only), or load it with "
+        "code cannot reproduce from a box and a flip; export only the images (--images-only), or load the release with "
         "dcpipe.load",
     )
     k = pack.shape.views
@@ -38,7 +38,7 @@ def parameters(pack: LabelPack, rows: IntArray) -> tuple[npt.NDArray[np.float32]
 
 
 class Decoded:
-    """A pack's logits fp16 [n, K, c], decoded when a slice of images is asked for: a whole set may exceed memory."""
+    """The logits fp16 [n, K, c] of a pack, decoded one slice of images at a time, because all may exceed memory."""
 
     dtype = np.dtype(np.float16)
 

@@ -1,4 +1,4 @@
-"""A release for other code, in one of several forms. One function a form, one line in `FORMS`."""
+"""Write a release for other code, in one of several formats: each is one function and one line in `FORMS`."""
 
 from __future__ import annotations
 
@@ -21,22 +21,23 @@ from dcpipe.views import multiformation
 
 
 def export(release: Release, folder: Path, *, form: str = "folder", labels: bool = True) -> None:
-    """Write a release into the new folder `folder`, in one of `FORMS`; `labels` says whether soft labels go along.
-    Images that are stored as grids are written decoded: other code could not.
+    """Write a release into the new folder `folder`, in one of the formats `FORMS`; `labels` includes soft labels.
 
-    Raises `DataError` when the folder exists or the form is unknown, and for soft labels when images were mixed before
-    labelling (a mixed view has no single image) or, where the form holds every view, the codec dropped views.
+    Images that are stored as grids are decoded, because other code could not decode them.
+
+    Raises `DataError` if the folder exists or the format is unknown. Also for soft labels, if images were mixed before
+    labelling (a mixed view has no single image) or, for formats with every view, if the codec dropped views.
     """
     require(form in FORMS, f"unknown export format {form!r}; choose one of {', '.join(FORMS)}")
     require(not folder.exists(), f"{folder} exists; give a folder that does not")
     pack = release.pack if labels else None
     require(
         pack is None or pack.policy.mix != "cutmix_images",
-        f"release {release.name} labels mixed images, which single files cannot show; export the images only",
+        f"release {release.name} has labels of mixed images, which have no single file; export only the images",
     )
     require(
         pack is None or form == "ddranking" or holds_all(pack),
-        f"release {release.name} has labels of some views only, which no dense array holds; export the images only",
+        f"release {release.name} has labels of some views only, which do not fill a dense array; export images only",
     )
     whole = replace(release, images=multiformation.decoded(release.images))
     with new_folder(folder) as partial:
@@ -44,14 +45,15 @@ def export(release: Release, folder: Path, *, form: str = "folder", labels: bool
 
 
 def write_folders(release: Release, folder: Path, pack: LabelPack | None) -> None:
-    """PNG files by class, for code that knows neither Parquet nor dcpipe.
+    """Write PNG files by class, for code that reads neither Parquet nor releases.
 
-    * `00000/00000.png`: class by index, image by rank, so that folder and file names sort as classes and picks do and
-      the first k files of each class are the smaller set (k * f * f where stored images are grids of f x f)
-    * `classes.json`: folder -> class name, as the most reported bug is a class order assumed
-    * `labels.safetensors`, where there is a pack: `logits` fp16 [n, K, c]; `class` and `rank` i64 [n] name the file of
+    * `00000/00000.png`: folders are class indices and files are ranks in the class, so that sorted names are in the
+      order of classes and picks, and the first k files of each class are the smaller set (k * f * f files if stored
+      images are grids of f x f)
+    * `classes.json`: folder -> class name, because a wrong class order is the most reported bug
+    * `labels.safetensors`, if there is a pack: `logits` fp16 [n, K, c]; `class` and `rank` i64 [n] identify the file of
       each row; `box` f32 [n, K, 4] (left, top, width, height as fractions) and `flip` u8 [n, K] are the views. Its
-      header holds the view policy.
+      header contains the view policy.
     """
     images = release.images
     for label in range(len(images.classes)):

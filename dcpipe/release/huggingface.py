@@ -1,9 +1,9 @@
-"""Hugging Face's form: a folder that `datasets.load_dataset(folder)` reads, or that can be pushed to the Hub.
+"""The format of Hugging Face: a folder that `datasets.load_dataset(folder)` reads, or that can be pushed to the Hub.
 
-* `data/train-00000-of-00001.parquet`: `id`, `image` (lossless PNG), `label` with class names, in the release's order.
-  With soft labels also, as lists of one length a row: `logits` fp16 [K c], view after view; `box` f32 [K 4] (left,
-  top, width, height as fractions) and `flip` u8 [K], the views they belong to.
-* `README.md`: the dataset card, whose first lines name that file.
+* `data/train-00000-of-00001.parquet`: `id`, `image` (lossless PNG) and `label` with class names, in the order of the
+  release. Soft labels are lists of a fixed length per row: `logits` fp16 [K c], view after view, with the `box` f32
+  [K 4] (left, top, width, height as fractions) and the `flip` u8 [K] of the views.
+* `README.md`: the dataset card, whose front matter names that file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _GROUP_BYTES = 64 * 2**20
 
 
 def write_parquet(release: Release, folder: Path, pack: LabelPack | None) -> None:
-    """Write the Parquet file, a row group at a time, and the card."""
+    """Write the Parquet file, one row group at a time, and the card."""
     table = image_table(image_rows(release.images), release.classes)
     features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
     lengths = _lengths(pack)
@@ -48,7 +48,7 @@ def write_parquet(release: Release, folder: Path, pack: LabelPack | None) -> Non
 
 
 def _lengths(pack: LabelPack | None) -> dict[str, tuple[np.dtype[np.generic], int]]:
-    """Column -> (dtype of an entry, entries a row)."""
+    """Column -> (dtype of an entry, entries per row)."""
     if pack is None:
         return {}
     k, c = pack.shape.views, pack.shape.classes
@@ -70,15 +70,15 @@ def _labels(release: Release, pack: LabelPack, rows: slice) -> dict[str, pa.Arra
 
 
 def _card(release: Release, pack: LabelPack | None) -> str:
-    told = "`image`, `label` and `id`"
+    columns = "`image`, `label` and `id`"
     if pack is not None:
-        told += (
+        columns += (
             f"; `logits` of {pack.shape.views} views of {pack.shape.classes} classes, view after view, with the `box` "
             "(left, top, width, height as fractions) and `flip` of each"
         )
     return (
         f"{front_matter(release.manifest, FILE)}\n\n# {release.name}\n\n{len(release.images)} images of "
-        f"{len(release.classes)} classes, exported from a dcpipe release{_grids(release)}. Columns: {told}.\n\n"
+        f"{len(release.classes)} classes, exported from a dcpipe release{_grids(release)}. Columns: {columns}.\n\n"
         "```python\nimport datasets\n\n"
         'dataset = datasets.load_dataset("this folder", split="train")\n```\n\n'
         f"Licence of the source images: {release.manifest['licence']}. How it was made:\n\n"

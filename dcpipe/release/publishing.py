@@ -1,4 +1,4 @@
-"""Making a release's tag: the last step, after which others rely on it. So everything it promises is checked first."""
+"""Create the tag of a release. Others rely on it afterwards, so everything is checked first."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dcpipe import store
 from dcpipe.config import params as parameters
-from dcpipe.release.tags import RELEASE, TAG, git, released
+from dcpipe.release.tags import RELEASE, TAG, git, release_tags
 from dcpipe.types import DataError, require
 
 
@@ -19,15 +19,15 @@ def publish(tag: str, *, push: bool = True, workspace: Path | None = None, say: 
     """Tag the workspace's current commit as a release, after `dvc push`.
 
     Args:
-        tag: NAME@vX.Y.Z, NAME being `release.name` of params.yaml; must be new.
-        push: copy the data to the default DVC remote first. A workspace without one gets a local folder
-            (`DCPIPE_REMOTE`, or `~/.local/share/dcpipe/remote`), written to .dvc/config and committed.
-            Without it, only those who reach this workspace's own cache can fetch the tag.
-        workspace: the repository's root; by default the current folder.
-        say: told what was done and what to do next.
+        tag: NAME@vX.Y.Z, where NAME is `release.name` of params.yaml; it must be new.
+        push: copy the data to the default DVC remote first. If there is no remote, a local folder becomes the remote
+            (`DCPIPE_REMOTE`, or `~/.local/share/dcpipe/remote`), and .dvc/config is committed with it. Without a push,
+            only those who can reach the cache of this workspace can fetch the tag.
+        workspace: the root of the repository; by default the current folder.
+        say: called with messages about what was done and what to do next.
 
-    Raises `DataError`, having changed nothing, when the tag is ill-formed, taken or of another name, when git has
-    uncommitted changes, or when `dvc repro` would still do something.
+    Raises `DataError`, without changing anything, if the tag is malformed, exists or has another name, if git has
+    uncommitted changes, or if `dvc repro` would run a stage.
     """
     root = Path.cwd() if workspace is None else workspace
     _check_tag(tag, root)
@@ -61,9 +61,9 @@ def _check_tag(tag: str, root: Path) -> None:
     )
     name = parameters.load(root / "params.yaml").release.name
     given = tag.split("@")[0]
-    require(given == name, f"tag {tag!r} names {given!r}, params.yaml says release.name: {name}; make them equal")
+    require(given == name, f"tag {tag!r} names {given!r}, but release.name in params.yaml is {name!r}; make them equal")
     _check_repository(root)
-    require(tag not in released(str(root)), f"tag {tag} exists; a release never changes, so raise the version")
+    require(tag not in release_tags(str(root)), f"tag {tag} exists; a release never changes, so raise the version")
 
 
 def _check_committed(root: Path) -> None:
@@ -73,12 +73,12 @@ def _check_committed(root: Path) -> None:
 
 
 def _check_reproduced(root: Path) -> None:
-    stale = json.loads(_dvc("status", "--json", "dvc.yaml", cwd=root))  # the line, not the studies beside it
+    stale = json.loads(_dvc("status", "--json", "dvc.yaml", cwd=root))  # the pipeline without the studies
     require(not stale, f"not reproduced: {', '.join(stale)} would run again; run `dvc repro`, then commit dvc.lock")
 
 
 def _ensure_remote(root: Path, say: Callable[[str], None]) -> None:
-    """A default remote, with an absolute address: others' clones cannot follow a relative one."""
+    """Set a default remote if there is none, with an absolute path, because a relative one would not work in clones."""
     if _dvc("config", "core.remote", cwd=root).strip():
         return
     folder = Path(os.environ.get("DCPIPE_REMOTE", "~/.local/share/dcpipe/remote")).expanduser().absolute()

@@ -1,4 +1,4 @@
-"""From a release's folder or tag to a dataset one can train from. Needs no part of dcpipe's `pipeline` extra."""
+"""Load a release from a folder or a tag, and make a dataset for training of it. The `pipeline` extra is not needed."""
 
 from __future__ import annotations
 
@@ -37,8 +37,11 @@ LabelKind = Literal["pack", "teacher", "hard"]
 
 @dataclass(frozen=True, eq=False)
 class Release:
-    """A verified release. `images` may be a smaller set (`ipc=`); `pack` is always whole. `manifest` is the metadata
-    that `assemble` documents, `digest` names the folder's content."""
+    """A verified release.
+
+    `images` may be a smaller set (`ipc=`), but `pack` is always the whole pack. `manifest` is the metadata that
+    `write_release` returns, and `digest` identifies the content of the folder.
+    """
 
     path: Path
     digest: str
@@ -58,8 +61,8 @@ class Release:
 
     @property
     def policy(self) -> ViewSource:
-        """How views are drawn, or the views that were kept. Raises `DataError` for kept ones with pasted images that a
-        smaller set no longer holds."""
+        """The policy that views are drawn from, or the stored views. Raises `DataError` for stored views of a smaller
+        set if they paste images that may not be in it."""
         law = None if self.pack is None else self.pack.policy
         if self.pack is None or not isinstance(law, StoredViews):
             return ViewPolicy(**self.manifest["views"])
@@ -67,13 +70,13 @@ class Release:
             return law
         require(
             law.mix == "none",
-            f"release {self.name}: its views paste images that a smaller set no longer holds; load all of it",
+            f"release {self.name}: its views paste images that a smaller set does not contain; load all of it",
         )
         return law.select(rows_of(self.pack, self.images))
 
     @property
     def normalisation(self) -> tuple[Colour, Colour]:
-        """Per-channel mean and std of the original training images in [0, 1]: what students normalise with."""
+        """Mean and std per channel of the original training images in [0, 1], with which students normalise."""
         return tuple(self.manifest["mean"]), tuple(self.manifest["std"])
 
     def dataset(
@@ -87,13 +90,13 @@ class Release:
         """A torch dataset of (view f32 [3, s, s] in [0, 1], target f32 [c]).
 
         Args:
-            labels: `pack` decodes the stored soft labels, `teacher` asks the shipped teacher at every step, `hard`
-                is one-hot; by default the pack where there is one.
-            temperature: of the targets; by default the one the release was evaluated at.
-            size: pixels of a view; the images' own by default.
-            device: where images and labels live.
+            labels: `pack` decodes the stored soft labels, `teacher` computes labels with the shipped teacher at every
+                step, `hard` is one-hot; by default `pack`, or `hard` if there is no pack.
+            temperature: of the targets; by default the one that the release was evaluated at.
+            size: side of a view in pixels; by default that of the images.
+            device: where images and labels are stored.
 
-        Raises `DataError` when the release has no such labels.
+        Raises `DataError` if the release has no such labels.
         """
         kind: LabelKind = labels or ("hard" if self.pack is None else "pack")
         if temperature is None:
@@ -114,7 +117,7 @@ class Release:
         whole = PackLabels(self.pack, device)
         if len(self.images.decoded_ids) == self.pack.shape.images:
             return whole
-        # The teacher saw these views with boxes of images that a smaller set no longer holds.
+        # The teacher saw these views with boxes of images that a smaller set does not contain.
         require(
             self.policy.mix != "cutmix_images",
             f"release {self.name}: labels of images mixed before labelling cannot be cut to a smaller ipc; "
@@ -131,17 +134,18 @@ def load(
     ipc: int | None = None,
     by: By | None = None,
 ) -> Release:
-    """A release, every byte of it verified.
+    """Load a release and verify every byte of it.
 
     Args:
-        where: the folder of a release, or the tag `NAME@vX.Y.Z`, or NAME with `revision`.
-        revision: `vX.Y.Z` (or `X.Y.Z`) of a NAME.
+        where: the folder of a release, the tag `NAME@vX.Y.Z`, or NAME together with `revision`.
+        revision: the version `vX.Y.Z` (or `X.Y.Z`) of NAME.
         repo: path or URL of the git repository that has the tag; by default the one around the current folder.
         ipc: load only the first `ipc` images of every class.
-        by: what these are where images are grids of f x f: `images`, the first stored ones, or `cells`, the first
-            ipc * f * f cells as `multiformation.subset` counts them; by default what the set's method trained for.
+        by: how `ipc` counts if images are grids of f x f: `images` are the first stored images, `cells` the first
+            ipc * f * f cells in the order of `multiformation.subset`; by default as the method of the set trained them.
 
-    Raises `DataError` when the folder or tag is not there, a file is missing or changed, or `ipc` is out of range.
+    Raises `DataError` if the folder or tag does not exist, if a file is missing or changed, or if `ipc` is out of
+    range.
     """
     folder = Path(where)
     if revision is not None:

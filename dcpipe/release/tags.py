@@ -1,7 +1,7 @@
-"""NAME@vX.Y.Z: the git tags (as gto makes them) that name a release's versions, and how a version is fetched.
+"""The git tags NAME@vX.Y.Z (in the format of gto) that name the versions of a release, and how to fetch a version.
 
-The tag leads to a commit, its dvc.lock to a content hash, and the hash to a DVC remote (or the repository's own
-cache). `dvc get REPO data/release --rev TAG` fetches the same bytes.
+The tag names a commit, the dvc.lock of the commit contains a content hash, and the hash is looked up in a DVC remote
+(or in the cache of the repository). `dvc get REPO data/release --rev TAG` fetches the same bytes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)", re.IGNORECASE)
 
 
 def git(*arguments: str, cwd: Path | None = None) -> str:
-    """Output of a git command; raises `DataError` with what git calls its fatal error, or else its last line."""
-    # No prompt: a repository that wants a password must fail, not wait. And no transport that starts a program of the
-    # address's choice (`ext::`): these are the ones that only move data.
+    """The output of a git command; raises `DataError` with the fatal error of git, or else its last line."""
+    # No prompt: if a repository needs a password, the command must fail, not wait. The allowed transports only move
+    # data; others (`ext::`) start a program that the address names.
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": ":".join(TRANSPORTS)}
     done = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
@@ -35,19 +35,19 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def here() -> str:
+def current_repository() -> str:
     """The git repository around the current folder."""
     try:
         return git("rev-parse", "--show-toplevel").strip()
     except DataError as error:
-        raise DataError(f"{Path.cwd()} is in no git repository; give repo=, the one that has the tag") from error
+        raise DataError(f"{Path.cwd()} is not in a git repository; give repo=, the one that has the tag") from error
 
 
-def released(repo: str) -> dict[str, str]:
-    """Release tag -> the git object it names, of a path or URL."""
+def release_tags(repo: str) -> dict[str, str]:
+    """The release tags of a repository (path or URL), with the git object that each one names."""
     lines = (line.split("\t") for line in git("ls-remote", "--tags", "--refs", "--", repo).splitlines())
-    found = {reference.removeprefix("refs/tags/"): name for name, reference in lines}
-    return {tag: name for tag, name in found.items() if TAG.fullmatch(tag)}
+    tags = {reference.removeprefix("refs/tags/"): name for name, reference in lines}
+    return {tag: name for tag, name in tags.items() if TAG.fullmatch(tag)}
 
 
 def cache_root() -> Path:
@@ -56,45 +56,45 @@ def cache_root() -> Path:
 
 
 def fetch(tag: str, repo: str | Path | None) -> Path:
-    """Folder of a tag's release in the cache, fetched when it is not there yet.
+    """The folder of a tag's release in the cache; it is fetched if it is not there yet.
 
-    The cache is keyed by repository, tag and git object, so a tag that was moved is fetched again. Where the
-    repository cannot be reached, a single cached version of the tag serves.
+    The cache is keyed by repository, tag and git object, so a tag that was moved is fetched again. If the repository
+    cannot be reached and exactly one version of the tag is cached, that version is used.
     """
     source = _address(repo)
     require(TAG.fullmatch(tag) is not None, f"{tag!r} is not a release tag; write NAME@vX.Y.Z")
-    shelf = cache_root() / hashlib.sha256(source.encode()).hexdigest()[:12] / tag
+    versions = cache_root() / hashlib.sha256(source.encode()).hexdigest()[:12] / tag
     try:
-        known = released(source)
+        known = release_tags(source)
     except DataError:
-        cached = [path for path in shelf.glob("*") if path.is_dir() and not path.name.startswith(".")]
+        cached = [path for path in versions.glob("*") if path.is_dir() and not path.name.startswith(".")]
         if len(cached) == 1:
             return cached[0]
         raise
-    folder = shelf / _object(tag, known, source)[:12]
+    folder = versions / _object(tag, known, source)[:12]
     return folder if folder.is_dir() else _download(tag, source, folder)
 
 
 def pull(tag: str, repo: str | Path | None, out: Path) -> store.Artifact:
-    """Fetch a tag's release into the new folder `out`, verified.
+    """Fetch the release of a tag into the new folder `out` and verify it.
 
-    `out` appears whole or not at all. Raises `DataError` when `out` exists, the tag is unknown (listing those there
-    are), the data is in no remote, or bytes differ from what the release recorded.
+    `out` appears only when it is complete. Raises `DataError` if `out` exists, if the tag is unknown (with a list of
+    the known ones), if the data is in no remote, or if bytes differ from the digests of the release.
     """
     source = _address(repo)
     require(not out.exists(), f"{out} exists; give a folder that does not, or remove it")
-    _object(tag, released(source), source)
+    _object(tag, release_tags(source), source)
     return store.open_artifact(_download(tag, source, out), "release")
 
 
 def _address(repo: str | Path | None) -> str:
-    """A folder as an absolute path; a URL, or git's user@host:path, as it is.
+    """The absolute path of a folder; a URL, or git's user@host:path, is returned unchanged.
 
-    Raises `DataError` for an address that git or ssh would take for an option, or for the name of a program to start:
-    it may come from a stranger.
+    The address may come from an untrusted source, so `DataError` is raised for one that git or ssh would take for an
+    option or for the name of a program to start.
     """
     if repo is None:
-        return here()
+        return current_repository()
     text = str(repo)
     require(bool(text.strip()), "the repository's address is empty; give a folder or a URL")
     require(
@@ -118,20 +118,20 @@ def _address(repo: str | Path | None) -> str:
 
 
 def _object(tag: str, known: dict[str, str], source: str) -> str:
-    listed = ", ".join(sorted(known)) or "no release tag at all"
+    listed = ", ".join(sorted(known)) or "no release tags"
     require(tag in known, f"{source} has no release tag {tag!r}; it has {listed}")
     return known[tag]
 
 
 def _download(tag: str, source: str, out: Path) -> Path:
-    """The release of a tag at `out`, by way of a folder beside it and one rename."""
+    """Download the release of a tag to a temporary folder next to `out`, verify it and rename it to `out`."""
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexError
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".pull-", dir=out.parent) as beside:
-        folder = Path(beside) / "release"
+    with tempfile.TemporaryDirectory(prefix=".pull-", dir=out.parent) as temporary:
+        folder = Path(temporary) / "release"
         try:
             files = DVCFileSystem(source, rev=tag)
             tracked = files.exists(RELEASE)
@@ -142,7 +142,7 @@ def _download(tag: str, source: str, out: Path) -> Path:
                 f"{tag} is in no storage that {source} names ({_first_line(error)}); "
                 "ask its owner to run `dvc push` to a remote with an absolute URL"
             ) from error
-        require(tracked, f"{source} at {tag} tracks no {RELEASE}; give the repository that published it")
+        require(tracked, f"{source} does not track {RELEASE} at {tag}; give the repository that published it")
         store.open_artifact(folder, "release")
         folder.replace(out)
     return out

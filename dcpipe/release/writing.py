@@ -1,4 +1,4 @@
-"""The files of a release. Equal arguments give equal bytes: nothing here knows the time, the machine or the user."""
+"""Write the files of a release. Equal arguments give equal bytes: no time, machine or user name is written."""
 
 from __future__ import annotations
 
@@ -47,21 +47,20 @@ def assemble(
     """Write a release's files into the existing `folder` and return the metadata to publish it with.
 
     Args:
-        folder: where the files go; the caller publishes it as a `release` artifact with the returned metadata.
-        name: lowercase letters, digits and dashes; the first half of its tags.
+        folder: where the files are written; the caller publishes it as a `release` artifact with the returned metadata.
+        name: lowercase letters, digits and dashes; the first part of the tags.
         images: the condensed images, as they are stored.
-        pack: compressed soft labels of them, of the decoded ones where they are grids; None where the labels are the
-            images' hard ones.
-        teacher: the (first) network that gave the labels; its normalisation is recorded for students.
-        with_teacher: ship its weights along.
-        scores: rows of the evaluation.
-        params: the workspace's parameters as a mapping (`Params.content()`).
-        lineage: of the artifact that is made; the card names its `versions`. The manifest keeps all of it apart from
-            the metadata, so that the release's digest speaks of content alone.
+        pack: their compressed soft labels (those of the decoded images if images are grids), or None for hard labels.
+        teacher: the (first) network that labelled; its normalisation is recorded for students.
+        with_teacher: whether its weights are included.
+        scores: the rows of the evaluation.
+        params: the parameters of the workspace as a mapping (`Params.content()`).
+        lineage: of the release artifact; the card lists its `versions`. The manifest keeps the lineage apart from the
+            metadata, so that the digest of the release depends only on its content.
         licence: of the source images, as the owner of the workspace states it.
         leakage: a clause for the card about test images that are also train images; empty without any.
 
-    Raises `DataError` when the pack or the teacher belongs to other images or to another class order.
+    Raises `DataError` if the pack or the teacher belongs to other images or to another class order.
     """
     if pack is not None:
         same = np.array_equal(pack.ids, images.decoded_ids) and pack.shape.classes == len(images.classes)
@@ -76,9 +75,9 @@ def assemble(
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a release comes from: what students normalise with, the licence of the images, parameters as a mapping,
-    network names of the teachers that are known, the metadata of the one shipped along, and a clause about test images
-    that are also train images."""
+    """Where a release comes from: the mean and std that students normalise with, the licence of the images, the
+    parameters as a mapping, the network names of the known teachers, the metadata of the included one, and a clause
+    about test images that are also train images."""
 
     mean: Colour
     std: Colour
@@ -98,7 +97,7 @@ def write_release(
     origin: Origin,
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Write everything but the teacher, and the card that names `versions`; returns the metadata."""
+    """Write everything but the teacher, and the card, which lists `versions`. Returns the metadata."""
     store.save_set(folder, images)
     if pack is not None:
         store.save_pack(folder / LABELS, pack)
@@ -130,7 +129,7 @@ def write_release(
 
 
 def _law(pack: LabelPack | None, params: Mapping[str, Any]) -> ViewSource:
-    """The pack's own; a release with hard labels takes the augmentation that its parameters name."""
+    """The views of the pack; for hard labels, the policy that the parameters describe."""
     if pack is not None:
         return pack.policy
     block = params["softlabels"]

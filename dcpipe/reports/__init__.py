@@ -1,1 +1,1 @@
-"""What people look at: tables, CSV rows, pictures and figures."""
+"""Reports for people: tables, CSV rows, pictures and figures."""

@@ -1,4 +1,4 @@
-"""Tables in the terminal of rows that a CSV file holds: columns by what they show of a row."""
+"""Tables in the terminal, made from the rows of a CSV file: each column is defined by what it shows of a row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Column:
-    """A column's name, the key of its values in a row, and the text that it shows of a row."""
+    """The name of a column, the key of its values in a row, and a function from a row to the text that is shown."""
 
     name: str
     key: str
@@ -22,7 +22,7 @@ class Column:
 
 
 def table_of(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> Table:
-    """One line a row; the first column is at the left, numbers after it are at the right."""
+    """One line per row. The first column is aligned left, the others are aligned right."""
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
         table.add_column(column.name, justify="right" if index else "left", no_wrap=True)
@@ -32,45 +32,45 @@ def table_of(title: str, rows: Sequence[Row], columns: Sequence[Column]) -> Tabl
 
 
 def text(name: str) -> Column:
-    """A value as it is written."""
+    """A column of values as they are in the file."""
     return Column(name, name, lambda row: row[name])
 
 
 def decimals(name: str, digits: int, key: str = "", form: str = "") -> Column:
-    """A number with so many digits after the point, or nothing where there is none; `form` goes before them in the
-    format, such as "+" or ",". The key is the column's name unless given."""
+    """A column of numbers with `digits` decimals, empty if a row has no number. `form` comes before the precision in
+    the format, for example "+" or ",". The key defaults to the name."""
     key = key or name
     return Column(name, key, lambda row: f"{float(row[key]):{form}.{digits}f}" if row[key] else "")
 
 
 def size(name: str, key: str) -> Column:
-    """A number of bytes in kB and the like."""
+    """A column of byte counts, in kB, MB and so on."""
     return Column(name, key, lambda row: human(int(row[key])))
 
 
 def mean_and_std(name: str, mean: str = "accuracy", std: str = "std") -> Column:
-    """A mean with its standard deviation, or nothing where there is none."""
+    """A column of means with their standard deviations, empty if a row has none."""
     return Column(name, mean, lambda row: f"{float(row[mean]):.1f} ± {float(row[std]):.1f}" if row[mean] else "")
 
 
 def unless_noted(column: Column, instead: str = "") -> Column:
-    """The column, but `instead` in rows whose `note` says why there is no number."""
+    """The column, with the text `instead` in rows that have a `note` why there is no number."""
     return replace(column, show=lambda row: instead if row["note"] else column.show(row))
 
 
 def human(size: int) -> str:
-    """12345 -> `12.3 kB`; powers of 1000. Rich writes out `0 bytes`, which is too wide for a column of sizes."""
+    """12345 -> `12.3 kB`, in powers of 1000. Rich writes `0 bytes`, which is too wide for a column of sizes."""
     return f"{size} B" if size < 1000 else decimal(size)
 
 
 def when_tested(protocols: Iterable[str]) -> str:
-    """When the students of these protocols were tested."""
+    """When students are tested under these protocols, in words."""
     if any("best of" in protocol for protocol in protocols):
         return "last epoch, or the best of several tests where the protocol says so"
     return "last epoch"
 
 
 def protocol_line(rows: Sequence[Row]) -> str:
-    """The protocol that all rows share, or that there are several."""
+    """The protocol that all rows share, or a text that says that there are several."""
     protocols = {row["protocol"] for row in rows}
     return protocols.pop() if len(protocols) == 1 else "protocols differ: see summary.csv"

@@ -1,4 +1,4 @@
-"""Pictures where people would rather look than read: image grids as PNG bytes."""
+"""Grids of images as PNG bytes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from PIL import Image, ImageDraw
 
 from dcpipe.types import ImageSet
 
-TILE = 64  # pixels of an image's side
+TILE = 64  # side of an image in pixels
 GALLERY_CLASSES = 10
 
 
 def grid(images: ImageSet, max_classes: int = 10, max_columns: int = 10) -> bytes:
-    """One row per class, one column per image in pick order, as PNG; at most the given counts."""
+    """One row per class and one column per image in pick order, at most `max_classes` x `max_columns`, as PNG."""
     wanted = range(min(max_classes, len(images.classes)))
     rows = [np.flatnonzero(images.labels == label)[:max_columns] for label in wanted]
     width = max(1, max(len(row) for row in rows))
@@ -31,7 +31,7 @@ def grid(images: ImageSet, max_classes: int = 10, max_columns: int = 10) -> byte
 
 
 def gallery(sets: Mapping[str, ImageSet]) -> bytes:
-    """One row per set with its name at the left, in it the first image of each class, as PNG."""
+    """One row per set with its name at the left and the first image of each class, as PNG."""
     gap, tile, margin = 2, TILE, 8 * max(map(len, sets), default=0)
     classes = min(GALLERY_CLASSES, max((len(images.classes) for images in sets.values()), default=0))
     sheet = Image.new("RGB", (margin + classes * (tile + gap) + gap, len(sets) * (tile + gap) + gap), "white")

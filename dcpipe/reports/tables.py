@@ -1,4 +1,4 @@
-"""What `dcpipe status` and `inspect` show: tables of scores, and of sizes measured on disk, made without loading
+"""The tables of `dcpipe status` and `dcpipe inspect`: scores, and sizes that are measured on disk without loading
 arrays."""
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PLACES = {
 
 
 def status(root: Path) -> RenderableType:
-    """The workspace: each stage's artifacts with their size, then the score table if there is one."""
+    """The artifacts of each stage in the workspace with their sizes, and the score table if there is one."""
     stages = Table("stage", "made", "size", "digest", title="stages")
     for stage, place in PLACES.items():
         made = _made(root / place)
@@ -48,7 +48,7 @@ def status(root: Path) -> RenderableType:
             stages.add_row(label, "yes", human(store.folder_bytes(folder)), digest)
     notes = [f"Leakage: {found}."] if (found := leakage.recorded(root / PLACES["images"])) else []
     if not _made(root / PLACES["evaluation"]):
-        return Group(stages, *notes, "No scores yet: `dvc repro` makes what is missing and skips what is not.")
+        return Group(stages, *notes, "No scores yet; `dvc repro` builds the stages that are missing.")
     labels = _packed_labels(root / PLACES["compression"] / LABELS)
     made = _made(root / PLACES["synthesis"])
     grid = int(_manifest(made[0])["meta"]["grid"]) if made else 1
@@ -56,9 +56,10 @@ def status(root: Path) -> RenderableType:
 
 
 def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: int = 1) -> Table:
-    """One row a score. What all rows share stands once, above them; what differs gets a column.
+    """One row per score. Facts that all rows share are in the title, the others have a column.
 
-    `labels` is the shape of the label pack (images, views, classes), for the fp16 reference; `grid`: of the images.
+    `labels` is the shape of the label pack (images, views, classes), for the size in fp16, and `grid` the side of the
+    grid that a stored image is.
     """
     facts = [
         {
@@ -74,24 +75,24 @@ def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: in
     shared = {name for name in facts[0] if len({row[name] for row in facts}) == 1}
     common = [f"{name} {facts[0][name]}" for name in facts[0] if name in shared]
     lines = [", ".join(common[start : start + 4]) for start in range(0, len(common), 4)]
-    own = [name for name in facts[0] if name not in shared]
+    different = [name for name in facts[0] if name not in shared]
     table = Table(
         title="\n".join([f"top-1 on test in percent, {when_tested(row['protocol'] for row in facts)}", *lines]),
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
     table.add_column("set")
-    for name in (*own, "accuracy", "images", "labels", "teacher", "total"):
+    for name in (*different, "accuracy", "images", "labels", "teacher", "total"):
         table.add_column(name, justify="right", no_wrap=True)
     for s, row in zip(scores, facts, strict=True):
         sizes = (s.image_bytes, s.label_bytes, s.teacher_bytes, s.total_bytes)
         mean = f"{s.mean:.1f} ± {s.std:.1f}"
-        table.add_row(s.name, *(row[name] for name in own), mean, *(human(size) for size in sizes))
+        table.add_row(s.name, *(row[name] for name in different), mean, *(human(size) for size in sizes))
     return table
 
 
 def inspect(path: Path) -> RenderableType:
-    """Every file of an artifact's folder (or one file), and in each every array with dtype, shape and bytes."""
+    """Every file of an artifact's folder (or one file), with dtype, shape and bytes of every array in it."""
     require(path.exists(), f"{path} is neither a folder, a file nor a tag NAME@vX.Y.Z; give one of them")
     table = Table("array", "dtype", "shape", title=str(path))
     table.add_column("bytes", justify="right")
@@ -121,7 +122,7 @@ def inspect(path: Path) -> RenderableType:
 
 
 def _files(path: Path) -> list[Path]:
-    """Files below a folder, a Zarr array counting as one; or the path itself."""
+    """The files below a folder, where a Zarr array counts as one file, or the path itself if it is a file or array."""
     if path.is_file() or path.suffix == ".zarr":
         return [path]
     arrays = sorted(path.rglob("*.zarr"))
@@ -130,7 +131,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _made(folder: Path) -> list[Path]:
-    """Artifacts at a stage's place: the folder itself, or one a key below it."""
+    """The artifacts of a stage: the folder itself, or its subfolders, one per key."""
     if (folder / "artifact.json").is_file():
         return [folder]
     return sorted(path.parent for path in folder.glob("*/artifact.json"))
@@ -145,7 +146,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
 
 
 def _packed_labels(path: Path) -> dict[str, Any] | None:
-    """Shape of a label pack from its header; None where there is no pack."""
+    """The shape of a label pack from its header, or None if there is no pack."""
     if not path.is_file():
         return None
     shape: dict[str, Any] = json.loads(read_header(path).metadata["dcpipe"])["shape"]

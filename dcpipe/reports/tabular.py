@@ -1,7 +1,4 @@
-"""What `dvc metrics show` and `dvc plots show` read, and the table people read in the terminal.
-
-Plain rows out of scores, histories and label stores; nothing here decides anything.
-"""
+"""Rows of scores and label spectra for CSV and JSON files, which `dvc metrics show` and `dvc plots show` read."""
 
 from __future__ import annotations
 
@@ -21,7 +18,8 @@ SPECTRUM_IMAGES = 256
 
 
 def score_rows(scores: Sequence[Score], reference_bytes: int) -> list[dict[str, Any]]:
-    """One row a score: mean and std over seeds, and every byte count beside the fp16 reference of the labels."""
+    """One row per score: mean and standard deviation over seeds, all byte counts, and the size of the labels in
+    fp16."""
     return [
         {
             "set": score.name,
@@ -42,8 +40,8 @@ def score_rows(scores: Sequence[Score], reference_bytes: int) -> list[dict[str, 
 
 
 def size_rows(entry: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
-    """One row a size of a set, ascending, and last their average: mean and std over seeds of what each seed has on
-    average over the sizes."""
+    """One row per size of a set, ascending, and a last row with the average: mean and standard deviation over seeds,
+    where each seed counts with its mean over the sizes."""
     ordered = sorted(scores, key=lambda score: score.ipc)
     means = np.mean([score.accuracy for score in ordered], axis=0)
     average = replace(ordered[-1], accuracy=tuple(means.tolist()))
@@ -60,7 +58,7 @@ def metrics(
     teachers: Mapping[str, Mapping[str, float]],
     sizes: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The same rows, by name, for `dvc metrics show` and `dvc metrics diff`; `sizes` as `size_rows` gives them."""
+    """The same rows by name, for `dvc metrics show` and `dvc metrics diff`; `sizes` are the rows of `size_rows`."""
     keys = ("accuracy", "std", "seeds", "label_bytes", "total_bytes")
     averages = {row["entry"]: {key: row[key] for key in keys[:3]} for row in sizes if row["size"] == "average"}
     return {
@@ -71,7 +69,7 @@ def metrics(
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A CSV file with a header, `\\n` line ends."""
+    """Write a CSV file with a header and `\\n` as line end."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -80,12 +78,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def spectra(labels: SoftLabels) -> list[dict[str, float]]:
-    """How low-rank the labels of the first `SPECTRUM_IMAGES` images are, which is what SCORE's R_C asks for."""
+    """How low the rank of the labels of the first `SPECTRUM_IMAGES` images is; SCORE's R_C selects for a low rank."""
     return spectrum(relative_values(labels, np.arange(min(SPECTRUM_IMAGES, len(labels.ids)))))
 
 
 def spectrum(values: FloatArray) -> list[dict[str, float]]:
-    """One row a component: quantiles over images of `values`, from `relative_values`."""
+    """One row per component: quantiles over images of `values`, which come from `relative_values`."""
     quantiles = np.quantile(values, [0.1, 0.5, 0.9], axis=0).T
     return [
         {"component": index + 1, "p10": float(low), "median": float(middle), "p90": float(high)}
@@ -94,17 +92,17 @@ def spectrum(values: FloatArray) -> list[dict[str, float]]:
 
 
 def relative_values(labels: SoftLabels, rows: IntArray) -> FloatArray:
-    """Singular values of the logits of images `rows`, relative to each one's largest: f64 [len(rows), min(K, c)]."""
-    found = []
+    """Singular values of the logits of some images, relative to the largest one of each: f64 [len(rows), min(K, c)]."""
+    parts = []
     for start in range(0, len(rows), 32):
         block = np.stack([labels.logits[int(row)] for row in rows[start : start + 32]]).astype(np.float64)
         values = torch.linalg.svdvals(torch.from_numpy(block)).numpy()
-        found.append(values / np.maximum(values[:, :1], 1e-12))
-    return np.concatenate(found)
+        parts.append(values / np.maximum(values[:, :1], 1e-12))
+    return np.concatenate(parts)
 
 
 def ranks(values: FloatArray, share: float) -> IntArray:
-    """How many components hold `share` of the energy (of the sum of squares), for each row of singular values."""
+    """The number of components that contain `share` of the energy (the sum of squares), per row of singular values."""
     energy = np.cumsum(values**2, axis=1)
-    held: IntArray = (energy < share * energy[:, -1:]).sum(axis=1) + 1
-    return held
+    counts: IntArray = (energy < share * energy[:, -1:]).sum(axis=1) + 1
+    return counts

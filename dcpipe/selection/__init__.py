@@ -52,4 +52,4 @@ USES_SEED = frozenset({"random", "k_center", "gradmatch", "badge"})
 def uses_seed(name: str) -> bool:
     """Whether the picks of a selector may depend on the seed. If they cannot, a study selects once for all seeds. A
     selector of another package is assumed to depend on it."""
-    return name in USES_SEED or name not in SELECTORS.own
+    return name in USES_SEED or name not in SELECTORS.builtin

@@ -1,16 +1,17 @@
-"""Artifacts to disk and back: the only part of dcpipe that writes artifacts.
+"""Write artifacts to disk and read them. No other part of dcpipe writes artifacts.
 
-An artifact is a folder with `artifact.json`: its kind, its metadata, the SHA-256 of every file and its lineage
-(digests of inputs, parameters, code, versions). Loading verifies every byte. No pickle, no timestamp, no host name:
-equal content has equal bytes. A folder is filled in scratch, survives a kill there, and is published by one rename.
+An artifact is a folder with `artifact.json`, which contains the kind of artifact, its metadata, the SHA-256 of every
+file and the lineage (digests of inputs, parameters, code, versions). Loading verifies every byte. There are no pickles,
+timestamps or host names, so equal content has equal bytes. A folder is filled in scratch, where it survives a kill, and
+is published by one rename.
 
 * `artifact.py`  folders, digests, verification, publishing
 * `staging.py`   scratch folders that survive a kill: fingerprint, lock, free space
-* `notes.py`     unfinished work that a killed run goes on from
-* `files.py`     files and folders that appear whole or not at all
+* `notes.py`     unfinished work, from which an interrupted run resumes
+* `files.py`     files and folders that are written atomically
 * `images.py`, `teacher.py`, `features.py`, `selection.py`, `labels.py`, `scores.py`: the files of each kind of artifact
-* `blocks.py`    chunked, sharded Zarr arrays filled shard by shard
-* `tensors.py`   safetensors files written without holding them in memory
+* `blocks.py`    chunked, sharded Zarr arrays that are filled shard by shard
+* `tensors.py`   safetensors files that are written without having them in memory
 * `columns.py`   small Parquet files of plain columns
 * `sorting.py`   rows grouped by class, on scratch disk
 

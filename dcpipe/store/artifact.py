@@ -1,4 +1,4 @@
-"""Artifact folders: files, and `artifact.json`, which records what they hold."""
+"""Artifact folders: files, and the manifest `artifact.json`, which describes them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dcpipe.store import tensors
 from dcpipe.store.files import PARTIAL, replacing, sync, sync_entries
 from dcpipe.types import DataError, require
 
-# Raised whenever bytes on disk change meaning; DVC tracks it, so every stage reruns then.
+# Raised whenever the meaning of bytes on disk changes. DVC tracks it, so all stages run again then.
 SCHEMA = 1
 MANIFEST = "artifact.json"
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A verified folder: `meta` belongs to its kind, `digest` names its content (lineage left out)."""
+    """A verified folder. The keys of `meta` depend on `kind`; `digest` identifies the content, without the lineage."""
 
     path: Path
     kind: str
@@ -37,13 +37,13 @@ def digest_of(value: Any) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """SHA-256 of the bytes of a file."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def hash_files(root: Path) -> dict[str, dict[str, Any]]:
-    """Relative path -> {sha256, bytes} of every file below `root`, the manifest and unfinished files left out."""
+    """Relative path -> {sha256, bytes} of every file below `root`, except the manifest and unfinished files."""
     paths = sorted(p for p in root.rglob("*") if p.is_file() and p != root / MANIFEST and p.suffix != PARTIAL)
     with ThreadPoolExecutor(max_workers=4) as pool:  # hashing releases the GIL
         digests = list(pool.map(hash_file, paths))
@@ -54,14 +54,14 @@ def hash_files(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def folder_bytes(root: Path) -> int:
-    """Bytes of all files below `root`, measured on disk."""
+    """The bytes of all files below `root`, measured on disk."""
     return sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
 
 
 def publish(folder: Path, out: Path, kind: str, meta: dict[str, Any], lineage: dict[str, Any]) -> Artifact:
-    """Write the manifest into the finished `folder`, then rename it to `out`; an `out` that exists is replaced.
+    """Write the manifest into the finished `folder`, then rename the folder to `out`, replacing an existing `out`.
 
-    Everything is on disk under its final name, or nothing is.
+    This is atomic: either everything is on disk under its final name, or nothing is.
     """
     for leftover in folder.rglob(f"*{PARTIAL}"):
         leftover.unlink()
@@ -73,11 +73,11 @@ def publish(folder: Path, out: Path, kind: str, meta: dict[str, Any], lineage: d
         "digest": digest,
         "meta": meta,
         "files": files,
-        # Apart from the digest, which covers whole files: only to say which array a damaged one spoils.
+        # Not part of the digest, which covers whole files; only used to name the damaged array of a file.
         "arrays": {name: tensors.hash_arrays(folder / name) for name in files if name.endswith(".safetensors")},
         "lineage": lineage,
     }
-    # Before the manifest that vouches for them; most were forced to disk when they were written.
+    # Files must be on disk before the manifest that lists them; most were synced when they were written.
     for name in files:
         sync(folder / name)
     with replacing(folder / MANIFEST) as partial:
@@ -93,12 +93,12 @@ def publish(folder: Path, out: Path, kind: str, meta: dict[str, Any], lineage: d
     source.replace(out)
     sync_entries(out.parent)
     shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)  # gone already, unless it was copied
+    shutil.rmtree(folder, ignore_errors=True)  # it only exists if it was copied
     return Artifact(out, kind, meta, files, lineage, digest)
 
 
 def _copied(folder: Path, out: Path) -> Path:
-    """A copy of `folder` on the disk of `out`, for scratch on another disk, from which no rename leads there."""
+    """A copy of `folder` on the disk of `out`, because a folder cannot be renamed from one disk to another."""
     copy = out.with_name(out.name + PARTIAL)
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(folder, copy)
@@ -109,18 +109,19 @@ def _copied(folder: Path, out: Path) -> Path:
 
 
 def open_artifact(path: Path, kind: str) -> Artifact:
-    """Read a folder's manifest and verify every byte that it records.
+    """Read the manifest of a folder and verify every byte of the files that it lists.
 
-    Raises `DataError` naming the folder or file when it is missing, of another kind or schema, cut short or changed.
+    Raises `DataError`, which names the folder or file, if one is missing, truncated or changed, or has another kind or
+    schema.
     """
     manifest = path / MANIFEST
     require(
         manifest.is_file(),
-        f"{path} holds no {kind} (no {MANIFEST}); run `dvc repro` or `dvc pull` to make it",
+        f"{path} contains no {kind} (no {MANIFEST}); run `dvc repro` or `dvc pull` to make it",
     )
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))
-        found_schema, found_kind = content["schema"], content["noun"]
+        stored_schema, stored_kind = content["schema"], content["noun"]
         files, meta, lineage, digest = (
             content["files"],
             content["meta"],
@@ -130,12 +131,12 @@ def open_artifact(path: Path, kind: str) -> Artifact:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{manifest} is damaged ({error!r}); remove {path} and run `dvc repro`") from error
     require(
-        found_schema == SCHEMA,
-        f"{path} has schema {found_schema}, this dcpipe reads {SCHEMA}; run `dvc repro` to rebuild it",
+        stored_schema == SCHEMA,
+        f"{path} has schema {stored_schema}, but this version of dcpipe reads {SCHEMA}; run `dvc repro` to rebuild it",
     )
     require(
-        found_kind == kind,
-        f"{path} holds {found_kind!r}, expected {kind!r}; give the folder of the right stage",
+        stored_kind == kind,
+        f"{path} contains {stored_kind!r}, expected {kind!r}; give the folder of the right stage",
     )
     expected = digest_of({"schema": SCHEMA, "noun": kind, "meta": meta, "files": files})
     require(
@@ -147,8 +148,11 @@ def open_artifact(path: Path, kind: str) -> Artifact:
 
 
 def verify_files(root: Path, files: dict[str, dict[str, Any]], arrays: dict[str, dict[str, str]]) -> None:
-    """Compare each file's size and SHA-256 with what was recorded; raises `DataError` naming the first that differs,
-    and of `arrays` in it, name -> SHA-256, those that do."""
+    """Compare the size and SHA-256 of each file with those in the manifest.
+
+    Raises `DataError`, which names the first file that differs, and the arrays in it that differ according to `arrays`:
+    file -> array -> SHA-256.
+    """
     for name, record in files.items():
         path = root / name
         require(path.is_file(), f"{path} is missing; run `dvc checkout` or pull the release again")
@@ -158,8 +162,8 @@ def verify_files(root: Path, files: dict[str, dict[str, Any]], arrays: dict[str,
             f"{path} has {size} bytes, {record['bytes']} were recorded; run `dvc checkout` or pull the release again",
         )
     with ThreadPoolExecutor(max_workers=4) as pool:
-        found = pool.map(hash_file, [root / name for name in files])
-    for (name, record), digest in zip(files.items(), found, strict=True):
+        digests = pool.map(hash_file, [root / name for name in files])
+    for (name, record), digest in zip(files.items(), digests, strict=True):
         require(
             digest == record["sha256"],
             f"{root / name} is corrupt: SHA-256 {digest[:12]}…, recorded {record['sha256'][:12]}…"
@@ -169,13 +173,14 @@ def verify_files(root: Path, files: dict[str, dict[str, Any]], arrays: dict[str,
 
 
 def _where(path: Path, digest: str, record: dict[str, Any], arrays: dict[str, str]) -> str:
-    """The arrays of a damaged file whose bytes differ, where they were recorded and its header is whole."""
+    """The arrays of a damaged file that differ, for an error message; "" if no digests of arrays were recorded."""
     if digest == record["sha256"] or not arrays:
         return ""
     try:
-        found = tensors.hash_arrays(path)
+        present = tensors.hash_arrays(path)
     except DataError:
         return ", damaged in its header"
-    if found[""] != arrays.get(""):
+    if present[""] != arrays.get(""):
         return ", damaged in its header"
-    return f", damaged in array {', '.join(repr(name) for name, value in arrays.items() if found.get(name) != value)}"
+    damaged = (repr(name) for name, value in arrays.items() if present.get(name) != value)
+    return f", damaged in array {', '.join(damaged)}"

@@ -14,6 +14,6 @@ from dcpipe.store.files import replacing
 
 
 def write_columns(path: Path, columns: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write columns of one length, name -> values; the file appears whole or not at all."""
+    """Write columns of equal length, name -> values, atomically."""
     with replacing(path) as partial:
         pq.write_table(pa.table(dict(columns)), partial)

@@ -1,7 +1,8 @@
-"""Files and folders that appear whole or not at all.
+"""Write files and folders atomically.
 
-A file is written next to its place under a name that ends in `.partial`, forced to disk, and renamed: after a kill or a
-power cut the old file is there, or the new one, never half of it. Leftovers of a kill are what `*.partial` matches.
+A file is written next to its final place under a name that ends in `.partial`, synced to disk, and renamed. So after a
+kill or a power cut there is the old file or the new one, but never half of it. A kill may leave files that match
+`*.partial`.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ PARTIAL = ".partial"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The name to write the new content of `path` under; `path` is replaced when the block ends without an error.
+    """A context manager that gives a temporary name for the new content of `path`, and replaces `path` at the end.
 
-    The name is a fresh one, so that two processes that write the same file cannot mix their bytes: the last one wins.
-    When the block fails, what it wrote is removed and `path` stays as it was.
+    The name is unique, so two processes that write the same file cannot mix their bytes; the last one wins. If the
+    block fails, the temporary file is removed and `path` is not changed.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")
     partial.touch()
     mode = partial.stat().st_mode
     try:
         yield partial
-        partial.chmod(mode)  # safetensors makes files that only their owner may read
+        partial.chmod(mode)  # safetensors creates files that only their owner may read
         sync(partial)
         partial.replace(path)
     except BaseException:
@@ -39,9 +40,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """An empty folder to fill, which gets the name `path` when the block ends without an error; `path` must not exist.
+    """A context manager that gives an empty folder, which is renamed to `path` at the end; `path` must not exist.
 
-    Its files are not forced to disk one by one: an export can be made again, and may have 50,000 of them.
+    Its files are not synced to disk one by one, because an export may have 50,000 files and can be repeated.
     """
     partial = path.with_name(path.name + PARTIAL)
     shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
@@ -56,14 +57,14 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Force a file's bytes to disk: a rename may otherwise get there before them, and a power cut leave it empty."""
+    """Sync the bytes of a file to disk. Otherwise a rename may reach the disk first, and a power cut leave it empty."""
     with path.open("rb+") as stream:  # Windows syncs only what is open for writing
         os.fsync(stream.fileno())
 
 
 def sync_entries(folder: Path) -> None:
-    """Force a folder's list of names to disk, where the system can: Windows opens no folder, and some network file
-    systems sync none. The renames in it are done either way; they might only not outlast a power cut."""
+    """Sync the list of names in a folder to disk, if the system can. Windows cannot open folders, and some network file
+    systems cannot sync them; then a rename is done, but may be lost in a power cut."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""Encoded images as Parquet: the tables of a source's splits, and the condensed images of a set."""
+"""Encoded images in Parquet: the tables of the splits of a source, and the condensed images of a set."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ ROW_GROUP = 256
 
 
 def image_table(rows: Sequence[EncodedImage], classes: Sequence[str]) -> pa.Table:
-    """Images in the Hugging Face convention, with an `id` column; their features are in the schema's metadata."""
+    """A table of images in the Hugging Face convention, with a column `id`; the metadata of the schema describes the
+    features."""
     struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features = {
         "id": {"dtype": "int64", "_type": "Value"},
@@ -43,15 +44,15 @@ def image_table(rows: Sequence[EncodedImage], classes: Sequence[str]) -> pa.Tabl
 
 
 def write_part(path: Path, rows: Sequence[EncodedImage], classes: Sequence[str]) -> None:
-    """Write `image_table` as a Parquet file, which appears whole or not at all."""
+    """Write `image_table` as a Parquet file, atomically."""
     table = image_table(rows, classes)
     with replacing(path) as partial:
-        # Encoded images do not compress further.
+        # Encoded images cannot be compressed further.
         pq.write_table(table, partial, compression="NONE", row_group_size=ROW_GROUP, use_dictionary=False)
 
 
 def image_rows(images: ImageSet) -> list[EncodedImage]:
-    """The rows of a set, as lossless PNG."""
+    """The images of a set, encoded as lossless PNG."""
     return [
         EncodedImage(int(i), encode_png(image), f"{int(i)}.png", int(label))
         for i, image, label in zip(images.ids, images.images, images.labels, strict=True)
@@ -59,12 +60,12 @@ def image_rows(images: ImageSet) -> list[EncodedImage]:
 
 
 def table_of(artifact: Artifact, split: str) -> ImageTable:
-    """One split (train, minival, test) of an images artifact; its images stay on disk."""
+    """One split (train, minival, test) of an artifact `images`; the images stay on disk."""
     meta = artifact.meta
     require(split in meta["splits"], f"{artifact.path} has no split {split!r}; it has {', '.join(meta['splits'])}")
     parts = tuple(artifact.path / name for name in meta["splits"][split])
     columns = [pq.read_table(part, columns=["id", "label"]) for part in parts]
-    none = np.empty(0, dtype=np.int64)  # minival may be empty, and has no part then
+    none = np.empty(0, dtype=np.int64)  # minival may be empty; then it has no parts
     return ImageTable(
         parts=parts,
         part_rows=meta["part_rows"],
@@ -78,7 +79,7 @@ def table_of(artifact: Artifact, split: str) -> ImageTable:
 
 
 def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
-    """Lossless file bytes of one image u8 [h, w, 3]."""
+    """One image u8 [h, w, 3] as the bytes of a lossless PNG file."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
@@ -91,13 +92,13 @@ def save_set(folder: Path, images: ImageSet) -> dict[str, Any]:
 
 
 def smaller_sizes(images: ImageSet) -> dict[str, str]:
-    """The metadata `by` of sets whose smaller sizes are not their first images. Others leave it out, as all sets did
-    before there was a choice, so that their digests stay."""
+    """The metadata `by` of sets whose smaller sizes are not their first images. Other sets have no such key, as before
+    this choice existed, so that their digests stay the same."""
     return {} if images.by == "images" else {"by": images.by}
 
 
 def load_set(path: Path) -> ImageSet:
-    """The condensed images of a synthesis artifact."""
+    """The condensed images of an artifact `synthesis`."""
     return read_set(path / IMAGES, open_artifact(path, "synthesis").meta)
 
 

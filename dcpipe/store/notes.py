@@ -1,4 +1,4 @@
-"""Notes of unfinished work: what a killed run goes on from. None of it becomes an artifact."""
+"""Notes of unfinished work, from which an interrupted run resumes. They do not become part of an artifact."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from dcpipe.types import ImageSet, IntArray, LabelPack
 
 @dataclass(frozen=True)
 class Notes:
-    """A folder in which work leaves what it has done, each piece all or nothing."""
+    """A folder in which a run saves its intermediate results; each one is written atomically."""
 
     folder: Path
 
     def within(self, name: str) -> Notes:
-        """Notes of a part of the work, in a folder of their own."""
+        """Notes of a part of the work, in a subfolder."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         return Notes(folder)
 
     def remove(self, name: str) -> None:
-        """Forget a part of the work, or nothing if there is no such folder."""
+        """Remove the notes of a part of the work, if there are any."""
         shutil.rmtree(self.folder / name, ignore_errors=True)
 
-    def keep(self, name: str, **arrays: npt.NDArray[Any]) -> None:
-        """Note arrays under a name; a killed run finds them with `kept`."""
+    def save_arrays(self, name: str, **arrays: npt.NDArray[Any]) -> None:
+        """Save arrays under a name; a resumed run gets them from `load_arrays`."""
         with replacing(self.folder / f"{name}.npz") as partial, partial.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]  # NumPy types the keywords as its own options
 
-    def kept(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
-        """What `keep` noted, or None."""
+    def load_arrays(self, name: str) -> dict[str, npt.NDArray[Any]] | None:
+        """The arrays that `save_arrays` saved, or None."""
         path = self.folder / f"{name}.npz"
         if not path.exists():
             return None
@@ -48,17 +48,17 @@ class Notes:
             return dict(state)
 
     def save_json(self, name: str, value: Any) -> None:
-        """Note a JSON value under a name; a killed run finds it with `load_json`."""
+        """Save a JSON value under a name; a resumed run gets it from `load_json`."""
         with replacing(self.folder / f"{name}.json") as partial:
             partial.write_text(json.dumps(value), encoding="utf-8")
 
     def load_json(self, name: str) -> Any:
-        """What `save_json` noted, or None."""
+        """The value that `save_json` saved, or None."""
         path = self.folder / f"{name}.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
     def blocks(self, name: str, shape: tuple[int, ...], dtype: str) -> Blocks:
-        """An array NAME.zarr to fill shard by shard; what an earlier run has filled stays."""
+        """An array NAME.zarr that is filled shard by shard; the shards of an earlier run are preserved."""
         return create_blocks(self.folder / f"{name}.zarr", shape, dtype)
 
     def has_pack(self, name: str) -> bool:
@@ -70,14 +70,14 @@ class Notes:
         save_pack(self._pack(name), pack)
 
     def read_pack(self, name: str, ids: IntArray) -> LabelPack:
-        """The pack in NAME.safetensors, of images `ids`, with its bytes on disk."""
+        """The pack in NAME.safetensors, which labels the images `ids`."""
         return read_pack(self._pack(name), ids)
 
     def _pack(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
     def image_bytes(self, images: ImageSet) -> int:
-        """Bytes of the file of the one set that these notes are of, which is written here to measure it."""
+        """The size of a set on disk, which is written here to measure it; notes measure one set only."""
         path = self.folder / "images.parquet"
         if not path.exists():
             save_set(self.folder, images)

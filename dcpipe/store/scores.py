@@ -1,4 +1,4 @@
-"""The rows of an evaluation, as JSON."""
+"""The scores of an evaluation, as JSON."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def save_scores(folder: Path, scores: Sequence[Score]) -> dict[str, Any]:
 
 
 def load_scores(path: Path) -> list[Score]:
-    """The evaluation's rows."""
+    """The scores of an artifact `scores`."""
     open_artifact(path, "scores")
     return read_scores(path / SCORES)
 
 
 def read_scores(path: Path) -> list[Score]:
-    """Rows from the file that `save_scores` wrote."""
+    """Scores from the file that `save_scores` wrote."""
     rows = json.loads(path.read_text(encoding="utf-8"))
     return [Score(**{**row, "accuracy": tuple(row["accuracy"])}) for row in rows]

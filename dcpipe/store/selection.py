@@ -1,4 +1,4 @@
-"""A selection: one small Parquet file in pick order."""
+"""A selection: one small Parquet file, in pick order."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from dcpipe.types import Selection
 
 
 def save_selection(folder: Path, selection: Selection) -> dict[str, Any]:
-    """Write `picks.parquet` (pick order) and return the metadata to publish it with."""
+    """Write `picks.parquet` and return the metadata to publish it with."""
     write_columns(folder / "picks.parquet", {"id": selection.ids, "label": selection.labels, "gain": selection.gains})
     return {"method": selection.method}
 
 
 def load_selection(path: Path) -> Selection:
-    """Ids in pick order."""
+    """The selection of an artifact `selection`, in pick order."""
     artifact = open_artifact(path, "selection")
     table = pq.read_table(path / "picks.parquet")
     return Selection(

@@ -1,4 +1,4 @@
-"""Rows grouped by class, in memory and on disk: one class can be read at a time however the source was ordered."""
+"""Rows grouped by class, in memory and on disk, so that one class can be read at a time."""
 
 from __future__ import annotations
 
@@ -14,14 +14,13 @@ ROWS = 8192
 
 
 def by_label(labels: IntArray, n_classes: int) -> tuple[IntArray, IntArray]:
-    """The order i64 [n] that sorts rows by class and keeps them in place within it, and the first row of each class in
-    that order, i64 [c + 1]."""
+    """The order i64 [n] that sorts rows by class, stably, and the offsets of the classes in this order, i64 [c + 1]."""
     counts = np.bincount(labels, minlength=n_classes)
     return np.argsort(labels, kind="stable"), np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
 def sorted_rows(array: Sliceable, order: IntArray, path: Path) -> npt.NDArray[Any]:
-    """`array[order]` as a memory map in the scratch file `path` (.npy): one sequential pass over the source."""
+    """`array[order]` as a memory map of the scratch file `path` (.npy), written in one sequential pass over `array`."""
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     out = np.lib.format.open_memmap(path, mode="w+", dtype=array.dtype, shape=array.shape)

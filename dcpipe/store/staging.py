@@ -1,11 +1,12 @@
-"""Staging folders: where a stage's output grows until it is whole.
+"""Staging folders, in which the output of a stage is built until it is complete.
 
-DVC deletes a stage's outputs before it runs, so unfinished work lives elsewhere: in
-`DCPIPE_SCRATCH/<out>-<fingerprint>` (default `.dcpipe/scratch` of the workspace). The fingerprint covers
-parameters, inputs and code. A killed run finds its folder again; a changed one starts anew; a change back goes on.
+DVC deletes the outputs of a stage before it runs, so unfinished work is stored elsewhere: in
+`DCPIPE_SCRATCH/<out>-<fingerprint>` (by default `.dcpipe/scratch` of the workspace). The fingerprint covers parameters,
+inputs and code. So an interrupted run finds its folder again, a changed run starts from the beginning, and after
+changing back, the earlier work is continued.
 
-`<out>.lock` is locked by the run that writes `out`; the system frees it when that process ends, however it ends.
-`<out>.owner` holds its process number, for the sentence that a second run is refused with.
+The run that writes `out` locks `<out>.lock`; the system releases the lock when the process ends in any way.
+`<out>.owner` contains its process number, for the error message of a second run.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _FINGERPRINT = re.compile(r"-[0-9a-f]{16}(\.notes)?")
 
 @dataclass(frozen=True)
 class StagingDir:
-    """A scratch folder bound to the output it will become. `root` becomes the artifact; the folder of `store.Notes` at
-    `notes` does not (checkpoints, partial results)."""
+    """A scratch folder for the output `out`. `root` becomes the artifact; `notes`, a folder for `store.Notes` with
+    checkpoints and partial results, does not."""
 
     root: Path
     notes: Path
@@ -57,12 +58,12 @@ def scratch_root() -> Path:
 
 @contextmanager
 def staging_dir(out: Path, lineage: dict[str, Any], state: dict[str, Any] | None = None) -> Iterator[StagingDir]:
-    """Lock `out` for one run and give its staging folder; `lineage` is what its content is a function of.
+    """A context manager that locks `out` and gives its staging folder; the content must be a function of `lineage`.
 
-    `state` is what else must be as it was for unfinished work to be continued, but is not recorded in the artifact
-    because it differs between machines, such as times of files.
+    Unfinished work is continued only if `state` has not changed either. It is not recorded in the artifact, because it
+    differs between machines, for example the modification times of files.
 
-    Raises `DataError` when another process has it locked.
+    Raises `DataError` if another process has locked `out`.
     """
     root = scratch_root()
     root.mkdir(parents=True, exist_ok=True)
@@ -74,7 +75,7 @@ def staging_dir(out: Path, lineage: dict[str, Any], state: dict[str, Any] | None
     except Timeout as error:
         process = owner.read_text(encoding="utf-8") if owner.exists() else "unknown"
         raise DataError(
-            f"another run is writing {out} (process {process}); wait for it to end, or stop it, then run again"
+            f"another run is writing {out} (process {process}); wait until it ends, or stop it, then run again"
         ) from error
     try:
         with replacing(owner) as partial:
@@ -84,15 +85,15 @@ def staging_dir(out: Path, lineage: dict[str, Any], state: dict[str, Any] | None
         staging = StagingDir(root / f"{name}-{fingerprint}", root / f"{name}-{fingerprint}.notes", out, lineage)
         for folder in (staging.root, staging.notes):
             folder.mkdir(exist_ok=True)
-            for torn in folder.rglob(f"*{PARTIAL}"):  # a kill in mid-write leaves them
-                torn.unlink()
+            for leftover in folder.rglob(f"*{PARTIAL}"):  # a kill while writing leaves such files
+                leftover.unlink()
         yield staging
     finally:
         lock.release()
 
 
 def need_space(n_bytes: int, what: str) -> None:
-    """Refuse work whose output cannot fit on the scratch disk; raises `DataError` with both figures."""
+    """Raises `DataError`, with both sizes, if an output cannot fit on the scratch disk."""
     root = scratch_root()
     root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(root).free
@@ -104,14 +105,13 @@ def need_space(n_bytes: int, what: str) -> None:
 
 
 def clean() -> tuple[int, list[str]]:
-    """Delete every staging folder that no run has locked; (bytes freed, outputs left alone as their runs go on).
+    """Delete every staging folder that no run has locked. Returns the bytes freed and the outputs that are locked.
 
-    Only folders named as those of an output that was staged here are touched: the scratch root may be shared with
-    others.
+    Only folders of outputs that were staged here are deleted, because other programs may use the scratch root too.
     """
-    freed, held = 0, []
+    freed, locked = 0, []
     root = scratch_root()
-    # Both, as some systems remove a lock's file when it is given up.
+    # Both kinds of files, because some systems remove the lock file when the lock is released.
     for name in sorted({path.stem for kind in ("lock", "owner") for path in root.glob(f"*.{kind}")}):
         folders = [p for p in root.glob(f"{name}-*") if _FINGERPRINT.fullmatch(p.name.removeprefix(name))]
         try:
@@ -120,5 +120,5 @@ def clean() -> tuple[int, list[str]]:
                     freed += folder_bytes(folder)
                     shutil.rmtree(folder)
         except Timeout:
-            held.append(name)
-    return freed, held
+            locked.append(name)
+    return freed, locked

@@ -1,4 +1,4 @@
-"""A teacher: its weights as safetensors, everything else in the metadata."""
+"""A teacher: its weights in safetensors, everything else in the metadata."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def save_teacher(folder: Path, teacher: Teacher, name: str = WEIGHTS) -> dict[st
 
 
 def load_teacher(path: Path) -> Teacher:
-    """A teacher with its weights on the CPU."""
+    """The teacher of an artifact `teacher`, with its weights on the CPU."""
     return read_teacher(path / WEIGHTS, open_artifact(path, "teacher").meta)
 
 
 def read_teacher(path: Path, meta: Mapping[str, Any]) -> Teacher:
-    """A teacher from its file of weights and the metadata that `save_teacher` returned."""
+    """A teacher from its weights file and the metadata that `save_teacher` returned."""
     return Teacher(
         network=meta["network"],
         weights=load_file(path),

@@ -1,8 +1,8 @@
-"""safetensors files, written without holding them in memory.
+"""safetensors files that are written without having them in memory.
 
-The format: 8 bytes of little-endian header length, a JSON header (padded with spaces), then the arrays' bytes.
-The library's writer wants whole arrays as bytes; a label pack for ImageNet-1K is tens of gigabytes, so the
-header is laid out here and rows are copied block by block. Reading is left to the library.
+The format is the length of the header (8 bytes, little-endian), a JSON header (padded with spaces), and the bytes of
+the arrays. The writer of the library needs whole arrays as bytes, but a label pack for ImageNet-1K may have tens of
+gigabytes. So the header is made here, and rows are copied block by block. Arrays are read with the library.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from dcpipe.store.files import replacing
 from dcpipe.types import DataError, Sliceable, require
 
-HEADER_STEP = 256  # headers are padded to a multiple, so a pack's size is known before its settings' digits are
+HEADER_STEP = 256  # headers are padded to a multiple of it, so a pack's size is known before the digits of its settings
 _NAMES = {
     "float16": "F16",
     "float32": "F32",
@@ -33,10 +33,10 @@ _COPY_BYTES = 64 * 2**20
 
 
 def header_bytes(specs: Mapping[str, tuple[tuple[int, ...], str]], metadata: Mapping[str, str]) -> bytes:
-    """The file's first bytes for arrays of the given (shape, dtype name)."""
+    """The first bytes of the file, for arrays of the given (shape, dtype name)."""
     content: dict[str, Any] = {"__metadata__": dict(metadata)}
     offset = 0
-    # Widest items first keeps every array aligned to its item size.
+    # The widest items come first, so that every array is aligned to its item size.
     for name in sorted(specs, key=lambda n: (-np.dtype(specs[n][1]).itemsize, n)):
         shape, dtype = specs[name]
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
@@ -52,7 +52,7 @@ def header_bytes(specs: Mapping[str, tuple[tuple[int, ...], str]], metadata: Map
 
 
 def write(path: Path, arrays: Mapping[str, Sliceable], metadata: Mapping[str, str]) -> int:
-    """Write arrays (NumPy, memory maps or Zarr) and return the file's size; the file appears whole or not at all."""
+    """Write arrays (NumPy, memory maps or Zarr) to a file, atomically, and return its size."""
     specs = {name: (tuple(array.shape), np.dtype(array.dtype).name) for name, array in arrays.items()}
     head = header_bytes(specs, metadata)
     with replacing(path) as partial, partial.open("wb") as stream:
@@ -67,7 +67,7 @@ def write(path: Path, arrays: Mapping[str, Sliceable], metadata: Mapping[str, st
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
-    """All arrays and the metadata; raises `DataError` when the file is not safetensors."""
+    """All arrays and the metadata. Raises `DataError` if the file is not safetensors."""
     try:
         with safe_open(path, framework="numpy") as stream:
             return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})  # noqa: SIM118
@@ -76,7 +76,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
 
 
 class Entry(NamedTuple):
-    """One array of a file: its dtype as the format names it (`F16`), its shape, and where its bytes are."""
+    """One array of a file: its dtype in the words of the format (`F16`), its shape, and the place of its bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -89,7 +89,7 @@ class Entry(NamedTuple):
 
 
 class Header(NamedTuple):
-    """What a file says of itself: the header's own size and digest, and each array's entry, by name."""
+    """The header of a file: its size and digest, the entry of each array by name, and the metadata."""
 
     n_bytes: int
     sha256: str
@@ -98,9 +98,9 @@ class Header(NamedTuple):
 
 
 def read_header(path: Path) -> Header:
-    """The header alone; no array is read. Offsets count from the start of the file.
+    """Read the header without the arrays; offsets count from the start of the file.
 
-    Raises `DataError` when the file is not safetensors: no length that it states is followed beyond the file's end.
+    Raises `DataError` if the file is not safetensors, or if a length in it goes beyond the end of the file.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -124,9 +124,9 @@ def read_header(path: Path) -> Header:
 
 
 def hash_arrays(path: Path) -> dict[str, str]:
-    """SHA-256 of each array's bytes and, as "", of the header's: what names the part of a file that was changed.
+    """SHA-256 of the bytes of each array and, under the name "", of the header; they show which part of a file changed.
 
-    Raises `DataError` when the header is not one.
+    Raises `DataError` if the header cannot be read.
     """
     header = read_header(path)
     digests = {"": header.sha256}

@@ -1,8 +1,8 @@
-"""Files of `torch.save` that others wrote, read without running anything in them.
+"""Read files of `torch.save` that other programs wrote, without running code in them.
 
-PyTorch's weights-only reader makes tensors, plain numbers, strings and containers, and refuses whatever would call
-code. Training scripts also leave two harmless kinds of value beside their tensors: NumPy's scalars (an accuracy) and
-`argparse.Namespace` (the options of the run). Both are let in.
+The weights-only reader of PyTorch makes tensors, plain numbers, strings and containers, and refuses anything that would
+call code. Training scripts also store two harmless kinds of values with their tensors: NumPy scalars (an accuracy) and
+`argparse.Namespace` (the options of the run). Both are allowed here.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _NUMBERS = (np.int32, np.int64, np.float32, np.float64)
 def load_plain(path: Path) -> Any:
     """The content of a file of `torch.save`, on the CPU.
 
-    Raises what PyTorch raises: `pickle.UnpicklingError` for a file that holds anything but tensors and plain values,
-    other errors for a damaged one. Nothing in the file is run either way.
+    Raises the errors of PyTorch: `pickle.UnpicklingError` for a file that contains anything but tensors and plain
+    values, and other errors for a damaged file. No code in the file is run.
     """
     scalar: Any = np.float64(0).__reduce__()[0]
     allowed: list[Any] = [argparse.Namespace, np.dtype, *(type(np.dtype(number)) for number in _NUMBERS)]

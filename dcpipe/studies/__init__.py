@@ -1,15 +1,17 @@
-"""Studies: many settings under one protocol. One file a study, one line in `STUDIES` and one stage in studies/dvc.yaml.
+"""Studies compare many settings under one protocol.
 
-A study runs cells: selectors, codecs or whole variants of params.yaml, each with students of several seeds. What
-surrounds them (teachers, labels, budget, students) is that of params.yaml, so that accuracies compare with each other
-and with the workspace's own table. Its block in studies/params.yaml says which cells, seeds and split.
+A study runs cells: selectors, codecs or whole variants of params.yaml, each with students of several seeds. Everything
+else (teachers, labels, budget, students) comes from params.yaml, so that the accuracies can be compared with each other
+and with the scores of the workspace. The study's block in studies/params.yaml lists its cells, seeds and split.
 
-* `base.py`             what every study is, and what it is given
-* `summary.py`          rows of students to means and deviations
-* `coresets.py`         what selectors pick, for `selection.py`, `coefficients.py` and `resilience.py`
-* `labels.py`           codecs on the same labels
+* `base.py`             the interface of a study, and the context that it works in
+* `summary.py`          summarises rows of students to means and standard deviations
+* `coresets.py`         studies of what selectors pick: `selection.py`, `coefficients.py` and `resilience.py`
+* `labels.py`           compares codecs on the same labels
 * `variants.py`         params.yaml with changes, for `syntheses.py`, `ladder.py` and `sizes.py`
-* `variant_cells.py`    such cells from picks to students
+* `variant_cells.py`    runs such variants from picks to students
+
+To add a study, write a file, and add a line to `STUDIES` and a stage to studies/dvc.yaml.
 """
 
 from __future__ import annotations
@@ -57,16 +59,16 @@ STUDIES: dict[str, type[Study]] = {
 
 
 def check_name(name: str | None) -> None:
-    """Raises `DataError` listing the studies unless `name` is one of them."""
-    legal = ", ".join(STUDIES)
-    require(name is not None, f"name a study: {legal}")
-    require(name in STUDIES, f"unknown study {name!r}; choose one of {legal}")
+    """Raises `DataError`, with a list of the studies, unless `name` is one of them."""
+    names = ", ".join(STUDIES)
+    require(name is not None, f"name a study: {names}")
+    require(name in STUDIES, f"unknown study {name!r}; choose one of {names}")
 
 
 def load(name: str, params: Params, content: Mapping[str, Any], path: Path = FILE) -> Study:
-    """A study of a workspace: `params` are its parameters, `content` is its params.yaml as it is written.
+    """A study of a workspace with the parameters `params`, whose params.yaml has the content `content`.
 
-    Raises `DataError` with one sentence for the first thing that is wrong in studies/params.yaml.
+    Raises `DataError` with one sentence about the first mistake in studies/params.yaml.
     """
     check_name(name)
     require(path.is_file(), f"{path} not found; change to the workspace's folder, or copy studies/ of dcpipe there")
@@ -75,8 +77,10 @@ def load(name: str, params: Params, content: Mapping[str, Any], path: Path = FIL
 
 
 def parse(name: str, content: Mapping[str, Any], where: str = str(FILE)) -> Any:
-    """A study's block from the content of studies/params.yaml, all of which is checked; a study that is not run needs
-    no block. Raises `DataError` as `load`."""
+    """The block of a study, from the content of studies/params.yaml.
+
+    All blocks are checked, but only the study that is run needs one. Raises `DataError` as `load` does.
+    """
     fields: dict[str, Any] = {key: (study.block_type | None, None) for key, study in STUDIES.items()}
     file = checked(create_model("Studies", __base__=Block, **fields), content, where)
     wanted = getattr(file, name)
@@ -89,9 +93,9 @@ def parse(name: str, content: Mapping[str, Any], where: str = str(FILE)) -> Any:
 
 
 def problems(params: Params, content: Mapping[str, Any], path: Path = FILE) -> Iterator[DataError]:
-    """The first problem of each study in studies/params.yaml, found without its inputs; arguments as those of `load`.
+    """The first problem of each study in studies/params.yaml, without opening artifacts; arguments as in `load`.
 
-    A problem is a `NotApplicableError` where the study is right but params.yaml gives it nothing to compare.
+    A problem is a `NotApplicableError` if the study is valid but params.yaml gives it nothing to compare.
     """
     for name in read(path, f"one block for each study: {', '.join(STUDIES)}"):
         try:

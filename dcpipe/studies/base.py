@@ -1,8 +1,8 @@
-"""What every study is, and what it is given to work with.
+"""The interface of a study, and the context that it works in.
 
-A study runs cells one after another, all under one protocol, and makes tables and figures of what their students reach.
-What a cell has done is noted, so that a killed study goes on after the last piece of work, and cells that agree share
-it.
+A study runs its cells one after another under one protocol, and makes tables and figures of the accuracies. Finished
+work is saved as notes, so that an interrupted study continues after the last piece of work, and cells with equal
+settings share it.
 """
 
 from __future__ import annotations
@@ -51,22 +51,23 @@ Split = Literal["test", "minival"]
 
 
 class StudyBlock(Block):
-    """What each study's block in studies/params.yaml says: the seeds of its students, at least three as every number is
-    a mean, and the split that they are tested on."""
+    """The keys that every study has in studies/params.yaml: the seeds of its students (at least three, because every
+    number is a mean) and the split that they are tested on."""
 
     seeds: Seeds
     split: Split = "test"
 
     def check(self, name: str) -> None:
-        """Raises `DataError` for values that do not go together; `name` is the block's in its file."""
+        """Raises `DataError` for values that contradict each other; `name` is the name of the block in its file."""
 
 
 @dataclass(frozen=True, eq=False)
 class StudyContext:
-    """What of the pipeline a study works with, and how work is done and shown.
+    """The data that a study works with, and the callbacks that run tasks and report progress.
 
-    `train` and `test`: where images are selected from and where students are tested; `artifacts`: folders by noun;
-    `teachers` and the bytes of their weights by key; `live`: shows how far a synthesis is, for `synthesis.Progress`.
+    Images are selected from `train`, and students are tested on `test`. `artifacts` are folders by kind. `teachers` and
+    `teacher_bytes`, the bytes of their weights, are by key. `live` reports the progress of a synthesis, for
+    `synthesis.Progress`.
     """
 
     train: ImageTable
@@ -82,12 +83,12 @@ class StudyContext:
 
     @cached_property
     def features(self) -> Features:
-        """Of all train images."""
+        """The features of all train images."""
         return store.load_features(self.artifacts["features"])
 
     @cached_property
     def candidates(self) -> selection.Candidates:
-        """All train images, as selectors take them."""
+        """All train images in the form that selectors take."""
         return selection.candidates_of(self.features, self.train.classes, self.notes.folder)
 
     @cached_property
@@ -101,19 +102,19 @@ class StudyContext:
         return store.load_soft_labels(self.artifacts["softlabels"])
 
     def labeller(self, softlabels: SoftLabelsBlock, compression: CompressionBlock) -> Labeller:
-        """Makes contenders as these blocks ask for."""
+        """A `Labeller` that makes contenders with the settings of these blocks."""
         return Labeller(softlabels, compression, self.device, self.map_tasks)
 
     def students(
         self, note: str, label: str, seeds: Sequence[int], protocol: Protocol, contender: Callable[[], Contender]
     ) -> list[Row]:
-        """One row a seed: the accuracy in percent of a student, and the bytes of what it learnt from.
+        """One row per seed: the accuracy of a student in percent, and the bytes of the data that it was trained on.
 
-        Each student is a task, and is trained once for all cells that give the same `note`; the contender is made only
-        where a student is missing. People see `label`.
+        Each student is a task. It is trained once for all cells that give the same `note`, and the contender is made
+        only if a student is missing. `label` is displayed.
         """
         notes = {seed: f"{note}-{seed}" for seed in seeds}
-        missing = [seed for seed in seeds if self.notes.kept(notes[seed]) is None]
+        missing = [seed for seed in seeds if self.notes.load_arrays(notes[seed]) is None]
         if missing:
             made = contender()
 
@@ -129,11 +130,11 @@ class StudyContext:
                     report=self.report,
                 )
                 n_bytes = {key: np.array(getattr(made, key)) for key in ("image_bytes", "label_bytes", "teacher_bytes")}
-                self.notes.keep(notes[seed], accuracy=np.array(outcome["accuracy"]), **n_bytes)
+                self.notes.save_arrays(notes[seed], accuracy=np.array(outcome["accuracy"]), **n_bytes)
 
             self.map_tasks(train, missing, lambda seed: f"{label}/seed {seed}", progress=f"students of {label}")
-        kept = {seed: self.notes.kept(notes[seed]) or {} for seed in seeds}
-        return [{"seed": seed, **{key: value.item() for key, value in kept[seed].items()}} for seed in seeds]
+        saved = {seed: self.notes.load_arrays(notes[seed]) or {} for seed in seeds}
+        return [{"seed": seed, **{key: value.item() for key, value in saved[seed].items()}} for seed in seeds]
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class CellResult:
 class Report:
     """What a study publishes: tables for NAME.csv, among them `results` and `summary`, and figures for NAME.png.
 
-    All but the summary is the same from run to run: seconds are measured.
+    Everything but the summary, which contains measured seconds, is the same in every run.
     """
 
     tables: Mapping[str, list[Row]]
@@ -156,12 +157,16 @@ class Report:
 
 
 class Study(ABC):
-    """Abstract; each study of `STUDIES` is bound to its block and to the workspace's parameters.
+    """Abstract base of the studies in `STUDIES`: a study with its block and the parameters of the workspace.
 
-    `params` are those of the workspace, `content` is params.yaml as it is written there. The class says what the stage
-    is: `title`, what it does; `needs`, the artifacts it opens beside teachers; `reads`, the blocks of params.yaml it
-    depends on (None: all of it); `figures`, the names of its figures; `pictures`, its folder of pictures; `shown`, the
-    columns of the terminal's table.
+    `params` are the parameters of the workspace and `content` is its params.yaml. Class attributes describe the stage:
+
+    * `title`     what the study does
+    * `needs`     the artifacts that it opens, in addition to teachers
+    * `reads`     the blocks of params.yaml that it depends on (None: all)
+    * `figures`   the names of its figures
+    * `pictures`  the folder of its pictures
+    * `shown`     the columns of its table in the terminal
     """
 
     title: ClassVar[str]
@@ -178,42 +183,42 @@ class Study(ABC):
     @property
     @abstractmethod
     def teachers(self) -> list[str]:
-        """Keys of the teachers that it needs."""
+        """The keys of the teachers that the study needs."""
 
     @property
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """All that its results depend on beside its inputs and the code, as JSON values."""
+        """Everything that the results depend on, apart from inputs and code, as JSON values."""
 
     @property
     @abstractmethod
     def cells(self) -> Sequence[Any]:
-        """What it runs, in the order of its rows. Raises `DataError` for parameters that cannot be."""
+        """The cells of the study, in the order of their rows. Raises `DataError` for invalid parameters."""
 
     def check(self, context: StudyContext) -> None:
-        """Refuse what could not be finished, before any work; raises `DataError` saying which cell it is of."""
+        """Raises `DataError`, before any work, for a cell that could not be finished; the message names the cell."""
         figures.need_matplotlib()
         if context.teachers:
             networks.check_teachers(dict(context.teachers), context.train.classes, context.train.size)
 
     @abstractmethod
     def run(self, context: StudyContext, cell: Any) -> CellResult:
-        """Do the work of one cell, or what is left of it."""
+        """Do the work of one cell, or the rest of it after an interruption."""
 
     @abstractmethod
     def report(self, context: StudyContext, rows: list[Row]) -> Report:
-        """Tables and figures of the rows of all cells."""
+        """Make tables and figures of the rows of all cells."""
 
     @classmethod
     def table(cls, path: Path) -> Table:
-        """A summary.csv for the terminal."""
+        """A table for the terminal from a summary.csv."""
         with path.open(encoding="utf-8", newline="") as stream:
             rows: list[Row] = list(csv.DictReader(stream))
         return table_of(cls.heading(rows), cls.lines(rows), cls.columns(rows))
 
     @classmethod
     def heading(cls, rows: Sequence[Row]) -> str:
-        """The title of the terminal's table."""
+        """The title of the table in the terminal."""
         if "protocol" not in rows[0]:
             return f"top-1 in percent, mean ± std over {rows[0]['seeds']} seeds"
         when = when_tested(row["protocol"] for row in rows)
@@ -221,17 +226,17 @@ class Study(ABC):
 
     @classmethod
     def columns(cls, rows: Sequence[Row]) -> Sequence[Column]:
-        """Those of `shown` that the rows have."""
+        """The columns of `shown` that the rows have."""
         return [column for column in cls.shown if column.key in rows[0]]
 
     @classmethod
     def lines(cls, rows: Sequence[Row]) -> Sequence[Row]:
-        """The lines of the terminal's table: the rows, unless a study turns them."""
+        """The lines of the table in the terminal: the rows, unless a study transposes them."""
         return rows
 
     @contextmanager
     def error_context(self, *where: str) -> Iterator[None]:
-        """Errors inside say where in studies/params.yaml their cause is."""
+        """Adds the place in studies/params.yaml to the errors that are raised inside."""
         try:
             yield
         except DataError as error:
@@ -243,7 +248,7 @@ class Study(ABC):
             raise NotApplicableError("softlabels.method is none: there are no labels to compress; choose stored")
 
     def check_split(self, counts: Mapping[str, int]) -> None:
-        """Raises `DataError` where the split that students are tested on is empty."""
+        """Raises `DataError` if the split that students are tested on is empty."""
         split = self.block.split
         require(
             counts[split] > 0,

@@ -1,4 +1,4 @@
-"""`coefficients`: alpha and beta of `score` moved, one at a time, beside random images (SCORE, Fig. 4)."""
+"""`coefficients`: vary alpha and beta of `score`, one at a time, and compare with random images (SCORE, Fig. 4)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ Weights = Annotated[list[NotNegative], Field(min_length=1), Distinct]
 
 
 class Coefficients(Block):
-    """The point that both sweeps pass through."""
+    """The point that both sweeps contain."""
 
     alpha: NotNegative
     beta: NotNegative
 
 
 class CoefficientsBlock(StudyBlock):
-    """`score` with alpha moved and beta of `base`, then beta moved and alpha of `base`; `options` are its others."""
+    """One sweep varies alpha with the beta of `base`, the other varies beta with the alpha of `base`. `options` are the
+    other options of `score`."""
 
     base: Coefficients
     alpha: Weights
@@ -64,7 +65,7 @@ class CoefficientsStudy(SelectionStudy):
         return [self.block.ipc]
 
     def run(self, context: StudyContext, cell: CoresetCell) -> CellResult:
-        """As of a selector, with the point of the sweep."""
+        """As in the study `selection`, with the point of the sweep in each row."""
         result, options = super().run(context, cell), cell.entry.options
         point = {"swept": cell.entry.swept, "alpha": options.get("alpha"), "beta": options.get("beta")}
         return CellResult([{**row, **point} for row in result.rows], result.pictures)

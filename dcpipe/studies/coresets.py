@@ -1,10 +1,10 @@
-"""Coresets: what selectors pick, taught from labels at one or more budgets; for the studies `selection`, `coefficients`
-and `resilience`.
+"""Coresets: the picks of selectors, with labels at one or more budgets, for the studies `selection`, `coefficients` and
+`resilience`.
 
-A seed is that of selecting and that of the student alike, so a standard deviation covers both. Every coreset is
-labelled by the same teachers in the same views; equal picks, whatever selector they are of, are labelled once and
-trained once a seed. Each ipc is selected for itself: not every selector's smaller set is the first part of its larger
-one.
+Each seed is used both for selection and for the student, so a standard deviation covers both. Every coreset is labelled
+by the same teachers in the same views. Equal picks are labelled once and trained once per seed, even if they come from
+different selectors. Each ipc is selected separately, because the smaller set of a selector is not always a prefix of
+its larger one.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from dcpipe.studies.base import CellResult, Study, StudyContext
 from dcpipe.studies.summary import Row
 from dcpipe.types import ImageTable, LabelShape, Selection
 
-SHOWN = 10  # classes in a picture of picks, and images of each
+SHOWN = 10  # classes in a picture of picks, and images per class
 
 
 class SelectorEntry(Block):
-    """A selector and its options, as in params.yaml's block `selection`; `method` is the entry's name by default."""
+    """A selector and its options, as in the block `selection` of params.yaml; `method` defaults to the entry's name."""
 
     method: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
@@ -44,7 +44,7 @@ class SelectorEntry(Block):
 
 @dataclass(frozen=True)
 class Entry:
-    """One selector with its options. `swept` is the coefficient that a sweep moves, "" for none."""
+    """One selector with its options. `swept` is the coefficient that a sweep varies, or ""."""
 
     name: str
     method: str
@@ -53,7 +53,7 @@ class Entry:
 
 
 def entries_of(selectors: Mapping[str, SelectorEntry]) -> list[Entry]:
-    """The selectors that a block names, in its order."""
+    """The selectors that a block lists, in its order."""
     return [Entry(name, entry.method or name, entry.options) for name, entry in selectors.items()]
 
 
@@ -71,19 +71,19 @@ class CoresetCell:
 
 @dataclass(frozen=True, eq=False)
 class Coreset:
-    """What a cell picked, and the seconds it took."""
+    """The picks of a cell, and the seconds that selection took."""
 
     picks: Selection
     seconds: float
 
     @property
     def digest(self) -> str:
-        """Equal for equal picks in equal order."""
+        """A digest that is equal for equal picks in equal order."""
         return store.digest_of(self.picks.ids.tolist())[:12]
 
 
 class CoresetStudy(Study):
-    """Abstract: selectors with their options x images per class x seeds."""
+    """Abstract base: every selector at every number of images per class with every seed."""
 
     pictures: ClassVar[str] = "picked"
 
@@ -99,12 +99,12 @@ class CoresetStudy(Study):
 
     @property
     def budgets(self) -> dict[str, CompressionBlock]:
-        """By name, how the labels of every coreset are packed; the first can always be reached."""
+        """The budgets that the labels of every coreset are packed to, by name; the first can always be reached."""
         return {self.params.compression.codec if self.teachers else "hard labels": self.params.compression}
 
     @property
     def teachers(self) -> list[str]:
-        """Those that label; none where labels are hard."""
+        """The teachers that label; none if labels are hard."""
         block = self.params.softlabels
         return block.teachers if block.method == "stored" else []
 
@@ -122,7 +122,7 @@ class CoresetStudy(Study):
         return self.all_cells()
 
     def all_cells(self) -> list[CoresetCell]:
-        """Every entry at every size with every seed. Raises `DataError` for an entry that is no selector."""
+        """Every entry at every size with every seed. Raises `DataError` for an unknown selector or wrong options."""
         for entry in self.entries:
             with self.error_context(entry.name):
                 check_options(selection.SELECTORS, entry.method, entry.options)
@@ -136,7 +136,7 @@ class CoresetStudy(Study):
             context.candidates.check(max(self.sizes))
 
     def run(self, context: StudyContext, cell: CoresetCell) -> CellResult:
-        """One row a budget; `label_rate` is the mean R_C of the picks in nats, as the selection saw it."""
+        """One row per budget; `label_rate` is the mean R_C of the picks in nats, as used in selection."""
         coreset, rows = self.coreset(context, cell), list[Row]()
         rate = float(context.features.label_rate[context.features.rows_of(coreset.picks.ids)].mean())
         shared = {"label_rate": round(rate, 3), "picks": coreset.digest, "seconds": coreset.seconds}
@@ -152,25 +152,28 @@ class CoresetStudy(Study):
         return CellResult(rows, shown if cell.seed == self.block.seeds[0] else {})
 
     def coreset(self, context: StudyContext, cell: CoresetCell) -> Coreset:
-        """What a cell picks. A selector that does not use the seed is asked once for all seeds."""
-        asked = cell if selection.uses_seed(cell.entry.method) else replace(cell, seed=self.block.seeds[0])
-        note = f"picks-{asked}"
-        if (kept := context.notes.kept(note)) is None:
+        """The picks of a cell. A selector that does not use the seed runs once for all seeds."""
+        shared = cell if selection.uses_seed(cell.entry.method) else replace(cell, seed=self.block.seeds[0])
+        note = f"picks-{shared}"
+        if (saved := context.notes.load_arrays(note)) is None:
 
             def select(cell: CoresetCell) -> dict[str, np.ndarray[Any, Any]]:
                 with self.error_context(cell.entry.name):
                     picks, seconds = timed_picks(context, cell)
-                found = context.candidates.selection(picks, cell.entry.method)
-                return {"ids": found.ids, "labels": found.labels, "gains": found.gains, "seconds": np.array(seconds)}
+                chosen = context.candidates.selection(picks, cell.entry.method)
+                return {"ids": chosen.ids, "labels": chosen.labels, "gains": chosen.gains, "seconds": np.array(seconds)}
 
-            [kept] = context.map_tasks(select, [asked], str, progress="select")
-            context.notes.keep(note, **kept)
-        picks = Selection(kept["ids"], kept["labels"], kept["gains"], cell.entry.method)
-        return Coreset(picks, float(kept["seconds"]))
+            [saved] = context.map_tasks(select, [shared], str, progress="select")
+            context.notes.save_arrays(note, **saved)
+        picks = Selection(saved["ids"], saved["labels"], saved["gains"], cell.entry.method)
+        return Coreset(picks, float(saved["seconds"]))
 
     def student(self, context: StudyContext, cell: CoresetCell, coreset: Coreset, budget: str) -> Row:
-        """The row of a student taught from the coreset's labels at a budget. All budgets that can be reached are packed
-        together; what another coreset has on disk is removed then, for the labels of many would fill it."""
+        """The row of a student that is trained on the coreset with labels at a budget.
+
+        The labels are packed to all budgets that can be reached at once. The labels of other coresets are removed from
+        disk before that, because together they could fill it.
+        """
         label = f"{cell.entry.name} ipc {cell.ipc}, {budget}"
 
         def contender() -> Contender:
@@ -189,21 +192,22 @@ class CoresetStudy(Study):
         return row
 
     def labeller(self, context: StudyContext, budget: CompressionBlock | None = None) -> Labeller:
-        """Labels coresets as params.yaml asks for, but for the budget where another is given."""
+        """A labeller with the settings of params.yaml, or with another budget if one is given."""
         return context.labeller(self.params.softlabels, budget or self.params.compression)
 
     def label_shape(self, context: StudyContext, ipc: int) -> LabelShape:
-        """Of the soft labels of one coreset."""
+        """The shape of the soft labels of one coreset."""
         return self.labeller(context).shape(ipc, len(context.train.classes))
 
     def budget_error(self, context: StudyContext, ipc: int, budget: CompressionBlock) -> str:
-        """Why labels of so many images per class cannot be packed to a budget; "" where they can, or are hard."""
+        """Why the labels of `ipc` images per class cannot be packed to a budget; "" if they can, or if they are
+        hard."""
         shape = self.label_shape(context, ipc)
         return self.labeller(context, budget).budget_error(shape) if context.teachers else ""
 
 
 def timed_picks(context: StudyContext, cell: CoresetCell) -> tuple[Picks, float]:
-    """A cell's picks, and the seconds that they took."""
+    """The picks of a cell, and the seconds that selection took."""
     total = cell.ipc * context.candidates.n_classes
     progress = partial(context.report, f"select {cell}")
     callbacks = Progress(None, lambda picks: progress(len(picks.rows), total), progress)
@@ -214,7 +218,7 @@ def timed_picks(context: StudyContext, cell: CoresetCell) -> tuple[Picks, float]
 
 
 def picture_of(train: ImageTable, picks: Selection) -> bytes:
-    """The first picks of the first classes, PNG."""
+    """The first picks of the first classes, as PNG."""
     rounds = np.arange(len(picks)) // len(train.classes)
     shown = (rounds < SHOWN) & (picks.labels < SHOWN)
     some = Selection(picks.ids[shown], picks.labels[shown], picks.gains[shown], picks.method)
@@ -222,7 +226,7 @@ def picture_of(train: ImageTable, picks: Selection) -> bytes:
 
 
 def conditions(params: Params, packed: str) -> str:
-    """What all rows share, in one line; `packed` says how labels are."""
+    """The settings that all rows share, in one line; `packed` describes how labels are packed."""
     protocol, labels = f"{params.evaluation.student}, {params.evaluation.epochs} epochs", params.softlabels
     if labels.method == "none":
         return f"{protocol}, hard labels"

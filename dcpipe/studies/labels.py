@@ -1,9 +1,8 @@
-"""`labels`: every codec at every budget on the same labels, in fidelity and in what a student learns from them (SCORE,
-Fig. 3).
+"""`labels`: compare codecs at several budgets on the same labels, by fidelity and by student accuracy (SCORE, Fig. 3).
 
-A row is an entry at one ratio to fp16: the bytes of its file, how far its labels are from the teacher's, and for
-`students` the accuracy of students under the evaluation's protocol. Uncompressed labels, the teacher online and hard
-labels are the baselines. A ratio that a codec does not reach has a row that says so.
+Each row is an entry at one ratio to fp16, with the bytes of its file, the distance of its labels from those of the
+teacher and, for the entries in `students`, the accuracy of students under the protocol of `evaluation`. The baselines
+are uncompressed labels, the teacher online and hard labels. If a codec cannot reach a ratio, the row says so.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ UNCOMPRESSED, ONLINE, HARD = BASELINES = ("uncompressed", "teacher online", "har
 
 
 class CodecEntry(Block):
-    """A codec and its options, as in params.yaml's block `compression`; `codec` is the entry's name by default."""
+    """A codec and its options, as in the block `compression` of params.yaml; `codec` defaults to the entry's name."""
 
     codec: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
 
 class LabelsBlock(StudyBlock):
-    """Codecs by the names that rows get, each at every ratio to fp16. `temperatures` are those of the divergences;
-    `students` names the entries that students are trained on, at every ratio that they reach."""
+    """Codecs by the names that their rows get, each at every ratio to fp16. `temperatures` are those of the
+    divergences. `students` names the entries that students are trained on, at every ratio that they reach."""
 
     codecs: Annotated[dict[EntryName, CodecEntry], Field(min_length=1)]
     ratios: Ratios
@@ -59,7 +58,7 @@ class LabelsBlock(StudyBlock):
 
 @dataclass(frozen=True)
 class LabelsCell:
-    """One codec at one budget; a baseline has none."""
+    """One codec at one budget, or a baseline, which has no budget."""
 
     codec: str
     budget: CompressionBlock | None = None
@@ -69,7 +68,7 @@ class LabelsCell:
 
     @property
     def place(self) -> Row:
-        """The columns that say which cell a row is of."""
+        """The columns that identify the cell of a row."""
         return {"codec": self.codec, "ratio": "" if self.budget is None else self.budget.ratio}
 
 
@@ -115,16 +114,16 @@ class LabelsStudy(Study):
                 self.labeller(context, cell).budget_error(shape_of(context))
 
     def run(self, context: StudyContext, cell: LabelsCell) -> CellResult:
-        measured, accuracies = self.measured(context, cell), []
+        measured, accuracies = self.measure(context, cell), []
         if cell.budget is None or (cell.codec in self.block.students and not measured["note"]):
             protocol, contender = protocol_of(self.params.evaluation), partial(self.contender, context, cell)
             students = context.students(f"score-{cell}", str(cell), self.block.seeds, protocol, contender)
             accuracies = [round(student["accuracy"], 3) for student in students]
         return CellResult([{**cell.place, **measured, "accuracies": accuracies}])
 
-    def measured(self, context: StudyContext, cell: LabelsCell) -> Row:
-        """What a cell's labels weigh and, for a codec, the seconds that packing took and how near the pack is to the
-        labels, or a note why there is none; the pack is kept where students read it."""
+    def measure(self, context: StudyContext, cell: LabelsCell) -> Row:
+        """The bytes of the labels of a cell and, for a codec, the seconds that packing took and the fidelity of the
+        pack, or a note why there is no pack. The pack is saved in the notes, where `contender` reads it."""
         if cell.codec == UNCOMPRESSED:
             whole = self.labeller(context, cell).uncompressed(context.soft_labels, context.notes)
             return {"bytes": whole.n_bytes, "note": ""}
@@ -132,14 +131,14 @@ class LabelsStudy(Study):
             return {"bytes": sum(context.teacher_bytes.values()) if cell.codec == ONLINE else 0, "note": ""}
         if note := self.labeller(context, cell).budget_error(shape_of(context)):
             return {"bytes": 0, "note": note}
-        if (kept := context.notes.kept(f"facts-{cell}")) is None:
-            [found] = context.map_tasks(partial(self.packed, context), [cell], str, progress="packs")
-            kept = {key: np.array(value) for key, value in found.items()}
-            context.notes.keep(f"facts-{cell}", **kept)
-        return {"note": "", **{key: value.item() for key, value in kept.items()}}
+        if (saved := context.notes.load_arrays(f"facts-{cell}")) is None:
+            [facts] = context.map_tasks(partial(self.pack, context), [cell], str, progress="packs")
+            saved = {key: np.array(value) for key, value in facts.items()}
+            context.notes.save_arrays(f"facts-{cell}", **saved)
+        return {"note": "", **{key: value.item() for key, value in saved.items()}}
 
-    def packed(self, context: StudyContext, cell: LabelsCell) -> Row:
-        """Pack the labels as a cell says and compare them with what they were."""
+    def pack(self, context: StudyContext, cell: LabelsCell) -> Row:
+        """Pack the labels with the codec and budget of a cell, and compare the pack with the uncompressed labels."""
         assert cell.budget is not None
         labels, started = context.soft_labels, time.perf_counter()
         pack = self.labeller(context, cell).pack(labels, budget_of(cell.budget), context.notes, f"pack-{cell}")
@@ -148,11 +147,11 @@ class LabelsStudy(Study):
         return {"bytes": pack.n_bytes, "seconds": seconds, **near}
 
     def labeller(self, context: StudyContext, cell: LabelsCell) -> Labeller:
-        """Packs labels as a cell says."""
+        """A labeller with the codec and budget of a cell."""
         return context.labeller(self.params.softlabels, cell.budget or CompressionBlock(codec="none"))
 
     def contender(self, context: StudyContext, cell: LabelsCell) -> Contender:
-        """The workspace's images with the labels of a cell."""
+        """The images of the workspace with the labels of a cell."""
         images, labels, notes = context.condensed, context.soft_labels, context.notes
         n_bytes = (context.artifacts["synthesis"] / "images.parquet").stat().st_size
         hard = hard_contender("own", str(cell), images, labels.policy, n_bytes, context.device)
@@ -176,7 +175,7 @@ class LabelsStudy(Study):
         return Report(tables, {name: figures.png(figure) for name, figure in drawn.items()})
 
     def conditions(self, context: StudyContext) -> str:
-        """What all rows share, in one line."""
+        """The settings that all rows share, in one line."""
         protocol, shape = self.params.evaluation, shape_of(context)
         return (
             f"{shape.images} images, {shape.views} views, {shape.classes} classes, fp16 {shape.reference_bytes:,} "
@@ -204,12 +203,12 @@ class LabelsStudy(Study):
 
 
 def shape_of(context: StudyContext) -> LabelShape:
-    """Of the workspace's labels."""
+    """The shape of the labels of the workspace."""
     return LabelShape(*context.soft_labels.logits.shape)
 
 
 def results(rows: Sequence[Row], seeds: Sequence[int]) -> list[Row]:
-    """One row a student."""
+    """One row per student."""
     return [
         {"codec": row["codec"], "ratio": row["ratio"], "seed": seed, "accuracy": accuracy}
         for row in rows
@@ -218,8 +217,8 @@ def results(rows: Sequence[Row], seeds: Sequence[int]) -> list[Row]:
 
 
 def summary_row(row: Row, shape: LabelShape, temperatures: Sequence[float]) -> Row:
-    """A cell's bytes and what fp16 and fp32 take (bits per class: of all images and views), how near its labels are,
-    and mean and standard deviation of its accuracies; "" for what was not measured."""
+    """The bytes of a cell and those of fp16 and fp32 (bits per class count all images and views), the fidelity of its
+    labels, and mean and standard deviation of its accuracies; "" for what was not measured."""
     n_bytes, reference = row["bytes"], shape.reference_bytes
     measures = ("held", "relative_error", *(f"kl_t{t:g}" for t in temperatures), "agreement")
     return {
@@ -239,8 +238,8 @@ def summary_row(row: Row, shape: LabelShape, temperatures: Sequence[float]) -> R
 
 
 def spectra(images: ImageSet, values: FloatArray) -> dict[str, list[Row]]:
-    """Of the first images, whose singular values f64 [n, r] are given: `spectra`, over all of them and by class, and
-    `ranks`, the components that hold shares of the energy of each image's labels."""
+    """Tables of the first n images, from the singular values f64 [n, r] of their labels: `spectra` over all images and
+    by class, and `ranks`, the number of components that contain a share of the energy of each image's labels."""
     labels, classes = images.labels[: len(values)], images.classes
     rows: list[Row] = [{"class": "all", **row} for row in tabular.spectrum(values)]
     for label in np.unique(labels):

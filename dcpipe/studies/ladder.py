@@ -1,4 +1,4 @@
-"""`ladder`: design choices turned on one by one, so that each shows what it is worth (EDC, Fig. 1)."""
+"""`ladder`: add design choices one by one and measure the gain of each (EDC, Fig. 1)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dcpipe.studies.variants import Variant
 
 
 class LadderStudy(SynthesesStudy):
-    """As `syntheses`, but each variant adds to those above it."""
+    """As `syntheses`, but each variant is applied on top of those above it."""
 
     title: ClassVar[str] = "add EDC's design choices one by one (EDC, Fig. 1)"
 
@@ -21,7 +21,7 @@ class LadderStudy(SynthesesStudy):
         return [self.block.variants[rung] for rung in names[: names.index(name) + 1]]
 
     def summary(self, rows: Sequence[Row]) -> list[Row]:
-        """Also the `gain` in points over the rung below it at the same ipc, "" for the first."""
+        """Adds `gain`, in points over the previous variant at the same ipc; "" for the first one."""
         before: dict[int, float] = {}
         summary = super().summary(rows)
         for row, group in zip(summary, grouped(rows, ("variant", "ipc")), strict=True):

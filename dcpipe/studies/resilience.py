@@ -1,16 +1,16 @@
-"""`resilience`: how much accuracy a coreset loses when its soft labels are compressed (SCORE, Sec. 6.3, Fig. 5).
+"""`resilience`: measure the accuracy that a coreset loses when its labels are compressed (SCORE, Sec. 6.3, Fig. 5).
 
-Idea. One codec, that of params.yaml, packs the labels of every selector's coreset to ever smaller files. Where labels
-compress well, students lose little; R_C in the selection of `score` is there for that.
+Idea. One codec, that of params.yaml, packs the labels of each selector's coreset to smaller and smaller files. If
+labels compress well, students lose little; `score` uses R_C in its selection for this purpose.
 
-Formula. With a(s, r, k) the accuracy in percent of the student of seed k taught the coreset of selector s from labels r
-times smaller than fp16, and a(s, k) that of the same student taught the same coreset from uncompressed labels, the drop
-is d(s, r, k) = a(s, k) - a(s, r, k), in points; below 0 where compressing helped. Drops are paired by seed: coreset,
-student's first weights and order of batches are the same on both sides, so the deviation of d is of compression alone,
-while that of a also holds what other picks and other first weights make.
+Formula. Let a(s, r, k) be the accuracy in percent of the student of seed k that is trained on the coreset of selector s
+with labels r times smaller than fp16, and a(s, k) the accuracy of the same student with uncompressed labels. The drop
+is d(s, r, k) = a(s, k) - a(s, r, k), in points; it is negative if compression helped. Drops are paired by seed: both
+sides have the same coreset, initial weights and order of batches. So the deviation of d comes from compression alone,
+while the deviation of a also contains the effects of different picks and initial weights.
 
-Cost. The teacher labels a coreset once; each ratio is a pack and a student a seed. A ratio that the codec does not
-reach has rows that say so.
+Cost. The teacher labels a coreset once. Each ratio takes one pack, and one student per seed. If the codec cannot reach
+a ratio, its rows say so.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ DROP = mean_and_std("drop", "drop", "drop_std")
 
 
 class ResilienceBlock(StudyBlock):
-    """Selectors as in `selection`; the labels of each one's coreset are packed at every ratio to fp16 by the codec of
-    params.yaml's block `compression`, whose own budget is not used."""
+    """Selectors as in the study `selection`. The labels of each coreset are packed at every ratio to fp16 by the codec
+    in the block `compression` of params.yaml, whose budget is not used."""
 
     selectors: Annotated[dict[EntryName, SelectorEntry], Field(min_length=1)]
     ratios: Ratios
@@ -57,7 +57,7 @@ class ResilienceBlock(StudyBlock):
 
 
 class ResilienceStudy(CoresetStudy):
-    """Every selector's coreset at every ratio."""
+    """The coreset of every selector at every ratio."""
 
     title: ClassVar[str] = (
         "measure the accuracy lost as the labels of each selector are compressed further (SCORE, Fig. 5)"
@@ -84,10 +84,10 @@ class ResilienceStudy(CoresetStudy):
 
     @property
     def budgets(self) -> dict[str, CompressionBlock]:
-        """Not at all, and by the workspace's codec at every ratio."""
-        asked = self.params.compression
+        """Uncompressed labels, and the codec of params.yaml at every ratio."""
+        block = self.params.compression
         ratios = {
-            f"{ratio:g}x": CompressionBlock(codec=asked.codec, ratio=ratio, options=asked.options)
+            f"{ratio:g}x": CompressionBlock(codec=block.codec, ratio=ratio, options=block.options)
             for ratio in sorted(self.block.ratios)
         }
         return {UNCOMPRESSED: CompressionBlock(codec="none"), **ratios}
@@ -100,7 +100,7 @@ class ResilienceStudy(CoresetStudy):
         return self.all_cells()
 
     def check(self, context: StudyContext) -> None:
-        """Also refuses ratios of which the codec does not reach even the smallest."""
+        """Also refuses ratios if the codec cannot reach even the smallest one."""
         super().check(context)
         _, (name, smallest), *_ = self.budgets.items()
         with self.error_context(name):
@@ -109,17 +109,17 @@ class ResilienceStudy(CoresetStudy):
     def report(self, context: StudyContext, rows: list[Row]) -> Report:
         by_ratio = [row for group in grouped(rounded(rows), ("selector", "ratio")) for row in group]
         summary = summarise_drops(by_ratio, self.label_shape(context, self.block.ipc).reference_bytes)
-        under = conditions(self.params, self.params.compression.codec)
-        figure = figures.png(figures.drops(summary, self.block.split, under))
+        shared = conditions(self.params, self.params.compression.codec)
+        figure = figures.png(figures.drops(summary, self.block.split, shared))
         return Report({"results": arranged(by_ratio, RESULTS), "summary": summary}, {"figure": figure})
 
 
 def summarise_drops(results: Sequence[Row], fp16_bytes: int) -> list[Row]:
-    """One row a selector and ratio ("" for uncompressed) of `results` (one row a seed), in their order.
+    """One row per selector and ratio ("" for uncompressed) of `results`, which have one row per seed, in their order.
 
     Accuracy in percent and drop in points are means over seeds, with standard deviations over n - 1; bytes and label
-    rate are means too. A ratio that was not reached has a note instead of numbers. `fp16_bytes`: what the soft labels
-    of one coreset take uncompressed.
+    rate are means too. A ratio that was not reached has a note instead of numbers. `fp16_bytes` is the size of the
+    uncompressed soft labels of one coreset.
     """
     by, means = ("selector", "ratio"), {"image_bytes": None, "label_bytes": None, "label_rate": 3}
     before = {(row["selector"], row["seed"]): row["accuracy"] for row in results if row["ratio"] == ""}

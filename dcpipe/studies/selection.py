@@ -1,7 +1,7 @@
-"""`selection`: selectors compared under the evaluation's one protocol and budget (SCORE, Sec. 6.3, Fig. 2).
+"""`selection`: compare selectors under the protocol and the budget of params.yaml (SCORE, Sec. 6.3, Fig. 2).
 
-What surrounds the selectors (teachers, views, codec and budget, students) is that of params.yaml, so that accuracies
-compare with each other and with the workspace's own table.
+Everything but the selector (teachers, views, codec and budget, students) comes from params.yaml, so that the accuracies
+can be compared with each other and with the scores of the workspace.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SUMMARY = (*PLACE, "accuracy", "std", "seeds", "image_bytes", "label_bytes", "fp
 
 
 class SelectionBlock(StudyBlock):
-    """Selectors by the names that rows and pictures get."""
+    """Selectors by the names that their rows and pictures get."""
 
     selectors: Annotated[dict[EntryName, SelectorEntry], Field(min_length=1)]
     ipc: Sizes
 
 
 class SelectionStudy(CoresetStudy):
-    """Every selector at every ipc, its labels packed to the workspace's budget."""
+    """Every selector at every ipc, with labels packed to the budget of params.yaml."""
 
     title: ClassVar[str] = "compare selectors under the protocol of the evaluation (SCORE, Fig. 2)"
     block_type: ClassVar[type[StudyBlock]] = SelectionBlock
@@ -59,7 +59,7 @@ class SelectionStudy(CoresetStudy):
                 self.labeller(context).plan(self.label_shape(context, ipc))
 
     def report(self, context: StudyContext, rows: list[Row]) -> Report:
-        """`seconds` are those of selecting."""
+        """The column `seconds` is the time of selection."""
         rows = rounded(rows)
         place = [name for name in PLACE if name in rows[0]]
         summary = summarise(rows, place, {"image_bytes": None, "label_bytes": None, "seconds": 3})
@@ -75,7 +75,7 @@ class SelectionStudy(CoresetStudy):
 
 
 def packed(block: CompressionBlock) -> str:
-    """How labels are packed, in words."""
+    """How labels are packed, for the conditions under a figure."""
     if block.codec == "none":
         return "uncompressed"
     if block.ratio is not None:

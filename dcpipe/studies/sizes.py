@@ -1,13 +1,13 @@
-"""`sizes`: one condensed set at every smaller size, and the baselines of MDC (He et al., ICLR 2024, Table 1, Fig. 2).
+"""`sizes`: test one set at every smaller size, with the baselines of MDC (He et al., ICLR 2024, Table 1, Fig. 2).
 
-A set of N images per class is also one of n < N: its first n of every class. A method is run at N and scored at every
-such size, and by the average over them. A base method can stand for three baselines instead:
+The first n images of each class of a set of N images per class are a set of n < N images per class. A method is run at
+N and scored at each of these sizes, and by the average over them. Instead, a base method can be run as three baselines:
 
-* A: a run of its own for every size; the best that a size can have, at N times the cost and N sets to store
+* A: a separate run for every size; the best possible at each size, but with N runs and N sets to store
 * B: N runs of one image per class, each from other real images and with the next seed, joined
-* C: the first images of its one run at N; the cheapest, and what a method for every size has to beat
+* C: the first images of one run at N; the cheapest, and what a method for every size has to beat
 
-What a smaller size lacks of a set made for it (A) is its degradation.
+The degradation of a smaller size is the accuracy that it lacks compared with a set made for this size (A).
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ RESULTS = ("entry", "size", "seed", "accuracy", *BYTES, *MADE_BY)
 
 
 class Method(Variant):
-    """A variant of params.yaml whose one run is scored at every size or, with `baselines`, stands for these."""
+    """A variant of params.yaml whose run is scored at every size or, with `baselines`, which is run as these."""
 
     baselines: Annotated[list[Baseline], Distinct] = Field(default=[])
 
 
 class SizesBlock(StudyBlock):
-    """Methods by the names that rows get, run at `ipc` images per class. `sizes`: 1 to `ipc` unless given."""
+    """Methods by the names that their rows get, run at `ipc` images per class. `sizes` defaults to 1 to `ipc`."""
 
     methods: Annotated[dict[EntryName, Method], Field(min_length=1)]
     ipc: Count
@@ -52,17 +52,19 @@ class SizesBlock(StudyBlock):
 
     @property
     def scored(self) -> tuple[int, ...]:
-        """The sizes, ascending."""
+        """The sizes that are scored, ascending."""
         return tuple(sorted(self.sizes or range(1, self.ipc + 1)))
 
     def check(self, name: str) -> None:
         above = [size for size in self.scored if size > self.ipc]
-        require(not above, f"{name}.sizes has {above[:1]}, but {name}.ipc is {self.ipc}; raise it, or drop them")
+        require(
+            not above, f"{name}.sizes has {above[:1]}, but {name}.ipc is {self.ipc}; raise ipc or remove larger sizes"
+        )
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the figure: a method by its own run at N, which is baseline C too, or by baseline A or B."""
+    """A line of the figure: a method with its run at N (which is also baseline C), or with baseline A or B."""
 
     method: str
     baseline: Baseline | None
@@ -73,7 +75,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Part:
-    """One run: it starts from rounds `start` .. `stop` - 1 of the picks at N, with `step` added to its seed."""
+    """One run that starts from rounds `start` .. `stop` - 1 of the picks at N, with `step` added to its seed."""
 
     start: int
     stop: int
@@ -82,14 +84,14 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class SizeCell(VariantCell):
-    """One entry at one size: `runs` are the cells of the runs whose images it takes."""
+    """One entry at one size; `runs` are the cells of the runs that its images come from."""
 
     entry: Entry = Entry("", None)
     runs: tuple[VariantCell, ...] = ()
 
 
 class SizesStudy(VariantCellsStudy):
-    """Every method and baseline at every size. Runs that entries share are made once."""
+    """Every method and baseline at every size. Entries share runs where they can."""
 
     title: ClassVar[str] = (
         "test one set at every smaller size, with baselines A, B and C of its base method (MDC, Table 1)"
@@ -99,7 +101,7 @@ class SizesStudy(VariantCellsStudy):
 
     @cached_property
     def whole(self) -> dict[str, VariantCell]:
-        """Every method's cell at the study's ipc."""
+        """The cell of every method at the ipc of the study."""
         cells = {}
         for name, method in self.block.methods.items():
             with self.error_context(name):
@@ -115,14 +117,14 @@ class SizesStudy(VariantCellsStudy):
         ]
 
     def run(self, context: StudyContext, cell: SizeCell) -> CellResult:
-        made = self.taken(context, cell)
+        made = self.images_of(context, cell)
         place = {"entry": str(cell.entry), "size": cell.ipc}
         rows = [{**place, **row} for row in self.students(context, cell, made)]
         largest = cell.ipc == self.block.scored[-1]
         return CellResult(rows, {str(cell): pictures.grid(made.images)} if largest else {})
 
-    def taken(self, context: StudyContext, cell: SizeCell) -> Made:
-        """An entry's images at one size, and the seconds of the runs that they come from."""
+    def images_of(self, context: StudyContext, cell: SizeCell) -> Made:
+        """The images of an entry at one size, and the seconds of the runs that they come from."""
         runs = [self.make_images(context, run) for run in cell.runs]
         images = joined([made.images for made in runs])
         if cell.runs[-1].ipc > cell.ipc:
@@ -130,14 +132,14 @@ class SizesStudy(VariantCellsStudy):
         return Made(images, sum(made.seconds for made in runs))
 
     def seconds(self, context: StudyContext) -> dict[str, float]:
-        """By entry, the seconds of all runs that its sizes take."""
+        """By entry, the seconds of all runs that its sizes need; shared runs count once."""
         runs: dict[str, dict[str, VariantCell]] = {}
         for cell in self.cells:
-            found = runs.setdefault(str(cell.entry), {})
-            found |= {run.digest("selection", "synthesis"): run for run in cell.runs}
+            entry_runs = runs.setdefault(str(cell.entry), {})
+            entry_runs |= {run.digest("selection", "synthesis"): run for run in cell.runs}
         return {
-            entry: round(sum(self.make_images(context, run).seconds for run in own.values()), 1)
-            for entry, own in runs.items()
+            entry: round(sum(self.make_images(context, run).seconds for run in entry_runs.values()), 1)
+            for entry, entry_runs in runs.items()
         }
 
     def report(self, context: StudyContext, rows: list[Row]) -> Report:
@@ -149,13 +151,13 @@ class SizesStudy(VariantCellsStudy):
 
     @classmethod
     def lines(cls, rows: Sequence[Row]) -> list[Row]:
-        """One line an entry (MDC, Table 1, turned): its accuracies by size, and all that its average says."""
+        """One line per entry, with its accuracies by size and the row of its average (MDC, Table 1, transposed)."""
         return [{**{row["size"]: row["accuracy"] for row in group}, **group[-1]} for group in grouped(rows, ("entry",))]
 
     @classmethod
     def columns(cls, rows: Sequence[Row]) -> list[Column]:
-        """`degradation`: what an entry lacks, on average over sizes, of runs made for each size; `seconds` are those of
-        all the runs that it takes."""
+        """The columns of the table. `degradation` is what an entry lacks, on average over sizes, compared with runs
+        made for each size; `seconds` is the time of all its runs."""
         sizes = [size for size in dict.fromkeys(row["size"] for row in rows) if size != AVERAGE]
         return [
             text("entry"),
@@ -167,28 +169,28 @@ class SizesStudy(VariantCellsStudy):
 
 
 def entries(block: SizesBlock) -> Iterator[Entry]:
-    """In the order of the file, then of A, B, C."""
+    """The entries in the order of the file, and the baselines of a method in the order A, B, C."""
     for name, method in block.methods.items():
         yield from (Entry(name, baseline) for baseline in (*sorted(method.baselines),) or (None,))
 
 
 def made_for_size(block: SizesBlock) -> dict[str, str]:
-    """The baseline A that an entry's degradation is counted from, by entry: its own method's, else the only one there
-    is; none is left out."""
+    """By entry, the baseline A that its degradation is counted from: that of the same method, or else the only one in
+    the study. Entries without such a baseline are left out."""
     with_a = [name for name, method in block.methods.items() if "A" in method.baselines]
-    found = {}
+    references = {}
     for entry in entries(block):
-        own = entry.method if entry.method in with_a else with_a[0] if len(with_a) == 1 else None
-        if own is not None and entry.baseline != "A":
-            found[str(entry)] = str(Entry(own, "A"))
-    return found
+        method = entry.method if entry.method in with_a else with_a[0] if len(with_a) == 1 else None
+        if method is not None and entry.baseline != "A":
+            references[str(entry)] = str(Entry(method, "A"))
+    return references
 
 
 def parts(entry: Entry, size: int, ipc: int) -> tuple[Part, ...]:
-    """The runs that an entry's `size` images per class come from; equal parts of one method are one run.
+    """The runs that the `size` images per class of an entry come from; equal parts of one method are one run.
 
-    A: from the first `size` rounds of the picks. B: run k from round k, seed + k. Else the run of all `ipc` rounds, of
-    which the first `size` images of each class are taken.
+    For A, the run from the first `size` rounds of the picks. For B, the runs k from round k with seed + k. Otherwise
+    the run from all `ipc` rounds, of which the first `size` images of each class are used.
     """
     if entry.baseline == "A":
         return (Part(0, size),)
@@ -198,30 +200,30 @@ def parts(entry: Entry, size: int, ipc: int) -> tuple[Part, ...]:
 
 
 def cell_of(whole: VariantCell, entry: Entry, size: int) -> SizeCell:
-    """The set that students of one entry and size get, equal for entries whose sets are.
+    """The cell of one entry and size. Its digest equals that of other entries with the same set.
 
-    At the study's ipc baselines A and C are the one run itself; at one image per class A and B are the same run.
+    At the ipc of the study, baselines A and C are the same run; at one image per class, A and B are the same run.
     """
     runs = tuple(run_of(whole, part) for part in parts(entry, size, whole.ipc))
     if len(runs) > 1:
-        params, rounds, taken = whole.params, None, f"{len(runs)} joined"
+        params, rounds, subset = whole.params, None, f"{len(runs)} joined"
     else:
         params, rounds = runs[0].params, runs[0].rounds
-        taken = "" if runs[0].ipc == size else f"first {size}"
-    return SizeCell(str(entry), size, params, whole.labels, rounds, taken, entry, runs)
+        subset = "" if runs[0].ipc == size else f"first {size}"
+    return SizeCell(str(entry), size, params, whole.labels, rounds, subset, entry, runs)
 
 
 def run_of(whole: VariantCell, part: Part) -> VariantCell:
-    """One run of a method: its rounds of the picks and its seed."""
+    """One run of a method, with its rounds of the picks and its seed."""
     block = whole.params.synthesis
-    own = whole.params.model_copy(update={"synthesis": block.model_copy(update={"seed": block.seed + part.step})})
+    params = whole.params.model_copy(update={"synthesis": block.model_copy(update={"seed": block.seed + part.step})})
     rounds = None if (part.start, part.stop) == (0, whole.ipc) else (part.start, part.stop)
     name = whole.name if rounds is None else f"{whole.name}-from-{part.start}"
-    return replace(whole, name=name, ipc=part.stop - part.start, params=own, rounds=rounds)
+    return replace(whole, name=name, ipc=part.stop - part.start, params=params, rounds=rounds)
 
 
 def joined(sets: Sequence[ImageSet]) -> ImageSet:
-    """The rows of one set after those of another of the same kind; ids stay distinct."""
+    """Sets of the same kind, one after the other, as one set; their ids must be distinct."""
     first = sets[0]
     for other in sets[1:]:
         same = (other.classes, other.grid, other.by) == (first.classes, first.grid, first.by)
@@ -231,12 +233,12 @@ def joined(sets: Sequence[ImageSet]) -> ImageSet:
 
 
 def summarise_sizes(results: Sequence[Row], seconds: Mapping[str, float], against: Mapping[str, str]) -> list[Row]:
-    """One row an entry and size of `results` (one row a seed), in their order, and after an entry's last size its
-    average.
+    """One row per entry and size of `results`, which have one row per seed, in their order, and after the last size of
+    an entry a row with its average.
 
-    Accuracy in percent: mean over seeds and standard deviation (n - 1); of the average, of what each seed has on
-    average over the sizes. `seconds`: by entry, those of all its runs, which the row of the average gets. `against`:
-    by entry, the one whose accuracy at the same size, less its own, is its `degradation`.
+    Accuracy is in percent, as mean and standard deviation (n - 1) over seeds. In the row of the average, each seed
+    counts with its mean over the sizes. `seconds` has the time of all runs of each entry, for the row of the average.
+    `against` names, for each entry, the one that its `degradation` is counted from, at the same size.
     """
     rows: list[Row] = []
     for group in grouped(results, ("entry",)):

@@ -1,4 +1,4 @@
-"""`syntheses`: ways to make the images, side by side (EDC, Table 1)."""
+"""`syntheses`: compare ways to make the images (EDC, Table 1)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SUMMARY = ("variant", "ipc", "accuracy", "std", "gain", "seeds", *BYTES, *MADE_B
 
 
 class VariantsBlock(StudyBlock):
-    """Variants by the names that rows and pictures get, each at every ipc. Images are made once, students once a
-    seed."""
+    """Variants by the names that their rows and pictures get, each at every ipc. Images are made once, students once
+    per seed."""
 
     variants: Annotated[dict[EntryName, Variant], Field(min_length=1)]
     ipc: Sizes
@@ -46,7 +46,7 @@ class SynthesesStudy(VariantCellsStudy):
     )
 
     def chain(self, name: str) -> list[Variant]:
-        """The variants whose changes one has: its own."""
+        """The variants whose changes are applied, in this order; here only the variant itself."""
         return [self.block.variants[name]]
 
     @cached_property
@@ -67,7 +67,7 @@ class SynthesesStudy(VariantCellsStudy):
     def report(self, context: StudyContext, rows: list[Row]) -> Report:
         summary = arranged(self.summary(rows), SUMMARY)
         drawn = figures.bars(summary, self.block.split, conditions(rows), self.name.capitalize(), by="variant")
-        first: dict[str, tuple[str, ImageSet]] = {}  # of every set of images, once
+        first: dict[str, tuple[str, ImageSet]] = {}  # one entry per distinct set of images
         for cell in self.cells:
             digest = cell.digest("selection", "synthesis")
             if digest not in first:
@@ -77,5 +77,5 @@ class SynthesesStudy(VariantCellsStudy):
         return Report(tables, {"figure": figures.png(drawn), "gallery": gallery})
 
     def summary(self, rows: Sequence[Row]) -> list[Row]:
-        """One row a variant and ipc; `seconds` are those of selection and synthesis."""
+        """One row per variant and ipc; `seconds` is the time of selection and synthesis."""
         return summarise(rows, ("variant", "ipc"), same=(*BYTES, *MADE_BY, "seconds"))

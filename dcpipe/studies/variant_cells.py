@@ -1,7 +1,7 @@
-"""From picks to students under changed parameters: the cells of the studies `syntheses`, `ladder` and `sizes`.
+"""Run cells with changed parameters from picks to students, for the studies `syntheses`, `ladder` and `sizes`.
 
-Images that cells share are made once, labels and students that they share too; the statistics of the real images are
-measured once for all. A killed study goes on inside a recovery.
+Images, labels and students that cells share are made only once, and so are the statistics of the real images. An
+interrupted study resumes inside a recovery.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ MADE_BY = ("synthesis", "labels", "fp16_label_bytes", "student", "protocol")
 class VariantCell:
     """One variant at one ipc.
 
-    `rounds`: of the picks, start and stop, that images start from; None: all. `taken`: what students get of the images,
-    where that is not all.
+    Images start from the picks of `rounds` (start, stop), or from all picks if it is None. `subset` describes the
+    images that students get, if they do not get all of them.
     """
 
     name: str
@@ -40,31 +40,31 @@ class VariantCell:
     params: Params
     labels: Labels
     rounds: tuple[int, int] | None = None
-    taken: str = ""
+    subset: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}-ipc{self.ipc}"
 
     def content(self, *blocks: str) -> dict[str, Any]:
-        """These blocks, without what a study does not use of them."""
+        """These blocks, without the keys that studies do not use."""
         unused = {"evaluation": set(NOT_OF_STUDIES)}
         return self.params.model_dump(mode="json", include=set(blocks), exclude=unused)
 
     def digest(self, *blocks: str) -> str:
-        """Equal for cells that agree in these blocks, start from the same rounds and take the same."""
-        return store.digest_of({**self.content(*blocks), "rounds": self.rounds, "taken": self.taken})[:12]
+        """A digest that is equal for cells that agree in these blocks, in `rounds` and in `subset`."""
+        return store.digest_of({**self.content(*blocks), "rounds": self.rounds, "taken": self.subset})[:12]
 
 
 @dataclass(frozen=True, eq=False)
 class Made:
-    """Images, and the seconds that they took."""
+    """Images, and the seconds that it took to make them."""
 
     images: ImageSet
     seconds: float
 
 
 class VariantCellsStudy(Study):
-    """Abstract: cells that differ in any of the blocks that a variant may change."""
+    """Abstract base of studies whose cells differ in the blocks that a variant may change."""
 
     reads: ClassVar[tuple[str, ...] | None] = None
     figures: ClassVar[tuple[str, ...]] = ("figure", "gallery")
@@ -72,7 +72,7 @@ class VariantCellsStudy(Study):
 
     @property
     def teachers(self) -> list[str]:
-        """All of them: any may observe or label."""
+        """All teachers, because any of them may observe or label."""
         return list(self.params.teacher.networks)
 
     @property
@@ -83,7 +83,7 @@ class VariantCellsStudy(Study):
         }
 
     def check(self, context: StudyContext) -> None:
-        """Also refuses an ipc that some class lacks, and budgets that cannot be met."""
+        """Also refuses an ipc that is larger than a class, and budgets that cannot be met."""
         super().check(context)
         with self.error_context():
             context.candidates.check(max(cell.params.selection.ipc for cell in self.cells))
@@ -94,9 +94,9 @@ class VariantCellsStudy(Study):
                     labeller.plan(labeller.shape(cell.ipc, len(context.train.classes)))
 
     def make_images(self, context: StudyContext, cell: VariantCell) -> Made:
-        """A cell's images, made once for all cells that agree in selection and synthesis."""
+        """The images of a cell, which are made once for all cells that agree in selection and synthesis."""
         name = f"images-{cell.digest('selection', 'synthesis')}"
-        if (kept := context.notes.kept(name)) is None:
+        if (saved := context.notes.load_arrays(name)) is None:
 
             def make(cell: VariantCell) -> Made:
                 started = time.perf_counter()
@@ -104,16 +104,17 @@ class VariantCellsStudy(Study):
                     return Made(synthesised(context, cell, context.notes.within(name)), time.perf_counter() - started)
 
             [made] = context.map_tasks(make, [cell], str, retries=2, progress=f"synthesise {cell}")
-            kept = {key: np.asarray(getattr(made.images, key)) for key in ("images", "labels", "ids", "grid", "by")}
-            kept["seconds"] = np.array(made.seconds)
-            context.notes.keep(name, **kept)
+            saved = {key: np.asarray(getattr(made.images, key)) for key in ("images", "labels", "ids", "grid", "by")}
+            saved["seconds"] = np.array(made.seconds)
+            context.notes.save_arrays(name, **saved)
             context.notes.remove(name)  # checkpoints of many variants would fill the disk
-        arrays = kept["images"], kept["labels"], kept["ids"]
-        found = ImageSet(*arrays, context.train.classes, kept["grid"].item(), kept["by"].item())
-        return Made(found, kept["seconds"].item())
+        arrays = saved["images"], saved["labels"], saved["ids"]
+        result = ImageSet(*arrays, context.train.classes, saved["grid"].item(), saved["by"].item())
+        return Made(result, saved["seconds"].item())
 
     def students(self, context: StudyContext, cell: VariantCell, made: Made) -> list[Row]:
-        """A row a seed: the accuracy of a student, what it learnt from, and what that weighs."""
+        """One row per seed: the accuracy of a student, a description of the data that it was trained on, and its
+        bytes."""
         protocol = protocol_of(cell.params.evaluation, cell.params.softlabels)
         note, contender = (
             f"students-{cell.labels}-{cell.digest(*BLOCKS)}",
@@ -134,26 +135,27 @@ class VariantCellsStudy(Study):
 
 
 def conditions(rows: Sequence[Row]) -> str:
-    """What all rows share, in one line."""
+    """The settings that all rows share, in one line."""
     values = {key: {row[key] for row in rows} for key in ("student", "protocol")}
     return "; ".join(
-        found.pop() if len(found) == 1 else f"{key}s differ (see summary.csv)" for key, found in values.items()
+        shared.pop() if len(shared) == 1 else f"{key}s differ (see summary.csv)" for key, shared in values.items()
     )
 
 
 def labeller_of(context: StudyContext, cell: VariantCell) -> Labeller:
-    """Labels images as a cell's parameters say."""
+    """A labeller with the parameters of a cell."""
     return context.labeller(cell.params.softlabels, cell.params.compression)
 
 
 def synthesis_context(context: StudyContext) -> synthesis.SynthesisContext:
-    """What synthesis methods are given."""
+    """The context that synthesis methods get."""
     real = partial(images.read_parts, context.train)
     return synthesis.SynthesisContext(context.teachers, real, context.train.labels, context.device)
 
 
 def synthesised(context: StudyContext, cell: VariantCell, notes: store.Notes) -> ImageSet:
-    """Pick and, from the picks of the cell's rounds, refine, as the stages do; a killed run goes on from its notes."""
+    """Pick images and refine those of the cell's rounds, as the stages do; an interrupted run resumes from its
+    notes."""
     choice, block = cell.params.selection, cell.params.synthesis
     select = selection.SELECTORS[choice.method]
     picks = select(context.candidates, choice.ipc, choice.seed, selection.Progress(), **choice.options)
@@ -166,14 +168,14 @@ def synthesised(context: StudyContext, cell: VariantCell, notes: store.Notes) ->
     return synthesis.METHODS[block.method](start, synthesis_context(context), block.seed, progress, **block.options)
 
 
-def labelled(context: StudyContext, cell: VariantCell, found: ImageSet) -> Contender:
-    """The cell's images with what its students learn from."""
+def labelled(context: StudyContext, cell: VariantCell, made: ImageSet) -> Contender:
+    """The images of a cell with the labels or teachers that its students are trained with."""
     labeller = labeller_of(context, cell)
     notes = context.notes.within(f"labels-{cell.digest('selection', 'synthesis', 'softlabels', 'compression')}")
     teachers: Mapping[str, Any] = {key: context.teachers[key] for key in cell.params.softlabels.teachers}
     if cell.labels == "packed":
-        return labeller.contender(str(cell), found, teachers, notes).renamed(str(cell), str(cell))
-    hard = labeller.hard(str(cell), found, notes).renamed(str(cell), str(cell))
+        return labeller.contender(str(cell), made, teachers, notes).renamed(str(cell), str(cell))
+    hard = labeller.hard(str(cell), made, notes).renamed(str(cell), str(cell))
     if cell.labels == "hard":
         return hard
     return hard.with_online_teachers(teachers, sum(context.teacher_bytes[key] for key in teachers), context.device)

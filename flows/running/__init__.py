@@ -1,1 +1,1 @@
-"""How a stage runs: the only home of Prefect."""
+"""Run a stage, with or without Prefect. No other package imports Prefect, except `flows.condense`."""

@@ -1,8 +1,9 @@
-"""Which code a stage runs: the closure of its imports inside this repository.
+"""Find the code that a stage runs: the closure of its imports inside this repository.
 
-`dvc.yaml` lists it as the stage's dependencies (a test compares), lineage and scratch fingerprints hash it. What a
-registry names as "dcpipe.package.module:attribute" counts as imported where that is written. Code shared by every stage
-is left out: what it promises is the format on disk, tracked through `SCHEMA`, or to refuse parameters.
+`dvc.yaml` lists these files as dependencies of the stage (a test compares the two), and lineage and scratch
+fingerprints contain their hash. Code that a registry names as "dcpipe.package.module:attribute" counts as imported by
+the file that contains this text. Code that all stages share is left out: it only defines the format on disk, which
+`SCHEMA` tracks, or checks parameters.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ SHARED = (
 
 
 def closure(module: str) -> list[Path]:
-    """Files below `ROOT` that running `module` reads, relative and sorted, shared ones left out."""
+    """The files of this repository that running `module` imports, relative to `ROOT`, sorted, without shared ones."""
     seen: dict[str, Path] = {}
-    waiting = [module, f"{module}.__main__"]  # the latter is what runs of a package
+    waiting = [module, f"{module}.__main__"]  # running a package runs its __main__
     while waiting:
         name = waiting.pop()
         path = _file(name)
@@ -50,16 +51,16 @@ def closure(module: str) -> list[Path]:
 
 
 def code_digest(module: str) -> str:
-    """SHA-256 over the names and bytes of the closure."""
+    """SHA-256 of the names and bytes of the files in the closure."""
     whole, files = hashlib.sha256(), closure(module)
-    assert files, f"{module} is no module of this repository"
+    assert files, f"{module} is not a module of this repository"
     for path in files:
         whole.update(path.as_posix().encode() + b"\0" + (ROOT / path).read_bytes() + b"\0")
     return whole.hexdigest()
 
 
 def _file(name: str) -> Path | None:
-    """The file of a module of ours, or None for others."""
+    """The file of a module of this repository, or None for other modules."""
     if name.split(".")[0] not in ("dcpipe", "flows"):
         return None
     base = ROOT.joinpath(*name.split("."))
@@ -70,13 +71,13 @@ def _file(name: str) -> Path | None:
 
 
 def _runs(path: Path) -> bool:
-    """Whether a file holds more than a docstring: a package's table of contents changes no result."""
+    """Whether a file contains more than a docstring, which cannot change a result."""
     body = ast.parse(path.read_text(encoding="utf-8")).body
     return not all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
 
 
 def _imports(path: Path) -> list[str]:
-    """Every name that could be a module: `import a.b`, `from a.b import c` gives a.b and a.b.c, "a.b:c" gives a.b."""
+    """Every name that may be a module: a.b for `import a.b` and "a.b:c"; a.b and a.b.c for `from a.b import c`."""
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

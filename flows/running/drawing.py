@@ -1,4 +1,4 @@
-"""Figures that stages show. No stage depends on this code: a figure's colours are no reason to make images again."""
+"""Figures that stages display. DVC does not track this code: a new colour is no reason to build images again."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from flows.running.runtime import Run
 Rows = list[dict[str, int]]
 
 PICTURE_SECONDS = 20.0  # between live pictures
-# What is drawn of a table that a method hands over: its figure's title, and rows, conditions -> figure.
+# By name of a table that a method records: the title of its figure, and the function (rows, conditions) -> figure.
 FIGURES: dict[str, tuple[str, Callable[[Rows, str], Any]]] = {"subsets": ("subsets over time", subset_figure)}
 
 
 class LiveImages:
-    """How far a synthesis is, with the terms of its loss and, where somebody watches, its images every
+    """Reports the progress of a synthesis with the terms of its loss and, if pictures are displayed, its images every
     `PICTURE_SECONDS`."""
 
     def __init__(self, run: Run) -> None:
         self.run, self.shown = run, time.monotonic()
 
     def report(self, done: int, total: int, note: str, images: Callable[[], ImageSet]) -> None:
-        """For `synthesis.Progress`; `images` are made only to be shown."""
+        """The callback for `synthesis.Progress`; `images` is called only if they are displayed."""
         self.run.reporter.progress("synthesis", done, total, note)
         if self.run.reporter.watched and time.monotonic() - self.shown > PICTURE_SECONDS:
             self.run.reporter.image("images under way", pictures.grid(images()))
@@ -35,16 +35,18 @@ class LiveImages:
 
 
 class Records:
-    """What a method has decided: the latest rows of each of its tables, their figures shown every `PICTURE_SECONDS`
-    where somebody watches. `conditions` stand under the figures' titles."""
+    """Collects the decisions of a method: the latest rows of each table that it records.
+
+    If pictures are displayed, a figure is drawn every `PICTURE_SECONDS`, with `conditions` under its title.
+    """
 
     def __init__(self, run: Run, conditions: str) -> None:
         self.run, self.conditions = run, conditions
         self.tables: dict[str, Rows] = {}
         self.shown = time.monotonic()
 
-    def take(self, name: str, rows: Rows) -> None:
-        """Keep the rows. Raises `DataError` where the figure cannot be drawn: before hours of work, not after."""
+    def update(self, name: str, rows: Rows) -> None:
+        """Replace the rows of a table. Raises `DataError` if matplotlib is missing, before hours of work, not after."""
         if name not in self.tables:
             figures.need_matplotlib()
         self.tables[name] = rows
@@ -53,7 +55,7 @@ class Records:
             self.shown = time.monotonic()
 
     def save(self, folder: Path) -> None:
-        """Each table as NAME.csv and NAME.png in the folder, and shown."""
+        """Write each table to NAME.csv and NAME.png in the folder, and display its figure."""
         for name, rows in self.tables.items():
             tabular.write_csv(folder / f"{name}.csv", rows)
             (folder / f"{name}.png").write_bytes(self._show(name))
@@ -66,7 +68,7 @@ class Records:
 
 
 def show_sizes(run: Run, rows: Sequence[Mapping[str, Any]], conditions: str) -> None:
-    """Accuracy by size of a set, rows as `tabular.size_rows` gives them, to whoever watches."""
+    """Display accuracy by size of a set; `rows` are those of `tabular.size_rows`."""
     run.reporter.table("sizes", rows)
     if run.reporter.watched:
         run.reporter.image("accuracy by size", figures.png(figures.sizes(rows, "test", conditions)))

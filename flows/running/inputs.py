@@ -1,4 +1,4 @@
-"""The artifacts that a stage reads, opened and verified, and what its lineage says of them."""
+"""The artifacts that a stage reads, opened and verified, and their digests for its lineage."""
 
 from __future__ import annotations
 
@@ -9,44 +9,44 @@ from pathlib import Path
 from dcpipe import store
 from dcpipe.types import Teacher
 
-FOLDERS = {"scores": Path("data/evaluation/scores")}  # where that is not data/NOUN
+FOLDERS = {"scores": Path("data/evaluation/scores")}  # of the kinds that are not in data/KIND
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """Artifacts by noun, and teachers by their key in `teacher.networks` of params.yaml."""
+    """Artifacts by kind, and teachers by their key in `teacher.networks` of params.yaml."""
 
     artifacts: Mapping[str, store.Artifact]
     teachers: Mapping[str, store.Artifact] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, *nouns: str, teachers: Iterable[str] = ()) -> Inputs:
-        """Verify every byte of them. Raises `DataError` for the first that is missing or damaged."""
-        artifacts = {noun: store.open_artifact(FOLDERS.get(noun, Path("data") / noun), noun) for noun in nouns}
+    def open(cls, *kinds: str, teachers: Iterable[str] = ()) -> Inputs:
+        """Open artifacts and verify every byte. Raises `DataError` for the first one that is missing or damaged."""
+        artifacts = {kind: store.open_artifact(FOLDERS.get(kind, Path("data") / kind), kind) for kind in kinds}
         return cls(artifacts, {key: store.open_artifact(Path("data/teacher") / key, "teacher") for key in teachers})
 
-    def __getitem__(self, noun: str) -> store.Artifact:
-        return self.artifacts[noun]
+    def __getitem__(self, kind: str) -> store.Artifact:
+        return self.artifacts[kind]
 
     @property
     def lineage(self) -> dict[str, str]:
-        """Their digests by name, sorted."""
+        """The digests of all inputs by name, sorted."""
         named = {**self.artifacts, **{f"teacher {key}": artifact for key, artifact in self.teachers.items()}}
         return {name: artifact.digest for name, artifact in sorted(named.items())}
 
-    def without(self, noun: str) -> Inputs:
-        """All others."""
-        return Inputs({name: a for name, a in self.artifacts.items() if name != noun}, self.teachers)
+    def without(self, kind: str) -> Inputs:
+        """All inputs except one artifact."""
+        return Inputs({name: a for name, a in self.artifacts.items() if name != kind}, self.teachers)
 
-    def path(self, noun: str) -> Path:
+    def path(self, kind: str) -> Path:
         """The folder of an artifact."""
-        return self.artifacts[noun].path
+        return self.artifacts[kind].path
 
     def load_teachers(self) -> dict[str, Teacher]:
-        """The teachers, their weights on the CPU."""
+        """The teachers by key, with their weights on the CPU."""
         return {key: store.load_teacher(artifact.path) for key, artifact in self.teachers.items()}
 
     @property
     def teacher_bytes(self) -> dict[str, int]:
-        """What each teacher's weights take on disk: with them, labels need not be stored."""
+        """The bytes that the weights of each teacher take on disk; they could be shipped instead of labels."""
         return {key: (artifact.path / "weights.safetensors").stat().st_size for key, artifact in self.teachers.items()}

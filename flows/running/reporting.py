@@ -1,4 +1,4 @@
-"""Two ways to run tasks and show them: plainly in the terminal, or through Prefect. Same work, same results."""
+"""Two ways to run tasks and report on them: in the terminal, or through Prefect. Both give the same results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 
 
 class Reporter(ABC):
-    """Abstract; `Plain` and `Prefect` are final."""
+    """Abstract base of `Plain` and `Prefect`."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
@@ -28,7 +28,7 @@ class Reporter(ABC):
     @property
     @abstractmethod
     def watched(self) -> bool:
-        """Whether pictures reach anybody: if not, none need be made."""
+        """Whether pictures are displayed anywhere; if not, none need be drawn."""
 
     @abstractmethod
     def map(
@@ -41,27 +41,27 @@ class Reporter(ABC):
         workers: int,
         title: str,
     ) -> list[Result]:
-        """Run one task an item, `workers` at a time; results in the order of items."""
+        """Run one task per item, `workers` at a time, and return the results in the order of the items."""
 
     @abstractmethod
     def progress(self, title: str, done: int, total: int, note: str = "") -> None:
-        """Show how far a long task is; cheap to call often."""
+        """Report the progress of a long task; cheap enough to be called often."""
 
     @abstractmethod
     def table(self, title: str, rows: Sequence[Row]) -> None:
-        """Show a table."""
+        """Display a table."""
 
     @abstractmethod
     def image(self, title: str, png: bytes) -> None:
-        """Show a picture."""
+        """Display a picture."""
 
     @abstractmethod
     def markdown(self, title: str, text: str) -> None:
-        """Show a text."""
+        """Display a Markdown text."""
 
 
 class Plain(Reporter):
-    """No server: tasks are calls, progress is a bar where there is a terminal and a line a while elsewhere."""
+    """Without a server: tasks are function calls; progress is a bar in a terminal, else a line every ten seconds."""
 
     def __init__(self, stage: str) -> None:
         super().__init__(stage)
@@ -122,7 +122,7 @@ class Plain(Reporter):
 
 
 def attempt(work: Callable[[Item], Result], item: Item, name: str, retries: int) -> Result:
-    """Call `work(item)`, again after an error of the outside world (`OSError`) alone: bad data stays bad."""
+    """Call `work(item)` and try again after an `OSError`. Other errors are final, because bad data stays bad."""
     for left in range(retries, -1, -1):
         try:
             return work(item)
@@ -136,8 +136,8 @@ def attempt(work: Callable[[Item], Result], item: Item, name: str, retries: int)
 
 
 class Prefect(Reporter):
-    """Tasks as Prefect tasks, with live artifacts. No call about looks may stop the work: the first that fails is
-    told once, and no more are made."""
+    """Runs tasks as Prefect tasks, with live artifacts. Failing to report must not stop the work: the first failure is
+    printed, and nothing more is reported."""
 
     def __init__(self, stage: str) -> None:
         super().__init__(stage)
@@ -150,12 +150,12 @@ class Prefect(Reporter):
         return self.alive
 
     def run_flow(self, body: Callable[[], None], name: str) -> None:
-        """Run `body` as the stage's flow; its exceptions come through."""
+        """Run `body` as the flow of the stage; its exceptions are raised here."""
         from prefect.flows import Flow
         from prefect.task_runners import ThreadPoolTaskRunner
 
-        def told(flow: Any, flow_run: Any, state: Any) -> None:
-            """Prefect passes these three by name."""
+        def print_state(flow: Any, flow_run: Any, state: Any) -> None:
+            """Prefect passes these arguments by name."""
             print(f"flow {flow_run.name}: {state.name}: {state.message}", file=sys.stderr)
 
         threads: Any = ThreadPoolTaskRunner(max_workers=4)
@@ -163,9 +163,9 @@ class Prefect(Reporter):
             body,
             name=self.stage,
             flow_run_name=name,
-            on_failure=[told],
-            on_crashed=[told],
-            on_cancellation=[told],
+            on_failure=[print_state],
+            on_crashed=[print_state],
+            on_cancellation=[print_state],
             task_runner=threads,
             validate_parameters=False,
         )
@@ -185,11 +185,11 @@ class Prefect(Reporter):
         from prefect.tasks import Task
 
         def may_help(task: Any, task_run: Any, state: Any) -> bool:
-            """Only errors of the outside world are worth a second try."""
+            """Only an `OSError` is worth a second try."""
             return isinstance(state.result(raise_on_failure=False), OSError)
 
-        def told(task: Any, task_run: Any, state: Any) -> None:
-            """Prefect passes these three by name."""
+        def print_state(task: Any, task_run: Any, state: Any) -> None:
+            """Prefect passes these arguments by name."""
             print(f"task {task_run.name}: {state.message}", file=sys.stderr)
 
         shown: Task[[Item], Result] = Task(
@@ -198,14 +198,14 @@ class Prefect(Reporter):
             retries=retries,
             retry_delay_seconds=1,
             retry_condition_fn=may_help,
-            on_failure=[told],
-            # DVC alone decides what is stale: a cached result would skip work whose output DVC has removed.
+            on_failure=[print_state],
+            # Only DVC decides what is stale: a cached result would skip work whose output DVC has removed.
             cache_policy=NO_CACHE,
             persist_result=False,
         )
         named = [shown.with_options(task_run_name=label(item)) for item in items]
         pairs = list(zip(named, items, strict=True))
-        # One worker: a plain call, which runs in this thread; several: the flow's thread pool.
+        # One worker: a call in this thread. Several workers: the thread pool of the flow.
         calls: list[Callable[[], Any]] = (
             [partial(task, item) for task, item in pairs]
             if workers == 1
@@ -246,7 +246,7 @@ class Prefect(Reporter):
     def image(self, title: str, png: bytes) -> None:
         from prefect.artifacts import create_image_artifact
 
-        # A data URI: the page shows it whatever machine it is opened on.
+        # A data URI, so that the page can be opened on another machine.
         uri = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         self.guard(lambda: create_image_artifact(image_url=uri, key=self.key(title), description=title))
 
@@ -256,16 +256,18 @@ class Prefect(Reporter):
         self.guard(lambda: create_markdown_artifact(markdown=text, key=self.key(title), description=title))
 
     def key(self, *words: str) -> str:
-        """Artifact keys allow lowercase letters, digits and dashes."""
+        """A key from some words; keys of artifacts may contain lowercase letters, digits and dashes."""
         text = "-".join((self.stage, *words)).lower()
         return "-".join("".join(c if c.isalnum() and c.isascii() else " " for c in text).split())
 
     def guard(self, show: Callable[[], Any]) -> None:
-        """Try to show something; on failure say so once and show no more."""
+        """Try to report something; if that fails, print it once and report nothing more."""
         if not self.alive:
             return
         try:
             show()
         except Exception as error:
             self.alive = False
-            print(f"{self.stage}: cannot report to Prefect ({type(error).__name__}); the work goes on", file=sys.stderr)
+            print(
+                f"{self.stage}: cannot report to Prefect ({type(error).__name__}); the work continues", file=sys.stderr
+            )

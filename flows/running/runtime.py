@@ -1,9 +1,10 @@
-"""How a stage runs: the only home of Prefect, which may be absent.
+"""Run a stage, under Prefect if there is a server.
 
-`DCPIPE_PREFECT=auto` (default) uses the server when its health check answers (`PREFECT_API_URL`, or the default
-loopback address) and otherwise runs the same functions plainly; `require` stops without a server; `off` never looks.
-Prefect shows and schedules the work but does not own it: artifacts and states are reported as best they can be, data
-is on disk before a flow ends, and a server that dies leaves a run that goes on and ends with exit code 0.
+With `DCPIPE_PREFECT=auto` (the default), the server is used if its health check answers (at `PREFECT_API_URL`, or the
+default loopback address); otherwise the same functions run without Prefect. `require` stops if there is no server, and
+`off` does not look for one. Prefect displays and schedules the work, but the results do not depend on it: artifacts and
+states are reported if possible, data is on disk before a flow finishes, and if the server dies, the run continues and
+finishes with exit code 0.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ GRACE_SECONDS = 15.0
 
 @dataclass
 class Run:
-    """What a stage's function is given: parameters, device, staging folder, tasks and reports."""
+    """The argument of a stage's function: parameters, device, staging folder, tasks and reports."""
 
     stage: str
     params: parameters.Params
@@ -55,8 +56,8 @@ class Run:
     def staging(
         self, out: str, block: Any, inputs: Inputs, state: dict[str, Any] | None = None
     ) -> Iterator[store.StagingDir]:
-        """The staging folder of an output; its lineage is what the content is a function of. For `state`, see
-        `store.staging_dir`."""
+        """The staging folder of an output; its lineage contains everything that the content depends on. For `state`,
+        see `store.staging_dir`."""
         lineage = {
             "stage": self.stage,
             "params": block,
@@ -67,7 +68,7 @@ class Run:
             },
             "device": self.device.type,
         }
-        if plugins := plugin_versions():  # what other packages compute is in no code digest
+        if plugins := plugin_versions():  # the code digest does not cover other packages
             lineage["plugins"] = plugins
         with store.staging_dir(Path(out), lineage, state) as staging:
             yield staging
@@ -82,22 +83,23 @@ class Run:
         workers: int = 1,
         progress: str = "",
     ) -> list[Result]:
-        """One task an item, in order of items; results in that order. The first failure is raised, named."""
+        """Run one task per item and return the results in the order of the items. The first failure is raised, with
+        the name of its task."""
         title = progress or self.stage
         return self.reporter.map(work, items, label, retries=retries, workers=workers, title=title)
 
 
 def server_answers(url: str) -> bool:
-    """Whether a Prefect server is healthy at `url`, asked with a short patience."""
+    """Whether a Prefect server at `url` answers its health check within two seconds."""
     try:
         with urllib.request.urlopen(f"{url.rstrip('/')}/health", timeout=2) as answer:
             return bool(answer.status == 200)
-    except (http.client.HTTPException, OSError, ValueError):  # the first: something answers, but not HTTP
+    except (http.client.HTTPException, OSError, ValueError):  # HTTPException: something answers, but not in HTTP
         return False
 
 
 def choose_reporter(stage: str, name: str) -> tuple[Reporter, str]:
-    """The reporter that the mode and the server's health call for, and the server's address ("" for none)."""
+    """The reporter for the mode and the state of the server, and the address of the server ("" for none)."""
     mode = os.environ.get("DCPIPE_PREFECT", "auto")
     require(mode in MODES, f"DCPIPE_PREFECT is {mode!r}; use one of {', '.join(MODES)}")
     url = os.environ.get("PREFECT_API_URL", DEFAULT_API)
@@ -109,44 +111,44 @@ def choose_reporter(stage: str, name: str) -> tuple[Reporter, str]:
         f"DCPIPE_PREFECT=require but no Prefect server answers at {url}; run `prefect server start`",
     )
     if mode == "auto":
-        print(f"{name}: no Prefect server at {url}, running plainly", file=sys.stderr)
+        print(f"{name}: no Prefect server at {url}; running without Prefect", file=sys.stderr)
     return Plain(stage), ""
 
 
-def main(stage: Callable[..., None], noun: str, keyed: bool = False) -> None:
+def main(stage: Callable[..., None], name: str, keyed: bool = False) -> None:
     """The command line of one stage: `python -m flows.STAGE [KEY]`, as dvc.yaml calls it."""
     module = sys.modules[stage.__module__]
     parser = argparse.ArgumentParser(
-        prog=f"python -m flows.{noun}",
+        prog=f"python -m flows.{name}",
         description=module.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     if keyed:
-        parser.add_argument("key", help="which one, a key of the stage's block in params.yaml")
+        parser.add_argument("key", help="a key of the stage's block in params.yaml")
     arguments = parser.parse_args()
     keys = [arguments.key] if keyed else []
     try:
-        run_stage(stage, noun, *keys)
+        run_stage(stage, name, *keys)
     except DataError as error:
-        print(f"{noun}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         sys.exit(1)
     except MemoryError:
-        print(f"{noun}: out of memory; lower the stage's batch_size", file=sys.stderr)
+        print(f"{name}: out of memory; lower the stage's batch_size", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         if error.errno != 28:  # ENOSPC
             raise
-        print(f"{noun}: the disk is full ({error}); free space, then run `dvc repro` to go on", file=sys.stderr)
+        print(f"{name}: the disk is full ({error}); free space, then run `dvc repro` to continue", file=sys.stderr)
         sys.exit(1)
 
 
-def run_stage(stage: Callable[..., None], noun: str, *keys: str) -> None:
-    """Run one stage under Prefect if a server is there, else plainly; finished data never depends on which."""
+def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
+    """Run one stage under Prefect if there is a server, else without it; the data is the same either way."""
     params = parameters.load()
-    name = f"{noun} {' '.join(keys)}".strip()
-    reporter, url = choose_reporter(noun, name)
+    name = f"{stage_name} {' '.join(keys)}".strip()
+    reporter, url = choose_reporter(stage_name, name)
     started = time.monotonic()
-    run = Run(noun, params, reporter, name)
+    run = Run(stage_name, params, reporter, name)
     if not url:
         stage(run, *keys)
     else:
@@ -171,23 +173,23 @@ def _run_in_prefect(stage: Callable[..., None], run: Run, keys: tuple[str, ...],
         if server_answers(url) or isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         print(
-            f"{run.name}: the Prefect server went away ({type(error).__name__}); going on without it", file=sys.stderr
+            f"{run.name}: the Prefect server went away ({type(error).__name__}); continuing without it", file=sys.stderr
         )
-        if not finished.is_set():  # what is done is on the bench: only the rest is done again
+        if not finished.is_set():  # finished work is in the staging folder, so only the rest is done again
             stage(Run(run.stage, run.params, Plain(run.stage), run.name), *keys)
     if not server_answers(url):
         _leave(run.name)
 
 
 def _leave_if_server_died(name: str, url: str) -> None:
-    """All data is published; a client that waits minutes for a dead server must not hold the pipeline."""
+    """Called when all data is published: waiting minutes for a dead server must not block the pipeline."""
     time.sleep(GRACE_SECONDS)
     if not server_answers(url):
         _leave(name)
 
 
 def _leave(name: str) -> None:
-    print(f"{name}: done; the Prefect server is gone, its run page stays incomplete", file=sys.stderr)
+    print(f"{name}: done; the Prefect server is gone, so its page of this run stays incomplete", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

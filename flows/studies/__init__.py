@@ -1,1 +1,1 @@
-"""studies NAME: one stage that runs any study of `dcpipe.studies`."""
+"""studies NAME: the stage that runs any study of `dcpipe.studies`."""

@@ -1,9 +1,9 @@
-"""studies NAME: cells under one protocol, their tables and figures. NAME is a block of studies/params.yaml.
+"""studies NAME: run the cells of a study, and make its tables and figures. NAME is a block of studies/params.yaml.
 
-What a study runs, and what it needs of the pipeline, is said in `dcpipe.studies`. Tasks: one for each selecting,
-synthesis, shard of labels, pack and student; a killed run goes on after the last that was done.
-Output: data/study/NAME: results, summary, figures, pictures of the images. Seconds are measured: only the summary,
-where they are, differs from run to run.
+`dcpipe.studies` defines what a study runs and which stages it needs. Tasks: one per selection, synthesis, shard of
+labels, pack and student; an interrupted study continues after the last finished task.
+Output: data/study/NAME with results, summary, figures and pictures of the images. The summary contains measured
+seconds, so it differs from run to run; everything else is the same.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flows.running.runtime import Run
 
 
 def studies_stage(run: Run, name: str) -> None:
-    """Check, run cell by cell, tabulate and draw, publish."""
+    """Check the study, run it cell by cell, make tables and figures, and publish."""
     content = blocks.read(Path("params.yaml"), "the workspace's parameters")
     study = studies.load(name, run.params, content)
     cells = study.cells
@@ -49,11 +49,11 @@ def studies_stage(run: Run, name: str) -> None:
 
 
 def context_of(run: Run, study: studies.Study, inputs: Inputs, notes: store.Notes) -> studies.StudyContext:
-    """What of the pipeline the study works with, and how."""
+    """The data and the callbacks that a study works with."""
     return studies.StudyContext(
         train=store.table_of(inputs["images"], "train"),
         test=store.table_of(inputs["images"], study.block.split),
-        artifacts={noun: artifact.path for noun, artifact in inputs.artifacts.items()},
+        artifacts={kind: artifact.path for kind, artifact in inputs.artifacts.items()},
         teachers=inputs.load_teachers(),
         teacher_bytes=inputs.teacher_bytes,
         notes=notes,

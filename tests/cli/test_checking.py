@@ -41,20 +41,20 @@ def test_it_says_what_will_be_made(workspace: Path, capsys: pytest.CaptureFixtur
         "synthesis none",
         "labels    100 views of each image by convnet, mix none",
         "codec     rpca",
-        "budget    49,828 bytes are planned, 498.3 per image: 4.01 times less than the 200,000 bytes of fp16",
+        "budget    49,828 bytes are planned, 498.3 per image: 4.01 times less than the 200,000 bytes in fp16",
         "students  convnet-d2-w32, protocol score, 100 epochs, seeds 0, 1, 2",
         "params.yaml is fine.",
     ]
 
 
-def test_what_is_not_known_yet_is_said(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_facts_that_are_not_known_yet_are_marked(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change(
         workspace, ("source: digits\n  options: {test_share: 0.2, seed: 0}", "source: parquet\n  options: {path: x}")
     )
     assert main(["check"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].endswith("10 images of 8 pixels per class, classes that are known once the images are read")
-    assert "budget    checked when the images are read" in lines
+    assert lines[0].endswith("10 images of 8 pixels per class, classes are counted when the images are read")
+    assert "budget    it is checked when the images are read" in lines
     change(workspace, ("method: stored", "method: none"))
     assert main(["check"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -70,7 +70,7 @@ def test_each_kind_of_mistake_gets_a_line(workspace: Path, capsys: pytest.Captur
     assert out == ""
     first, second, third = err.splitlines()
     assert first == (
-        "dcpipe: params.yaml: selection.options.alpha is '1e-1': input should be a valid number; YAML wants a point, "
+        "dcpipe: params.yaml: selection.options.alpha is '1e-1': input should be a valid number; YAML needs a point, "
         "as in 1.0e-3"
     )
     assert second.startswith("dcpipe: params.yaml: compression.codec: unknown codec 'rcpa'; choose one of cur, field")

@@ -86,7 +86,7 @@ def test_status_of_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) 
     told = capsys.readouterr().out
     assert all(stage in told for stage in tables.PLACES)
     assert "yes" not in told
-    assert "No scores yet: `dvc repro` makes what is missing" in told
+    assert "No scores yet; `dvc repro` builds the stages that are missing" in told
 
 
 def test_status_measures_what_is_made(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,7 +119,7 @@ def test_status_measures_what_is_made(workspace: Path, capsys: pytest.CaptureFix
         assert cell in row, cell
 
 
-def test_what_all_rows_share_stands_above_them() -> None:
+def test_facts_that_all_rows_share_are_above_them() -> None:
     scores = [Score(name, "score", "resnet18", 10, (50.0, 52.0), 1, 2, epochs=300) for name in ("a", "b")]
     table = tables.score_table(scores, {"images": 20, "views": 5, "classes": 2})
     assert "protocol score, student resnet18, epochs 300, ipc 10\nseeds 2, labels in fp16 400 B" in str(table.title)
@@ -353,7 +353,7 @@ def test_publish_and_pull_reach_the_library(workspace: Path, capsys: pytest.Capt
     assert capsys.readouterr().err.startswith("dcpipe: git ls-remote failed: ")
 
 
-def test_clean_removes_abandoned_benches_only(
+def test_clean_removes_only_abandoned_staging_folders(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scratch = workspace / "scratch"
@@ -371,7 +371,7 @@ def test_clean_removes_abandoned_benches_only(
     assert not bench.notes.exists()
     assert foreign.is_dir()
     told = capsys.readouterr().out
-    assert told == "Left data-softlabels alone: a run is writing it.\nFreed 1.6 kB of unfinished work.\n"
+    assert told == "Skipped data-softlabels: a run is writing it.\nFreed 1.6 kB of unfinished work.\n"
 
 
 def test_clean_of_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,7 +125,7 @@ def test_classes_are_those_of_the_images_that_are_there(tmp_path: Path) -> None:
     assert budget.recorded_classes(given.images, tmp_path / "a") is None
 
 
-def test_a_file_beside_its_images_is_checked_against_them(tmp_path: Path) -> None:
+def test_a_file_next_to_its_images_is_checked_against_them(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     text = presets.text("digits").replace("ratio: 4", "ratio: 12")
     path.write_text(text, encoding="utf-8")

@@ -25,7 +25,7 @@ def test_mappings_are_merged_others_replaced_and_null_removes() -> None:
     assert (old, new) == before
 
 
-def test_a_block_goes_on_where_nothing_else_is_chosen() -> None:
+def test_a_block_is_merged_if_nothing_else_is_chosen() -> None:
     found = changed(CONTENT, {"selection": {"ipc": 50, "options": {"beta": 0.1}}, "softlabels": {"views": 3}})
     assert found["selection"] == {"method": "score", "ipc": 50, "options": {"alpha": 5.0, "beta": 0.1}}
     assert found["softlabels"] == {"views": 3}
@@ -40,7 +40,7 @@ def test_a_block_goes_on_where_nothing_else_is_chosen() -> None:
         ("selection", {"method": "score"}, {"method": "score", "ipc": 10}),
     ],
 )
-def test_another_choice_starts_its_block_anew(block: str, changes: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_another_choice_discards_its_block(block: str, changes: dict[str, Any], expected: dict[str, Any]) -> None:
     assert changed(CONTENT, {block: changes}) == {**CONTENT, block: expected}
 
 

@@ -21,8 +21,8 @@ from dcpipe.types import DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = yaml.safe_load(presets.text("digits"))
-POINT = "input should be a valid number; YAML wants a point, as in 1.0e-3"
-# Where in the demo's parameters a mistake is made, and what is said about it.
+POINT = "input should be a valid number; YAML needs a point, as in 1.0e-3"
+# Mistakes in the parameters of the demo, and their messages.
 MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a selector": (
         {"selection.method": "scoer"},
@@ -147,7 +147,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an observer that is no teacher": (
         {"synthesis": {"method": "edc", "options": {"observers": ["convnet", "who"]}}},
-        "synthesis.options.observers names 'who', which teacher.networks lacks; it has convnet, resnet",
+        "synthesis.options.observers names 'who', which is not in teacher.networks; choose one of convnet, resnet",
     ),
     "repeated observers": (
         {"synthesis": {"method": "rded", "options": {"observers": ["convnet", "convnet"]}}},
@@ -155,7 +155,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a teacher that is not there": (
         {"softlabels.teachers": ["convnet", "who"]},
-        "softlabels.teachers names 'who', which teacher.networks lacks; it has convnet, resnet",
+        "softlabels.teachers names 'who', which is not in teacher.networks; choose one of convnet, resnet",
     ),
     "repeated teachers": (
         {"softlabels.teachers": ["convnet", "convnet"]},
@@ -179,7 +179,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an unknown key": (
         {"selection.metod": "score"},
-        "unknown key 'selection.metod'; legal ones are method, ipc, seed, options; did you mean 'method'?",
+        "unknown key 'selection.metod'; valid keys are method, ipc, seed, options; did you mean 'method'?",
     ),
     "no budget": (
         {"compression": {"codec": "svd"}},

@@ -21,7 +21,7 @@ from dcpipe.types import DataError, require
 if TYPE_CHECKING:
     from nowhere import Nothing
 
-OWN = [(table, name) for table in (SOURCES, SELECTORS, METHODS, CODECS) for name in table.own]
+OWN = [(table, name) for table in (SOURCES, SELECTORS, METHODS, CODECS) for name in table.builtin]
 
 
 def refusal(call: Callable[[], Any]) -> str:
@@ -44,7 +44,7 @@ def plain(images: Nothing, seed: int = 0, *, low: Positive, high: float = 5.0, k
     ("given", "sentence"),
     [
         ({"low": 0}, "low is 0: input should be greater than 0"),
-        ({"low": "1e-3"}, "low is '1e-3': input should be a valid number; YAML wants a point, as in 1.0e-3"),
+        ({"low": "1e-3"}, "low is '1e-3': input should be a valid number; YAML needs a point, as in 1.0e-3"),
         ({"low": 1, "kind": "c"}, "kind is 'c': input should be 'a' or 'b'"),
         ({"low": 6}, "low 6 is above high 5.0; swap them"),
     ],
@@ -169,10 +169,10 @@ def test_nested_options_are_filled_and_checked() -> None:
 def test_options_say_what_they_name() -> None:
     options = Options.of(outer)
     values = options.resolve({"options": {"who": ["t"]}, "inner": {}}, "outer")
-    assert list(options.meaning(values, "network")) == [("inner.network", "small")]
-    assert list(options.meaning(values, "teachers")) == [("options.who", ["t"])]
-    assert list(options.meaning(values, "grid")) == [("options.side", 3)]
-    assert list(options.meaning(options.resolve({}, "outer"), "teachers")) == []
+    assert list(options.with_role(values, "network")) == [("inner.network", "small")]
+    assert list(options.with_role(values, "teachers")) == [("options.who", ["t"])]
+    assert list(options.with_role(values, "grid")) == [("options.side", 3)]
+    assert list(options.with_role(options.resolve({}, "outer"), "teachers")) == []
 
 
 # --- methods made of others ---
@@ -211,14 +211,14 @@ def hints(table: Registry[Any], name: str) -> Options:
 
 
 @pytest.mark.parametrize(("table", "name"), OWN, ids=lambda part: getattr(part, "kind", part))
-def test_every_default_is_a_legal_value_and_every_option_has_a_type(table: Registry[Any], name: str) -> None:
+def test_every_default_is_a_valid_value_and_every_option_has_a_type(table: Registry[Any], name: str) -> None:
     options = hints(table, name)
     needed = {key: "x" for key in options.hints if key not in options.defaults}
     resolved = options.resolve(needed, name)
     assert set(resolved) == set(options.hints)
     assert all(hint is not Any for hint in options.hints.values())
     again = options.resolve(resolved, name)
-    assert again == resolved, "what is filled in is legal again"
+    assert again == resolved, "the filled-in values are valid again"
 
 
 @pytest.mark.parametrize(("table", "name"), OWN, ids=lambda part: getattr(part, "kind", part))

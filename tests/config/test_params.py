@@ -1,4 +1,4 @@
-"""`params.yaml`: what is legal passes, and everything else stops with one pinned sentence."""
+"""`params.yaml`: valid content passes, and everything else is refused with one pinned sentence."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def refusal(content: Any) -> str:
     return str(error.value)
 
 
-def test_the_least_that_is_legal() -> None:
+def test_the_least_that_is_valid() -> None:
     parsed = params.parse(LEGAL)
-    assert list(type(parsed).model_fields) == list(LEGAL), "one block a stage, in the line's order"
+    assert list(type(parsed).model_fields) == list(LEGAL), "one block per stage, in the order of the pipeline"
     assert parsed.softlabels.augmentation.policy(7, "cutmix_labels") == ViewPolicy(mix="cutmix_labels", seed=7)
     assert parsed.features.label_rate.temperature == 20.0
 
@@ -70,25 +70,25 @@ REFUSED = [
     (
         "selections",
         {},
-        "unknown key 'selections'; legal ones are images, teacher, features, selection, synthesis, softlabels, "
+        "unknown key 'selections'; valid keys are images, teacher, features, selection, synthesis, softlabels, "
         "compression, evaluation, release; did you mean 'selection'?",
     ),
     (
         "selection.icp",
         3,
-        "unknown key 'selection.icp'; legal ones are method, ipc, seed, options; did you mean 'ipc'?",
+        "unknown key 'selection.icp'; valid keys are method, ipc, seed, options; did you mean 'ipc'?",
     ),
-    ("images.zzz", 3, "unknown key 'images.zzz'; legal ones are source, options, size, minival, seed, max_leakage"),
+    ("images.zzz", 3, "unknown key 'images.zzz'; valid keys are source, options, size, minival, seed, max_leakage"),
     (
         "teacher.networks.main.weight",
         "w.pth",
-        "unknown key 'teacher.networks.main.weight'; legal ones are network, weights, mean, std; "
+        "unknown key 'teacher.networks.main.weight'; valid keys are network, weights, mean, std; "
         "did you mean 'weights'?",
     ),
     (
         "teacher.training.augmentation",
         {"flips": 0.5},
-        "unknown key 'teacher.training.augmentation.flips'; legal ones are scale_min, scale_max, flip, "
+        "unknown key 'teacher.training.augmentation.flips'; valid keys are scale_min, scale_max, flip, "
         "randaugment, shuffle, siamese, mix_share; "
         "did you mean 'flip'?",
     ),
@@ -107,7 +107,7 @@ REFUSED = [
     (
         "evaluation.lr",
         "1e-3",
-        "evaluation.lr is '1e-3': input should be a valid number; YAML wants a point, as in 1.0e-3",
+        "evaluation.lr is '1e-3': input should be a valid number; YAML needs a point, as in 1.0e-3",
     ),
     ("evaluation.lr", "fast", "evaluation.lr is 'fast': input should be a valid number"),
     ("evaluation.lr", float("inf"), "evaluation.lr is inf: input should be a finite number"),
@@ -154,11 +154,15 @@ REFUSED = [
         "foo",
         "teacher.training.optimizer is 'foo': input should be 'adamw' or 'sgd'",
     ),
-    ("features.teacher", "other", "features.teacher names 'other', which teacher.networks lacks; it has main"),
+    (
+        "features.teacher",
+        "other",
+        "features.teacher names 'other', which is not in teacher.networks; choose one of main",
+    ),
     (
         "softlabels.teachers",
         ["main", "b"],
-        "softlabels.teachers names 'b', which teacher.networks lacks; it has main",
+        "softlabels.teachers names 'b', which is not in teacher.networks; choose one of main",
     ),
     (
         "teacher.training.epochs",
@@ -178,7 +182,7 @@ REFUSED = [
     (
         "evaluation.sizes",
         [1, 4],
-        "evaluation.sizes has 4, but selection.ipc is 3; raise it, or drop it",
+        "evaluation.sizes has 4, but selection.ipc is 3; raise ipc or remove the size",
     ),
     ("evaluation.sizes", [2, 1, 2], "evaluation.sizes is [2, 1, 2]: 2 is listed more than once; list each once"),
     ("evaluation.seeds", [0, 1, 1], "evaluation.seeds is [0, 1, 1]: 1 is listed more than once; list each once"),
@@ -221,8 +225,8 @@ def test_smaller_sizes_need_labels_that_can_be_cut() -> None:
     content = changed("softlabels.mix", "cutmix_images")
     content["evaluation"]["sizes"] = [1, 3]
     assert refusal(content) == (
-        "p.yaml: evaluation.sizes asks for smaller sets, but softlabels.mix is cutmix_images, so that labels are of "
-        "images pasted together; choose mix none or cutmix_labels, or method none"
+        "p.yaml: evaluation.sizes has smaller sets, but softlabels.mix is cutmix_images, so labels are of images "
+        "pasted together; choose mix none or cutmix_labels, or method none"
     )
     for softlabels, sizes in ({"mix": "cutmix_labels"}, [1]), ({"method": "none"}, [1]), ({}, [3]):
         content["softlabels"].update(softlabels)
@@ -257,7 +261,7 @@ def test_a_file_without_blocks_is_refused(text: str, tmp_path: Path) -> None:
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError) as error:
         params.load(path)
-    assert str(error.value) == f"{path} must hold one block a stage: {', '.join(LEGAL)}"
+    assert str(error.value) == f"{path} must contain one block per stage: {', '.join(LEGAL)}"
 
 
 def test_a_file_that_is_not_yaml_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -296,7 +300,7 @@ def test_a_block_that_may_be_absent_lists_its_keys() -> None:
     with pytest.raises(DataError) as error:
         params.parse(changed("features.label_rate.shortlist", shortlist))
     assert str(error.value) == (
-        "params.yaml: unknown key 'features.label_rate.shortlist.ipc'; legal ones are per_class, alpha, eps2"
+        "params.yaml: unknown key 'features.label_rate.shortlist.ipc'; valid keys are per_class, alpha, eps2"
     )
     parsed = params.parse(changed("features.label_rate.shortlist", {"per_class": 20}))
     assert parsed.features.label_rate.shortlist == params.Shortlist(per_class=20, alpha=5.0, eps2=0.5)

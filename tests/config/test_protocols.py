@@ -1,4 +1,4 @@
-"""Protocols: the papers' numbers as a golden table, what params.yaml changes is told, and what cannot be is refused."""
+"""Protocols: a golden table of the papers, changes by params.yaml are in the name, and impossible ones are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcpipe.config import params, protocols
-from dcpipe.config.protocols import PROTOCOLS, Settings, idc, told
+from dcpipe.config.protocols import PROTOCOLS, Settings, describe, idc
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.training import DECAYS, OPTIMIZERS
 from dcpipe.training.losses import LOSSES
@@ -157,7 +157,7 @@ def test_a_protocol_is_its_papers(name: str) -> None:
 
 
 def test_score_is_what_it_was() -> None:
-    """It needs the keys it needed, fills in what was filled in, and is told by its name alone."""
+    """It needs the same keys as before, fills in the same values, and its description is only its name."""
     found = block(epochs=9, batch_size=4)
     protocol = protocol_of(found)
     recipe = protocol.recipe
@@ -167,7 +167,7 @@ def test_score_is_what_it_was() -> None:
     assert (protocol.batch_size, protocol.temperature, protocol.loss, protocol.gamma) == (4, 20.0, "kl", 0.0)
     every = {"optimizer": "sgd", "lr": 0.5, "weight_decay": 0.1, "temperature": 4.0, "zeta": 2.0, "ema": 0.5}
     assert protocol_of(block(epochs=9, batch_size=4, **every)).name == "score"
-    assert told(block(epochs=9, batch_size=4, loss="kl_plain", decay="weights"), {"scale_min": 0.7}) == (
+    assert describe(block(epochs=9, batch_size=4, loss="kl_plain", decay="weights"), {"scale_min": 0.7}) == (
         "score with loss kl_plain, decay weights"
     )
     for key, other in (("epochs", {"batch_size": 4}), ("batch_size", {"epochs": 9})):
@@ -188,7 +188,9 @@ CHANGED: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("name", "keys", "expected"), CHANGED)
-def test_what_params_yaml_changes_is_stronger_and_is_told(name: str, keys: dict[str, Any], expected: str) -> None:
+def test_values_in_params_yaml_take_precedence_and_are_in_the_name(
+    name: str, keys: dict[str, Any], expected: str
+) -> None:
     found = block(name, **keys)
     assert {key: getattr(found, key) for key in keys} == keys
     assert protocol_of(found).name == expected
@@ -217,10 +219,10 @@ OTHER = {
 
 @settings(deadline=None, max_examples=40)
 @given(keys=st.sets(st.sampled_from(sorted(OTHER))))
-def test_every_change_of_every_key_is_told_once(keys: set[str]) -> None:
+def test_every_change_of_every_key_is_in_the_name_once(keys: set[str]) -> None:
     name = "edc-code/tiny-imagenet"
     assert set(OTHER) == set(Settings.model_fields) - {"protocol"}
-    words = told(block(name, **{key: OTHER[key] for key in keys}))
+    words = describe(block(name, **{key: OTHER[key] for key in keys}))
     changes = words.removeprefix(name).removeprefix(" with ")
     assert sorted(change.split()[0] for change in changes.split(", ") if change) == sorted(keys)
 
@@ -247,12 +249,12 @@ def test_views_are_compared_with_the_papers(labels: dict[str, Any], differ: bool
 
 def test_views_that_take_more_than_a_crop_are_compared_too() -> None:
     views = {"scale_min": 0.5, "mix": CUT}
-    assert told(block("edc/cifar100"), views) == "edc/cifar100; views differ"
-    assert told(block("edc/cifar100"), views | {"randaugment": 2}) == "edc/cifar100"
-    assert told(block("rded/imagenet-1k/ipc10"), views) == "rded/imagenet-1k/ipc10; views differ"
-    assert told(block("rded/imagenet-1k/ipc10"), views | {"shuffle": 2}) == "rded/imagenet-1k/ipc10"
+    assert describe(block("edc/cifar100"), views) == "edc/cifar100; views differ"
+    assert describe(block("edc/cifar100"), views | {"randaugment": 2}) == "edc/cifar100"
+    assert describe(block("rded/imagenet-1k/ipc10"), views) == "rded/imagenet-1k/ipc10; views differ"
+    assert describe(block("rded/imagenet-1k/ipc10"), views | {"shuffle": 2}) == "rded/imagenet-1k/ipc10"
     for mix in ("none", CUT, "cutmix_labels"):  # mixup is no mix of ours
-        assert told(block("sre2l/cifar100"), {"mix": mix}) == "sre2l/cifar100; views differ"
+        assert describe(block("sre2l/cifar100"), {"mix": mix}) == "sre2l/cifar100; views differ"
 
 
 IDC_VIEWS = {"scale_min": 1.0, "flip": 0.0, "siamese": OBJECTS, "mix_share": 0.5}
@@ -330,7 +332,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"protocol": "edc/cifar10", "gammas": 1.0},
-        "unknown key 'evaluation.gammas'; legal ones are protocol, epochs, batch_size, optimizer, lr, weight_decay, "
+        "unknown key 'evaluation.gammas'; valid keys are protocol, epochs, batch_size, optimizer, lr, weight_decay, "
         "temperature, zeta, ema, loss, gamma, schedule, milestones, decay_factor, momentum, nesterov, decay, warmup, "
         "student, seeds, baselines, sizes, best_of; did you mean 'gamma'?",
     ),

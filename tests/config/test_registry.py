@@ -1,4 +1,4 @@
-"""Registries: names to code that is imported when asked for, dcpipe's own and other packages'."""
+"""Registries: names of code that is imported on first use, built in or from other packages."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_it_is_a_mapping() -> None:
         rounding["round"]
 
 
-def test_an_unknown_name_lists_the_legal_ones_and_the_nearest() -> None:
+def test_an_unknown_name_lists_the_valid_ones_and_the_nearest() -> None:
     assert refusal(lambda: table()["flor"]) == (
         "unknown rounding 'flor'; choose one of floor, ceil; did you mean 'floor'?"
     )
@@ -67,16 +67,16 @@ def test_a_process_may_set_its_own() -> None:
     rounding = table()
     rounding["round"] = round
     assert rounding["round"](1.7) == 2 and list(rounding) == ["floor", "ceil", "round"] and "round" in rounding
-    assert rounding.own == ("floor", "ceil")
+    assert rounding.builtin == ("floor", "ceil")
     del rounding["round"]
     assert "round" not in rounding
 
 
 @pytest.mark.parametrize("registry", ALL, ids=lambda registry: registry.kind)
 def test_every_own_name_leads_to_code_that_takes_what_its_kind_takes(registry: Registry[Any]) -> None:
-    assert len(registry.own) >= 4 and registry.group in GROUPS
-    for name in registry.own:
-        assert registry.taken_by(registry[name]) == list(registry.arguments), name
+    assert len(registry.builtin) >= 4 and registry.group in GROUPS
+    for name in registry.builtin:
+        assert registry.positional_arguments(registry[name]) == list(registry.arguments), name
 
 
 def test_listing_names_imports_no_method() -> None:
@@ -96,7 +96,7 @@ def test_listing_names_imports_no_method() -> None:
 
 
 def test_names_of_an_installed_package_are_listed_after_our_own(plugin: Path) -> None:
-    assert list(SELECTORS)[-3:] == ["broken", "last", "narrow"] and "last" not in SELECTORS.own
+    assert list(SELECTORS)[-3:] == ["broken", "last", "narrow"] and "last" not in SELECTORS.builtin
     assert ("mean" in CODECS, "mirror" in METHODS, "squares" in SOURCES, "flat" in BUILDERS) == (True,) * 4
     assert "choose one of random, score" in refusal(lambda: SELECTORS["lst"])
     assert refusal(lambda: SELECTORS["lst"]).endswith("el2n, broken, last, narrow; did you mean 'last'?")
@@ -181,7 +181,7 @@ def test_what_cannot_be_imported_is_named_with_its_package(plugin: Path) -> None
     )
     assert refusal(lambda: SELECTORS["narrow"]) == (
         "selector 'narrow' of package 'tiny-plugin' must take (candidates, ipc, seed, progress) and its options as "
-        "keyword-only arguments, but is tiny_plugin_code:selector_without_a_seed with (candidates, ipc); repair the "
+        "keyword-only arguments, but tiny_plugin_code:selector_without_a_seed takes (candidates, ipc); repair the "
         "package"
     )
 

@@ -49,9 +49,9 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("natural", -1, "input should be greater than or equal to 0"),
     ("positive", 0, "input should be greater than 0"),
     ("positive", True, "input should be a valid number"),
-    ("positive", "1e-3", "input should be a valid number; YAML wants a point, as in 1.0e-3"),
-    ("positive", "-2E5", "input should be a valid number; YAML wants a point, as in 1.0e-3"),
-    ("positive", "1.5e3", "input should be a valid number; YAML wants a sign after the e, as in 1.0e+3"),
+    ("positive", "1e-3", "input should be a valid number; YAML needs a point, as in 1.0e-3"),
+    ("positive", "-2E5", "input should be a valid number; YAML needs a point, as in 1.0e-3"),
+    ("positive", "1.5e3", "input should be a valid number; YAML needs a sign after the e, as in 1.0e+3"),
     ("positive", "3 e", "input should be a valid number"),
     ("not_negative", -1e-9, "input should be greater than or equal to 0"),
     ("not_negative", float("nan"), "input should be a finite number"),
@@ -74,7 +74,7 @@ REFUSED: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, legal in LEGAL.items() for value in legal])
-def test_what_is_legal_stays_as_it_is(key: str, value: Any) -> None:
+def test_valid_values_are_not_changed(key: str, value: Any) -> None:
     assert getattr(checked(Some, {key: value}, "here"), key) == value
 
 
@@ -103,4 +103,4 @@ def test_a_value_may_be_one_of_a_table() -> None:
         with pytest.raises(DataError) as error:
             checked(Chosen, {key: value}, "here")
         assert str(error.value).endswith(f": input should be {legal}")
-    assert values.named("math:pi") > 3
+    assert values.import_name("math:pi") > 3

@@ -1,4 +1,4 @@
-"""dvc.yaml says what the code says: nouns, code dependencies, parameters, and the picture in the README."""
+"""dvc.yaml agrees with the code: stages, code dependencies, parameters, and the graph in the README."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def stages() -> dict[str, dict]:
     return {name: stage.get("do", stage) for name, stage in content.items()}
 
 
-def test_a_stage_a_block_a_flow_share_one_noun() -> None:
+def test_stage_block_and_flow_have_the_same_name() -> None:
     assert list(stages()) == NOUNS
     for noun in NOUNS:
         assert (ROOT / "flows" / f"{noun}.py").is_file()
@@ -127,7 +127,7 @@ def test_parameters_a_study_reads_are_tracked() -> None:
     assert all(STUDIES[name].reads is None for name in set(STUDIES) - set(shared))
 
 
-def test_readme_shows_the_line_as_dvc_draws_it() -> None:
+def test_readme_shows_the_pipeline_as_dvc_draws_it() -> None:
     drawn = subprocess.run(
         [sys.executable, "-m", "dvc", "dag", "--mermaid", "release"],
         cwd=ROOT,

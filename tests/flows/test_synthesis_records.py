@@ -1,4 +1,4 @@
-"""What a method decided on the way: beside its images as a table and a figure, and shown where somebody watches."""
+"""The decisions that a method records are saved as a table and a figure, and displayed during the run."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_latest_rows_are_kept_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_latest_rows_are_saved_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = Watching("synthesis")
     records = Records(replace(run_of("synthesis"), reporter=seen), "mdc, seed 0")
-    records.take("subsets", ROWS[:1])
+    records.update("subsets", ROWS[:1])
     assert seen.pictures == [], "not more often than every few seconds"
     monkeypatch.setattr(drawing, "PICTURE_SECONDS", -1.0)
-    records.take("subsets", ROWS[:2])
-    records.take("subsets", ROWS)
+    records.update("subsets", ROWS[:2])
+    records.update("subsets", ROWS)
     records.save(tmp_path)
     assert [title for title, _ in seen.pictures] == ["subsets over time"] * 3
     assert seen.pictures[0][1] != seen.pictures[1][1] == seen.pictures[2][1] == (tmp_path / "subsets.png").read_bytes()
@@ -70,7 +70,7 @@ def test_nobody_watching_it_is_drawn_once(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(drawing, "PICTURE_SECONDS", -1.0)
     records = Records(run_of("synthesis"), "mdc, seed 0")
     for end in (1, 2, 3):
-        records.take("subsets", ROWS[:end])
+        records.update("subsets", ROWS[:end])
     assert drawn == []
     records.save(tmp_path)
     assert drawn == [(ROWS, "mdc, seed 0")] and (tmp_path / "subsets.png").is_file()
@@ -78,8 +78,10 @@ def test_nobody_watching_it_is_drawn_once(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_without_matplotlib_it_stops_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dcpipe.reports.figures.base.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"^figures need matplotlib, which is absent; install dcpipe\[pipeline\]$"):
-        Records(run_of("synthesis"), "").take("subsets", ROWS[:1])
+    with pytest.raises(
+        DataError, match=r"^figures need matplotlib, which is not installed; install dcpipe\[pipeline\]$"
+    ):
+        Records(run_of("synthesis"), "").update("subsets", ROWS[:1])
 
 
 def test_an_artifact_holds_images_table_and_figure(scratch: Path) -> None:

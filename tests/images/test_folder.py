@@ -13,7 +13,7 @@ from dcpipe.types import DataError
 
 @pytest.fixture
 def tree(tmp_path, png):
-    """A folder a class; file names in an order that listing need not give."""
+    """One folder per class; file names are in an order that a listing need not have."""
 
     def plant(layout):
         for number, (file, content) in enumerate(layout.items()):

@@ -81,7 +81,7 @@ def test_boxes_index_rows_first(tmp_path: Path) -> None:
 
 
 def test_a_partner_is_seen_as_it_was_pasted_though_that_view_is_lost(tmp_path: Path) -> None:
-    """LPLD keeps a part of the batches: the partner's appearance may be beyond K of its own views."""
+    """LPLD stores only some batches: the partner may be shown in a view of it beyond K."""
     _, release, told = imported(tmp_path, "lpld")
     law = release.policy
     assert told.left_over > 0 and isinstance(law, StoredViews)
@@ -156,7 +156,7 @@ def test_replay_does_not_depend_on_batches(tmp_path: Path, mix: bool) -> None:
             torch.testing.assert_close(some_targets, targets[items], rtol=0, atol=1e-6)
 
 
-def test_views_beyond_those_kept_wrap(tmp_path: Path) -> None:
+def test_views_beyond_the_stored_ones_wrap(tmp_path: Path) -> None:
     _, release, told = imported(tmp_path, "edc")
     for kind in ("pack", "hard"):
         dataset = release.dataset(labels=kind)  # type: ignore[arg-type]
@@ -240,7 +240,7 @@ def test_smaller_sets(tmp_path: Path) -> None:
             with pytest.raises(DataError) as error:
                 small.dataset()
             assert str(error.value) == (
-                "release out: its views paste images that a smaller set no longer holds; load all of it"
+                "release out: its views paste images that a smaller set does not contain; load all of it"
             )
             continue
         dataset = small.dataset(temperature=1.0)
@@ -256,7 +256,7 @@ def test_smaller_sets(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("codec", ["none", "svd"])
-def test_a_killed_import_goes_on_and_ends_with_the_same_bytes(
+def test_a_killed_import_continues_and_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codec: str
 ) -> None:
     pixels = write_images(tmp_path / "images")

@@ -64,23 +64,23 @@ def put(place: int, value: object) -> Change:
 
 NAME = "epoch_0/batch_1.tar"
 WRONG: dict[str, tuple[Change, str]] = {
-    "no list": (lambda entries: {"logits": entries[5]}, "holds dict, expected a list of 6 to 8 entries"),
-    "too short": (lambda entries: entries[:5], "holds a list of 5, expected a list of 6 to 8 entries"),
+    "no list": (lambda entries: {"logits": entries[5]}, "contains dict, expected a list of 6 to 8 entries"),
+    "too short": (lambda entries: entries[:5], "contains a list of 5, expected a list of 6 to 8 entries"),
     "a string": (put(5, "logits"), "entry 5 (logits) is str, expected a tensor; the layout is another one"),
     "one logit": (put(5, torch.zeros(5)), "entry 5 (logits) is float32 [5]; the layout is another one"),
-    "NaN": (put(5, torch.full((5, 4), np.nan)), "row 0 of its logits holds NaN or infinity in fp16"),
-    "too large": (put(5, torch.eye(5, 4) * 1e6), "row 0 of its logits holds NaN or infinity in fp16"),
+    "NaN": (put(5, torch.full((5, 4), np.nan)), "row 0 of its logits contains NaN or infinity in fp16"),
+    "too large": (put(5, torch.eye(5, 4) * 1e6), "row 0 of its logits contains NaN or infinity in fp16"),
     "widths": (put(5, torch.zeros(5, 7)), "has logits of 7 classes, the images have 4"),
     "rows": (put(1, torch.zeros(4, dtype=torch.bool)), "its entries have [5, 4, 5, 5, 5] rows; they must agree"),
     "mixup": (put(4, None), "images were blended (mixup with lambda 0.5), not pasted; only CutMix and no mix can be"),
     "bbox": (put(4, [1, 2, 3]), "entry 4 (bbox) is [1, 2, 3], expected four integers"),
     "bbox turned": (put(4, [9, 2, 3, 4]), "bbox [9, 2, 3, 4] is not x1 <= x2, y1 <= y2"),
-    "bbox outside": (put(4, [0, 2, 3, 17]), "pastes up to pixel 17 of views that are said to be 16 pixels; give the"),
+    "bbox outside": (put(4, [0, 2, 3, 17]), "pastes up to pixel 17, but views are assumed to have 16 pixels; give the"),
     "mix outside": (put(2, torch.arange(1, 6)), "mix points outside the batch of 5"),
     "crop outside": (put(0, torch.tensor([[0.5, 0, 0.6, 1]] * 5)), "a crop leaves the image; coords must be fractions"),
     "coords": (put(0, torch.ones(5, 3)), "coords are [5, 3], expected [b, 4]"),
-    "index outside": (put(6, torch.arange(8, 13)), "names images 8..12, there are 0..11; give the labelled images"),
-    "index twice": (put(6, torch.tensor([1, 2, 3, 2, 4])), "names image 2 twice; a batch shows an image once"),
+    "index outside": (put(6, torch.arange(8, 13)), "has images 8..12, expected 0..11; give the labelled images"),
+    "index twice": (put(6, torch.tensor([1, 2, 3, 2, 4])), "has image 2 twice; a batch shows an image once"),
     "patches": (lambda entries: [*entries, torch.ones(5, 2, 2)], "entry 7 (shuffle) is float32 [5, 2, 2]"),
     "shuffled": (lambda entries: [*entries, torch.ones(5, 2, 2).int()], "patches were shuffled before labelling"),
 }
@@ -104,14 +104,14 @@ class Trap:
 def test_nothing_in_a_file_is_run(made: Path, tmp_path: Path, place: int) -> None:
     told = refusal(made, tmp_path, change=put(place, Trap()))
     assert (
-        told == f"{NAME} holds something other than tensors and plain numbers; it was refused and nothing in it was run"
+        told == f"{NAME} contains something other than tensors and plain numbers; it was refused, and no code was run"
     )
     assert not list(tmp_path.rglob("trap-was-sprung")) and not Path("trap-was-sprung").exists()
 
 
 @pytest.mark.parametrize("value", [np.zeros(5), slice(3), torch.nn.Linear(1, 1)], ids=["array", "slice", "module"])
 def test_objects_are_refused(made: Path, tmp_path: Path, value: object) -> None:
-    assert "holds something other than tensors and plain numbers" in refusal(made, tmp_path, change=put(5, value))
+    assert "contains something other than tensors and plain numbers" in refusal(made, tmp_path, change=put(5, value))
 
 
 def test_a_file_cut_short(made: Path, tmp_path: Path) -> None:
@@ -120,16 +120,16 @@ def test_a_file_cut_short(made: Path, tmp_path: Path) -> None:
     whole = path.read_bytes()
     for size in (0, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:size])
-        assert refusal(made, tmp_path) == f"{NAME} is cut short or not a file of torch.save; copy it again"
+        assert refusal(made, tmp_path) == f"{NAME} is truncated or not a file of torch.save; copy it again"
 
 
 def test_stores_that_are_none(made: Path, tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
-    sentence = "store holds no epoch_*/batch_*.tar; give the folder that SRe2L's scripts call fkd_path"
+    sentence = "store has no epoch_*/batch_*.tar; give the folder that SRe2L's scripts call fkd_path"
     assert refusal(made, tmp_path) == sentence
     (tmp_path / "store/epoch_0").mkdir()
     assert refusal(made, tmp_path) == sentence
-    with pytest.raises(DataError, match=r"is not a folder; give the one that holds epoch_0, epoch_1, \.\.\.$"):
+    with pytest.raises(DataError, match=r"is not a folder; give the one that contains epoch_0, epoch_1, \.\.\.$"):
         import_labels(tmp_path / "nowhere", made / "images", tmp_path / "out")
 
 
@@ -182,9 +182,9 @@ def test_images_of_other_sizes(made: Path, tmp_path: Path) -> None:
     for path in (tmp_path / "images").rglob("*.png"):
         Image.new("RGB", (16, 15)).save(path)
     told = refusal(made, tmp_path, images=tmp_path / "images")
-    assert told == "image images/ant/000.png is 16x15; crops in such stores are fractions of square images only"
+    assert told == "image images/ant/000.png is 16x15; label stores of this kind only have crops of square images"
     assert refusal(made, tmp_path, size=12).startswith(
-        "images are 16 pixels and views 12: a teacher's views were shrunk"
+        "images have 16 pixels but views 12: the teacher's views were shrunk"
     )
 
 

@@ -1,4 +1,4 @@
-"""Networks of torchvision and timm by their names there; what is missing or unknown is told with the remedy."""
+"""Networks of torchvision and timm by their names there; a missing or unknown one is refused with a remedy."""
 
 from __future__ import annotations
 

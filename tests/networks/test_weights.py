@@ -131,7 +131,7 @@ def test_counters_of_batch_norm_may_be_missing(tmp_path: Path) -> None:
 def test_a_file_without_tensors_is_refused(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pth")
     assert refusal(tmp_path / "w.pth") == (
-        f"teacher weights '{tmp_path / 'w.pth'}' hold no tensors by name, neither at the top nor below one of "
+        f"teacher weights '{tmp_path / 'w.pth'}' contain no tensors by name, neither at the top nor below one of "
         "state_dict, model_state_dict, model_state, model, net, network, module; save the network's state_dict"
     )
 

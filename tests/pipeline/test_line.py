@@ -160,7 +160,7 @@ BAD = {
     ),
     "key": (
         {"compression": {"codec": "svd", "ratoi": 2}},
-        "unknown key 'compression.ratoi'; legal ones are codec, ratio",
+        "unknown key 'compression.ratoi'; valid keys are codec, ratio",
     ),
 }
 

@@ -154,7 +154,7 @@ def test_the_run_page_opens_in_a_browser(copy_of_line: Workspace, server: Server
 def test_without_a_server_it_runs_plainly_and_says_so_once(copy_of_line: Workspace) -> None:
     nobody = "http://127.0.0.1:9/api"
     output = copy_of_line.stage("selection", DCPIPE_PREFECT="auto", PREFECT_API_URL=nobody)
-    assert output.count(f"selection: no Prefect server at {nobody}, running plainly") == 1
+    assert output.count(f"selection: no Prefect server at {nobody}; running without Prefect") == 1
     refused = copy_of_line.run(
         sys.executable, "-m", "flows.selection", ok=False, DCPIPE_PREFECT="require", PREFECT_API_URL=nobody
     )

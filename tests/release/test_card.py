@@ -36,7 +36,7 @@ def test_the_card_says_that_images_are_grids(made: Path, tmp_path: Path) -> None
         "image: 12 stored images decode to 48. Each decoded image carries soft labels of 5 augm"
     ) in text
     assert "as stored; `dcpipe export` writes them decoded." in text
-    # 2 bytes x 48 images x 5 views x 3 classes, in the text and in the row of 4 images a class
+    # 2 bytes x 48 images x 5 views x 3 classes, in the text and in the row of 4 images per class
     assert "(1,440 in fp16)" in text and "| 4,321 | 999 | 0 | 1,440 |" in text
     plain = (made / "README.md").read_text(encoding="utf-8")
     assert "grid" not in plain.split("## Scores")[0] and "as stored" not in plain

@@ -40,7 +40,7 @@ def test_ddranking_round_trip(made: Path, tmp_path: Path, ipc: int | None) -> No
             assert given.tolist() == np.repeat([0, 1, 2], ipc or releases.IPC).tolist()
 
 
-def test_ddranking_takes_the_labels_that_a_codec_kept(made: Path, tmp_path: Path) -> None:
+def test_ddranking_uses_the_labels_that_a_codec_stores(made: Path, tmp_path: Path) -> None:
     found = dcpipe.load(made)
     assert found.pack is not None
     shape, whole = found.pack.shape, logits_of(found.pack).float()
@@ -53,5 +53,7 @@ def test_ddranking_takes_the_labels_that_a_codec_kept(made: Path, tmp_path: Path
     given = torch.load(tmp_path / "out/labels.pt", weights_only=True)
     order = np.argsort(found.images.labels, kind="stable")
     torch.testing.assert_close(given, whole[order, :3].mean(dim=1), rtol=0, atol=1e-5)  # 3 of 5 views fit
-    with pytest.raises(DataError, match=r"^release fish has labels of some views only, which no dense array holds"):
+    with pytest.raises(
+        DataError, match=r"^release fish has labels of some views only, which do not fill a dense array"
+    ):
         release.export(pruned, tmp_path / "hub", form="parquet")

@@ -16,7 +16,7 @@ from dcpipe.types import DataError, LabelPack, ViewPolicy
 
 
 def pack_of(codec: str, **options: object) -> LabelPack:
-    """The labels of the tests' release, made anew by a codec."""
+    """The labels of the release of these tests, packed by another codec."""
     pack = releases.parts().pack
     assert pack is not None
     shape, rows = pack.shape, np.arange(pack.shape.images)

@@ -67,13 +67,13 @@ def test_exports_that_cannot_be(made: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         release.export(replace(found, images=uneven), tmp_path / "out", form="ddranking")
     assert str(error.value) == (
-        "release fish has 3 to 4 images a class, DD-Ranking wants as many of each; export --ipc 3"
+        "release fish has 3 to 4 images per class, but DD-Ranking needs the same number in each; export --ipc 3"
     )
     assert not (tmp_path / "out").exists()
     mixed = releases.parts(policy=replace(releases.POLICY, mix="cutmix_images"))
     releases.build(tmp_path / "fish", mixed)
     for form in ("parquet", "ddranking"):
-        with pytest.raises(DataError, match=r"^release fish labels mixed images, which single files cannot show"):
+        with pytest.raises(DataError, match=r"^release fish has labels of mixed images, which have no single file"):
             release.export(dcpipe.load(tmp_path / "fish"), tmp_path / form, form=form)
 
 
@@ -119,7 +119,7 @@ def test_export_refuses_labels_that_are_not_of_single_files(tmp_path: Path) -> N
     some = releases.parts(policy=replace(releases.POLICY, mix="cutmix_images"))
     releases.build(tmp_path / "fish", some)
     found = dcpipe.load(tmp_path / "fish")
-    with pytest.raises(DataError, match=r"^release fish labels mixed images, which single files cannot show"):
+    with pytest.raises(DataError, match=r"^release fish has labels of mixed images, which have no single file"):
         release.export(found, tmp_path / "out")
     assert some.pack is not None
     shape = some.pack.shape
@@ -129,7 +129,9 @@ def test_export_refuses_labels_that_are_not_of_single_files(tmp_path: Path) -> N
     arrays = codec.encode(torch.zeros(shape.images, shape.views, shape.classes), rows, shape, drawn)
     half = replace(some.pack, codec="prune", settings=codec.settings, arrays=dict(arrays), policy=releases.POLICY)
     pruned = replace(found, pack=half)
-    with pytest.raises(DataError, match=r"^release fish has labels of some views only, which no dense array holds"):
+    with pytest.raises(
+        DataError, match=r"^release fish has labels of some views only, which do not fill a dense array"
+    ):
         release.export(pruned, tmp_path / "out")
     release.export(found, tmp_path / "out", labels=False)
     assert not (tmp_path / "out" / "labels.safetensors").exists()

@@ -23,7 +23,10 @@ def test_publish_checks_before_it_acts(repository: Path) -> None:
         return str(caught.value)
 
     assert refused("fish") == "'fish' is not a release tag; write NAME@vX.Y.Z, e.g. digits-score@v1.0.0"
-    assert refused("cat@v1.0.0") == "tag 'cat@v1.0.0' names 'cat', params.yaml says release.name: fish; make them equal"
+    assert (
+        refused("cat@v1.0.0")
+        == "tag 'cat@v1.0.0' names 'cat', but release.name in params.yaml is 'fish'; make them equal"
+    )
     tags.git("tag", "-a", "fish@v1.0.0", "-m", "x", cwd=repository)
     assert refused("fish@v1.0.0") == "tag fish@v1.0.0 exists; a release never changes, so raise the version"
     (repository / "new.txt").write_text("x")
@@ -50,7 +53,7 @@ def test_publish_needs_everything_reproduced(repository: Path, monkeypatch: pyte
     monkeypatch.setattr(publishing, "_dvc", lambda *arguments, cwd: '{"synthesis": [{"changed deps": {}}]}')
     with pytest.raises(DataError, match=r"^not reproduced: synthesis would run again; run `dvc repro`, then commit"):
         release.publish("fish@v1.0.0", workspace=repository)
-    assert tags.released(str(repository)) == {}
+    assert tags.release_tags(str(repository)) == {}
 
 
 def _commit_version(root: Path, seed: int) -> store.Artifact:
@@ -95,7 +98,7 @@ def test_publish_and_pull_two_versions(repository: Path, tmp_path: Path) -> None
         assert dcpipe.load(tag, repo=clone).digest == digest
     with pytest.raises(DataError, match=r"exists; give a folder that does not, or remove it$"):
         release.pull("fish@v1.0.0", clone, tmp_path / "fish@v1.0.0")
-    with pytest.raises(DataError, match=r"clone at fish@v0.1.0 tracks no data/release; give the repository that publ"):
+    with pytest.raises(DataError, match=r"clone does not track data/release at fish@v0.1.0; give the repository"):
         release.pull("fish@v0.1.0", clone, tmp_path / "gone")
     # The data is gone from the remote: an error that says whom to ask, and nothing half-made at `out`.
     shutil.rmtree(tmp_path / "remote" / "files")

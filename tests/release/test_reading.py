@@ -1,4 +1,4 @@
-"""Releases read: what was written, whole or smaller, with the labels asked for; all else is an error."""
+"""Reading releases: what was written, whole or smaller, with the requested labels; anything else is an error."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_a_smaller_set_has_the_same_views_and_labels(made: Path, ipc: int, epoch
 
 
 def test_a_smaller_set_of_rows_in_any_order(tmp_path: Path) -> None:
-    """Sorted by class, the kept rows are not the first ones; each label must still be its own image's."""
+    """Sorted by class, the rows of the smaller set are not the first ones; each label must still fit its image."""
     some = releases.parts()
     assert some.pack is not None
     sorted_images = replace(some.images, labels=np.sort(some.images.labels))
@@ -116,7 +116,7 @@ def test_a_smaller_set_mixes_its_own_labels(tmp_path: Path) -> None:
         row, view = int(small.rows[item]), int(small.views[item])
         drawn = views.draw(small.policy, ids[[row]], np.array([view]), len(ids))
         share = float(drawn.unmixed_share(8)[0])
-        # Rounds of one image a class: the first 2 x 3 rows of the whole are the rows of the smaller set.
+        # Rounds of one image per class: the first 2 x 3 rows of the whole are the rows of the smaller set.
         wanted = share * soft[row, view] + (1 - share) * soft[int(drawn.partner[0]), view]
         torch.testing.assert_close(targets[item].double(), wanted, atol=1e-5, rtol=1e-5)
 

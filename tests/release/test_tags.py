@@ -28,7 +28,7 @@ def test_not_release_tags(tag: str) -> None:
 
 
 def test_unknown_tag_lists_those_there_are(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no release tag 'fish@v1.0.0'; it has no release tag at all$"):
+    with pytest.raises(DataError, match=r"has no release tag 'fish@v1.0.0'; it has no release tags$"):
         dcpipe.load("fish@v1.0.0", repo=repository)
     for tag in ("fish@v2.0.0", "fish@v1.1.0", "not-a-release"):
         tags.git("tag", "-a", tag, "-m", "x", cwd=repository)
@@ -41,7 +41,7 @@ def test_a_repository_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(DataError, match=r"^git ls-remote failed: "):
         dcpipe.load("fish@v1.0.0", repo=tmp_path / "nowhere")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"is in no git repository; give repo=, the one that has the tag$"):
+    with pytest.raises(DataError, match=r"is not in a git repository; give repo=, the one that has the tag$"):
         dcpipe.load("fish@v1.0.0")
 
 
@@ -126,6 +126,6 @@ def test_git_gets_addresses_behind_a_double_dash_and_no_transport_that_starts_pr
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(subprocess, "run", fake)
-    tags.released("https://host/x")
+    tags.release_tags("https://host/x")
     assert seen["command"][-2:] == ["--", "https://host/x"]
     assert seen["env"]["GIT_ALLOW_PROTOCOL"] == "file:git:http:https:ssh"

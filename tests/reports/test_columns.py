@@ -55,7 +55,7 @@ def test_a_column_knows_its_key() -> None:
     assert (decimals("a number", 0, "bytes").key, unless_noted(size("labels", "bytes")).key) == ("bytes", "bytes")
 
 
-def test_a_table_has_a_line_a_row_and_numbers_at_the_right() -> None:
+def test_a_table_has_one_line_per_row_and_numbers_at_the_right() -> None:
     table = table_of("a title", [ROW, {**ROW, "name": "random"}], [text("name"), size("labels", "bytes")])
     assert (str(table.title), table.row_count) == ("a title", 2)
     assert [(str(c.header), list(c.cells), c.justify) for c in table.columns] == [

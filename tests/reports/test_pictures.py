@@ -32,7 +32,7 @@ def picture(png: bytes) -> np.ndarray:
 
 
 @pytest.mark.parametrize("tile", [4, 7])
-def test_a_grid_has_a_row_a_class_and_a_column_a_pick(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grid_has_one_row_per_class_and_one_column_per_pick(tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "TILE", tile)
     counts = [3, 1, 2]
     sheet = picture(pictures.grid(colours(counts)))

@@ -1,4 +1,4 @@
-"""Every test that asks for `kind` runs once for each noun."""
+"""Every test that uses `kind` runs once for each kind of artifact."""
 
 from __future__ import annotations
 

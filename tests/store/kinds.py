@@ -1,4 +1,4 @@
-"""One small artifact of every noun, published as its stage does."""
+"""One small artifact of every kind, published as its stage does."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def load_train(path: Path) -> ImageTable:
 
 @dataclass(frozen=True)
 class Kind:
-    """A noun's name on disk, its writer and its reader."""
+    """A kind of artifact: its name on disk, its writer and its reader."""
 
     kind: str
     write: Callable[[Path], dict[str, Any]]
@@ -143,7 +143,7 @@ KINDS = {
 
 
 def assert_same(first: Any, second: Any) -> None:
-    """Equality of nouns, arrays by content and type."""
+    """Equality of values; arrays are compared by content and dtype."""
     if hasattr(first, "__dataclass_fields__"):
         assert type(first) is type(second)
         for field in fields(first):

@@ -1,4 +1,4 @@
-"""Artifact folders of every noun: what is written is what is read, and any other byte is an error by name."""
+"""Artifact folders of every kind: what is written is read again, and a changed byte is an error that names the file."""
 
 from __future__ import annotations
 
@@ -118,19 +118,19 @@ def test_any_changed_byte_of_a_manifest_is_seen_or_harmless(published: Path, dat
         manifest.write_bytes(whole)
 
 
-def test_a_folder_without_a_manifest_a_wrong_noun_and_a_wrong_schema(kind: Kind, tmp_path: Path) -> None:
+def test_a_folder_without_a_manifest_a_wrong_kind_and_a_wrong_schema(kind: Kind, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert refusal(kind, out) == (
-        f"{out} holds no {kind.kind} (no artifact.json); run `dvc repro` or `dvc pull` to make it"
+        f"{out} contains no {kind.kind} (no artifact.json); run `dvc repro` or `dvc pull` to make it"
     )
     kind.publish(tmp_path)
     with pytest.raises(DataError) as error:
         store.open_artifact(out, "release")
-    assert str(error.value) == f"{out} holds {kind.kind!r}, expected 'release'; give the folder of the right stage"
+    assert str(error.value) == f"{out} contains {kind.kind!r}, expected 'release'; give the folder of the right stage"
     content = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
     (out / MANIFEST).write_text(json.dumps({**content, "schema": 999}), encoding="utf-8")
     assert refusal(kind, out) == (
-        f"{out} has schema 999, this dcpipe reads {store.SCHEMA}; run `dvc repro` to rebuild it"
+        f"{out} has schema 999, but this version of dcpipe reads {store.SCHEMA}; run `dvc repro` to rebuild it"
     )
 
 

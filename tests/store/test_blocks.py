@@ -71,7 +71,7 @@ def test_a_value_that_is_not_finite_is_refused_by_its_row(value: float, tmp_path
     values[2, 1, 0] = value
     with pytest.raises(DataError) as error:
         blocks.write(1, values)
-    assert str(error.value) == "labels.zarr: row 6 holds NaN or infinity; check the teacher and its inputs"
+    assert str(error.value) == "labels.zarr: row 6 contains NaN or infinity; check the teacher and its inputs"
     assert blocks.missing() == [0, 1]
 
 
@@ -79,7 +79,7 @@ def test_a_value_that_overflows_the_stored_type_is_refused_too(tmp_path: Path) -
     blocks = store.create_blocks(tmp_path / "labels.zarr", (2, 3, 2), "float16", rows=2)
     values = np.zeros((2, 3, 2), np.float32)
     values[1, 0, 0] = 70_000.0  # fp16 ends at 65,504
-    with pytest.raises(DataError, match=r"^labels\.zarr: row 1 holds NaN or infinity; "):
+    with pytest.raises(DataError, match=r"^labels\.zarr: row 1 contains NaN or infinity; "):
         blocks.write(0, values)
 
 
@@ -106,7 +106,7 @@ def test_shards_are_powers_of_two_of_bounded_size(shape: list[int], itemsize: in
 
 
 def test_the_paper_sized_store_has_the_designed_layout() -> None:
-    """ImageNet-1K at 10 images a class and 300 views: shards of 32-64 MiB, chunks of at most 384 KiB."""
+    """ImageNet-1K at 10 images per class and 300 views: shards of 32-64 MiB, chunks of at most 384 KiB."""
     shape = (10_000, 300, 1000)
     rows = module.shard_rows(shape, 2)
     assert 32 * 2**20 <= rows * 300 * 1000 * 2 <= 64 * 2**20

@@ -35,7 +35,7 @@ def test_a_pack_of_nan_or_of_something_else_is_refused(tmp_path: Path) -> None:
     store.save_pack(path, bad)
     with pytest.raises(DataError) as error:
         store.read_pack(path, IDS)
-    assert str(error.value) == f"{path}: array 'u' holds NaN or infinity; compress the labels again"
+    assert str(error.value) == f"{path}: array 'u' contains NaN or infinity; compress the labels again"
     store.save_teacher(tmp_path, teacher())
     with pytest.raises(DataError) as error:
         store.read_pack(tmp_path / "weights.safetensors", IDS)

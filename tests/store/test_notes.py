@@ -1,4 +1,4 @@
-"""Notes: what is kept is found again, whole or not at all, and can be forgotten."""
+"""Notes: what is saved is loaded again, is written atomically, and can be removed."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from dcpipe.store import Notes
 
 def test_arrays_and_values_are_found_again(tmp_path: Path) -> None:
     notes = Notes(tmp_path)
-    assert notes.kept("a") is None and notes.load_json("a") is None
-    notes.keep("a", rows=np.arange(3), reason=np.array("too few bytes"))
+    assert notes.load_arrays("a") is None and notes.load_json("a") is None
+    notes.save_arrays("a", rows=np.arange(3), reason=np.array("too few bytes"))
     notes.save_json("a", {"history": [1.5]})
-    kept = notes.kept("a")
+    kept = notes.load_arrays("a")
     assert kept is not None and kept["rows"].tolist() == [0, 1, 2] and kept["reason"].item() == "too few bytes"
     assert notes.load_json("a") == {"history": [1.5]}
 
 
 def test_a_write_that_dies_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes = Notes(tmp_path)
-    notes.keep("a", rows=np.arange(3))
+    notes.save_arrays("a", rows=np.arange(3))
 
     def dies(stream: object, **arrays: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(np, "savez", dies)
     with pytest.raises(KeyboardInterrupt):
-        notes.keep("a", rows=np.arange(5))
-    kept = notes.kept("a")
+        notes.save_arrays("a", rows=np.arange(5))
+    kept = notes.load_arrays("a")
     assert kept is not None and len(kept["rows"]) == 3
 
 
-def test_a_part_of_the_work_has_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_a_part_of_the_work_has_a_separate_folder(tmp_path: Path) -> None:
     notes = Notes(tmp_path)
     inner = notes.within("part")
-    inner.keep("a", rows=np.arange(3))
-    assert notes.kept("a") is None and notes.within("part").kept("a") is not None
+    inner.save_arrays("a", rows=np.arange(3))
+    assert notes.load_arrays("a") is None and notes.within("part").load_arrays("a") is not None
     notes.remove("part")
     notes.remove("part")
     assert list(tmp_path.iterdir()) == []

@@ -42,7 +42,7 @@ def fill(staging: store.StagingDir, stop: int | None = None) -> list[int]:
     return todo
 
 
-def test_a_killed_run_goes_on_where_it_stopped(scratch: Path) -> None:
+def test_a_killed_run_continues_where_it_stopped(scratch: Path) -> None:
     with pytest.raises(KilledError), store.staging_dir(Path("data/x"), LINEAGE) as staging:
         (staging.notes / "checkpoint").write_text("epoch 3", encoding="utf-8")
         fill(staging, stop=2)
@@ -61,7 +61,7 @@ def test_a_killed_run_goes_on_where_it_stopped(scratch: Path) -> None:
     assert left == ["data-x.lock", "data-x.owner"], "nothing else is left behind"
 
 
-def test_a_change_starts_anew_and_a_change_back_goes_on(scratch: Path) -> None:
+def test_a_change_starts_again_and_a_change_back_continues(scratch: Path) -> None:
     with pytest.raises(KilledError), store.staging_dir(Path("data/x"), LINEAGE) as staging:
         fill(staging, stop=1)
     with pytest.raises(KilledError), store.staging_dir(Path("data/x"), {**LINEAGE, "seed": 1}) as other:
@@ -76,7 +76,7 @@ def test_outputs_of_one_name_in_two_folders_have_two_staging_folders(scratch: Pa
         assert first.root != second.root
 
 
-def test_a_second_process_is_told_who_holds_the_output(scratch: Path) -> None:
+def test_a_second_process_is_refused_with_the_process_number_of_the_first(scratch: Path) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ}
     )
@@ -85,7 +85,7 @@ def test_a_second_process_is_told_who_holds_the_output(scratch: Path) -> None:
         with pytest.raises(DataError) as error, store.staging_dir(Path("data/x"), LINEAGE):
             pass
         assert str(error.value) == (
-            f"another run is writing data/x (process {holder.pid}); wait for it to end, or stop it, then run again"
+            f"another run is writing data/x (process {holder.pid}); wait until it ends, or stop it, then run again"
         )
         freed, held = store.clean()
         assert (freed, held) == (0, ["data-x"])
@@ -113,9 +113,9 @@ def test_a_run_that_fails_frees_its_lock_and_the_next_one_is_its_owner(scratch: 
 
 def test_what_a_run_noted_is_found_by_the_next_one(scratch: Path) -> None:
     with store.staging_dir(Path("data/x"), LINEAGE) as staging:
-        store.Notes(staging.notes).keep("picks", rows=np.array([3, 1]))
+        store.Notes(staging.notes).save_arrays("picks", rows=np.array([3, 1]))
     with store.staging_dir(Path("data/x"), LINEAGE) as again:
-        kept = store.Notes(again.notes).kept("picks")
+        kept = store.Notes(again.notes).load_arrays("picks")
         assert kept is not None and kept["rows"].tolist() == [3, 1]
 
 

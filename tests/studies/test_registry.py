@@ -103,14 +103,14 @@ REFUSED = [
     (
         "selection.selectors.score.alpha",
         5,
-        "unknown key 'selection.selectors.score.alpha'; legal ones are method, options",
+        "unknown key 'selection.selectors.score.alpha'; valid keys are method, options",
     ),
     ("selection.selectors.a/b", {}, "selection.selectors.a/b.[key] is 'a/b': string should match pattern"),
-    ("selection.epochs", 5, "unknown key 'selection.epochs'; legal ones are seeds, split, selectors, ipc"),
+    ("selection.epochs", 5, "unknown key 'selection.epochs'; valid keys are seeds, split, selectors, ipc"),
     (
         "selections",
         {},
-        "unknown key 'selections'; legal ones are selection, coefficients, labels, resilience, syntheses, ladder, "
+        "unknown key 'selections'; valid keys are selection, coefficients, labels, resilience, syntheses, ladder, "
         "sizes; did you mean 'selection'?",
     ),
     ("coefficients", None, "'coefficients' is missing; add it"),
@@ -122,7 +122,7 @@ REFUSED = [
     ("syntheses.ipc", [1, 1], "syntheses.ipc is [1, 1]: 1 is listed more than once; list each once"),
     ("syntheses.seeds", [0, 1], "syntheses.seeds is [0, 1]: list should have at least 3 items after validation, not 2"),
     ("ladder.split", "train", "ladder.split is 'train': input should be 'test' or 'minival'"),
-    ("ladder.steps", {}, "unknown key 'ladder.steps'; legal ones are seeds, split, variants, ipc"),
+    ("ladder.steps", {}, "unknown key 'ladder.steps'; valid keys are seeds, split, variants, ipc"),
     ("sizes.sizes", [1, 1], "sizes.sizes is [1, 1]: 1 is listed more than once; list each once"),
     ("sizes.ipc", None, "'sizes.ipc' is missing; add it"),
     ("resilience.ratios", [], "resilience.ratios is []: list should have at least 1 item after validation, not 0"),
@@ -138,7 +138,7 @@ REFUSED = [
     (
         "coefficients.alpha",
         ["1e-3"],
-        "coefficients.alpha.0 is '1e-3': input should be a valid number; YAML wants a point, as in 1.0e-3",
+        "coefficients.alpha.0 is '1e-3': input should be a valid number; YAML needs a point, as in 1.0e-3",
     ),
     ("labels.codecs", {}, "labels.codecs is {}: dictionary should have at least 1 item after validation, not 0"),
     ("labels.ratios", [0.5], "labels.ratios.0 is 0.5: input should be greater than or equal to 1"),
@@ -178,7 +178,7 @@ def test_a_file_that_is_absent_or_holds_no_blocks_is_refused(tmp_path: Path) -> 
     path.write_text("- a\n", encoding="utf-8")
     with pytest.raises(DataError) as error:
         load("selection", path)
-    assert str(error.value) == f"{path} must hold one block for each study: {', '.join(STUDIES)}"
+    assert str(error.value) == f"{path} must contain one block for each study: {', '.join(STUDIES)}"
 
 
 @pytest.mark.parametrize("name", STUDIES)

@@ -1,4 +1,4 @@
-"""The drop: paired by seed, worked out again from a slow table, and nothing said of what was not reached."""
+"""The drop: paired by seed, computed again from a slow table, and empty for ratios that were not reached."""
 
 from __future__ import annotations
 

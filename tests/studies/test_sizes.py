@@ -26,7 +26,7 @@ def block_of(**changes: Any) -> SizesBlock:
 
 
 def rounds(count: int, first: int = 0, grid: int = 1) -> ImageSet:
-    """`count` rounds of one image a class, ids from `first` on, each image filled with its id."""
+    """`count` rounds of one image per class, ids from `first` on, each image filled with its id."""
     ids = np.arange(first, first + count * len(CLASSES))
     pixels = np.broadcast_to(ids.astype(np.uint8)[:, None, None, None], (len(ids), 4, 4, 3)).copy()
     return ImageSet(pixels, np.tile(np.arange(len(CLASSES)), count), ids, CLASSES, grid)
@@ -44,7 +44,7 @@ def test_sizes_are_all_unless_said() -> None:
 
 
 def test_a_cell_takes_the_images_of_its_runs() -> None:
-    """B joins runs of one image per class with seeds of their own; equal sets are equal cells, whatever their entry."""
+    """B joins runs of one image per class with different seeds; equal sets are equal cells, whatever their entry."""
     study = SizesStudy("sizes", block_of(ipc=3), tiny.run_of("studies").params, tiny.PARAMS)
     cells = {str(cell): cell for cell in study.cells}
     assert list(cells) == [f"{name}-ipc{n}" for name in ("mdc", "idc-A", "idc-B", "idc-C") for n in (1, 2, 3)]
@@ -64,7 +64,7 @@ def test_a_cell_takes_the_images_of_its_runs() -> None:
 @settings(deadline=None)
 @given(ipc=st.integers(1, 12), data=st.data())
 def test_the_runs_of_baselines(ipc: int, data: st.DataObject) -> None:
-    """As the paper counts them: A one of its own a size, B as many as images, C and methods one for all."""
+    """As the paper counts them: A has one run per size, B as many as images, C and methods one for all."""
     size = data.draw(st.integers(1, ipc))
     a, b, c = (sizes.parts(Entry("idc", letter), size, ipc) for letter in ("A", "B", "C"))  # type: ignore[arg-type]
     assert c == sizes.parts(Entry("mdc", None), size, ipc) == (Part(0, ipc),)
@@ -101,7 +101,7 @@ def test_sets_that_do_not_fit_are_not_joined() -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"sizes": [1, 5]}, "sizes.sizes has [5], but sizes.ipc is 4; raise it, or drop them"),
+        ({"sizes": [1, 5]}, "sizes.sizes has [5], but sizes.ipc is 4; raise ipc or remove larger sizes"),
         (
             {"methods": {"idc": {"baselines": ["A", "A"]}}},
             "s.yaml: methods.idc.baselines is ['A', 'A']: 'A' is listed more than once; list each once",
@@ -114,12 +114,12 @@ def test_sets_that_do_not_fit_are_not_joined() -> None:
         ({"sizes": [0]}, "s.yaml: sizes.0 is 0: input should be greater than or equal to 1"),
         (
             {"methods": {"idc": {"baseline": ["A"]}}},
-            "s.yaml: unknown key 'methods.idc.baseline'; legal ones are selection, synthesis, softlabels, compression, "
+            "s.yaml: unknown key 'methods.idc.baseline'; valid keys are selection, synthesis, softlabels, compression, "
             "evaluation, labels, baselines; did you mean 'baselines'?",
         ),
     ],
 )
-def test_what_is_wrong_is_told_in_one_sentence(changes: dict[str, Any], sentence: str) -> None:
+def test_a_mistake_is_reported_in_one_sentence(changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(DataError) as error:
         block_of(**changes).check("sizes")
     assert str(error.value).startswith(sentence)
@@ -130,7 +130,7 @@ def test_what_is_wrong_is_told_in_one_sentence(changes: dict[str, Any], sentence
 
 
 def test_degradation_is_counted_from_the_runs_made_for_each_size() -> None:
-    """Of its own method where there are such, else of the only ones in the study."""
+    """Those of the same method if there are any, else the only ones in the study."""
     both = block_of(methods={"mdc": {}, "idc": {"baselines": ["C", "A"]}, "dream": {"baselines": ["C"]}})
     assert sizes.made_for_size(both) == {"mdc": "idc-A", "idc-C": "idc-A", "dream-C": "idc-A"}
     two = block_of(methods={"mdc": {}, "idc": {"baselines": ["A", "B"]}, "dream": {"baselines": ["A", "C"]}})
@@ -198,7 +198,7 @@ def test_the_table_has_a_column_a_size(tmp_path: Any) -> None:
     )
 
 
-def test_the_figure_has_a_line_an_entry() -> None:
+def test_the_figure_has_one_line_per_entry() -> None:
     rows = sizes.summarise_sizes(
         results_of(("mdc", "idc-A", "idc-C"), (1, 3, 4)), dict.fromkeys(("mdc", "idc-A", "idc-C"), 1), {}
     )

@@ -21,7 +21,7 @@ PLACES = [(name, ipc) for name in ("b", "a") for ipc in (1, 10)]
     order=st.permutations(range(12)),
 )
 def test_a_summary_is_mean_and_deviation_by_group(accuracies: list[float], sizes: list[int], order: list[int]) -> None:
-    """Rows of one group need not stand together; groups come as they first appear."""
+    """Rows of one group need not be adjacent; groups are in order of first appearance."""
     rows: list[dict[str, Any]] = [
         {
             "selector": PLACES[i % 4][0],

@@ -60,9 +60,9 @@ def test_cells_that_agree_in_blocks_have_one_digest() -> None:
         ({}, "{}.variants is {{}}: dictionary should have at least 1 item after validation, not 0"),
         (
             {"a": {"images": {}}},
-            "unknown key '{}.variants.a.images'; legal ones are selection, synthesis, softlabels, ",
+            "unknown key '{}.variants.a.images'; valid keys are selection, synthesis, softlabels, ",
         ),
-        ({"a": {"label": "hard"}}, "unknown key '{}.variants.a.label'; legal ones are selection, synthesis, softlabe"),
+        ({"a": {"label": "hard"}}, "unknown key '{}.variants.a.label'; valid keys are selection, synthesis, softlabe"),
         ({"a": {"labels": "soft"}}, "{}.variants.a.labels is 'soft': input should be 'packed', 'online' or 'hard'"),
         ({"a": {"synthesis": "edc"}}, "{}.variants.a.synthesis is 'edc': input should be a valid dictionary"),
         ({"a": None}, "{}.variants.a is None: input should be a valid dictionary or instance of Variant"),

@@ -75,7 +75,7 @@ def slowly(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 @given(block=MAPPINGS, name=st.sampled_from(BLOCKS))
-def test_a_variant_that_names_nothing_changes_nothing(block: dict[str, Any], name: str) -> None:
+def test_an_empty_variant_changes_nothing(block: dict[str, Any], name: str) -> None:
     content = content_of(**{name: block})
     assert changed(content, Variant()) == content
     assert changed(content, Variant(**{name: {}})) == content
@@ -111,7 +111,7 @@ def test_nothing_that_is_given_is_touched(old: dict[str, Any], new: dict[str, An
 
 @pytest.mark.parametrize("name", sorted({*ANEW} & {*BLOCKS}))
 @pytest.mark.parametrize("value", ["other", "the same", None])
-def test_a_choice_starts_its_block_anew_but_for_what_is_kept(name: str, value: str | None) -> None:
+def test_a_choice_discards_the_block_except_for_what_is_kept(name: str, value: str | None) -> None:
     chooses, kept = ANEW[name]
     assert set(kept) < set(params.Params.model_fields[name].annotation.model_fields), "keys that the block has"
     old = {chooses: "the same", "options": {"a": 1}, "stray": 2, **dict.fromkeys(kept, "kept")}
@@ -120,7 +120,7 @@ def test_a_choice_starts_its_block_anew_but_for_what_is_kept(name: str, value: s
     assert found[name] == {key: its for key, its in expected.items() if its is not None}
 
 
-def test_without_a_new_choice_a_block_goes_on() -> None:
+def test_without_a_new_choice_a_block_is_merged() -> None:
     found = changed(CONTENT, Variant(synthesis={"options": {"flip": None, "lr": 0.1}}, selection={"seed": 5}))
     assert found["synthesis"] == {"method": "edc", "seed": 4, "options": {"iterations": 50, "lr": 0.1}}
     assert found["selection"] == {**CONTENT["selection"], "seed": 5}
@@ -214,7 +214,7 @@ def test_without_soft_labels_students_learn_from_hard_ones() -> None:
     [
         (
             {"synthesis": {"optoins": {}}},
-            "params.yaml with its changes: unknown key 'synthesis.optoins'; legal ones are method, seed, options; did "
+            "params.yaml with its changes: unknown key 'synthesis.optoins'; valid keys are method, seed, options; did "
             "you mean 'options'?",
         ),
         (
@@ -228,7 +228,7 @@ def test_without_soft_labels_students_learn_from_hard_ones() -> None:
         ({"selection": {"method": None}}, "params.yaml with its changes: 'selection.method' is missing; add it"),
         (
             {"softlabels": {"teachers": ["second"]}},
-            "params.yaml with its changes: softlabels.teachers names 'second', which teacher.networks lacks; it has ma",
+            "params.yaml with its changes: softlabels.teachers names 'second', which is not in teacher.networks; ",
         ),
         (
             {"compression": {"bytes_per_image": 100.0}},

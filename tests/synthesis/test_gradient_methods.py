@@ -281,7 +281,7 @@ NESTED: list[tuple[str, dict[str, Any], str]] = [
     (
         "mdc",
         {"options": {"lr": "1e-3"}},
-        "synthesis method 'mdc': options.lr is '1e-3': input should be a valid number; YAML wants a point, "
+        "synthesis method 'mdc': options.lr is '1e-3': input should be a valid number; YAML needs a point, "
         "as in 1.0e-3",
     ),
     (

@@ -178,7 +178,7 @@ def test_from_noise_the_selected_pixels_do_not_matter(world: World, method: str)
     ("method", "options", "text"),
     [
         ("sre2l", {"iterations": 0}, "iterations is 0: input should be greater than or equal to 1"),
-        ("sre2l", {"lr": "1e-3"}, "lr is '1e-3': input should be a valid number; YAML wants a point, as in 1.0e-3"),
+        ("sre2l", {"lr": "1e-3"}, "lr is '1e-3': input should be a valid number; YAML needs a point, as in 1.0e-3"),
         ("sre2l", {"lr": 0}, "lr is 0: input should be greater than 0"),
         ("sre2l", {"weight": float("nan")}, "weight is nan: input should be a finite number"),
         ("sre2l", {"batch_size": 0}, "batch_size is 0: input should be greater than or equal to 1"),

@@ -1,8 +1,8 @@
 """Presets: rows of published tables, and small sets for a CPU, from which `dcpipe init NAME` writes params.yaml.
 
-Each YAML file of this folder holds the rows of one paper. A row states where its values come from, which accuracy was
-published, what a run costs, what the source leaves unstated, and the parameters in which it differs from its bases
-(`composing`). `init` writes one flat file that has the same statements as comments (`writing`).
+Each YAML file in this folder contains the rows of one paper. A row states where its values come from, which accuracy
+was published, what a run costs, what the source leaves unstated, and the parameters in which it differs from its bases
+(`composing`). `init` writes one flat file that contains the same statements as comments (`writing`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from dcpipe.types import require
 
 __all__ = ["Preset", "listing", "names", "preset", "text"]
 
-WIDTH = 100  # columns that a listing fits
+WIDTH = 100  # of a listing, in characters
 
 
 def preset(name: str) -> Preset:
-    """A preset by its name; raises `DataError` with the names most like it when there is no such one."""
+    """A preset by its name. Raises `DataError`, with the most similar names, if there is none."""
     known = names()
     close = [other for other in known if name and name in other] or difflib.get_close_matches(name, known)
     hint = f"did you mean {_one_of(close[:5])}? " if close else ""
@@ -31,12 +31,12 @@ def preset(name: str) -> Preset:
 
 
 def text(name: str) -> str:
-    """The params.yaml that `init` writes; raises `DataError` as `preset`."""
+    """The text of the params.yaml that `init` writes. Raises `DataError` as `preset` does."""
     return write(preset(name))
 
 
 def listing(word: str = "") -> Table:
-    """One line for each preset that has `word` in its name, paper or set; raises `DataError` when none has."""
+    """One line for each preset that has `word` in its name, paper or set. Raises `DataError` if there is none."""
     shown = [one for one in map(compose, names()) if word.lower() in _searched(one)]
     require(bool(shown), f"no preset has {word!r} in its name, paper or set; `dcpipe init --list` shows all")
     table = Table("preset", "source", "classes x ipc", "top-1 in %", "cost", box=None, pad_edge=False)

@@ -1,11 +1,11 @@
-"""The files of this folder, and a preset composed of its row and that row's bases.
+"""Read the files in this folder, and compose a preset from its row and the bases of the row.
 
-A file holds `bases` and `rows` by name; both are entries. The bases of an entry are applied first, from left to right,
-each with its own bases, and then the entry itself: mappings are merged key by key, null removes a key, and in `params`
-an entry that names the source, method, codec or protocol of a block starts that block anew (`dcpipe.config.changes`).
-A base may stand in another file.
+A file contains `bases` and `rows` by name; both are entries. The bases of an entry are applied first, from left to
+right, each after its own bases, and then the entry itself. Mappings are merged key by key, and null removes a key. In
+`params`, an entry that names the source, method, codec or protocol of a block discards the other keys of the block
+(`dcpipe.config.changes`). A base may be in another file.
 
-In texts, and in facts themselves, {word} stands for a fact: one of `facts`, or the preset's `name` or `ipc`.
+In texts, and in facts themselves, {word} is replaced by a fact: one of `facts`, or the `name` or `ipc` of the preset.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from dcpipe.config.changes import changed, merged
 
 _FOLDER = Path(__file__).parent
 
-# One text, or a clause for each topic; null removes the clause of a base.
+# One text, or one clause per topic; null removes the clause of a base.
 Note = str | dict[str, str | None] | None
 
 
 class Entry(Block):
-    """A base or row as it stands in a file.
+    """A base or row as it is written in a file.
 
-    `facts` fill texts; every row has `dataset` and `classes`. `listed` are the columns `source`, `published` and `cost`
-    of `dcpipe init --list`. `params` are blocks of params.yaml, or some of their keys. `comments` are written above a
-    key of params, which is named by its path, as in `images.options`.
+    `facts` are inserted into texts; every row has `dataset` and `classes`. `listed` are the columns `source`,
+    `published` and `cost` of `dcpipe init --list`. `params` are blocks of params.yaml, or some of their keys.
+    `comments` are written above the key of params.yaml with this path, such as `images.options`.
     """
 
     base: str | list[str] = Field(default_factory=list)
@@ -48,7 +48,7 @@ class Entry(Block):
 
 
 class Family(Block):
-    """A file."""
+    """The content of a file."""
 
     bases: dict[str, Entry] = Field(default_factory=dict)
     rows: dict[str, Entry] = Field(default_factory=dict)
@@ -56,8 +56,8 @@ class Family(Block):
 
 @dataclass(frozen=True)
 class Preset:
-    """A row with its bases. Texts are filled in; `params` is the content of params.yaml. `notes` are `source`,
-    `published`, `cost` and, if there is any, `unstated`: each is one text, or a clause for each topic."""
+    """A row with its bases applied and facts inserted. `params` is the content of params.yaml. `notes` are `source`,
+    `published`, `cost` and, if there is one, `unstated`: each is one text, or one clause per topic."""
 
     name: str
     facts: Mapping[str, str | int]
@@ -76,7 +76,7 @@ def families() -> dict[str, Family]:
 
 @cache
 def names() -> tuple[str, ...]:
-    """All presets: the default first, the others by name, ipc10 after ipc1 and before ipc50."""
+    """The names of all presets: the default first, then by name with numbers in numerical order."""
     rows = (name for family in families().values() for name in family.rows)
     return tuple(sorted(rows, key=lambda name: (name != "digits", _numbered(name))))
 
@@ -88,7 +88,7 @@ def compose(name: str) -> Preset:
     row = next(family.rows[name] for family in families().values() if name in family.rows)
     whole: dict[str, Any] = {"facts": {}, "listed": {}, "comments": {}, "params": {"release": {"name": name}}}
     for entry in _stacked(row, bases):
-        # Only keys that the entry has: the None of another one would remove what a base says.
+        # Only keys that the entry has, because the None of a missing key would remove the value of a base.
         stated = {key: getattr(entry, key) for key in entry.model_fields_set - {"base", "params"}}
         whole = {**merged(whole, stated), "params": changed(whole["params"], entry.params)}
     given = {**whole["facts"], "name": name, "ipc": whole["params"]["selection"]["ipc"]}
@@ -99,18 +99,19 @@ def compose(name: str) -> Preset:
 
 
 def _stacked(entry: Entry, bases: Mapping[str, Entry]) -> list[Entry]:
-    """Everything that an entry is made of, in the order it is applied: its bases with theirs, then the entry."""
+    """An entry and all its bases, in the order in which they are applied: the bases with their own bases, then the
+    entry."""
     below = [entry.base] if isinstance(entry.base, str) else entry.base
     return [*(one for base in below for one in _stacked(bases[base], bases)), entry]
 
 
 def _filled(texts: Any, facts: Mapping[str, Any]) -> Any:
-    """A text, or all texts of a mapping, with their facts filled in; numbers stay."""
+    """A text, or a mapping of texts, with facts inserted; numbers are returned unchanged."""
     if isinstance(texts, Mapping):
         return {key: _filled(text, facts) for key, text in texts.items()}
     return texts.format_map(facts) if isinstance(texts, str) else texts
 
 
 def _numbered(name: str) -> list[tuple[int, str]]:
-    """A sort key of text with numbers in it."""
+    """A sort key for names, in which numbers are compared as numbers."""
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", name)]

@@ -1,4 +1,4 @@
-"""A preset as one flat params.yaml: its notes as comments on top, then its parameters with their own comments."""
+"""Write a preset as one flat params.yaml: its notes as comments at the top, then its parameters with their comments."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _TITLE = (
     "One workspace is one condensed dataset: this file says what it is. `dcpipe init PRESET` writes it from a preset."
 )
 _WIDTH = 120
-_IN_BLOCKS = ("networks", "training")  # mappings that get a line for each key however short they are
-_FIRST = ("source", "method", "codec", "protocol", "name", "student", "ipc")  # keys that lead their block
+_IN_BLOCKS = ("networks", "training")  # mappings that get one line per key even if they are short
+_FIRST = ("source", "method", "codec", "protocol", "name", "student", "ipc")  # keys that come first in their block
 
 
 def write(preset: Preset) -> str:
-    """The file's text."""
+    """The text of the file."""
     lines = [f"# {_TITLE}", *_header(preset.notes)]
     for name in Params.model_fields:
         if name in preset.params:
@@ -29,7 +29,7 @@ def write(preset: Preset) -> str:
 
 
 def _header(notes: Mapping[str, str | Mapping[str, str]]) -> Iterator[str]:
-    """Comments: a text after its key, or clauses one below the other."""
+    """The notes as comments: one text after its key, or one clause per line."""
     for key, note in notes.items():
         if isinstance(note, str):
             yield from _wrapped(f"{key}: {note}", "# ", "#   ")
@@ -40,8 +40,8 @@ def _header(notes: Mapping[str, str | Mapping[str, str]]) -> Iterator[str]:
 
 
 def _written(key: str, value: Any, comments: Mapping[str, str], path: str, indent: int) -> Iterator[str]:
-    """A key with what it holds. The mapping of a stage, and one that holds mappings or has comments inside, gets a line
-    for each key; any other stands on one line, or on as few as it needs."""
+    """A key with its value. The mapping of a stage, and a mapping with mappings or comments inside, gets one line per
+    key; any other value is written on one line, or on as few lines as it needs."""
     pad = " " * indent
     if path in comments:
         yield from _wrapped(comments[path], f"{pad}# ", f"{pad}# ")
@@ -50,7 +50,7 @@ def _written(key: str, value: Any, comments: Mapping[str, str], path: str, inden
         for inner in _ordered(key, value) if indent == 0 else value:
             yield from _written(inner, value[inner], comments, f"{path}.{inner}", indent + 2)
         return
-    # Without a width, as PyYAML would break lines by its own; "..." ends a document that is a scalar.
+    # Without a width limit, because PyYAML would break lines in its own way; "..." ends a document that is a scalar.
     flow = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=float("inf"))
     flow = flow.removesuffix("...\n").strip()
     if len(line := f"{pad}{key}: {flow}") <= _WIDTH:
@@ -61,12 +61,12 @@ def _written(key: str, value: Any, comments: Mapping[str, str], path: str, inden
 
 
 def _has_inside(value: Mapping[str, Any], comments: Mapping[str, str], path: str) -> bool:
-    holds = any(isinstance(inner, Mapping) for inner in value.values())
-    return holds or any(place.startswith(f"{path}.") for place in comments)
+    has_mappings = any(isinstance(inner, Mapping) for inner in value.values())
+    return has_mappings or any(place.startswith(f"{path}.") for place in comments)
 
 
 def _ordered(block: str, keys: Mapping[str, Any]) -> list[str]:
-    """Keys of a stage's block: what it chooses, then the others in the order of its model."""
+    """The keys of the block of a stage: those in `_FIRST`, then the others in the order of its model."""
     order = [*_FIRST, *(Params.model_fields[block].annotation or Params).model_fields]
     return sorted(keys, key=order.index)
 

@@ -1,12 +1,13 @@
-"""Protocols by name: how the papers train students, as values for the keys of `evaluation` that params.yaml leaves out.
+"""Protocols by name: how papers train students, as values for the keys of `evaluation` that params.yaml leaves out.
 
-`protocol: edc/cifar10` fills in EDC's Table 10. What params.yaml says is stronger, and is told wherever the score is:
-`edc/cifar10 with epochs 300, batch_size 50`, so that nobody takes a changed protocol for the published one. A protocol
-only checks the views, which `softlabels` decides: `edc/cifar10; views differ`.
+`protocol: edc/cifar10` fills in EDC's Table 10. Values in params.yaml take precedence, and the name of the protocol
+then shows them in every score, as in `edc/cifar10 with epochs 300, batch_size 50`, so that a changed protocol cannot be
+mistaken for the published one. A protocol does not set the views, which `softlabels` decides, but compares them:
+`edc/cifar10; views differ`.
 
-`score` (SCORE, Sec. 6 and supplement Table 4) leaves its numbers to params.yaml, where each preset has its paper's.
-Everything is scored at the last epoch, whatever a paper's code reports. Test images are what the images stage made.
-To add one: a row in its paper's file, or a file and a line in `PROTOCOLS`.
+`score` (SCORE, Sec. 6 and supplement Table 4) leaves its numbers to params.yaml, where each preset has those of its
+paper. Students are tested at the last epoch, whatever the code of a paper reports. Test images are those of the stage
+`images`. To add a protocol, add a row to the file of its paper, or a file and a line in `PROTOCOLS`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from dcpipe.config.protocols import dcbench, edc, gvbsm, idc, rded, sre2l
 from dcpipe.config.protocols.row import PLAIN_VIEWS, Row
 from dcpipe.config.values import BelowOne, Count, Natural, NotNegative, Positive, PositiveShare, one_of
 
-__all__ = ["PROTOCOLS", "Settings", "told"]
+__all__ = ["PROTOCOLS", "Settings", "describe"]
 
-# Names of the tables where they are at work, which are imported when a name is checked.
+# Names from the tables in `training`, which are imported when a name is checked.
 Optimizer = Annotated[str, one_of("dcpipe.training.recipe:OPTIMIZERS")]
 Loss = Annotated[str, one_of("dcpipe.training.losses:LOSSES")]
 Schedule = Annotated[str, one_of("dcpipe.training.schedules:SCHEDULES")]
@@ -46,7 +47,7 @@ PROTOCOLS: dict[str, Row] = {
 
 
 class Settings(BaseModel):
-    """All of a student's training that a protocol may fix: see `training.Recipe` and `losses` for meanings."""
+    """The settings of a student's training that a protocol may set; `training.Recipe` and `losses` explain them."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -72,7 +73,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, content: Any) -> Any:
-        """The protocol's constants under what was given."""
+        """Fill in the constants of the protocol for keys that are not given."""
         if not isinstance(content, dict):
             return content
         name = content.get("protocol", "score")
@@ -89,9 +90,12 @@ class Settings(BaseModel):
         return name
 
 
-def told(settings: Settings, views: Mapping[str, Any] | None = None) -> str:
-    """The protocol's name with all that is not as published. `views` are softlabels' augmentation and mix, whose
-    missing keys count as plain, or as different where a plain view has no such key; None: no view is compared."""
+def describe(settings: Settings, views: Mapping[str, Any] | None = None) -> str:
+    """The name of the protocol, with all settings that differ from the published ones.
+
+    `views` are the augmentation and the mix of `softlabels`. Missing keys count as those of plain views, or as
+    different if plain views have no such key. With None, views are not compared.
+    """
     row, fields = PROTOCOLS[settings.protocol], Settings.model_fields
     published = {key: row.constants.get(key, field.default) for key, field in fields.items() if key != "protocol"}
     changed = {
@@ -104,13 +108,13 @@ def told(settings: Settings, views: Mapping[str, Any] | None = None) -> str:
         name += f" with {', '.join(f'{key} {_as_written(value)}' for key, value in changed.items())}"
     if views is None or row.views is None:
         return name
-    found = {**PLAIN_VIEWS, **views}
-    differ = any(found.get(key) != value for key, value in {**PLAIN_VIEWS, **row.views}.items())
+    used = {**PLAIN_VIEWS, **views}
+    differ = any(used.get(key) != value for key, value in {**PLAIN_VIEWS, **row.views}.items())
     return f"{name}; views differ" if differ else name
 
 
 def _as_written(value: Any) -> str:
-    """As params.yaml has it."""
+    """A value as it is written in params.yaml."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,14 +1,15 @@
-"""DC-BENCH (Cui et al., NeurIPS 2022, datasets and benchmarks track), evaluation as its official code runs it, which is
-that of DC (Zhao et al., ICLR 2021), DSA and DM (Zhao & Bilen, ICML 2021 and WACV 2023).
+"""DC-BENCH (Cui et al., NeurIPS 2022, datasets and benchmarks track), evaluation as in its official code, which is that
+of DC (Zhao et al., ICLR 2021), DSA and DM (Zhao & Bilen, ICML 2021 and WACV 2023).
 
-Cross-entropy with hard labels, SGD in batches of 256, a tenth of the rate from epoch E/2 + 1 of E on, last epoch. Names
-end in the augmentation, which decides E: `plain` has none and 300 epochs; `dsa` has one of colour, crop, cutout, flip,
-scale and rotate at a time and 1000; `randaug` has one operation of RandAugment and 1000. Scores are not comparable with
-those of `idc`, which has other batches, rates and pasted boxes.
+Students train with cross-entropy and hard labels, by SGD in batches of 256 with a tenth of the learning rate from epoch
+E/2 + 1 of E on, and are tested at the last epoch. Names end in the augmentation, which decides E: `plain` has none and
+300 epochs; `dsa` has one of colour, crop, cutout, flip, scale and rotate at a time and 1000 epochs; `randaug` has one
+operation of RandAugment and 1000 epochs. Scores are not comparable with those of `idc`, which has other batches,
+learning rates and CutMix.
 
-Where this differs from the code: it draws what to do once a batch (RandAugment: all of it), here every view does; and
-it augments in units of each dataset's mean and std, here in CIFAR's for all (`dcpipe.views.siamese`). Its AutoAugment
-and its recipes named after ImageNet and CIFAR are not here.
+Differences from the code: it draws the augmentation once per batch (for RandAugment completely), here it is drawn per
+view; and it augments in units of the mean and std of each dataset, here those of CIFAR are used for all
+(`dcpipe.views.siamese`). Its AutoAugment and its recipes for ImageNet and CIFAR are not implemented.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from dcpipe.config.protocols.row import Row
 
-# KL at T = 1 is what cross-entropy is for labels that are not one-hot.
+# KL at T = 1 generalises cross-entropy to labels that are not one-hot.
 COMMON: dict[str, Any] = {
     "batch_size": 256,
     "optimizer": "sgd",
@@ -36,7 +37,7 @@ DSA = WHOLE | {"siamese": "dsa:color_crop_cutout_flip_scale_rotate"}
 
 
 def _row(epochs: int, views: dict[str, Any]) -> Row:
-    """The one milestone is a fraction, so that it moves with `epochs` where params.yaml changes them."""
+    """The milestone is a fraction, so that it moves if params.yaml changes `epochs`."""
     return Row(COMMON | {"epochs": epochs, "milestones": [(epochs // 2 + 1) / epochs]}, views)
 
 

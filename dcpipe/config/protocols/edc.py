@@ -1,16 +1,17 @@
 """EDC (Shao et al., "Elucidating the design space of dataset condensation", NeurIPS 2024), post-evaluation.
 
-`edc` is the paper: Tables 6-10, epochs, batch sizes, AdamW, smoothing LR with zeta = 2, EMA 0.99. It states neither the
-loss nor the weight decay, which are the official code's: mean squared error to the teachers' mean logits plus 0.025 CE
-with the image's own class; decay 0.01 on weights only. The temperature enters no loss.
+`edc` follows the paper: Tables 6-10, epochs, batch sizes, AdamW, smoothing LR with zeta = 2, EMA 0.99. The paper states
+neither the loss nor the weight decay, so these are taken from the official code: mean squared error to the mean logits
+of the teachers plus 0.025 CE with the class of the image; decay 0.01 on weights only. No loss uses the temperature.
 
-`edc-code` is what the official scripts run instead, where they differ:
-* ImageNet-1k asks for `cos`, but a later branch overwrites it by the line 1 - e / (zeta N);
-* ImageNet-10 and CIFAR-100 ask for `cos2`, which is SSRS (Eq. 33), not plain smoothing;
+`edc-code` follows the official scripts where they differ from the paper:
+* ImageNet-1k sets `cos`, but a later branch overwrites it by the line 1 - e / (zeta N);
+* ImageNet-10 and CIFAR-100 set `cos2`, which is SSRS (Eq. 33), not plain smoothing;
 * Tiny-ImageNet and CIFAR-100 train with SGD 0.1, momentum 0.875 without Nesterov, decay 5e-4, not with AdamW;
-* CIFAR-10 at one image a class has batches of 10, the paper 25.
+* CIFAR-10 at one image per class has batches of 10, in the paper 25.
 
-Swin-T trains with lr 1e-4 (Table 6). The code reports the best of many validations on test; here it is the last epoch.
+Swin-T trains with lr 1e-4 (Table 6). The code reports the best of many tests, here students are tested at the last
+epoch.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ COMMON: dict[str, Any] = {
 SGD: dict[str, Any] = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.875, "nesterov": False, "weight_decay": 5e-4}
 STEPS: dict[str, Any] = {"schedule": "multistep", "milestones": [0.8, 0.9, 0.95], "decay_factor": 0.5}
 
-WEAK = {"scale_min": 0.5, "mix": "cutmix_images"}  # online teachers look at the student's mixed batch
+WEAK = {"scale_min": 0.5, "mix": "cutmix_images"}  # online teachers label the mixed batch of the student
 SMALL = WEAK | {"randaugment": 2}
 TINIEST = SMALL | {"scale_min": 0.08}  # CIFAR-10
 

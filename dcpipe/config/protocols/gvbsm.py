@@ -1,9 +1,10 @@
 """G-VBSM (Shao et al., "Generalized large-scale data condensation via various backbone and statistical matching", CVPR
-2024), training as its official scripts run it.
+2024), training as in its official scripts.
 
-Mean squared error to the teachers' mean logits plus gamma CE with the image's own class, plain cosine, decay on
-weights only; the temperature enters no loss. CIFAR-100's batch size is that of its ConvNet of width 128. On
-Tiny-ImageNet the code feeds a batch of 100 in two halves, so that its batch norm sees 50 images; here 100.
+The loss is the mean squared error to the mean logits of the teachers plus gamma CE with the class of the image; it does
+not use the temperature. The schedule is a plain cosine, and only weights decay. The batch size on CIFAR-100 is that of
+its ConvNet of width 128. On Tiny-ImageNet the code forwards a batch of 100 in two halves, so its batch norm sees 50
+images; here it sees 100.
 """
 
 from __future__ import annotations

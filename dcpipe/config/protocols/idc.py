@@ -1,16 +1,17 @@
-"""IDC (Kim et al., "Dataset condensation via efficient synthetic-data parameterization", ICML 2022), evaluation as its
-official code runs it; MDC (He et al., ICLR 2024) and DREAM (Liu et al., ICCV 2023) evaluate so too.
+"""IDC (Kim et al., "Dataset condensation via efficient synthetic-data parameterization", ICML 2022), evaluation as in
+its official code; MDC (He et al., ICLR 2024) and DREAM (Liu et al., ICCV 2023) evaluate in the same way.
 
-Cross-entropy with hard labels, SGD in batches of 64, 1000 epochs, a fifth of the rate from 2/3 and from 5/6 of them on;
-views have colour, crop, flip, scale and rotate (digits: no flip), half of them a pasted box. `idc-i` is IDC without
-multi-formation (one training image in a stored one), where that changes something: on SVHN at one image a class, and on
-MNIST, whose IDC has no pasted box. On ImageNet-10 epochs depend on the training images a class, nine in a stored image
-of IDC and one of IDC-I, so names end in the stored images per class; its colour jitter and lighting noise views here
-cannot be: those scores always tell that views differ.
+Students train with cross-entropy and hard labels, by SGD in batches of 64 for 1000 epochs, and the learning rate is
+divided by 5 after 2/3 and after 5/6 of them. Views have colour, crop, flip, scale and rotate (digits: no flip), and
+half of them have CutMix. `idc-i` is IDC without multi-formation (a stored image is one training image). It exists where
+this changes the protocol: on SVHN at one image per class, and on MNIST, where IDC has no CutMix. On ImageNet-10 the
+number of epochs depends on the training images per class, of which a stored image has nine with IDC and one with IDC-I,
+so names end in the stored images per class. Views in dcpipe have no colour jitter and lighting noise, so these scores
+always say that views differ.
 
-Where this differs from the code: it reports the best of four evaluations on test, here it is the last epoch; it draws
-once a batch whether to paste a box, and of crop, scale and rotate the one that runs, here every view does; and it
-augments in units of each dataset's mean and std, here in CIFAR's for all (`dcpipe.views.siamese`).
+Differences from the code: it reports the best of four tests, here students are tested at the last epoch; it draws once
+per batch whether to use CutMix, and which one of crop, scale and rotate to use, here this is drawn per view; and it
+augments in units of the mean and std of each dataset, here those of CIFAR are used for all (`dcpipe.views.siamese`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from dcpipe.config.protocols.row import Row
 
-# KL at T = 1 is what cross-entropy is for labels that are not one-hot.
+# KL at T = 1 generalises cross-entropy to labels that are not one-hot.
 COMMON: dict[str, Any] = {
     "epochs": 1000,
     "batch_size": 64,
@@ -41,12 +42,12 @@ OBJECTS = WHOLE | HALF | {"siamese": "color_crop_flip_scale_rotate"}
 DIGITS = WHOLE | HALF | {"siamese": "color_crop_scale_rotate"}
 PHOTOS = {"scale_min": 0.5, "mix": "cutmix_labels", "jitter": 0.4, "lighting": 0.1}
 
-LENGTHS = {1: 3000, 10: 2000, 50: 1500, 200: 1000, 500: 500}  # at most so many training images a class: epochs
+LENGTHS = {1: 3000, 10: 2000, 50: 1500, 200: 1000, 500: 500}  # largest number of training images per class -> epochs
 BEYOND = 300
 
 
 def epochs(images: int) -> int:
-    """Epochs on ImageNet-10 with so many training images a class."""
+    """The number of epochs on ImageNet-10 with `images` training images per class."""
     return next((length for most, length in LENGTHS.items() if images <= most), BEYOND)
 
 

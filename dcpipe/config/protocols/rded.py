@@ -1,12 +1,13 @@
 """RDED (Sun et al., "On the diversity and realism of distilled dataset", CVPR 2024), validation.
 
-KL at T = 20 without T^2 from one teacher online, AdamW, 300 epochs of smoothing LR with zeta = 2. The learning rate is
-ResNets' and ConvNets' (other students: VGG-11 5e-4, EfficientNet-B0 2e-3, MobileNet-V2 2.5e-3, AlexNet, ViT and Swin
-1e-4). Batches depend on images per class: 10, 50, 100 at 1, 10, 50, twice that with 1,000 or 100 classes, but always
-100 on Tiny-ImageNet; so names end in the images per class. Students see the patches of 2 x 2 mosaics shuffled and crops
-of at least half the area; sets of small images have one patch an image and no crop.
+The loss is KL at T = 20 without T^2 to one teacher online. Students train with AdamW for 300 epochs with smoothing LR
+and zeta = 2. The learning rate is that for ResNets and ConvNets (other students: VGG-11 5e-4, EfficientNet-B0 2e-3,
+MobileNet-V2 2.5e-3, AlexNet, ViT and Swin 1e-4). Batch sizes depend on images per class: 10, 50, 100 at 1, 10, 50, and
+twice that with 1,000 or 100 classes, but always 100 on Tiny-ImageNet. So names end in the images per class. Students
+see the patches of 2 x 2 mosaics shuffled, and crops of at least half the area; sets of small images have one patch per
+image and no crop.
 
-The code forwards every batch twice in training mode, so its batch norm sees double; here once.
+The code forwards every batch twice in training mode, which updates its batch norm twice; here once.
 """
 
 from __future__ import annotations

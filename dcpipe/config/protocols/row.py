@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# How views are drawn where a paper says nothing else; the keys are those of softlabels.augmentation, and `mix`.
+# How views are drawn if a paper does not say otherwise; the keys are those of softlabels.augmentation, and `mix`.
 PLAIN_VIEWS: Mapping[str, Any] = {
     "scale_min": 0.08,
     "scale_max": 1.0,
@@ -21,10 +21,11 @@ PLAIN_VIEWS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Row:
-    """`constants` are values of keys of `evaluation`; keys that are not here keep the keys' defaults.
+    """`constants` are values for keys of `evaluation`; other keys have their usual defaults.
 
-    `views` are what students see, which labels are stored for, where they are not `PLAIN_VIEWS`; None: not checked.
-    `free` are keys that the protocol leaves to params.yaml: their values are not told as changes.
+    `views` are the settings in which the views of students, for which labels are stored, differ from `PLAIN_VIEWS`;
+    with None, views are not checked. `free` are keys that the protocol leaves to params.yaml; they never count as
+    changes.
     """
 
     constants: Mapping[str, Any]

@@ -1,10 +1,10 @@
-"""SRe2L (Yin et al., "Squeeze, recover and relabel", NeurIPS 2023), validation as its official code runs it.
+"""SRe2L (Yin et al., "Squeeze, recover and relabel", NeurIPS 2023), validation as in its official code.
 
-* ImageNet-1k: stored labels of cut-and-mixed images, KL at T = 20 without T^2, AdamW, cosine.
-* Tiny-ImageNet (the authors' `train_kd.py`): KL at T = 20 times T^2, SGD 0.2 after five epochs that rise from a
+* ImageNet-1k: stored labels of CutMix images, KL at T = 20 without T^2, AdamW, cosine.
+* Tiny-ImageNet (the authors' `train_kd.py`): KL at T = 20 times T^2, SGD 0.2 after a warm-up of five epochs from a
   hundredth of it, no mix, decay on all parameters.
-* CIFAR-100: teacher online at T = 30 without T^2, AdamW on all parameters. Its images are padded crops of 32 pixels
-  mixed by mixup, which views here cannot be: scores always tell that views differ.
+* CIFAR-100: teacher online at T = 30 without T^2, AdamW with decay on all parameters. Its images are padded crops of 32
+  pixels with mixup, which views in dcpipe do not support, so scores always say that views differ.
 """
 
 from __future__ import annotations

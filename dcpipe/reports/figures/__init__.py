@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dcpipe.reports.figures.bars import bars
-from dcpipe.reports.figures.base import Figure, canvas, entitle, need_matplotlib, png
+from dcpipe.reports.figures.base import Figure, add_title, canvas, need_matplotlib, png
 from dcpipe.reports.figures.codecs import codecs
 from dcpipe.reports.figures.drops import drops
 from dcpipe.reports.figures.lines import lines
@@ -12,11 +12,11 @@ from dcpipe.reports.figures.spectra import spectra
 
 __all__ = [
     "Figure",
+    "add_title",
     "bars",
     "canvas",
     "codecs",
     "drops",
-    "entitle",
     "lines",
     "need_matplotlib",
     "png",

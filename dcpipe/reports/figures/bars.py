@@ -13,16 +13,19 @@ from dcpipe.reports.figures.base import (
     Figure,
     Panel,
     Row,
+    add_title,
     canvas,
     distinct,
-    entitle,
 )
 
 
 def bars(rows: Sequence[Row], split: str, conditions: str, title: str = "Selectors", by: str = "selector") -> Figure:
-    """One panel an ipc, in it one bar an entry, which the column `by` names: the mean accuracy in percent, its standard
-    deviation as error bar, both as text, and the mean of `random` as a dashed line. Bars whose ends are near each other
-    start above zero, and their axis says so. `conditions` stands under the title."""
+    """One panel per ipc with one bar per entry, which is named by the column `by`.
+
+    A bar shows the mean accuracy in percent with the standard deviation as error bar; both are also written as text.
+    The mean of `random` is a dashed line. If the ends of the bars are close together, the axis starts above zero, and
+    its label says so. `conditions` is written under the title.
+    """
     names, sizes = distinct(rows, by), distinct(rows, "ipc")
     wide = min(len(sizes), PANELS_WIDE)
     high = -(-len(sizes) // wide)
@@ -33,17 +36,17 @@ def bars(rows: Sequence[Row], split: str, conditions: str, title: str = "Selecto
         panel.set_xlabel(f"top-1 accuracy on {split} (%)" + (f", axis from {start}" if start else ""))
     for panel in panels[len(sizes) :]:
         panel.set_visible(False)
-    entitle(figure, f"{title}: mean and standard deviation over {rows[0]['seeds']} seeds", conditions)
+    add_title(figure, f"{title}: mean and standard deviation over {rows[0]['seeds']} seeds", conditions)
     return figure
 
 
 def _draw_bars(panel: Panel, names: Sequence[str], rows: Sequence[Row], by: str) -> int:
-    """Bars, the first name on top, with numbers at the right; where the axis starts."""
+    """Draw the bars, with the first name at the top and numbers at the right. Returns where the axis starts."""
     places = [len(names) - names.index(row[by]) for row in rows]
     means, stds = [row["accuracy"] for row in rows], [row["std"] for row in rows]
     low = min(mean - std for mean, std in zip(means, stds, strict=True))
     high = max(mean + std for mean, std in zip(means, stds, strict=True))
-    start = max(0, 5 * int((low - (high - low)) // 5))  # the lowest end stands at half the width or more
+    start = max(0, 5 * int((low - (high - low)) // 5))  # so that the lowest end is at half the width or more
     panel.barh(places, means, height=0.7, color=[GREY if row[by] == BASELINE else BLUE for row in rows])
     panel.errorbar(means, places, xerr=stds, fmt="none", ecolor=BLACK, elinewidth=1, capsize=2)
     for row, place in zip(rows, places, strict=True):
@@ -52,5 +55,5 @@ def _draw_bars(panel: Panel, names: Sequence[str], rows: Sequence[Row], by: str)
         if row[by] == BASELINE:
             panel.axvline(row["accuracy"], color=BLACK, linestyle="--", linewidth=0.8)
     panel.set_yticks(range(len(names), 0, -1), names)
-    panel.set_xlim(start, high + 0.03 * (high - start) + 1e-9)  # not empty where all is 0
+    panel.set_xlim(start, high + 0.03 * (high - start) + 1e-9)  # a valid range even if all values are 0
     return start

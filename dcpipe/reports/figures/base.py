@@ -1,7 +1,7 @@
-"""What all figures share: colours, a canvas, a title, and the file.
+"""What all figures share: colours, panels, titles and the file format.
 
-Colours are Okabe and Ito's, which colour-blind people can tell apart; what colour says is said by position, marker or
-text too. matplotlib is imported where it draws: reading a release does not need it.
+The colours are those of Okabe and Ito, which colour-blind people can distinguish. Everything that a colour shows is
+also shown by position, marker or text. matplotlib is imported only to draw, because reading a release does not need it.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ PANELS_WIDE = 3
 
 
 def need_matplotlib() -> None:
-    """Raises `DataError` where matplotlib is not installed: better before hours of work than after."""
-    require(find_spec("matplotlib") is not None, "figures need matplotlib, which is absent; install dcpipe[pipeline]")
+    """Raises `DataError` if matplotlib is not installed; called before hours of work, not after."""
+    require(
+        find_spec("matplotlib") is not None, "figures need matplotlib, which is not installed; install dcpipe[pipeline]"
+    )
 
 
 def kilo(size: float) -> str:
@@ -34,20 +36,23 @@ def kilo(size: float) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure's file, without the version of the library that drew it."""
+    """The figure as a PNG file, without the version of matplotlib in its metadata."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
 def distinct(rows: Sequence[Row], key: str) -> list[Any]:
-    """Values of a column in order of first appearance."""
+    """The distinct values of a column, in order of first appearance."""
     return list(dict.fromkeys(row[key] for row in rows))
 
 
 def canvas(high: int, wide: int, width: float, height: float, sharey: bool = True) -> tuple[Figure, list[Panel]]:
-    """A figure of `width` x `height` inches that no global state knows, and its panels, which share their y axis unless
-    `sharey` is false."""
+    """A figure of `width` x `height` inches and its `high` x `wide` panels, which share their y axis if `sharey` is
+    true.
+
+    The figure is not registered with pyplot, so no global state changes.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
@@ -58,7 +63,7 @@ def canvas(high: int, wide: int, width: float, height: float, sharey: bool = Tru
     return figure, panels
 
 
-def entitle(figure: Figure, title: str, conditions: str) -> None:
-    """The title, and below it as many lines as `conditions` takes at this width."""
+def add_title(figure: Figure, title: str, conditions: str) -> None:
+    """Add the title, and below it `conditions`, wrapped to the width of the figure."""
     columns = int(figure.get_figwidth() * 13)
     figure.suptitle(f"{textwrap.fill(title, columns)}\n{textwrap.fill(conditions, columns)}", fontsize=10)

@@ -15,17 +15,20 @@ from dcpipe.reports.figures.base import (
     MARKERS,
     Figure,
     Row,
+    add_title,
     canvas,
     distinct,
-    entitle,
     kilo,
 )
 
 
 def codecs(rows: Sequence[Row], temperature: float, split: str, conditions: str) -> Figure:
-    """Against the bytes of the file, on a logarithmic axis with the ratio to fp16 on top: at the left the divergence at
-    `temperature`, one line a codec; at the right, where students were trained, their mean accuracy in percent with the
-    standard deviation, and those of the rows without a ratio (uncompressed, online, hard) as bands."""
+    """Two panels over the bytes of the file, on a logarithmic axis with the ratio to fp16 at the top.
+
+    The left panel shows the divergence at `temperature`, one line per codec. If students were trained, the right panel
+    shows their mean accuracy in percent with the standard deviation; rows without a ratio (uncompressed, online, hard)
+    are bands.
+    """
     packs = [row for row in rows if row["ratio"] != "" and row["bytes"]]
     taught = any(row["accuracy"] != "" for row in rows)
     names = distinct(packs, "codec")
@@ -37,14 +40,14 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, conditions: str)
         return fp16 / np.maximum(size, 1e-9)
 
     for index, name in enumerate(names):
-        own = [row for row in packs if row["codec"] == name]
-        again = index >= len(CYCLE)  # colours come round dashed
+        points = [row for row in packs if row["codec"] == name]
+        again = index >= len(CYCLE)  # when colours repeat, lines are dashed
         style = {"color": CYCLE[index % len(CYCLE)], "linestyle": "--" if again else "-", "markersize": 5}
         style["marker"] = MARKERS[index % len(MARKERS)]
-        finite = [row for row in own if 0 < row[key] < float("inf")]
+        finite = [row for row in points if 0 < row[key] < float("inf")]
         if finite:
             panels[0].plot([row["bytes"] for row in finite], [row[key] for row in finite], label=name, **style)
-        scored = [row for row in own if row["accuracy"] != ""]
+        scored = [row for row in points if row["accuracy"] != ""]
         if scored:
             x, y, bars = zip(*((row["bytes"], row["accuracy"], row["std"]) for row in scored), strict=True)
             panels[1].errorbar(x, y, bars, label=name, capsize=3, linewidth=1.2, **style)
@@ -69,7 +72,7 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, conditions: str)
         above.set_xticks([], minor=True)
         above.tick_params(labelsize=8)
     seeds = max(row["seeds"] for row in rows)
-    entitle(
+    add_title(
         figure,
         "Codecs at equal bytes" + (f": mean and standard deviation over {seeds} seeds" if taught else ""),
         conditions,

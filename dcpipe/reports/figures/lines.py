@@ -12,15 +12,17 @@ from dcpipe.reports.figures.base import (
     VERMILION,
     Figure,
     Row,
+    add_title,
     canvas,
-    entitle,
 )
 
 
 def lines(rows: Sequence[Row], split: str, conditions: str) -> Figure:
-    """One panel a coefficient, in it the mean accuracy in percent against its value with the standard deviation as
-    error bars, and `random` as a band of one standard deviation either way. The axis of values is logarithmic; where
-    zero is among them, it is linear below the smallest positive one."""
+    """One panel per coefficient, with the mean accuracy in percent over its value.
+
+    Error bars are standard deviations, and `random` is a band of one standard deviation on either side. The axis of the
+    values is logarithmic; if zero is one of them, it is linear below the smallest positive value.
+    """
     [random] = [row for row in rows if row["selector"] == BASELINE]
     figure, panels = canvas(1, 2, 8.2, 3.6)
     low, high = random["accuracy"] - random["std"], random["accuracy"] + random["std"]
@@ -46,5 +48,5 @@ def lines(rows: Sequence[Row], split: str, conditions: str) -> Figure:
         panel.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel(f"top-1 accuracy on {split} (%)")
     title = f"Coefficients of score at {random['ipc']} images per class"
-    entitle(figure, f"{title}: mean and standard deviation over {random['seeds']} seeds", conditions)
+    add_title(figure, f"{title}: mean and standard deviation over {random['seeds']} seeds", conditions)
     return figure

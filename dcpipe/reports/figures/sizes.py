@@ -1,4 +1,4 @@
-"""Accuracy against images per class, one line per entry (MDC, Fig. 2)."""
+"""Accuracy over images per class, one line per entry (MDC, Fig. 2)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ from dcpipe.reports.figures.base import (
     MARKERS,
     Figure,
     Row,
+    add_title,
     canvas,
     distinct,
-    entitle,
 )
 
 
 def sizes(rows: Sequence[Row], split: str, conditions: str) -> Figure:
-    """One line an entry, dashed where its rows say which `baseline` it is: mean accuracy in percent against images per
-    class, with the standard deviation as error bars. The legend says the average over sizes."""
+    """One line per entry: the mean accuracy in percent over images per class, with standard deviations as error bars.
+
+    Lines of entries with a `baseline` are dashed. The legend contains the average over sizes.
+    """
     figure, [panel] = canvas(1, 1, 7.2, 4.6)
     for index, name in enumerate(distinct(rows, "entry")):
-        *own, average = [row for row in rows if row["entry"] == name]
+        *points, average = [row for row in rows if row["entry"] == name]
         panel.errorbar(
-            [row["size"] for row in own],
-            [row["accuracy"] for row in own],
-            [row["std"] for row in own],
+            [row["size"] for row in points],
+            [row["accuracy"] for row in points],
+            [row["std"] for row in points],
             color=CYCLE[index % len(CYCLE)],
             marker=MARKERS[index % len(MARKERS)],
             linestyle="--" if average.get("baseline") else "-",
@@ -39,5 +41,5 @@ def sizes(rows: Sequence[Row], split: str, conditions: str) -> Figure:
     panel.set_ylabel(f"top-1 accuracy on {split} (%)")
     panel.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
     panel.legend(fontsize=8, frameon=False)
-    entitle(figure, f"Sizes of one set: mean and standard deviation over {rows[0]['seeds']} seeds", conditions)
+    add_title(figure, f"Sizes of one set: mean and standard deviation over {rows[0]['seeds']} seeds", conditions)
     return figure

@@ -1,4 +1,4 @@
-"""How low-rank soft labels are: spectra by image and by class."""
+"""How low the rank of soft labels is: spectra by image and by class."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from dcpipe.reports.figures.base import (
     GREY,
     VERMILION,
     Figure,
+    add_title,
     canvas,
-    entitle,
 )
 from dcpipe.types import FloatArray, IntArray
 
 
 def _short(name: str) -> str:
-    """A class's first name: ImageNet's are lists of synonyms."""
+    """The first name of a class, because the names of ImageNet are lists of synonyms."""
     return textwrap.shorten(name.split(",")[0], 24, placeholder="…")
 
 
 def spectra(values: FloatArray, labels: IntArray, classes: Sequence[str], conditions: str) -> Figure:
-    """Singular values f64 [n, r] of images' labels relative to each one's largest, by component: at the left the median
-    over images with the first and last tenth as a band; at the right the median of every class, with the names of the
-    classes whose labels are lowest and highest in rank."""
+    """Two panels of the singular values f64 [n, r] of the labels of images, relative to the largest one of each image.
+
+    The left panel shows the median over images and a band from the 10th to the 90th percentile; the right panel shows
+    the median of every class, with the names of the classes whose labels have the lowest and the highest rank.
+    """
     figure, panels = canvas(1, 2, 9.4, 4.2)
     components = np.arange(1, values.shape[1] + 1)
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9], axis=0)
@@ -46,5 +48,5 @@ def spectra(values: FloatArray, labels: IntArray, classes: Sequence[str], condit
         panel.grid(color=GREY, alpha=0.3, linewidth=0.5)
         panel.legend(fontsize=8, frameon=False)
     panels[0].set_ylabel("singular value against the largest")
-    entitle(figure, "Spectra of soft labels, views by classes", conditions)
+    add_title(figure, "Spectra of soft labels, views by classes", conditions)
     return figure

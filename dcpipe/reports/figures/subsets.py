@@ -1,7 +1,6 @@
 """A figure of how subsets were chosen (MDC, Fig. 5): the chosen subset and its frozen part over outer loops.
 
-Takes the rows that `synthesis.Progress.record` is handed under the name "subsets"; colours and their
-meaning are those of `figures.base`.
+Its rows are those that methods record with `synthesis.Progress.record` under the name "subsets".
 """
 
 from __future__ import annotations
@@ -10,15 +9,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dcpipe.reports.figures.base import BLUE, GREY, VERMILION, Figure, Row, canvas, entitle
+from dcpipe.reports.figures.base import BLUE, GREY, VERMILION, Figure, Row, add_title, canvas
 from dcpipe.types import FloatArray
 
 
 def subset_figure(rows: Sequence[Row], conditions: str) -> Figure:
-    """Images per class against outer loops, from 0: the chosen subset as a step line with a dot at each change, the
-    frozen part shaded below it. Where classes choose by themselves, each has a faint line; line and shade are means.
+    """Images per class over outer loops, from 0: the chosen subset is a step line with a dot at each change, and the
+    frozen part is shaded below it. If each class chooses its own subset, it has a faint line, and line and shade are
+    means over classes.
 
-    `rows`: `loop`, `class` (-1: all), `subset`, `frozen`, sorted by loop, in each loop all classes.
+    `rows` have `loop`, `class` (-1: all), `subset` and `frozen`. They are sorted by loop, and each loop has all
+    classes.
     """
     loops = np.array(list(dict.fromkeys(row["loop"] for row in rows)))
     chosen, frozen = (_by_class(rows, name, len(loops)) for name in ("subset", "frozen"))
@@ -36,20 +37,20 @@ def subset_figure(rows: Sequence[Row], conditions: str) -> Figure:
     for axis in (panel.xaxis, panel.yaxis):
         axis.get_major_locator().set_params(integer=True)
     panel.set_xlabel("outer loop")
-    panel.set_ylabel("images a class")  # of a file in the artifact: other words are another digest
+    panel.set_ylabel("images a class")  # the figure is part of an artifact: other words would change its digest
     panel.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
     panel.legend(fontsize=8, frameon=False, ncols=2, loc="upper left")
-    entitle(figure, "Subsets chosen and frozen", conditions)
+    add_title(figure, "Subsets chosen and frozen", conditions)
     return figure
 
 
 def changes(chosen: FloatArray, frozen: FloatArray) -> list[int]:
-    """Places along the first axis at which anything is other than before, the first included: the last row may only say
-    that a state still held."""
+    """The places along the first axis at which a value differs from the row before, and the first place. The last row
+    may be a repetition, which only shows that the state did not change."""
     both = np.concatenate([chosen, frozen], axis=1)
     return [0, *(np.flatnonzero((both[1:] != both[:-1]).any(axis=1)) + 1).tolist()]
 
 
 def _by_class(rows: Sequence[Row], name: str, loops: int) -> FloatArray:
-    """A column of the rows, f64 [loops, classes]."""
+    """A column of the rows as f64 [loops, classes]."""
     return np.array([row[name] for row in rows], dtype=np.float64).reshape(loops, -1)

@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from dcpipe import networks
-from dcpipe.random import Draw, Stream, learning_seed, permutation, philox
+from dcpipe.random import Draw, Stream, matcher_seed, permutation, philox
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching
@@ -61,7 +61,7 @@ class SubsetEvaluation:
 
 def seed_of(seed: int, loop: int, n: int) -> int:
     """The seed of all random numbers for S[n] in an outer loop; n = 0: for the choice of the evaluation images."""
-    return int(philox(seed, loop, Draw.EXAM, n)[..., 0])
+    return int(philox(seed, loop, Draw.SUBSET_TEST, n)[..., 0])
 
 
 def evaluation_rows(classes: list[IntArray], judged: int, seed: int, loop: int) -> IntArray:
@@ -70,7 +70,7 @@ def evaluation_rows(classes: list[IntArray], judged: int, seed: int, loop: int) 
     `classes`: the rows of each class.
     """
     own = seed_of(seed, loop, 0)
-    orders = [permutation(own, Stream.JUDGES + label, len(rows)) for label, rows in enumerate(classes)]
+    orders = [permutation(own, Stream.SUBSET_TEST + label, len(rows)) for label, rows in enumerate(classes)]
     return np.concatenate([rows[order[:judged]] for rows, order in zip(classes, orders, strict=True)])
 
 
@@ -127,7 +127,7 @@ def teach_epoch(
     """One epoch over normalised images f32 [m, 3, s, s] in batches of nearly equal size, at most `teaching.batch`. The
     order and all other random numbers are functions of (seed, epoch)."""
     parts = -(-len(images) // teaching.batch)
-    order = permutation(learning_seed(seed), Stream.LEARNED + epoch, len(images))
+    order = permutation(matcher_seed(seed), Stream.MATCHER_EPOCH + epoch, len(images))
     for part, some in enumerate(torch.from_numpy(order).to(images.device).tensor_split(parts)):
         teaching.step(network, optimizer, images[some], labels[some], seed, epoch * parts + part)
 

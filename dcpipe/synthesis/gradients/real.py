@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dcpipe import views
-from dcpipe.random import ALL_CLASSES, Stream, dealing_seed, permutation
+from dcpipe.random import ALL_CLASSES, Stream, permutation, real_images_seed
 from dcpipe.synthesis.base import SynthesisContext
 from dcpipe.types import IntArray, require
 
@@ -61,7 +61,7 @@ class RealImages:
         key = (label, epoch)
         if key not in self._orders:
             self._orders = {other: order for other, order in self._orders.items() if other[0] != label}
-            self._orders[key] = permutation(dealing_seed(self.seed, label), Stream.DEALT + epoch, n)
+            self._orders[key] = permutation(real_images_seed(self.seed, label), Stream.REAL_IMAGES + epoch, n)
         return self._orders[key]
 
     def first(self, n: int) -> IntArray:

@@ -38,10 +38,10 @@ def effective(content: params.Params) -> dict[str, Any]:
     return {p.name: p.default for p in found if p.kind is p.KEYWORD_ONLY} | content.synthesis.options
 
 
-def told(content: params.Params) -> str:
+def described(content: params.Params) -> str:
     """The protocol as scores name it."""
     labels = content.softlabels
-    return protocols.told(content.evaluation, {**labels.augmentation.model_dump(), "mix": labels.mix})
+    return protocols.describe(content.evaluation, {**labels.augmentation.model_dump(), "mix": labels.mix})
 
 
 def class_count(dataset: str) -> int:

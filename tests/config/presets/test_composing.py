@@ -82,7 +82,7 @@ def test_a_base_of_a_base_is_applied_before_it(made: Any) -> None:
     assert preset.params["images"] == {"source": "dots", "options": {"a": 1}, "size": 1, "minival": 0.5}
 
 
-def test_another_choice_starts_a_block_anew(made: Any) -> None:
+def test_another_choice_discards_a_block(made: Any) -> None:
     row = {**ROW, "params": {"images": {"source": "folder"}, "selection": {"method": "random", "ipc": 3}}}
     preset = made({"base": ["dots", "paper"], **row})
     assert preset.params["images"] == {"source": "folder", "size": 8}
@@ -101,7 +101,7 @@ def test_a_row_may_name_its_release(made: Any) -> None:
 
 
 def test_an_unknown_key_of_a_file_is_refused() -> None:
-    with pytest.raises(DataError, match=r"^mdc.yaml: unknown key 'rows.a.sauce'; legal ones are base, facts, listed"):
+    with pytest.raises(DataError, match=r"^mdc.yaml: unknown key 'rows.a.sauce'; valid keys are base, facts, listed"):
         blocks.checked(Family, {"rows": {"a": {"sauce": "x"}}}, "mdc.yaml")
 
 

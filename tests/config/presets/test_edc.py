@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from loaded import built, class_count, effective, load, note, told
+from loaded import built, class_count, described, effective, load, note
 
 from dcpipe import networks
 from dcpipe.compression import packing
@@ -88,12 +88,12 @@ def test_values_are_those_of_its_tables(dataset: str, ipc: int) -> None:
 def test_protocol_is_named_without_a_change(dataset: str, ipc: int) -> None:
     content = load(f"{dataset}-edc-ipc{ipc}")
     name = f"edc/{dataset}" + ("/ipc1" if (dataset, ipc) == ("tiny-imagenet", 1) else "")
-    assert told(content) == name
+    assert described(content) == name
     assert content.evaluation.student == ("resnet18" if content.images.size == 224 else "resnet18-small")
 
 
 def test_reduced_protocol_tells_what_is_reduced() -> None:
-    assert told(load("cifar10-edc-small")) == "edc/cifar10 with epochs 300; views differ"
+    assert described(load("cifar10-edc-small")) == "edc/cifar10 with epochs 300; views differ"
 
 
 @pytest.mark.parametrize(("dataset", "ipc"), EDC_ROWS)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loaded import class_count, effective, load, note, told
+from loaded import class_count, described, effective, load, note
 
 from dcpipe import synthesis
 from dcpipe.config import params
@@ -162,7 +162,7 @@ def test_protocol_is_named_without_a_change(name: str) -> None:
     dataset = dataset_of(name)
     # Its jitter and lighting are not among the views here.
     photos = "idc/imagenet-10/ipc20; views differ"
-    assert told(load(name)) == (photos if dataset == "imagenet-10" else f"idc/{dataset}")
+    assert described(load(name)) == (photos if dataset == "imagenet-10" else f"idc/{dataset}")
 
 
 def dataset_of(name: str) -> str:
@@ -179,7 +179,7 @@ def ipc_of(name: str) -> int:
 
 
 def beside(name: str) -> str:
-    """The preset whose average stands beside its own: baseline C's, and MDC's for that."""
+    """The preset whose average is stated for comparison: that of baseline C, and for baseline C that of MDC."""
     if method_of(name) == "idc":
         return name.replace("-idc-", "-mdc-")
     student = next((f"{key}-" for key in MDC_STUDENTS if f"-{key}-" in name), "")
@@ -187,7 +187,7 @@ def beside(name: str) -> str:
 
 
 def choices(content: params.Params, classes: int, monkeypatch: pytest.MonkeyPatch) -> Choices:
-    """What the matching engine would be asked for."""
+    """The options that the matching engine would get."""
     asked: list[Choices] = []
     for module in ("idc", "dc"):  # all others call these
         name = f"dcpipe.synthesis.{module}"

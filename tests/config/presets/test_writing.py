@@ -27,7 +27,7 @@ def digest(content: Any) -> str:
 
 @pytest.mark.parametrize("name", presets.names())
 def test_the_parameters_are_those_it_has_always_had(name: str) -> None:
-    """Digests of what the 61 files held when each preset was a file of its own; an added preset adds its digest."""
+    """Digests of the 61 files from the time when each preset was a separate file; an added preset adds its digest."""
     golden = json.loads((ROOT / "tests" / "golden" / "presets.json").read_text(encoding="utf-8"))
     assert golden.keys() <= {*presets.names()}, "a preset is gone"
     found = digest(yaml.safe_load(presets.text(name)))
@@ -35,7 +35,7 @@ def test_the_parameters_are_those_it_has_always_had(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", presets.names())
-def test_everything_that_is_stated_stands_in_the_file(name: str) -> None:
+def test_everything_that_is_stated_is_in_the_file(name: str) -> None:
     text, preset = presets.text(name), presets.preset(name)
     assert max(map(len, text.splitlines())) <= 120
     header, _, body = text.partition("\nimages:\n")
@@ -48,7 +48,7 @@ def test_everything_that_is_stated_stands_in_the_file(name: str) -> None:
     assert "{" not in header + comments, "a fact is missing"
 
 
-def test_a_comment_stands_above_its_key() -> None:
+def test_a_comment_is_above_its_key() -> None:
     lines = presets.text("imagenet-1k-edc-ipc10").splitlines()
     place = lines.index("    # Only observes: the paper leaves the slow network out of the labels.")
     assert lines[place + 1].startswith("    efficientnet-b0: {network: efficientnet_b0, weights:")

@@ -1,4 +1,4 @@
-"""Which code a stage depends on, in a small tree of its own."""
+"""The code that a stage depends on, in a small separate tree."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_of_a_package_it_is_what_python_runs(tree: Path) -> None:
 
 
 def test_code_that_is_not_there_has_no_digest(tree: Path) -> None:
-    with pytest.raises(AssertionError, match=r"^flows\.nowhere is no module of this repository$"):
+    with pytest.raises(AssertionError, match=r"^flows\.nowhere is not a module of this repository$"):
         code.code_digest("flows.nowhere")
 
 

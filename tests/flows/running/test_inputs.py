@@ -33,7 +33,7 @@ def workspace(scratch: Path) -> Path:
     return root
 
 
-def test_artifacts_are_known_by_their_noun_and_teachers_by_their_key(workspace: Path) -> None:
+def test_artifacts_are_found_by_kind_and_teachers_by_key(workspace: Path) -> None:
     inputs = Inputs.open("images", "scores", teachers=["other", "main"])
     assert inputs["images"].meta == {"noun": "images"} and inputs.path("scores") == Path("data/evaluation/scores")
     assert list(inputs.teachers) == list(inputs.load_teachers()) == ["other", "main"]
@@ -46,9 +46,11 @@ def test_artifacts_are_known_by_their_noun_and_teachers_by_their_key(workspace: 
 
 
 def test_what_is_missing_or_changed_is_refused(workspace: Path) -> None:
-    with pytest.raises(DataError, match=r"^data/features holds no features \(no artifact\.json\); run `dvc repro` or "):
+    with pytest.raises(
+        DataError, match=r"^data/features contains no features \(no artifact\.json\); run `dvc repro` or "
+    ):
         Inputs.open("images", "features")
-    with pytest.raises(DataError, match=r"^data/teacher/third holds no teacher "):
+    with pytest.raises(DataError, match=r"^data/teacher/third contains no teacher "):
         Inputs.open("images", teachers=["main", "third"])
     path = workspace / "data/teacher/main/weights.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"x")

@@ -93,7 +93,7 @@ def test_the_first_failure_in_the_order_of_items_is_raised_and_what_waits_is_dro
     assert {0, 1} <= set(started) and len(started) < 50
 
 
-def test_progress_is_a_line_a_while(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_printed_at_intervals(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clock = [1000.0]
     monkeypatch.setattr(reporting.time, "monotonic", lambda: clock[0])
     reporter = Plain("teacher")
@@ -127,7 +127,7 @@ def test_keys_are_what_prefect_allows(words: tuple[str, ...], key: str) -> None:
     assert Prefect("images").key(*words) == key
 
 
-def test_a_page_that_cannot_be_shown_is_told_once_and_left_alone(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_to_report_is_printed_once_and_reporting_stops(capsys: pytest.CaptureFixture[str]) -> None:
     reporter, calls = Prefect("images"), []
 
     def fail() -> None:
@@ -138,4 +138,4 @@ def test_a_page_that_cannot_be_shown_is_told_once_and_left_alone(capsys: pytest.
     reporter.guard(fail)
     reporter.guard(fail)
     assert calls == [0, 1]
-    assert capsys.readouterr().err == "images: cannot report to Prefect (ConnectionError); the work goes on\n"
+    assert capsys.readouterr().err == "images: cannot report to Prefect (ConnectionError); the work continues\n"

@@ -1,4 +1,4 @@
-"""How a stage runs: which reporter, which bench, how its command ends, and what a server that dies does to it."""
+"""How a stage runs: its reporter, its staging folder, the exit of its command, and a server that dies."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_without_a_server_stages_run_plainly(
         monkeypatch.setenv("DCPIPE_PREFECT", mode)
     reporter, url = choose_reporter("images", "images all")
     assert isinstance(reporter, Plain) and reporter.stage == "images" and url == ""
-    expected = "" if mode == "off" else f"images all: no Prefect server at {NOBODY}, running plainly\n"
+    expected = "" if mode == "off" else f"images all: no Prefect server at {NOBODY}; running without Prefect\n"
     assert capsys.readouterr() == ("", expected)
 
 
@@ -114,7 +114,7 @@ def test_other_modes_are_refused(mode: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("mode", ["auto", "require", "off"])
-def test_with_a_server_stages_run_in_it_unless_told_not_to(
+def test_with_a_server_stages_run_in_it_unless_it_is_switched_off(
     mode: str, monkeypatch: pytest.MonkeyPatch, server: tuple[str, list[str], list[int]]
 ) -> None:
     url, asked, _ = server
@@ -146,7 +146,7 @@ def make_run() -> Run:
     return Run("selection", settings(), Plain("selection"), "selection")
 
 
-def test_a_bench_is_bound_to_parameters_inputs_and_code(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_staging_folder_depends_on_parameters_inputs_and_code(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DCPIPE_DEVICE", "cpu")
     inputs = Inputs({name: store.Artifact(Path(name), name, {}, {}, {}, f"digest of {name}") for name in ("b", "a")})
     with make_run().staging("data/selection", {"ipc": 2}, inputs) as staging:
@@ -208,7 +208,7 @@ def test_a_command_hands_the_stage_its_run_and_key(
         (
             OSError(28, "No space left on device"),
             "teacher: the disk is full ([Errno 28] No space left on device); "
-            "free space, then run `dvc repro` to go on\n",
+            "free space, then run `dvc repro` to continue\n",
         ),
     ],
 )
@@ -280,7 +280,7 @@ def test_a_server_that_dies_costs_no_work_and_none_is_done_twice(
     command(monkeypatch, lambda run: done.append(type(run.reporter)))
     assert done == [Plain if when == "before" else Dying]
     assert left == ([] if alive else ["teacher"])
-    told = "teacher: the Prefect server went away (ConnectionError); going on without it"
+    told = "teacher: the Prefect server went away (ConnectionError); continuing without it"
     assert (told in capsys.readouterr().err) == (not alive)
 
 

@@ -77,7 +77,7 @@ def workspace(studied: Path, scratch: Path) -> Path:
     return scratch.parent
 
 
-def test_every_cell_is_a_row_beside_the_baselines(studied: Path) -> None:
+def test_every_cell_has_a_row_and_so_have_the_baselines(studied: Path) -> None:
     summary = table(studied / FOLDER / "summary.csv")
     baselines = [("uncompressed", ""), ("teacher online", ""), ("hard labels", "")]
     assert [(row["codec"], row["ratio"]) for row in summary] == baselines + ROWS
@@ -153,7 +153,7 @@ def test_spectra_and_ranks_are_of_each_image_and_class(studied: Path) -> None:
 
 
 @pytest.mark.parametrize(("where", "after"), [("score", 5), ("fidelity", 2)])
-def test_a_broken_run_goes_on_cell_by_cell(
+def test_an_interrupted_run_continues_cell_by_cell(
     where: str, after: int, studied: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = contenders if where == "score" else study

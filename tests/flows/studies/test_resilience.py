@@ -169,7 +169,7 @@ def test_the_summary_says_what_is_lost(studied: tuple[Path, dict[str, int]]) -> 
 
 
 @pytest.mark.parametrize(("where", "after"), [("score", 5), ("pack", 6)])
-def test_a_broken_run_goes_on_pack_by_pack_and_student_by_student(
+def test_an_interrupted_run_continues_by_pack_and_by_student(
     where: str,
     after: int,
     studied: tuple[Path, dict[str, int]],

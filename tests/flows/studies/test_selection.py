@@ -115,7 +115,7 @@ def test_every_cell_has_a_row_and_equal_picks_are_taught_once(studied: tuple[Pat
     rows = table(root / FOLDER / "results.csv")
     expected = [(s, i, k) for s in ("random", "score", "again") for i in ("1", "2") for k in ("0", "1", "5")]
     assert [(row["selector"], row["ipc"], row["seed"]) for row in rows] == expected
-    # Random picks others with each seed; score the same, under whatever name: labelled once, one student a seed.
+    # Random picks differ by seed; those of score do not, under either name: labelled once, one student per seed.
     assert len({row["picks"] for row in rows[:6]}) == 6
     assert len({row["picks"] for row in rows[6:]}) == 2
     assert trained == [
@@ -182,7 +182,7 @@ def test_the_summary_is_the_results_by_selector_and_ipc(studied: tuple[Path, lis
 
 
 @pytest.mark.parametrize(("where", "after"), [("score", 7), ("timed_picks", 4)])
-def test_a_broken_run_goes_on_cell_by_cell(
+def test_an_interrupted_run_continues_cell_by_cell(
     where: str,
     after: int,
     studied: tuple[Path, list[tuple[str, int]]],
@@ -207,7 +207,7 @@ def test_a_broken_run_goes_on_cell_by_cell(
     run_study("selection")
     assert (FOLDER / "results.csv").read_bytes() == unbroken
     assert len(trained) == whole, "a student that was done is not trained again"
-    # Random is asked for each ipc and seed, score and its namesake once an ipc.
+    # Random runs for each ipc and seed, score and its copy once per ipc.
     assert calls[0] == (whole if where == "score" else 6 + 2 + 2) + 1
 
 
@@ -235,7 +235,7 @@ def test_coefficients_are_one_sweep_each_through_the_base(workspace: Path, train
 def test_a_selector_is_called_for_each_ipc_and_seed_with_its_options(
     workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One whose smaller set is not the beginning of its larger one, and that is asked once unless it draws."""
+    """A selector whose smaller set is not a prefix of its larger one; it runs once unless it uses the seed."""
     calls: list[tuple[int, int, int]] = []
 
     def last(candidates: Candidates, ipc: int, seed: int, watch: Progress, *, skip: int = 0) -> Picks:
@@ -272,10 +272,10 @@ def test_hard_labels_weigh_nothing_and_need_no_teacher(workspace: Path, trained:
     assert not (store.open_artifact(FOLDER, "study").lineage["inputs"]).keys() & {"teacher main"}
 
 
-def test_what_the_line_alone_uses_does_not_start_a_study_anew(
+def test_parameters_that_only_the_pipeline_uses_do_not_restart_a_study(
     workspace: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seeds and baselines of `evaluation` are the line's; another student or another study is another bench."""
+    """Studies do not use seeds and baselines of `evaluation`; another student or study has another staging folder."""
     monkeypatch.setattr(coresets.CoresetStudy, "check", forbidden)
 
     def stagings(**blocks: dict[str, Any]) -> set[str]:
@@ -342,10 +342,12 @@ def test_an_empty_split_is_refused(workspace: Path) -> None:
     )
 
 
-def test_a_machine_that_cannot_draw_is_told_first(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_matplotlib_is_refused_first(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coresets, "timed_picks", forbidden)
     monkeypatch.setattr("dcpipe.reports.figures.base.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"^figures need matplotlib, which is absent; install dcpipe\[pipeline\]$"):
+    with pytest.raises(
+        DataError, match=r"^figures need matplotlib, which is not installed; install dcpipe\[pipeline\]$"
+    ):
         run_study("selection")
 
 
@@ -358,7 +360,7 @@ def test_what_a_selector_refuses_names_its_entry(workspace: Path) -> None:
 # --- what watches see ---
 
 
-def test_whoever_watches_sees_the_summary_and_the_figure(workspace: Path) -> None:
+def test_the_summary_and_the_figure_are_displayed(workspace: Path) -> None:
     shown: dict[str, Any] = {}
 
     class Watching(Plain):

@@ -45,7 +45,7 @@ METHODS: dict[str, Any] = {
 ENTRIES = ("mdc", "idc-A", "idc-B", "idc-C", "real")
 STUDY = {"ipc": 3, "seeds": [0, 1, 5]}
 FOLDER = Path("data/study/sizes")
-# Runs of idc: of all three rounds, A's at 1 and 2, B's of the second and third round, each with its own seed.
+# Runs of idc: all three rounds, A at 1 and 2, and B at the second and third round, each with another seed.
 # Students: mdc 3 sizes, A 3, B 2 (one image is A's), C 2 (all is A's), real 3.
 WHOLE = {"mdc": 1, "idc": 5, "none": 1, "score": (3 + 3 + 2 + 2 + 3) * 3}
 
@@ -83,7 +83,7 @@ def in_scratch(patch: pytest.MonkeyPatch, root: Path) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def code_is_read_once() -> Iterator[None]:
-    """Every bench asks for the digest of the code behind it, which is what takes longest here."""
+    """Every staging folder needs the digest of the code, which would take most of the time of these tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runtime, "code_digest", cache(runtime.code_digest))
         yield
@@ -196,7 +196,7 @@ def test_seconds_are_of_all_runs_that_an_entry_takes(studied: tuple[Path, Any, A
     assert rows["idc-B", "average"] == pytest.approx(rows["idc-B", "3"], abs=0.1) and rows["idc-B", "1"] > 0
 
 
-def test_a_broken_run_goes_on_and_does_nothing_twice(studied: tuple[Path, Any, Any], workspace: Path) -> None:
+def test_an_interrupted_run_continues_and_does_nothing_twice(studied: tuple[Path, Any, Any], workspace: Path) -> None:
     total: Counter[str] = Counter()
     for where, at in (("idc", 3), ("score", 20), ("", 0)):
         with pytest.MonkeyPatch.context() as patch:
@@ -216,7 +216,7 @@ def forbidden(*arguments: Any, **options: Any) -> Any:
     raise AssertionError("this is work")
 
 
-def test_other_sizes_start_anew(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_sizes_restart_the_study(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SizesStudy, "check", forbidden)
     for count, listed in enumerate(([1, 3], [3, 1], [3], None), 1):
         write_study(sizes=listed)
@@ -237,7 +237,7 @@ def test_other_sizes_start_anew(workspace: Path, monkeypatch: pytest.MonkeyPatch
             "sizes, x: a variant may not set evaluation.seeds: ",
         ),
         ({"ipc": 500, "sizes": [1]}, "sizes: selection.ipc is 500 but class "),
-        ({"sizes": [4]}, "sizes.sizes has [4], but sizes.ipc is 3; raise it, or drop them"),
+        ({"sizes": [4]}, "sizes.sizes has [4], but sizes.ipc is 3; raise ipc or remove larger sizes"),
     ],
 )
 def test_what_cannot_be_finished_is_refused_before_any_work(

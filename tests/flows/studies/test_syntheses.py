@@ -1,144 +1,50 @@
-"""Studies of variants in a tiny workspace: rows as the line gives them, what is shared, kills, refusals, watching."""
+"""Studies of variants in a tiny workspace: rows as in the pipeline, shared work, interruptions, live reports."""
 
 from __future__ import annotations
 
 import io
-import shutil
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
 from PIL import Image
 from tiny import table
+from variant_studies import (
+    EDC,
+    FOLDER,
+    LADDER,
+    NETWORKS,
+    VARIANTS,
+    WHOLE,
+    Calls,
+    forbidden,
+    run_of,
+    run_study,
+    watch,
+    write_study,
+)
 
-from dcpipe import softlabels, store, synthesis
-from dcpipe.evaluation import contenders
+from dcpipe import store
 from dcpipe.studies.variant_cells import VariantCellsStudy
 from dcpipe.synthesis import recovery
-from dcpipe.synthesis import statistics as measured
-from dcpipe.types import DataError, ImageSet
+from dcpipe.types import ImageSet
 from flows.compression import compression_stage
 from flows.evaluation import evaluation_stage
-from flows.features import features_stage
-from flows.images import images_stage
-from flows.running import drawing, runtime
+from flows.running import drawing
 from flows.running.reporting import Plain
 from flows.selection import selection_stage
 from flows.softlabels import softlabels_stage
 from flows.synthesis import synthesis_stage
-from flows.teacher import teacher_stage
 
-NETWORKS = {"main": "convnet-d1-w8", "second": "convnet-d2-w4", "resnet": "resnet10-w2"}
-TEACHING = {**tiny.PARAMS["teacher"]["training"], "epochs": 2}
-PARAMS = tiny.changed(
-    tiny.PARAMS,
-    teacher={"networks": {key: {"network": name} for key, name in NETWORKS.items()}, "training": TEACHING},
-    softlabels={"teachers": ["main", "second"]},
-)
-run_of = partial(tiny.run_of, content=PARAMS)
-run_study = partial(tiny.run_study, content=PARAMS)
-EDC = {"method": "edc", "options": {"iterations": 6, "batch_size": 10, "crop_min": 0.5, "flip": 0.0}}
-VARIANTS: dict[str, Any] = {
-    "random": {"selection": {"method": "random"}, "synthesis": {"method": "none"}},
-    "edc": {"selection": {"method": "random"}, "synthesis": EDC},
-    "edc-online": {"selection": {"method": "random"}, "synthesis": EDC, "labels": "online"},
-    "edc-hard": {"selection": {"method": "random"}, "synthesis": EDC, "labels": "hard"},
-    "edc-batch": {"selection": {"method": "random"}, "synthesis": EDC, "evaluation": {"batch_size": 7}},
-    "edc-twin": {"selection": {"method": "random"}, "synthesis": EDC},
-}
-LADDER: dict[str, Any] = {
-    "start": {"selection": {"method": "random"}},
-    "batch": {"evaluation": {"batch_size": 5}},
-    "hard": {"labels": "hard"},
-    "back": {"labels": "packed", "evaluation": {"protocol": "score", "epochs": 1, "batch_size": 8}},
-}
-STUDY = {"ipc": [2, 1], "seeds": [0, 1, 5]}
-FOLDER = Path("data/study/syntheses")
-WHOLE = {"none": 2, "edc": 2, "fill": 2 + 2, "score": 5 * 2 * 3, "collect": 1}
-Calls = dict[str, int]
+# --- results ---
 
 
-def write_study(name: str = "syntheses", named: dict[str, Any] | None = None, **changes: Any) -> None:
-    tiny.write_studies(**{name: {"variants": VARIANTS if named is None else named, **STUDY, **changes}})
-
-
-def counting(calls: Calls, work: Callable[..., Any], dies_at: int = 0) -> Callable[..., Any]:
-    """`work`, its calls counted by name; the one numbered `dies_at` dies."""
-
-    @wraps(work)
-    def counted(*arguments: Any, **options: Any) -> Any:
-        calls[work.__name__] = calls.get(work.__name__, 0) + 1
-        if calls[work.__name__] == dies_at:
-            raise KeyboardInterrupt
-        return work(*arguments, **options)
-
-    return counted
-
-
-def watch(patch: pytest.MonkeyPatch, where: str = "", dies_at: int = 0) -> Calls:
-    """Count the costly calls; call number `dies_at` of `where` dies."""
-    calls: Calls = {}
-
-    def counted(work: Callable[..., Any]) -> Callable[..., Any]:
-        return counting(calls, work, dies_at if work.__name__ == where else 0)
-
-    for name in ("none", "edc"):
-        patch.setitem(synthesis.METHODS, name, counted(synthesis.METHODS[name]))
-    patch.setattr(contenders, "score", counted(contenders.score))
-    patch.setattr(softlabels, "fill", counted(softlabels.fill))
-    patch.setattr(measured, "collect", counted(measured.collect))
-    return calls
-
-
-def in_scratch(patch: pytest.MonkeyPatch, root: Path) -> None:
-    patch.chdir(root)
-    patch.setenv("DCPIPE_SCRATCH", str(root / "scratch"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def code_is_read_once() -> Iterator[None]:
-    """Every bench asks for the digest of the code behind it, which is what takes longest here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "code_digest", cache(runtime.code_digest))
-        yield
-
-
-@pytest.fixture(scope="module")
-def studied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Calls]]:
-    """A workspace of real digits after a whole study, which tests only read, and how often what was done."""
-    root = tmp_path_factory.mktemp("studied")
-    with pytest.MonkeyPatch.context() as patch:
-        in_scratch(patch, root)
-        images_stage(run_of("images"))
-        for key in NETWORKS:
-            teacher_stage(run_of("teacher"), key)
-        features_stage(run_of("features"))
-        write_study()
-        calls = watch(patch)
-        run_study("syntheses")
-    yield root, calls
-
-
-@pytest.fixture
-def workspace(studied: tuple[Path, Calls], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy without the study, to change, as the current folder."""
-    shutil.copytree(studied[0] / "data", tmp_path / "data", ignore=shutil.ignore_patterns("study"))
-    in_scratch(monkeypatch, tmp_path)
-    write_study()
-    return tmp_path
-
-
-# --- what comes out ---
-
-
-def test_every_variant_has_a_row_a_seed_and_what_agrees_is_made_once(studied: tuple[Path, Calls]) -> None:
+def test_every_variant_has_one_row_per_seed_and_equal_work_is_done_once(studied: tuple[Path, Calls]) -> None:
     root, calls = studied
     rows = table(root / FOLDER / "results.csv")
     assert [(row["variant"], row["ipc"], row["seed"]) for row in rows] == [
@@ -195,8 +101,10 @@ def test_the_figure_and_a_picture_of_every_variant_are_png(studied: tuple[Path, 
     assert pictures["edc"] == pictures["edc-hard"] != pictures["random"]
 
 
-def test_a_variant_gets_what_the_line_gives_with_its_values(workspace: Path, studied: tuple[Path, Calls]) -> None:
-    """The stages one after another, and the evaluation's own table beside the study's."""
+def test_a_variant_gets_the_results_of_the_pipeline_with_its_values(
+    workspace: Path, studied: tuple[Path, Calls]
+) -> None:
+    """Runs the stages one after another, and compares the scores of the evaluation with those of the study."""
     changes = {"selection": {"method": "random", "ipc": 2}, "synthesis": EDC, "evaluation": {"seeds": [0, 1, 5]}}
     for name in ("selection", "synthesis", "softlabels", "compression", "evaluation"):
         stages = selection_stage, synthesis_stage, softlabels_stage, compression_stage, evaluation_stage
@@ -217,7 +125,7 @@ def test_a_variant_gets_what_the_line_gives_with_its_values(workspace: Path, stu
             assert {int(row[key]) for row in own} == {getattr(score, key)}, (variant, key)
 
 
-# --- kills ---
+# --- interruptions ---
 
 
 def same_files(studied: Path, folder: Path = FOLDER) -> None:
@@ -227,7 +135,7 @@ def same_files(studied: Path, folder: Path = FOLDER) -> None:
         assert (folder / name).read_bytes() == (studied / folder / name).read_bytes(), name
 
 
-def test_a_broken_run_goes_on_and_does_nothing_twice(studied: tuple[Path, Calls], workspace: Path) -> None:
+def test_an_interrupted_run_continues_and_does_nothing_twice(studied: tuple[Path, Calls], workspace: Path) -> None:
     """Broken again and again: in the statistics, a synthesis, a labelling, a training."""
     total: Counter[str] = Counter()
     for where, at in (("collect", 1), ("edc", 2), ("fill", 1), ("score", 8), ("", 0)):
@@ -245,7 +153,7 @@ def test_a_broken_run_goes_on_and_does_nothing_twice(studied: tuple[Path, Calls]
     }
 
 
-def test_a_killed_recovery_goes_on_inside_a_batch(
+def test_a_killed_recovery_resumes_inside_a_batch(
     studied: tuple[Path, Calls], workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a checkpoint a step, the step that died is the only one done twice."""
@@ -322,14 +230,12 @@ def test_without_soft_labels_students_learn_from_hard_ones(workspace: Path) -> N
     assert [row["accuracy"] for row in rows[:3]] == [row["accuracy"] for row in rows[3:]]
 
 
-# --- the bench ---
+# --- staging folders ---
 
 
-def forbidden(*arguments: Any, **options: Any) -> Any:
-    raise AssertionError("this is work")
-
-
-def test_what_a_study_does_not_use_does_not_start_it_anew(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parameters_that_a_study_does_not_use_do_not_restart_it(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(VariantCellsStudy, "check", forbidden)
 
     def stagings(**blocks: Any) -> int:
@@ -346,125 +252,11 @@ def test_what_a_study_does_not_use_does_not_start_it_anew(workspace: Path, monke
     assert stagings() == 4
 
 
-# --- refusals, all before any work ---
-
-REFUSED: list[tuple[dict[str, Any], str]] = [
-    (
-        {"synthesis": {"method": "best"}},
-        ": params.yaml with its changes: synthesis.method: unknown synthesis method 'best'; choose one of none, rded, ",
-    ),
-    (
-        {"synthesis": {"method": "edc", "options": {"steps": 1}}},
-        ": params.yaml with its changes: synthesis.options: synthesis method 'edc' has no option 'steps'; ",
-    ),
-    (
-        {"synthesis": {"method": "edc", "options": {"observers": ["main", "third"]}}},
-        ": params.yaml with its changes: synthesis.options.observers names 'third', which teacher.networks lacks; ",
-    ),
-    (
-        {"selection": {"method": "best"}},
-        ": params.yaml with its changes: selection.method: unknown selector 'best'; choose one of random, ",
-    ),
-    (
-        {"selection": {"method": "random", "options": {"alpha": 1}}},
-        ": params.yaml with its changes: selection.options: selector 'random' takes no options; remove 'alpha'",
-    ),
-    (
-        {"compression": {"codec": "best"}},
-        ": params.yaml with its changes: compression.codec: unknown codec 'best'; choose one of cur, ",
-    ),
-    ({"compression": {"ratio": 1000.0}}, ", ipc 1: codec 'svd': its arrays take at least "),
-    (
-        {"evaluation": {"student": "convnet-5"}},
-        ": params.yaml with its changes: evaluation.student: unknown network 'convnet-5'; ",
-    ),
-    ({"evaluation": {"protocol": "best"}}, ": params.yaml with its changes: evaluation.protocol is 'best': unknow"),
-    ({"evaluation": {"epochs": 0}}, ": params.yaml with its changes: evaluation.epochs is 0: input should be gre"),
-    ({"evaluation": {"seeds": [1, 2, 3]}}, ": a variant may not set evaluation.seeds: the study sets it for all "),
-    ({"labels": "packed", "softlabels": {"method": "none"}}, ": labels is packed but softlabels.method is none; "),
-]
-
-
-def nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(VariantCellsStudy, "make_images", forbidden)
-    monkeypatch.setattr(VariantCellsStudy, "students", forbidden)
-
-
-@pytest.mark.parametrize(("variant", "sentence"), REFUSED)
-def test_what_cannot_be_finished_is_refused_before_any_work(
-    variant: dict[str, Any],
-    sentence: str,
-    studied: tuple[Path, Calls],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    (tmp_path / "data").symlink_to(studied[0] / "data")
-    in_scratch(monkeypatch, tmp_path)
-    nothing_is_made(monkeypatch)
-    for name in ("syntheses", "ladder"):
-        write_study(name, {"right": {}, "wrong": variant})
-        with pytest.raises(DataError) as error:
-            run_study(name)
-        assert str(error.value).startswith(f"studies/params.yaml: {name}, wrong{sentence}")
-        assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"ipc": [1, 500]}, r"^studies/params.yaml: syntheses: selection.ipc is 500 but class '\d' has \d+ images; "),
-        (
-            {"seeds": [0, 1]},
-            r"^studies/params.yaml: syntheses.seeds is \[0, 1\]: list should have at least 3 items",
-        ),
-        (
-            {"ipc": [1, 2, 1]},
-            r"^studies/params.yaml: syntheses.ipc is \[1, 2, 1\]: 1 is listed more than once; ",
-        ),
-    ],
-)
-def test_impossible_sizes_are_refused(
-    changes: dict[str, Any], sentence: str, workspace: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nothing_is_made(monkeypatch)
-    write_study(**changes)
-    with pytest.raises(DataError, match=sentence):
-        run_study("syntheses")
-
-
-def test_an_empty_split_is_refused(workspace: Path) -> None:
-    images_stage(run_of("images", images={"minival": 0.0}))
-    write_study(split="minival")
-    with pytest.raises(DataError) as error:
-        run_study("syntheses")
-    assert str(error.value) == (
-        "studies/params.yaml: syntheses.split is minival, which is empty; raise images.minival, or use test"
-    )
-
-
-def test_a_machine_that_cannot_draw_is_told_first(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing_is_made(monkeypatch)
-    monkeypatch.setattr("dcpipe.reports.figures.base.find_spec", lambda name: None)
-    with pytest.raises(DataError, match=r"^figures need matplotlib, which is absent; install dcpipe\[pipeline\]$"):
-        run_study("syntheses")
-
-
-def test_what_a_method_refuses_names_its_variant(workspace: Path) -> None:
-    write_study(named={"wrong": {"synthesis": {"method": "edc", "options": {"alpha": 2.0}}}})
-    with pytest.raises(DataError) as error:
-        run_study("syntheses")
-    sentence = (
-        "studies/params.yaml: syntheses, wrong: params.yaml with its changes: synthesis.options.alpha is 2.0: input "
-        "should be less than or equal to 1"
-    )
-    assert str(error.value) == sentence
-
-
-# --- what watches see ---
+# --- live reports ---
 
 
 class Watching(Plain):
-    """A reporter that keeps what it is told."""
+    """A reporter that records what is reported."""
 
     def __init__(self, stage: str) -> None:
         super().__init__(stage)
@@ -486,7 +278,7 @@ class Watching(Plain):
         self.progressed.append((title, done, total, note))
 
 
-def test_whoever_watches_a_study_sees_it_grow(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_and_results_of_a_study_are_displayed(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "PICTURE_SECONDS", -1.0)
     monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
     write_study(named={"edc": VARIANTS["edc"], "edc-hard": VARIANTS["edc-hard"]}, ipc=[1])
@@ -515,6 +307,6 @@ def test_a_live_synthesis_shows_its_loss_and_its_images(workspace: Path, monkeyp
     assert seen.pictures[-1][0] == "condensed images"
 
 
-def test_nobody_watching_no_picture_is_made(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_picture_is_drawn_if_nothing_is_displayed(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "PICTURE_SECONDS", -1.0)
     drawing.LiveImages(run_of("synthesis")).report(1, 2, "note", forbidden)

@@ -1,4 +1,4 @@
-"""The figure of codecs: however many there are, their lines can be told apart."""
+"""The figure of codecs: however many there are, their lines can be distinguished."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_every_row_is_a_bar_in_the_panel_of_its_ipc(names: tuple[str, ...], ipc:
         own = [row for row in rows if row["ipc"] == k]
         bars = panel.patches
         assert [bar.get_width() for bar in bars] == [row["accuracy"] for row in own]
-        # The first name stands on top, each bar beside its name.
+        # The first name is at the top, and each bar is next to its name.
         middles = [bar.get_y() + bar.get_height() / 2 for bar in bars]
         assert np.round(middles, 9).tolist() == list(range(len(names), 0, -1))
         assert panel.get_yticks().tolist() == np.round(middles, 9).tolist()
@@ -192,7 +192,7 @@ def drop_rows() -> list[dict[str, Any]]:
     ]
 
 
-def test_every_drop_is_a_point_beside_the_others_of_its_ratio() -> None:
+def test_every_drop_is_a_point_next_to_the_others_of_its_ratio() -> None:
     figure = figures.drops(drop_rows(), "test", CONDITIONS)
     size_of(figures.png(figure))
     panel = figure.axes[0]
