@@ -12,7 +12,6 @@ defined (`prefect gcl create gpu --limit 1`). Without a server, use `dvc repro`.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -22,9 +21,10 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.concurrency.sync import concurrency
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from dcpipe.types import DataError, require
-from flows.running.runtime import DEFAULT_API, server_answers
+from flows.running.server import configured, prepare_client
 
 
 def stages() -> list[str]:
@@ -65,20 +65,20 @@ def main() -> None:
     parser.add_argument("--cron", help="a schedule for the deployment, e.g. '0 3 * * *'")
     arguments = parser.parse_args()
     try:
-        url = os.environ.setdefault("PREFECT_API_URL", DEFAULT_API)
-        require(
-            server_answers(url),
-            f"no Prefect server answers at {url}; start one with `prefect server start`, or run `dvc repro` instead",
-        )
+        server = configured()
+        problem = server.problem()
+        require(not problem, f"{problem}; start one with `prefect server start`, or run `dvc repro` instead")
         require(Path("dvc.yaml").is_file(), f"{Path.cwd()} has no dvc.yaml; change to the workspace's folder")
     except DataError as error:
         print(f"condense: {error}", file=sys.stderr)
         sys.exit(1)
     name = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))["release"]["name"]
-    if arguments.serve:
-        condense.serve(name="line", limit=1, cron=arguments.cron)
-    else:
-        condense.with_options(flow_run_name=f"condense {name}")()
+    prepare_client(server)  # for the processes of stages; in this one, Prefect is imported already
+    with temporary_settings({PREFECT_API_URL: server.url}):
+        if arguments.serve:
+            condense.serve(name="line", limit=1, cron=arguments.cron)
+        else:
+            condense.with_options(flow_run_name=f"condense {name}")()
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ from rich.console import Console
 
 from dcpipe.cli import help_texts
 from dcpipe.config import presets
-from dcpipe.types import DataError, require
+from dcpipe.types import DataError, describe_os_error, require
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0, or 2 after printing one line per mistake in the request to standard error."""
+    """Run one command. Returns 0, or 2 after printing one line per mistake in the request to standard error (130 after
+    Ctrl-C)."""
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
     try:
@@ -29,6 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in str(error).splitlines():
             print(f"dcpipe: {line}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"dcpipe: {describe_os_error(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dcpipe: stopped", file=sys.stderr)
+        return 130
     return 0
 
 

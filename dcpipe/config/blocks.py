@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -12,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dcpipe.config.values import Count, Positive, Share
-from dcpipe.types import DataError, require
+from dcpipe.types import DataError, describe_os_error, require
 
 __all__ = ["Block", "Count", "Positive", "Share", "checked", "lowered", "parse_yaml", "read", "remedy"]
 
@@ -24,6 +25,9 @@ class Block(BaseModel):
 
 
 Checked = TypeVar("Checked", bound=Block)
+# Values in messages are cut: a YAML file of a few lines may describe a value of gigabytes by aliases.
+_REPR = reprlib.Repr()
+_REPR.maxlevel, _REPR.maxlist, _REPR.maxdict, _REPR.maxstring, _REPR.maxother = 4, 20, 20, 200, 200
 
 
 class _Loader(yaml.SafeLoader):
@@ -49,11 +53,21 @@ def parse_yaml(text: str, where: str) -> Any:
         raise DataError(f"{where} is not YAML: {' '.join(str(error).split())}; correct it there") from error
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
+    except RecursionError as error:
+        raise DataError(f"{where} is nested too deeply; write it with fewer levels") from error
+    except (ValueError, OverflowError) as error:  # for example a date that does not exist
+        raise DataError(f"{where} has a value that cannot be read ({error}); correct it there") from error
 
 
 def read(path: Path, wanted: str) -> dict[str, Any]:
     """The mapping in a YAML file. Raises `DataError`, which says what was `wanted`, if the file contains no mapping."""
-    content = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    except OSError as error:
+        raise DataError(describe_os_error(error)) from error
+    content = parse_yaml(text, str(path))
     require(isinstance(content, dict), f"{path} must contain {wanted}")
     return dict(content)
 
@@ -77,7 +91,7 @@ def _sentence(error: ValidationError, model: type[Block]) -> str:
         return f"unknown key {place!r}; valid keys are {', '.join(valid)}{hint}"
     if first["type"] == "missing":
         return f"{place!r} is missing; add it"
-    return f"{place} is {first['input']!r}: {lowered(first['msg'])}{remedy(first['input'])}"
+    return f"{place} is {_REPR.repr(first['input'])}: {lowered(first['msg'])}{remedy(first['input'])}"
 
 
 def lowered(message: str) -> str:

@@ -3,6 +3,8 @@ share."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -25,6 +27,24 @@ class DataError(ValueError):
 
 class BudgetError(DataError):
     """A budget that is smaller than the smallest size that the requested codec and options can reach."""
+
+
+def describe_os_error(error: OSError) -> str:
+    """One clause that names the path, the reason and a remedy. Works for `shutil.Error` too, which has no number."""
+    cause = error
+    if error.errno is None and error.args and isinstance(error.args[0], list) and error.args[0]:
+        source, _, reason = error.args[0][0]  # shutil.Error: [(source, destination, reason), ...]
+        full = "No space left" in str(reason)
+        cause = OSError(errno.ENOSPC if full else errno.EIO, str(reason), str(source))
+    where = f" {os.fsdecode(cause.filename)}" if isinstance(cause.filename, str | bytes | os.PathLike) else ""
+    reason = cause.strerror or str(cause) or type(cause).__name__
+    if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full{where and ' at' + where} ({reason}); free space"
+    if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"no permission for{where or ' a file'} ({reason}); change its rights, or choose another place"
+    if cause.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR):
+        return f"the path{where} cannot be used ({reason}); correct it"
+    return f"the system reports an error{where and ' at' + where} ({reason}); correct its cause"
 
 
 class NotApplicableError(DataError):

@@ -19,6 +19,10 @@ Result = TypeVar("Result")
 Row = Mapping[str, Any]
 
 
+class ServerError(Exception):
+    """Prefect failed, not the work."""
+
+
 class Reporter(ABC):
     """Abstract base of `Plain` and `Prefect`."""
 
@@ -90,19 +94,22 @@ class Plain(Reporter):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with (
-            ThreadPoolExecutor(max_workers=workers) as pool,
-            Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as bar,
-        ):
-            shown = bar.add_task(title, total=len(items))
-            futures = [pool.submit(attempt, work, item, label(item), retries) for item in items]
-            try:
+        pool = ThreadPoolExecutor(max_workers=workers)
+        hidden = not self.console.is_terminal
+        try:
+            with Progress(*columns, console=self.console, transient=True, disable=hidden) as bar:
+                shown = bar.add_task(title, total=len(items))
+                futures = [pool.submit(attempt, work, item, label(item), retries) for item in items]
                 for future in futures:
                     results.append(future.result())
                     bar.advance(shown)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)  # a running task may take hours
+            raise
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        pool.shutdown()
         return results
 
     def progress(self, title: str, done: int, total: int, note: str = "") -> None:
@@ -192,8 +199,17 @@ class Prefect(Reporter):
             """Prefect passes these arguments by name."""
             print(f"task {task_run.name}: {state.message}", file=sys.stderr)
 
+        failures: list[BaseException] = []
+
+        def tracked(item: Item) -> Result:
+            try:
+                return work(item)
+            except BaseException as error:
+                failures.append(error)
+                raise
+
         shown: Task[[Item], Result] = Task(
-            work,
+            tracked,
             name=title,
             retries=retries,
             retry_delay_seconds=1,
@@ -206,14 +222,22 @@ class Prefect(Reporter):
         named = [shown.with_options(task_run_name=label(item)) for item in items]
         pairs = list(zip(named, items, strict=True))
         # One worker: a call in this thread. Several workers: the thread pool of the flow.
-        calls: list[Callable[[], Any]] = (
-            [partial(task, item) for task, item in pairs]
-            if workers == 1
-            else [task.submit(item).result for task, item in pairs]
-        )
+        try:
+            calls: list[Callable[[], Any]] = (
+                [partial(task, item) for task, item in pairs]
+                if workers == 1
+                else [task.submit(item).result for task, item in pairs]
+            )
+        except Exception as error:
+            raise ServerError(f"{type(error).__name__} in Prefect") from error
         results: list[Result] = []
         for call in calls:
-            results.append(call())
+            try:
+                results.append(call())
+            except Exception as error:
+                if any(type(error) is type(failure) for failure in failures):
+                    raise
+                raise ServerError(f"{type(error).__name__} in Prefect") from error
             self.progress(title, len(results), len(items))
         return results
 

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import os
-import socket
+import shutil
+import signal
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
+from fake_server import FakeServer
 
 from dcpipe import store
 from dcpipe.config import params, presets
 from dcpipe.types import DataError
-from flows.running import runtime
+from flows.running import runtime, stopping
 from flows.running.inputs import Inputs
-from flows.running.reporting import Plain, Prefect
-from flows.running.runtime import Run, choose_reporter, server_answers
+from flows.running.reporting import Plain, Prefect, ServerError
+from flows.running.runtime import Run, choose_reporter
+from flows.running.server import CLIENT, Server
 
 NOBODY = "http://127.0.0.1:9/api"
 
@@ -28,60 +32,14 @@ NOBODY = "http://127.0.0.1:9/api"
 def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", NOBODY)
     monkeypatch.delenv("DCPIPE_PREFECT", raising=False)
+    for name in CLIENT:
+        monkeypatch.setenv(name, CLIENT[name])  # removed again after a test that sets them
 
 
 @pytest.fixture
-def server() -> Iterator[tuple[str, list[str], list[int]]]:
-    """Address, paths asked for, and the status to answer with (the last of the list)."""
-    asked: list[str] = []
-    status = [200]
-
-    class Health(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(status[-1])
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Health) as served:
-        thread = threading.Thread(target=served.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield f"http://127.0.0.1:{served.server_port}/api", asked, status
-        served.shutdown()
-        thread.join()
-
-
-# --- is a server there? ---
-
-
-def test_a_server_answers_when_its_health_check_does(server: tuple[str, list[str], list[int]]) -> None:
-    url, asked, status = server
-    assert server_answers(url) and server_answers(f"{url}/")
-    assert asked == ["/api/health", "/api/health"]
-    for code in (500, 404, 204):
-        status.append(code)
-        assert not server_answers(url)
-
-
-@pytest.mark.parametrize("url", [NOBODY, "http://127.0.0.1:port/api", "127.0.0.1:9", "", "nonsense://x"])
-def test_no_server_answers_where_there_is_none(url: str) -> None:
-    assert not server_answers(url)
-
-
-def test_what_answers_but_speaks_no_http_is_no_server() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-
-        def greet() -> None:
-            with listening.accept()[0] as caller:
-                caller.recv(1000)
-                caller.sendall(b"SSH-2.0-something\r\n")
-
-        thread = threading.Thread(target=greet)
-        thread.start()
-        assert not server_answers(f"http://127.0.0.1:{listening.getsockname()[1]}/api")
-        thread.join()
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as fake:
+        yield fake
 
 
 # --- which reporter? ---
@@ -94,14 +52,14 @@ def test_without_a_server_stages_run_plainly(
     if mode is not None:
         monkeypatch.setenv("DCPIPE_PREFECT", mode)
     reporter, url = choose_reporter("images", "images all")
-    assert isinstance(reporter, Plain) and reporter.stage == "images" and url == ""
+    assert isinstance(reporter, Plain) and reporter.stage == "images" and url is None
     expected = "" if mode == "off" else f"images all: no Prefect server at {NOBODY}; running without Prefect\n"
     assert capsys.readouterr() == ("", expected)
 
 
 def test_require_stops_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DCPIPE_PREFECT", "require")
-    sentence = f"^DCPIPE_PREFECT=require but no Prefect server answers at {NOBODY}; run `prefect server start`$"
+    sentence = f"^DCPIPE_PREFECT=require but no Prefect server at {NOBODY}; run `prefect server start`$"
     with pytest.raises(DataError, match=sentence):
         choose_reporter("images", "images")
 
@@ -115,24 +73,27 @@ def test_other_modes_are_refused(mode: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("mode", ["auto", "require", "off"])
 def test_with_a_server_stages_run_in_it_unless_it_is_switched_off(
-    mode: str, monkeypatch: pytest.MonkeyPatch, server: tuple[str, list[str], list[int]]
+    mode: str, monkeypatch: pytest.MonkeyPatch, server: FakeServer
 ) -> None:
-    url, asked, _ = server
-    monkeypatch.setenv("PREFECT_API_URL", url)
+    monkeypatch.setenv("PREFECT_API_URL", server.url)
     monkeypatch.setenv("DCPIPE_PREFECT", mode)
     reporter, used = choose_reporter("images", "images")
     if mode == "off":
-        assert isinstance(reporter, Plain) and used == "" and asked == []
+        assert isinstance(reporter, Plain) and used is None and server.asked == []
     else:
-        assert isinstance(reporter, Prefect) and used == url == os.environ["PREFECT_API_URL"]
+        assert isinstance(reporter, Prefect) and used == Server(server.url)
+        assert os.environ["PREFECT_API_URL"] == server.url and server.asked == ["/api/flows/filter"]
 
 
-def test_the_default_address_is_asked_where_none_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PREFECT_API_URL")
-    asked: list[str] = []
-    monkeypatch.setattr(runtime, "server_answers", lambda url: bool(asked.append(url)))
-    choose_reporter("images", "images")
-    assert asked == ["http://127.0.0.1:4200/api"] and "PREFECT_API_URL" not in os.environ
+def test_a_sick_server_is_named_and_not_used(
+    monkeypatch: pytest.MonkeyPatch, server: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.status = 500
+    monkeypatch.setenv("PREFECT_API_URL", server.url)
+    reporter, used = choose_reporter("images", "images")
+    assert isinstance(reporter, Plain) and used is None
+    expected = f"images: the Prefect server at {server.url} does not work (status 500); running without Prefect\n"
+    assert capsys.readouterr().err == expected
 
 
 # --- a run ---
@@ -207,8 +168,17 @@ def test_a_command_hands_the_stage_its_run_and_key(
         (MemoryError(), "teacher: out of memory; lower the stage's batch_size\n"),
         (
             OSError(28, "No space left on device"),
-            "teacher: the disk is full ([Errno 28] No space left on device); "
-            "free space, then run `dvc repro` to continue\n",
+            "teacher: the disk is full (No space left on device); free space, then run `dvc repro` to continue\n",
+        ),
+        (
+            PermissionError(13, "Permission denied", "data/x"),
+            "teacher: no permission for data/x (Permission denied); change its rights, or choose another place, then "
+            "run `dvc repro` to continue\n",
+        ),
+        (
+            shutil.Error([("a/b", "c/b", "[Errno 28] No space left on device: 'c/b'")]),
+            "teacher: the disk is full at a/b ([Errno 28] No space left on device: 'c/b'); free space, then run "
+            "`dvc repro` to continue\n",
         ),
     ],
 )
@@ -228,7 +198,7 @@ def test_what_a_person_can_mend_ends_in_one_sentence(
     assert capsys.readouterr() == ("", sentence)
 
 
-@pytest.mark.parametrize("error", [PermissionError(13, "denied"), KeyError("x")])
+@pytest.mark.parametrize("error", [RuntimeError("denied"), KeyError("x")])
 def test_what_nobody_foresaw_keeps_its_traceback(
     error: Exception, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +219,17 @@ def test_a_missing_parameter_file_ends_in_one_sentence(
 
 
 # --- a server that dies ---
+
+
+class Fake(Server):
+    """A server with this problem."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(NOBODY)
+        object.__setattr__(self, "answer", problem)
+
+    def problem(self) -> str:
+        return str(vars(self)["answer"])
 
 
 class Dying(Prefect):
@@ -273,15 +254,43 @@ def test_a_server_that_dies_costs_no_work_and_none_is_done_twice(
     done: list[type] = []
     left: list[str] = []
     alive = when == "never"
-    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying(when), NOBODY))
-    monkeypatch.setattr(runtime, "server_answers", lambda url: alive)
+    fake = Fake("" if alive else "no Prefect server")
+    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying(when), fake))
     monkeypatch.setattr(runtime, "_leave", left.append)
-    monkeypatch.setattr(runtime, "_leave_if_server_died", lambda name, url: None)
     command(monkeypatch, lambda run: done.append(type(run.reporter)))
     assert done == [Plain if when == "before" else Dying]
-    assert left == ([] if alive else ["teacher"])
-    told = "teacher: the Prefect server went away (ConnectionError); continuing without it"
-    assert (told in capsys.readouterr().err) == (not alive)
+    assert bool(left) == (not alive)
+    message = "teacher: Prefect failed (ConnectionError); continuing without it"
+    assert (message in capsys.readouterr().err) == (not alive)
+
+
+def test_prefect_that_fails_amid_the_work_is_left_and_the_work_continues(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The server is healthy, but a call in the middle of the stage failed."""
+    done: list[type] = []
+
+    def stage(run: Run) -> None:
+        done.append(type(run.reporter))
+        if not isinstance(run.reporter, Plain):
+            raise ServerError("HTTPStatusError in Prefect") from OSError("500")
+
+    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), Fake("")))
+    monkeypatch.setattr(runtime, "_leave", lambda name: None)
+    command(monkeypatch, stage)
+    assert done == [Dying, Plain]
+    assert "teacher: Prefect failed (OSError); continuing without it" in capsys.readouterr().err
+
+
+def test_a_server_that_holds_a_finished_run_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[str] = []
+    returned = threading.Event()
+    monkeypatch.setattr(runtime, "GRACE_SECONDS", 0.01)
+    monkeypatch.setattr(runtime, "_leave", left.append)
+    runtime._leave_unless(returned, "teacher")
+    returned.set()
+    runtime._leave_unless(returned, "teacher")
+    assert left == ["teacher"]
 
 
 @pytest.mark.parametrize("error", [DataError("bad row"), KeyError("a bug")])
@@ -294,8 +303,7 @@ def test_a_failure_of_the_stage_itself_is_not_the_servers(
         calls.append(1)
         raise error
 
-    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), NOBODY))
-    monkeypatch.setattr(runtime, "server_answers", lambda url: True)
+    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), Fake("")))
     with pytest.raises(type(error)):
         runtime.run_stage(stage, "teacher")
     assert calls == [1]
@@ -311,9 +319,35 @@ def test_bad_data_is_not_tried_again_where_the_server_died_too(
         calls.append(type(run.reporter))
         raise DataError("row 3 is not an image; remove it")
 
-    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), NOBODY))
-    monkeypatch.setattr(runtime, "server_answers", lambda url: False)
+    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), Fake("no Prefect server")))
     with pytest.raises(SystemExit) as ended:
         command(monkeypatch, stage)
     assert ended.value.code == 1 and calls == [Dying]
     assert capsys.readouterr() == ("", "teacher: row 3 is not an image; remove it\n")
+
+
+# --- signals ---
+
+SLOW = """
+import sys, time
+from flows.running.stopping import stopping_in_one_sentence
+from flows.running.reporting import Plain
+with stopping_in_one_sentence("teacher"):
+    print("ready", flush=True)
+    Plain("teacher").map(lambda item: time.sleep(60), [1], str, retries=0, workers=1, title="slow")
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_stage_within_seconds_in_one_sentence(number: int, code: int) -> None:
+    root = Path(runtime.__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    time.sleep(0.3)
+    started = time.monotonic()
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code and time.monotonic() - started < stopping.GRACE_SECONDS + 10
+    assert err == "teacher: stopped; what is finished is kept, run `dvc repro` to continue\n"
