@@ -14,6 +14,8 @@ from dcpipe.config import budget, check
 from dcpipe.config.blocks import read
 from dcpipe.config.params import Params, load_blocks
 from dcpipe.config.registry import plugin_versions
+from dcpipe.store.documents import parse, read_bytes
+from dcpipe.store.manifest import MAX_BYTES
 from dcpipe.types import DataError, NotApplicableError
 
 
@@ -110,8 +112,11 @@ def _outdated(data: Path) -> Iterator[str]:
     """Notes about stages whose output was made by another version of a plugin, which DVC does not notice."""
     versions = plugin_versions()
     for manifest in sorted(data.rglob("artifact.json")) if versions else ():
-        made = json.loads(manifest.read_text(encoding="utf-8"))["lineage"].get("plugins", {})
-        for package, version in made.items():
+        remedy = f"remove {manifest.parent} and run `dvc repro`"
+        content = parse(read_bytes(manifest, MAX_BYTES, remedy), manifest, remedy)
+        lineage = content.get("lineage") if isinstance(content, dict) else None
+        made = lineage.get("plugins") if isinstance(lineage, dict) else None
+        for package, version in made.items() if isinstance(made, dict) else ():
             if versions.get(package, version) != version:
                 yield (
                     f"{manifest.parent} was made with {package} {version}, installed is {versions[package]}; "

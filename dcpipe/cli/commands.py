@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run(options)
     except DataError as error:
         for line in str(error).splitlines():
-            print(f"dcpipe: {line}", file=sys.stderr)
+            # Names in a stranger's files must not drive the terminal.
+            plain = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
+            print(f"dcpipe: {plain}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"dcpipe: {describe_os_error(error)}", file=sys.stderr)
@@ -61,8 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     command = add(_check, "check", "find mistakes in params.yaml without running anything", help_texts.CHECK)
     command.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), help="default: params.yaml")
     command.add_argument("--resolved", action="store_true", help="print the parameters with every default filled in")
-    add(_status, "status", "show which stages are built, the scores and the sizes", help_texts.STATUS)
-    command = add(_inspect, "inspect", "list the arrays of an artifact with their bytes", help_texts.INSPECT)
+    command = add(_status, "status", "show which stages are built, the scores and the sizes", help_texts.STATUS)
+    command.add_argument("--verify", action="store_true", help="verify every byte of every artifact below data/")
+    command = add(_inspect, "inspect", "verify an artifact and list its arrays with their bytes", help_texts.INSPECT)
     command.add_argument("what", metavar="PATH_or_TAG", help="a folder, a file, or NAME@vX.Y.Z")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
     add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", help_texts.EVALUATE)
@@ -138,9 +141,17 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from dcpipe.reports import tables
+    from dcpipe.reports import tables, verification
 
-    Console().print(tables.status(Path.cwd()))
+    if not options.verify:
+        Console().print(tables.status(Path.cwd()))
+        return
+    found = verification.verify_all(Path.cwd() / "data")
+    for line in found.lines(Path.cwd()):
+        print(line)
+    if found.damaged:
+        raise DataError("\n".join(found.damaged))
+    print(f"{len(found.whole)} artifacts are whole." if found.whole else "There is no artifact below data/ yet.")
 
 
 def _inspect(options: argparse.Namespace) -> None:
@@ -213,7 +224,10 @@ def _import_labels(options: argparse.Namespace) -> None:
 
     pairs = [option.partition("=") for option in options.option]
     require(all(equals for _, equals, _ in pairs), f"--option takes NAME=VALUE, got {options.option}")
-    settings = {name: yaml.safe_load(value) for name, _, value in pairs}
+    try:
+        settings = {name: yaml.safe_load(value) for name, _, value in pairs}
+    except (yaml.YAMLError, RecursionError) as error:
+        raise DataError(f"--option takes NAME=VALUE with a plain value, got {options.option}") from error
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         shown = bar.add_task("import-labels", total=None)

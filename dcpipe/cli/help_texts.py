@@ -46,10 +46,14 @@ STATUS = """\
 Show each stage (whether it is built, and its size on disk) and the table of scores. Sizes are measured, not computed.
 `images`, `labels` and `teacher` are what must be shipped to reach the accuracy of a row. `labels in fp16` is the size
 of the same soft labels without compression, 2 bytes for each image, view and class.
+
+With --verify, hash every file of every artifact below data/ instead and print a line for each artifact. Damaged ones go
+to standard error, and the exit code is 2 if there is one.
 """
 INSPECT = """\
-List every file of an artifact or release. For each file, show every array with its dtype, shape and bytes, then the
-headers. Arrays are not loaded. A release is verified first.
+Verify every byte of an artifact or release against its artifact.json, then list its files. For each file, show every
+array with its dtype, shape and bytes, then the headers. Arrays are not loaded. A damaged file is named, and nothing is
+listed. A folder of several artifacts is verified as a whole; what belongs to none is listed as "not verified".
 """
 EVALUATE = """\
 Train students from scratch on the condensed set and on the baselines that params.yaml names, then test them once. For

@@ -140,7 +140,13 @@ def rebuild(pack: LabelPack, codecs: Mapping[str, type[Codec]]) -> Codec:
             f"label pack has settings {pack.settings} that codec {pack.codec!r} does not accept ({error}); "
             "update dcpipe"
         ) from error
-    expected = codec.specs(pack.shape)
+    try:
+        expected = codec.specs(pack.shape)
+    except Exception as error:  # settings are a stranger's values, with which a codec computes
+        raise DataError(
+            f"label pack has settings {pack.settings} with which codec {pack.codec!r} cannot work ({error}); "
+            "get the pack again"
+        ) from error
     found = {name: (tuple(array.shape), np.dtype(array.dtype).name) for name, array in pack.arrays.items()}
     require(
         found == expected,

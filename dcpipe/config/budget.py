@@ -58,6 +58,7 @@ def recorded_classes(images: Images, folder: Path) -> int | None:
         ValueError,
         KeyError,
         TypeError,
+        RecursionError,
     ):  # the stage that reads the images reports what is wrong with them
         return None
 

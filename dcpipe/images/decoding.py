@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,18 +20,14 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from dcpipe.store.pictures import corrupt, open_image
 from dcpipe.types import DataError, IntArray, require
 
 Pixels = npt.NDArray[np.uint8]
 Result = TypeVar("Result")
 
-# The limit from which Pillow suspects a decompression bomb: a quarter of a gibibyte as RGB.
-MAX_PIXELS = 1024**3 // 4 // 3
-# The formats that Pillow decodes itself (a JPEG of several pictures is one of them). Some others hand the file to
-# another program: EPS starts Ghostscript.
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -58,24 +53,13 @@ def decode(data: bytes, size: int, name: str) -> Pixels:
 
 def open_rgb(data: bytes, name: str) -> Image.Image:
     """The whole image at its original resolution, upright, in mode RGB; raises the errors of `decode`."""
-    bomb = f"image {name} has more than {MAX_PIXELS:,} pixels; shrink or remove it"
+    image = open_image(data, name)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            width, height = image.size
-            require(width * height <= MAX_PIXELS, bomb)
-            image.load()
-            return _to_rgb(_upright(image), name)
+        return _to_rgb(_upright(image), name)
     except DataError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(bomb) from error
-    except UnidentifiedImageError as error:
-        raise DataError(
-            f"corrupt image {name}: its {len(data)} bytes are none of the formats {', '.join(FORMATS)}; replace or "
-            "remove it"
-        ) from error
     except Exception as error:  # every format of Pillow raises different errors
-        raise DataError(f"corrupt image {name}: {error or type(error).__name__}; replace or remove it") from error
+        raise corrupt(name, error, "replace or remove it") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

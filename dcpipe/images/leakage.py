@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dcpipe.store.documents import reading
 from dcpipe.types import require
 
 
@@ -37,5 +38,6 @@ def recorded(folder: Path) -> str:
     found, manifest = folder / "duplicates.json", folder / "artifact.json"
     if not (found.is_file() and manifest.is_file()):
         return ""
-    counts = json.loads(manifest.read_text(encoding="utf-8"))["meta"]["counts"]
-    return describe(json.loads(found.read_text(encoding="utf-8")), counts["test"])
+    with reading(folder, "an artifact of images", f"remove {folder} and run `dvc repro`"):
+        counts = json.loads(manifest.read_text(encoding="utf-8"))["meta"]["counts"]
+        return describe(json.loads(found.read_text(encoding="utf-8")), counts["test"])

@@ -50,7 +50,7 @@ def lpld(store: Path, n_images: int, batch_size: int, seed: int) -> Order:
     path = store / LIST
     try:
         listed = {int(epoch): np.asarray(rows) for epoch, rows in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as {{epoch: [image, ...]}} ({error}); restore it") from error
 
     def order(epoch: int, batch: int, record: Record) -> IntArray:

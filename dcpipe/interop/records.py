@@ -27,6 +27,8 @@ import torch
 from dcpipe.store.torch_files import load_plain
 from dcpipe.types import DataError, IntArray, require
 
+_WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 
 @dataclass(frozen=True, eq=False)
 class Record:
@@ -79,7 +81,11 @@ def read_record(path: Path) -> Record:
 
 
 def _load(path: Path) -> Any:
-    require(zipfile.is_zipfile(path), f"{path} is truncated or not a file of torch.save; copy it again")
+    try:
+        whole = zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # some damage to its end
+        whole = False
+    require(whole, f"{path} is truncated or not a file of torch.save; copy it again")
     try:
         return load_plain(path)
     except Exception as error:  # the archive, the reader and the operating system raise many kinds of errors
@@ -103,7 +109,15 @@ def _tensor(
         isinstance(value, torch.Tensor) and value.layout == torch.strided,
         f"{path}: entry {place} ({name}) is {type(value).__name__}, expected a tensor; the layout is another one",
     )
-    array: npt.NDArray[Any] = (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
+    held = value.untyped_storage().nbytes() if _is_plain(value) else 0
+    require(
+        _is_plain(value) and value.numel() * value.element_size() <= held,
+        f"{path}: entry {place} ({name}) is {list(value.shape)}, of which the file holds {held} bytes; copy it again",
+    )
+    try:
+        array: npt.NDArray[Any] = (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
+    except (TypeError, RuntimeError) as error:  # dtypes that NumPy lacks
+        raise DataError(f"{path}: entry {place} ({name}) is {value.dtype}; the layout is another one") from error
     require(
         array.dtype.kind in kinds and dimensions in (None, array.ndim),
         f"{path}: entry {place} ({name}) is {array.dtype} {list(array.shape)}; the layout is another one",
@@ -132,4 +146,10 @@ def _mix(path: Path, entries: list[Any]) -> tuple[IntArray | None, tuple[int, in
 
 def _is_whole(value: Any) -> bool:
     """Whether a value is a tensor of one integer; some versions write corners in this way."""
-    return isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_floating_point()
+    whole = isinstance(value, torch.Tensor) and value.numel() == 1 and value.dtype in _WHOLE
+    return whole and _is_plain(value)
+
+
+def _is_plain(value: torch.Tensor) -> bool:
+    """Whether a tensor's numbers are in memory, one by one: not so for those of the meta device and quantised ones."""
+    return value.device.type == "cpu" and value.layout == torch.strided and not value.is_quantized

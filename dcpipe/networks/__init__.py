@@ -143,7 +143,13 @@ def mean_logits(networks: list[nn.Module], teachers: list[Teacher], inputs: torc
 
 
 def from_teacher(teacher: Teacher, device: torch.device) -> nn.Module:
-    """The network of a teacher on `device`, in evaluation mode and without gradients (channels-last on a GPU)."""
+    """The network of a teacher on `device`, in evaluation mode and without gradients (channels-last on a GPU).
+
+    Raises `DataError` for weights of another network than it names; a large one is then not even built.
+    """
+    from dcpipe.networks import fitting
+
+    fitting.check_weights(teacher)
     network = build(teacher.network, len(teacher.classes), teacher.size)
     network.load_state_dict(teacher.weights)
     network = network.to(device).eval().requires_grad_(False)

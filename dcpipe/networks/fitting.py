@@ -1,5 +1,5 @@
 """Check before any work whether a network takes images of a size, by building it on torch's meta device and, if
-building does not decide it, running it there.
+building does not decide it, running it there; and whether a teacher's weights are those of the network it names.
 
 Tensors on this device have shapes but no numbers, so a large network takes a tenth of a second and no memory. Weights
 are not read.
@@ -7,6 +7,7 @@ are not read.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -15,12 +16,17 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from dcpipe import networks
-from dcpipe.types import DataError
+from dcpipe.types import DataError, Teacher, require
 
 _CLASSES = 2  # any number: whether a size fits does not depend on it
 # Their `build` refuses every size that their networks cannot take. They are not run, because the first run on the meta
 # device imports torch's compiler: two seconds, at the start of every stage.
 REFUSE_SIZES_WHEN_BUILT = ("convnet-dN-wN", "resnetN-wN", "resnet10-ap", "wrn-D-K")
+
+# Beyond any network of the field. Names may come from a stranger's release, and even an empty network takes time.
+MAX_NUMBER = 100_000
+MAX_DEPTH = 1000
+_DEPTHS = re.compile(r"(?:wrn-|convnet-d)(\d+)")
 
 
 class _NothingToFill(TorchFunctionMode):
@@ -56,3 +62,31 @@ def check_size(name: str, size: int) -> None:
         raise DataError(
             f"network {name!r} does not take images of {size} pixels ({reason}); choose another network or images.size"
         ) from error
+
+
+def check_weights(teacher: Teacher) -> None:
+    """Raises `DataError` for an unknown network, and unless the teacher's weights have the names and shapes of the
+    network's, which is built without numbers: its name may ask for more memory than there is."""
+    name, where = teacher.network, f"teacher {teacher.network!r}"
+    deep = _DEPTHS.match(name)
+    require(
+        all(len(digits) < 7 and int(digits) <= MAX_NUMBER for digits in re.findall(r"\d+", name))
+        and (deep is None or int(deep[1]) <= MAX_DEPTH),
+        f"{where} is larger than any network; numbers in its name may be at most {MAX_NUMBER:,}, depths {MAX_DEPTH:,}",
+    )
+    try:
+        with torch.device("meta"), _NothingToFill(), torch.no_grad():
+            wanted = networks.build(name, len(teacher.classes), teacher.size).state_dict()
+    except DataError:
+        raise
+    except Exception:  # it needs numbers while it is built, as some networks of libraries do; these are of fixed sizes
+        wanted = networks.build(name, len(teacher.classes), teacher.size).state_dict()
+    shapes = {key: list(tensor.shape) for key, tensor in wanted.items()}
+    found = {key: list(tensor.shape) for key, tensor in teacher.weights.items()}
+    wrong = [key for key in sorted(shapes.keys() | found.keys()) if shapes.get(key) != found.get(key)]
+    if wrong:
+        key = wrong[0]
+        raise DataError(
+            f"{where}: its weights are of another network: {key!r} has shape {found.get(key, 'none')}, expected "
+            f"{shapes.get(key, 'none')} ({len(wrong)} such tensors); get the teacher again"
+        )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import Field
 
 from dcpipe import store
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
 from dcpipe.release import tags
 from dcpipe.release.writing import TEACHER
-from dcpipe.store.images import IMAGES, read_set
-from dcpipe.store.labels import LABELS
+from dcpipe.store.documents import Channels, Open, Pixels, Size, Text, checked, shown
+from dcpipe.store.images import IMAGES, SetMeta, read_set
+from dcpipe.store.labels import LABELS, read_policy
+from dcpipe.store.manifest import MANIFEST
 from dcpipe.store.scores import SCORES, read_scores
-from dcpipe.store.teacher import read_teacher
+from dcpipe.store.teacher import TeacherMeta, read_teacher
 from dcpipe.types import (
     By,
     Colour,
@@ -28,11 +32,46 @@ from dcpipe.types import (
     Teacher,
     ViewPolicy,
     ViewSource,
+    check_same_classes,
     require,
 )
 from dcpipe.views import multiformation
 
+REMEDY = "get the release again"
 LabelKind = Literal["pack", "teacher", "hard"]
+
+
+class _Evaluation(Open):
+    temperature: float = Field(gt=0)
+
+
+class _Params(Open):
+    evaluation: _Evaluation
+
+
+class _Labels(Open):
+    codec: Text
+    images: Size
+    views: Size
+    classes: Size
+
+
+class ReleaseMeta(SetMeta):
+    """What `release.writing` says of a release, as far as it is used."""
+
+    name: str = Field(min_length=1, max_length=200)
+    ipc: Size
+    images: Size
+    size: Pixels
+    mean: Channels
+    std: Channels
+    views: dict[str, Any]
+    labels: _Labels | None
+    teachers: list[Text]
+    teacher: TeacherMeta | None
+    licence: str
+    params: _Params
+    bytes: dict[Text, Size]
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,10 +193,37 @@ def load(
         folder = tags.fetch(str(where), repo)
     require(folder.is_dir(), f"{str(where)!r} is neither a folder nor a tag NAME@vX.Y.Z; give one of the two")
     artifact = store.open_artifact(folder, "release")
-    meta = artifact.meta
-    images = read_set(folder / IMAGES, meta)
-    pack = None if meta["labels"] is None else store.read_pack(folder / LABELS, images.decoded_ids)
-    teacher = None if meta["teacher"] is None else read_teacher(folder / TEACHER, meta["teacher"])
-    scores = tuple(read_scores(folder / SCORES))
+    meta, manifest = artifact.meta, folder / MANIFEST
+    checked(ReleaseMeta, meta, manifest, REMEDY, "in meta")
+    images = read_set(artifact.file(IMAGES), meta)
+    pack = None if meta["labels"] is None else store.read_pack(artifact.file(LABELS), images.decoded_ids)
+    teacher = None if meta["teacher"] is None else read_teacher(artifact.file(TEACHER), meta["teacher"])
+    scores = tuple(read_scores(artifact.file(SCORES)))
+    _check_agreement(manifest, meta, images, pack, teacher)
     images = images if ipc is None else multiformation.subset(images, ipc, by)
     return Release(folder, artifact.digest, images, pack, teacher, scores, meta)
+
+
+def _check_agreement(
+    manifest: Path, meta: Mapping[str, Any], images: ImageSet, pack: LabelPack | None, teacher: Teacher | None
+) -> None:
+    """Raise `DataError` where the metadata of a release says something else than its files."""
+    kept = pack is not None and isinstance(pack.policy, StoredViews)
+    views = meta["views"] if kept else store.describe_views(read_policy(meta["views"], manifest))
+    stated = {"images": meta["images"], "size": meta["size"], "views": views, "labels": meta["labels"]}
+    found = {
+        "images": len(images),
+        "size": int(images.images.shape[1]),
+        "views": views if pack is None else store.describe_views(pack.policy),
+        "labels": None if pack is None else {"codec": pack.codec, **asdict(pack.shape)},
+    }
+    for key, value in stated.items():
+        require(
+            value == found[key],
+            f"{manifest} says that {key} is {shown(value)}, but its files have {shown(found[key])}; {REMEDY}",
+        )
+    if pack is not None:
+        n = pack.shape.classes
+        require(n == len(images.classes), f"{manifest} has {len(images.classes)} classes, its labels {n}; {REMEDY}")
+    if teacher is not None:
+        check_same_classes(teacher.classes, images.classes, f"{manifest}: teacher and images")

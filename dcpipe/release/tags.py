@@ -12,8 +12,11 @@ import re
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from dcpipe import store
+from dcpipe.store.documents import reason
+from dcpipe.store.manifest import MANIFEST, read_manifest
 from dcpipe.types import DataError, require
 
 TAG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*@v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
@@ -136,16 +139,32 @@ def _download(tag: str, source: str, out: Path) -> Path:
             files = DVCFileSystem(source, rev=tag)
             tracked = files.exists(RELEASE)
             if tracked:
-                files.get(RELEASE, str(folder), recursive=True)
+                _get(files, folder)
         except (DvcException, DataIndexError, FileNotFoundError) as error:
             raise DataError(
                 f"{tag} is in no storage that {source} names ({_first_line(error)}); "
                 "ask its owner to run `dvc push` to a remote with an absolute URL"
             ) from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(
+                f"{source} at {tag} is no repository that DVC can read ({reason(error)}); ask its owner to publish it"
+            ) from error
         require(tracked, f"{source} does not track {RELEASE} at {tag}; give the repository that published it")
         store.open_artifact(folder, "release")
         folder.replace(out)
     return out
+
+
+def _get(files: Any, folder: Path) -> None:
+    """Copy the manifest of a release, then the files that it lists, whose names are checked. A copy of the whole folder
+    would follow a stranger's list in DVC, where a name may be anything."""
+    folder.mkdir()
+    files.get_file(f"{RELEASE}/{MANIFEST}", str(folder / MANIFEST))
+    for name in read_manifest(folder, store.SCHEMA, "release").files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        files.get_file(f"{RELEASE}/{name}", str(folder / name))
 
 
 def _first_line(error: BaseException) -> str:

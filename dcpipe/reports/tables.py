@@ -3,7 +3,6 @@ arrays."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,14 @@ from rich.table import Table
 from dcpipe import store
 from dcpipe.images import leakage
 from dcpipe.reports.columns import human, when_tested
-from dcpipe.store.labels import LABELS
+from dcpipe.reports.verification import describe, verify_all
+from dcpipe.store.documents import reading
+from dcpipe.store.labels import LABELS, read_pack_header
+from dcpipe.store.manifest import MANIFEST, Manifest, read_manifest
 from dcpipe.store.tensors import read_header
 from dcpipe.types import DataError, Score, reference_bytes, require
 
+_DEEP = 3  # folders between a file of an artifact and its manifest
 PLACES = {
     "images": "data/images",
     "teacher": "data/teacher",
@@ -44,14 +47,14 @@ def status(root: Path) -> RenderableType:
             stages.add_row(stage, "no", "", "")
         for folder in made:
             label = stage if folder == root / place else f"{stage}/{folder.name}"
-            digest = str(_manifest(folder)["digest"])[:12]
+            digest = _manifest(folder).digest[:12]
             stages.add_row(label, "yes", human(store.folder_bytes(folder)), digest)
     notes = [f"Leakage: {found}."] if (found := leakage.recorded(root / PLACES["images"])) else []
     if not _made(root / PLACES["evaluation"]):
         return Group(stages, *notes, "No scores yet; `dvc repro` builds the stages that are missing.")
     labels = _packed_labels(root / PLACES["compression"] / LABELS)
     made = _made(root / PLACES["synthesis"])
-    grid = int(_manifest(made[0])["meta"]["grid"]) if made else 1
+    grid = _grid(made[0]) if made else 1
     return Group(stages, *notes, score_table(store.load_scores(root / PLACES["evaluation"]), labels, grid))
 
 
@@ -92,33 +95,61 @@ def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: in
 
 
 def inspect(path: Path) -> RenderableType:
-    """Every file of an artifact's folder (or one file), with dtype, shape and bytes of every array in it."""
+    """Every file of an artifact's folder (or one file), and in each every array with dtype, shape and bytes.
+
+    All artifacts in the folder, or the one that the file belongs to, are verified first: raises `DataError` naming the
+    damaged files.
+    """
     require(path.exists(), f"{path} is neither a folder, a file nor a tag NAME@vX.Y.Z; give one of them")
-    table = Table("array", "dtype", "shape", title=str(path))
+    table = Table("array", "dtype", "shape", title=escape(str(path)))
     table.add_column("bytes", justify="right")
-    notes: list[RenderableType] = []
+    notes: list[RenderableType] = [*_verification(path)]
     root = path if path.is_dir() else path.parent
     total = 0
     for file in _files(path):
         name = file.relative_to(root).as_posix()
         size = store.folder_bytes(file) if file.is_dir() else file.stat().st_size
         total += size
-        table.add_row(f"[bold]{name}[/bold]", "", "", f"{size:,}")
-        rows: list[tuple[str, str, list[int], int]] = []
-        if file.suffix == ".safetensors":
-            header = read_header(file)
-            rows = [("header", "", [], header.n_bytes)]
-            rows += [(key, entry.dtype, list(entry.shape), entry.n_bytes) for key, entry in header.arrays.items()]
-            notes += [escape(f"{name}: {key} = {value}") for key, value in header.metadata.items()]
-        elif file.suffix == ".parquet":
-            rows = [("rows", "", [pq.read_metadata(file).num_rows], size)]
-        elif file.suffix == ".zarr":
-            array = zarr.open_array(file, mode="r")
-            rows = [("array", str(array.dtype), list(array.shape), size)]
+        table.add_row(f"[bold]{escape(name)}[/bold]", "", "", f"{size:,}")
+        rows, told = _inside(file, size)
+        notes += [escape(f"{name}: {line}") for line in told]
         for label, dtype, shape, n_bytes in rows:
             table.add_row(f"  {escape(label)}", dtype, str(shape), f"{n_bytes:,}")
     table.add_row("total", "", "", f"{total:,}")
     return Group(table, *notes)
+
+
+def _inside(file: Path, size: int) -> tuple[list[tuple[str, str, list[int], int]], list[str]]:
+    """What a file of `size` bytes holds, (name, dtype, shape, bytes) each, and what its header says besides."""
+    remedy = "pull or rebuild it"
+    if file.suffix == ".safetensors":
+        header = read_header(file)
+        rows: list[tuple[str, str, list[int], int]] = [("header", "", [], header.n_bytes)]
+        rows += [(key, entry.dtype, list(entry.shape), entry.n_bytes) for key, entry in header.arrays.items()]
+        return rows, [f"{key} = {value}" for key, value in header.metadata.items()]
+    if file.suffix == ".parquet":
+        with reading(file, "Parquet", remedy):
+            return [("rows", "", [pq.read_metadata(file).num_rows], size)], []
+    if file.suffix == ".zarr":
+        with reading(file, "a Zarr array", remedy):
+            array = zarr.open_array(file, mode="r")
+            return [("array", str(array.dtype), list(array.shape), size)], []
+    return [], []
+
+
+def _verification(path: Path) -> list[str]:
+    """What verifying the artifacts at `path` found, or the one around it; raises `DataError` for damaged ones."""
+    folders = [path, *path.absolute().parents]
+    around = next((folder for folder in folders[: _DEEP + 1] if (folder / MANIFEST).is_file()), None)
+    root = path if around is None else around
+    found = verify_all(root)
+    if found.damaged:
+        raise DataError("\n".join(found.damaged))
+    if not found.whole:
+        return [f"not verified: there is no {MANIFEST} that vouches for it"]
+    if around is not None and len(found.whole) == 1:
+        return [describe(found.whole[0])]
+    return [escape(line) for line in found.lines(root)]
 
 
 def _files(path: Path) -> list[Path]:
@@ -137,17 +168,18 @@ def _made(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/artifact.json"))
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{folder / 'artifact.json'} is damaged; remove {folder} and run `dvc repro`") from error
-    return content
+def _manifest(folder: Path) -> Manifest:
+    return read_manifest(folder, store.SCHEMA)
+
+
+def _grid(folder: Path) -> int:
+    """The grid of a set of images, from its manifest."""
+    grid = _manifest(folder).meta.get("grid")
+    if not isinstance(grid, int) or grid < 1:
+        raise DataError(f"{folder / MANIFEST} is damaged (grid is {grid!r}); remove {folder} and run `dvc repro`")
+    return grid
 
 
 def _packed_labels(path: Path) -> dict[str, Any] | None:
     """The shape of a label pack from its header, or None if there is no pack."""
-    if not path.is_file():
-        return None
-    shape: dict[str, Any] = json.loads(read_header(path).metadata["dcpipe"])["shape"]
-    return shape
+    return read_pack_header(path).shape.model_dump() if path.is_file() else None

@@ -11,12 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from dcpipe.store import tensors
+from dcpipe.store.documents import checked, reading
 from dcpipe.store.files import PARTIAL, replacing, sync, sync_entries
+from dcpipe.store.manifest import (
+    MANIFEST,
+    Manifest,
+    content_digest,
+    digest_of,
+    locate,
+    provenance_digest,
+    read_manifest,
+    written,
+)
 from dcpipe.types import DataError, require
+
+__all__ = ["SCHEMA", "Artifact", "digest_of", "folder_bytes", "open_artifact", "publish"]
 
 # Raised whenever the meaning of bytes on disk changes. DVC tracks it, so all stages run again then.
 SCHEMA = 1
-MANIFEST = "artifact.json"
 
 
 @dataclass(frozen=True)
@@ -29,11 +41,16 @@ class Artifact:
     files: dict[str, dict[str, Any]]
     lineage: dict[str, Any]
     digest: str
+    covered: bool = True  # whether a digest covers the lineage too
 
-
-def digest_of(value: Any) -> str:
-    """SHA-256 of a JSON value in canonical form."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    def file(self, name: str) -> Path:
+        """The verified file `name`; raises `DataError` where the manifest does not list it, for nothing then vouches
+        for its bytes."""
+        require(
+            name in self.files,
+            f"{self.path / MANIFEST} does not list {name}, so nothing vouches for its bytes; get the artifact again",
+        )
+        return locate(self.path, name)
 
 
 def hash_file(path: Path) -> str:
@@ -66,22 +83,26 @@ def publish(folder: Path, out: Path, kind: str, meta: dict[str, Any], lineage: d
     for leftover in folder.rglob(f"*{PARTIAL}"):
         leftover.unlink()
     files = hash_files(folder)
-    digest = digest_of({"schema": SCHEMA, "noun": kind, "meta": meta, "files": files})
+    digest = content_digest(SCHEMA, kind, meta, files)
+    # Apart from the digest, which covers whole files: only to say which array a damaged one spoils.
+    arrays = {name: tensors.hash_arrays(folder / name) for name in files if name.endswith(".safetensors")}
+    history = json.loads(json.dumps(lineage))  # as it will be read: keys are text
     content = {
         "schema": SCHEMA,
         "noun": kind,
         "digest": digest,
         "meta": meta,
         "files": files,
-        # Not part of the digest, which covers whole files; only used to name the damaged array of a file.
-        "arrays": {name: tensors.hash_arrays(folder / name) for name in files if name.endswith(".safetensors")},
-        "lineage": lineage,
+        "arrays": arrays,
+        "lineage": history,
+        "provenance": provenance_digest(history, arrays),
     }
+    checked(Manifest, content, folder / MANIFEST, "correct the stage that wrote it")  # or nobody could read it
     # Files must be on disk before the manifest that lists them; most were synced when they were written.
     for name in files:
         sync(folder / name)
     with replacing(folder / MANIFEST) as partial:
-        partial.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        partial.write_bytes(written(content))
     out.parent.mkdir(parents=True, exist_ok=True)
     source = folder
     if folder.stat().st_dev != out.parent.stat().st_dev:
@@ -114,37 +135,19 @@ def open_artifact(path: Path, kind: str) -> Artifact:
     Raises `DataError`, which names the folder or file, if one is missing, truncated or changed, or has another kind or
     schema.
     """
-    manifest = path / MANIFEST
-    require(
-        manifest.is_file(),
-        f"{path} contains no {kind} (no {MANIFEST}); run `dvc repro` or `dvc pull` to make it",
-    )
-    try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-        stored_schema, stored_kind = content["schema"], content["noun"]
-        files, meta, lineage, digest = (
-            content["files"],
-            content["meta"],
-            content["lineage"],
-            content["digest"],
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{manifest} is damaged ({error!r}); remove {path} and run `dvc repro`") from error
-    require(
-        stored_schema == SCHEMA,
-        f"{path} has schema {stored_schema}, but this version of dcpipe reads {SCHEMA}; run `dvc repro` to rebuild it",
-    )
-    require(
-        stored_kind == kind,
-        f"{path} contains {stored_kind!r}, expected {kind!r}; give the folder of the right stage",
-    )
-    expected = digest_of({"schema": SCHEMA, "noun": kind, "meta": meta, "files": files})
-    require(
-        digest == expected,
-        f"{manifest} is damaged: its digest does not match; remove {path} and run `dvc repro`",
-    )
-    verify_files(path, files, content.get("arrays", {}))
-    return Artifact(path, kind, meta, files, lineage, digest)
+    manifest = read_manifest(path, SCHEMA, kind)
+    return _verified(path, manifest)
+
+
+def verify(path: Path) -> Artifact:
+    """As `open_artifact`, of any kind."""
+    return _verified(path, read_manifest(path, SCHEMA))
+
+
+def _verified(path: Path, manifest: Manifest) -> Artifact:
+    files = {name: record.model_dump(by_alias=True) for name, record in manifest.files.items()}
+    verify_files(path, files, manifest.arrays)
+    return Artifact(path, manifest.noun, manifest.meta, files, manifest.lineage, manifest.digest, manifest.covered)
 
 
 def verify_files(root: Path, files: dict[str, dict[str, Any]], arrays: dict[str, dict[str, str]]) -> None:
@@ -154,16 +157,15 @@ def verify_files(root: Path, files: dict[str, dict[str, Any]], arrays: dict[str,
     file -> array -> SHA-256.
     """
     for name, record in files.items():
-        path = root / name
-        require(path.is_file(), f"{path} is missing; run `dvc checkout` or pull the release again")
+        path = locate(root, name)
         size = path.stat().st_size
         require(
             size == record["bytes"],
             f"{path} has {size} bytes, {record['bytes']} were recorded; run `dvc checkout` or pull the release again",
         )
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        digests = pool.map(hash_file, [root / name for name in files])
-    for (name, record), digest in zip(files.items(), digests, strict=True):
+    with reading(root, "an artifact", "make its files readable"), ThreadPoolExecutor(max_workers=4) as pool:
+        found = list(pool.map(hash_file, [root / name for name in files]))
+    for (name, record), digest in zip(files.items(), found, strict=True):
         require(
             digest == record["sha256"],
             f"{root / name} is corrupt: SHA-256 {digest[:12]}…, recorded {record['sha256'][:12]}…"

@@ -7,14 +7,18 @@ the data.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import zarr
+from pydantic import Field
 
+from dcpipe.store.artifact import Artifact
+from dcpipe.store.documents import Open, Strict, checked, parse, read_bytes, reading, shown
 from dcpipe.store.files import sync
 from dcpipe.types import DataError, require
 
@@ -116,3 +120,85 @@ def open_blocks(path: Path) -> Any:
     """A finished array, read-only, which can be sliced like a NumPy array."""
     require((path / "zarr.json").is_file(), f"{path} is not a Zarr array; run `dvc repro` to make it")
     return zarr.open_array(path, mode="r")
+
+
+_Count = Annotated[int, Field(ge=1, lt=2**40)]
+_SMALL = 2**28  # bytes that a shard may take in memory, however small the array is
+_CODECS = {"sharding_indexed", "bytes", "crc32c"}  # none that expands: bytes on disk bound those in memory
+
+
+class _Regular(Strict):
+    chunk_shape: list[_Count]
+
+
+class _Grid(Strict):
+    name: Literal["regular"]
+    configuration: _Regular
+
+
+class _Metadata(Open):
+    """The part of `zarr.json` that decides what reading takes."""
+
+    zarr_format: Literal[3]
+    node_type: Literal["array"]
+    shape: list[_Count] = Field(max_length=3)
+    data_type: Literal["float16", "float32", "float64"]
+    chunk_grid: _Grid
+    codecs: list[dict[str, Any]] = Field(max_length=4)
+
+
+def open_listed(artifact: Artifact, name: str, dimensions: int) -> Any:
+    """A finished array of an artifact, read-only, sliceable like NumPy.
+
+    Raises `DataError` unless its manifest lists every shard and nothing else, and unless their bytes suffice for the
+    shape: a missing shard would read as zeros, and an unlisted one was never verified.
+    """
+    path, remedy = artifact.path / name, f"remove {artifact.path} and run `dvc repro`"
+    description = artifact.file(f"{name}/zarr.json")
+    content = parse(read_bytes(description, 2**20, remedy), description, remedy)
+    meta = checked(_Metadata, content, description, remedy)
+    shape, chunk, item = meta.shape, meta.chunk_grid.configuration.chunk_shape, np.dtype(meta.data_type).itemsize
+    require(
+        len(shape) == len(chunk) == dimensions,
+        f"{path} has shape {shape} in shards of {chunk}, expected {dimensions} dimensions; {remedy}",
+    )
+    unknown = _codec_names(meta.codecs) - _CODECS
+    require(not unknown, f"{path} is packed by {shown(sorted(unknown))}, which dcpipe does not write; {remedy}")
+    within = f"{name}/c/"
+    listed = {
+        key.removeprefix(within): record["bytes"] for key, record in artifact.files.items() if key.startswith(within)
+    }
+    counts = [-(-n // rows) for n, rows in zip(shape, chunk, strict=True)]
+    strange = [key for key in listed if not _in_grid(key, counts)]
+    require(
+        not strange and len(listed) == math.prod(counts),
+        f"{path} has {len(listed)} files, expected {math.prod(counts):,} shards of shape {chunk}; {remedy}",
+    )
+    whole, taken = math.prod(shape) * item, sum(listed.values())
+    require(
+        whole <= taken and math.prod(chunk) * item <= max(_SMALL, 4 * whole),
+        f"{path} has {taken:,} bytes, too few for shape {shape} in shards of {chunk}; {remedy}",
+    )
+    with reading(path, "a Zarr array", remedy):
+        return zarr.open_array(path, mode="r", zarr_format=3)
+
+
+def _codec_names(codecs: list[dict[str, Any]]) -> set[str]:
+    """Names of codecs and of those inside them."""
+    names: set[str] = set()
+    for codec in codecs:
+        names.add(str(codec.get("name")))
+        settings = codec.get("configuration")
+        for inner in settings.values() if isinstance(settings, dict) else ():
+            if isinstance(inner, list):
+                names |= _codec_names([each for each in inner if isinstance(each, dict)])
+    return names
+
+
+def _in_grid(key: str, counts: list[int]) -> bool:
+    """Whether `key` is the name that Zarr gives a shard of this grid, as 3/0/0."""
+    parts = key.split("/")
+    return len(parts) == len(counts) and all(
+        part.isascii() and part.isdigit() and str(int(part)) == part and int(part) < count
+        for part, count in zip(parts, counts, strict=True)
+    )

@@ -13,31 +13,59 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from pydantic import Field
 
 from dcpipe.store.artifact import Artifact, open_artifact
+from dcpipe.store.columns import REMEDY, check_column, read_columns
+from dcpipe.store.documents import Channels, Classes, Open, Pixels, Text, checked, of, reading, shown
 from dcpipe.store.files import replacing
-from dcpipe.types import DataError, EncodedImage, ImageSet, ImageTable, require
+from dcpipe.store.manifest import MANIFEST
+from dcpipe.store.pictures import open_image, size_of
+from dcpipe.types import By, DataError, EncodedImage, ImageSet, ImageTable, require
 
 IMAGES = "images.parquet"
 ROW_GROUP = 256
+# How much larger than its file a set may become in memory, as stored and as decoded grids, unless it is small: natural
+# images grow a few times as PNG is decoded, blank ones several hundred times.
+_GROWTH, _SMALL = 64, 2**30
+_GRID_GROWTH, _SMALL_GRIDS = 1024, 2**32
+_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+class SetMeta(Open):
+    """What `save_set` says of a set; a release says it of its images."""
+
+    classes: Classes
+    grid: int = Field(ge=1, lt=2**16)
+    by: By = "images"
+
+
+class _TableMeta(Open):
+    """What the images stage says of its tables."""
+
+    classes: Classes
+    size: Pixels
+    part_rows: int = Field(ge=1, lt=2**40)
+    mean: Channels
+    std: Channels
+    splits: dict[Text, list[Text]]
 
 
 def image_table(rows: Sequence[EncodedImage], classes: Sequence[str]) -> pa.Table:
     """A table of images in the Hugging Face convention, with a column `id`; the metadata of the schema describes the
     features."""
-    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features = {
         "id": {"dtype": "int64", "_type": "Value"},
         "image": {"_type": "Image"},
         "label": {"names": list(classes), "_type": "ClassLabel"},
     }
     schema = pa.schema(
-        [("id", pa.int64()), ("image", struct), ("label", pa.int64())],
+        [("id", pa.int64()), ("image", _STRUCT), ("label", pa.int64())],
         metadata={"huggingface": json.dumps({"info": {"features": features}})},
     )
     columns = {
         "id": pa.array([row.id for row in rows], pa.int64()),
-        "image": pa.array([{"bytes": row.data, "path": row.path} for row in rows], struct),
+        "image": pa.array([{"bytes": row.data, "path": row.path} for row in rows], _STRUCT),
         "label": pa.array([row.label for row in rows], pa.int64()),
     }
     return pa.table(columns, schema=schema)
@@ -61,21 +89,23 @@ def image_rows(images: ImageSet) -> list[EncodedImage]:
 
 def table_of(artifact: Artifact, split: str) -> ImageTable:
     """One split (train, minival, test) of an artifact `images`; the images stay on disk."""
-    meta = artifact.meta
-    require(split in meta["splits"], f"{artifact.path} has no split {split!r}; it has {', '.join(meta['splits'])}")
-    parts = tuple(artifact.path / name for name in meta["splits"][split])
-    columns = [pq.read_table(part, columns=["id", "label"]) for part in parts]
+    remedy = f"remove {artifact.path} and run `dvc repro`"
+    meta = checked(_TableMeta, artifact.meta, artifact.path / MANIFEST, remedy, "in meta")
+    require(split in meta.splits, f"{artifact.path} has no split {split!r}; it has {', '.join(meta.splits)}")
+    parts = tuple(artifact.file(name) for name in meta.splits[split])
+    columns = [read_columns(part, {"id": "int64", "label": "int64"}) for part in parts]
     none = np.empty(0, dtype=np.int64)  # minival may be empty; then it has no parts
-    return ImageTable(
-        parts=parts,
-        part_rows=meta["part_rows"],
-        ids=np.concatenate([none, *(column["id"].to_numpy() for column in columns)]),
-        labels=np.concatenate([none, *(column["label"].to_numpy() for column in columns)]),
-        classes=tuple(meta["classes"]),
-        size=meta["size"],
-        mean=tuple(meta["mean"]),
-        std=tuple(meta["std"]),
-    )
+    with of(artifact.path):
+        return ImageTable(
+            parts=parts,
+            part_rows=meta.part_rows,
+            ids=np.concatenate([none, *(column["id"] for column in columns)]),
+            labels=np.concatenate([none, *(column["label"] for column in columns)]),
+            classes=tuple(meta.classes),
+            size=meta.size,
+            mean=tuple(artifact.meta["mean"]),
+            std=tuple(artifact.meta["std"]),
+        )
 
 
 def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
@@ -99,23 +129,66 @@ def smaller_sizes(images: ImageSet) -> dict[str, str]:
 
 def load_set(path: Path) -> ImageSet:
     """The condensed images of an artifact `synthesis`."""
-    return read_set(path / IMAGES, open_artifact(path, "synthesis").meta)
+    artifact = open_artifact(path, "synthesis")
+    return read_set(artifact.file(IMAGES), artifact.meta)
 
 
 def read_set(path: Path, meta: Mapping[str, Any]) -> ImageSet:
-    """An image set from its Parquet file and the metadata that `save_set` returned."""
-    table = pq.read_table(path)
+    """An image set from its Parquet file and the metadata that `save_set` returned, which the manifest next to the file
+    holds; raises `DataError` for anything else."""
+    found = checked(SetMeta, meta, path.with_name(MANIFEST), REMEDY, "in meta")
+    rows = read_columns(path, {"id": "int64", "label": "int64"})
+    encoded = _encoded(path)
+    with of(path):
+        return ImageSet(
+            images=_decoded(path, encoded, found.grid),
+            labels=rows["label"],
+            ids=rows["id"],
+            classes=tuple(found.classes),
+            grid=found.grid,
+            by=found.by,
+        )
+
+
+def _encoded(path: Path) -> list[tuple[bytes, str]]:
+    """File bytes and a name for messages of every row. The file must be packed as dcpipe packs it: then what is read
+    takes no more memory than the file has bytes."""
+    with reading(path, "Parquet", REMEDY), pq.ParquetFile(path) as file:
+        check_column(path, file.schema_arrow, "image", _STRUCT)
+        meta = file.metadata
+        for group in range(meta.num_row_groups):
+            for column in range(meta.num_columns):
+                chunk = meta.row_group(group).column(column)
+                plain = chunk.compression == "UNCOMPRESSED" and set(chunk.encodings) <= {"PLAIN", "RLE", "BIT_PACKED"}
+                require(
+                    plain and not chunk.has_dictionary_page,
+                    f"{path}: its column {shown(chunk.path_in_schema)} is packed, which dcpipe does not do; {REMEDY}",
+                )
+        values = file.read(columns=["image"])["image"].to_pylist()
+    require(bool(values), f"{path} has no rows; {REMEDY}")
     images = []
-    for row, record in enumerate(table["image"].to_pylist()):
-        try:
-            images.append(np.asarray(Image.open(io.BytesIO(record["bytes"])).convert("RGB")))
-        except OSError as error:
-            raise DataError(f"{path}: row {row} ({record['path']}) is not an image ({error}); pull it again") from error
-    return ImageSet(
-        images=np.stack(images),
-        labels=table["label"].to_numpy().astype(np.int64),
-        ids=table["id"].to_numpy().astype(np.int64),
-        classes=tuple(meta["classes"]),
-        grid=meta["grid"],
-        by=meta.get("by", "images"),
+    for row, value in enumerate(values):
+        data = None if value is None else value["bytes"]
+        if data is None:
+            raise DataError(f"{path}: row {row} has no image; {REMEDY}")
+        images.append((bytes(data), f"{path}: row {row} ({shown(value['path'] or '')[1:-1]})"))
+    return images
+
+
+def _decoded(path: Path, encoded: Sequence[tuple[bytes, str]], grid: int) -> npt.NDArray[np.uint8]:
+    """Pixels u8 [n, h, w, 3] of images of one size."""
+    size = width, height = size_of(*encoded[0], "pull it again")
+    n_bytes, stored = path.stat().st_size, len(encoded) * width * height * 3
+    require(
+        grid <= min(size),
+        f"{path}: its images of {width}x{height} pixels cannot be grids of {grid} x {grid}; {REMEDY}",
     )
+    require(
+        stored <= max(_SMALL, _GROWTH * n_bytes) and stored * grid**2 <= max(_SMALL_GRIDS, _GRID_GROWTH * n_bytes),
+        f"{path}: {len(encoded)} images of {width}x{height} pixels, grid {grid}, in {n_bytes:,} bytes would fill the "
+        f"memory; {REMEDY}",
+    )
+    images = np.empty((len(encoded), height, width, 3), dtype=np.uint8)
+    for row, (data, name) in enumerate(encoded):
+        images[row] = np.asarray(open_image(data, name, "pull it again", size).convert("RGB"))
+    return images

@@ -6,13 +6,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 
 from dcpipe.store.artifact import open_artifact
+from dcpipe.store.documents import Channels, Classes, Open, Pixels, Text, checked, of, reading
 from dcpipe.store.files import replacing
+from dcpipe.store.manifest import MANIFEST
+from dcpipe.store.tensors import read_header
 from dcpipe.types import Teacher
 
 WEIGHTS = "weights.safetensors"
+_REMEDY = "pull or rebuild it"
+
+
+class TeacherMeta(Open):
+    """What `save_teacher` says of a teacher."""
+
+    network: str = Field(min_length=1, max_length=200)
+    classes: Classes
+    mean: Channels
+    std: Channels
+    size: Pixels
+    accuracy: dict[Text, float]
 
 
 def save_teacher(folder: Path, teacher: Teacher, name: str = WEIGHTS) -> dict[str, Any]:
@@ -32,17 +48,25 @@ def save_teacher(folder: Path, teacher: Teacher, name: str = WEIGHTS) -> dict[st
 
 def load_teacher(path: Path) -> Teacher:
     """The teacher of an artifact `teacher`, with its weights on the CPU."""
-    return read_teacher(path / WEIGHTS, open_artifact(path, "teacher").meta)
+    artifact = open_artifact(path, "teacher")
+    return read_teacher(artifact.file(WEIGHTS), artifact.meta)
 
 
 def read_teacher(path: Path, meta: Mapping[str, Any]) -> Teacher:
-    """A teacher from its weights file and the metadata that `save_teacher` returned."""
-    return Teacher(
-        network=meta["network"],
-        weights=load_file(path),
-        classes=tuple(meta["classes"]),
-        mean=tuple(meta["mean"]),
-        std=tuple(meta["std"]),
-        size=meta["size"],
-        accuracy=meta["accuracy"],
-    )
+    """A teacher from its weights file and the metadata that `save_teacher` returned, which the manifest next to the
+    file holds; raises `DataError` for anything else. Whether the weights are its network's is found out when that is
+    built: `networks.from_teacher`."""
+    found = checked(TeacherMeta, meta, path.with_name(MANIFEST), _REMEDY, "in its teacher's")
+    read_header(path)
+    with reading(path, "safetensors", _REMEDY):
+        weights = load_file(path)
+    with of(path):
+        return Teacher(
+            network=found.network,
+            weights=weights,
+            classes=tuple(found.classes),
+            mean=tuple(meta["mean"]),
+            std=tuple(meta["std"]),
+            size=found.size,
+            accuracy=meta["accuracy"],
+        )

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from pydantic import Field, TypeAdapter
+from safetensors import safe_open
 
+from dcpipe.store.documents import Strict, loads, reading, shown
 from dcpipe.store.files import replacing
-from dcpipe.types import DataError, Sliceable, require
+from dcpipe.types import Sliceable, require
 
 HEADER_STEP = 256  # headers are padded to a multiple of it, so a pack's size is known before the digits of its settings
 _NAMES = {
@@ -29,7 +32,31 @@ _NAMES = {
     "int32": "I32",
     "int64": "I64",
 }
+# Bytes of an item of each dtype that is read: those written here, and those that weights may have.
+_ITEM_BYTES = {
+    **dict.fromkeys(("BOOL", "I8", "U8"), 1),
+    **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
+    **dict.fromkeys(("I32", "U32", "F32"), 4),
+    **dict.fromkeys(("I64", "U64", "F64"), 8),
+}
 _COPY_BYTES = 64 * 2**20
+_MAX_HEADER = 16 * 2**20
+_REMEDY = "pull or rebuild it"
+
+_Number = Annotated[int, Field(gt=-(2**62), lt=2**62)]
+
+
+class _Described(Strict):
+    """An array as the header describes it."""
+
+    dtype: str = Field(max_length=20)
+    shape: list[Annotated[_Number, Field(ge=0)]] = Field(max_length=16)
+    data_offsets: list[_Number] = Field(min_length=2, max_length=2)
+
+
+_ARRAYS = TypeAdapter(dict[str, _Described])
+_HEADER = TypeAdapter(dict[str, Any])
+_METADATA = TypeAdapter(dict[str, str])
 
 
 def header_bytes(specs: Mapping[str, tuple[tuple[int, ...], str]], metadata: Mapping[str, str]) -> bytes:
@@ -68,11 +95,13 @@ def write(path: Path, arrays: Mapping[str, Sliceable], metadata: Mapping[str, st
 
 def read(path: Path) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]:
     """All arrays and the metadata. Raises `DataError` if the file is not safetensors."""
-    try:
-        with safe_open(path, framework="numpy") as stream:
-            return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, FileNotFoundError) as error:
-        raise DataError(_unreadable(path, error)) from error
+    header = read_header(path)
+    unknown = [name for name, entry in header.arrays.items() if entry.dtype not in _NAMES.values()]
+    require(
+        not unknown, _unreadable(path, f"array {shown((unknown or [''])[0])} has a dtype that dcpipe does not write")
+    )
+    with reading(path, "safetensors", _REMEDY), safe_open(path, framework="numpy") as stream:
+        return {name: stream.get_tensor(name) for name in header.arrays}, header.metadata
 
 
 class Entry(NamedTuple):
@@ -102,24 +131,29 @@ def read_header(path: Path) -> Header:
 
     Raises `DataError` if the file is not safetensors, or if a length in it goes beyond the end of the file.
     """
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        head = stream.read(8)
-        first = 8 + int.from_bytes(head, "little")
-        require(len(head) == 8 and first <= size, _unreadable(path, "its header is longer than the file"))
-        text = stream.read(first - 8)
-    try:
-        content = json.loads(text)
-        metadata = dict(content.pop("__metadata__", {}))
-        arrays = {
-            name: Entry(entry["dtype"], tuple(entry["shape"]), *(first + int(at) for at in entry["data_offsets"]))
-            for name, entry in content.items()
-        }
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise DataError(_unreadable(path, error)) from error
+    with reading(path, "safetensors", _REMEDY):
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            head = stream.read(8)
+            first = 8 + int.from_bytes(head, "little")
+            require(len(head) == 8 and first <= size, _unreadable(path, "its header is longer than the file"))
+            require(first <= _MAX_HEADER, _unreadable(path, f"its header is longer than {_MAX_HEADER:,} bytes"))
+            text = stream.read(first - 8)
+        content = dict(_HEADER.validate_python(loads(text), strict=True))
+        metadata = _METADATA.validate_python(content.pop("__metadata__", {}), strict=True)
+        described = _ARRAYS.validate_python(content, strict=True)
+    arrays = {
+        name: Entry(entry.dtype, tuple(entry.shape), *(first + at for at in entry.data_offsets))
+        for name, entry in described.items()
+    }
     for name, entry in arrays.items():
         inside = first <= entry.start <= entry.stop <= size
-        require(inside, _unreadable(path, f"array {name!r} lies outside the file"))
+        require(inside, _unreadable(path, f"array {shown(name)} lies outside the file"))
+        item = _ITEM_BYTES.get(entry.dtype)
+        require(
+            item is None or entry.n_bytes == math.prod(entry.shape) * item,
+            _unreadable(path, f"array {shown(name)} of shape {list(entry.shape)} has {entry.n_bytes} bytes"),
+        )
     return Header(first, hashlib.sha256(head + text).hexdigest(), arrays, metadata)
 
 

@@ -87,6 +87,11 @@ class ImageSet:
         require(n == labels == ids, f"image set: {n} images, {labels} labels, {ids} ids")
         require(len(np.unique(self.ids)) == len(self.ids), "image set: ids repeat; make them distinct")
         require(self.grid >= 1, f"image set: grid must be at least 1, got {self.grid}")
+        side = min(shape[1:3])
+        require(
+            self.grid <= max(1, side),
+            f"image set: grid must be at most {side}, the side of the images, got {self.grid}",
+        )
         valid = get_args(By)
         require(self.by in valid, f"image set: by is {self.by!r}; choose one of {', '.join(valid)}")
 

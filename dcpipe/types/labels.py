@@ -65,6 +65,8 @@ class ViewPolicy:
     mix_share: float = 1.0
 
     def __post_init__(self) -> None:
+        whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
+        require(whole, f"views: seed must be a whole number, got {self.seed!r}")
         low, high = self.scale_min, self.scale_max
         require(0 < low <= high <= 1, f"views: need 0 < scale_min <= scale_max <= 1, got {low} and {high}")
         require(0 <= self.flip <= 1, f"views: flip is a probability in 0..1, got {self.flip}")

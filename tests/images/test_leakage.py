@@ -56,3 +56,12 @@ def test_it_is_read_from_a_finished_artifact_and_written_into_the_card(tmp_path:
     assert found.startswith("2 of 40 test images")
     assert f"Of the source, {found}: accuracy on those measures memory." in card(META, [], {}, found)
     assert "measures memory" not in card(META, [], {})
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"test_images": "x"}', "[" * 100_000])
+def test_a_damaged_record_is_one_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "artifact.json").write_text('{"meta": {"counts": {"test": 9}}}', encoding="utf-8")
+    (tmp_path / "duplicates.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        leakage.recorded(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path} cannot be read as an artifact of images (")

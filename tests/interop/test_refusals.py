@@ -81,6 +81,16 @@ WRONG: dict[str, tuple[Change, str]] = {
     "coords": (put(0, torch.ones(5, 3)), "coords are [5, 3], expected [b, 4]"),
     "index outside": (put(6, torch.arange(8, 13)), "has images 8..12, expected 0..11; give the labelled images"),
     "index twice": (put(6, torch.tensor([1, 2, 3, 2, 4])), "has image 2 twice; a batch shows an image once"),
+    "a row repeated without bytes": (
+        put(5, torch.zeros(1, 4, dtype=torch.float16).expand(2**40, 4)),
+        "entry 5 (logits) is [1099511627776, 4], of which the file holds 8 bytes; copy it again",
+    ),
+    "no numbers": (put(5, torch.zeros(5, 4, device="meta")), "entry 5 (logits) is [5, 4], of which the file holds 0"),
+    "a dtype of torch alone": (
+        put(5, torch.zeros(5, 4).to(torch.float8_e5m2)),
+        "entry 5 (logits) is torch.float8_e5m2; the layout is another one",
+    ),
+    "corners without numbers": (put(4, [torch.zeros((), device="meta").long()] * 4), "entry 4 (bbox) is ["),
     "patches": (lambda entries: [*entries, torch.ones(5, 2, 2)], "entry 7 (shuffle) is float32 [5, 2, 2]"),
     "shuffled": (lambda entries: [*entries, torch.ones(5, 2, 2).int()], "patches were shuffled before labelling"),
 }
@@ -91,6 +101,14 @@ def test_a_batch_that_does_not_fit_is_named(made: Path, tmp_path: Path, case: st
     change, sentence = WRONG[case]
     told = refusal(made, tmp_path, change=change)
     assert told.startswith(NAME) and sentence in told and "\n" not in told
+
+
+@pytest.mark.filterwarnings("ignore")  # torch is about to give quantised tensors up
+def test_quantised_numbers_are_refused(made: Path, tmp_path: Path) -> None:
+    told = refusal(
+        made, tmp_path, change=lambda old: put(5, torch.quantize_per_tensor(old[5].float(), 0.1, 0, torch.qint8))(old)
+    )
+    assert told == f"{NAME}: entry 5 (logits) is [5, 4], of which the file holds 0 bytes; copy it again"
 
 
 class Trap:
@@ -161,8 +179,9 @@ def test_a_list_that_does_not_fit(made: Path, tmp_path: Path) -> None:
     path.write_text('{"0": [1, 2, 3, 4, 5, 6]}')
     told = refusal(made, tmp_path, "lpld")
     assert told == "sampler_indices_epoch.json lists 1 images for epoch_0/batch_1.tar of 5; they must agree"
-    path.write_text("[1, 2]")
-    assert "sampler_indices_epoch.json cannot be read as {epoch: [image, ...]}" in refusal(made, tmp_path, "lpld")
+    for text in ("[1, 2]", "[" * 100_000, '{"0": [[1], [2, 3]]}', '{"x": [1]}', "3"):
+        path.write_text(text)
+        assert "sampler_indices_epoch.json cannot be read as {epoch: [image, ...]}" in refusal(made, tmp_path, "lpld")
 
 
 def test_layouts(made: Path, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from dcpipe import networks
-from dcpipe.networks.fitting import check_size
-from dcpipe.types import DataError
+from dcpipe.networks.fitting import check_size, check_weights
+from dcpipe.types import DataError, Teacher
 
 
 @pytest.mark.parametrize(
@@ -98,3 +98,54 @@ def test_no_memory_is_taken_and_no_number_drawn(monkeypatch: pytest.MonkeyPatch)
     check_size("resnet18-w2048", 32)
     assert all(weight.is_meta for weight in made[0].parameters())
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def teacher(network: str, weights: dict[str, torch.Tensor], n_classes: int = 3, size: int = 8) -> Teacher:
+    classes = tuple(map(str, range(n_classes)))
+    return Teacher(network, weights, classes, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), size, {})
+
+
+@pytest.mark.parametrize("name", ["convnet-d1-w4", "resnet10-w4", "wrn-10-1", "resnet10-ap-w4", "mobilenet_v2-small"])
+def test_weights_of_the_network_itself_fit(name: str) -> None:
+    check_weights(teacher(name, networks.build(name, 3, 8).state_dict()))
+
+
+def test_weights_of_another_network_are_named() -> None:
+    weights = networks.build("convnet-d1-w4", 3, 8).state_dict()
+    for network, classes, sentence in (
+        ("convnet-d1-w5", 3, "'0.bias' has shape [4], expected [5] (5 such tensors)"),
+        ("convnet-d1-w4", 4, "'5.bias' has shape [3], expected [4] (2 such tensors)"),
+        ("resnet10-w4", 3, "'0.bias' has shape [4], expected none"),
+    ):
+        with pytest.raises(DataError) as error:
+            check_weights(teacher(network, weights, classes))
+        assert f"teacher {network!r}: its weights are of another network: {sentence}" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["convnet-d1-w90000", "resnet18-w90000", "wrn-16-90000", "resnet10-ap-w90000"])
+def test_a_wide_network_is_refused_without_its_memory(name: str) -> None:
+    """Some of these would take terabytes."""
+    with pytest.raises(DataError, match="its weights are of another network"):
+        check_weights(teacher(name, {"a": torch.zeros(2)}, size=32))
+
+
+@pytest.mark.parametrize(
+    "name", ["wrn-1006-1", "convnet-d1001-w1", "convnet-d1-w100001", f"resnet18-w{'9' * 5000}", "wrn-16-1000000"]
+)
+def test_names_that_ask_for_too_much_are_refused_at_once(name: str) -> None:
+    with pytest.raises(
+        DataError, match="is larger than any network; numbers in its name may be at most 100,000, depths"
+    ):
+        check_weights(teacher(name, {}))
+
+
+def test_weights_of_a_network_that_needs_numbers_are_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(Choosy):
+        def __init__(self) -> None:
+            super().__init__()
+            assert torch.ones(2).sum().item() == 2  # raises on the meta device
+
+    monkeypatch.setitem(networks.BUILDERS, "counting", lambda name, n, size: Counting() if name == "counting" else None)
+    check_weights(teacher("counting", Counting().state_dict(), 2))
+    with pytest.raises(DataError, match="its weights are of another network"):
+        check_weights(teacher("counting", {}, 2))

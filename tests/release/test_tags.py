@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from targets import sign
 
 import dcpipe
 from dcpipe import release
@@ -129,3 +134,86 @@ def test_git_gets_addresses_behind_a_double_dash_and_no_transport_that_starts_pr
     tags.release_tags("https://host/x")
     assert seen["command"][-2:] == ["--", "https://host/x"]
     assert seen["env"]["GIT_ALLOW_PROTOCOL"] == "file:git:http:https:ssh"
+
+
+# --- from a repository through DVC ---
+
+dvcs_warnings = pytest.mark.filterwarnings("ignore")  # of the libraries that DVC uses
+
+
+@pytest.fixture
+def tracked(repository: Path, made: Path) -> Path:
+    """The repository with a release under DVC and a tag."""
+    from dvc.repo import Repo
+
+    with Repo.init(str(repository)) as repo:
+        shutil.copytree(made, repository / tags.RELEASE)
+        repo.add(str(repository / tags.RELEASE))
+    commit(repository)
+    return repository
+
+
+def commit(repository: Path) -> None:
+    tags.git("add", "-A", cwd=repository)
+    tags.git("commit", "--quiet", "-m", "Release", cwd=repository)
+    tags.git("tag", "-f", "-a", "fish@v1.0.0", "-m", "x", cwd=repository)
+
+
+def relist(repository: Path, change: Callable[[list[dict[str, str]]], object]) -> None:
+    """Change DVC's list of the files in data/release, as its owner could."""
+    pointer = repository / f"{tags.RELEASE}.dvc"
+    content = yaml.safe_load(pointer.read_text(encoding="utf-8"))
+    cache, old = repository / ".dvc/cache/files/md5", content["outs"][0]["md5"].removesuffix(".dir")
+    entries = json.loads((cache / old[:2] / f"{old[2:]}.dir").read_bytes())
+    change(entries)
+    data = json.dumps(entries).encode()
+    new = hashlib.md5(data).hexdigest()
+    (cache / new[:2]).mkdir(exist_ok=True)
+    (cache / new[:2] / f"{new[2:]}.dir").write_bytes(data)
+    content["outs"][0]["md5"] = f"{new}.dir"
+    pointer.write_text(yaml.safe_dump(content), encoding="utf-8")
+    commit(repository)
+
+
+@dvcs_warnings
+def test_a_release_is_pulled_as_it_was_published(tracked: Path, made: Path, tmp_path: Path) -> None:
+    artifact = release.pull("fish@v1.0.0", tracked, tmp_path / "out")
+    assert {path.name: path.read_bytes() for path in artifact.path.iterdir()} == {
+        path.name: path.read_bytes() for path in made.iterdir()
+    }
+
+
+@dvcs_warnings
+@pytest.mark.parametrize("name", ["../outside", "../../../outside", "{root}/outside", "a/../../outside", "..", ""])
+def test_what_dvc_lists_beyond_the_manifest_is_not_fetched(name: str, tracked: Path, tmp_path: Path) -> None:
+    """A name in DVC's list may lead anywhere; the release's own manifest says what is copied."""
+    root = tmp_path / "a" / "b"
+    root.mkdir(parents=True)
+    relist(tracked, lambda entries: entries.append({**entries[0], "relpath": name.format(root=root)}))
+    before = {path for path in tmp_path.rglob("*") if path.name == "outside"}
+    try:
+        artifact = release.pull("fish@v1.0.0", tracked, root / "out")
+    except DataError:
+        assert not (root / "out").exists()
+    else:
+        assert {path.name for path in artifact.path.iterdir()} == {*artifact.files, "artifact.json"}
+    assert {path for path in tmp_path.rglob("*") if path.name == "outside"} == before == set()
+
+
+@dvcs_warnings
+def test_a_manifest_that_leads_out_of_the_folder_is_refused_before_anything_is_fetched(
+    repository: Path, made: Path, tmp_path: Path
+) -> None:
+    from dvc.repo import Repo
+
+    shutil.copytree(made, repository / tags.RELEASE)
+    path = repository / tags.RELEASE / "artifact.json"
+    content = json.loads(path.read_bytes())
+    content["files"]["../outside"] = content["files"]["images.parquet"]
+    sign(path, content)
+    with Repo.init(str(repository)) as repo:
+        repo.add(str(repository / tags.RELEASE))
+    commit(repository)
+    with pytest.raises(DataError, match=r"a name of a file must be relative and lead nowhere out of the folder"):
+        release.pull("fish@v1.0.0", repository, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not list(tmp_path.rglob("outside"))

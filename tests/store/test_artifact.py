@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kinds import KINDS, Kind, assert_same, image_set, scores, selection, teacher
+from kinds import KINDS, LINEAGE, Kind, assert_same, image_set, scores, selection, teacher
 
 from dcpipe import store
+from dcpipe.store.manifest import content_digest, written
 from dcpipe.types import DataError
 
 MANIFEST = "artifact.json"
@@ -100,20 +103,16 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
-def test_any_changed_byte_of_a_manifest_is_seen_or_harmless(published: Path, data: st.DataObject) -> None:
-    """Harmless: the lineage, which is history and not content, and what JSON reads alike."""
+def test_any_changed_byte_of_a_manifest_is_seen(published: Path, data: st.DataObject) -> None:
+    """Its history and its blanks too."""
     manifest = published / MANIFEST
     whole = manifest.read_bytes()
     at, bit = data.draw(st.integers(0, len(whole) - 1)), data.draw(st.integers(0, 7))
     manifest.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :])
     try:
-        artifact = store.open_artifact(published, "selection")
-        original = json.loads(whole)
-        assert {key: getattr(artifact, key) for key in ("meta", "files", "digest")} == {
-            key: original[key] for key in ("meta", "files", "digest")
-        }
-    except DataError as error:
-        assert str(published) in str(error)
+        with pytest.raises(DataError) as error:
+            store.open_artifact(published, "selection")
+        assert str(published) in str(error.value)
     finally:
         manifest.write_bytes(whole)
 
@@ -132,6 +131,88 @@ def test_a_folder_without_a_manifest_a_wrong_kind_and_a_wrong_schema(kind: Kind,
     assert refusal(kind, out) == (
         f"{out} has schema 999, but this version of dcpipe reads {store.SCHEMA}; run `dvc repro` to rebuild it"
     )
+
+
+# --- provenance ---
+
+
+def rewritten(out: Path, **changes: Any) -> None:
+    """Change keys of a manifest, None removing one, as dcpipe writes it; its digests stay."""
+    content = {**json.loads((out / MANIFEST).read_text(encoding="utf-8")), **changes}
+    (out / MANIFEST).write_bytes(written({key: value for key, value in content.items() if value is not None}))
+
+
+def test_a_changed_history_is_seen_and_the_digest_of_the_content_stays(tmp_path: Path) -> None:
+    artifact = KINDS["pack"].publish(tmp_path)
+    content = json.loads((artifact.path / MANIFEST).read_text(encoding="utf-8"))
+    assert content["provenance"] == store.digest_of({"arrays": content["arrays"], "lineage": LINEAGE})
+    assert content["digest"] == artifact.digest and store.open_artifact(artifact.path, "compression").covered
+    arrays = {"labels.safetensors": {**content["arrays"]["labels.safetensors"], "u": "0" * 64}}
+    for change in ({"lineage": {**LINEAGE, "code": "1" * 8}}, {"arrays": arrays}, {"provenance": "0" * 64}):
+        rewritten(artifact.path, **{**{key: content[key] for key in ("lineage", "arrays", "provenance")}, **change})
+        assert refusal(KINDS["pack"], artifact.path) == (
+            f"{artifact.path / MANIFEST} is damaged: its provenance digest does not match; remove {artifact.path} and "
+            "run `dvc repro`"
+        )
+
+
+def test_artifacts_of_older_versions_stay_readable(kind: Kind, tmp_path: Path) -> None:
+    out = kind.publish(tmp_path).path
+    rewritten(out, provenance=None)
+    artifact = store.open_artifact(out, kind.kind)
+    assert not artifact.covered and kind.load(out) is not None
+    rewritten(out, lineage={"stage": "another"})
+    assert store.open_artifact(out, kind.kind).lineage == {"stage": "another"}
+
+
+def test_keys_of_the_history_are_text_as_they_will_be_read(tmp_path: Path) -> None:
+    """JSON has no other keys, and sorts 10 before 9 then."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    store.publish(folder, tmp_path / "out", "x", {}, {"params": {9: "a", 10: "b"}})
+    assert store.open_artifact(tmp_path / "out", "x").lineage == {"params": {"9": "a", "10": "b"}}
+
+
+# --- what is not listed, and what leads elsewhere ---
+
+
+def test_a_file_that_is_read_must_be_listed(kind: Kind, tmp_path: Path) -> None:
+    """A manifest with a right digest that vouches for nothing."""
+    out = kind.publish(tmp_path).path
+    content = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    digest = content_digest(store.SCHEMA, kind.kind, content["meta"], {})
+    rewritten(out, files={}, digest=digest)
+    store.open_artifact(out, kind.kind)
+    sentence = refusal(kind, out)
+    assert sentence.startswith(f"{out / MANIFEST} does not list ")
+    assert sentence.endswith(", so nothing vouches for its bytes; get the artifact again")
+
+
+def test_links_are_refused(kind: Kind, tmp_path: Path) -> None:
+    out = kind.publish(tmp_path).path
+    for path in data_files(out)[:3]:
+        elsewhere = tmp_path / "elsewhere"
+        path.rename(elsewhere)
+        path.symlink_to(elsewhere)
+        assert refusal(kind, out).startswith(f"{path} is a symbolic link, which may lead anywhere; put the file itself")
+        path.unlink()
+        elsewhere.rename(path)
+    kind.load(out)
+    manifest = out / MANIFEST
+    manifest.rename(tmp_path / "manifest")
+    manifest.symlink_to(tmp_path / "manifest")
+    assert refusal(kind, out).startswith(f"{manifest} is a symbolic link")
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_files_have_the_modes_that_others_files_have(umask: int, mode: int, kind: Kind, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        out = kind.publish(tmp_path).path
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in out.rglob("*") if path.is_file()}
+    assert set(modes.values()) == {oct(mode)}, modes
 
 
 # --- equal content, equal bytes ---

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kinds import KINDS
+from targets import resign, sign
 
 from dcpipe import store
 from dcpipe.store import blocks as module
@@ -122,3 +127,84 @@ def test_a_shard_is_forced_to_disk_when_it_is_written(tmp_path: Path, monkeypatc
     blocks = store.create_blocks(tmp_path / "a", (8, 3), "float32", rows=2)
     blocks.write(3, np.ones((2, 3), np.float32))
     assert synced == [tmp_path / "a" / "c" / "3" / "0"] and synced[0].stat().st_size > 0
+
+
+# --- arrays of strangers ---
+
+
+def described(out: Path, change: Callable[[dict[str, Any]], object]) -> str:
+    """What is said of features whose vectors.zarr is described otherwise, in a manifest that vouches for it."""
+    path = out / "vectors.zarr/zarr.json"
+    content = json.loads(path.read_bytes())
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    resign(out)
+    with pytest.raises(DataError) as error:
+        store.load_features(out)
+    return str(error.value).replace(f"{out}/", "")
+
+
+DESCRIPTIONS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "no shape": (lambda meta: meta.__delitem__("shape"), "zarr.json is damaged (shape: Field required)"),
+    "shape of text": (lambda meta: meta.update(shape=["4", 5]), "zarr.json is damaged (shape.0: Input should be a val"),
+    "a trillion rows": (
+        lambda meta: meta.update(shape=[10**12, 5]),
+        "vectors.zarr has 2 files, expected 500,000,000,000 shards",
+    ),
+    "wide rows": (lambda meta: meta.update(shape=[4, 10**11]), "files, expected "),
+    "wide shards": (
+        lambda meta: (meta.update(shape=[4, 10**9]), grid(meta).update(chunk_shape=[2, 10**9])),
+        "too few for shape [4, 1000000000] in shards of [2, 1000000000]",
+    ),
+    "long shards": (lambda meta: grid(meta).update(chunk_shape=[10**9, 5]), "zarr has 2 files, expected 1 shards"),
+    "shards of nothing": (lambda meta: grid(meta).update(chunk_shape=[0, 5]), "chunk_shape.0: Input should be greater"),
+    "three dimensions": (
+        lambda meta: (meta.update(shape=[4, 5, 1]), grid(meta).update(chunk_shape=[2, 5, 1])),
+        "zarr has shape [4, 5, 1] in shards of [2, 5, 1], expected 2 dimensions",
+    ),
+    "another dtype": (
+        lambda meta: meta.update(data_type="uint8"),
+        "data_type: Input should be 'float16', 'float32' or",
+    ),
+    "objects": (lambda meta: meta.update(data_type="object"), "data_type: Input should be"),
+    "a compressor": (
+        lambda meta: meta["codecs"][0]["configuration"]["codecs"].append({"name": "gzip", "configuration": {}}),
+        "vectors.zarr is packed by ['gzip'], which dcpipe does not write",
+    ),
+    "another grid": (
+        lambda meta: meta["chunk_grid"].update(name="rectangular"),
+        "chunk_grid.name: Input should be 'reg",
+    ),
+    "a group": (lambda meta: meta.update(node_type="group"), "node_type: Input should be 'array'"),
+    "version 2": (lambda meta: meta.update(zarr_format=2), "zarr_format: Input should be 3"),
+}
+
+
+def grid(meta: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = meta["chunk_grid"]["configuration"]
+    return found
+
+
+@pytest.mark.parametrize("case", DESCRIPTIONS)
+def test_descriptions_of_arrays_are_checked_before_they_are_read(case: str, tmp_path: Path) -> None:
+    change, sentence = DESCRIPTIONS[case]
+    told = described(KINDS["features"].publish(tmp_path).path, change)
+    assert sentence in told and told.startswith("vectors.zarr") and "\n" not in told
+
+
+def test_every_shard_is_listed_and_no_other(tmp_path: Path) -> None:
+    """A missing shard would read as zeros."""
+    out = KINDS["features"].publish(tmp_path).path
+    shard = out / "vectors.zarr/c/1/0"
+    content = json.loads((out / "artifact.json").read_bytes())
+    record = content["files"].pop("vectors.zarr/c/1/0")
+    sign(out / "artifact.json", content)
+    with pytest.raises(DataError, match=r"vectors.zarr has 1 files, expected 2 shards of shape \[2, 5\]; remove"):
+        store.load_features(out)
+    for name in ("01/0", "2/0", "1/1", "x/0", "\u0661/0"):
+        path = out / "vectors.zarr/c" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(shard.read_bytes())
+        sign(out / "artifact.json", {**content, "files": {**content["files"], f"vectors.zarr/c/{name}": record}})
+        with pytest.raises(DataError, match=r"vectors.zarr has 2 files, expected 2 shards"):
+            store.load_features(out)

@@ -60,5 +60,5 @@ def test_a_row_that_is_no_image_is_named(tmp_path: Path) -> None:
     store.publish(folder, tmp_path / "out", "synthesis", meta, {})
     with pytest.raises(DataError) as error:
         store.load_set(tmp_path / "out")
-    assert str(error.value).startswith(f"{tmp_path / 'out' / 'images.parquet'}: row 2 (8.png) is not an image (")
-    assert str(error.value).endswith("); pull it again")
+    assert str(error.value).startswith(f"corrupt image {tmp_path / 'out' / 'images.parquet'}: row 2 (8.png): ")
+    assert str(error.value).endswith("; pull it again")

@@ -73,6 +73,7 @@ REFUSED = [
     (image_set, {"ids": IDS[:2]}, "image set: 3 images, 3 labels, 2 ids"),
     (image_set, {"ids": np.array([4, 9, 4])}, "image set: ids repeat; make them distinct"),
     (image_set, {"grid": 0}, "image set: grid must be at least 1, got 0"),
+    (image_set, {"grid": 5}, "image set: grid must be at most 4, the side of the images, got 5"),
     (image_set, {"by": "rows"}, "image set: by is 'rows'; choose one of images, cells"),
     (selection, {"ids": np.array([4, 4, 7])}, "selection score: an image is picked twice"),
     (selection, {"gains": np.zeros(2)}, "selection score: ids, labels and gains differ in length"),

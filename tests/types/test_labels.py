@@ -48,6 +48,7 @@ REFUSED = [
         "views: need 0 < scale_min <= scale_max <= 1, got 0.9 and 0.5",
     ),
     (ViewPolicy, {"scale_max": 1.5}, "views: need 0 < scale_min <= scale_max <= 1, got 0.08 and 1.5"),
+    (ViewPolicy, {"seed": "x"}, "views: seed must be a whole number, got 'x'"),
     (ViewPolicy, {"flip": 1.5}, "views: flip is a probability in 0..1, got 1.5"),
     (
         ViewPolicy,

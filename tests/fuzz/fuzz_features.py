@@ -1,0 +1,6 @@
+"""The target `features` of targets.py under atheris (see guided.py): python tests/fuzz/fuzz_features.py FOLDER."""
+
+from guided import guide
+
+if __name__ == "__main__":
+    guide("features")

@@ -1,0 +1,6 @@
+"""The target `pack` of targets.py under atheris (see guided.py): python tests/fuzz/fuzz_pack.py FOLDER."""
+
+from guided import guide
+
+if __name__ == "__main__":
+    guide("pack")
