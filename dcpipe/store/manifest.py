@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ MANIFEST = "artifact.json"
 MAX_BYTES = 64 * 2**20  # the ids of a million images
 MAX_FILES = 100_000
 MAX_NAME = 1000  # characters of a path inside an artifact
+_CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")  # where DVC's cache has a file
 _MAX_PART = 255  # what file systems allow of one folder's or file's name
 
 
@@ -138,13 +140,13 @@ def locate(root: Path, name: str) -> Path:
     for part in parts:
         path = path / part
         _refuse_link(path)
-    require(path.is_file(), f"{path} is missing; run `dvc checkout` or pull the release again")
+    require(path.is_file(), f"{path} is missing; run `dvc checkout --force` or pull the release again")
     return path
 
 
 def _refuse_link(path: Path) -> None:
+    """Links into a cache of DVC, whose cache type may be `symlink`, are files of the workspace; others are refused."""
     require(
-        not path.is_symlink(),
-        f"{path} is a symbolic link, which may lead anywhere; put the file itself there "
-        "(`dvc config cache.type reflink,hardlink,copy`, then `dvc checkout --relink`)",
+        not path.is_symlink() or _CACHED.search(path.resolve().as_posix()) is not None,
+        f"{path} is a symbolic link that leads out of DVC's cache; put the file itself there",
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 DEFAULT_API = "http://127.0.0.1:4200/api"
 PATIENCE_SECONDS = 5.0
+VARIABLES = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
 # Prefect's client waits a minute for an answer and tries seven times. These are values for someone who waits for a
 # stage; what the user sets counts.
 CLIENT = {"PREFECT_API_REQUEST_TIMEOUT": "5", "PREFECT_CLIENT_MAX_RETRIES": "1"}
@@ -25,10 +26,18 @@ CLIENT = {"PREFECT_API_REQUEST_TIMEOUT": "5", "PREFECT_CLIENT_MAX_RETRIES": "1"}
 
 @dataclass(frozen=True)
 class Server:
-    """The API's address, and the headers that its settings require."""
+    """The address of an API, and what its settings say of access: a key, or a user and a password ("user:password")."""
 
     url: str
-    headers: dict[str, str] = field(default_factory=dict, repr=False)  # they may contain a key
+    key: str = field(default="", repr=False)
+    secret: str = field(default="", repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What requests need beside their content."""
+        if self.secret:
+            return {"Authorization": f"Basic {base64.b64encode(self.secret.encode()).decode()}"}
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
     def problem(self) -> str:
         """Why the server cannot be used, as the start of a sentence; "" if it answers a question to its database."""
@@ -56,43 +65,47 @@ class Server:
 
 def configured() -> Server:
     """The server that Prefect's settings name, or the default address of `prefect server start`."""
-    url = os.environ.get("PREFECT_API_URL")
-    key, secret = os.environ.get("PREFECT_API_KEY"), os.environ.get("PREFECT_API_AUTH_STRING")
+    values = {name: os.environ.get(name, "") for name in VARIABLES}
     if any(_sets_prefect(path) for path in _settings_files()):
-        from prefect.settings import get_current_settings
+        values = {name: values[name] or found for name, found in _prefect_settings().items()}
+    url, key, secret = (values[name] for name in VARIABLES)
+    return Server(url or DEFAULT_API, key, secret)
 
-        settings = get_current_settings().api
-        url = url or settings.url
-        key = key or (settings.key.get_secret_value() if settings.key else None)
-        secret = secret or (settings.auth_string.get_secret_value() if settings.auth_string else None)
-    headers = {}
-    if secret:
-        headers["Authorization"] = f"Basic {base64.b64encode(secret.encode()).decode()}"
-    elif key:
-        headers["Authorization"] = f"Bearer {key}"
-    return Server(url or DEFAULT_API, headers)
+
+def _prefect_settings() -> dict[str, str]:
+    """The values of `VARIABLES` in Prefect's settings. The profile is also read by itself, because Prefect does not see
+    it in a process whose `pyproject.toml` moves Prefect's home."""
+    from prefect.settings import get_current_settings, load_current_profile
+
+    api = get_current_settings().api
+    secrets = (None if hidden is None else hidden.get_secret_value() for hidden in (api.key, api.auth_string))
+    known = (api.url, *secrets)
+    profile = {setting.name: str(value) for setting, value in load_current_profile().settings.items()}
+    return {name: value or profile.get(name, "") for name, value in zip(VARIABLES, known, strict=True)}
 
 
 def prepare_client(server: Server) -> None:
-    """Set what Prefect's client in this process reads when it is imported: the address, and short waits."""
-    os.environ["PREFECT_API_URL"] = server.url
+    """Set what Prefect's client in this process reads when it is imported: the address, access, and short waits."""
+    for name, value in zip(VARIABLES, (server.url, server.key, server.secret), strict=True):
+        if value:
+            os.environ[name] = value
     for name, value in CLIENT.items():
         os.environ.setdefault(name, value)
 
 
 def _settings_files() -> list[Path]:
-    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
-    profiles = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
-    return [profiles, Path("prefect.toml"), Path("pyproject.toml"), Path(".env")]
+    """Where Prefect may be told an address. A workspace's `pyproject.toml` has `.prefect` as Prefect's home."""
+    homes = [Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser(), Path(".prefect")]
+    profiles = [os.environ.get("PREFECT_PROFILES_PATH"), *(home / "profiles.toml" for home in homes)]
+    return [*(Path(path) for path in profiles if path), Path("prefect.toml"), Path("pyproject.toml"), Path(".env")]
 
 
 def _sets_prefect(path: Path) -> bool:
-    """Whether a file may set something for Prefect. The word is in a `pyproject.toml` with `[tool.prefect]`, and in any
-    other file that sets a `PREFECT_` variable."""
+    """Whether a file may say where the server is, by a `PREFECT_` variable or a table of settings of the API."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
-    return (
-        "[tool.prefect" in text if path.name == "pyproject.toml" else "PREFECT_" in text or path.name == "prefect.toml"
-    )
+    if path.name == "pyproject.toml":
+        return "[tool.prefect.api" in text
+    return "PREFECT_API" in text or (path.name == "prefect.toml" and "[api" in text)

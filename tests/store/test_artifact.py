@@ -61,13 +61,13 @@ def test_damage_to_any_file_is_reported_by_its_name(kind: Kind, damage: str, tmp
             sentence = f"{path} is corrupt: SHA-256 "
         elif damage == "cut":
             path.write_bytes(whole[:-1])
-            sentence = f"{path} has {len(whole) - 1} bytes, {len(whole)} were recorded; run `dvc checkout` or "
+            sentence = f"{path} has {len(whole) - 1} bytes, {len(whole)} were recorded; run `dvc checkout --force` or "
         elif damage == "grow":
             path.write_bytes(whole + b"\0")
-            sentence = f"{path} has {len(whole) + 1} bytes, {len(whole)} were recorded; run `dvc checkout` or "
+            sentence = f"{path} has {len(whole) + 1} bytes, {len(whole)} were recorded; run `dvc checkout --force` or "
         else:
             path.unlink()
-            sentence = f"{path} is missing; run `dvc checkout` or pull the release again"
+            sentence = f"{path} is missing; run `dvc checkout --force` or pull the release again"
         assert refusal(kind, out).startswith(sentence)
         path.write_bytes(whole)
     kind.load(out)  # mended
@@ -194,7 +194,9 @@ def test_links_are_refused(kind: Kind, tmp_path: Path) -> None:
         elsewhere = tmp_path / "elsewhere"
         path.rename(elsewhere)
         path.symlink_to(elsewhere)
-        assert refusal(kind, out).startswith(f"{path} is a symbolic link, which may lead anywhere; put the file itself")
+        assert refusal(kind, out).startswith(
+            f"{path} is a symbolic link that leads out of DVC's cache; put the file itself"
+        )
         path.unlink()
         elsewhere.rename(path)
     kind.load(out)
@@ -202,6 +204,17 @@ def test_links_are_refused(kind: Kind, tmp_path: Path) -> None:
     manifest.rename(tmp_path / "manifest")
     manifest.symlink_to(tmp_path / "manifest")
     assert refusal(kind, out).startswith(f"{manifest} is a symbolic link")
+
+
+def test_links_into_the_cache_of_dvc_are_read(kind: Kind, tmp_path: Path) -> None:
+    """As DVC leaves them with `cache.type symlink`."""
+    out = kind.publish(tmp_path).path
+    for number, path in enumerate([*data_files(out), out / MANIFEST]):
+        cached = tmp_path / "cache" / "files" / "md5" / "ab" / f"{number:030x}"
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(cached)
+        path.symlink_to(cached)
+    kind.load(out)
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])

@@ -102,7 +102,7 @@ def test_the_active_profile_gives_address_and_key(monkeypatch: pytest.MonkeyPatc
     )
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / ".prefect"))
     monkeypatch.setattr("prefect.settings.get_current_settings", lambda: Settings())
-    assert configured() == Server("http://127.0.0.1:4299/api", {"Authorization": "Bearer k"})
+    assert configured() == Server("http://127.0.0.1:4299/api", "k")
 
 
 def test_the_clients_waits_are_short_unless_set(monkeypatch: pytest.MonkeyPatch) -> None:
