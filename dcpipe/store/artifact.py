@@ -161,7 +161,8 @@ def verify_files(root: Path, files: dict[str, dict[str, Any]], arrays: dict[str,
         size = path.stat().st_size
         require(
             size == record["bytes"],
-            f"{path} has {size} bytes, {record['bytes']} were recorded; run `dvc checkout --force` or pull the release again",
+            f"{path} has {size} bytes, {record['bytes']} were recorded; run `dvc checkout --force` or pull the release "
+            "again",
         )
     with reading(root, "an artifact", "make its files readable"), ThreadPoolExecutor(max_workers=4) as pool:
         found = list(pool.map(hash_file, [root / name for name in files]))
