@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 
 import dcpipe
-from dcpipe import store
+from dcpipe.store.artifact import verify
 from dcpipe.types import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -162,7 +162,7 @@ def flips(wanted: int, seed: int, folder: Path) -> bool:
             if artifact.name == "release":
                 dcpipe.load(artifact)
             else:
-                store.verify(artifact)
+                verify(artifact)
             silent += 1
             print(f"silent: {file} at {place}")
         except DataError as error:

@@ -14,9 +14,10 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from fake_server import FakeServer
 from workspaces import TINY, Workspace, stages_run
 
 from dcpipe import store
@@ -177,3 +178,16 @@ def test_a_server_that_dies_does_not_stop_the_work(copy_of_line: Workspace, tmp_
     assert process.returncode == 0, output
     assert len(store.load_scores(copy_of_line.root / "data/evaluation/scores")) == 5
     assert "cannot report to Prefect" in output or "server" in output
+
+
+@pytest.mark.parametrize("otherwise", [500, "silence"])
+def test_a_server_that_is_healthy_but_fails_does_not_hold_up_the_work(
+    copy_of_line: Workspace, otherwise: int | Literal["silence"]
+) -> None:
+    unbroken = store.open_artifact(copy_of_line.root / "data/selection", "selection").digest
+    shutil.rmtree(copy_of_line.root / "data/selection")
+    with FakeServer(otherwise) as server:
+        output = copy_of_line.stage("selection", DCPIPE_PREFECT="auto", PREFECT_API_URL=server.url)
+    assert "selection: Prefect failed (" in output and "continuing without it" in output
+    assert "Traceback" not in output
+    assert store.open_artifact(copy_of_line.root / "data/selection", "selection").digest == unbroken
