@@ -38,7 +38,7 @@ class FakeServer:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            do_GET = do_PATCH = do_POST
+            do_GET = do_PATCH = do_POST  # noqa: N815  names of the base class
 
             def log_message(self, format: str, *args: object) -> None:
                 pass
