@@ -33,7 +33,7 @@ from dcpipe.synthesis.checkpoints import Images, RecoveryNotes, fingerprint
 from dcpipe.synthesis.initial import Pixels, initial
 from dcpipe.synthesis.matching import Matcher, Matching, needs_statistics
 from dcpipe.synthesis.observers import Layers, Observer
-from dcpipe.synthesis.regularisers import Direction, densification, flatness
+from dcpipe.synthesis.regularisers import Direction, class_groups, densification, flatness
 from dcpipe.synthesis.statistics import Statistics, Variance
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation, uniforms
 from dcpipe.types import ImageSet, IntArray, require
@@ -78,13 +78,14 @@ class Recovery:
 
 @dataclass(eq=False)
 class Batch:
-    """Images that are being optimised: normalised pixels f32 [m, 3, s, s], their running average, and the state of
-    Adam."""
+    """Images that are being optimised: normalised pixels f32 [m, 3, s, s], their running average, the state of Adam,
+    and the `groups` of images that densification compares."""
 
     pixels: torch.Tensor
     average: torch.Tensor
     optimizer: torch.optim.Adam
     matchers: list[Matcher]
+    groups: list[torch.Tensor]
     step: int = 0
 
     def state(self) -> dict[str, Any]:
@@ -209,7 +210,8 @@ class Engine:
             Matcher(observer, self.statistics[name], self.labels[picked], self.choices.matching)
             for name, observer in self.observers.items()
         ]
-        batch = Batch(own, own.detach().clone(), optimizer, matchers)
+        groups = class_groups(self.labels[picked]) if self.choices.density else []
+        batch = Batch(own, own.detach().clone(), optimizer, matchers, groups)
         if state is not None:
             batch.restore(state)
         return batch
@@ -257,7 +259,7 @@ class Engine:
                 then = observer.logits(augmented(batch.average))
             terms["flatness"] = choices.flat * flatness(logits, then, choices.temperature, choices.direction)
         if choices.density:
-            terms["density"] = choices.density * densification(batch.pixels, labels)
+            terms["density"] = choices.density * densification(batch.pixels, batch.groups)
         return terms
 
     def _report(self, batch: Batch, number: int, rows: list[IntArray], terms: Terms) -> None:

@@ -84,7 +84,7 @@ def test_terms_are_those_of_the_formula(tmp_path: Path) -> None:
     with torch.no_grad():
         value = matcher.loss(*observer.measure(inputs)[1:])
     assert found["match"].item() == pytest.approx(0.2 * float(value), rel=1e-5)
-    spread = recovery.densification(batch.pixels.detach(), labels)
+    spread = recovery.densification(batch.pixels.detach(), recovery.class_groups(labels))
     assert found["density"].item() == pytest.approx(0.7 * float(spread), rel=1e-5)
 
 
