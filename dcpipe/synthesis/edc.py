@@ -12,6 +12,14 @@ variance between images), `swapped: true` (mean and variance of patch targets ex
 average of the statistics starts at zero, and never settles in the 75 steps of CIFAR-10), `direction: code` (the KL
 divergence in the other direction, divided by the number of classes), `flat: 0` (as in most of its scripts). 2,000
 iterations, but 75 for CIFAR-10 (Table 18).
+
+Without an option: the code draws its initial images with replacement and flips them at random; here they are the
+selection's, or different mosaics. It updates the average of the images (Eq. 7) before a step, here it is updated after
+it. On CIFAR-100, Tiny-ImageNet and ImageNet-1K its scripts run on four GPUs, each of which matches the statistics of a
+quarter of the batch (20 to 25 images); the paper's number, 80 or 100, is matched together here.
+
+With one image per class, the variance of a class in a batch is that within a single image, but the target of Eq. 5
+contains the variance between images. This target cannot be reached, which `variance: within` avoids.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ average over steps, a share `drop` of the convolutions is left out of each step,
 images of a class from becoming similar. (The average starts at zero in the official code: `average: zero`.)
 
 Defaults are the official ones for 32-pixel images (64 pixels: `pad` 8; ImageNet-1K: lr 0.1, momentum 0.4, drop 0, `pad`
-0 and `crop_min` 0.08), except for `jitter`: the official code rolls by up to 32 pixels at every size.
+0 and `crop_min` 0.08), except for `jitter`: the official code rolls by up to 32 pixels at every size. Densification
+sees the pixels themselves, in the code the augmented view; on real images the term is zero in both cases.
 """
 
 from __future__ import annotations

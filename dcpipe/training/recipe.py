@@ -31,7 +31,7 @@ class Recipe:
         decay_factor: the factor of `multistep`, or gamma of `alrs`.
         momentum, nesterov: of SGD.
         decay: which parameters decay: `all`, or `weights`, those with more than one dimension and "weight" in their
-            names, as in the official code of G-VBSM, RDED and EDC. Position embeddings, class tokens, layer scales and
+            names, as in the official code of EDC. Position embeddings, class tokens, layer scales and
             tables of relative positions (ViT, Swin, ConvNeXt) do not decay then.
         warmup: number of epochs in which the rate rises linearly.
 
