@@ -93,7 +93,7 @@ def engine_of(setting: Setting, choices: Recovery = CHOICES) -> Engine:
 def steps_of(engine: Engine) -> Iterator[object]:
     """Our steps on the engine's first batch, for ever."""
     [rows] = batches_of(engine.start, engine.choices)
-    return engine._steps(engine._open(engine._begin()[0], rows, None), 0, rows)
+    return engine._steps(engine._open(rows, None), 0, rows)
 
 
 class PlainHook:
@@ -145,7 +145,7 @@ class Plain:
     def __init__(self, engine: Engine) -> None:
         [rows] = batches_of(engine.start, engine.choices)
         self.engine, self.labels = engine, engine.labels[torch.from_numpy(rows).to(engine.labels.device)]
-        self.pixels = engine._begin()[0][torch.from_numpy(rows).to(engine.labels.device)].requires_grad_(True)
+        self.pixels = engine.pixels(rows).requires_grad_(True)
         self.average = self.pixels.detach().clone()
         self.optimizer = torch.optim.Adam([self.pixels], lr=engine.choices.lr, betas=(0.5, 0.9), eps=1e-8)
         self.step, self.kept = 0, self.pixels.detach().clone()
@@ -217,7 +217,7 @@ def check(setting: Setting) -> None:
     engine = engine_of(setting)
     plain = Plain(engine)
     [rows] = batches_of(engine.start, engine.choices)
-    batch = engine._open(engine._begin()[0], rows, None)
+    batch = engine._open(rows, None)
     rng = torch.Generator().manual_seed(0)
     furthest = 0.0
     for _ in range(3):
@@ -303,7 +303,7 @@ def classes(setting: Setting) -> None:
         engine = engine_of(some, replace(CHOICES, matching=Matching(alpha=ALPHA, momentum=MOMENTUM)))
         ours = steps_of(engine)
         [rows] = batches_of(engine.start, engine.choices)
-        [matcher] = engine._open(engine._begin()[0], rows, None).matchers
+        [matcher] = engine._open(rows, None).matchers
         [observer] = engine.observers.values()
         given = [torch.rand(setting.batch, observer.entries, device=setting.device).requires_grad_() for _ in "mv"]
         for turn in range(setting.rounds + 1):

@@ -3,10 +3,11 @@
 Several observers take turns. In addition to the inputs of batch norms, those of convolutions are matched, per channel
 and per patch, to statistics that one pass over the real images has measured. The statistics of the batch are a running
 average over steps, a share `drop` of the convolutions is left out of each step, and data densification prevents the
-images of a class from becoming similar.
+images of a class from becoming similar. (The average starts at zero in the official code: `average: zero`.)
 
 Defaults are the official ones for 32-pixel images (64 pixels: `pad` 8; ImageNet-1K: lr 0.1, momentum 0.4, drop 0, `pad`
-0 and `crop_min` 0.08), except for `jitter`: the official code rolls by up to 32 pixels at every size.
+0 and `crop_min` 0.08), except for `jitter`: the official code rolls by up to 32 pixels at every size. Densification
+sees the pixels themselves, in the code the augmented view; on real images the term is zero in both cases.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dcpipe.config.options import validated
 from dcpipe.config.values import Count, Natural, NotNegative, Positive, PositiveShare, Share, TeacherNames
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.initial import Initial
-from dcpipe.synthesis.matching import Matching
+from dcpipe.synthesis.matching import Average, Matching
 from dcpipe.synthesis.recovery import Recovery, recover
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 from dcpipe.types import ImageSet
@@ -41,6 +42,7 @@ def gvbsm(
     weight: NotNegative = 0.01,
     first: NotNegative = 10.0,
     momentum: Share = 0.8,
+    average: Average = "first",
     drop: Share = 0.4,
     density: NotNegative = 1.0,
     patch: Count | None = None,
@@ -65,7 +67,7 @@ def gvbsm(
         weight=weight,
         density=density,
         initial=initial,
-        matching=Matching(alpha=1.0, first=first, momentum=momentum, drop=drop),
+        matching=Matching(alpha=1.0, first=first, momentum=momentum, average=average, drop=drop),
         augmentation=WeakAugmentation(crop_min=crop_min, pad=pad, flip=flip, jitter=jitter),
     )
     return recover(start, context, seed, progress, choices)

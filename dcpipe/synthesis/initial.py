@@ -2,6 +2,9 @@
 
 SRe2L, CDA and G-VBSM start from noise; EDC starts from real images (Shao et al., NeurIPS 2024, "real image
 initialization"). EDC's scripts use RDED's mosaics, with `factor` 2 at 224 pixels and 1 at 32 and 64.
+
+A start is a function from rows to their pixels, so that only those of a batch are on the device: in float32 those of
+ImageNet-1K at 50 images per class are 30 GB.
 """
 
 from __future__ import annotations
@@ -18,7 +21,11 @@ from dcpipe.config.values import one_of
 from dcpipe.random import Draw, words_from
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.rded import rded
-from dcpipe.types import Colour, ImageSet
+from dcpipe.types import Colour, ImageSet, IntArray
+
+Images = npt.NDArray[np.uint8]
+# Normalised pixels f32 [m, 3, s, s] on the device, for rows i64 [m] of the set.
+Pixels = Callable[[IntArray], torch.Tensor]
 
 
 def initial(
@@ -35,11 +42,13 @@ def initial(
     candidates: int = 300,
     crops: int = 5,
     batch_size: int = 256,
-) -> torch.Tensor:
-    """Pixels f32 [n, 3, s, s] on `context.device`, normalised by `mean` and `std`, for the rows of `start`.
+    once: Callable[[Callable[[], ImageSet]], Images] = lambda make: make().images,
+) -> Pixels:
+    """The pixels, normalised by `mean` and `std`, of the rows of `start`.
 
     `name` is a key of `INITIALS`. `observers` and the options after it are those of `rded`; the other starts ignore
-    them. Raises `DataError` where `rded` does.
+    them. `once(make)` gives the images that `make` computes, which a killed run should not compute again. Raises
+    `DataError` where `rded` does.
     """
     search = {
         "observers": observers,
@@ -47,6 +56,7 @@ def initial(
         "candidates": candidates,
         "crops": crops,
         "batch_size": batch_size,
+        "once": once,
     }
     return INITIALS[name](start, context, seed, progress, mean=mean, std=std, **search)
 
@@ -60,7 +70,7 @@ def noise(
     mean: Colour,
     std: Colour,
     **search: Any,
-) -> torch.Tensor:
+) -> Pixels:
     """Standard normal numbers in normalised space. Those of a row depend only on (seed, row).
 
     Box and Muller's transform of pairs (u, v) of 32-bit numbers, sqrt(-2 log u) times cos(2 pi v) and sin(2 pi v), from
@@ -68,9 +78,11 @@ def noise(
     images its own noise.
     """
     size = start.images.shape[1]
-    pixels = torch.empty(len(start), 3, size, size, device=context.device)
-    for row in range(len(start)):
-        pixels[row] = torch.from_numpy(_normal(seed, row, 3 * size * size).reshape(3, size, size))
+
+    def pixels(rows: IntArray) -> torch.Tensor:
+        drawn = [_normal(seed, row, 3 * size * size).reshape(3, size, size) for row in rows.tolist()]
+        return torch.from_numpy(np.stack(drawn)).to(context.device)
+
     return pixels
 
 
@@ -93,10 +105,17 @@ def real(
     mean: Colour,
     std: Colour,
     **search: Any,
-) -> torch.Tensor:
+) -> Pixels:
     """The selected images themselves."""
-    pixels = torch.from_numpy(start.images).to(context.device).permute(0, 3, 1, 2).to(torch.float32) / 255
-    return views.normalise(pixels, mean, std).contiguous()
+    return _pixels_of(start.images, context.device, mean, std)
+
+
+def _pixels_of(images: Images, device: torch.device, mean: Colour, std: Colour) -> Pixels:
+    def pixels(rows: IntArray) -> torch.Tensor:
+        whole = torch.from_numpy(images[rows]).to(device).permute(0, 3, 1, 2).to(torch.float32) / 255
+        return views.normalise(whole, mean, std).contiguous()
+
+    return pixels
 
 
 def mosaics(
@@ -107,11 +126,13 @@ def mosaics(
     *,
     mean: Colour,
     std: Colour,
+    once: Callable[[Callable[[], ImageSet]], Images],
     **search: Any,
-) -> torch.Tensor:
+) -> Pixels:
     """Mosaics of the crops that observers classify with the lowest loss, see `rded`."""
-    return real(rded(start, context, seed, progress, **search), context, seed, progress, mean=mean, std=std)
+    made = once(lambda: rded(start, context, seed, progress, **search))
+    return _pixels_of(made, context.device, mean, std)
 
 
-INITIALS: dict[str, Callable[..., torch.Tensor]] = {"noise": noise, "real": real, "rded": mosaics}
+INITIALS: dict[str, Callable[..., Pixels]] = {"noise": noise, "real": real, "rded": mosaics}
 Initial = Annotated[str, one_of(INITIALS)]

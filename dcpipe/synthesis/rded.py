@@ -19,7 +19,8 @@ The paper uses one observer, with factor 2 for images of at least 128 pixels and
 ranks i factor^2 + k.
 
 Where we differ from the official code: crops are cut from the image at the table's size, not from the original file;
-shrinking averages factor x factor samples of a bilinear crop instead of using torchvision's filter; pixels are rounded,
+their edges are not rounded to whole pixels; shrinking averages factor x factor samples of a bilinear crop instead of
+using torchvision's antialiasing filter; pixels are rounded,
 not truncated, and stored losslessly, not as JPEG; the frame around a crop has the mean colour of the observer, not
 always that of ImageNet. Training on mosaics shuffles their cells: `softlabels.augmentation`.
 """

@@ -5,7 +5,12 @@ EDC.
 
 for each batch of images separately, with Adam on normalised pixels; the observers take turns, one per step. The methods
 are choices of these parts (`Recovery`), and each of them is a small file. A killed run resumes in the middle of a
-batch. All random numbers are functions of (seed, batch, step), so it finishes with the same images.
+batch. All random numbers are functions of (seed, batch, step), so on a CPU it finishes with the same images. On a GPU
+sums are added up in any order (`index_add`, the gradient of `grid_sample`), so images differ by rounding, as they do
+between two uninterrupted runs; and the networks run in bfloat16, whereas the official code uses float32.
+
+Memory: only the pixels of one batch, with their average and Adam's state, are on the device. The set is u8, in main
+memory.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -23,16 +29,16 @@ import torch.nn.functional as F
 from dcpipe import networks, training
 from dcpipe.synthesis import statistics
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.initial import initial
+from dcpipe.synthesis.checkpoints import Images, RecoveryNotes, fingerprint
+from dcpipe.synthesis.initial import Pixels, initial
 from dcpipe.synthesis.matching import Matcher, Matching, needs_statistics
 from dcpipe.synthesis.observers import Layers, Observer
-from dcpipe.synthesis.regularisers import Direction, densification, flatness
+from dcpipe.synthesis.regularisers import Direction, class_groups, densification, flatness
 from dcpipe.synthesis.statistics import Statistics, Variance
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation, uniforms
 from dcpipe.types import ImageSet, IntArray, require
 
 Terms = dict[str, torch.Tensor]
-CHECKPOINT = "recovery.pt"
 REPORT_SECONDS = 2.0
 
 
@@ -72,13 +78,14 @@ class Recovery:
 
 @dataclass(eq=False)
 class Batch:
-    """Images that are being optimised: normalised pixels f32 [m, 3, s, s], their running average, and the state of
-    Adam."""
+    """Images that are being optimised: normalised pixels f32 [m, 3, s, s], their running average, the state of Adam,
+    and the `groups` of images that densification compares."""
 
     pixels: torch.Tensor
     average: torch.Tensor
     optimizer: torch.optim.Adam
     matchers: list[Matcher]
+    groups: list[torch.Tensor]
     step: int = 0
 
     def state(self) -> dict[str, Any]:
@@ -121,46 +128,58 @@ class Engine:
         self.low, self.high = (0 - self.mean) / self.std, (1 - self.mean) / self.std
         self.labels = torch.from_numpy(start.labels).to(context.device)
         self.statistics = self._statistics()
+        settings = (replace(choices, observers=list(chosen)), seed)
+        run = fingerprint(settings, start, context.labels, list(chosen.values()))
+        self.notes = RecoveryNotes(progress.notes, run)
+        self.images: Images = np.empty_like(start.images)
+        self.shown = np.zeros(len(start), dtype=bool)  # which rows of `images` are filled
 
     def run(self) -> ImageSet:
         """Recover every image, starting from the checkpoint if there is one."""
         rows = batches_of(self.start, self.choices)
-        pixels, begun, state = self._begin()
+        checkpoint = self.notes.load()
+        begun = checkpoint.number if checkpoint else 0
+        state = checkpoint.state if checkpoint else None
+        for number, images in enumerate(checkpoint.finished if checkpoint else []):
+            self._keep(rows[number], images)
+        unsaved: list[int] = []  # finished batches that no checkpoint has saved
         pause = training.checkpoint_pause()
         saved = reported = time.monotonic()
         for number in range(begun, len(rows)):
-            batch = self._open(pixels, rows[number], state)
+            batch = self._open(rows[number], state)
             state = None
             for terms in self._steps(batch, number, rows[number]):
                 if time.monotonic() - reported > REPORT_SECONDS:  # seldom, because this reads numbers from the device
-                    self._report(batch, number, len(rows), rows[number], pixels, terms)
+                    self._report(batch, number, rows, terms)
                     reported = time.monotonic()
                 if time.monotonic() - saved > pause:
-                    now = {"pixels": pixels, "batch": number, "state": batch.state()}
-                    training.save_checkpoint(self.progress.notes / CHECKPOINT, now)
+                    self.notes.save(number, batch.state(), [(done, self.images[rows[done]]) for done in unsaved])
+                    unsaved.clear()
                     saved = time.monotonic()
             require(
                 bool(batch.pixels.isfinite().all()),
                 f"synthesis: pixels of batch {number} became NaN or infinite; lower lr ({self.choices.lr})",
             )
-            pixels[self._on_device(rows[number])] = batch.pixels.detach()
-        return self._image_set(pixels)
+            self._keep(rows[number], self._rounded(batch.pixels))
+            unsaved.append(number)
+        return self._image_set()
 
-    def _begin(self) -> tuple[torch.Tensor, int, Mapping[str, Any] | None]:
-        """Pixels f32 [n, 3, s, s], the number of the current batch and its state, from a checkpoint or for a new
-        run."""
-        path = self.progress.notes / CHECKPOINT
-        if path.exists():
-            # Not directly to the device: Adam keeps its step count in main memory, and reading it from the device would
-            # block.
-            kept = torch.load(path, map_location="cpu", weights_only=True)
-            return kept["pixels"].to(self.context.device), kept["batch"], kept["state"]
+    @cached_property
+    def pixels(self) -> Pixels:
+        """What recovery starts from."""
         choices, (mean, std) = self.choices, self.colours
         search: dict[str, Any] = {name: getattr(choices, name) for name in ("observers", "factor", "candidates")}
-        made = initial(
-            choices.initial, self.start, self.context, self.seed, self.progress, mean=mean, std=std, **search
+        return initial(
+            choices.initial,
+            self.start,
+            self.context,
+            self.seed,
+            self.progress,
+            mean=mean,
+            std=std,
+            **search,
+            once=self.notes.once,
         )
-        return made, 0, None
 
     def _statistics(self) -> Mapping[str, Statistics | None]:
         """Statistics of the real images, loaded from the shared folder if another run has saved them there."""
@@ -182,16 +201,17 @@ class Engine:
                 statistics.save(paths[name], {name: collected})
         return {name: statistics.load(path, self.context.device)[name] for name, path in paths.items()}
 
-    def _open(self, pixels: torch.Tensor, rows: IntArray, state: Mapping[str, Any] | None) -> Batch:
+    def _open(self, rows: IntArray, state: Mapping[str, Any] | None) -> Batch:
         """A batch at its first step, or at the step of its checkpoint."""
         picked = self._on_device(rows)
-        own = pixels[picked].clone().requires_grad_(True)
+        own = self.pixels(rows).requires_grad_(True)
         optimizer = torch.optim.Adam([own], lr=self.choices.lr, betas=(0.5, 0.9), eps=1e-8)
         matchers = [
             Matcher(observer, self.statistics[name], self.labels[picked], self.choices.matching)
             for name, observer in self.observers.items()
         ]
-        batch = Batch(own, own.detach().clone(), optimizer, matchers)
+        groups = class_groups(self.labels[picked]) if self.choices.density else []
+        batch = Batch(own, own.detach().clone(), optimizer, matchers, groups)
         if state is not None:
             batch.restore(state)
         return batch
@@ -239,28 +259,36 @@ class Engine:
                 then = observer.logits(augmented(batch.average))
             terms["flatness"] = choices.flat * flatness(logits, then, choices.temperature, choices.direction)
         if choices.density:
-            terms["density"] = choices.density * densification(batch.pixels, labels)
+            terms["density"] = choices.density * densification(batch.pixels, batch.groups)
         return terms
 
-    def _report(
-        self, batch: Batch, number: int, n_batches: int, rows: IntArray, pixels: torch.Tensor, terms: Terms
-    ) -> None:
+    def _report(self, batch: Batch, number: int, rows: list[IntArray], terms: Terms) -> None:
         """Report progress, the terms of the loss, and the current images."""
 
         def images() -> ImageSet:
-            now = pixels.clone()
-            now[self._on_device(rows)] = batch.pixels.detach()
-            return self._image_set(now)
+            for others in rows:  # of batches that have not begun: what they start from
+                if not self.shown[others].all():
+                    self._keep(others, self._rounded(self.pixels(others)))
+            self._keep(rows[number], self._rounded(batch.pixels))
+            return self._image_set()
 
         values = ", ".join(f"{name} {float(value.detach()):.3f}" for name, value in terms.items())
         steps = self.choices.iterations
-        note = f"batch {number + 1} of {n_batches}: {values}"
-        self.progress.report(number * steps + batch.step, n_batches * steps, note, images)
+        note = f"batch {number + 1} of {len(rows)}: {values}"
+        self.progress.report(number * steps + batch.step, len(rows) * steps, note, images)
 
-    def _image_set(self, pixels: torch.Tensor) -> ImageSet:
-        """The set with these pixels, which are rounded to u8 (the official code truncates)."""
-        whole = (pixels * self.std + self.mean).mul(255).round().clamp(0, 255).to(torch.uint8)
-        return replace(self.start, images=np.ascontiguousarray(whole.permute(0, 2, 3, 1).cpu().numpy()), grid=1)
+    def _keep(self, rows: IntArray, images: Images) -> None:
+        self.images[rows] = images
+        self.shown[rows] = True
+
+    def _rounded(self, pixels: torch.Tensor) -> Images:
+        """Images u8 [m, s, s, 3] of normalised pixels, rounded (the official code truncates)."""
+        whole = (pixels.detach() * self.std + self.mean).mul(255).round().clamp(0, 255).to(torch.uint8)
+        images: Images = whole.permute(0, 2, 3, 1).cpu().numpy()
+        return images
+
+    def _image_set(self) -> ImageSet:
+        return replace(self.start, images=self.images, grid=1)
 
     def _on_device(self, rows: IntArray) -> torch.Tensor:
         return torch.from_numpy(rows).to(self.context.device)

@@ -27,24 +27,28 @@ def flatness(
     return F.kl_div(then, now, reduction="batchmean", log_target=True)
 
 
-def densification(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def class_groups(labels: torch.Tensor) -> list[torch.Tensor]:
+    """The rows of each class with several images, i64 [classes, m] for each number m of images. They are the same in
+    every step of a batch, and finding them waits for the device."""
+    _, member, count = torch.unique(labels, return_inverse=True, return_counts=True)
+    order = torch.argsort(member, stable=True)
+    starts = torch.cumsum(count, 0) - count
+    sizes = [size for size in torch.unique(count).tolist() if size > 1]
+    return [order[starts[count == size][:, None] + torch.arange(size, device=labels.device)] for size in sizes]
+
+
+def densification(images: torch.Tensor, groups: list[torch.Tensor]) -> torch.Tensor:
     """G-VBSM's data densification (Shao et al., CVPR 2024): spread the spectrum of each class's images.
 
     Let l be the eigenvalues of the Gram matrix of the images of a class, where images f32 [m, 3, s, s] are pooled to 32
     x 32 pixels. The term is the sum over classes of KL(softmax(l / 4), without gradient || softmax(l)). A class with
     one image contributes nothing. Eigenvalues of 32-pixel images are in the hundreds and thousands, so that both
-    softmaxes are practically one-hot and the term is almost zero; it is implemented as published.
+    softmaxes are practically one-hot and the term is almost zero; it is implemented as published. `groups` are those of
+    `class_groups`.
     """
     small = F.adaptive_avg_pool2d(images, min(32, images.shape[-1])).flatten(1)
     total = small.new_zeros(())
-    _, member, count = torch.unique(labels, return_inverse=True, return_counts=True)
-    order = torch.argsort(member, stable=True)
-    starts = torch.cumsum(count, 0) - count
-    for size in torch.unique(count).tolist():  # classes of equal size are computed together
-        if size < 2:
-            continue
-        first = starts[count == size]
-        rows = order[first[:, None] + torch.arange(size, device=images.device)]
+    for rows in groups:  # classes of equal size are computed together
         members = small[rows]
         values = torch.linalg.eigvalsh(members @ members.transpose(1, 2))
         target = F.softmax(values.detach() / _SPREAD, dim=1)

@@ -6,7 +6,7 @@ is used. A batch contains one image of each class. Relabelling is done by the so
 forward and backward passes per image.
 
 Defaults are the paper's for ImageNet-1K, except for `jitter` (32 pixels there). Official settings for other datasets:
-lr 0.1 and weight 1 (Tiny-ImageNet); 1,000 iterations, no crop and lr 0.25 (CIFAR-100).
+lr 0.1 and weight 1 (Tiny-ImageNet); 1,000 iterations, no crop, no flip and lr 0.25 (CIFAR-100).
 """
 
 from __future__ import annotations

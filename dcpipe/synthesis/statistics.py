@@ -6,9 +6,9 @@ classes and of the whole set follow from them exactly, for any division of the i
     mean = sum m / n,    variance = sum (v + m^2) / n - mean^2    ("total": over all pixels).
 
 For its class statistics EDC's official code averages the variances of single images instead, which leaves out the
-variance between images: `variance="within"`, sum v / n. (For the whole set it averages the variances of training
-batches. The results lie in between and depend on batch size and order.) It uses augmented training images, one view of
-each; here images are not augmented.
+variance between images: `variance="within"`, sum v / n. The variance of the whole set includes that between images in
+both cases. (The official code averages the variances of training batches, so its result is slightly smaller and depends
+on batch size and order.) It uses augmented training images, one view of each; here images are not augmented.
 
 Memory: 16 bytes per class and entry of each observer during the pass (two sums in float64), 8 bytes in the result
 (float32), and one batch and one part of the images, whatever their number. EDC's five ImageNet networks have 101,548
@@ -41,7 +41,7 @@ Parts = Callable[[], Iterator[tuple[npt.NDArray[np.uint8], IntArray]]]
 class Statistics:
     """Statistics of the entries of one observer on real images: `mean`, `variance` f32 [entries] over all images;
     `class_mean`, `class_variance` f32 [n_classes, entries]; `counts` i64 [n_classes], the number of images of each
-    class."""
+    class. `variance` is always over all pixels; `class_variance` depends on the option of `collect`."""
 
     mean: torch.Tensor
     variance: torch.Tensor
@@ -54,19 +54,27 @@ NAMES = tuple(field.name for field in fields(Statistics))
 
 
 class _Sums:
-    """Sums per class for one observer, f64 [n_classes, entries]: of means, and of v or v + m^2."""
+    """Sums for one observer: per class, f64 [n_classes, entries], of means and of v or v + m^2; over all images, f64
+    [entries], of v + m^2 if the sums per class are of v."""
 
     def __init__(self, observer: Observer, n_classes: int, variance: Variance) -> None:
         self.observer, self.total = observer, variance == "total"
         shape = (n_classes, observer.entries)
         self.first, self.second = (torch.zeros(shape, dtype=torch.float64, device=observer.device) for _ in range(2))
+        self.whole = torch.zeros(observer.entries, dtype=torch.float64, device=observer.device)
 
     def add(self, inputs: torch.Tensor, labels: torch.Tensor) -> None:
         """Inputs f32 [m, 3, s, s] in [0, 1] of classes `labels` i64 [m]."""
         _, means, variances = self.observer.measure(inputs.to(self.observer.device))
         labels, means, variances = labels.to(self.observer.device), means.double(), variances.double()
         self.first.index_add_(0, labels, means)
-        self.second.index_add_(0, labels, variances.addcmul_(means, means) if self.total else variances)
+        if not self.total:
+            self.second.index_add_(0, labels, variances)
+        squares = variances.addcmul_(means, means)
+        if self.total:
+            self.second.index_add_(0, labels, squares)
+        else:
+            self.whole += squares.sum(0)
 
     def finish(self, counts: torch.Tensor) -> Statistics:
         """Convert the sums to statistics in place, so nothing can be added later. Raises `DataError` for NaN or
@@ -74,14 +82,12 @@ class _Sums:
         counts = counts.to(self.observer.device)
         self._check()
         n = counts.double()
-        overall = self._of(self.first.sum(0) / n.sum(), self.second.sum(0) / n.sum())
-        each = self._of(self.first.div_(n[:, None]), self.second.div_(n[:, None]))
-        return Statistics(*overall, *each, counts)
-
-    def _of(self, mean: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and variance f32, from a mean and the mean of v or v + m^2; the latter is overwritten."""
-        variance = second.addcmul_(mean, mean, value=-1).clamp_(min=0) if self.total else second
-        return mean.float(), variance.float()
+        mean = self.first.sum(0) / n.sum()
+        variance = _central((self.second.sum(0) if self.total else self.whole) / n.sum(), mean)
+        class_mean, class_variance = self.first.div_(n[:, None]), self.second.div_(n[:, None])
+        if self.total:
+            class_variance = _central(class_variance, class_mean)
+        return Statistics(mean.float(), variance.float(), class_mean.float(), class_variance.float(), counts)
 
     def _check(self) -> None:
         sound = (torch.isfinite(self.first.sum(0)) & torch.isfinite(self.second.sum(0))).cpu()
@@ -91,6 +97,11 @@ class _Sums:
             f"statistics: observer {self.observer.name!r} gives NaN or infinity at the input of layer "
             f"{bad[0] if bad else ''!r}; train it again or leave it out",
         )
+
+
+def _central(squares: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+    """The variance, from the mean of v + m^2, which is overwritten, and that of m."""
+    return squares.addcmul_(mean, mean, value=-1).clamp_(min=0)
 
 
 @torch.no_grad()
@@ -105,8 +116,9 @@ def collect(
 ) -> dict[str, Statistics]:
     """Statistics of every observer on the real images, which come in parts of u8 [m, s, s, 3] with labels i64 [m].
 
-    `report(done)` is called after each batch with the number of images processed so far. Raises `DataError` for a class
-    without images and for numbers that are not finite.
+    `variance`: whether class variances are those of all pixels of the class (`total`) or the mean of the variances of
+    its images (`within`). `report(done)` is called after each batch with the number of images processed so far. Raises
+    `DataError` for a class without images and for numbers that are not finite.
     """
     valid = " or ".join(get_args(Variance))
     require(variance in get_args(Variance), f"statistics: variance must be {valid}, got {variance!r}")

@@ -26,7 +26,8 @@ class WeakAugmentation:
     run in which the smallest area falls from 1 to `crop_min` along a half cosine (0: it is always `crop_min`). `pad`:
     instead of a resized crop, a random crop of the images padded with this many pixels of zero, which is the mean
     colour of normalised pixels (0: off). `flip`: probability. `jitter`: images are rolled by up to this many pixels in
-    either direction.
+    either direction, to 2 jitter + 1 places. So does SRe2L's code for Tiny-ImageNet; that of SRe2L for other sets, CDA
+    and G-VBSM rolls in one direction only, to jitter + 1 places.
     """
 
     crop_min: float = 1.0

@@ -128,17 +128,21 @@ def _epoch(
         total += value.detach()
         steps += 1
     require(steps > 0, "training: an epoch had no batches; check that the data is not empty")
+    if average is not None:
+        _copy_buffers(average, network)
     return float(total / steps)
 
 
 @torch.no_grad()
 def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """EDC's EMA-based evaluation: slow = decay * slow + (1 - decay) * fast for all parameters, from the first step on.
+    """EDC's EMA-based evaluation: slow = decay * slow + (1 - decay) * fast for all parameters, from the first step
+    on."""
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), 1.0 - decay)
 
-    Buffers, such as the running statistics of batch norm, are copied from the trained network.
-    """
-    for slow, fast in zip(average.parameters(), network.parameters(), strict=True):
-        slow.lerp_(fast, 1.0 - decay)
+
+@torch.no_grad()
+def _copy_buffers(average: nn.Module, network: nn.Module) -> None:
+    """Copy the buffers, such as the running statistics of batch norm, of the trained network."""
     for target, latest in zip(average.buffers(), network.buffers(), strict=True):
         target.copy_(latest)
 

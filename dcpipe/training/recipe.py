@@ -30,7 +30,9 @@ class Recipe:
         milestones: of the schedule `multistep`, as epochs or as fractions of them.
         decay_factor: the factor of `multistep`, or gamma of `alrs`.
         momentum, nesterov: of SGD.
-        decay: which parameters decay: `all`, or `weights`, those with more than one dimension.
+        decay: which parameters decay: `all`, or `weights`, those with more than one dimension and "weight" in their
+            names, as in the official code of EDC. Position embeddings, class tokens, layer scales and
+            tables of relative positions (ViT, Swin, ConvNeXt) do not decay then.
         warmup: number of epochs in which the rate rises linearly.
 
     Raises `DataError` for values out of range, for unknown names and for options that contradict each other.
@@ -103,17 +105,18 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], Recipe], torch.optim.Optim
     "adamw": _adamw,
     "sgd": _sgd,
 }
-DECAYS: dict[str, Callable[[nn.Parameter], bool]] = {
-    "all": lambda parameter: True,
-    "weights": lambda parameter: parameter.dim() > 1,  # neither biases nor parameters of normalisation layers
+DECAYS: dict[str, Callable[[str, nn.Parameter], bool]] = {
+    "all": lambda name, parameter: True,
+    # Neither biases nor parameters of normalisation layers.
+    "weights": lambda name, parameter: parameter.dim() > 1 and "weight" in name,
 }
 
 
 def grouped(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Parameter groups for the optimizer: the parameters that `recipe.decay` selects, then the others with no decay."""
     decays = DECAYS[recipe.decay]
-    decayed = [parameter for parameter in network.parameters() if decays(parameter)]
-    others = [parameter for parameter in network.parameters() if not decays(parameter)]
+    decayed = [parameter for name, parameter in network.named_parameters() if decays(name, parameter)]
+    others = [parameter for name, parameter in network.named_parameters() if not decays(name, parameter)]
     groups = [(decayed, recipe.weight_decay), (others, 0.0)]
     return [{"params": members, "weight_decay": decay} for members, decay in groups if members]
 

@@ -72,7 +72,9 @@ def alrs(now: Moment) -> float:
 
         mu(i) = mu(i - 1) * gamma ^ [ |L_i - L_(i-1)| / |L_i| <= h1  and  |L_i - L_(i-1)| <= h2 ],  h1 = h2 = 0.02.
 
-    In the paper i is an iteration; here it is an epoch, and the rate of epoch e depends on the losses before it.
+    In the paper i is an iteration; here it is an epoch, and the rate of epoch e depends on the losses before it. The
+    official code has `<` instead of `<=`, and lowers the rate of its first parameter group only, so that biases and
+    normalisation layers keep the full rate; here all parameters have the same rate.
     """
     steps = [(abs(new - old), abs(new)) for old, new in pairwise(now.losses[: now.epoch])]
     return float(now.factor ** sum(step <= RELATIVE * size and step <= ABSOLUTE for step, size in steps))

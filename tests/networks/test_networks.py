@@ -71,6 +71,26 @@ def test_teachers_are_asked_with_their_own_normalisation_and_averaged() -> None:
     torch.testing.assert_close(networks.mean_logits([first], nouns[:1], inputs), each[0])
 
 
+def test_labels_are_float32_whatever_the_caller_s_autocast() -> None:
+    torch.manual_seed(0)
+    network, inputs = networks.build(NAME, 3, 4).eval(), inputs_of()
+    expected = networks.mean_logits([network], [teacher_of(network)], inputs)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert networks.forward(network, inputs)[1].dtype == torch.bfloat16
+        found = networks.mean_logits([network], [teacher_of(network)], inputs)
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
+@pytest.mark.gpu
+def test_labels_of_a_gpu_are_as_precise_as_they_are_stored() -> None:
+    torch.manual_seed(0)
+    network, inputs = networks.build("resnet10-w16", 10, 32).eval(), torch.rand(16, 3, 32, 32)
+    noun = teacher_of(network)
+    exact = networks.mean_logits([network], [noun], inputs)
+    found = networks.mean_logits([network.cuda()], [noun], inputs.cuda()).cpu()
+    assert float((found - exact).abs().max()) < 2.0**-10 * float(exact.abs().max()), "within a step of fp16"
+
+
 def test_a_teacher_becomes_its_network_again() -> None:
     network = networks.build(NAME, 3, 4).eval()
     again = networks.from_teacher(teacher_of(network), torch.device("cpu"))

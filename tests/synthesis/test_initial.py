@@ -36,7 +36,8 @@ BARE = SynthesisContext({}, untouched, np.zeros(0, dtype=np.int64), torch.device
 
 
 def made(name: str, start: ImageSet, context: SynthesisContext = BARE, seed: int = 0, **options: Any) -> torch.Tensor:
-    return initial(name, start, context, seed, WATCH, mean=MEAN, std=STD, **options)
+    """The pixels of all rows."""
+    return initial(name, start, context, seed, WATCH, mean=MEAN, std=STD, **options)(np.arange(len(start)))
 
 
 def slow_noise(seed: int, row: int, count: int) -> list[float]:
@@ -111,6 +112,16 @@ def test_real_is_the_selection_normalised() -> None:
     assert (made("real", start, seed=9) == pixels).all()
 
 
+@pytest.mark.parametrize("name", ["noise", "real", "rded"])
+def test_rows_have_the_same_pixels_in_any_batch(name: str) -> None:
+    start, context = start_of(4), real_scene()
+    pixels = initial(name, start, context, 6, WATCH, mean=MEAN, std=STD, **OPTIONS)
+    whole = pixels(np.arange(4))
+    assert torch.equal(pixels(np.array([3, 1])), whole[[3, 1]])
+    pixels(np.array([0])).zero_()
+    assert torch.equal(pixels(np.array([0])), whole[:1]), "pixels are fresh, so that they can be optimised in place"
+
+
 def real_scene() -> SynthesisContext:
     torch.manual_seed(2)
     weights = networks.build("convnet-d1-w4", 2, 8).state_dict()
@@ -126,8 +137,10 @@ OPTIONS = {"observers": ["a"], "factor": 2, "candidates": 10, "crops": 3}
 
 def test_rded_is_the_mosaics_normalised() -> None:
     start, context = start_of(4), real_scene()
-    expected = made("real", rded(start, context, 6, WATCH, **OPTIONS))
+    mosaics = rded(start, context, 6, WATCH, **OPTIONS)
+    expected = made("real", mosaics)
     assert (made("rded", start, context, 6, **OPTIONS, batch_size=5) == expected).all()
+    assert (made("rded", start, context, 6, **OPTIONS, once=lambda make: mosaics.images) == expected).all()
 
 
 @pytest.mark.parametrize("change", [{"seed": 7}, {"observers": ["b"]}, {"factor": 1}, {"candidates": 8}, {"crops": 1}])

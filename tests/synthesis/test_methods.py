@@ -42,6 +42,7 @@ OWN: dict[str, list[tuple[str, Any, dict[str, Any]]]] = {
     "gvbsm": [
         ("crop_min", 0.3, {"pad": 0}),
         ("momentum", 0.0, {}),
+        ("average", "zero", {}),
         ("drop", 0.0, {}),
         ("density", 0.0, {"weight": 0.01}),
         ("patch", 8, {}),
@@ -56,6 +57,7 @@ OWN: dict[str, list[tuple[str, Any, dict[str, Any]]]] = {
         ("variance", "within", {}),
         ("swapped", True, {}),
         ("momentum", 0.0, {}),
+        ("average", "zero", {}),
         ("flat", 0.0, {}),
         ("decay", 0.0, {}),
         ("temperature", 1.0, {}),
@@ -205,6 +207,7 @@ def test_from_noise_the_selected_pixels_do_not_matter(world: World, method: str)
         ("edc", {"classes": "all"}, "classes is 'all': input should be 'each' or 'mixture'"),
         ("edc", {"norms": "own"}, "norms is 'own': input should be 'running' or 'measured'"),
         ("edc", {"variance": "between"}, "variance is 'between': input should be 'total' or 'within'"),
+        ("edc", {"average": "last"}, "average is 'last': input should be 'first' or 'zero'"),
         ("edc", {"direction": "back"}, "direction is 'back': input should be 'paper' or 'code'"),
         ("edc", {"flat": -1}, "flat is -1: input should be greater than or equal to 0"),
         ("edc", {"decay": 1}, "decay is 1: input should be less than 1"),

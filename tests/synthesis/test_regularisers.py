@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcpipe.synthesis.regularisers import densification, flatness
+from dcpipe.synthesis.regularisers import class_groups, densification, flatness
 from dcpipe.types import FloatArray
 
 
@@ -86,22 +86,29 @@ def slow_densification(images: FloatArray, labels: list[int]) -> float:
 def test_densification_is_a_loop_over_classes(size: int, spread: float) -> None:
     labels = [2, 0, 2, 1, 0, 2, 3, 3, 5]  # 3, 2, 2, and two classes of a single image
     images = np.random.default_rng(0).normal(size=(9, 3, size, size)) * spread
-    found = densification(torch.from_numpy(images), torch.tensor(labels))
+    found = densification(torch.from_numpy(images), class_groups(torch.tensor(labels)))
     slow = slow_densification(images, labels)
     assert slow > 1e-4
     assert float(found) == pytest.approx(slow, rel=1e-8)
 
 
+def test_groups_are_the_rows_of_each_class_with_several_images() -> None:
+    groups = class_groups(torch.tensor([2, 0, 2, 1, 0, 2, 3, 3, 5]))
+    assert [rows.tolist() for rows in groups] == [[[1, 4], [6, 7]], [[0, 2, 5]]]
+    assert class_groups(torch.tensor([1, 0, 4])) == []
+
+
 def test_densification_does_not_depend_on_the_order_of_images() -> None:
     labels, order = torch.tensor([2, 0, 2, 1, 0, 2]), torch.tensor([3, 5, 0, 4, 2, 1])
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(6, 3, 8, 8))) / 8
-    first, second = densification(images, labels), densification(images[order], labels[order])
+    first = densification(images, class_groups(labels))
+    second = densification(images[order], class_groups(labels[order]))
     assert float(first) == pytest.approx(float(second), rel=1e-9)
 
 
 def test_densification_is_zero_for_single_images_per_class() -> None:
     images = torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert float(densification(images, torch.tensor([1, 0, 4]))) == 0.0
+    assert float(densification(images, class_groups(torch.tensor([1, 0, 4])))) == 0.0
 
 
 def test_densification_has_a_finite_gradient_even_of_equal_images() -> None:
@@ -109,7 +116,7 @@ def test_densification_has_a_finite_gradient_even_of_equal_images() -> None:
     one = torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     for images in (one.repeat(5, 1, 1, 1), torch.zeros(5, 3, 8, 8), 30 * torch.randn(5, 3, 8, 8)):
         images.requires_grad_(True)
-        value = densification(images, labels)
+        value = densification(images, class_groups(labels))
         [gradient] = torch.autograd.grad(value, images)
         assert value.isfinite() and gradient.isfinite().all()
 
@@ -118,7 +125,7 @@ def test_the_target_of_densification_has_no_gradient() -> None:
     """The target is constant, so the gradient is the sum of (softmax(l) - softmax(l / T)) dl, by differences of l."""
     labels = torch.tensor([0, 0, 0])
     images = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 3, 4, 4)) / 5).requires_grad_(True)
-    [gradient] = torch.autograd.grad(densification(images, labels), images)
+    [gradient] = torch.autograd.grad(densification(images, class_groups(labels)), images)
 
     def spectrum(pixels: FloatArray) -> FloatArray:
         flat = pixels.reshape(3, -1)

@@ -11,7 +11,7 @@ import torch
 from fitting import CPU, assert_same_weights, batches, fit, make_network
 from torch import nn
 
-from dcpipe import training
+from dcpipe import networks, training
 from dcpipe.training import Batch, Recipe
 from dcpipe.types import DataError
 
@@ -67,6 +67,19 @@ def test_decay_shrinks_what_it_is_for(optimizer: str, decay: str) -> None:
     matrices = {"0.weight", "4.weight"}
     others = {"0.bias", "1.weight", "1.bias", "4.bias"}
     assert (shrunk, kept) == ((matrices | others, set()) if decay == "all" else (matrices, others))
+
+
+def test_weights_that_decay_are_called_so() -> None:
+    """As in the official code: a Swin transformer's tables of relative positions do not decay, its matrices do."""
+    network = networks.build("swin_t", 3, 64)
+    recipe = Recipe(1, decay="weights", weight_decay=0.1)
+    decayed, others = training.grouped(network, recipe)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    assert len(names) == len(decayed["params"]) + len(others["params"])
+    assert {names[id(p)].rpartition(".")[2] for p in decayed["params"]} == {"weight"}
+    matrices = {names[id(p)].rpartition(".")[2] for p in others["params"] if p.dim() > 1}
+    assert matrices == {"relative_position_bias_table"}
 
 
 @pytest.mark.parametrize(

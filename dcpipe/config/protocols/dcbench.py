@@ -9,7 +9,9 @@ learning rates and CutMix.
 
 Differences from the code: it draws the augmentation once per batch (for RandAugment completely), here it is drawn per
 view; and it augments in units of the mean and std of each dataset, here those of CIFAR are used for all
-(`dcpipe.views.siamese`). Its AutoAugment and its recipes for ImageNet and CIFAR are not implemented.
+(`dcpipe.views.siamese`). The code trains for one epoch more (301 or 1001), of which 152 or 502 have the full rate (here
+151 or 501), and begins the second part with a new optimiser, so that momentum starts from zero; here it continues. Its
+AutoAugment and its recipes for ImageNet and CIFAR are not implemented.
 """
 
 from __future__ import annotations

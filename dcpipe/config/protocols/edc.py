@@ -11,7 +11,9 @@ of the teachers plus 0.025 CE with the class of the image; decay 0.01 on weights
 * CIFAR-10 at one image per class has batches of 10, in the paper 25.
 
 Swin-T trains with lr 1e-4 (Table 6). The code reports the best of many tests, here students are tested at the last
-epoch.
+epoch. CutMix differs as well: the code draws one box per batch and takes partners from this batch, and it cuts the box
+to an even number of pixels; here each view has its own box and a partner from the whole set. At 32 pixels the code
+pastes 30 % of an image on average, here it is 32 %. Students train in bfloat16 on a GPU, in the code in float32.
 """
 
 from __future__ import annotations

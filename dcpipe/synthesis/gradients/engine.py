@@ -239,9 +239,8 @@ class Engine:
             plain = torch.from_numpy(self.start.images[self.rows.reshape(-1)]).to(self.device)
             return (plain.permute(0, 3, 1, 2).float() / 255).reshape(self.c, self.n, 3, size, size)
         if choices.initial == "noise":
-            drawn = noise(self.start, self.context, self.seed, self.progress, mean=(0, 0, 0), std=(1, 1, 1))[
-                torch.from_numpy(self.rows.reshape(-1)).to(self.device)
-            ]
+            made = noise(self.start, self.context, self.seed, self.progress, mean=(0, 0, 0), std=(1, 1, 1))
+            drawn = made(self.rows.reshape(-1))
             return (drawn * self.real.std + self.real.mean).reshape(self.c, self.n, 3, size, size)
         cells = self.n * choices.factor**2
         rows = self._representatives(cells, -1).numpy() if choices.cluster else self.real.first(cells)

@@ -15,7 +15,7 @@ from dcpipe.synthesis.gradients.class_gradients import ON_CPU, ClassGradients
 from dcpipe.synthesis.gradients.distances import DISTANCES
 from dcpipe.synthesis.gradients.subsets import METRICS, Measurements, prefix_weights, trainable_mask
 from dcpipe.synthesis.gradients.teaching import uniform_draws
-from dcpipe.types import IntArray, require
+from dcpipe.types import DataError, IntArray, require
 from dcpipe.views import multiformation, siamese
 
 Colours = tuple[torch.Tensor, torch.Tensor]
@@ -74,9 +74,19 @@ class Losses:
         for first in range(0, self.c, together):
             of = np.arange(first, min(first + together, self.c))
             of_real = real[first * len(real) // self.c : (first + len(of)) * len(real) // self.c]
-            parts.append(
-                self._of_some_classes(of, images[of], of_real, network, gradients, step, sizes[of], frozen[of], measure)
-            )
+            try:
+                part = self._of_some_classes(
+                    of, images[of], of_real, network, gradients, step, sizes[of], frozen[of], measure
+                )
+            except torch.OutOfMemoryError as error:
+                remedy = f"set at_once below {len(of)}, for the same result with fewer classes in a pass"
+                if len(of) == 1:
+                    remedy = "at_once cannot be lower, so lower real_batch or most, or choose a smaller network"
+                raise DataError(
+                    f"synthesis: matching {len(of)} of {self.c} classes in one pass needs more memory than the GPU "
+                    f"has free; {remedy}"
+                ) from error
+            parts.append(part)
         if len(parts) == 1:
             return parts[0]
         measured = [part.distances for part in parts if part.distances is not None]

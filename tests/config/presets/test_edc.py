@@ -65,6 +65,14 @@ def test_table_accuracy_and_cost_are_stated(dataset: str, ipc: int) -> None:
         assert word in note(name, "unstated"), word
 
 
+def test_one_image_per_class_has_a_warning() -> None:
+    """Of class variances that include those between images."""
+    assert {ipc for dataset, ipc in EDC_ROWS if "variance: within" in note(f"{dataset}-edc-ipc{ipc}", "unstated")} == {
+        1
+    }
+    assert all("variance: within" in note(f"{dataset}-edc-ipc1", "unstated") for dataset in EDC_TABLES)
+
+
 @pytest.mark.parametrize(("dataset", "ipc"), EDC_ROWS)
 def test_values_are_those_of_its_tables(dataset: str, ipc: int) -> None:
     content, classes = load(f"{dataset}-edc-ipc{ipc}"), class_count(dataset)

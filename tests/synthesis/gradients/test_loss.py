@@ -179,6 +179,31 @@ def test_a_pass_has_no_more_classes_than_allowed() -> None:
     assert passes == [2 * REAL, 2 * N, REAL, N]
 
 
+@pytest.mark.parametrize(
+    ("at_once", "sentence"),
+    [
+        (
+            2,
+            "synthesis: matching 2 of 3 classes in one pass needs more memory than the GPU has free; set at_once below "
+            "2, for the same result with fewer classes in a pass",
+        ),
+        (
+            1,
+            "synthesis: matching 1 of 3 classes in one pass needs more memory than the GPU has free; at_once cannot be "
+            "lower, so lower real_batch or most, or choose a smaller network",
+        ),
+    ],
+)
+def test_too_little_memory_has_a_remedy(monkeypatch: pytest.MonkeyPatch, at_once: int, sentence: str) -> None:
+    def full(*arguments: Any) -> StepLoss:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Losses, "_of_some_classes", full)
+    with pytest.raises(DataError) as caught:
+        found_of(choices_of(**DM, at_once=at_once), [1, 1, 1], [0] * C, measure=False)
+    assert str(caught.value) == sentence
+
+
 @pytest.mark.parametrize("at_once", [None, 1])
 def test_distances_of_gradients(at_once: int | None) -> None:
     for method in (IDC, DC):
