@@ -122,10 +122,14 @@ def _copied(folder: Path, out: Path) -> Path:
     """A copy of `folder` on the disk of `out`, because a folder cannot be renamed from one disk to another."""
     copy = out.with_name(out.name + PARTIAL)
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(folder, copy)
-    for path in copy.rglob("*"):
-        if path.is_file():
-            sync(path)
+    try:
+        shutil.copytree(folder, copy)
+        for path in copy.rglob("*"):
+            if path.is_file():
+                sync(path)
+    except BaseException:  # usually a full disk, where half of a copy is in the way
+        shutil.rmtree(copy, ignore_errors=True)
+        raise
     return copy
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from rich.filesize import decimal
 
 from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, publish
 from dcpipe.store.files import PARTIAL, replacing
@@ -99,7 +100,7 @@ def need_space(n_bytes: int, what: str) -> None:
     free = shutil.disk_usage(root).free
     require(
         n_bytes <= free,
-        f"{what} needs {n_bytes / 1e9:.2f} GB but {root} has {free / 1e9:.2f} GB free; "
+        f"{what} needs {decimal(n_bytes)} but {root} has {decimal(free)} free; "
         "free some space or set DCPIPE_SCRATCH to a larger disk",
     )
 

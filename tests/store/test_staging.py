@@ -169,7 +169,7 @@ def test_work_that_cannot_fit_is_refused_with_both_figures(scratch: Path, monkey
     with pytest.raises(DataError) as error:
         store.need_space(7_310_000_000, "soft labels of 8 images")
     assert str(error.value) == (
-        f"soft labels of 8 images needs 7.31 GB but {scratch} has 2.50 GB free; "
+        f"soft labels of 8 images needs 7.3 GB but {scratch} has 2.5 GB free; "
         "free some space or set DCPIPE_SCRATCH to a larger disk"
     )
 
