@@ -18,6 +18,7 @@ from dcpipe.types import LabelPack, LabelShape, ViewPolicy
 POLICY = ViewPolicy()
 KINDS = {
     "none": {},
+    "mean_label": {},
     "svd": {},
     "rpca": {},
     "rpca-dense": {"sparse_share": 0.0, "precision": "float64"},
