@@ -72,6 +72,14 @@ def label_rates(
     return rates
 
 
+def describe_rates(rates: FloatArray) -> str:
+    """Mean and spread of R_C f64 [n] in one sentence, which shows whether the beta of `score` can have an effect."""
+    return (
+        f"R_C of {len(rates):,} images: mean {rates.mean():.4g}, standard deviation {rates.std():.2g} nats; selection "
+        f"subtracts beta times R_C, so a beta of 0.1 shifts gains by about {0.1 * rates.std():.1g} nats"
+    )
+
+
 def check_shortlist(per_class: int, labels: IntArray, classes: Sequence[str]) -> None:
     """Raises `DataError` for a shortlist longer than a class, naming the smallest one."""
     sizes = np.bincount(labels, minlength=len(classes))

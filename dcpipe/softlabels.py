@@ -16,7 +16,7 @@ from torch import nn
 
 from dcpipe import networks, store, views
 from dcpipe.networks import mean_logits
-from dcpipe.types import ImageSet, IntArray, Map, Teacher, ViewPolicy, require
+from dcpipe.types import ImageSet, IntArray, Map, Teacher, ViewPolicy, check_logits, require
 
 
 def label_block(
@@ -35,7 +35,7 @@ def label_block(
 
     `images` u8 [n, h, w, 3] is the whole set on the device, because CutMix partners come from it; `ids` i64 [n] are its
     ids. The views go through the teachers image by image and view by view, in batches of `batch_size`, so memory
-    depends neither on `n_views` nor on n.
+    depends neither on `n_views` nor on n. Raises `DataError` for logits that fp16 cannot store.
     """
     labelling_policy = policy.labelling
     flat_rows = np.repeat(rows, n_views)
@@ -46,7 +46,9 @@ def label_block(
         inputs, _ = views.render(images, labelling_policy, ids, flat_rows[span], flat_views[span], size)
         logits.append(mean_logits(models, teachers, inputs).to(torch.float16))
     # One copy to the host per block, so that the GPU never waits within a block.
-    return torch.cat(logits).reshape(len(rows), n_views, -1).cpu().numpy()
+    labels: npt.NDArray[np.float16] = torch.cat(logits).reshape(len(rows), n_views, -1).cpu().numpy()
+    check_logits(labels, ids[rows], rows)
+    return labels
 
 
 def shape_of(images: ImageSet, n_views: int) -> tuple[int, int, int]:
@@ -72,7 +74,7 @@ def fill(
     written are left as they are.
 
     Two tasks run at a time: while one writes, the other computes. Raises `DataError` for teachers with other classes or
-    of another image size.
+    of another image size, and for logits that fp16 cannot store.
     """
     size, n_views = images.images.shape[1], int(labels.array.shape[1])
     networks.check_teachers(dict(teachers), images.classes, size)

@@ -74,9 +74,11 @@ def features_stage(run: Run) -> None:
 
             run.map(measure_part, rates.missing(), lambda p: f"label_rate[{p:05d}]", retries=2, progress="label rate")
         store.write_columns(staging.root / "keys.parquet", columns)
-        spread = np.quantile(rates.array[:][measured], [0.05, 0.5, 0.95])
+        values = rates.array[:][measured]
+        spread = np.quantile(values, [0.05, 0.5, 0.95])
         quantiles = [{"quantile": q, "R_C": float(v)} for q, v in zip((5, 50, 95), spread, strict=True)]
         run.reporter.table("label rate", quantiles)
+        print(f"features: {features.describe_rates(values)}")
         staging.publish("features", {"n": n, "d": d, "classes": list(table.classes), "teacher": block.teacher})
 
 

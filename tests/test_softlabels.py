@@ -116,6 +116,30 @@ def test_the_policys_seed_changes_every_image() -> None:
     assert (np.abs(other - labels()).max(axis=(1, 2)) > 0.01).all()
 
 
+@pytest.mark.parametrize("scale", [1e7, float("inf"), float("nan")])
+def test_logits_that_fp16_cannot_store_are_refused_with_the_id_of_their_image(scale: float) -> None:
+    """A large but finite logit becomes infinite only when it is rounded to fp16."""
+    network = networks.from_teacher(TEACHERS[0], CPU)
+    with torch.no_grad():
+        list(network.parameters())[-1].mul_(0).add_(scale)
+    with pytest.raises(DataError) as error:
+        label_block(
+            [network],
+            [TEACHERS[0]],
+            PIXELS,
+            IDS,
+            np.array([3, 1]),
+            policy=policy_of("none"),
+            n_views=VIEWS,
+            size=SIZE,
+            batch_size=8,
+        )
+    assert str(error.value) == (
+        "soft labels of image 92 (row 3) contain NaN, infinity or a number beyond fp16 (65504) in view 0; check the "
+        "teacher's weights and normalisation, then compute the labels again"
+    )
+
+
 # --- a whole set, shard by shard ---
 
 IMAGES = ImageSet(PIXELS.numpy(), np.arange(N) % len(CLASSES), IDS, CLASSES)

@@ -20,6 +20,7 @@ CODECS: Registry[type[Codec]] = Registry(
         "cur": "dcpipe.compression.cur:Cur",
         "field": "dcpipe.compression.field:Field",
         "lowrank_int8": "dcpipe.compression.lowrank_int8:LowrankInt8",
+        "mean_label": "dcpipe.compression.mean_label:MeanLabel",
         "none": "dcpipe.compression.none:NoCodec",
         "prune": "dcpipe.compression.prune:Prune",
         "prune_topk": "dcpipe.compression.prune_topk:PruneTopk",

@@ -27,7 +27,7 @@ import torch
 from dcpipe import store
 from dcpipe.compression import CODECS, rebuild
 from dcpipe.compression.budget import Budget
-from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, ViewPolicy, require, run_in_turn
+from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, ViewPolicy, check_logits, require, run_in_turn
 from dcpipe.views import views_of
 
 
@@ -99,17 +99,17 @@ def compress(
         ids: of the images, i64 [n]; their views depend on them. Default: 0 .. n - 1.
         device: where to compute, e.g. `cuda`.
 
-    Raises `DataError` for an unknown codec or option and for logits that are not finite, and `BudgetError` for a budget
-    that is too small for the codec.
+    Raises `DataError` for an unknown codec or option and for logits that fp16 cannot store, and `BudgetError` for a
+    budget that is too small for the codec.
     """
     values = np.asarray(logits)
     require(values.ndim == 3, f"logits must be [images, views, classes], but are {list(values.shape)}")
-    within = bool((np.abs(values) <= np.finfo(np.float16).max).all())  # false for NaN
-    require(within, "logits contain NaN, infinity or numbers beyond fp16; check the teacher")
-    values = values.astype(np.float16)
-    budget = Budget(codec, options, ratio, reference, bytes_per_image)
     own = np.arange(len(values)) if ids is None else np.asarray(ids, dtype=np.int64)
+    with np.errstate(over="ignore"):  # numbers beyond fp16 become infinite and are refused below
+        values = values.astype(np.float16)
     labels = SoftLabels(values, views or ViewPolicy(), own, tuple(map(str, range(values.shape[2]))), ("teacher",))
+    check_logits(values, own, np.arange(len(values)))
+    budget = Budget(codec, options, ratio, reference, bytes_per_image)
     with tempfile.TemporaryDirectory() as folder:
         pack = budget.compress(labels, Path(folder), torch.device(device), run_in_turn)
         path = Path(folder) / "labels.safetensors"

@@ -18,7 +18,7 @@ from dcpipe import compression, store
 from dcpipe.compression import CODECS, Codec
 from dcpipe.config.options import check_options
 from dcpipe.store.files import replacing
-from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, StoredViews, ViewSource, require
+from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, StoredViews, ViewSource, check_logits, require
 from dcpipe.views import views_of
 
 BLOCK_BYTES = 96 * 2**20
@@ -71,13 +71,16 @@ def pack(
 ) -> LabelPack:
     """The pack of some labels. Encoded blocks are saved in `notes`, from which a killed run resumes.
 
-    `each(encode, starts)` calls `encode` for every first row in `starts` and returns the results in that order.
+    `each(encode, starts)` calls `encode` for every first row in `starts` and returns the results in that order. Raises
+    `DataError` for labels that contain NaN or infinity, naming the image.
     """
     n, k, c = labels.logits.shape
     shape = LabelShape(n, k, c)
-    if name == "none":  # its only array is the label store, which is copied block by block into the file
-        return LabelPack(name, codec.settings, {"logits": labels.logits}, shape, labels.policy, labels.ids)
     rows_each = max(1, min(BLOCK_BYTES // (4 * k * c), -(-n // 8)))
+    if name == "none":  # its only array is the label store, which is copied block by block into the file
+        for start in range(0, n, rows_each):
+            _checked(labels, np.arange(start, min(start + rows_each, n)))
+        return LabelPack(name, codec.settings, {"logits": labels.logits}, shape, labels.policy, labels.ids)
 
     def encode(start: int) -> Arrays:
         done = notes / f"{start:08d}.safetensors"
@@ -93,7 +96,14 @@ def pack(
 
 
 def _encode(codec: Codec, labels: SoftLabels, shape: LabelShape, rows: IntArray, device: torch.device) -> Arrays:
-    logits = torch.from_numpy(np.asarray(labels.logits[rows[0] : rows[-1] + 1])).to(device).float()
+    logits = torch.from_numpy(_checked(labels, rows)).to(device).float()
     numbers = np.tile(np.arange(shape.views, dtype=np.int64), len(rows))
     views = views_of(labels.policy.labelling, labels.ids).parameters(np.repeat(rows, shape.views), numbers)
     return codec.encode(logits, rows, shape, views)
+
+
+def _checked(labels: SoftLabels, rows: IntArray) -> np.ndarray[Any, Any]:
+    """The logits of consecutive images; raises `DataError` for NaN and infinity."""
+    logits = np.asarray(labels.logits[rows[0] : rows[-1] + 1])
+    check_logits(logits, labels.ids[rows], rows)
+    return logits

@@ -13,8 +13,10 @@ of them. They are the default here, because mixed labels need the label of any p
 stored, which are 50-65 of LPQLD's 100 bytes per label at MR-10.
 
 Cost: one sort per kept label, O(C log C). Bytes: as in `topk`, but only for kept labels: 3 or 4 per entry with 16 bits;
-2 or 3 per entry and 2 per label with 8 bits. A budget that exceeds all classes of the kept labels is not used up; prune
-less in this case.
+2 or 3 per entry and 2 per label with 8 bits. A budget that exceeds all classes of the kept labels is not used up: with
+16 bits and up to 256 classes, the arrays take at most 1.5 / `prune` of the labels in fp16. So the default `prune: 10`
+uses about 77 % of a budget of 5x and 16 % of one of 1.05x. Lower `prune` in this case; the stage `compression` prints
+how many bytes are left.
 """
 
 from __future__ import annotations

@@ -134,6 +134,7 @@ class LabelRate(Block):
     temperature: Positive = 20.0
     coefficient: Literal["literal", "sample"] = "literal"
     eps2: Positive = 0.5
+    centre: bool = False
     shortlist: Shortlist | None = None
 
 

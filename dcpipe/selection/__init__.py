@@ -34,6 +34,7 @@ SELECTORS: Registry[Callable[..., Picks]] = Registry(
         "score": "dcpipe.selection.score:score",
         "herding": "dcpipe.selection.herding:herding",
         "k_center": "dcpipe.selection.k_center:k_center",
+        "facility_location": "dcpipe.selection.facility_location:facility_location",
         "gradmatch": "dcpipe.selection.gradmatch:gradmatch",
         "badge": "dcpipe.selection.badge:badge",
         "bait": "dcpipe.selection.bait:bait",

@@ -24,28 +24,40 @@ Optimization", Sec. 4 and Algorithm 1:
   monotone, and -alpha R_D makes any variant a difference of submodular functions: there is no (1 - 1/e) bound.
   `coefficient="final"` fixes n and n_j at their final values, which is the function of the proof (for alpha = 0).
 
+* R_I takes outliers first, which is what Eq. 5 asks for, and -alpha R_D then takes images like them. Two options that
+  are not in the paper start from typical images. `typical` limits the candidates to this share of each class, those
+  nearest its mean. `start="medoid"` makes the first pick of each class the candidate nearest its mean.
+
 Published alpha / beta: ImageNet-1K 5 / 1; Tiny-ImageNet 5 / 0.001 (ipc 10) and 10 / 0.001 (ipc 50); ImageWoof 5 / 0.1;
 ImageNette 0.1 / 0.1.
 """
 
 from __future__ import annotations
 
+import math
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from dcpipe.coding_rate import Objective, greedy
 from dcpipe.config.options import validated
-from dcpipe.config.values import Device, NotNegative, Positive
-from dcpipe.selection.base import Candidates, Picks, Progress
-from dcpipe.types import require
+from dcpipe.config.values import Device, NotNegative, Positive, PositiveShare
+from dcpipe.selection.base import Candidates, Picks, Progress, unit
+from dcpipe.types import FloatArray, IntArray, require
 
 Coefficient = Literal["growing", "final"]
 Order = Literal["rounds", "global"]
 Precision = Literal["float64", "float32"]
+Start = Literal["greedy", "medoid"]
 
 
-def _together(*, coefficient: str, order: str, **others: Any) -> None:
+def _together(*, coefficient: str, order: str, start: str, **others: Any) -> None:
+    require(
+        start == "greedy" or order == "rounds",
+        "start 'medoid' gives every class a first image, which order 'global' does not; use start 'greedy' or order "
+        "'rounds'",
+    )
     require(
         order == "rounds" or coefficient == "growing",
         "coefficient 'final' needs the final size of every class, which order 'global' does not fix; use coefficient "
@@ -67,6 +79,8 @@ def score(
     order: Order = "rounds",
     precision: Precision = "float64",
     device: Device = "cpu",
+    typical: PositiveShare = 1.0,
+    start: Start = "greedy",
 ) -> Picks:
     """Rows i64 [ipc * c], in rounds of one image per class unless `order` is `global`, and gains f64: R(S + x) - R(S)
     of each pick in nats, where R contains the sum of R_C over the set.
@@ -74,7 +88,9 @@ def score(
     `eps2` is epsilon squared. Ties go to the lower label rate, then to the lower row. `seed` is not used, because the
     greedy choice is not random; all selectors have the same signature. A smaller `ipc` gives a prefix, except with
     `coefficient="final"`, where the objective depends on `ipc`. `precision="float64"` gives the picks of double
-    precision; `float32` is a little faster, but the picks may differ between machines.
+    precision; `float32` is a little faster, but the picks may differ between machines. `typical`: the share of each
+    class, rounded up, that may be picked: the candidates with the largest cosine to the mean of the unit vectors of the
+    class. `start`: the first pick of each class is greedy too, or its `medoid`, the candidate with the largest cosine.
 
     Raises `DataError` for a class with fewer than `ipc` images (or with fewer on the shortlist), for vectors that are
     not finite, for an option outside its range, and for earlier picks that do not belong to these candidates.
@@ -87,6 +103,9 @@ def score(
             f"selection.ipc is {ipc} but the shortlist has {kept} images of class {candidates.class_name(label)}; "
             "raise features.label_rate.shortlist.per_class",
         )
+    label_rate, medoids = candidates.label_rate, np.zeros(0, dtype=np.int64)
+    if typical < 1 or start == "medoid":
+        label_rate, medoids = _typical(candidates, typical, ipc)
     objective = Objective(
         alpha,
         beta,
@@ -96,14 +115,37 @@ def score(
         double=precision == "float64",
         device=device,
     )
-    earlier = progress.earlier
-    rows, gains = greedy(
-        candidates.vectors,
-        candidates.offsets,
-        candidates.label_rate,
+    make = partial(greedy, candidates.vectors, candidates.offsets, objective=objective)
+    earlier = None if progress.earlier is None else (progress.earlier.rows, progress.earlier.gains)
+    if start == "medoid" and earlier is None:
+        # A round in which each class has only one candidate gives the first picks their gains.
+        alone = np.full(len(label_rate), np.inf)
+        alone[medoids] = label_rate[medoids]
+        earlier = make(alone, candidates.n_classes)
+    rows, gains = make(
+        label_rate,
         ipc * candidates.n_classes,
-        objective,
-        earlier=None if earlier is None else (earlier.rows, earlier.gains),
+        earlier=earlier,
         report=lambda rows, gains: progress.report(Picks(rows, gains)),
     )
     return Picks(rows, gains)
+
+
+def _typical(candidates: Candidates, share: float, ipc: int) -> tuple[FloatArray, IntArray]:
+    """Label rates f64 [n] that are infinite for all but the typical candidates, and the most typical row of each class.
+
+    Raises `DataError` for a class of which fewer than `ipc` candidates remain.
+    """
+    label_rate, medoids = np.full(len(candidates.label_rate), np.inf), np.empty(candidates.n_classes, dtype=np.int64)
+    for label in range(candidates.n_classes):
+        rows, units = candidates.rows(label), candidates.class_units(label)
+        free = np.flatnonzero(np.isfinite(candidates.label_rate[rows]))
+        cosines = units[free] @ unit(units.mean(axis=0, keepdims=True))[0]
+        kept = rows.start + free[np.argsort(-np.round(cosines, 12), kind="stable")[: math.ceil(share * len(free))]]
+        require(
+            ipc <= len(kept),
+            f"selection.ipc is {ipc} but option typical {share:g} leaves {len(kept)} images of class "
+            f"{candidates.class_name(label)}; raise typical",
+        )
+        label_rate[kept], medoids[label] = candidates.label_rate[kept], kept[0]
+    return label_rate, medoids

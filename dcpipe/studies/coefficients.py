@@ -6,11 +6,13 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
+from dcpipe import selection
 from dcpipe.config.blocks import Block
+from dcpipe.config.options import Options
 from dcpipe.config.values import Count, Distinct, NotNegative
 from dcpipe.reports import figures
 from dcpipe.studies.base import CellResult, Split, StudyBlock, StudyContext
-from dcpipe.studies.coresets import CoresetCell, Entry
+from dcpipe.studies.coresets import CoresetCell, Entry, default_options
 from dcpipe.studies.selection import SelectionStudy
 from dcpipe.studies.summary import Row
 from dcpipe.types import require
@@ -27,19 +29,23 @@ class Coefficients(Block):
 
 class CoefficientsBlock(StudyBlock):
     """One sweep varies alpha with the beta of `base`, the other varies beta with the alpha of `base`. `options` are the
-    other options of `score`."""
+    other options of `score`.
 
-    base: Coefficients
+    `base` and `options` are by default those of params.yaml, or score's own defaults if params.yaml selects by another
+    method.
+    """
+
+    base: Coefficients | None = None
     alpha: Weights
     beta: Weights
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] | None = None
     ipc: Count
     split: Split = "minival"
 
     def check(self, name: str) -> None:
-        for key in ("alpha", "beta"):
+        for key in Coefficients.model_fields:
             sentence = f"{name}.options has {key!r}, which {name}.base sets; remove it from options"
-            require(key not in self.options, sentence)
+            require(key not in (self.options or {}), sentence)
 
 
 class CoefficientsStudy(SelectionStudy):
@@ -49,8 +55,22 @@ class CoefficientsStudy(SelectionStudy):
     block_type: ClassVar[type[StudyBlock]] = CoefficientsBlock
 
     @property
+    def base(self) -> Coefficients:
+        """The point that both sweeps pass through."""
+        if self.block.base is not None:
+            return Coefficients(**self.block.base.model_dump())
+        known = {**Options.of(selection.SELECTORS["score"]).defaults, **default_options("score", self.params)}
+        return Coefficients(alpha=known["alpha"], beta=known["beta"])
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The other options of `score`."""
+        options = default_options("score", self.params) if self.block.options is None else self.block.options
+        return {key: value for key, value in options.items() if key not in Coefficients.model_fields}
+
+    @property
     def entries(self) -> list[Entry]:
-        base = {**self.block.options, **self.block.base.model_dump()}
+        base = {**self.options, **self.base.model_dump()}
         return [
             Entry("random", "random", {}),
             *(
@@ -59,6 +79,10 @@ class CoefficientsStudy(SelectionStudy):
                 for value in sorted(values)
             ),
         ]
+
+    @property
+    def block_settings(self) -> dict[str, Any]:
+        return {**self.block.model_dump(mode="json"), "base": self.base.model_dump(), "options": self.options}
 
     @property
     def sizes(self) -> list[int]:

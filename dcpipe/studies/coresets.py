@@ -30,16 +30,21 @@ from dcpipe.reports import pictures
 from dcpipe.selection import Picks, Progress
 from dcpipe.studies.base import CellResult, Study, StudyContext
 from dcpipe.studies.summary import Row
-from dcpipe.types import ImageTable, LabelShape, Selection
+from dcpipe.types import ImageTable, LabelShape, Selection, require
 
 SHOWN = 10  # classes in a picture of picks, and images per class
 
 
 class SelectorEntry(Block):
-    """A selector and its options, as in the block `selection` of params.yaml; `method` defaults to the entry's name."""
+    """A selector and its options, as in the block `selection` of params.yaml; `method` is by default the entry's name.
+
+    Without `options`, the selector that params.yaml names gets the options given there, and any other selector gets its
+    defaults. `change` is merged into these options; it cannot be given together with `options`.
+    """
 
     method: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: dict[str, Any] | None = None
+    change: dict[str, Any] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,29 @@ class Entry:
     swept: str = ""
 
 
-def entries_of(selectors: Mapping[str, SelectorEntry]) -> list[Entry]:
-    """The selectors that a block lists, in its order."""
-    return [Entry(name, entry.method or name, entry.options) for name, entry in selectors.items()]
+def entries_of(selectors: Mapping[str, SelectorEntry], params: Params) -> list[Entry]:
+    """The selectors that a block names, in its order, with the options that they get."""
+    entries = []
+    for name, entry in selectors.items():
+        method = entry.method or name
+        options = default_options(method, params) if entry.options is None else entry.options
+        entries.append(Entry(name, method, {**options, **entry.change}))
+    return entries
+
+
+def default_options(method: str, params: Params) -> dict[str, Any]:
+    """The options of params.yaml if it selects by this method; otherwise none, so that the method's defaults apply."""
+    return dict(params.selection.options) if params.selection.method == method else {}
+
+
+def check_entries(selectors: Mapping[str, SelectorEntry], place: str) -> None:
+    """Raises `DataError` for an entry that has both options and changes; `place` is the key of the selectors."""
+    for name, entry in selectors.items():
+        require(
+            entry.options is None or not entry.change,
+            f"{place}.{name} has both options and change; put all values into options, or remove options to change "
+            "those of params.yaml",
+        )
 
 
 @dataclass(frozen=True)
@@ -86,6 +111,7 @@ class CoresetStudy(Study):
     """Abstract base: every selector at every number of images per class with every seed."""
 
     pictures: ClassVar[str] = "picked"
+    reads: ClassVar[tuple[str, ...] | None] = ("selection", "softlabels", "compression", "evaluation")
 
     @property
     @abstractmethod
@@ -111,11 +137,19 @@ class CoresetStudy(Study):
     @property
     def settings(self) -> dict[str, Any]:
         return {
-            "study": self.block.model_dump(mode="json"),
+            "study": self.block_settings,
             "softlabels": self.params.softlabels.model_dump(mode="json"),
             "compression": self.params.compression.model_dump(mode="json"),
             "evaluation": self.params.evaluation.model_dump(mode="json", exclude=set(NOT_OF_STUDIES)),
         }
+
+    @property
+    def block_settings(self) -> dict[str, Any]:
+        """The study's block with the options that its selectors get."""
+        content: dict[str, Any] = self.block.model_dump(mode="json")
+        named = self.block.selectors
+        selectors = {e.name: {"method": named[e.name].method, "options": e.options} for e in self.entries}
+        return {**content, "selectors": selectors}
 
     @cached_property
     def cells(self) -> list[CoresetCell]:

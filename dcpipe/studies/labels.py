@@ -1,8 +1,11 @@
 """`labels`: compare codecs at several budgets on the same labels, by fidelity and by student accuracy (SCORE, Fig. 3).
 
 Each row is an entry at one ratio to fp16, with the bytes of its file, the distance of its labels from those of the
-teacher and, for the entries in `students`, the accuracy of students under the protocol of `evaluation`. The baselines
-are uncompressed labels, the teacher online and hard labels. If a codec cannot reach a ratio, the row says so.
+teacher and, for the entries in `students`, the accuracy of students. The baselines are uncompressed labels, the teacher
+online, hard labels, and one mean label per image (codec `mean_label`). The size of the mean label does not depend on
+the number of views, but every ratio to fp16 grows with it. So bytes per image are given with each ratio, and labels of
+a codec depend on the view only as far as they are better than the mean label. A ratio that a codec does not reach has a
+row that says so.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from dcpipe.types import FloatArray, ImageSet, LabelShape, require
 
 SPECTRUM_IMAGES = 2048
 SHARES = (0.9, 0.99)
-UNCOMPRESSED, ONLINE, HARD = BASELINES = ("uncompressed", "teacher online", "hard labels")
+UNCOMPRESSED, ONLINE, HARD, MEAN = BASELINES = ("uncompressed", "teacher online", "hard labels", "mean label")
 
 
 class CodecEntry(Block):
@@ -58,18 +61,23 @@ class LabelsBlock(StudyBlock):
 
 @dataclass(frozen=True)
 class LabelsCell:
-    """One codec at one budget, or a baseline, which has no budget."""
+    """One codec at one budget. Baselines have no ratio, and only the mean label is packed by a codec."""
 
     codec: str
     budget: CompressionBlock | None = None
 
     def __str__(self) -> str:
-        return self.codec if self.budget is None else f"{self.codec}-{self.budget.ratio:g}x"
+        return f"{self.codec}-{self.budget.ratio:g}x" if self.budget and not self.is_baseline else self.codec
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is one of `BASELINES`, on which students are always trained."""
+        return self.codec in BASELINES
 
     @property
     def place(self) -> Row:
         """The columns that identify the cell of a row."""
-        return {"codec": self.codec, "ratio": "" if self.budget is None else self.budget.ratio}
+        return {"codec": self.codec, "ratio": self.budget.ratio if self.budget and not self.is_baseline else ""}
 
 
 class LabelsStudy(Study):
@@ -99,7 +107,8 @@ class LabelsStudy(Study):
                 check_options(CODECS, entry.codec or name, entry.options)
         self.needs_stored_labels()
         return [
-            *map(LabelsCell, BASELINES),
+            *map(LabelsCell, (UNCOMPRESSED, ONLINE, HARD)),
+            LabelsCell(MEAN, CompressionBlock(codec="mean_label", ratio=1)),
             *(
                 LabelsCell(name, CompressionBlock(codec=entry.codec or name, ratio=ratio, options=entry.options))
                 for name, entry in self.block.codecs.items()
@@ -115,7 +124,7 @@ class LabelsStudy(Study):
 
     def run(self, context: StudyContext, cell: LabelsCell) -> CellResult:
         measured, accuracies = self.measure(context, cell), []
-        if cell.budget is None or (cell.codec in self.block.students and not measured["note"]):
+        if not measured["note"] and (cell.is_baseline or cell.codec in self.block.students):
             protocol, contender = protocol_of(self.params.evaluation), partial(self.contender, context, cell)
             students = context.students(f"score-{cell}", str(cell), self.block.seeds, protocol, contender)
             accuracies = [round(student["accuracy"], 3) for student in students]
@@ -195,6 +204,7 @@ class LabelsStudy(Study):
             text("codec"),
             text("ratio"),
             unless_noted(decimals("bytes", 0, form=","), "not reached"),
+            *([unless_noted(decimals("per image", 1, "bytes_per_image", ","))] if "bytes_per_image" in rows[0] else []),
             unless_noted(decimals("bits per class", 0, "bits_per_class", ",")),
             *(decimals(f"KL T={key.removeprefix('kl_t')}", 3, key) for key in divergences),
             decimals("agreement", 3),
@@ -228,6 +238,7 @@ def summary_row(row: Row, shape: LabelShape, temperatures: Sequence[float]) -> R
         "fp16_bytes": reference,
         "fp32_bytes": 2 * reference,
         "times_fp16": round(reference / n_bytes, 2) if n_bytes else "",
+        "bytes_per_image": round(n_bytes / shape.images, 2),
         "bits_per_class": round(8 * n_bytes / shape.classes, 1),
         **{key: round(row[key], 5) if key in row else "" for key in measures},
         **spread(row["accuracies"]),

@@ -26,7 +26,15 @@ from dcpipe.config.values import Count
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text, unless_noted
 from dcpipe.studies.base import EntryName, Ratios, Report, StudyBlock, StudyContext
-from dcpipe.studies.coresets import CoresetCell, CoresetStudy, Entry, SelectorEntry, conditions, entries_of
+from dcpipe.studies.coresets import (
+    CoresetCell,
+    CoresetStudy,
+    Entry,
+    SelectorEntry,
+    check_entries,
+    conditions,
+    entries_of,
+)
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, spread, summarise
 from dcpipe.types import NotApplicableError
 
@@ -55,6 +63,9 @@ class ResilienceBlock(StudyBlock):
     ratios: Ratios
     ipc: Count
 
+    def check(self, name: str) -> None:
+        check_entries(self.selectors, f"{name}.selectors")
+
 
 class ResilienceStudy(CoresetStudy):
     """The coreset of every selector at every ratio."""
@@ -76,7 +87,7 @@ class ResilienceStudy(CoresetStudy):
 
     @property
     def entries(self) -> list[Entry]:
-        return entries_of(self.block.selectors)
+        return entries_of(self.block.selectors, self.params)
 
     @property
     def sizes(self) -> list[int]:

@@ -14,7 +14,7 @@ from dcpipe.config.params import CompressionBlock
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text
 from dcpipe.studies.base import EntryName, Report, Sizes, StudyBlock, StudyContext
-from dcpipe.studies.coresets import CoresetStudy, Entry, SelectorEntry, conditions, entries_of
+from dcpipe.studies.coresets import CoresetStudy, Entry, SelectorEntry, check_entries, conditions, entries_of
 from dcpipe.studies.summary import Row, arranged, rounded, summarise
 
 PLACE = ("selector", "swept", "alpha", "beta", "ipc")
@@ -27,6 +27,9 @@ class SelectionBlock(StudyBlock):
 
     selectors: Annotated[dict[EntryName, SelectorEntry], Field(min_length=1)]
     ipc: Sizes
+
+    def check(self, name: str) -> None:
+        check_entries(self.selectors, f"{name}.selectors")
 
 
 class SelectionStudy(CoresetStudy):
@@ -46,7 +49,7 @@ class SelectionStudy(CoresetStudy):
 
     @property
     def entries(self) -> list[Entry]:
-        return entries_of(self.block.selectors)
+        return entries_of(self.block.selectors, self.params)
 
     @property
     def sizes(self) -> list[int]:

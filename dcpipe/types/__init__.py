@@ -37,6 +37,7 @@ from dcpipe.types.labels import (
     StoredViews,
     ViewPolicy,
     ViewSource,
+    check_logits,
     reference_bytes,
 )
 from dcpipe.types.score import Score
@@ -69,6 +70,7 @@ __all__ = [
     "ViewPolicy",
     "ViewSource",
     "check_labels",
+    "check_logits",
     "check_same_classes",
     "describe_os_error",
     "find_rows",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dcpipe.types.base import MIXES, IntArray, Mix, Sliceable, require
+from dcpipe.types.base import MIXES, DataError, IntArray, Mix, Sliceable, require
 
 # Name of an array of stored views -> (shape after the axes of image and view, dtype).
 VIEW_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
@@ -156,6 +156,22 @@ class SoftLabels:
         fits = len(shape) == 3 and (shape[0], shape[2]) == (n, c)
         require(fits, f"soft labels: logits {list(shape)} do not fit {n} ids and {c} classes")
         require(self.logits.dtype == np.float16, f"soft labels: logits must be fp16, got {self.logits.dtype}")
+
+
+def check_logits(logits: npt.NDArray[np.floating[Any]], ids: IntArray, rows: IntArray) -> None:
+    """Raises `DataError` for the first label of logits [b, K, c] that fp16 cannot store, naming its image; `ids` and
+    `rows` i64 [b] are the ids of these images and their rows in the set.
+
+    Everything that makes or encodes soft labels calls this, because a codec would turn such an image into uniform
+    labels or garbage.
+    """
+    stored = np.abs(logits) <= np.finfo(np.float16).max  # false for NaN
+    if not stored.all():
+        image, view = np.argwhere(~stored)[0, :2]
+        raise DataError(
+            f"soft labels of image {ids[image]} (row {rows[image]}) contain NaN, infinity or a number beyond fp16 "
+            f"(65504) in view {view}; check the teacher's weights and normalisation, then compute the labels again"
+        )
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,13 @@ def softmax(z: FloatArray) -> FloatArray:
 
 
 def by_definition(
-    logits: FloatArray, input: str, temperature: float, coefficient: str, stored: int, eps2: float
+    logits: FloatArray, input: str, temperature: float, coefficient: str, stored: int, eps2: float, centre: bool = False
 ) -> float:
     """Eq. 7 of one image [v, c], on the view side whatever its size."""
     views, classes = logits.shape
     y = {"tempered": softmax(logits / temperature), "probabilities": softmax(logits), "logits": logits}[input]
+    if centre:
+        y = np.stack([row - sum(y) / views for row in y])
     a = {"literal": stored / (classes * eps2) * stored / views, "sample": classes / (views * eps2)}[coefficient]
     return float(np.linalg.slogdet(np.eye(views) + a * y @ y.T)[1]) / 2
 
@@ -41,6 +43,7 @@ def made(n: int, v: int, c: int, seed: int = 0) -> FloatArray:
     st.floats(0.01, 2),
     st.integers(0, 999),
     st.booleans(),
+    st.booleans(),
 )
 def test_equals_the_definition(
     shape: tuple[int, int, int],
@@ -51,6 +54,7 @@ def test_equals_the_definition(
     eps2: float,
     seed: int,
     repeat: bool,
+    centre: bool,
 ) -> None:
     logits = made(*shape, seed=seed)
     if repeat:
@@ -62,8 +66,9 @@ def test_equals_the_definition(
         coefficient=coefficient,
         stored_views=stored,
         eps2=eps2,
+        centre=centre,
     )
-    expected = [by_definition(one, input, temperature, coefficient, stored, eps2) for one in logits]
+    expected = [by_definition(one, input, temperature, coefficient, stored, eps2, centre) for one in logits]
     assert found.dtype == torch.float64
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-9)
 
@@ -121,6 +126,38 @@ def test_views_that_agree_are_cheaper_than_views_that_differ() -> None:
     for coefficient in ("literal", "sample"):
         rates = label_rate(torch.cat([same, varied]), input="probabilities", coefficient=coefficient)
         assert rates[0] < rates[1]
+
+
+@pytest.mark.parametrize("input", INPUTS)
+@pytest.mark.parametrize("coefficient", ["literal", "sample"])
+def test_centred_labels_that_do_not_vary_cost_nothing(input: str, coefficient: str) -> None:
+    """However confident the teacher is; without `centre`, a confident teacher makes the same labels more expensive."""
+    sure, unsure = torch.zeros(1, 8, 10), torch.zeros(1, 8, 10)
+    sure[:, :, 3], unsure[:, :, 3] = 30.0, 2.0
+    both = torch.cat([sure, unsure])
+    assert label_rate(both, input=input, coefficient=coefficient, centre=True).tolist() == pytest.approx([0, 0])
+    plain = label_rate(both, input=input, coefficient=coefficient)
+    assert plain[0] > plain[1] > 0
+
+
+def test_centred_rates_rank_images_by_their_variation_and_others_by_confidence() -> None:
+    """Image i has i times the noise of the first; its teacher is the less confident the more its labels vary."""
+    noise, level = made(8, 50, 20), np.arange(1, 9)[:, None, None]
+    logits = 0.02 * level * noise
+    logits[:, :, 0] += 60 - 6 * level[:, 0]
+    found = [
+        label_rate(torch.from_numpy(logits), temperature=20.0, centre=centre).argsort().tolist()
+        for centre in (True, False)
+    ]
+    assert found == [list(range(8)), list(range(7, -1, -1))]
+
+
+def test_the_mean_of_logits_does_not_matter_to_centred_rates() -> None:
+    logits, moved = made(3, 9, 5), made(3, 1, 5, seed=1) * 10
+    for coefficient in ("literal", "sample"):
+        options = {"input": "logits", "coefficient": coefficient, "centre": True}
+        found = label_rate(torch.from_numpy(logits + moved), **options)
+        np.testing.assert_allclose(found.numpy(), label_rate(torch.from_numpy(logits), **options).numpy(), rtol=1e-9)
 
 
 def test_a_constant_row_has_a_closed_form() -> None:

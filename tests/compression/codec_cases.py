@@ -18,9 +18,11 @@ from dcpipe.types import LabelPack, LabelShape, ViewPolicy
 POLICY = ViewPolicy()
 KINDS = {
     "none": {},
+    "mean_label": {},
     "svd": {},
     "rpca": {},
     "rpca-dense": {"sparse_share": 0.0, "precision": "float64"},
+    "rpca-refit": {"residual": "refit"},
     "prune": {},
     "prune-batch": {"granularity": "batch", "batch_size": 2, "seed": 5},
     "rsvd": {"oversampling": 2},

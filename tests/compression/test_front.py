@@ -94,7 +94,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"logits": np.zeros((3, 4)), "ratio": 2}, "logits must be [images, views, classes], but are [3, 4]"),
     (
         {"logits": np.full((2, 3, 4), 1e6), "ratio": 2},
-        "logits contain NaN, infinity or numbers beyond fp16; check the teacher",
+        "soft labels of image 0 (row 0) contain NaN, infinity or a number beyond fp16 (65504) in view 0; check the ",
+    ),
+    (
+        {"logits": np.zeros((2, 3, 4)), "ratio": 2, "ids": np.arange(3)},
+        "soft labels: logits [2, 3, 4] do not fit 3 ids and 4 classes",
     ),
 ]
 
@@ -104,6 +108,27 @@ def test_what_cannot_be_packed_is_refused(change: dict[str, Any], sentence: str)
     with pytest.raises(DataError) as error:
         front.compress(**{"logits": logits(), **change})
     assert str(error.value).startswith(sentence)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e5, -1e5])
+@pytest.mark.parametrize("codec", CODECS)
+def test_no_codec_packs_labels_that_fp16_cannot_store(codec: str, bad: float) -> None:
+    """`field` and `lowrank_int8` would decode the whole image to zeros, and `zipf` to garbage."""
+    given = logits()
+    given[7, 3, 2] = bad
+    with pytest.raises(DataError) as error:
+        front.compress(given, codec, None if codec == "none" else 1.2, ids=np.arange(100, 100 + N))
+    assert str(error.value) == (
+        "soft labels of image 107 (row 7) contain NaN, infinity or a number beyond fp16 (65504) in view 3; check the "
+        "teacher's weights and normalisation, then compute the labels again"
+    )
+
+
+def test_the_largest_numbers_of_fp16_are_packed() -> None:
+    given = logits()
+    given[7, 3, 2] = -65504
+    assert front.compress(given, "none").decode()[7, 3, 2] == -65504
 
 
 def test_a_budget_that_is_too_small_and_a_file_that_is_not_there(tmp_path: Path) -> None:

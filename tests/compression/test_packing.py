@@ -131,6 +131,22 @@ def test_uncompressed_labels_are_the_store_itself(tmp_path: Path) -> None:
     assert pack.arrays["logits"] is given.logits and not (tmp_path / "absent").exists()
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("kind", KINDS)
+def test_labels_with_nan_or_infinity_are_refused_with_the_id_of_their_image(
+    kind: str, bad: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = soft_labels()
+    given.logits[4, 38, 11] = bad
+    monkeypatch.setitem(globals(), "soft_labels", lambda policy: given)
+    with pytest.raises(DataError) as error:
+        packed(tmp_path / "notes", kind, ratio=1.2)
+    assert str(error.value) == (
+        f"soft labels of image {IDS[4]} (row 4) contain NaN, infinity or a number beyond fp16 (65504) in view 38; "
+        "check the teacher's weights and normalisation, then compute the labels again"
+    )
+
+
 def test_labels_that_a_codec_cannot_serve_are_refused_before_any_work() -> None:
     budget = SHAPE.reference_bytes
     with pytest.raises(DataError) as error:

@@ -52,7 +52,7 @@ def test_the_least_that_is_valid() -> None:
     parsed = params.parse(LEGAL)
     assert list(type(parsed).model_fields) == list(LEGAL), "one block per stage, in the order of the pipeline"
     assert parsed.softlabels.augmentation.policy(7, "cutmix_labels") == ViewPolicy(mix="cutmix_labels", seed=7)
-    assert parsed.features.label_rate.temperature == 20.0
+    assert parsed.features.label_rate.temperature == 20.0 and not parsed.features.label_rate.centre
 
 
 def test_parameters_are_frozen() -> None:

@@ -121,6 +121,65 @@ def test_global_order_may_leave_a_class_out_and_resumes() -> None:
         assert resumed.rows.tolist() == whole.rows.tolist()
 
 
+def typical_rows(candidates: Candidates, share: float) -> list[list[int]]:
+    """The candidates of each class that are nearest its mean, most typical first, one cosine at a time."""
+    chosen = []
+    for label in range(candidates.n_classes):
+        own = candidates.rows(label)
+        z = unit(np.asarray(candidates.vectors[own]))
+        mean = z.mean(axis=0)
+        mean = mean / np.sqrt(mean @ mean)
+        ranked = sorted(range(len(z)), key=lambda i: (-round(float(z[i] @ mean), 12), i))
+        chosen.append([own.start + i for i in ranked[: int(np.ceil(share * len(z)))]])
+    return chosen
+
+
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+@pytest.mark.parametrize("share", [0.3, 0.5, 1.0])
+@pytest.mark.parametrize("start", ["greedy", "medoid"])
+def test_typical_candidates_and_starts_are_those_nearest_the_mean(alpha: float, share: float, start: str) -> None:
+    candidates = made([14, 11], 5, seed=8)
+    allowed = typical_rows(candidates, share)
+    picks = score(candidates, 3, 0, Progress(), alpha=alpha, typical=share, start=start)
+    rows: list[int] = []
+    objective = Reference(candidates, alpha, 1.0)
+    for step in range(6):
+        before, own = objective.rate(rows), allowed[step % 2]
+        free = own[:1] if start == "medoid" and step < 2 else sorted(set(own) - set(rows))
+        gains = [objective.rate([*rows, row]) - before for row in free]
+        rows.append(free[int(np.argmax(gains))])
+        assert picks.gains[step] == pytest.approx(max(gains), abs=1e-9)
+    assert picks.rows.tolist() == rows
+
+
+def test_the_defaults_are_the_whole_class_and_a_greedy_start() -> None:
+    candidates = made([14, 11], 5, seed=8)
+    plain = score(candidates, 4, 0, Progress())
+    same = score(candidates, 4, 0, Progress(), typical=1.0, start="greedy")
+    assert plain.rows.tobytes() == same.rows.tobytes() and plain.gains.tobytes() == same.gains.tobytes()
+
+
+def test_a_medoid_start_resumes_and_leaves_images_off_the_shortlist_out() -> None:
+    candidates = made([14, 11], 5, seed=8)
+    barred = [rows[0] for rows in typical_rows(candidates, 1.0)]
+    candidates.label_rate[barred] = np.inf
+    reports: list[Picks] = []
+    whole = score(candidates, 4, 0, Progress(report=reports.append), start="medoid", typical=0.5)
+    assert not set(barred) & set(whole.rows.tolist())
+    for earlier in reports:
+        resumed = score(candidates, 4, 0, Progress(earlier=earlier), start="medoid", typical=0.5)
+        assert resumed.rows.tolist() == whole.rows.tolist() and resumed.gains.tolist() == whole.gains.tolist()
+
+
+def test_too_few_typical_images_and_a_medoid_without_rounds_are_refused() -> None:
+    candidates = made([14, 11], 5, seed=8)
+    with pytest.raises(DataError) as error:
+        score(candidates, 3, 0, Progress(), typical=0.1)
+    assert str(error.value) == ("selection.ipc is 3 but option typical 0.1 leaves 2 images of class '0'; raise typical")
+    with pytest.raises(DataError, match=r"start 'medoid' gives every class a first image, which order 'global' does"):
+        score(candidates, 3, 0, Progress(), start="medoid", order="global")
+
+
 def test_double_precision_decides_what_single_cannot_see() -> None:
     # Rows 1 to 19 are row 0 turned by 1e-6 i towards a new direction: gains differ by 1e-12 and more, vectors in
     # float32 by less than float32 scores can tell.

@@ -34,6 +34,28 @@ def test_entries_are_random_and_two_sweeps_in_order() -> None:
     assert (study.sizes, block.seeds, block.split) == ([10], [3, 4, 5, 6], "minival")
 
 
+@pytest.mark.parametrize(
+    ("chosen", "base", "options"),
+    [
+        ({"options": {"alpha": 10.0, "beta": 0.001, "eps2": 0.25}}, (10.0, 0.001), {"eps2": 0.25}),
+        ({"options": {"alpha": 10.0}}, (10.0, 1.0), {}),
+        ({"method": "herding", "options": {"normalise": False}}, (5.0, 1.0), {}),
+    ],
+)
+def test_the_base_is_by_default_the_point_of_params_yaml(
+    chosen: dict[str, Any], base: tuple[float, float], options: dict[str, Any]
+) -> None:
+    content = {key: value for key, value in CONTENT.items() if key not in ("base", "options")}
+    block, run = CoefficientsBlock.model_validate(content), tiny.run_of("studies", selection=chosen)
+    study = CoefficientsStudy("coefficients", block, run.params, tiny.PARAMS)
+    assert study.entries[2:4] == [
+        Entry("alpha-5", "score", {**options, "alpha": 5.0, "beta": base[1]}, "alpha"),
+        Entry("beta-0.001", "score", {**options, "alpha": base[0], "beta": 0.001}, "beta"),
+    ]
+    assert study.settings["study"]["base"] == {"alpha": base[0], "beta": base[1]}
+    assert study.settings["study"]["options"] == options
+
+
 @pytest.mark.parametrize("key", ["alpha", "beta"])
 def test_an_option_that_base_sets_is_refused(key: str) -> None:
     block = CoefficientsBlock.model_validate({**CONTENT, "options": {key: 1.0}})

@@ -30,8 +30,9 @@ def study_of(content: dict[str, Any] = CONTENT, **blocks: Any) -> LabelsStudy:
 def test_cells_are_baselines_and_every_codec_at_every_ratio() -> None:
     study = study_of()
     assert [str(cell) for cell in study.cells] == [*BASELINES, "svd-10x", "svd-30x", "fresh-10x", "fresh-30x"]
-    assert [cell.place for cell in study.cells[2:5]] == [
+    assert [cell.place for cell in study.cells[2:6]] == [
         {"codec": "hard labels", "ratio": ""},
+        {"codec": "mean label", "ratio": ""},
         {"codec": "svd", "ratio": 10.0},
         {"codec": "svd", "ratio": 30.0},
     ]
@@ -64,6 +65,7 @@ def test_a_row_counts_bytes_in_every_unit(size: int, accuracies: list[float], sh
     entries = shape.images * shape.views * shape.classes
     assert (row["fp16_bytes"], row["fp32_bytes"]) == (2 * entries, 4 * entries)
     assert row["times_fp16"] == (pytest.approx(2 * entries / size, abs=0.00501) if size else "")
+    assert row["bytes_per_image"] == pytest.approx(size / shape.images, abs=0.00501)
     assert row["bits_per_class"] == pytest.approx(8 * size / shape.classes, abs=0.0501)
     assert (row["kl_t4"], row["agreement"], row["seeds"]) == (0.25, "", len(accuracies))
     if accuracies:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 import tiny
+import yaml
 
 from dcpipe import studies
+from dcpipe.config import blocks, params, presets
 from dcpipe.config.params import Params
 from dcpipe.studies import STUDIES, Study
 from dcpipe.types import DataError
@@ -103,7 +105,7 @@ REFUSED = [
     (
         "selection.selectors.score.alpha",
         5,
-        "unknown key 'selection.selectors.score.alpha'; valid keys are method, options",
+        "unknown key 'selection.selectors.score.alpha'; valid keys are method, options, change",
     ),
     ("selection.selectors.a/b", {}, "selection.selectors.a/b.[key] is 'a/b': string should match pattern"),
     ("selection.epochs", 5, "unknown key 'selection.epochs'; valid keys are seeds, split, selectors, ipc"),
@@ -130,6 +132,16 @@ REFUSED = [
     ("resilience.ratios", [5, 2, 5], "resilience.ratios is [5, 2, 5]: 5.0 is listed more than once; list each once"),
     ("resilience.ipc", [1, 10], "resilience.ipc is [1, 10]: input should be a valid integer"),
     ("resilience.seeds", [0, 1], "resilience.seeds is [0, 1]: list should have at least 3 items after validation"),
+    (
+        "selection.selectors.flat.change",
+        {"alpha": 1},
+        "selection.selectors.flat has both options and change; put all values into options, or remove options to ",
+    ),
+    (
+        "resilience.selectors.flat.change",
+        {"alpha": 1},
+        "resilience.selectors.flat has both options and change; put all values into options, or remove options to ",
+    ),
     (
         "coefficients.options.beta",
         1,
@@ -203,12 +215,29 @@ def test_errors_say_where_in_the_file_their_cause_is() -> None:
     )
 
 
+@pytest.mark.parametrize("preset", ["digits", "imagewoof-ipc10", "tiny-imagenet-ipc50", "cifar10-edc-ipc10"])
+def test_the_study_file_of_this_repository_uses_the_coefficients_of_the_preset(
+    preset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dcpipe init` replaces params.yaml alone, so studies/params.yaml must not contain values of one preset."""
+    monkeypatch.chdir(Path(__file__).resolve().parents[2])
+    content = yaml.safe_load(presets.text(preset))
+    whole = params.parse(content)
+    defaults = {"alpha": 5.0, "beta": 1.0, "eps2": 0.5}
+    own = whole.selection.options if whole.selection.method == "score" else {}
+    expected = {**defaults, **own}
+    for name in ("selection", "coefficients", "resilience"):
+        for entry in studies.load(name, whole, content).entries:
+            if entry.method == "score":
+                varied = {"score-no-rate": {"beta": 0.0}, "score-more-rate": {"beta": 1.0}}.get(entry.name, {})
+                swept = {entry.swept: entry.options[entry.swept]} if entry.swept else {}
+                assert {**defaults, **entry.options} == {**expected, **varied, **swept}, entry
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_study_file_of_this_repository_can_be_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block is sound, and its cells are those of the workspace's own parameters."""
     root = Path(__file__).resolve().parents[2]
     monkeypatch.chdir(root)
-    from dcpipe.config import blocks, params
-
     study = studies.load(name, params.load(), blocks.read(Path("params.yaml"), "blocks"))
     assert len(study.block.seeds) >= 3 and len(study.cells) >= 8 and study.settings

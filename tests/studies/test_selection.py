@@ -33,6 +33,29 @@ def test_entries_are_its_selectors_by_name() -> None:
     assert {name: block.ratio for name, block in study.budgets.items()} == {"svd": 1.5}
 
 
+def test_an_entry_without_options_gets_those_of_params_yaml_for_the_same_method() -> None:
+    selectors = {"random": {}, "score": {}, "flat": {"method": "score", "change": {"alpha": 0}}, "plain": {}}
+    selectors["plain"] = {"method": "score", "options": {}}
+    block = SelectionBlock.model_validate({**CONTENT, "selectors": selectors})
+
+    def options(**chosen: Any) -> list[dict[str, Any]]:
+        params = tiny.run_of("studies", selection=chosen).params
+        study = SelectionStudy("selection", block, params, tiny.PARAMS)
+        found = [entry.options for entry in study.entries]
+        named = study.settings["study"]["selectors"]
+        assert [named[name] for name in selectors] == [
+            {"method": entry.get("method"), "options": given}
+            for entry, given in zip(selectors.values(), found, strict=True)
+        ]
+        return found
+
+    own = {"alpha": 5.0, "eps2": 0.25}
+    assert options(options=own) == [{}, own, {"alpha": 0, "eps2": 0.25}, {}]
+    assert options(method="random") == [{}, {}, {"alpha": 0}, {}]
+    herding = {"method": "herding", "options": {"normalise": False}}
+    assert options(**herding) == [{}, {}, {"alpha": 0}, {}]
+
+
 def test_cells_are_every_entry_at_every_ipc_with_every_seed() -> None:
     cells = study_of().cells
     assert [str(cell) for cell in cells[:4]] == [

@@ -17,6 +17,7 @@ from dcpipe.types import (
     SoftLabels,
     StoredViews,
     ViewPolicy,
+    check_logits,
 )
 
 CLASSES = ("cat", "dog")
@@ -117,3 +118,15 @@ def test_stored_views_are_checked() -> None:
     clean = stored_views(mix="none")
     assert clean.select(np.array([3, 1])).arrays["flip"].tolist() == clean.arrays["flip"][[3, 1]].tolist()
     assert stored.labelling is stored and stored.n_bytes == 4 * 3 * 46
+
+
+def test_logits_that_fp16_cannot_store_are_refused_in_any_float_type() -> None:
+    logits = np.zeros((3, 5, 2))
+    logits[0, 0, 0], logits[2, 4, 1] = 65504, -65504
+    check_logits(logits, IDS, np.arange(3))
+    check_logits(logits[:0], IDS[:0], np.arange(0))
+    logits[2, 4, 1] = -65520
+    with pytest.raises(
+        DataError, match=r"^soft labels of image 7 \(row 12\) contain NaN, infinity .* in view 4; check"
+    ):
+        check_logits(logits.astype(np.float32), IDS, np.arange(10, 13))

@@ -27,7 +27,7 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, conditions: str)
 
     The left panel shows the divergence at `temperature`, one line per codec. If students were trained, the right panel
     shows their mean accuracy in percent with the standard deviation; rows without a ratio (uncompressed, online, hard)
-    are bands.
+    are bands. The row of one mean label per image, which has no ratio but a divergence, is a star in both panels.
     """
     packs = [row for row in rows if row["ratio"] != "" and row["bytes"]]
     taught = any(row["accuracy"] != "" for row in rows)
@@ -51,10 +51,15 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, conditions: str)
         if scored:
             x, y, bars = zip(*((row["bytes"], row["accuracy"], row["std"]) for row in scored), strict=True)
             panels[1].errorbar(x, y, bars, label=name, capsize=3, linewidth=1.2, **style)
+    for row in _points(rows, key):
+        style = {"color": BLACK, "marker": "*", "markersize": 10, "linestyle": "none", "label": row["codec"]}
+        panels[0].plot([row["bytes"]], [row[key]], **style)
+        if row["accuracy"] != "":
+            panels[1].errorbar([row["bytes"]], [row["accuracy"]], [row["std"]], capsize=3, **style)
     panels[0].set_yscale("log")
     panels[0].set_ylabel(f"KL(teacher, decoded) at T = {temperature:g}, times T²")
     if taught:
-        for row, colour, line in zip(_bands(rows), (BLACK, BLUE, GREY), ("-", "--", ":"), strict=False):
+        for row, colour, line in zip(_bands(rows, key), (BLACK, BLUE, GREY), ("-", "--", ":"), strict=False):
             panels[1].axhline(row["accuracy"], color=colour, linestyle=line, linewidth=1, label=row["codec"])
             low, high = row["accuracy"] - row["std"], row["accuracy"] + row["std"]
             panels[1].axhspan(low, high, color=colour, alpha=0.08, linewidth=0)
@@ -80,5 +85,9 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, conditions: str)
     return figure
 
 
-def _bands(rows: Sequence[Row]) -> list[Row]:
-    return [row for row in rows if row["ratio"] == "" and row["accuracy"] != ""]
+def _bands(rows: Sequence[Row], key: str) -> list[Row]:
+    return [row for row in rows if row["ratio"] == "" and row["accuracy"] != "" and row[key] == ""]
+
+
+def _points(rows: Sequence[Row], key: str) -> list[Row]:
+    return [row for row in rows if row["ratio"] == "" and row["bytes"] and row[key] != ""]

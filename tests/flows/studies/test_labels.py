@@ -79,11 +79,11 @@ def workspace(studied: Path, scratch: Path) -> Path:
 
 def test_every_cell_has_a_row_and_so_have_the_baselines(studied: Path) -> None:
     summary = table(studied / FOLDER / "summary.csv")
-    baselines = [("uncompressed", ""), ("teacher online", ""), ("hard labels", "")]
+    baselines = [("uncompressed", ""), ("teacher online", ""), ("hard labels", ""), ("mean label", "")]
     assert [(row["codec"], row["ratio"]) for row in summary] == baselines + ROWS
     teacher = (studied / "data/teacher/main/weights.safetensors").stat().st_size
     assert [int(row["bytes"]) for row in summary[1:3]] == [teacher, 0]
-    for row in summary[3:]:
+    for row in summary[4:]:
         assert (int(row["fp16_bytes"]), int(row["fp32_bytes"])) == (2 * 20 * 40 * 10, 4 * 20 * 40 * 10)
         if row["note"]:
             assert row["bytes"] == "0" and row["accuracy"] == row["kl_t4"] == ""
@@ -133,6 +133,23 @@ def test_a_row_is_what_doing_it_by_hand_gives(studied: Path, tmp_path: Path, mon
     assert float(result["accuracy"]) == pytest.approx(accuracy, abs=1e-3)
 
 
+def test_one_mean_label_per_image_is_a_baseline(studied: Path) -> None:
+    labels = store.load_soft_labels(studied / "data/softlabels")
+    z = np.asarray(labels.logits[:]).astype(np.float64)
+    mean = z.mean(axis=1, keepdims=True).astype(np.float16).astype(np.float64) + 0 * z
+
+    def log_softmax(values: np.ndarray) -> np.ndarray:
+        return values - np.log(np.exp(values).sum(axis=2, keepdims=True))
+
+    p, q = log_softmax(z / 4), log_softmax(mean / 4)
+    [row] = [row for row in table(studied / FOLDER / "summary.csv") if row["codec"] == "mean label"]
+    assert float(row["kl_t4"]) == pytest.approx(16 * (np.exp(p) * (p - q)).sum(axis=2).mean(), abs=1e-4)
+    assert float(row["agreement"]) == pytest.approx((z.argmax(2) == mean.argmax(2)).mean(), abs=1e-5)
+    assert 2 * 20 * 10 < int(row["bytes"]) <= 2 * 20 * 10 + 512  # 20 images, 10 classes, and a header
+    assert float(row["bytes_per_image"]) == pytest.approx(int(row["bytes"]) / 20, abs=0.01)
+    assert row["seeds"] == "3" and row["accuracy"]
+
+
 def test_spectra_and_ranks_are_of_each_image_and_class(studied: Path) -> None:
     labels = store.load_soft_labels(studied / "data/softlabels")
     values = np.linalg.svd(np.asarray(labels.logits[:]).astype(np.float64), compute_uv=False)
@@ -172,7 +189,7 @@ def test_an_interrupted_run_continues_cell_by_cell(
     run_study()
     for name in ("results.csv", "spectra.csv", "ranks.csv"):
         assert (FOLDER / name).read_bytes() == (studied / FOLDER / name).read_bytes()
-    packs = [row for row in table(FOLDER / "summary.csv") if row["ratio"] and not row["note"]]
+    packs = [row for row in table(FOLDER / "summary.csv") if row["kl_t4"]]
     students = [row for row in table(FOLDER / "summary.csv") if row["accuracy"]]
     assert calls[0] == 1 + (len(packs) if where == "fidelity" else 3 * len(students)), "what was done is not done again"
 

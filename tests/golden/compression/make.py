@@ -22,6 +22,7 @@ WIDE = LabelShape(2, 3, 300)  # more than 256 classes: u16 columns
 TALL = LabelShape(5, 2, 300)
 CASES = {
     "none": ("none", SHAPE, 420, {}),
+    "mean_label": ("mean_label", SHAPE, 70, {}),
     "svd": ("svd", SHAPE, 260, {}),
     "rpca": ("rpca", SHAPE, 320, {"sparse_share": 0.5, "precision": "float64"}),
     "rpca-wide": ("rpca", WIDE, 1500, {"sparse_share": 0.1, "precision": "float64"}),
@@ -72,6 +73,8 @@ def plainly(name: str, arrays: dict, row: int, view: int, entry: int) -> list[fl
     wide = {key: np.asarray(array, dtype=np.float64) for key, array in arrays.items()}
     if name == "none":
         return wide["logits"][row, view].tolist()
+    if name == "mean_label":
+        return wide["logits"][row].tolist()
     if name == "prune":
         return wide["logits"][entry].tolist()
     if name == "cur":

@@ -154,6 +154,7 @@ def codec_rows(taught: bool) -> list[dict[str, Any]]:
     return [
         row("uncompressed", "", 100_512, "", 50.0),
         row("teacher online", "", 4_000, "", 51.0),
+        row("mean label", "", 1_400, 0.9, 35.0),
         row("svd", 10, 9_900, 0.1, 45.0),
         row("svd", 20, 4_900, 0.2, 40.0),
         row("svd", 200, 0, "", ""),
@@ -169,12 +170,17 @@ def test_every_pack_is_a_point_of_its_codec(taught: bool) -> None:
     panels = [panel for panel in figure.axes if panel.get_xlabel() == "bytes of the label file"]
     assert len(panels) == 1 + taught
     lines = {line.get_label(): line.get_xydata().tolist() for line in panels[0].lines}
-    assert lines == {"svd": [[9_900, 0.1], [4_900, 0.2]], "topk": [[4_800, 0.5]]}
+    assert lines == {
+        "svd": [[9_900, 0.1], [4_900, 0.2]],
+        "topk": [[4_800, 0.5]],
+        "mean label": [[1_400, 0.9]],
+    }
     above = panels[0].child_axes[0]
     assert [label.get_text() for label in above.get_xticklabels()] == ["10", "20"]
     if taught:
-        [points] = list(panels[1].containers)
+        points, mean = panels[1].containers
         assert points.lines[0].get_xydata().tolist() == [[9_900, 45], [4_900, 40]]
+        assert mean.lines[0].get_xydata().tolist() == [[1_400, 35]]
         bands = {line.get_label(): line.get_ydata()[0] for line in panels[1].lines if line.get_label()[0] != "_"}
         assert bands == {"uncompressed": 50, "teacher online": 51}
 
