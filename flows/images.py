@@ -30,6 +30,8 @@ def images_stage(run: Run) -> None:
     sources = source(**block.options)
     train, test = sources["train"], sources["test"]
     check_same_classes(train.classes, test.classes, "train and test")
+    if note := images.order_note(train.classes):
+        print(f"images: {note}")
     budget.planned(run.params, len(train.classes))  # refuses an impossible budget before any image is decoded
     rows = dict(zip(("train", "minival"), images.split_minival(train.labels, block.minival, block.seed), strict=True))
     rows["test"] = np.arange(len(test.labels), dtype=np.int64)

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dcpipe.config.registry import Registry
-from dcpipe.images.base import Source, split_minival
+from dcpipe.images.base import Source, order_note, split_minival
 from dcpipe.images.decoding import decode
 from dcpipe.images.inspection import PartReport, duplicates, inspect_part, merge_reports
 from dcpipe.images.listing import Listing, list_source, reads_files
@@ -33,6 +33,7 @@ __all__ = [
     "inspect_part",
     "list_source",
     "merge_reports",
+    "order_note",
     "read_all",
     "read_part",
     "read_parts",

@@ -116,3 +116,17 @@ def class_list(classes: Sequence[str]) -> tuple[str, ...]:
     valid = not isinstance(classes, str) and all(isinstance(name, str) for name in classes)
     require(valid, f"classes must be a list of names, got {classes!r}; write them as a YAML list")
     return tuple(classes)
+
+
+def order_note(classes: Sequence[str]) -> str:
+    """A sentence about class names that are integers in the order of text, such as 0, 1, 10, 2; else empty.
+
+    Sorted folders come in this order, and a teacher that was trained with the classes in numerical order would take
+    most of them for others.
+    """
+    if not all(name.isascii() and name.isdigit() for name in classes) or list(classes) == sorted(classes, key=int):
+        return ""
+    return (
+        f"classes are named by integers in the order of text ({', '.join(classes[:5])}, ...); if a teacher was trained "
+        "in numerical order, list the classes in images.options.classes"
+    )

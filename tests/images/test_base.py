@@ -127,3 +127,22 @@ def test_rows_must_ascend():
             DataError, match=r"^x: rows must ascend strictly within 0\.\.4; sort them and remove repetitions$"
         ):
             base.check_ascending(np.array(rows), 5, "x")
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ([str(i) for i in range(12)], False),
+        (sorted(str(i) for i in range(12)), True),
+        (["0", "1", "2"], False),
+        (["2", "1"], True),
+        (["a", "10", "2"], False),
+        (["cat", "dog"], False),
+    ],
+)
+def test_integers_in_the_order_of_text_are_mentioned(classes: list[str], said: bool) -> None:
+    note = images.order_note(classes)
+    assert bool(note) == said
+    assert not said or note.startswith(
+        f"classes are named by integers in the order of text ({classes[0]}, {classes[1]}"
+    )
