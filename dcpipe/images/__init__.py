@@ -8,6 +8,7 @@ encoded images only on demand, so nothing larger than a part is ever in memory.
 * `decoding.py`    decodes file bytes to pixels
 * `inspection.py`  decodes every image once: damaged files, pixel statistics, duplicates
 * `listing.py`     lists the files of a source, so that changes of it are noticed
+* `outside.py`     what the stage `sources` writes about everything that is read from outside the workspace
 * `reading.py`     reads the pixels of a table: one part, some rows, a selection, everything, or a stream
 """
 

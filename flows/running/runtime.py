@@ -26,13 +26,13 @@ import torch
 from dcpipe import store
 from dcpipe.config import params as parameters
 from dcpipe.config.registry import plugin_versions
+from dcpipe.stopping import stopping_in_one_sentence
 from dcpipe.training import pick_device
 from dcpipe.types import require
 from flows.running.code import code_digest
 from flows.running.inputs import Inputs
 from flows.running.reporting import Plain, Prefect, Reporter, ServerError
 from flows.running.server import Server, configured, prepare_client
-from flows.running.stopping import stopping_in_one_sentence
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -56,7 +56,7 @@ def test_a_ratio_that_is_too_large_names_the_largest_and_the_codecs_that_reach_i
     sentence = refusal(parameters(compression={"ratio": 12}))
     assert sentence == (
         "compression.ratio 12 leaves 16,666 bytes for labels of 100 images x 100 views x 10 classes, but codec 'rpca' "
-        "needs 22,512; choose ratio 8.88 or less, or codec field, lowrank_int8, prune, prune_topk "
+        "needs 22,512; choose ratio 8.88 or less, or codec field, lowrank_int8, mean_label, prune, prune_topk "
         "or zipf"
     )
     assert budget.planned(parameters(compression={"ratio": 8.88}), 10) is not None

@@ -80,7 +80,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "an unknown option": (
         {"selection.options": {"alhpa": 1.0}},
         "selection.options: selector 'score' has no option 'alhpa'; its options are alpha, beta, eps2, coefficient, "
-        "order, precision, device; did you mean 'alpha'?",
+        "order, precision, device, typical, start; did you mean 'alpha'?",
     ),
     "an option of a method without any": (
         {"synthesis.options": {"lr": 1}},
@@ -291,7 +291,7 @@ def test_resolved_parameters_name_every_option() -> None:
     filled = check.resolved(first)
     assert filled["selection"]["options"] == {
         **{"alpha": 0.1, "beta": 0.1, "eps2": 0.5, "coefficient": "growing", "order": "rounds"},
-        **{"precision": "float64", "device": "cpu"},
+        **{"precision": "float64", "device": "cpu", "typical": 1.0, "start": "greedy"},
     }
     assert filled["compression"]["options"]["sparse_share"] == 0.25
     mdc = params.parse(changed({"synthesis": {"method": "mdc", "options": {"options": {"factor": 1}}}}))

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,7 +16,7 @@ from fake_server import FakeServer
 from dcpipe import store
 from dcpipe.config import params, presets
 from dcpipe.types import DataError
-from flows.running import runtime, stopping
+from flows.running import runtime
 from flows.running.inputs import Inputs
 from flows.running.reporting import Plain, Prefect, ServerError
 from flows.running.runtime import Run, choose_reporter
@@ -324,30 +321,3 @@ def test_bad_data_is_not_tried_again_where_the_server_died_too(
         command(monkeypatch, stage)
     assert ended.value.code == 1 and calls == [Dying]
     assert capsys.readouterr() == ("", "teacher: row 3 is not an image; remove it\n")
-
-
-# --- signals ---
-
-SLOW = """
-import sys, time
-from flows.running.stopping import stopping_in_one_sentence
-from flows.running.reporting import Plain
-with stopping_in_one_sentence("teacher"):
-    print("ready", flush=True)
-    Plain("teacher").map(lambda item: time.sleep(60), [1], str, retries=0, workers=1, title="slow")
-"""
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_stage_within_seconds_in_one_sentence(number: int, code: int) -> None:
-    root = Path(runtime.__file__).parents[2]
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    time.sleep(0.3)
-    started = time.monotonic()
-    process.send_signal(number)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == code and time.monotonic() - started < stopping.GRACE_SECONDS + 10
-    assert err == "teacher: stopped; what is finished is kept, run `dvc repro` to continue\n"

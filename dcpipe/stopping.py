@@ -56,13 +56,13 @@ def stopping_in_one_sentence(name: str) -> Iterator[None]:
 
 
 def _fail(name: str, sentence: str) -> None:
-    print(f"{name}: {sentence}", file=sys.stderr)
+    sys.stderr.write(f"{name}: {sentence}\n")
     sys.exit(1)
 
 
 def _leave(name: str, number: int) -> None:
     """End the process without waiting for threads: what they have finished is on disk, and the rest is done again."""
-    print(f"{name}: stopped; what is finished is kept, run `dvc repro` to continue", file=sys.stderr)
+    sys.stderr.write(f"{name}: stopped; what is finished is kept, run `dvc repro` to continue\n")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(128 + number)
