@@ -38,7 +38,12 @@ for start in range(0, N, images.PART_ROWS):
     reports.append(report)
 images.merge_reports(reports)
 assert images.duplicates(reports[:1], reports[1:2])["pairs"] == 2048 * 2048 // 64
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+status = Path("/proc/self/status")
+if status.exists():  # of this program alone; ru_maxrss begins with what the parent had when it started this one
+    [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
+    print(1024 * int(line.split()[1]))
+else:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 """
 
 
@@ -46,5 +51,4 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 def test_a_hundred_thousand_images_in_a_gibibyte(tmp_path):
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    peak = int(done.stdout) * (1 if sys.platform == "darwin" else 1024)
-    assert peak < 2**30
+    assert int(done.stdout) < 2**30
