@@ -155,7 +155,7 @@ BAD = {
     "budget": ({"compression": {"codec": "svd", "ratio": 1000}}, "ratio"),
     "mix": (
         {"compression": {"codec": "prune", "ratio": 2, "options": {"granularity": "batch", "batch_size": 4}}},
-        "but mix 'cutmix_labels' needs its labels of any partner",
+        "but mix 'cutmix_labels' needs its labels for any partner",
     ),
     "key": (
         {"compression": {"codec": "svd", "ratoi": 2}},

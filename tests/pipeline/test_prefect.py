@@ -159,7 +159,7 @@ def test_without_a_server_it_runs_plainly_and_says_so_once(copy_of_line: Workspa
     refused = copy_of_line.run(
         sys.executable, "-m", "flows.selection", ok=False, DCPIPE_PREFECT="require", PREFECT_API_URL=nobody
     )
-    assert f"DCPIPE_PREFECT=require but no Prefect server answers at {nobody}" in refused
+    assert f"DCPIPE_PREFECT=require but no Prefect server at {nobody}" in refused
 
 
 def test_a_server_that_dies_does_not_stop_the_work(copy_of_line: Workspace, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_server_that_dies_does_not_stop_the_work(copy_of_line: Workspace, tmp_
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert len(store.load_scores(copy_of_line.root / "data/evaluation/scores")) == 5
-    assert "cannot report to Prefect" in output or "server" in output
+    assert "cannot report to Prefect" in output or "Prefect failed" in output or "Prefect does not answer" in output
 
 
 @pytest.mark.parametrize("otherwise", [500, "silence"])
