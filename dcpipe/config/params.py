@@ -239,8 +239,15 @@ class Params(Block):
     release: ReleaseBlock
 
     def content(self) -> dict[str, Any]:
-        """All that decides what the condensed dataset is."""
-        return self.model_dump(mode="json") | {"images": self.images.content()}
+        """All that decides what the condensed dataset is.
+
+        A parameter that was added with a default that changes nothing is left out at this default, so that equal
+        releases have equal digests in every version.
+        """
+        content = self.model_dump(mode="json") | {"images": self.images.content()}
+        if not self.features.label_rate.centre:
+            del content["features"]["label_rate"]["centre"]
+        return content
 
 
 def load(path: Path = Path("params.yaml")) -> Params:

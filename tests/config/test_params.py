@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from dcpipe.config import params
+from dcpipe.config import params, presets
 from dcpipe.config.blocks import parse_yaml
 from dcpipe.types import DataError, ViewPolicy
 
@@ -304,3 +304,12 @@ def test_a_block_that_may_be_absent_lists_its_keys() -> None:
     )
     parsed = params.parse(changed("features.label_rate.shortlist", {"per_class": 20}))
     assert parsed.features.label_rate.shortlist == params.Shortlist(per_class=20, alpha=5.0, eps2=0.5)
+
+
+def test_the_content_of_a_release_has_no_limits_and_no_later_defaults() -> None:
+    given = params.parse(yaml.safe_load(presets.text("digits")))
+    content = given.content()
+    assert "max_leakage" not in content["images"] and "centre" not in content["features"]["label_rate"]
+    changed = yaml.safe_load(presets.text("digits"))
+    changed["features"]["label_rate"]["centre"] = True
+    assert params.parse(changed).content()["features"]["label_rate"]["centre"] is True
