@@ -17,22 +17,6 @@ from dcpipe.config.params import load_blocks
 from dcpipe.images import SOURCES, outside
 from dcpipe.stopping import stopping_in_one_sentence
 
-TEACHERS, FORMER = Path("data/teacher"), Path(".dcpipe/former/teacher")
-
-
-def move_former_teachers(keys: set[str]) -> None:
-    """Move teachers that no key names out of data/teacher."""
-    for folder in sorted(TEACHERS.iterdir()) if TEACHERS.is_dir() else ():
-        if folder.is_dir() and folder.name not in keys:
-            FORMER.mkdir(parents=True, exist_ok=True)
-            place = FORMER / folder.name
-            n = 1
-            while place.exists():
-                n += 1
-                place = FORMER / f"{folder.name}-{n}"
-            folder.rename(place)
-            print(f"sources: moved {folder} to {place}, because teacher.networks does not name it any more")
-
 
 def main() -> None:
     """The command of the stage `sources`."""
@@ -45,7 +29,8 @@ def main() -> None:
             print(f"sources: {note}", file=sys.stderr)
 
         outside.write(outside.list_sources(SOURCES[block.source], block.options, hashes, say))
-        move_former_teachers(set(networks))
+        for note in outside.move_former_teachers(set(networks)):
+            print(f"sources: {note}")
 
 
 if __name__ == "__main__":

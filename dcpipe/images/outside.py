@@ -16,6 +16,7 @@ from dcpipe.images.listing import list_source
 from dcpipe.types import DataError
 
 FOLDER = Path("data/sources")
+TEACHERS, FORMER = Path("data/teacher"), Path(".dcpipe/former/teacher")
 Content = dict[str, dict[str, Any] | None]
 
 
@@ -54,3 +55,19 @@ def write(content: Content) -> None:
             continue
         path.unlink(missing_ok=True)  # it may be a link into DVC's cache
         path.write_text(text, encoding="utf-8")  # if a kill tears it, it is written again before the next run
+
+
+def move_former_teachers(keys: set[str]) -> list[str]:
+    """Move teachers that no key names out of data/teacher. Returns a sentence about each."""
+    moved = []
+    for folder in sorted(TEACHERS.iterdir()) if TEACHERS.is_dir() else ():
+        if folder.is_dir() and folder.name not in keys:
+            FORMER.mkdir(parents=True, exist_ok=True)
+            place = FORMER / folder.name
+            n = 1
+            while place.exists():
+                n += 1
+                place = FORMER / f"{folder.name}-{n}"
+            folder.rename(place)
+            moved.append(f"moved {folder} to {place}, because teacher.networks does not name it any more")
+    return moved

@@ -7,8 +7,9 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
+from threading import Event
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -94,12 +95,24 @@ class Plain(Reporter):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
+        failed = Event()
+
+        def task(item: Item) -> Result:
+            """Nothing is begun after a failure, however quickly a worker takes the next item."""
+            if failed.is_set():
+                raise CancelledError
+            try:
+                return attempt(work, item, label(item), retries)
+            except BaseException:
+                failed.set()
+                raise
+
         pool = ThreadPoolExecutor(max_workers=workers)
         hidden = not self.console.is_terminal
         try:
             with Progress(*columns, console=self.console, transient=True, disable=hidden) as bar:
                 shown = bar.add_task(title, total=len(items))
-                futures = [pool.submit(attempt, work, item, label(item), retries) for item in items]
+                futures = [pool.submit(task, item) for item in items]
                 for future in futures:
                     results.append(future.result())
                     bar.advance(shown)
