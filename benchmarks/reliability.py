@@ -32,43 +32,36 @@ from dcpipe.store.artifact import verify
 from dcpipe.types import DataError
 
 ROOT = Path(__file__).resolve().parents[1]
-AUGMENTATION = {"scale_min": 0.6, "flip": 0.0}
-TEACHERS = {"convnet": {"network": "convnet-d2-w4"}, "resnet": {"network": "resnet10-w2"}}
-PLAIN: dict[str, Any] = {
-    "images": {"source": "digits", "options": {"test_share": 0.2, "seed": 0}, "size": 8, "minival": 0.1},
-    "teacher": {
-        "networks": TEACHERS,
-        "training": {"epochs": 4, "batch_size": 64, "optimizer": "adamw", "lr": 0.01, "augmentation": AUGMENTATION},
-    },
-    "features": {"teacher": "convnet", "label_rate": {"views": 4, "stored_views": 8}, "augmentation": AUGMENTATION},
-    "selection": {"method": "score", "ipc": 3, "options": {"alpha": 5.0, "beta": 1.0}},
-    "synthesis": {"method": "none"},
-    "softlabels": {"teachers": ["convnet"], "views": 8, "augmentation": AUGMENTATION, "mix": "cutmix_labels"},
-    "compression": {"codec": "svd", "ratio": 2},
-    "evaluation": {"student": "convnet-d2-w8", "epochs": 4, "batch_size": 10, "temperature": 4.0},
-    "release": {"name": "tiny-digits", "teacher": True, "licence": "CC-BY-4.0"},
-}
-RECOVERED = {**PLAIN, "selection": {"method": "random", "ipc": 3}}
-MATCHED = {
-    "base": "idc",
-    "options": {"network": "convnet-d2-w4", "outer": 8, "inner": 4, "real_batch": 8, "learn_images": 8, "factor": 1},
-    "period": 1,
-}
-PIPELINES: dict[str, dict[str, Any]] = {
-    "plain": PLAIN,
-    "sre2l": {
-        **RECOVERED,
-        "synthesis": {"method": "sre2l", "options": {"observers": ["resnet"], "iterations": 40, "jitter": 1}},
-    },
-    "edc": {**RECOVERED, "synthesis": {"method": "edc", "options": {"iterations": 40}}},
-    "mdc": {**RECOVERED, "synthesis": {"method": "mdc", "options": MATCHED}},
-}
+NAMES = ("plain", "sre2l", "edc", "mdc")
+
+
+def pipelines() -> dict[str, dict[str, Any]]:
+    """Parameters by name: those of the tests of pipelines, with a second teacher and a released one."""
+    sys.path[:0] = [str(ROOT / "tests" / "pipeline")]
+    from workspaces import TINY
+
+    teachers = {"convnet": {"network": "convnet-d2-w4"}, "resnet": {"network": "resnet10-w2"}}
+    plain = {
+        **TINY,
+        "teacher": {"networks": teachers, "training": {**TINY["teacher"]["training"], "epochs": 4}},
+        "release": {**TINY["release"], "teacher": True},
+    }
+    matched = {"network": "convnet-d2-w4", "outer": 8, "inner": 4, "real_batch": 8, "learn_images": 8, "factor": 1}
+    options: dict[str, dict[str, Any]] = {
+        "sre2l": {"observers": ["resnet"], "iterations": 40, "jitter": 1},
+        "edc": {"iterations": 40},
+        "mdc": {"base": "idc", "options": matched, "period": 1},
+    }
+    picked_at_random = {**plain, "selection": {"method": "random", "ipc": 3}}
+    return {"plain": plain} | {
+        name: {**picked_at_random, "synthesis": {"method": name, "options": options[name]}} for name in NAMES[1:]
+    }
 
 
 def workspace(folder: Path, name: str) -> Path:
     """A clone of this repository with the parameters of a pipeline."""
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(PIPELINES[name]), encoding="utf-8")
+    (folder / "params.yaml").write_text(yaml.safe_dump(pipelines()[name]), encoding="utf-8")
     return folder
 
 
@@ -186,7 +179,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("kills")
-    command.add_argument("pipelines", nargs="*", default=list(PIPELINES), help="plain, sre2l, edc, mdc (default: all)")
+    command.add_argument("pipelines", nargs="*", default=NAMES, help="plain, sre2l, edc, mdc (default: all)")
     command.add_argument("--kills", type=int, default=15, help="per pipeline")
     command = commands.add_parser("flips")
     command.add_argument("--flips", type=int, default=300)

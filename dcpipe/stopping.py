@@ -22,6 +22,7 @@ from types import FrameType
 from dcpipe.types import DataError, describe_os_error
 
 GRACE_SECONDS = 5.0
+STOPPED = "stopped; what is finished is kept, run `dvc repro` to continue"
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def stopping_in_one_sentence(name: str) -> Iterator[None]:
         """Raise an interrupt; leave after a few seconds where the block does not end, because a task runs on."""
         if not stopped_by:
             stopped_by.append(number)
-            timer = threading.Timer(GRACE_SECONDS, _leave, (name, number))
+            timer = threading.Timer(GRACE_SECONDS, leave, (f"{name}: {STOPPED}", 128 + number))
             timer.daemon = True
             timer.start()
         raise KeyboardInterrupt
@@ -49,7 +50,7 @@ def stopping_in_one_sentence(name: str) -> Iterator[None]:
     except OSError as error:
         _fail(name, f"{describe_os_error(error)}, then run `dvc repro` to continue")
     except KeyboardInterrupt:
-        _leave(name, stopped_by[0] if stopped_by else signal.SIGINT)
+        leave(f"{name}: {STOPPED}", 128 + (stopped_by[0] if stopped_by else signal.SIGINT))
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
@@ -60,9 +61,9 @@ def _fail(name: str, sentence: str) -> None:
     sys.exit(1)
 
 
-def _leave(name: str, number: int) -> None:
-    """End the process without waiting for threads: what they have finished is on disk, and the rest is done again."""
-    sys.stderr.write(f"{name}: stopped; what is finished is kept, run `dvc repro` to continue\n")
+def leave(sentence: str, code: int) -> None:
+    """End the process at once, without waiting for threads: what they have finished is on disk."""
+    sys.stderr.write(f"{sentence}\n")
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(128 + number)
+    os._exit(code)

@@ -17,10 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dcpipe.config.registry import Registry
-from dcpipe.images.base import Source, order_note, split_minival
+from dcpipe.images.base import Source, order_note, reads_files, split_minival
 from dcpipe.images.decoding import decode
 from dcpipe.images.inspection import PartReport, duplicates, inspect_part, merge_reports
-from dcpipe.images.listing import Listing, list_source, reads_files
+from dcpipe.images.listing import Listing, list_source
 from dcpipe.images.reading import PART_ROWS, read_all, read_part, read_parts, read_rows, read_selection, stream
 
 __all__ = [

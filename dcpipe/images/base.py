@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import numpy as np
 
@@ -36,8 +37,24 @@ def counts_classes(
     on the number of classes is checked before any work.
     """
 
+    return _attach("count_classes", count)
+
+
+def reads_files(
+    paths: Callable[..., Iterable[Path]],
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """A decorator that says which local files and folders a source reads, given its options.
+
+    Without it, changes of a source are not noticed by `dvc repro` (see `listing`).
+    """
+    return _attach("reads_files", paths)
+
+
+def _attach(name: str, value: Any) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """A decorator that gives a source an attribute."""
+
     def mark(source: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-        vars(source)["count_classes"] = count
+        vars(source)[name] = value
         return source
 
     return mark

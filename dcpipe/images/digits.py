@@ -10,9 +10,8 @@ from PIL import Image
 
 from dcpipe.config.options import validated
 from dcpipe.config.values import Share
-from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test
+from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test, reads_files
 from dcpipe.images.decoding import Pixels
-from dcpipe.images.listing import reads_files
 from dcpipe.types import IntArray
 
 CLASSES = tuple(str(digit) for digit in range(10))

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from dcpipe.config.options import validated
-from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes
-from dcpipe.images.listing import is_hidden, reads_files
+from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes, reads_files
+from dcpipe.images.listing import is_hidden
 from dcpipe.types import DataError, IntArray, require
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})

@@ -11,12 +11,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from dcpipe.types import DataError
-
-Arguments = ParamSpec("Arguments")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -30,21 +27,6 @@ class Listing:
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
         return asdict(self)
-
-
-def reads_files(
-    paths: Callable[..., Iterable[Path]],
-) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """A decorator that gives a source a function from its options to the files and folders that it reads.
-
-    Without it, `dvc repro` does not notice changes of the source. It is only meant for sources of local files.
-    """
-
-    def mark(source: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-        vars(source)["reads_files"] = paths
-        return source
-
-    return mark
 
 
 def list_source(source: Callable[..., Any], options: Mapping[str, Any]) -> Listing | None:

@@ -21,8 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dcpipe.config.options import validated
-from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes
-from dcpipe.images.listing import reads_files
+from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes, reads_files
 from dcpipe.types import DataError, IntArray, require
 
 _TEST_NAMES = ("test", "validation", "valid", "val")

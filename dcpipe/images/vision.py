@@ -15,8 +15,7 @@ from PIL import Image
 
 from dcpipe.config.options import validated
 from dcpipe.config.values import Share
-from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test
-from dcpipe.images.listing import reads_files
+from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test, reads_files
 from dcpipe.types import DataError, IntArray, require
 
 # Values of `split=` for the sets whose splits are not called "train" and "test".

@@ -8,7 +8,8 @@ are not read.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -41,6 +42,13 @@ class _NothingToFill(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+@contextmanager
+def _without_numbers() -> Iterator[None]:
+    """Networks that are built here have shapes, but no weights."""
+    with torch.device("meta"), _NothingToFill(), torch.no_grad():
+        yield
+
+
 @cache
 def check_size(name: str, size: int) -> None:
     """Raises `DataError` for an unknown network, and for one that does not take RGB images of side `size`.
@@ -49,7 +57,7 @@ def check_size(name: str, size: int) -> None:
     only their name is checked.
     """
     try:
-        with torch.device("meta"), _NothingToFill(), torch.no_grad():
+        with _without_numbers():
             if any(networks.BUILDERS[form](name, _CLASSES, size) for form in REFUSE_SIZES_WHEN_BUILT):
                 return
             networks.construct(name, _CLASSES, size).eval()(torch.empty(2, 3, size, size))
@@ -75,7 +83,7 @@ def check_weights(teacher: Teacher) -> None:
         f"{where} is larger than any network; numbers in its name may be at most {MAX_NUMBER:,}, depths {MAX_DEPTH:,}",
     )
     try:
-        with torch.device("meta"), _NothingToFill(), torch.no_grad():
+        with _without_numbers():
             wanted = networks.build(name, len(teacher.classes), teacher.size).state_dict()
     except DataError:
         raise

@@ -107,7 +107,7 @@ class Plain(Reporter):
                 failed.set()
                 raise
 
-        pool = ThreadPoolExecutor(max_workers=workers)
+        pool, wait = ThreadPoolExecutor(max_workers=workers), True
         hidden = not self.console.is_terminal
         try:
             with Progress(*columns, console=self.console, transient=True, disable=hidden) as bar:
@@ -117,12 +117,10 @@ class Plain(Reporter):
                     results.append(future.result())
                     bar.advance(shown)
         except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)  # a running task may take hours
+            wait = False  # a running task may take hours
             raise
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-        pool.shutdown()
+        finally:
+            pool.shutdown(wait, cancel_futures=True)
         return results
 
     def progress(self, title: str, done: int, total: int, note: str = "") -> None:
@@ -235,23 +233,20 @@ class Prefect(Reporter):
         named = [shown.with_options(task_run_name=label(item)) for item in items]
         pairs = list(zip(named, items, strict=True))
         # One worker: a call in this thread. Several workers: the thread pool of the flow.
+        results: list[Result] = []
         try:
             calls: list[Callable[[], Any]] = (
                 [partial(task, item) for task, item in pairs]
                 if workers == 1
                 else [task.submit(item).result for task, item in pairs]
             )
-        except Exception as error:
-            raise ServerError(f"{type(error).__name__} in Prefect") from error
-        results: list[Result] = []
-        for call in calls:
-            try:
+            for call in calls:
                 results.append(call())
-            except Exception as error:
-                if any(type(error) is type(failure) for failure in failures):
-                    raise
-                raise ServerError(f"{type(error).__name__} in Prefect") from error
-            self.progress(title, len(results), len(items))
+                self.progress(title, len(results), len(items))
+        except Exception as error:
+            if any(type(error) is type(failure) for failure in failures):
+                raise
+            raise ServerError(f"{type(error).__name__} in Prefect") from error
         return results
 
     def progress(self, title: str, done: int, total: int, note: str = "") -> None:

@@ -26,7 +26,7 @@ import torch
 from dcpipe import store
 from dcpipe.config import params as parameters
 from dcpipe.config.registry import plugin_versions
-from dcpipe.stopping import stopping_in_one_sentence
+from dcpipe.stopping import leave, stopping_in_one_sentence
 from dcpipe.training import pick_device
 from dcpipe.types import require
 from flows.running.code import code_digest
@@ -176,10 +176,5 @@ def _leave_unless(returned: threading.Event, name: str) -> None:
 
 
 def _leave(name: str) -> None:
-    """End the process at once, successfully: threads of Prefect's client would wait for the server."""
-    print(
-        f"{name}: done; the Prefect server does not answer, so its page of this run stays incomplete", file=sys.stderr
-    )
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
+    """End the process successfully: threads of Prefect's client would wait for the server."""
+    leave(f"{name}: done; Prefect does not answer, so its page of this run stays incomplete", 0)

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from largest_tensor import Largest
 from scenes import CPU, THREE, World, start_of
 from slow_observers import MEAN, STD
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dcpipe import networks
 from dcpipe.synthesis import recovery
@@ -333,19 +333,6 @@ def test_mosaics_are_computed_once(tmp_path: Path) -> None:
     passes = pieces.passes
     assert made(pieces, choices).images.tobytes() == expected.images.tobytes()
     assert passes == pieces.passes == 2, "one for statistics and one for mosaics"
-
-
-class Largest(TorchDispatchMode):
-    """The number of elements of the largest tensor that any operation makes."""
-
-    seen = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for one in made if isinstance(made, tuple | list) else [made]:
-            if isinstance(one, torch.Tensor):
-                self.seen = max(self.seen, one.numel())
-        return made
 
 
 @pytest.mark.parametrize("initial", ["noise", "real"])

@@ -13,8 +13,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from largest_tensor import Largest
 from slow_observers import Odd, inputs_of, pooled, teacher_of
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dcpipe import networks
 from dcpipe.synthesis import statistics
@@ -174,19 +174,6 @@ def test_variances_are_never_negative() -> None:
         found = told(images, LABELS, offset=offset)
         for variance in (found.variance, found.class_variance):
             assert variance.min() >= 0 and variance.max() < 1e-12
-
-
-class Largest(TorchDispatchMode):
-    """Notes the number of elements of the largest tensor that any operation makes."""
-
-    seen = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for one in made if isinstance(made, tuple | list) else [made]:
-            if isinstance(one, torch.Tensor):
-                self.seen = max(self.seen, one.numel())
-        return made
 
 
 def test_memory_does_not_grow_with_the_images() -> None:
