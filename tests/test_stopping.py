@@ -35,3 +35,30 @@ def test_a_signal_ends_a_stage_within_seconds_in_one_sentence(number: int, code:
     _, err = process.communicate(timeout=60)
     assert process.returncode == code and time.monotonic() - started < stopping.GRACE_SECONDS + 10
     assert err == "teacher: stopped; what is finished is kept, run `dvc repro` to continue\n"
+
+
+DEAF = """
+import time
+from dcpipe import stopping
+stopping.GRACE_SECONDS = 0.5
+with stopping.stopping_in_one_sentence("teacher"):
+    print("ready", flush=True)
+    while True:
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            pass
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stage_that_does_not_listen_is_left_after_a_while(number: int, code: int) -> None:
+    root = Path(stopping.__file__).parents[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", DEAF], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert err == "teacher: stopped; what is finished is kept, run `dvc repro` to continue\n"

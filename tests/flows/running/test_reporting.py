@@ -93,6 +93,21 @@ def test_the_first_failure_in_the_order_of_items_is_raised_and_what_waits_is_dro
     assert {0, 1} <= set(started) and len(started) < 50
 
 
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt()])
+def test_nothing_is_begun_after_a_failure(error: BaseException) -> None:
+    """Again and again, because a worker that takes the next item at once is only sometimes quicker."""
+
+    def fail(item: int) -> None:
+        begun.append(item)
+        raise error
+
+    for _ in range(100):
+        begun: list[int] = []
+        with pytest.raises(type(error)):
+            Plain("teacher").map(fail, range(10), str, retries=0, workers=1, title="work")
+        assert begun == [0]
+
+
 def test_progress_is_printed_at_intervals(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     clock = [1000.0]
     monkeypatch.setattr(reporting.time, "monotonic", lambda: clock[0])
