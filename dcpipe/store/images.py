@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 from pydantic import Field
 
+from dcpipe.store import parquet_footer
 from dcpipe.store.artifact import Artifact, open_artifact
 from dcpipe.store.columns import REMEDY, check_column, read_columns
 from dcpipe.store.documents import Channels, Classes, Open, Pixels, Text, checked, of, reading, shown
@@ -155,15 +156,10 @@ def _encoded(path: Path) -> list[tuple[bytes, str]]:
     takes no more memory than the file has bytes."""
     with reading(path, "Parquet", REMEDY), pq.ParquetFile(path) as file:
         check_column(path, file.schema_arrow, "image", _STRUCT)
-        meta = file.metadata
-        for group in range(meta.num_row_groups):
-            for column in range(meta.num_columns):
-                chunk = meta.row_group(group).column(column)
-                plain = chunk.compression == "UNCOMPRESSED" and set(chunk.encodings) <= {"PLAIN", "RLE", "BIT_PACKED"}
-                require(
-                    plain and not chunk.has_dictionary_page,
-                    f"{path}: its column {shown(chunk.path_in_schema)} is packed, which dcpipe does not do; {REMEDY}",
-                )
+        for chunk in parquet_footer.chunks(path):
+            require(
+                chunk.plain, f"{path}: its column {shown(chunk.column)} is packed, which dcpipe does not do; {REMEDY}"
+            )
         values = file.read(columns=["image"])["image"].to_pylist()
     require(bool(values), f"{path} has no rows; {REMEDY}")
     images = []

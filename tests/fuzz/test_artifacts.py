@@ -94,3 +94,9 @@ def test_an_artifact_that_is_signed_again_is_accepted(trial: Trial) -> None:
     assert trial.meets(trial.data) is not None
     assert (trial.copy / "artifact.json").read_bytes() == (trial.whole / "artifact.json").read_bytes()
     shutil.rmtree(trial.copy)
+
+
+def test_a_file_that_ended_the_process_is_refused(tmp_path: Path) -> None:
+    """Found by `run.py images`: the footer's level histogram is damaged, at which pyarrow aborted the process."""
+    found = Path(__file__).parent / "found" / "images-level-histogram.parquet"
+    assert Trial(TARGETS["images"], tmp_path).meets(found.read_bytes()) is None  # it is refused
