@@ -18,12 +18,21 @@ from dcpipe.config.values import Share
 from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test, reads_files
 from dcpipe.types import DataError, IntArray, require
 
-# Values of `split=` for the sets whose splits are not called "train" and "test".
-_SPLITS = {
-    "FGVCAircraft": ("trainval", "test"),
-    "ImageNet": ("train", "val"),
-    "Imagenette": ("train", "val"),
-    "OxfordIIITPet": ("trainval", "test"),
+Arguments = dict[str, str | bool | int]
+
+# The arguments that select train and test, for sets whose splits are not called "train" and "test".
+_SPLITS: dict[str, tuple[Arguments, Arguments]] = {
+    "FGVCAircraft": ({"split": "trainval"}, {"split": "test"}),
+    "ImageNet": ({"split": "train"}, {"split": "val"}),
+    "Imagenette": ({"split": "train"}, {"split": "val"}),
+    "INaturalist": ({"version": "2021_train"}, {"version": "2021_valid"}),
+    "OxfordIIITPet": ({"split": "trainval"}, {"split": "test"}),
+    "Places365": ({"split": "train-standard"}, {"split": "val"}),
+}
+# Arguments of torchvision's classes that are not the user's to choose: dcpipe reads the files itself, as they are.
+_OURS = {
+    *("self", "root", "download", "train", "args", "kwargs"),
+    *("transform", "target_transform", "loader", "is_valid_file", "allow_empty"),
 }
 # Number of classes of well-known sets; the classes of other sets are counted when the sets are read.
 _COUNTS = {
@@ -46,6 +55,7 @@ _COUNTS = {
     "SVHN": 10,
     "StanfordCars": 196,
 }
+_EMNIST = {"byclass": 62, "bymerge": 47, "balanced": 47, "letters": 26, "digits": 10, "mnist": 10}
 _LABELS = ("targets", "labels", "_labels")
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
 
@@ -69,20 +79,35 @@ def _paths(*, root: str, download: bool = False, **others: Any) -> list[Path]:
     return [] if download else [Path(root)]
 
 
+def _count(*, name: str, arguments: Arguments | None = None, **others: Any) -> int | None:
+    """The number of classes of a well-known set."""
+    return _EMNIST.get(str((arguments or {}).get("split"))) if name == "EMNIST" else _COUNTS.get(name)
+
+
 @reads_files(_paths)
-@counts_classes(lambda *, name, **others: _COUNTS.get(name))
+@counts_classes(_count)
 @validated("image source 'torchvision'")
 def torchvision(
-    *, name: str, root: str, download: bool = False, test_share: Share = 0.2, seed: int = 0
+    *,
+    name: str,
+    root: str,
+    download: bool = False,
+    arguments: Arguments | None = None,
+    test_share: Share = 0.2,
+    seed: int = 0,
 ) -> dict[str, Source]:
     """The set `name` (CIFAR10, SVHN, Flowers102, Food101, GTSRB, …) below `root`; `download` downloads it there.
 
-    For sets that come in one piece (EuroSAT, Caltech101, …), `seed` draws a stratified `test_share` for the split test.
+    `arguments` are other arguments of torchvision's class, such as `{split: letters}` for EMNIST, `{small: true}` for
+    Places365 or `{size: 160px}` for Imagenette. One that selects the split, such as `{split: train-challenge}` for
+    Places365, replaces that of train. For sets that come in one piece (EuroSAT, Caltech101, …), `seed` draws a
+    stratified `test_share` for the split test.
+
     Labels are taken from the list of labels of the set or, if it has none, by one pass over its images. Class names are
-    `.classes`, or else the indices as text. Raises `DataError` for an unknown name and for a set that torchvision
-    cannot load.
+    `.classes`, or else the indices as text. Raises `DataError` for an unknown name or argument, for an argument that is
+    missing, and for a set that torchvision cannot load.
     """
-    train_arguments, test_arguments = _arguments(name)
+    train_arguments, test_arguments = _arguments(name, arguments or {})
     train_set = _load(name, root, download, train_arguments)
     if train_arguments == test_arguments:
         whole = _split(train_set, name, None)
@@ -94,15 +119,41 @@ def torchvision(
     return checked(first, second, f"torchvision {name}")
 
 
-def _arguments(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments that select the train and the test split of a set; equal if it has no splits."""
-    parameters = inspect.signature(_class(name).__init__).parameters
+def _arguments(name: str, given: Arguments) -> tuple[Arguments, Arguments]:
+    """The arguments for the train and the test split of a set; equal if it has no splits."""
+    parameters = _parameters(_class(name))
+    valid = sorted(parameters.keys() - _OURS)
+    for argument in given:
+        require(
+            argument in valid,
+            f"torchvision {name} has no argument {argument!r} to choose; images.options.arguments may have "
+            f"{', '.join(valid) or 'none'}",
+        )
+    train: Arguments = {}
+    test: Arguments = {}
     if "train" in parameters:
-        return {"train": True}, {"train": False}
-    if "split" in parameters:
-        train, test = _SPLITS.get(name, ("train", "test"))
-        return {"split": train}, {"split": test}
-    return {}, {}
+        train, test = {"train": True}, {"train": False}
+    elif name in _SPLITS or "split" in parameters:
+        train, test = _SPLITS.get(name, ({"split": "train"}, {"split": "test"}))
+    needed = [key for key in valid if parameters[key].default is inspect.Parameter.empty]
+    missing = [key for key in needed if key not in {**train, **given}]
+    require(
+        not missing,
+        f"torchvision {name} needs the argument {(missing or [''])[0]!r}; give images.options.arguments, such as "
+        "{split: balanced} for EMNIST",
+    )
+    return {**train, **given}, {**given, **test}
+
+
+def _parameters(make: Any) -> dict[str, inspect.Parameter]:
+    """The parameters of a class by name, with those of its base classes if it passes others on, as EMNIST does."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in make.__mro__:
+        own = inspect.signature(base.__init__).parameters if "__init__" in vars(base) else {}
+        found = {**own, **found}
+        if own and "kwargs" not in own:
+            break
+    return found
 
 
 def _class(name: str) -> Any:
@@ -114,22 +165,27 @@ def _class(name: str) -> Any:
     return getattr(datasets, name)
 
 
-def _load(name: str, root: str, download: bool, arguments: dict[str, Any]) -> Any:
+def _load(name: str, root: str, download: bool, arguments: Arguments) -> Any:
     make = _class(name)
-    extra = {"download": download} if "download" in inspect.signature(make.__init__).parameters else {}
+    extra = {"download": download} if "download" in _parameters(make) else {}
     try:
         return make(root, **arguments, **extra)
     except (RuntimeError, ValueError, TypeError, OSError) as error:
         reason = " ".join(str(error).split()).rstrip(".")
-        raise DataError(
-            f"torchvision {name} cannot be loaded from {root} ({reason}); set download: true or correct root"
-        ) from error
+        remedy = "correct images.options.arguments" if isinstance(error, ValueError) else ""
+        remedy = remedy or ("set download: true or correct root" if "download" in extra else "correct root")
+        raise DataError(f"torchvision {name} cannot be loaded from {root} ({reason}); {remedy}") from error
 
 
 def _split(images: Any, name: str, classes: tuple[str, ...] | None) -> VisionSplit:
     labels = _labels(images, name)
+    named, places = getattr(images, "classes", None), getattr(images, "class_to_idx", None)
+    if named is not None and isinstance(places, dict) and places.keys() == set(named):
+        named = sorted(places, key=places.__getitem__)  # Places365 sorts `classes` by name
+    if named and named[0] == "N/A" and labels.min(initial=1) > 0:
+        named, labels = named[1:], labels - 1  # EMNIST counts its letters from 1
     if classes is None:
-        named = getattr(images, "classes", None) or range(int(labels.max(initial=-1)) + 1)
+        named = named or range(int(labels.max(initial=-1)) + 1)
         # ImageNet's names are tuples of synonyms.
         names = [", ".join(entry) if isinstance(entry, tuple) else str(entry) for entry in named]
         classes = _distinct(names, getattr(images, "wnids", None))

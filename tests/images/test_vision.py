@@ -156,7 +156,58 @@ def test_torchvision_refusals(stand_ins):
     ],
 )
 def test_torchvision_signatures(name, train, test):
-    assert vision._arguments(name) == (train, test)
+    assert vision._arguments(name, {}) == (train, test)
+
+
+def idx_file(path, array):
+    """A file in the format of MNIST: the number of dimensions, their sizes, and bytes."""
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(header + array.astype(np.uint8).tobytes())
+
+
+def test_torchvision_emnist_takes_its_split_as_an_argument(tmp_path):
+    """`train` selects train and test of each of its six splits; the letters are counted from 1."""
+    draw = np.random.default_rng(0)
+    for part, n in (("train", 52), ("test", 26)):
+        stem = tmp_path / "EMNIST" / "raw" / f"emnist-letters-{part}"
+        idx_file(stem.with_name(f"{stem.name}-images-idx3-ubyte"), draw.integers(0, 256, (n, 28, 28)))
+        idx_file(stem.with_name(f"{stem.name}-labels-idx1-ubyte"), np.arange(n) % 26 + 1)
+    splits = vision_set("EMNIST", str(tmp_path), arguments={"split": "letters"})
+    assert splits["train"].classes == splits["test"].classes == tuple("abcdefghijklmnopqrstuvwxyz")
+    assert splits["train"].labels.tolist() == [*range(26), *range(26)]
+    assert (len(splits["train"].labels), len(splits["test"].labels)) == (52, 26)
+    with pytest.raises(DataError, match=r"^torchvision EMNIST needs the argument 'split'; give images.options.argum"):
+        vision_set("EMNIST", str(tmp_path))
+    with pytest.raises(DataError, match=r"cannot be loaded from .*letterz.*; correct images\.options\.arguments$"):
+        vision_set("EMNIST", str(tmp_path), arguments={"split": "letterz"})
+    with pytest.raises(
+        DataError, match=r"^torchvision EMNIST has no argument 'size' to choose; images.*may have split$"
+    ):
+        vision_set("EMNIST", str(tmp_path), arguments={"size": 3})
+    assert vision._count(name="EMNIST", arguments={"split": "letters"}) == 26
+    assert vision._count(name="EMNIST") is None
+
+
+def test_torchvision_places365(tmp_path, monkeypatch):
+    """Its test split is `val`; `small` chooses the images of 256 pixels; classes have the numbers of its file."""
+    monkeypatch.setattr("torchvision.datasets.places365.check_integrity", lambda *_, **__: True)
+    (tmp_path / "categories_places365.txt").write_text("/a/zoo 0\n/a/alley 1\n")
+    lists = {"train_standard": ["/a/zoo/1.jpg 0", "/a/alley/1.jpg 1"], "val": ["1.jpg 1", "2.jpg 0"]}
+    for name, lines in lists.items():
+        (tmp_path / f"places365_{name}.txt").write_text("\n".join(lines))
+    for place in ("data_256_standard/a/zoo/1", "data_256_standard/a/alley/1", "val_256/1", "val_256/2"):
+        path = tmp_path / f"{place}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (256, 256), len(place)).save(path)
+    splits = vision_set("Places365", str(tmp_path), arguments={"small": True})
+    assert splits["train"].classes == ("/a/zoo", "/a/alley")
+    assert splits["train"].labels.tolist() == [0, 1] and splits["test"].labels.tolist() == [1, 0]
+    assert len(splits["test"].read(np.array([0, 1]))) == 2
+    assert vision._arguments("Places365", {"split": "train-challenge"}) == (
+        {"split": "train-challenge"},
+        {"split": "val"},
+    )
 
 
 def test_torchvision_imagenet_has_two_cranes(tmp_path):
