@@ -12,6 +12,9 @@ import torch
 from slow_observers import teacher_of
 
 from dcpipe.synthesis import Progress, SynthesisContext
+from dcpipe.synthesis.matching import Matching
+from dcpipe.synthesis.recovery import Recovery, recover
+from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 from dcpipe.types import ImageSet, Teacher
 
 SIZE, CLASSES = 16, ("class 0", "class 1", "class 2")
@@ -65,3 +68,27 @@ class World:
             self.interrupt(len(self.told), note)
 
         return Progress(self.folder / "notes", self.folder / "shared", report)
+
+
+EVERYTHING = Recovery(
+    iterations=5,
+    lr=0.05,
+    batch_size=4,
+    weight=0.1,
+    density=0.5,
+    flat=2.0,
+    matching=Matching(alpha=0.5, momentum=0.8, drop=0.4),
+    augmentation=WeakAugmentation(crop_min=0.5, jitter=2),
+)
+LABELS = [0, 1, 2, 0, 1, 2, 0, 1]  # two batches of four
+
+
+def made(world: World, choices: Recovery = EVERYTHING, seed: int = 3) -> ImageSet:
+    return recover(start_of(LABELS), world.context, seed, world.progress, choices)
+
+
+def two_worlds(folder: Path) -> tuple[World, World]:
+    """Each with folders of its own."""
+    for name in ("one", "other"):
+        (folder / name).mkdir()
+    return World(folder / "one"), World(folder / "other")

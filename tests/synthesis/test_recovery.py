@@ -1,4 +1,4 @@
-"""The engine of recovery: its steps against hand-written ones, its batches, and runs that are killed and resumed."""
+"""The engine of recovery: its steps against hand-written ones, its batches, and its reports."""
 
 from __future__ import annotations
 
@@ -14,33 +14,17 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from largest_tensor import Largest
-from scenes import CPU, THREE, World, start_of
+from scenes import CPU, EVERYTHING, LABELS, THREE, World, made, start_of, two_worlds
 from slow_observers import MEAN, STD
 
 from dcpipe import networks
 from dcpipe.synthesis import recovery
-from dcpipe.synthesis.checkpoints import CHECKPOINT
 from dcpipe.synthesis.matching import Matcher, Matching
 from dcpipe.synthesis.recovery import Engine, Recovery, batches_of, recover
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 from dcpipe.types import DataError, ImageSet
 
 STILL = WeakAugmentation(flip=0.0)
-EVERYTHING = Recovery(
-    iterations=5,
-    lr=0.05,
-    batch_size=4,
-    weight=0.1,
-    density=0.5,
-    flat=2.0,
-    matching=Matching(alpha=0.5, momentum=0.8, drop=0.4),
-    augmentation=WeakAugmentation(crop_min=0.5, jitter=2),
-)
-LABELS = [0, 1, 2, 0, 1, 2, 0, 1]  # two batches of four
-
-
-def made(world: World, choices: Recovery = EVERYTHING, seed: int = 3) -> ImageSet:
-    return recover(start_of(LABELS), world.context, seed, world.progress, choices)
 
 
 def engine_of(world: World, choices: Recovery, labels: list[int] = LABELS) -> Engine:
@@ -51,13 +35,6 @@ def started(engine: Engine) -> tuple[recovery.Batch, np.ndarray]:
     """The first batch, before its first step."""
     [rows, *_] = batches_of(engine.start, engine.choices)
     return engine._open(rows, None), rows
-
-
-@pytest.fixture
-def always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoints and reports after every step."""
-    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
-    monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
 
 
 def test_terms_are_those_of_the_formula(tmp_path: Path) -> None:
@@ -177,162 +154,6 @@ def test_every_row_is_in_one_batch(labels: list[int], batch_size: int) -> None:
                 assert len({place[row] for row in rows}) == 1  # no batch across rounds
                 assert len({labels[row] for row in rows}) == len(rows)  # one image of a class
             assert [place[rows[0]] for rows in batches] == sorted(place[rows[0]] for rows in batches)
-
-
-class KilledError(Exception):
-    pass
-
-
-def two_worlds(folder: Path) -> tuple[World, World]:
-    """Each with folders of its own."""
-    for name in ("one", "other"):
-        (folder / name).mkdir()
-    return World(folder / "one"), World(folder / "other")
-
-
-@pytest.mark.usefixtures("always")
-@pytest.mark.parametrize("every", [1, 2, 3])
-def test_a_run_killed_repeatedly_gives_the_same_images(tmp_path: Path, every: int) -> None:
-    """KilledError in a report, so this step is not in the checkpoint: the run resumes from the step before."""
-    whole, pieces = two_worlds(tmp_path)
-    expected = made(whole)
-    kills = 0
-
-    def interrupt(count: int, note: str) -> None:
-        nonlocal kills
-        if note.startswith("batch") and count % (every + 1) == 0:
-            kills += 1
-            raise KilledError
-
-    pieces.interrupt = interrupt
-    result = None
-    while result is None:
-        try:
-            result = made(pieces)
-        except KilledError:
-            assert kills < 30, "it does not get on"
-    assert kills >= 2
-    assert result.images.tobytes() == expected.images.tobytes()
-
-
-@pytest.mark.usefixtures("always")
-@pytest.mark.parametrize("step", [1, 4, 5, 8])
-def test_a_kill_while_the_checkpoint_is_written_leaves_the_old_one(
-    tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole, pieces = two_worlds(tmp_path)
-    expected = made(whole)
-    count, save = 0, torch.save
-
-    def torn(value: Any, path: Path) -> None:
-        nonlocal count
-        count += 1
-        if count == step:
-            path.write_bytes(b"half")
-            raise KilledError
-        save(value, path)
-
-    monkeypatch.setattr(torch, "save", torn)
-    with pytest.raises(KilledError):
-        made(pieces)
-    assert made(pieces).images.tobytes() == expected.images.tobytes()
-    assert not list((tmp_path / "other" / "notes").glob("*.partial"))
-
-
-@pytest.mark.usefixtures("always")
-def test_a_run_resumes_from_its_checkpoint(tmp_path: Path) -> None:
-    world = World(tmp_path)
-
-    def interrupt(count: int, note: str) -> None:
-        if note.startswith("batch 2 of 2") and world.told[-1][0] == 8:
-            world.interrupt = lambda *_: None
-            raise KilledError
-
-    world.interrupt = interrupt
-    with pytest.raises(KilledError):
-        made(world)
-    kept = torch.load(tmp_path / "notes" / CHECKPOINT, weights_only=True)
-    assert (kept["batch"], kept["state"]["step"]) == (1, 2)
-    world.told.clear()
-    made(world)
-    assert [done for done, _, note in world.told if note.startswith("batch")] == [8, 9, 10]
-    assert {total for _, total, _ in world.told} == {10}
-
-
-def killed_in(world: World, step: int, choices: Recovery = EVERYTHING) -> None:
-    """A run that is killed when step `step` of all batches is reported."""
-
-    def interrupt(count: int, note: str) -> None:
-        if note.startswith("batch") and world.told[-1][0] == step:
-            world.interrupt = lambda *_: None
-            raise KilledError
-
-    world.interrupt = interrupt
-    with pytest.raises(KilledError):
-        made(world, choices)
-
-
-@pytest.mark.usefixtures("always")
-def test_finished_batches_are_written_once_and_a_checkpoint_has_one_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written: list[str] = []
-    save = torch.save
-
-    def noted(value: Any, path: Path) -> None:
-        written.append(path.name.split(".pt")[0])
-        save(value, path)
-
-    monkeypatch.setattr(torch, "save", noted)
-    world = World(tmp_path)
-    killed_in(world, 10, replace(EVERYTHING, batch_size=3))
-    assert written.count("recovery-00000") == 1 and written.count("recovery") == 9
-    saved = torch.load(tmp_path / "notes" / CHECKPOINT, weights_only=True)
-    assert saved.keys() == {"run", "batch", "state"} and saved["state"]["pixels"].shape == (3, 3, 16, 16)
-    images = torch.load(tmp_path / "notes" / "recovery-00000.pt", weights_only=True)["images"]
-    assert images.dtype == torch.uint8 and images.shape == (3, 16, 16, 3)
-
-
-@pytest.mark.usefixtures("always")
-@pytest.mark.parametrize("name", ["seed", "choices", "images", "teachers", "old format", "no finished batch"])
-def test_a_checkpoint_of_another_run_is_ignored(tmp_path: Path, name: str) -> None:
-    whole, world = two_worlds(tmp_path)
-    choices, seed, start = EVERYTHING, 3, start_of(LABELS)
-    notes = tmp_path / "other" / "notes"
-    killed_in(world, 8)
-    if name == "seed":
-        seed = 4
-    elif name == "choices":
-        choices = replace(EVERYTHING, lr=0.04)
-    elif name == "images":
-        start = start_of(LABELS, 2)
-    elif name == "teachers":
-        for each in (whole, world):
-            each.teachers["res"] = replace(each.teachers["res"], mean=(0.1, 0.3, 0.2))
-        for path in (tmp_path / "other" / "shared").iterdir():
-            path.unlink()  # statistics belong to teachers, too; the flow gives other teachers another folder
-    elif name == "old format":
-        saved = torch.load(notes / CHECKPOINT, weights_only=True)
-        torch.save({"pixels": torch.zeros(8, 3, 16, 16), "batch": 1, "state": saved["state"]}, notes / CHECKPOINT)
-    else:
-        (notes / "recovery-00000.pt").unlink()
-    expected = recover(start, whole.context, seed, whole.progress, choices)
-    world.told.clear()
-    result = recover(start, world.context, seed, world.progress, choices)
-    assert world.told[0][0] == 1 or world.told[0][2].startswith("statistics")
-    assert [done for done, _, note in world.told if note.startswith("batch")] == list(range(1, 11))
-    assert result.images.tobytes() == expected.images.tobytes()
-
-
-@pytest.mark.usefixtures("always")
-def test_mosaics_are_computed_once(tmp_path: Path) -> None:
-    whole, pieces = two_worlds(tmp_path)
-    choices = replace(EVERYTHING, initial="rded", candidates=8)
-    expected = made(whole, choices)
-    killed_in(pieces, 8, choices)
-    passes = pieces.passes
-    assert made(pieces, choices).images.tobytes() == expected.images.tobytes()
-    assert passes == pieces.passes == 2, "one for statistics and one for mosaics"
 
 
 @pytest.mark.parametrize("initial", ["noise", "real"])
