@@ -1,0 +1,165 @@
+"""`dcpipe study`: it runs the stage of a study and shows what came out."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dcpipe.cli import commands as cli
+from dcpipe.studies import STUDIES
+
+RESILIENCE = """\
+selector,ipc,ratio,accuracy,std,drop,drop_std,seeds,image_bytes,label_bytes,fp16_label_bytes,label_rate,note
+score,10,,97.0,0.2,0.0,0.0,3,22500,200496,200000,12.345,
+score,10,5.0,95.5,0.4,1.5,0.3,3,22500,39900,200000,12.345,
+score,10,20.0,,,,,0,22500,0,200000,12.345,codec 'svd': its arrays take at least 22000 bytes
+"""
+VARIANTS = """\
+variant,ipc,accuracy,std,gain,seeds,image_bytes,label_bytes,teacher_bytes,synthesis,labels,fp16_label_bytes,protocol,seconds
+real,10,60.25,1.5,,3,22500,44500,0,none,packed,200000,edc/cifar10,0.1
+edc-online,10,62.75,0.25,2.5,3,22500,0,1300000,edc,online,0,edc/cifar10,12.345
+"""
+SUMMARY = """\
+selector,ipc,accuracy,std,seeds,image_bytes,label_bytes,fp16_label_bytes,seconds
+random,1,60.25,1.5,3,4321,999,20000,0.004
+score,10,97.0,0.25,3,22500,44500,200000,12.5
+"""
+
+
+def test_study_runs_its_stage_and_shows_what_came_out(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        ran.append(command[1:])
+        folder = workspace / "data/study/selection"
+        folder.mkdir(parents=True)
+        (folder / "summary.csv").write_text(SUMMARY, encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    (workspace / "studies").mkdir()
+    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    assert cli.main(["study", "selection"]) == 0
+    assert ran == [["-m", "dvc", "repro", "studies/dvc.yaml:selection"]]
+    told = capsys.readouterr().out
+    assert "top-1 in percent, mean ± std over 3 seeds" in told
+    [row] = [line for line in told.splitlines() if "score" in line]
+    for cell in ("10", "97.0 ± 0.2", "22.5 kB", "44.5 kB", "200.0 kB", "12.50"):
+        assert cell in row, cell
+    assert "Figure: data/study/selection/figure.png; pictures of the images: data/study/selection/picked" in told
+
+
+def test_study_resilience_shows_drops(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        assert command[-1] == "studies/dvc.yaml:resilience"
+        folder = workspace / "data/study/resilience"
+        folder.mkdir(parents=True)
+        (folder / "summary.csv").write_text(RESILIENCE, encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    (workspace / "studies").mkdir()
+    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    assert cli.main(["study", "resilience"]) == 0
+    told = capsys.readouterr().out
+    assert "top-1 in percent, mean ± std over 3 seeds" in told
+    rows = [" ".join(line.split()) for line in told.splitlines() if "score" in line]
+    assert rows == [
+        "score 10 12.35 uncompressed 200.5 kB 200.0 kB 97.0 ± 0.2",
+        "score 10 12.35 5.0 39.9 kB 200.0 kB 95.5 ± 0.4 1.5 ± 0.3",
+        "score 10 12.35 20.0 not reached 200.0 kB",
+    ]
+    assert "Figure: data/study/resilience/figure.png; pictures of the images: data/study/resilience/picked" in told
+
+
+@pytest.mark.parametrize("name", ["syntheses", "ladder"])
+def test_study_of_variants_shows_bytes_and_gains(
+    name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        assert command[-1] == f"studies/dvc.yaml:{name}"
+        folder = workspace / "data/study" / name
+        folder.mkdir(parents=True)
+        lines = VARIANTS if name == "ladder" else VARIANTS.replace("gain,", "").replace(",2.5,", ",").replace(",,", ",")
+        (folder / "summary.csv").write_text(lines, encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    (workspace / "studies").mkdir()
+    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    assert cli.main(["study", name]) == 0
+    told = capsys.readouterr().out
+    assert "top-1 in percent, last epoch, mean ± std over 3 seeds" in told and "edc/cifar10" in told
+    rows = [" ".join(line.split()) for line in told.splitlines() if line.startswith((" real", " edc", "real", "edc"))]
+    gain = " +2.5" if name == "ladder" else ""
+    assert rows == [
+        "real 10 60.2 ± 1.5 22.5 kB 44.5 kB 200.0 kB 0 B 0.1",
+        f"edc-online 10 62.8 ± 0.2{gain} 22.5 kB 0 B 0 B 1.3 MB 12.3",
+    ]
+    assert ("gain" in told) == (name == "ladder")
+
+
+SIZES = """\
+entry,size,accuracy,std,seeds,image_bytes,label_bytes,protocol,seconds,degradation
+mdc,1,50.25,1.5,3,450,0,score,12.3,2.5
+mdc,10,66.7,0.5,3,4500,0,score,12.3,2.5
+mdc,average,58.475,0.75,3,,,score,12.3,2.5
+"""
+
+
+def test_study_of_sizes_shows_a_column_a_size(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        assert command[-1] == "studies/dvc.yaml:sizes"
+        folder = workspace / "data/study/sizes"
+        folder.mkdir(parents=True)
+        (folder / "summary.csv").write_text(SIZES, encoding="utf-8")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    (workspace / "studies").mkdir()
+    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    assert cli.main(["study", "sizes"]) == 0
+    told = capsys.readouterr().out
+    [row] = [" ".join(line.split()) for line in told.splitlines() if line.startswith((" mdc", "mdc"))]
+    assert row == "mdc 50.2 66.7 58.5 ± 0.8 2.5 12.3"
+    assert "Figure: data/study/sizes/figure.png; pictures of the images: data/study/sizes/images" in told
+
+
+def test_variants_under_several_protocols_send_the_reader_to_the_summary(tmp_path: Path) -> None:
+    path = tmp_path / "summary.csv"
+    path.write_text(VARIANTS.replace("edc/cifar10,0.1", "score,0.1"), encoding="utf-8")
+    assert str(STUDIES["syntheses"].table(path).title).endswith("\nprotocols differ: see summary.csv")
+
+
+def test_study_refuses_what_it_cannot_run(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, sentence in (
+        (["study"], "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder, sizes\n"),
+        (
+            ["study", "codecs"],
+            "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels, resilience, syntheses, "
+            "ladder, sizes\n",
+        ),
+        (
+            ["study", "selection"],
+            f"dcpipe: {workspace} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of "
+            "dcpipe there\n",
+        ),
+    ):
+        assert cli.main(words) == 2
+        assert capsys.readouterr().err == sentence
+    (workspace / "studies").mkdir()
+    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 1))
+    assert cli.main(["study", "selection"]) == 2
+    told = capsys.readouterr().err
+    assert told == "dcpipe: `dvc repro studies/dvc.yaml:selection` failed; its message is above\n"
