@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dcpipe.config.options import Options
 from dcpipe.config.registry import Registry
 from dcpipe.config.values import import_name
-from dcpipe.types import DataError, require
+from dcpipe.types import DataError, NotApplicableError, require
 
 if TYPE_CHECKING:
     from dcpipe.config.params import Params
@@ -52,11 +52,11 @@ CHOICES = (SOURCES, SELECTORS, SYNTHESIS, CODECS)
 
 @contextmanager
 def at(place: str) -> Iterator[None]:
-    """Adds the key of params.yaml to the errors that are raised inside."""
+    """Adds the key of params.yaml to the errors that are raised inside; they keep their kind."""
     try:
         yield
     except DataError as error:
-        raise DataError(f"{place}: {error}") from error
+        raise type(error)(f"{place}: {error}") from error
 
 
 def problems(params: Params) -> Iterator[DataError]:
@@ -81,10 +81,11 @@ def _teachers_are_known(params: Params) -> None:
     wanted = [("features.teacher", [params.features.teacher]), ("softlabels.teachers", params.softlabels.teachers)]
     for key, names in [*wanted, *_with_role(params, "teachers")]:
         for name in names:
-            require(
-                name in teachers,
-                f"{key} names {name!r}, which is not in teacher.networks; choose one of {', '.join(teachers)}",
-            )
+            # A study that names other teachers is right in itself: it does not apply to this workspace.
+            if name not in teachers:
+                raise NotApplicableError(
+                    f"{key} names {name!r}, which is not in teacher.networks; choose one of {', '.join(teachers)}"
+                )
 
 
 def _augmentations_are_ranges(params: Params) -> None:

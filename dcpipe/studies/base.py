@@ -236,11 +236,11 @@ class Study(ABC):
 
     @contextmanager
     def error_context(self, *where: str) -> Iterator[None]:
-        """Adds the place in studies/params.yaml to the errors that are raised inside."""
+        """Adds the place in studies/params.yaml to the errors that are raised inside; they keep their kind."""
         try:
             yield
         except DataError as error:
-            raise DataError(f"{FILE}: {', '.join((self.name, *where))}: {error}") from error
+            raise type(error)(f"{FILE}: {', '.join((self.name, *where))}: {error}") from error
 
     def needs_stored_labels(self) -> None:
         """Raises `NotApplicableError` where params.yaml makes no soft labels."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import tiny_plugin
 import yaml
 
+from dcpipe.cli import checking
 from dcpipe.cli.commands import main
 from dcpipe.config import check, params, presets
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -148,3 +152,11 @@ def test_what_another_version_of_a_plugin_made_is_named(
         if told:
             start = "note      data/selection was made with tiny-plugin 0.9 abc, installed is 1.0 "
             assert told[0].startswith(start) and told[0].endswith("; run `dvc repro --force` on its stage")
+
+
+@pytest.mark.parametrize("name", ["digits-mdc", "cifar10-small", "cifar10-mdc-ipc10", "imagenette-ipc10"])
+def test_the_studies_that_come_with_dcpipe_are_no_mistakes_beside_another_preset(name: str, tmp_path: Path) -> None:
+    """They name the digits' teachers: beside other teachers they do not apply, which is a note."""
+    shutil.copytree(ROOT / "studies", tmp_path / "studies")
+    (tmp_path / "params.yaml").write_text(presets.text(name), encoding="utf-8")
+    assert checking.report(tmp_path / "params.yaml")[-1].endswith("params.yaml is fine.")
