@@ -11,6 +11,7 @@ Anything else is a bug and keeps its traceback.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -25,9 +26,16 @@ GRACE_SECONDS = 5.0
 STOPPED = "stopped; what is finished is kept, run `dvc repro` to continue"
 
 
+def write_any_text() -> None:
+    """Let standard output replace what its encoding lacks (ASCII has no plus-minus sign) instead of failing."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
 @contextmanager
 def stopping_in_one_sentence(name: str) -> Iterator[None]:
     """Run the block of a command; errors that a user can do something about end the process in one sentence."""
+    write_any_text()
     stopped_by: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
@@ -62,3 +63,12 @@ def test_a_stage_that_does_not_listen_is_left_after_a_while(number: int, code: i
     _, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert err == "teacher: stopped; what is finished is kept, run `dvc repro` to continue\n"
+
+
+def test_output_that_is_ascii_replaces_other_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    stopping.write_any_text()
+    sys.stdout.write("98.3 \u00b1 0.3\n")
+    sys.stdout.flush()
+    assert written.getvalue() == b"98.3 ? 0.3\n"

@@ -16,12 +16,14 @@ from rich.console import Console
 
 from dcpipe.cli import help_texts
 from dcpipe.config import presets
+from dcpipe.stopping import write_any_text
 from dcpipe.types import DataError, describe_os_error, require
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, or 2 after printing one line per mistake in the request to standard error (130 after
     Ctrl-C)."""
+    write_any_text()
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
     try:

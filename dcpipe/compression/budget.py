@@ -6,6 +6,8 @@ All packs are made by this class: in the stage `compression`, the evaluation and
 
 from __future__ import annotations
 
+import numbers
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ import torch
 
 from dcpipe.compression import packing
 from dcpipe.compression.base import Codec
+from dcpipe.store.documents import shown
 from dcpipe.types import LabelPack, LabelShape, Map, SoftLabels, ViewSource, require
 
 
@@ -43,7 +46,15 @@ class Budget:
             f"codec {self.codec!r} takes {takes}, but {found} {'were' if len(given) > 1 else 'was'} given",
         )
         for name, value in given.items():
-            require(value > 0, f"codec {self.codec!r}: {name} is {value:g}; give a number above 0")
+            number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+            require(
+                number and 0 < value < sys.float_info.max,
+                f"codec {self.codec!r}: {name} is {_written(value)}; give a number above 0",
+            )
+        require(
+            self.reference in ("fp16", "fp32"),
+            f"codec {self.codec!r}: reference is {shown(self.reference)}; give fp16 or fp32",
+        )
 
     def limit(self, shape: LabelShape) -> int | None:
         """Bytes that a file of such labels may take, not counting stored views; None for `none`."""
@@ -62,3 +73,8 @@ class Budget:
             return map_tasks(encode, starts, lambda s: f"compress[{s:08d}]", retries=2, progress="compress")
 
         return packing.pack(self.codec, codec, labels, notes, device, each)
+
+
+def _written(value: Any) -> str:
+    """A value for a message: a number as briefly as it can be."""
+    return f"{value:g}" if isinstance(value, float) else shown(value)

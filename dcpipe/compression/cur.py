@@ -52,6 +52,7 @@ from dcpipe.compression import lowrank
 from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.svd import factors
 from dcpipe.config.options import validated
+from dcpipe.config.values import Seed
 from dcpipe.random import Draw, philox, uniform
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views
@@ -93,7 +94,7 @@ class Cur(Codec):
         *,
         pick: Pick = "pivoted_qr",
         sampling: Sampling = "top",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> Self:
         """As many columns and rows as fit. Raises `DataError` with the size of rank 1 if that does not fit."""
         n, side = shape.images, shape.views + shape.classes

@@ -27,7 +27,9 @@ import torch
 from dcpipe import store
 from dcpipe.compression import CODECS, rebuild
 from dcpipe.compression.budget import Budget
+from dcpipe.training import pick_device
 from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, ViewPolicy, check_logits, require, run_in_turn
+from dcpipe.types.arguments import as_array, as_ids, as_numbers
 from dcpipe.views import views_of
 
 
@@ -63,7 +65,12 @@ class PackedLabels:
         Raises `DataError` for a codec that stores only some of the views; these can be decoded from `pack`.
         """
         shape = self.pack.shape
-        chosen = np.arange(shape.images) if rows is None else np.asarray(rows, dtype=np.int64)
+        chosen = np.arange(shape.images) if rows is None else as_array(rows, "rows")
+        chosen = chosen.astype(np.int64) if chosen.shape == (0,) else chosen  # an empty list has no type
+        require(
+            chosen.ndim == 1 and chosen.dtype.kind in "iu" and bool(((chosen >= 0) & (chosen < shape.images)).all()),
+            f"rows must be whole numbers in 0..{shape.images - 1}, [m]; correct them",
+        )
         images, stored = np.repeat(chosen, shape.views), np.tile(np.arange(shape.views), len(chosen))
         arrays = {name: torch.from_numpy(np.ascontiguousarray(array[:])) for name, array in self.pack.arrays.items()}
         views = views_of(self.pack.policy.labelling, self.pack.ids).parameters(images, stored)
@@ -102,16 +109,19 @@ def compress(
     Raises `DataError` for an unknown codec or option and for logits that fp16 cannot store, and `BudgetError` for a
     budget that is too small for the codec.
     """
-    values = np.asarray(logits)
+    values = as_numbers(logits, "logits", np.float16)  # numbers beyond fp16 become infinite and are refused below
     require(values.ndim == 3, f"logits must be [images, views, classes], but are {list(values.shape)}")
-    own = np.arange(len(values)) if ids is None else np.asarray(ids, dtype=np.int64)
-    with np.errstate(over="ignore"):  # numbers beyond fp16 become infinite and are refused below
-        values = values.astype(np.float16)
+    require(values.size > 0, f"logits are empty, {list(values.shape)}; give at least one image, view and class")
+    require(
+        views is None or isinstance(views, ViewPolicy), f"views is {views!r}; give a dcpipe.ViewPolicy, or leave it out"
+    )
+    own = np.arange(len(values)) if ids is None else as_ids(ids, "ids", len(values))
+    place = pick_device(str(device))
     labels = SoftLabels(values, views or ViewPolicy(), own, tuple(map(str, range(values.shape[2]))), ("teacher",))
     check_logits(values, own, np.arange(len(values)))
     budget = Budget(codec, options, ratio, reference, bytes_per_image)
     with tempfile.TemporaryDirectory() as folder:
-        pack = budget.compress(labels, Path(folder), torch.device(device), run_in_turn)
+        pack = budget.compress(labels, Path(folder), place, run_in_turn)
         path = Path(folder) / "labels.safetensors"
         store.save_pack(path, pack)
         return PackedLabels(store.read_pack(path, own))

@@ -20,7 +20,7 @@ import torch
 from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.pool import Granularity, Pool, units
 from dcpipe.config.options import validated
-from dcpipe.config.values import Count
+from dcpipe.config.values import Count, Seed
 from dcpipe.types import IntArray, LabelShape
 from dcpipe.views import Views, take
 
@@ -45,7 +45,7 @@ class Prune(Codec):
         *,
         granularity: Granularity = "epoch",
         batch_size: Count = 64,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> Self:
         """As many views or batches as fit. Raises `DataError` with the size of one if that does not fit."""
         each, most = units("prune", granularity, batch_size, shape)

@@ -34,7 +34,7 @@ from dcpipe.compression.entries import Entries
 from dcpipe.compression.pool import Granularity, Pool, units
 from dcpipe.compression.topk import Bits, Table, table
 from dcpipe.config.options import validated
-from dcpipe.config.values import AtLeastOne, Count
+from dcpipe.config.values import AtLeastOne, Count, Seed
 from dcpipe.types import IntArray, LabelShape
 from dcpipe.views import Views
 
@@ -63,7 +63,7 @@ class PruneTopk(Codec):
         prune: AtLeastOne = 10,
         granularity: Granularity = "epoch",
         batch_size: Count = 64,
-        seed: int = 0,
+        seed: Seed = 0,
         bits: Bits = 16,
     ) -> Self:
         """One in `prune` views or batches, but at least one, and as many entries of their labels as fit.

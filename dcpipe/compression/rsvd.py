@@ -35,7 +35,7 @@ from dcpipe.compression import lowrank
 from dcpipe.compression.base import Array, Codec, Specs, require_budget
 from dcpipe.compression.svd import factors
 from dcpipe.config.options import validated
-from dcpipe.config.values import Natural
+from dcpipe.config.values import Natural, Seed
 from dcpipe.random import Draw, philox, uniform
 from dcpipe.types import FloatArray, IntArray, LabelShape
 from dcpipe.views import Views
@@ -56,7 +56,13 @@ class Rsvd(Codec):
     @classmethod
     @validated("codec 'rsvd'")
     def plan(
-        cls, shape: LabelShape, budget: int, *, oversampling: Natural = 10, power_iterations: Natural = 2, seed: int = 0
+        cls,
+        shape: LabelShape,
+        budget: int,
+        *,
+        oversampling: Natural = 10,
+        power_iterations: Natural = 2,
+        seed: Seed = 0,
     ) -> Self:
         """As many components as fit. Raises `DataError` with the size of rank 1 if that does not fit."""
         smallest = shape.images * lowrank.component_bytes(shape)

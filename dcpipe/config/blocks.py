@@ -27,6 +27,7 @@ class Block(BaseModel):
 Checked = TypeVar("Checked", bound=Block)
 # Values in messages are cut: a YAML file of a few lines may describe a value of gigabytes by aliases.
 _REPR = reprlib.Repr()
+MAX_TEXT = 4096  # characters of a text in a parameter file, which may be a path
 _REPR.maxlevel, _REPR.maxlist, _REPR.maxdict, _REPR.maxstring, _REPR.maxother = 4, 20, 20, 200, 200
 
 
@@ -43,6 +44,19 @@ class _Loader(yaml.SafeLoader):
                 require(key.value not in lines, f"key {key.value!r} is given twice, in {lines_of}; keep one")
                 lines[key.value] = line
         return super().construct_mapping(node, deep)
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        """A value that may be written to files and given to the system, which takes neither NUL nor half a surrogate
+        pair; an escape such as "\\0" makes one."""
+        value: Any = super().construct_scalar(node)
+        if isinstance(value, str):
+            where = f"the text in line {node.start_mark.line + 1}"
+            require(
+                len(value) <= MAX_TEXT, f"{where} has {len(value):,} characters, more than {MAX_TEXT:,}; shorten it"
+            )
+            strange = next((sign for sign in value if sign == "\0" or "\ud800" <= sign <= "\udfff"), "")
+            require(not strange, f"{where} contains {strange!r}, which no file can hold as text; remove it")
+        return value
 
 
 def parse_yaml(text: str, where: str) -> Any:

@@ -25,8 +25,10 @@ from dcpipe.config.values import (
     NotNegative,
     Positive,
     PositiveShare,
+    Seed,
     Seeds,
     Share,
+    Side,
     Strategy,
 )
 from dcpipe.types import LabelShape, Mix, ViewPolicy, require
@@ -43,9 +45,9 @@ class Images(Block):
 
     source: str
     options: dict[str, Any] = Field(default_factory=dict)
-    size: Count
+    size: Side
     minival: Share = 0.1
-    seed: int = 0
+    seed: Seed = 0
     max_leakage: Share = 0.01
 
     def content(self) -> dict[str, Any]:
@@ -104,7 +106,7 @@ class TeacherTraining(Block):
     weight_decay: NotNegative = 5e-4
     zeta: Positive = 1.0
     augmentation: Augmentation = Augmentation()
-    seed: int = 0
+    seed: Seed = 0
 
 
 class TeacherBlock(Block):
@@ -145,7 +147,7 @@ class FeaturesBlock(Block):
     label_rate: LabelRate = LabelRate()
     augmentation: Augmentation = Augmentation()
     batch_size: Count = 256
-    seed: int = 0
+    seed: Seed = 0
 
 
 class SelectionBlock(Block):
@@ -153,7 +155,7 @@ class SelectionBlock(Block):
 
     method: str
     ipc: Count
-    seed: int = 0
+    seed: Seed = 0
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -161,7 +163,7 @@ class SynthesisBlock(Block):
     """How the picked images are refined; `none` leaves them as they are."""
 
     method: str = "none"
-    seed: int = 0
+    seed: Seed = 0
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -175,7 +177,7 @@ class SoftLabelsBlock(Block):
     augmentation: Augmentation = Augmentation()
     mix: Mix = "none"
     batch_size: Count = 256
-    seed: int = 0
+    seed: Seed = 0
 
     @property
     def policy(self) -> ViewPolicy:

@@ -46,6 +46,8 @@ class Registry(MutableMapping[str, Thing]):
         self._builtin, self._set = dict(builtin), dict[str, Thing]()
 
     def __getitem__(self, name: str) -> Thing:
+        if not isinstance(name, str):
+            raise UnknownNameError(f"{self.kind} is {name!r}; choose one of {', '.join(self)}")
         if name in self._set:
             return self._set[name]
         plugins = self._plugins.get(name, ())

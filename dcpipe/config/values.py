@@ -16,8 +16,12 @@ from pydantic_core import PydanticCustomError
 
 from dcpipe.types import DataError, ViewPolicy
 
-Count = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
+# The bounds above are far beyond any use; they keep a number like 10^400 from what is computed with it.
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Natural = Annotated[int, Field(ge=0, lt=2**31)]
+Side = Annotated[int, Field(ge=1, lt=2**16)]  # of an image in pixels
+# Generators take a seed modulo 2^64, so that larger ones would be others again.
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 AtLeastOne = Annotated[float, Field(ge=1)]
@@ -69,7 +73,7 @@ def _strategy(name: str) -> str:
 
 
 Distinct = AfterValidator(_distinct)
-Seeds = Annotated[list[int], Field(min_length=3), Distinct]
+Seeds = Annotated[list[Seed], Field(min_length=3), Distinct]
 Strategy = Annotated[str, AfterValidator(_strategy)]
 
 

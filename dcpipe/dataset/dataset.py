@@ -64,7 +64,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         if temperature is not None:
             check_temperature(temperature)
         require(
-            size is None or size >= 1,
+            size is None or (isinstance(size, int | np.integer) and 1 <= size < 2**16),
             f"condensed dataset: size is {size} pixels; give 1 or more, or leave it out for the images' own",
         )
         self.temperature = temperature
@@ -97,7 +97,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         number of 0 or more.
         """
         require(
-            isinstance(epoch, int | np.integer) and not isinstance(epoch, bool) and epoch >= 0,
+            isinstance(epoch, int | np.integer) and not isinstance(epoch, bool) and 0 <= epoch < 2**32,
             f"condensed dataset: epoch is {epoch!r}; give a whole number of 0 or more",
         )
         self._requested_epoch.fill_(int(epoch))

@@ -10,6 +10,7 @@ import torch
 from dcpipe.dataset.dataset import CondensedDataset
 from dcpipe.random import Stream, permutation
 from dcpipe.types import IntArray, require
+from dcpipe.types.arguments import as_whole
 
 
 class CondensedLoader:
@@ -42,7 +43,7 @@ class CondensedLoader:
         world: int = 1,
         finish: Callable[[torch.Tensor], torch.Tensor] = lambda inputs: inputs,
     ) -> None:
-        require(batch_size >= 1, f"condensed loader: batch_size is {batch_size}; give 1 or more")
+        batch_size = as_whole(batch_size, "condensed loader: batch_size", 1)
         require(0 <= rank < world, f"condensed loader: rank is {rank} of {world} processes; give 0..{world - 1}")
         require(
             len(dataset) >= world,

@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 import numpy as np
 
 from dcpipe.random import Stream, permutation
+from dcpipe.store.documents import MAX_NAME, shown
 from dcpipe.types import IntArray, check_labels, check_same_classes, require
 
 Arguments = ParamSpec("Arguments")
@@ -83,9 +84,14 @@ class Subset:
 def checked(train: Source, test: Source, where: str) -> dict[str, Source]:
     """The two splits as a dict, after checking that they are consistent.
 
-    Raises `DataError` for an empty split, repeated or different class names, labels outside the class list, and classes
-    without a train image. A class may lack test images, because accuracy is still defined.
+    Raises `DataError` for an empty split, class names that repeat, differ or cannot be stored, labels outside the class
+    list, and classes without a train image. A class may lack test images, because accuracy is still defined.
     """
+    for name in train.classes:
+        require(
+            len(name) <= MAX_NAME and _is_text(name),
+            f"{where}: class name {shown(name)} cannot be stored; give it at most {MAX_NAME} characters of valid text",
+        )
     for split, source in (("train", train), ("test", test)):
         require(len(source.labels) > 0, f"{where}: {split} holds no images; check the path and the split's name")
         check_labels(source.labels, source.classes, f"{where} {split}")
@@ -95,6 +101,15 @@ def checked(train: Source, test: Source, where: str) -> dict[str, Source]:
         empty = train.classes[int(np.argmin(counts))]
         require(False, f"{where}: class {empty!r} has no train images; add some or take it off the class list")
     return {"train": train, "test": test}
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8; half a surrogate pair cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def split_minival(labels: IntArray, share: float, seed: int) -> tuple[IntArray, IntArray]:
@@ -129,9 +144,9 @@ def check_ascending(rows: IntArray, n: int, where: str) -> None:
 
 
 def class_list(classes: Sequence[str]) -> tuple[str, ...]:
-    """Class names from the options, as a tuple. Raises `DataError` for one name instead of a list of names."""
-    valid = not isinstance(classes, str) and all(isinstance(name, str) for name in classes)
-    require(valid, f"classes must be a list of names, got {classes!r}; write them as a YAML list")
+    """Class names from the options, as a tuple. Raises `DataError` for anything but a list of names."""
+    valid = isinstance(classes, list | tuple) and all(isinstance(name, str) for name in classes)
+    require(valid, f"classes must be a list of names, got {shown(classes)}; write them as a YAML list")
     return tuple(classes)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from dcpipe.config.options import validated
-from dcpipe.config.values import Share
+from dcpipe.config.values import Seed, Share
 from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test, reads_files
 from dcpipe.images.decoding import Pixels
 from dcpipe.types import IntArray
@@ -33,7 +33,7 @@ class Digits:
 @reads_files(lambda **options: ())  # they come with scikit-learn
 @counts_classes(lambda **options: len(CLASSES))
 @validated("image source 'digits'")
-def digits(*, test_share: Share = 0.2, seed: int = 0) -> dict[str, Source]:
+def digits(*, test_share: Share = 0.2, seed: Seed = 0) -> dict[str, Source]:
     """The digits data set of scikit-learn (E. Alpaydin, C. Kaynak, UCI 1998).
 
     A pixel value v in 0..16 becomes round(v * 255 / 16). `seed` draws a stratified `test_share` of the images for the

@@ -7,18 +7,19 @@ as a list or as the `class_to_idx` file that came with the teacher.
 
 from __future__ import annotations
 
-import json
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, NoReturn
 
 import numpy as np
 
 from dcpipe.config.options import validated
 from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes, reads_files
-from dcpipe.images.listing import is_hidden
+from dcpipe.images.listing import files_below
+from dcpipe.store.documents import loads
 from dcpipe.types import DataError, IntArray, require
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -89,8 +90,8 @@ def _order(classes: Sequence[str] | str) -> tuple[str, ...]:
     if not isinstance(classes, str):
         return class_list(classes)
     try:
-        content: Any = json.loads(Path(classes).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content: Any = loads(Path(classes).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"class list {classes} cannot be read as JSON ({error}); give a list or {{name: index}}"
         ) from error
@@ -114,7 +115,11 @@ def _class_folders(root: Path, split: str) -> list[str]:
             f"image folder {folder} not found; {root} contains {', '.join(present[:10]) or 'no folders'}, so correct "
             "the path or the name of the split",
         )
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    for entry in entries:
+        if entry.is_symlink() and not entry.exists():
+            _refuse_link(entry, "class folder")
+    names = sorted(entry.name for entry in entries if entry.is_dir())
     require(bool(names), f"image folder {folder} has no class folders; put each class's images in one")
     for name in names:
         require(_printable(name) == name, f"class folder {_printable(name)!r} in {folder} is not UTF-8; rename it")
@@ -149,11 +154,22 @@ def _split(root: Path, split: str, classes: tuple[str, ...], only_listed: bool, 
 
 
 def _images_below(root: Path, folder: Path) -> list[str]:
-    """The image files below a folder, relative to `root`, sorted."""
-    return sorted(
-        file.relative_to(root).as_posix()
-        for file in folder.rglob("*")
-        if file.suffix.lower() in SUFFIXES and not _hidden(file.relative_to(folder)) and file.is_file()
+    """The image files below a folder, relative to `root`, sorted. Raises `DataError` for a link to nothing, which is
+    an image that is missing, and for a folder that cannot be read."""
+    place = folder.relative_to(root)
+    images = []
+    for name, status in files_below(folder):
+        if PurePath(name).suffix.lower() in SUFFIXES:
+            if stat.S_ISLNK(status.st_mode):
+                _refuse_link(folder / name, "image")
+            images.append((place / name).as_posix())
+    return sorted(images)
+
+
+def _refuse_link(path: Path, what: str) -> NoReturn:
+    raise DataError(
+        f"{what} {_printable(str(path))} is a link to {_printable(str(path.readlink()))}, which does not exist; "
+        "restore that, or remove the link"
     )
 
 
@@ -167,18 +183,16 @@ def _annotated(root: Path, split: str, annotations: Path) -> dict[str, list[str]
     require(
         not short, f"{annotations}: line {(short or [['']])[0][0]!r} has no tab; give a file and its class per line"
     )
-    class_of = {line[0]: line[1].strip() for line in lines}
+    class_of: dict[str, str] = {}
+    for file, name in ((line[0], line[1].strip()) for line in lines):
+        first = class_of.setdefault(file, name)
+        require(first == name, f"{annotations} gives {file} to classes {first!r} and {name!r}; keep one line")
     found: dict[str, list[str]] = {}
     for file in _images_below(root, root / split / "images"):
         name = Path(file).name
         require(name in class_of, f"{annotations} has no line for {file}; add one or remove the file")
         found.setdefault(class_of[name], []).append(file)
     return found
-
-
-def _hidden(path: Path) -> bool:
-    """Whether a part of a path is hidden."""
-    return any(is_hidden(part) for part in path.parts)
 
 
 def _printable(name: str) -> str:

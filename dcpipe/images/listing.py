@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,16 +44,29 @@ def list_files(paths: Iterable[Path]) -> Listing:
     nor on where they are. Raises `DataError` as `list_source` does."""
     digest, n_files, n_bytes = hashlib.sha256(), 0, 0
     for path in sorted(paths):
-        try:
+        with _in_one_sentence(path):
             for name, status in _walk(path, "", set()) if path.is_dir() else [(path.name, path.stat())]:
                 digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
                 n_files += 1
                 n_bytes += status.st_size
-        except OSError as error:
-            raise DataError(
-                f"{error.filename or path} cannot be listed ({error.strerror}); correct images.options or its rights"
-            ) from error
     return Listing(n_files, n_bytes, digest.hexdigest())
+
+
+def files_below(folder: Path) -> list[tuple[str, os.stat_result]]:
+    """(name relative to `folder`, status) of every file below it that is not hidden, in folders that are links too. The
+    status of a link to nothing is that of the link itself. Raises `DataError` for a folder that cannot be read, whose
+    files would be missing without a word."""
+    with _in_one_sentence(folder):
+        return list(_walk(folder, "", set()))
+
+
+@contextmanager
+def _in_one_sentence(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        name, reason = getattr(error, "filename", None) or path, getattr(error, "strerror", None) or error
+        raise DataError(f"{name} cannot be listed ({reason}); correct images.options or its rights") from error
 
 
 def is_hidden(name: str) -> bool:
@@ -73,5 +87,7 @@ def _walk(folder: Path, prefix: str, above: set[tuple[int, int]]) -> Iterator[tu
     for entry in entries:
         if entry.is_dir():
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", inside)
-        elif entry.is_file():  # not a socket or a broken link
+        elif entry.is_file():  # not a socket
             yield f"{prefix}{entry.name}", entry.stat()
+        elif entry.is_symlink():  # to nothing
+            yield f"{prefix}{entry.name}", entry.stat(follow_symlinks=False)

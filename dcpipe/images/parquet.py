@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from dcpipe.config.options import validated
 from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes, reads_files
+from dcpipe.store.documents import reason, shown
 from dcpipe.types import DataError, IntArray, require
 
 _TEST_NAMES = ("test", "validation", "valid", "val")
@@ -105,7 +106,9 @@ def _folder(path: str) -> Path:
 def _files(root: Path, split: str) -> list[Path]:
     """The shards of a split in order, from the folder or its `data/`; none that their names promise may be missing."""
     for folder in (root, root / "data"):
-        files = sorted(folder.glob(f"{split}-*.parquet"))
+        # Not a pattern, because the name of the split may contain signs that mean something in one.
+        start = folder / f"{split}-"
+        files = sorted(file for file in start.parent.glob("*.parquet") if file.name.startswith(start.name))
         for file in files:
             promised = re.search(r"-of-(\d+)", file.name)
             require(
@@ -153,9 +156,18 @@ def _class_names(path: Path, label_column: str) -> tuple[str, ...] | None:
         return None
     try:
         names = json.loads(stored)["info"]["features"].get(label_column, {}).get("names")
-    except (ValueError, KeyError, AttributeError) as error:
-        raise DataError(f"{path}: its 'huggingface' metadata is damaged ({error!r}); write the file again") from error
-    return None if names is None else class_list(names)
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{path}: its 'huggingface' metadata is damaged ({type(error).__name__}: {reason(error)}); "
+            "write the file again"
+        ) from error
+    try:
+        return None if names is None else class_list(names)
+    except DataError as error:
+        raise DataError(
+            f"{path}: the class names in its 'huggingface' metadata must be a list of texts, got {shown(names)}; "
+            "write the file again"
+        ) from error
 
 
 def _labels(path: Path, image_column: str, label_column: str, classes: tuple[str, ...]) -> IntArray:
@@ -186,7 +198,10 @@ def _labels(path: Path, image_column: str, label_column: str, classes: tuple[str
         pa.types.is_integer(kind),
         f"{path}: column {label_column!r} is {kind}, expected integers; encode the labels as integers",
     )
-    labels: IntArray = values.to_numpy().astype(np.int64)
+    found = values.to_numpy()
+    largest = int(found.max(initial=0))
+    require(largest < 2**63, f"{path}: label {largest} is too large; number the classes from 0")
+    labels: IntArray = found.astype(np.int64)
     require(
         len(labels) == 0 or int(labels.min()) >= 0,
         f"{path}: some labels are negative (hidden, as in many test sets); choose a split whose labels are public",
@@ -249,5 +264,5 @@ def pick(path: Path, rows: IntArray, column: str = "image") -> list[tuple[bytes,
                 content, name = (entry.get("bytes"), entry.get("path")) if isinstance(entry, dict) else (entry, None)
                 if content is None:
                     raise DataError(f"{path}: row {row} has no image bytes; embed the files in the Parquet set")
-                picked.append((content, name or f"{path.name}:{row}"))
+                picked.append((content, name if isinstance(name, str) and name else f"{path.name}:{row}"))
     return picked

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from dcpipe.config.options import validated
-from dcpipe.config.values import Share
+from dcpipe.config.values import Seed, Share
 from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test, reads_files
 from dcpipe.types import DataError, IntArray, require
 
@@ -94,7 +94,7 @@ def torchvision(
     download: bool = False,
     arguments: Arguments | None = None,
     test_share: Share = 0.2,
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> dict[str, Source]:
     """The set `name` (CIFAR10, SVHN, Flowers102, Food101, GTSRB, …) below `root`; `download` downloads it there.
 

@@ -11,6 +11,7 @@ All of this happens in a staging folder, so an interrupted import resumes there 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -126,7 +127,7 @@ def import_labels(
     """
     budget = budget or Budget()
     check_options(CODECS, budget.codec, budget.options)
-    require(not out.exists(), f"{out} exists; give a folder that does not, or remove it")
+    require(not os.path.lexists(out), f"{out} exists; give a folder that does not, or remove it")
     batches = scan.find_batches(label_store)
     parent, folder = str(images_folder.absolute().parent), images_folder.name
     source = imagefolder(path=parent, train=folder, test=folder)["train"]

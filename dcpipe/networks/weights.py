@@ -54,7 +54,8 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
     `ResNet18_Weights.IMAGENET1K_V1` (downloaded by torchvision once).
 
     Raises `DataError` if the file is missing or damaged, contains no tensors, or contains those of another network:
-    some are missing, left over, or have another shape. The network is then unchanged.
+    some are missing, left over, or have another shape. Also if numbers in it are not finite, or are integers where the
+    network has none (a quantised network). The network is then unchanged.
     """
     state = _read_file(Path(weights)) if weights.endswith(WEIGHT_FILES) else _torchvision_state(name, weights)
     wanted = network.state_dict()
@@ -76,7 +77,20 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
         f"teacher weights {weights!r} are of another network than {name!r}, which has no tensor {(left or [''])[0]!r} "
         f"({len(left)} such tensors); give the network's name that they were trained with",
     )
+    strange = [key for key in wanted if key in state and not _loadable(state[key], wanted[key])]
+    require(
+        not strange,
+        f"teacher weights {weights!r}: tensor {(strange or [''])[0]!r} is not made of finite floating-point numbers "
+        f"({len(strange)} such tensors); save the state_dict of a network that is neither quantised nor diverged",
+    )
     network.load_state_dict({key: state.get(key, value) for key, value in wanted.items()})
+
+
+def _loadable(found: torch.Tensor, wanted: torch.Tensor) -> bool:
+    """Whether a tensor has values that copying does not change but for their precision."""
+    floating = found.is_floating_point() or not wanted.is_floating_point()
+    stored = found.layout == torch.strided and not found.is_meta
+    return floating and stored and bool(torch.isfinite(found).all())
 
 
 def _read_file(path: Path) -> Tensors:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ def export(release: Release, folder: Path, *, form: str = "folder", labels: bool
     labelling (a mixed view has no single image) or, for formats with every view, if the codec dropped views.
     """
     require(form in FORMS, f"unknown export format {form!r}; choose one of {', '.join(FORMS)}")
-    require(not folder.exists(), f"{folder} exists; give a folder that does not")
+    require(not os.path.lexists(folder), f"{folder} exists; give a folder that does not")
     pack = release.pack if labels else None
     require(
         pack is None or pack.policy.mix != "cutmix_images",

@@ -81,7 +81,7 @@ def _ensure_remote(root: Path, say: Callable[[str], None]) -> None:
     """Set a default remote if there is none, with an absolute path, because a relative one would not work in clones."""
     if _dvc("config", "core.remote", cwd=root).strip():
         return
-    folder = Path(os.environ.get("DCPIPE_REMOTE", "~/.local/share/dcpipe/remote")).expanduser().absolute()
+    folder = Path(os.environ.get("DCPIPE_REMOTE") or "~/.local/share/dcpipe/remote").expanduser().absolute()
     folder.mkdir(parents=True, exist_ok=True)
     _dvc("remote", "add", "--default", "local", str(folder), cwd=root)
     git("add", ".dvc/config", cwd=root)

@@ -35,6 +35,7 @@ from dcpipe.types import (
     check_same_classes,
     require,
 )
+from dcpipe.types.arguments import as_whole
 from dcpipe.views import multiformation
 
 REMEDY = "get the release again"
@@ -200,7 +201,8 @@ def load(
     teacher = None if meta["teacher"] is None else read_teacher(artifact.file(TEACHER), meta["teacher"])
     scores = tuple(read_scores(artifact.file(SCORES)))
     _check_agreement(manifest, meta, images, pack, teacher)
-    images = images if ipc is None else multiformation.subset(images, ipc, by)
+    # The range of ipc is checked where the smallest class is known.
+    images = images if ipc is None else multiformation.subset(images, as_whole(ipc, "ipc", -(2**63)), by)
     return Release(folder, artifact.digest, images, pack, teacher, scores, meta)
 
 

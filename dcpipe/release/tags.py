@@ -55,7 +55,7 @@ def release_tags(repo: str) -> dict[str, str]:
 
 def cache_root() -> Path:
     """`DCPIPE_CACHE`, or `~/.cache/dcpipe`."""
-    return Path(os.environ.get("DCPIPE_CACHE", "~/.cache/dcpipe")).expanduser().absolute()
+    return Path(os.environ.get("DCPIPE_CACHE") or "~/.cache/dcpipe").expanduser().absolute()
 
 
 def fetch(tag: str, repo: str | Path | None) -> Path:
@@ -85,7 +85,7 @@ def pull(tag: str, repo: str | Path | None, out: Path) -> store.Artifact:
     the known ones), if the data is in no remote, or if bytes differ from the digests of the release.
     """
     source = _address(repo)
-    require(not out.exists(), f"{out} exists; give a folder that does not, or remove it")
+    require(not os.path.lexists(out), f"{out} exists; give a folder that does not, or remove it")
     _object(tag, release_tags(source), source)
     return store.open_artifact(_download(tag, source, out), "release")
 

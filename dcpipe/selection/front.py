@@ -22,6 +22,7 @@ import numpy.typing as npt
 from dcpipe.config.options import check_options
 from dcpipe.selection import SELECTORS, Candidates, Progress
 from dcpipe.types import DataError, IntArray, require
+from dcpipe.types.arguments import as_array, as_numbers, as_whole
 
 
 def select(
@@ -57,8 +58,8 @@ def select(
     method that needs an array that is not given, and for a class with fewer than `ipc` images.
     """
     check_options(SELECTORS, method, options)
-    require(ipc >= 1, f"ipc is {ipc}; give 1 or more")
-    x, y = np.asarray(vectors, dtype=np.float32), np.asarray(labels)
+    ipc, seed = as_whole(ipc, "ipc", 1), as_whole(seed, "seed", -(2**63))
+    x, y = as_numbers(vectors, "vectors", np.float32), as_array(labels, "labels")
     require(y.ndim == 1, f"labels must be [n], one for each image, but are {list(y.shape)}")
     require(
         x.ndim == 2 and len(x) == len(y),
@@ -101,10 +102,15 @@ class _Missing:
 
 def _numbered(labels: npt.NDArray[Any], classes: Sequence[Any] | None) -> tuple[Sequence[Any], IntArray]:
     """The classes in order, and the class number of each label."""
-    if classes is None:
+    missing = [row for row, label in enumerate(labels.tolist()) if label is None or label != label]
+    require(not missing, f"labels have no value at {(missing or [0])[0]}; give each image a class")
+    try:
         names, numbers = np.unique(labels, return_inverse=True)
-        return names.tolist(), numbers.astype(np.int64)
-    places = {name: place for place, name in enumerate(classes)}
+        if classes is None:
+            return names.tolist(), numbers.astype(np.int64)
+        places = {name: place for place, name in enumerate(classes)}
+    except TypeError as error:
+        raise DataError(f"labels and classes must be numbers or texts, all of one kind ({error})") from error
     require(len(places) == len(classes), "classes repeat a name; list each once")
     strange = [label for label in np.unique(labels).tolist() if label not in places]
     require(not strange, f"labels contain {strange[0] if strange else ''!r}, which is not in classes; add it")
@@ -112,7 +118,7 @@ def _numbered(labels: npt.NDArray[Any], classes: Sequence[Any] | None) -> tuple[
 
 
 def _fitting(name: str, values: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    array = np.asarray(values, dtype=np.float64 if len(shape) == 1 else np.float32)
+    array = as_numbers(values, name, np.float64 if len(shape) == 1 else np.float32)
     letters = "[n, c]" if len(shape) == 2 else "[n]"
     require(
         array.shape == shape,

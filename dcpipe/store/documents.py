@@ -17,11 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from dcpipe.types import DataError, require
 
 MAX_DEPTH = 64
+MAX_NAME = 1000  # characters of a name
 _SHOWN = 60  # characters of a foreign value in a message
 
 Model = TypeVar("Model", bound=BaseModel)
 
-Text = Annotated[str, Field(max_length=1000)]
+Text = Annotated[str, Field(max_length=MAX_NAME)]
 Classes = Annotated[list[Text], Field(min_length=1, max_length=1_000_000)]
 Pixels = Annotated[int, Field(ge=1, lt=2**16)]  # a side
 Index = Annotated[int, Field(ge=-(2**63), lt=2**63)]

@@ -66,7 +66,7 @@ def header_bytes(specs: Mapping[str, tuple[tuple[int, ...], str]], metadata: Map
     # The widest items come first, so that every array is aligned to its item size.
     for name in sorted(specs, key=lambda n: (-np.dtype(specs[n][1]).itemsize, n)):
         shape, dtype = specs[name]
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         content[name] = {
             "dtype": _NAMES[dtype],
             "shape": list(shape),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -29,14 +30,26 @@ CHECKPOINT_SECONDS = "5"  # the default of DCPIPE_CHECKPOINT_SECONDS
 def pick_device(name: str = "auto") -> torch.device:
     """The device with this name; `auto` is the GPU if there is one, else the CPU.
 
-    Raises `DataError` if a GPU is named but none is visible.
+    Raises `DataError` for another name than auto, cpu, mps, cuda or cuda:N, and for a GPU that is not visible.
     """
+    require(
+        re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name) is not None,
+        f"device {name!r} is unknown; use auto, cpu, cuda, cuda:N or mps (DCPIPE_DEVICE)",
+    )
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     require(
         device.type != "cuda" or torch.cuda.is_available(),
         f"device {name!r} was requested, but no GPU is visible; use auto or cpu",
+    )
+    require(
+        device.type != "cuda" or (device.index or 0) < torch.cuda.device_count(),
+        f"device {name!r} was requested, but {torch.cuda.device_count()} GPUs are visible; use a lower number",
+    )
+    require(
+        device.type != "mps" or torch.backends.mps.is_available(),
+        "device 'mps' was requested, but this machine has none; use auto or cpu",
     )
     return device
 
@@ -165,7 +178,13 @@ def _save(
 
 def checkpoint_pause() -> float:
     """Seconds between two checkpoints of a long loop: DCPIPE_CHECKPOINT_SECONDS, by default 5."""
-    return float(os.environ.get("DCPIPE_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS))
+    written = os.environ.get("DCPIPE_CHECKPOINT_SECONDS", CHECKPOINT_SECONDS)
+    try:
+        seconds = float(written)
+    except ValueError:
+        seconds = math.nan
+    require(seconds >= 0, f"DCPIPE_CHECKPOINT_SECONDS is {written!r}; give a number of seconds, or unset it")
+    return seconds
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

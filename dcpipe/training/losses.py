@@ -6,7 +6,7 @@ and whether it also takes the class numbers of the images; targets are then a pa
 
 from __future__ import annotations
 
-import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,8 +26,9 @@ def cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 def check_temperature(temperature: float) -> None:
     """Raises `DataError` unless the temperature is a finite number above 0: at 0 targets are NaN, below 0 inverted."""
+    # Beyond these, logits divided by it are infinite or all 0 in fp32.
     require(
-        0 < temperature < math.inf,
+        isinstance(temperature, numbers.Real) and 1e-30 <= temperature <= 1e30,
         f"temperature is {temperature}; give a finite number above 0, such as 1.0",
     )
 

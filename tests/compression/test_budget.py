@@ -96,6 +96,10 @@ def test_a_killed_compression_resumes_from_its_blocks(tmp_path: Path) -> None:
         ),
         ({"ratio": 2.0}, "codec 'none' takes no budget, but ratio was given"),
         ({"codec": "svd", "ratio": 0.0}, "codec 'svd': ratio is 0; give a number above 0"),
+        ({"codec": "svd", "ratio": float("inf")}, "codec 'svd': ratio is inf; give a number above 0"),
+        ({"codec": "svd", "ratio": "2"}, "codec 'svd': ratio is '2'; give a number above 0"),
+        ({"codec": "svd", "ratio": True}, "codec 'svd': ratio is True; give a number above 0"),
+        ({"codec": "svd", "ratio": 2, "reference": "fp64"}, "codec 'svd': reference is 'fp64'; give fp16 or fp32"),
         ({"codec": "svd", "bytes_per_image": -1.0}, "codec 'svd': bytes_per_image is -1; give a number above 0"),
     ],
 )

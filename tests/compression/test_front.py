@@ -98,8 +98,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"logits": np.zeros((2, 3, 4)), "ratio": 2, "ids": np.arange(3)},
-        "soft labels: logits [2, 3, 4] do not fit 3 ids and 4 classes",
+        "ids must be 2 whole numbers, one for each image, but are int64 [3]",
     ),
+    ({"logits": np.zeros((0, 3, 4)), "ratio": 2}, "logits are empty, [0, 3, 4]; give at least one image, view and"),
+    ({"logits": np.zeros((2, 3, 4)) * 1j, "ratio": 2}, "logits must be real numbers, but are complex128; convert them"),
+    ({"logits": np.zeros((2, 3, 4)), "ratio": 2, "device": "gpu"}, "device 'gpu' is unknown; use auto, cpu, cuda, "),
+    ({"logits": np.zeros((2, 3, 4)), "ratio": 2, "views": {}}, "views is {}; give a dcpipe.ViewPolicy, or leave it"),
 ]
 
 
@@ -141,3 +145,11 @@ def test_a_budget_that_is_too_small_and_a_file_that_is_not_there(tmp_path: Path)
 def test_the_example_runs() -> None:
     results = doctest.testmod(front)
     assert results.attempted >= 6 and results.failed == 0
+
+
+@pytest.mark.parametrize("rows", [[-1], [N], [0.5], [[0]], [True], "a"])
+def test_only_rows_that_exist_are_decoded(rows: Any) -> None:
+    labels = front.compress(logits(), "none")
+    with pytest.raises(DataError, match=rf"^rows must be whole numbers in 0\.\.{N - 1}, \[m\]; correct them$"):
+        labels.decode(rows)
+    assert labels.decode(torch.tensor([2])).shape == (1, K, C) and labels.decode([]).shape == (0, K, C)

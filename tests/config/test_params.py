@@ -99,6 +99,11 @@ REFUSED = [
     ("selection.ipc", 3.0, "selection.ipc is 3.0: input should be a valid integer"),
     ("selection.ipc", True, "selection.ipc is True: input should be a valid integer"),
     ("selection.ipc", None, "selection.ipc is None: input should be a valid integer"),
+    (
+        "evaluation.seeds",
+        [0, 1, 2**64],
+        "evaluation.seeds.2 is 18446744073709551616: input should be less than 9223372036854775808",
+    ),
     ("selection.ipc", 0, "selection.ipc is 0: input should be greater than or equal to 1"),
     ("selection.method", 3, "selection.method is 3: input should be a valid string"),
     ("release.teacher", "yes", "release.teacher is 'yes': input should be a valid boolean"),
@@ -313,3 +318,19 @@ def test_the_content_of_a_release_has_no_limits_and_no_later_defaults() -> None:
     changed = yaml.safe_load(presets.text("digits"))
     changed["features"]["label_rate"]["centre"] = True
     assert params.parse(changed).content()["features"]["label_rate"]["centre"] is True
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        ('"a\\0b"', "the text in line 2 contains '\\x00', which no file can hold as text; remove it"),
+        ('"\\ud800"', "the text in line 2 contains '\\ud800', which no file can hold as text; remove it"),
+        ("x" * 4097, "the text in line 2 has 4,097 characters, more than 4,096; shorten it"),
+    ],
+)
+def test_texts_that_cannot_be_used_are_refused_when_they_are_read(value: str, sentence: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"release:\n  licence: {value}\n")
+    with pytest.raises(DataError) as error:
+        params.load(path)
+    assert str(error.value) == f"{path}: {sentence}"

@@ -16,6 +16,8 @@ class Some(Block):
 
     count: values.Count = 1
     natural: values.Natural = 0
+    side: values.Side = 1
+    seed: values.Seed = 0
     positive: values.Positive = 1.0
     not_negative: values.NotNegative = 0.0
     at_least_one: values.AtLeastOne = 1.0
@@ -29,7 +31,9 @@ class Some(Block):
 
 
 LEGAL = {
-    "count": [1, 10**9],
+    "count": [1, 10**9, 2**31 - 1],
+    "side": [1, 2**16 - 1],
+    "seed": [-(2**63), 2**63 - 1],
     "natural": [0, 7],
     "positive": [1e-300, 3],
     "not_negative": [0, 0.0, 2.5],
@@ -46,6 +50,10 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("count", 0, "input should be greater than or equal to 1"),
     ("count", 1.0, "input should be a valid integer"),
     ("count", True, "input should be a valid integer"),
+    ("count", 2**31, "input should be less than 2147483648"),
+    ("natural", 2**31, "input should be less than 2147483648"),
+    ("side", 2**16, "input should be less than 65536"),
+    ("seed", 2**63, "input should be less than 9223372036854775808"),
     ("natural", -1, "input should be greater than or equal to 0"),
     ("positive", 0, "input should be greater than 0"),
     ("positive", True, "input should be a valid number"),

@@ -302,12 +302,12 @@ def test_a_temperature_that_makes_no_distribution_is_refused(temperature: float)
         CondensedDataset.from_pack(images, pack, temperature=temperature)
 
 
-@pytest.mark.parametrize("size", [0, -3])
-def test_a_size_without_pixels_is_refused(size: int) -> None:
+@pytest.mark.parametrize("size", [0, -3, 8.5, 2**40])
+def test_a_size_without_pixels_is_refused(size: float) -> None:
     images = image_set()
     pack = pack_of(images, "none")
     with pytest.raises(DataError, match=f"^condensed dataset: size is {size} pixels; give 1 or more"):
-        CondensedDataset(images, PackLabels(pack, torch.device("cpu")), pack.policy, size=size)
+        CondensedDataset(images, PackLabels(pack, torch.device("cpu")), pack.policy, size=size)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("epoch", [1.5, -1, "2", True, None])

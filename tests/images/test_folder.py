@@ -179,3 +179,45 @@ def test_names_of_any_bytes_are_read_and_escaped(tree, read_all):
     (root / "train" / "cat").rename(root / "train" / os.fsdecode(b"c\xe9t"))
     with pytest.raises(DataError, match=r"class folder 'c\\\\xe9t' in .*train is not UTF-8; rename it"):
         folder(root)
+
+
+def test_links_to_nothing_are_refused_because_an_image_is_missing(tree):
+    root = tree(PETS)
+    link = root / "train" / "dog" / "c.png"
+    link.symlink_to(root / "nowhere.png")
+    with pytest.raises(
+        DataError, match=r"^image .*train/dog/c\.png is a link to .*nowhere\.png, which does not exist; "
+    ):
+        folder(root)
+    link.unlink()
+    (root / "train" / "bird").symlink_to(root / "nowhere")
+    with pytest.raises(DataError, match=r"^class folder .*train/bird is a link to .*nowhere, which does not exist; re"):
+        folder(root)
+
+
+def test_images_in_linked_folders_are_read(tree, read_all):
+    root = tree({**PETS, "elsewhere/7.png": None})
+    (root / "train" / "cat" / "more").symlink_to(root / "elsewhere", target_is_directory=True)
+    (root / "train" / "cat" / "round").symlink_to(root / "train", target_is_directory=True)
+    names = [name for _, name in read_all(folder(root)["train"]) if name.startswith("train/cat/more")]
+    assert names == ["train/cat/more/7.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("[" * 100_000, r"cannot be read as JSON \(maximum recursion depth"),
+        ('{"cat": 0, "dog": 1, "cat": 1}', r"cannot be read as JSON \(the key 'cat' is there twice\)"),
+    ],
+)
+def test_class_lists_that_are_nested_or_ambiguous_are_refused(tree, tmp_path, content, sentence):
+    (tmp_path / "list.json").write_text(content)
+    with pytest.raises(DataError, match=sentence):
+        folder(tree(PETS), classes=str(tmp_path / "list.json"))
+
+
+def test_an_annotated_image_has_one_class(tree):
+    root = tree({"train/cat/1.png": None, "train/dog/1.png": None, "val/images/1.png": None})
+    (root / "val" / "val_annotations.txt").write_text("1.png\tcat\n1.png\tdog\n")
+    with pytest.raises(DataError, match=r"gives 1\.png to classes 'cat' and 'dog'; keep one line$"):
+        folder(root)

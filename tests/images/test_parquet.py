@@ -232,3 +232,59 @@ def test_a_name_that_is_no_class_is_refused(write_set, png):
     path = write_set("test-0.parquet", [1, 0])
     with pytest.raises(DataError, match=r"label 'emu' of column 'label' is not on the class list; correct images"):
         parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("info", "sentence"),
+    [
+        ("[]", r"its 'huggingface' metadata is damaged \(TypeError: "),
+        ('{"info": null}', r"its 'huggingface' metadata is damaged \(TypeError: "),
+        ("[" * 100_000, r"its 'huggingface' metadata is damaged \(RecursionError: "),
+        ('{"info": {"features": {"label": {"names": 2}}}}', r"class names in .* must be a list of texts, got 2; write"),
+        # In this order of its keys, it would name class 0 "dog".
+        (
+            '{"info": {"features": {"label": {"names": {"dog": 1, "cat": 0}}}}}',
+            r"must be a list of texts, got \{'dog': 1, 'cat': 0\}; write the file again",
+        ),
+    ],
+)
+def test_parquet_refuses_metadata_of_another_shape(write_set, tmp_path, info, sentence):
+    path = write_set("train-0.parquet", [0, 1])
+    table = pq.read_table(tmp_path / "train-0.parquet").replace_schema_metadata({"huggingface": info})
+    pq.write_table(table, tmp_path / "train-0.parquet")
+    write_set("test-0.parquet", [0])
+    with pytest.raises(DataError, match=sentence):
+        parquet(path)
+
+
+@pytest.mark.parametrize("name", ["x" * 1001, "\ud800"])
+def test_parquet_refuses_class_names_that_no_later_stage_could_read(write_set, name):
+    path = write_set("train-0.parquet", [0, 1], names=("cat", name))
+    write_set("test-0.parquet", [0], names=("cat", name))
+    with pytest.raises(DataError, match=r"class name '.* cannot be stored; give it at most 1000 characters of valid"):
+        parquet(path)
+
+
+@pytest.mark.parametrize("split", ["tr*", "tr[a]in", "**", "", "/etc/pass"])
+def test_parquet_takes_the_name_of_a_split_literally(write_set, split):
+    path = write_set("train-0.parquet", [0, 1])
+    write_set("test-0.parquet", [0])
+    with pytest.raises(DataError, match=r"-\*\.parquet \(found test-0\.parquet, train-0\.parquet\); correct path or"):
+        parquet(path, train=split)
+
+
+@pytest.mark.parametrize("value", [7, b"\xff", ["a"]])
+def test_parquet_names_images_whose_path_is_no_text_by_their_row(write_set, png, value):
+    data = [{"bytes": png(np.full((2, 2, 3), row, np.uint8)), "path": value} for row in range(2)]
+    columns = {"image": pa.array(data), "label": pa.array([0, 1])}
+    write_set("test-0.parquet", [0])
+    train = parquet(write_set("train-0.parquet", [0, 1], **columns))["train"]
+    assert [name for _, name in train.read(np.arange(2))] == ["train-0.parquet:0", "train-0.parquet:1"]
+
+
+def test_parquet_says_that_an_unsigned_label_is_too_large(write_set, png):
+    image = pa.array([png(np.zeros((2, 2, 3), np.uint8))] * 2)
+    write_set("test-0.parquet", [0])
+    path = write_set("train-0.parquet", [0, 1], image=image, label=pa.array([2**64 - 1, 0], pa.uint64()))
+    with pytest.raises(DataError, match=r"label 18446744073709551615 is too large; number the classes from 0$"):
+        parquet(path)

@@ -157,3 +157,25 @@ def test_auxiliary_classifiers_may_be_left_over(tmp_path: Path) -> None:
     target = networks.build("googlenet", 5, 32)
     networks.load_weights(target, "googlenet", str(tmp_path / "w.pth"))
     assert torch.equal(target.state_dict()["fc.weight"], whole.state_dict()["fc.weight"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensor: tensor * float("nan"),
+        lambda tensor: tensor + float("inf"),
+        lambda tensor: tensor.to(torch.int8),  # quantised weights, whose scale is elsewhere
+        lambda tensor: tensor.to(torch.complex64),
+        lambda tensor: tensor.to("meta"),
+    ],
+    ids=["nan", "inf", "int8", "complex", "meta"],
+)
+def test_weights_that_are_no_finite_numbers_are_refused(change: Any, tmp_path: Path) -> None:
+    network = networks.build("convnet-d1-w4", 3, 8)
+    state = network.state_dict()
+    before = {key: value.clone() for key, value in state.items()}
+    first = next(iter(state))
+    torch.save({**state, first: change(state[first])}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=rf"tensor '{first}' is not made of finite floating-point numbers \(1 such "):
+        networks.load_weights(network, "convnet-d1-w4", str(tmp_path / "w.pth"))
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())

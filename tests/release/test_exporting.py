@@ -135,3 +135,9 @@ def test_export_refuses_labels_that_are_not_of_single_files(tmp_path: Path) -> N
         release.export(pruned, tmp_path / "out")
     release.export(found, tmp_path / "out", labels=False)
     assert not (tmp_path / "out" / "labels.safetensors").exists()
+
+
+def test_a_link_to_nothing_is_in_the_way(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"out exists; give a folder that does not$"):
+        release.export(dcpipe.load(made), tmp_path / "out")

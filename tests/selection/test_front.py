@@ -105,6 +105,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"method": "scoer"}, f"unknown selector 'scoer'; choose one of {', '.join(SELECTORS)}; did you mean 'score'?"),
     ({"method": "herding", "normalize": True}, "selector 'herding' has no option 'normalize'; its options are "),
     ({"ipc": 0}, "ipc is 0; give 1 or more"),
+    ({"ipc": 1.5}, "ipc is 1.5; give a whole number"),
+    ({"seed": 1.5}, "seed is 1.5; give a whole number"),  # it would be seed 1
+    ({"method": None}, "selector is None; choose one of random, score, "),
+    ({"labels": np.full(24, np.nan)}, "labels have no value at 0; give each image a class"),
+    ({"labels": [0] * 23 + [None]}, "labels have no value at 23; give each image a class"),
+    ({"labels": np.array([0, "a"] * 12, object)}, "labels and classes must be numbers or texts, all of one kind ("),
+    ({"classes": [[0], [1]]}, "labels and classes must be numbers or texts, all of one kind ("),
+    ({"vectors": np.ones((24, 5)) * 1j}, "vectors must be real numbers, but are complex128; convert them"),
     ({"ipc": 8}, "selection.ipc is 8 but class '1' has 7 images; use ipc <= 7"),
     (
         {"vectors": np.zeros((24, 5))},
@@ -141,3 +149,9 @@ def test_arrays_that_do_not_fit_are_refused(change: dict[str, Any], sentence: st
 def test_the_example_runs() -> None:
     results = doctest.testmod(front)
     assert results.attempted >= 5 and results.failed == 0
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    given = arrays()
+    picked = front.select(given["vectors"], given["labels"], "random", np.int64(2), np.int64(3))
+    assert picked.tolist() == front.select(given["vectors"], given["labels"], "random", 2, 3).tolist()

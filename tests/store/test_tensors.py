@@ -171,3 +171,8 @@ def test_headers_that_promise_what_is_not_there_are_refused(content: bytes, why:
         sentence = str(error.value)
         assert sentence.startswith(f"{path} cannot be read as safetensors ({why}")
         assert sentence.endswith("); pull or rebuild it")
+
+
+def test_the_header_of_arrays_beyond_any_disk_counts_their_bytes_exactly() -> None:
+    header = tensors.header_bytes({"a": ((2**31, 2**31, 10), "float16")}, {})
+    assert json.loads(header[8:])["a"]["data_offsets"] == [0, 20 * 2**62]

@@ -15,6 +15,7 @@ from torch import nn
 
 from dcpipe import training
 from dcpipe.training import Batch, Recipe, schedules
+from dcpipe.training.loop import checkpoint_pause
 from dcpipe.types import DataError
 
 EPOCHS = 4
@@ -212,6 +213,27 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(DataError) as error:
         training.pick_device("cuda:1")
     assert str(error.value) == "device 'cuda:1' was requested, but no GPU is visible; use auto or cpu"
+
+
+def test_a_gpu_of_a_number_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert training.pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(DataError, match=r"^device 'cuda:2' was requested, but 2 GPUs are visible; use a lower number$"):
+        training.pick_device("cuda:2")
+
+
+@pytest.mark.parametrize("name", ["", "gpu", "CPU", "cpu ", "meta", "cuda:-1"])
+def test_a_name_that_is_no_device_is_refused(name: str) -> None:
+    with pytest.raises(DataError, match=rf"^device '{name}' is unknown; use auto, cpu, cuda, cuda:N or mps \("):
+        training.pick_device(name)
+
+
+@pytest.mark.parametrize("written", ["", "soon", "-1", "nan"])
+def test_the_pause_between_checkpoints_is_a_number(written: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", written)
+    with pytest.raises(DataError, match=rf"^DCPIPE_CHECKPOINT_SECONDS is '{written}'; give a number of seconds, or"):
+        checkpoint_pause()
 
 
 # --- accuracy ---
