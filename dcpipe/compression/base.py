@@ -93,8 +93,11 @@ def plan(
             return planned
         try:
             planned = codec.plan(shape, budget - size, **options)
-        except DataError:  # fewer arrays need a shorter header, so perhaps the next smaller plan fits
-            planned = codec.plan(shape, arrays - 1, **options)
+        except DataError as error:  # fewer arrays need a shorter header, so perhaps the next smaller plan fits
+            try:
+                planned = codec.plan(shape, arrays - 1, **options)
+            except DataError:
+                raise error from None  # it says how much this header leaves
         require(
             payload(planned.specs(shape)) < arrays,
             f"internal error: codec {codec.__name__} planned more than its budget of {budget} bytes; please report it",

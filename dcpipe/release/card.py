@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -131,7 +133,10 @@ def _sources(meta: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     named = ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
     made = f"\n\nMade with {named}." if named else ""
     params = yaml.safe_dump(dict(meta["params"]), sort_keys=False, allow_unicode=True)
+    # Backticks in a value, such as a path, must not end the block; nor may the licence contain markup.
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", params)), default=0))
+    licence = html.escape(" ".join(meta["licence"].split()), quote=False)
     return (
-        f"Licence of the source images: {meta['licence']}. The licence of dcpipe does not cover them.\n\n"
-        f"Everything that decides this dataset's content:\n\n```yaml\n{params}```{made}"
+        f"Licence of the source images: {licence}. The licence of dcpipe does not cover them.\n\n"
+        f"Everything that decides this dataset's content:\n\n{fence}yaml\n{params}{fence}{made}"
     )

@@ -146,6 +146,11 @@ def test_a_budget_below_the_smallest_size_names_it(name: str) -> None:
     assert str(caught.value) == REFUSALS[name]
 
 
+def test_a_message_says_what_the_header_leaves() -> None:
+    with pytest.raises(DataError, match=r"take at least 294 bytes .* but the budget leaves 250 after the header"):
+        compression.plan(CODECS["svd"], SHAPE, 300, {}, lambda codec: 50)
+
+
 def test_the_header_counts() -> None:
     assert plan_file("svd", SHAPE, budget_of("svd", SHAPE, 1.2)).rank < make("svd", SHAPE, 1.2).rank
 

@@ -9,6 +9,8 @@ import releases
 import yaml
 from releases import FILES
 
+from dcpipe.release import card
+
 
 def test_card(made: Path) -> None:
     text = (made / "README.md").read_text(encoding="utf-8")
@@ -40,3 +42,11 @@ def test_the_card_says_that_images_are_grids(made: Path, tmp_path: Path) -> None
     assert "(1,440 in fp16)" in text and "| 4,321 | 999 | 0 | 1,440 |" in text
     plain = (made / "README.md").read_text(encoding="utf-8")
     assert "grid" not in plain.split("## Scores")[0] and "as stored" not in plain
+
+
+def test_values_cannot_end_the_block_of_parameters_nor_contain_markup() -> None:
+    params = {"images": {"options": {"path": "a\n```\n# not a heading ````"}}}
+    text = card._sources({"licence": "<script>x</script>\n\n# mine", "params": params}, {})
+    assert "Licence of the source images: &lt;script&gt;x&lt;/script&gt; # mine. The licence" in text
+    fence = "`" * 5
+    assert yaml.safe_load(text.split(f"{fence}yaml\n")[1].split(fence)[0]) == params
