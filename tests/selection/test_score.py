@@ -13,7 +13,7 @@ from pools import pool_of_vectors, stable
 from dcpipe.coding_rate.rate import LaterRate, Rate, squared
 from dcpipe.coding_rate.state import State
 from dcpipe.selection import Candidates, Picks, Progress
-from dcpipe.selection.score import score
+from dcpipe.selection.score import note, score
 from dcpipe.types import DataError, FloatArray
 
 TIE = 1e-10
@@ -440,3 +440,14 @@ def test_earlier_picks_are_resumed_and_rounds_reported() -> None:
     reports.clear()
     resumed = score(candidates, 4, 0, Progress(earlier=Picks(whole.rows[:5], whole.gains[:5]), report=reports.append))
     assert resumed.rows.tolist() == whole.rows.tolist() and [len(report.rows) for report in reports] == [6, 8]
+
+
+def test_alpha_has_no_effect_on_one_image_per_class_and_the_note_says_so() -> None:
+    candidates = made([14, 11, 9], 5, seed=8)
+    picks = [score(candidates, 1, 0, Progress(), alpha=alpha).rows.tolist() for alpha in (0.0, 0.1, 5.0, 100.0)]
+    assert picks == [picks[0]] * 4
+    assert note(1, {"alpha": 5.0}) == (
+        "with ipc 1, alpha has no effect on score, which takes the images least like those of other classes; "
+        "`selection.options: {start: medoid}` takes the most typical image of each class instead"
+    )
+    assert note(2, {}) is None and note(1, {"start": "medoid"}) is None and note(1, {"order": "global"}) is None
