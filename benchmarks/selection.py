@@ -1,20 +1,22 @@
-"""Exact greedy coding-rate selection: against a determinant per candidate, against a peer, and at ImageNet-1K's size.
+"""Exact greedy coding-rate selection: against the good ways to do it in NumPy and a peer, and at ImageNet-1K's size.
 
-1. `logdet(I + c (G + z z^T))` by `slogdet`, one d x d matrix a candidate, is the naive way; SCORE's selector takes one
-   Cholesky and one triangular solve for all candidates of a step. For one class of ImageNet-1K's size: both run
-   here, the reference on a sample of steps from the same picks, its total extrapolated and labelled so. The sampled
-   steps must choose the same images.
-2. With the coefficient held fixed and one class, R_I alone is what `submodlib-py` (LogDeterminant; Chen, Zhang and
+1. R_I with its growing coefficient and one class, exact: against eight lines of NumPy (`by_products`: the Woodbury
+   identity with the products of candidates and picks kept, one matrix-vector product a pick). Both start from the same
+   float32 vectors, are run in turn, and must make the same picks. As a footnote, one `slogdet` for each candidate,
+   extrapolated from one step.
+2. With several classes, against one Cholesky factor and one triangular solution per step in SciPy (`by_cholesky`), the
+   good way for any number of picks.
+3. With the coefficient held fixed and one class, R_I alone is what `submodlib-py` (LogDeterminant; Chen, Zhang and
    Zhou, NeurIPS 2018) maximises; where it is not installed, the same algorithm in NumPy stands in. A small bonus on
    the first row breaks the tie of the first step alike for all.
-3. Growth with the number of classes, candidates and ipc. A pick gets dearer until 0.62 d vectors are picked (the n x n
-   form) and costs the same from there on (the d x d form), so the total grows faster than linearly at first, then
-   linearly.
-4. ImageNet-1K's size (`--imagenet`): 1,000 classes of 1,281 candidates in a memory-mapped file, made class by class.
+4. Growth with the number of classes, candidates and ipc.
+5. ImageNet-1K's size (`--imagenet`): 1,000 classes of 1,281 candidates in a memory-mapped file, made class by class.
    Time at ipc 10 and 50 (one is a prefix of the other) and the peak of anonymous memory, which leaves the mapped
-   file out. `--device cuda` does it on a GPU.
+   file out. `--classes` takes a proportional part of it, `--device cuda` does it on a GPU.
 
-Features are synthetic (a low-rank part and noise): cost does not depend on their values.
+Features are synthetic (a low-rank part and noise), and R_C has the spread measured for softmax at T = 20, 3e-4 nats.
+Times are those of the process, medians of runs in turn. The cost depends on the values: candidates whose upper bound is
+below the best are not evaluated.
 """
 
 from __future__ import annotations
@@ -27,9 +29,13 @@ import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import scipy.linalg
 import torch
 
 from dcpipe.selection import Candidates, Picks, Progress, unit
@@ -57,41 +63,81 @@ def made(n_classes: int, n: int, d: int) -> Candidates:
 
 def around(vectors: np.ndarray, n_classes: int, n: int) -> Candidates:
     offsets = np.arange(n_classes + 1, dtype=np.int64) * n
-    rates = np.random.Generator(np.random.Philox(7)).random(n_classes * n)
+    rates = 0.55 + 3e-4 * np.random.Generator(np.random.Philox(7)).standard_normal(n_classes * n)
     return Candidates(vectors, np.zeros((n_classes * n, 1), dtype=np.float32), rates, offsets)
 
 
-def by_determinant(z: np.ndarray, picked: list[int], alpha: float, beta: float, label_rate: np.ndarray) -> int:
-    """The next pick of a single class, one determinant a candidate (for one class R_D is R_I: one serves both)."""
-    d, n = z.shape[1], len(picked) + 1
-    scatter = z[picked].T @ z[picked]
-    best, choice = -np.inf, -1
-    for row in range(len(z)):
-        if row not in picked:
-            rate = np.linalg.slogdet(np.eye(d) + d / (n * EPS2) * (scatter + np.outer(z[row], z[row])))[1] / 2
-            value = rate - alpha * rate - beta * label_rate[row]
-            if value > best:
-                best, choice = value, row
-    return choice
-
-
-def against_determinants(n: int, ipc: int, sample: list[int], alpha: float, beta: float) -> None:
-    candidates = made(1, n, DIMENSIONS)
-    start = time.perf_counter()
-    picks = score(candidates, ipc, 0, Progress(), alpha=alpha, beta=beta, eps2=EPS2)
-    ours = time.perf_counter() - start
-    z = np.asarray(candidates.vectors, dtype=np.float64)
+def by_products(vectors: np.ndarray, ipc: int) -> list[int]:
+    """The eight lines for one class: z^T (gamma I + G)^-1 z = (1 - k^T (gamma I + K)^-1 k) / gamma."""
+    z = vectors.astype(np.float64)
     z /= np.linalg.norm(z, axis=1, keepdims=True)
-    start = time.perf_counter()
-    for step in sample:
-        choice = by_determinant(z, picks.rows[:step].tolist(), alpha, beta, candidates.label_rate)
-        if choice != picks.rows[step]:
-            raise SystemExit(f"step {step}: SCORE picked row {picks.rows[step]}, the determinants {choice}")
-    theirs = (time.perf_counter() - start) / len(sample) * ipc
-    print(f"one class, {n} candidates, d = {DIMENSIONS}, {ipc} picks, alpha = {alpha}, beta = {beta}")
-    print(f"  score                            {ours:9.3f} s")
-    print(f"  a determinant for each candidate {theirs:9.1f} s, extrapolated from steps {sample}")
-    print(f"  ratio                            {theirs / ours:9.0f}, picks of the sampled steps identical")
+    rows, products = [], np.zeros((len(z), 0))
+    for n in range(1, ipc + 1):
+        inner = np.linalg.inv(products[rows] + n * EPS2 / z.shape[1] * np.eye(n - 1))
+        left = 1 - np.einsum("ij,ij->i", products @ inner, products)
+        left[rows] = -1
+        rows.append(int(left.argmax()))
+        products = np.column_stack([products, z @ z[rows[-1]]])
+    return rows
+
+
+def by_cholesky(candidates: Candidates, ipc: int) -> list[int]:
+    """R_I of several classes in turn: a Cholesky factor per step and a triangular solution for the class."""
+    z = unit(np.asarray(candidates.vectors, dtype=np.float64))
+    d, rows, scatter = z.shape[1], [], np.zeros((z.shape[1], z.shape[1]))
+    for n in range(1, ipc * candidates.n_classes + 1):
+        own = candidates.rows((n - 1) % candidates.n_classes)
+        factor = scipy.linalg.cholesky(scatter + n * EPS2 / d * np.eye(d), lower=True)
+        gains = np.square(scipy.linalg.solve_triangular(factor, z[own].T, lower=True)).sum(axis=0)
+        gains[[row - own.start for row in rows if own.start <= row < own.stop]] = -1
+        rows.append(own.start + int(np.round(gains, 9).argmax()))  # all tie in the first step
+        scatter += np.outer(z[rows[-1]], z[rows[-1]])
+    return rows
+
+
+def in_turn(ways: dict[str, Callable[[], Any]], times: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Median process time of each way in seconds, and its result, from runs in turn."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    results = {}
+    for _ in range(times):
+        for name, way in ways.items():
+            start = time.process_time()
+            results[name] = way()
+            taken[name].append(time.process_time() - start)
+    return {name: float(np.median(some)) for name, some in taken.items()}, results
+
+
+def against_numpy(n: int, ipc: int, times: int) -> None:
+    candidates = made(1, n, DIMENSIONS)
+    candidates.label_rate[:] = 0.0
+    ours = partial(score, candidates, ipc, 0, Progress(), alpha=0.0, beta=0.0, eps2=EPS2)
+    ways = {"score": ours, "eight lines of NumPy": partial(by_products, candidates.vectors, ipc)}
+    taken, results = in_turn(ways, times)
+    rows = results["score"].rows.tolist()
+    if rows != results["eight lines of NumPy"]:
+        raise SystemExit("the picks of the two ways differ")
+    z = unit(np.asarray(candidates.vectors, dtype=np.float64))
+    scatter, step, start = z[rows[: ipc // 2]].T @ z[rows[: ipc // 2]], ipc // 2 + 1, time.process_time()
+    for row in z[:: max(1, n // 20)]:
+        np.linalg.slogdet(np.eye(DIMENSIONS) + DIMENSIONS / (step * EPS2) * (scatter + np.outer(row, row)))
+    each = (time.process_time() - start) / len(z[:: max(1, n // 20)])
+    print(f"one class, {n} candidates, d = {DIMENSIONS}, {ipc} picks, growing coefficient, alpha = 0")
+    for name, seconds in taken.items():
+        print(f"  {name:32s} {seconds:9.3f} s, ratio {seconds / taken['score']:.2f}")
+    print(f"  (a slogdet for each candidate    {each * n * ipc:9.1f} s, extrapolated)")
+
+
+def against_cholesky(n_classes: int, n: int, ipc: int, times: int) -> None:
+    candidates = made(n_classes, n, DIMENSIONS)
+    candidates.label_rate[:] = 0.0
+    ours = partial(score, candidates, ipc, 0, Progress(), alpha=0.0, beta=0.0, eps2=EPS2)
+    ways = {"score": ours, "Cholesky and solution in SciPy": partial(by_cholesky, candidates, ipc)}
+    taken, results = in_turn(ways, times)
+    if results["score"].rows.tolist() != results["Cholesky and solution in SciPy"]:
+        raise SystemExit("the picks of the two ways differ")
+    print(f"{n_classes} classes of {n}, d = {DIMENSIONS}, ipc {ipc}, growing coefficient, alpha = 0")
+    for name, seconds in taken.items():
+        print(f"  {name:32s} {seconds:9.3f} s, ratio {seconds / taken['score']:.2f}")
 
 
 def chen(kernel: np.ndarray, picks: int) -> list[int]:
@@ -134,29 +180,31 @@ def installed() -> bool:
     return True
 
 
-def against_peers(n: int, ipc: int) -> None:
+def against_peers(n: int, ipc: int, times: int) -> None:
     """R_I with a fixed coefficient, one class."""
     candidates = made(1, n, DIMENSIONS)
     candidates.label_rate[:] = 1.0
     candidates.label_rate[0] = 0.0  # the bonus of row 0 that all get, here through beta
     bonus = 1e-4
     print(f"one class, {n} candidates, d = {DIMENSIONS}, {ipc} picks, fixed coefficient, alpha = 0")
-    start = time.perf_counter()
-    picks = score(candidates, ipc, 0, Progress(), alpha=0.0, beta=bonus, eps2=EPS2, coefficient="final")
-    ours = time.perf_counter() - start
-    print(f"  score, coefficient: final        {ours:9.3f} s")
-    for name, peer in (("submodlib-py, NaiveGreedy", submodlib), ("Chen et al. in NumPy", chen)):
-        if peer is submodlib and not installed():
-            print(f"  {name:32s}   not installed")
-            continue
-        start = time.perf_counter()
+
+    def of(peer: Callable[[np.ndarray, int], list[int]]) -> list[int]:
         z = unit(np.asarray(candidates.vectors, dtype=np.float64))
         kernel = z @ z.T + np.eye(n) * (ipc * EPS2 / DIMENSIONS)
         kernel[0, 0] *= 1 + 2 * bonus
-        rows = peer(kernel, ipc)
-        theirs = time.perf_counter() - start
-        same = "identical" if rows == picks.rows.tolist() else f"{len(set(rows) & set(picks.rows.tolist()))} shared"
-        print(f"  {name:32s} {theirs:9.3f} s with its kernel; ratio {theirs / ours:.2f}, picks {same}")
+        return peer(kernel, ipc)
+
+    ours = partial(score, candidates, ipc, 0, Progress(), alpha=0.0, beta=bonus, eps2=EPS2, coefficient="final")
+    ways: dict[str, Callable[[], Any]] = {"score, coefficient: final": ours, "Chen et al. in NumPy": partial(of, chen)}
+    if installed():
+        ways["submodlib-py, NaiveGreedy"] = partial(of, submodlib)
+    else:
+        print("  submodlib-py is not installed")
+    taken, results = in_turn(ways, times)
+    picks = results.pop("score, coefficient: final").rows.tolist()
+    for name, seconds in taken.items():
+        same = "" if name not in results else f", {len(set(results[name]) & set(picks))} of {ipc} picks the same"
+        print(f"  {name:32s} {seconds:9.3f} s, ratio {seconds / taken['score, coefficient: final']:.2f}{same}")
 
 
 def growth(what: str, cases: list[tuple[int, int, int]]) -> None:
@@ -237,20 +285,22 @@ def main() -> None:
     parser.add_argument(
         "--imagenet", action="store_true", help="only the run of ImageNet-1K's size (minutes, 2.6 GB disk)"
     )
+    parser.add_argument("--classes", type=int, default=1000, help="of the ImageNet-1K run")
     parser.add_argument("--precision", default="float64", help="of the ImageNet-1K run: float64 or float32")
     parser.add_argument("--device", default="cpu", help="of the ImageNet-1K run")
     arguments = parser.parse_args()
     quick = arguments.quick
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, numpy {np.__version__}")
     if arguments.imagenet:
-        classes, n, ipc = (12, 100, 3) if quick else (1000, CANDIDATES, 50)
+        classes, n, ipc = (12, 100, 3) if quick else (arguments.classes, CANDIDATES, 50)
         imagenet(classes, n, ipc, arguments.device, arguments.precision)
         return
     n = 100 if quick else CANDIDATES
     score(made(1, 50, DIMENSIONS), 40, 0, Progress())  # threads and libraries start here, not in what is timed
-    against_determinants(n, 50, [40] if quick else [1, 12, 49], alpha=0.0, beta=0.0)
-    against_determinants(n, 50, [40] if quick else [30], alpha=0.1, beta=0.1)
-    against_peers(n, 50)
+    times = 1 if quick else 7
+    against_numpy(n, 50, times)
+    against_cholesky(*((3, n, 4) if quick else (40, n, 20)), times=1 if quick else 3)
+    against_peers(n, 50, times)
     growth("classes", [(c, n, 10) for c in ([2, 4] if quick else [10, 20, 40, 80])])
     growth("candidates", [(10, m, 10) for m in ([50, 100] if quick else [640, 1281, 2562])])
     growth("ipc", [(10, n, k) for k in ([2, 4] if quick else [10, 20, 40, 80])])

@@ -6,9 +6,12 @@ so.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from dcpipe import store
 from dcpipe.compression.budget import Budget
-from dcpipe.types import LabelPack
+from dcpipe.compression.foresight import describe, foresight_of
+from dcpipe.types import LabelPack, SoftLabels
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
 
@@ -25,6 +28,7 @@ def compression_stage(run: Run) -> None:
         pack = budget.compress(labels, staging.notes, run.device, run.map)
         size = store.save_pack(staging.root / "labels.safetensors", pack)
         report(run, pack, size, budget.limit(pack.shape), inputs["softlabels"].meta.get("teacher_bytes", 0))
+        report_rates(run, pack, labels)
         reference = pack.shape.reference_bytes
         staging.publish("compression", {"codec": pack.codec, "hard": False, "bytes": size, "fp16_bytes": reference})
 
@@ -49,6 +53,15 @@ def report(run: Run, pack: LabelPack, size: int, limit: int | None, teacher_byte
     )
     if limit is not None and size < 0.98 * limit:
         print(f"compression: {pack.codec} cannot use the whole budget: {limit - size:,} of {limit:,} bytes are left")
+
+
+def report_rates(run: Run, pack: LabelPack, labels: SoftLabels) -> None:
+    """Report how well R_C told the error of each image. It is not published: the pack does not depend on features."""
+    folder, temperatures = Path("data/features"), [run.params.features.label_rate.temperature]
+    if run.params.synthesis.method == "none" and (folder / "artifact.json").is_file():
+        found = foresight_of(store.load_features(folder), pack, labels, temperatures, run.device)
+        if found:
+            print(f"compression: {describe(found, len(labels.ids))}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dcpipe import selection, store
 from dcpipe.selection import Picks, Progress
+from dcpipe.selection.score import note
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
 
@@ -36,6 +37,8 @@ def selection_stage(run: Run) -> None:
 
         [picks] = run.map(select, [block.method], lambda method: f"select[{method}]", progress="select")
         chosen = candidates.selection(picks, block.method)
+        if block.method == "score" and (sentence := note(block.ipc, block.options)):
+            print(f"selection: {sentence}")
         first = zip(chosen.labels[:50], chosen.ids[:50], chosen.gains[:50], strict=True)
         run.reporter.table(
             "first picks",

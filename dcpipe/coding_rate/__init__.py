@@ -5,7 +5,8 @@ Selection uses it to pick images, and feature extraction to shortlist the images
 
 from __future__ import annotations
 
-from dcpipe.coding_rate.greedy import Objective, greedy
+from dcpipe.coding_rate.greedy import greedy
 from dcpipe.coding_rate.rate import Rate
+from dcpipe.coding_rate.state import Objective
 
 __all__ = ["Objective", "Rate", "greedy"]

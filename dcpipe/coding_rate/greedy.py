@@ -7,131 +7,51 @@ of all picks and of those of class y, including the candidate z; c = d / (n eps2
     R_D = as before, but class y has  n_y/(2n) [logdet(I + c_y G_y) + log(1 + c_y z^T (I + c_y G_y)^-1 z)]
 
 The coefficient depends on n and therefore changes I + c G by full rank in every step, so no rank-one update is exact.
-But all candidates of a step share it: one Cholesky factor and one triangular solve score a whole class. R_I uses the
-smaller of the d x d and the n x n form of `rate.py`; R_D always uses the latter, because a class has few picks.
+Three facts make the exact choice cheap nevertheless:
 
-Float32 screens and float64 decides. All candidates are scored in single precision, with a factor computed in double
+* A candidate is known by its products with the picks (`rate.py`). They do not depend on the coefficient, so they are
+  kept, and a new pick costs one matrix-vector product for each class that is visited. This serves R_D, and R_I while
+  fewer than d / 2 images are picked.
+* From then on the eigenvectors of G serve for any coefficient. They are computed anew every d / 8 picks, and the
+  picks in between are added by the Woodbury identity.
+* I / c + G only grows, also if c changes. So the term of a candidate in R_I only falls from step to step, and what it
+  was is an upper bound of what it is. A step evaluates R_I for the candidates with the largest bounds and for those
+  whose bounds exceed the best of these. (Minoux, 1978, does so for submodular functions. R_I with d / (n eps2) is not
+  submodular, but the part of it that differs between candidates has what the argument needs.)
+
+Float32 screens and float64 decides. Candidates are scored in single precision, with factors computed in double
 precision, and those within a margin of the best are scored again in double precision. The difference between the two
 scores is compared with the margin. If it is not far smaller, all candidates are scored in double precision. So the
 picks are those of double precision, at the cost of single precision.
 
-Cost per step for N candidates: d^3 / 3 + N d^2 / 2 multiply-adds at most, n^3 / 3 + n^2 d + N n (n + d) while few are
-picked. Memory: one class of candidates, the picked vectors, and a few d x d matrices.
+Cost per step for N candidates of a class: N d multiply-adds for the new product and N n_y^2 / 2 for R_D; for R_I
+N n^2 / 2 + n^3 / 3 while few are picked, then E d^2 + d^3 at most, amortised, if E candidates are evaluated. E is N in
+the first visits of a class and a few percent of N after ten. Memory: one class of candidates, the picked vectors,
+products up to `pool.BUDGET`, four numbers per candidate, and a few d x d matrices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from dcpipe.coding_rate.rate import Rate, sample_form_is_cheaper
+from dcpipe.coding_rate.pool import Pool
+from dcpipe.coding_rate.rate import LaterRate, Rate
+from dcpipe.coding_rate.state import Objective, State
 from dcpipe.types import FloatArray, IntArray, Sliceable, require
 
 # Gains that differ by less than round-off are tied, in double or single precision: rates are of order 1 to 100, and the
 # condition number of the matrices is below 1 + d / eps2.
 _TIE = {True: 1e-10, False: 1e-5}
-# Single precision errs by about 1e-6 nats on unit vectors; a margin a thousand times wider leaves few to score again.
+# Single precision errs by about 1e-6 of a term, or c times 1e-8 nats for a vector that is nearly among the picks; a
+# margin a thousand times wider leaves few to score again.
 _MARGIN = 1e-3
+_WIDE_FROM = 100.0
 _TRUST = 1 / 8
-
-
-@dataclass(frozen=True)
-class Objective:
-    """The coefficients of Eq. 4, which classes a step may pick from, and the precision.
-
-    Attributes:
-        alpha, beta, eps2: coefficients of Eq. 4.
-        final: ipc if the counts n and n_y are fixed at their final values, else None.
-        by_turns: whether the classes take turns; otherwise every step considers all classes.
-        double: whether the best candidates are scored again in float64.
-        device: where candidates are scored.
-
-    Raises `DataError` for coefficients that are out of range.
-    """
-
-    alpha: float
-    beta: float
-    eps2: float
-    final: int | None = None
-    by_turns: bool = True
-    double: bool = True
-    device: str = "cpu"
-
-
-class _Pool:
-    """Loads candidates on demand, at unit length and on the device: one class in float32, or a few rows in float64."""
-
-    def __init__(self, vectors: Sliceable, offsets: IntArray, device: torch.device) -> None:
-        self.vectors, self.offsets, self.device = vectors, offsets, device
-        self.norms = np.full(int(offsets[-1]), np.nan)
-        self.space = np.empty((int(np.diff(offsets).max()), vectors.shape[1]), dtype=np.float32)
-
-    def rows(self, label: int) -> slice:
-        return slice(int(self.offsets[label]), int(self.offsets[label + 1]))
-
-    def quick(self, label: int) -> torch.Tensor:
-        """All vectors of a class, f32 [N, d]; the next call overwrites them."""
-        rows = self.rows(label)
-        block = np.asarray(self.vectors[rows])
-        if np.isnan(self.norms[rows]).any():
-            self._measure(label, block)
-        scaled = self.space[: len(block)]
-        np.divide(block, self.norms[rows, None].astype(np.float32), out=scaled, casting="same_kind")
-        return torch.from_numpy(scaled).to(self.device)
-
-    def exact(self, rows: IntArray) -> torch.Tensor:
-        """Some rows, f64 [m, d], of classes that `quick` has already loaded."""
-        block = np.asarray(self.vectors[rows], dtype=np.float64)
-        return torch.from_numpy(block / self.norms[rows, None]).to(self.device)
-
-    def _measure(self, label: int, block: npt.NDArray[np.floating]) -> None:
-        norms = np.sqrt(np.einsum("nd,nd->n", block, block, dtype=np.float64))
-        require(
-            bool(np.isfinite(norms).all()),
-            f"candidates: vectors of class {label} contain NaN or infinity; extract the features again",
-        )
-        self.norms[self.rows(label)] = np.where(norms > 0, norms, 1.0)  # rows of zeros stay zero
-
-
-class _State:
-    """The state after the picks so far.
-
-    `rows`, `labels`, `gains`, `costs` and unit `vectors` of the picks are filled up to `n`; `scatter` is the scatter
-    matrix of all picks. `counts` and `class_rate` hold the number of picks and logdet(I + c_j G_j) for each class.
-    `cost` f64 [n candidates] is beta R_C, and infinite for rows that cannot be picked.
-    """
-
-    def __init__(self, total: int, d: int, label_rate: FloatArray, n_classes: int, objective: Objective) -> None:
-        double, device = torch.float64, objective.device
-        self.n = 0
-        self.rows, self.labels = np.zeros(total, dtype=np.int64), np.full(total, -1, dtype=np.int64)
-        self.gains, self.costs = np.zeros(total), np.zeros(total)
-        self.vectors = torch.zeros(total, d, dtype=double, device=device)
-        self.scatter = torch.zeros(d, d, dtype=double, device=device)
-        self.counts, self.class_rate = np.zeros(n_classes, dtype=np.int64), np.zeros(n_classes)
-        self.cost = np.where(np.isfinite(label_rate), label_rate, 0.0) * objective.beta
-        self.cost[~np.isfinite(label_rate)] = np.inf
-
-    def of_class(self, label: int) -> torch.Tensor:
-        """Vectors of the picks of one class, f64 [n_y, d]."""
-        places = torch.from_numpy(np.flatnonzero(self.labels[: self.n] == label))
-        return self.vectors.index_select(0, places.to(self.vectors.device))
-
-    def add(self, row: int, label: int, gain: float, z: torch.Tensor, objective: Objective) -> None:
-        n = self.n
-        self.rows[n], self.labels[n], self.gains[n], self.costs[n] = row, label, gain, self.cost[row]
-        self.vectors[n] = z
-        self.scatter.addr_(z, z)
-        self.cost[row] = np.inf
-        self.counts[label] += 1
-        self.n = n + 1
-        count = int(self.counts[label]) if objective.final is None else objective.final
-        picks = self.of_class(label)
-        self.class_rate[label] = Rate.of_vectors(picks, picks.shape[1] / (count * objective.eps2)).value
+# Candidates with the largest bounds that a step evaluates first.
+_FIRST = 32
 
 
 def greedy(
@@ -162,83 +82,197 @@ def greedy(
     Raises `DataError` for vectors that are not finite and for earlier picks that do not belong to these candidates.
     """
     n_classes = len(offsets) - 1
-    pool = _Pool(vectors, offsets, torch.device(objective.device))
-    state = _State(total, vectors.shape[1], label_rate, n_classes, objective)
+    pool = Pool(vectors, offsets, torch.device(objective.device))
+    state = State(total, pool, label_rate, objective)
     if earlier is not None:
         _replay(pool, objective, state, *earlier)
     while state.n < total:
+        if state.n >= state.turn and state.n % state.period == 0:
+            state.rebase()
         _step(pool, objective, state, label_rate)
         if state.n % n_classes == 0:
             report(state.rows[: state.n].copy(), state.gains[: state.n].copy())
     return state.rows, state.gains
 
 
-def _step(pool: _Pool, objective: Objective, state: _State, label_rate: FloatArray) -> None:
+def _step(pool: Pool, objective: Objective, state: State, label_rate: FloatArray) -> None:
     """Pick one image."""
     n_classes = len(state.counts)
     turn = state.n % n_classes
     labels = range(turn, turn + 1) if objective.by_turns else range(n_classes)
     first, last = pool.rows(labels[0]).start, pool.rows(labels[-1]).stop
-    scorer = _Scorer(objective, state, last - first)
-    quick = np.concatenate([scorer.gains(label, pool.quick(label), pool.rows(label)) for label in labels])
+    scorer = _Scorer(pool, objective, state)
+    margin = max(scorer.margin(labels), _TIE[objective.double])
+    quick = _screened(scorer, labels, first, np.concatenate([scorer.others(label) for label in labels]), margin)
     near, gains = np.arange(first, last), quick
     if objective.double:
-        margin = _MARGIN * (1 + objective.alpha)
         near = first + np.flatnonzero(quick >= quick.max() - margin)
-        gains = _exact(pool, scorer, labels, near)
+        gains = scorer.exact(labels, near)
         if not np.abs(gains - quick[near - first]).max(initial=np.inf if not len(near) else 0.0) <= margin * _TRUST:
             near = first + np.flatnonzero(np.isfinite(state.cost[first:last]))
-            gains = _exact(pool, scorer, labels, near)
+            gains = scorer.exact(labels, near)
     tied = near[gains >= gains.max() - _TIE[objective.double]]
     row = int(tied[np.argmin(label_rate[tied])])
     label = int(np.searchsorted(pool.offsets, row, side="right")) - 1
-    state.add(row, label, float(gains[near == row][0]), pool.exact(np.array([row]))[0], objective)
+    # Computed alone, so that its last bits do not depend on which others were near.
+    gain, z = scorer.alone(label, row)
+    state.add(row, label, gain, z, objective)
 
 
-def _exact(pool: _Pool, scorer: _Scorer, labels: range, rows: IntArray) -> FloatArray:
-    """Gains of some rows (ascending) in double precision."""
-    owners = np.searchsorted(pool.offsets, rows, side="right") - 1
-    parts = [(label, rows[owners == label]) for label in labels]
-    return np.concatenate([scorer.gains(label, pool.exact(members), members) for label, members in parts])
+def _screened(scorer: _Scorer, labels: range, first: int, others: FloatArray, margin: float) -> FloatArray:
+    """Gains in single precision f64 [N] of the rows from `first` on, and minus infinity for those that cannot be within
+    `margin` of the best. `others` f64 [N] is the gain without the candidate's term of R_I."""
+    state, pool = scorer.state, scorer.pool
+
+    if len(labels) == 1 and (state.basis is None or len(others) <= _FIRST):
+        # A candidate has few products: to choose some would take longer.
+        rows = pool.rows(labels[0])
+        term = scorer.term(labels[0], rows)
+        np.fmin(state.bounds[rows], term, out=state.bounds[rows])
+        return others + term
+    gains, upper = np.full(len(others), -np.inf), others + state.bounds[first : first + len(others)]
+
+    def evaluate(places: IntArray) -> None:
+        for label, rows in scorer.by_class(labels, first + places):
+            term = scorer.term(label, rows)
+            gains[rows - first] = others[rows - first] + term
+            state.bounds[rows] = np.fmin(state.bounds[rows], term)
+
+    some = np.argpartition(-upper, min(_FIRST, len(upper) - 1))[:_FIRST]
+    evaluate(np.sort(some[np.isfinite(upper[some])]))
+    upper[some] = -np.inf
+    evaluate(np.flatnonzero(np.isfinite(upper) & (upper >= gains.max() - margin)))
+    return gains
 
 
 class _Scorer:
     """Computes the gains of candidates from the factors that all candidates of a step share."""
 
-    def __init__(self, objective: Objective, state: _State, candidates: int) -> None:
-        self.objective, self.state = objective, state
-        d = state.vectors.shape[1]
+    def __init__(self, pool: Pool, objective: Objective, state: State) -> None:
+        self.pool, self.objective, self.state = pool, objective, state
+        self.d = state.vectors.shape[1]
         self.n = state.n + 1 if objective.final is None else objective.final * len(state.counts)
-        c = d / (self.n * objective.eps2)
-        if sample_form_is_cheaper(state.n, d, candidates):
-            self.all = Rate.of_vectors(state.vectors[: state.n], c)
-        else:
-            self.all = Rate.of_scatter(state.scatter, c)
-        self.weights = state.counts if objective.final is None else np.full(len(state.counts), objective.final)
-        # R(S) without the R_C terms is the sum of the gains without them; this also holds right after a replay.
-        self.before = float((state.gains[: state.n] + state.costs[: state.n]).sum())
-        self.of_class: dict[int, Rate] = {}
+        self.c = self.d / (self.n * objective.eps2)
+        self.all = state.all(self.c)
+        self.rates: dict[int, Rate] = {}
+        self.last = -1, np.zeros(0), torch.empty(0)
+        if objective.alpha > 0:
+            weights = state.counts if objective.final is None else np.full(len(state.counts), objective.final)
+            self.weighted = weights * state.class_rate
+            self.sum = float(self.weighted.sum())
 
-    def gains(self, label: int, x: torch.Tensor, rows: slice | IntArray) -> FloatArray:
-        """R(S + z) - R(S) for each row z of `x` [N, d] added to class `label`: f64 [N], computed in the type of `x`."""
-        objective, state = self.objective, self.state
-        count = int(state.counts[label]) + 1 if objective.final is None else objective.final
-        if label not in self.of_class:
-            self.of_class[label] = Rate.of_vectors(state.of_class(label), x.shape[1] / (count * objective.eps2))
-        rate = self.of_class[label]
-        others = float((np.delete(self.weights, label) * np.delete(state.class_rate, label)).sum())
-        r_i = (self.all.value + _array(self.all.more(x))) / 2
-        r_d = (others + count * (rate.value + _array(rate.more(x)))) / (2 * self.n)
-        gains: FloatArray = r_i - objective.alpha * r_d - self.before - state.cost[rows]
+    def count(self, label: int) -> int:
+        """n_y, including the candidate."""
+        return int(self.state.counts[label]) + 1 if self.objective.final is None else self.objective.final
+
+    def margin(self, labels: range) -> float:
+        """How far below the best, in single precision, a candidate may be and yet be the best in double precision."""
+        count = max(self.count(label) for label in labels)
+        fewest = min(self.count(label) for label in labels)
+        r_i = min(1.0, np.log1p(self.c) / 2) * max(1.0, self.c / _WIDE_FROM)
+        r_d = count / (2 * self.n) * max(1.0, self.d / (fewest * self.objective.eps2) / _WIDE_FROM)
+        return float(_MARGIN * (r_i + self.objective.alpha * r_d))
+
+    def by_class(self, labels: range, rows: IntArray) -> list[tuple[int, IntArray]]:
+        """Rows, ascending, of some classes: those of each class that has any."""
+        if len(labels) == 1:
+            return [(labels[0], rows)] if len(rows) else []
+        ends = np.searchsorted(rows, self.pool.offsets)
+        return [(label, rows[ends[label] : ends[label + 1]]) for label in labels if ends[label] < ends[label + 1]]
+
+    def others(self, label: int) -> FloatArray:
+        """The gains f64 [N] of a class without the candidates' terms of R_I; R_D is in single precision."""
+        rows = self.pool.rows(label)
+        return self._without(label, self._own(label)) - self.state.cost[rows]
+
+    def term(self, label: int, rows: slice | IntArray) -> FloatArray:
+        """The terms of R_I f64 [m] of some rows of a class, or of all its rows, in single precision."""
+        if isinstance(self.all, LaterRate):
+            places = None if isinstance(rows, slice) else rows - self.pool.rows(label).start
+            more = self.all.more(self._rotated(self.pool.some(label, places)))
+        else:
+            state = self.state
+            products = state.of_all.of(label, state.vectors, slice(0, state.n), state.n, len(state.gram))
+            squares = self._chosen(self.pool.lengths(label), label, rows)
+            more = self.all.more(squares, self._chosen(products, label, rows))
+        return _array(more) / 2
+
+    def exact(self, labels: range, rows: IntArray) -> FloatArray:
+        """The gains f64 [m] of some rows, ascending, in double precision."""
+        parts = [self._exact(label, members)[0] for label, members in self.by_class(labels, rows)]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def alone(self, label: int, row: int) -> tuple[float, torch.Tensor]:
+        """The gain of one row in double precision, and its vector f64 [d]."""
+        if self.last[0] != row:
+            self._exact(label, np.array([row]))
+        return float(self.last[1][0]), self.last[2][0]
+
+    def _exact(self, label: int, rows: IntArray) -> tuple[FloatArray, torch.Tensor]:
+        """The gains f64 [m] of some rows of a class and their vectors f64 [m, d]."""
+        state, squares = self.state, torch.from_numpy(self.pool.nonzero[rows]).to(self.pool.device, torch.float64)
+        x = self.pool.exact(rows if state.n or len(rows) == 1 else rows[:0])  # without picks, lengths are enough
+        if isinstance(self.all, LaterRate):
+            term = self.all.more(self._rotated(x))
+        else:
+            term = self.all.more(squares, self._products(x, state.vectors[: state.n], len(rows)))
+        own = np.zeros(len(rows))
+        if self.objective.alpha > 0:
+            own = _array(self.of_class(label).more(squares, self._products(x, state.of_class(label), len(rows))))
+        gains = _array(term) / 2 + self._without(label, own) - state.cost[rows]
+        self.last = (int(rows[0]) if len(rows) == 1 else -1), gains, x
+        return gains, x
+
+    @staticmethod
+    def _products(x: torch.Tensor, picks: torch.Tensor, rows: int) -> torch.Tensor:
+        return x @ picks.T if len(picks) else x.new_empty(rows, 0)
+
+    def _rotated(self, x: torch.Tensor) -> torch.Tensor:
+        assert self.state.basis is not None
+        return self.state.basis.rotate(x)
+
+    def _chosen(self, x: torch.Tensor, label: int, rows: slice | IntArray) -> torch.Tensor:
+        """Some rows of an array of all candidates of a class."""
+        if isinstance(rows, slice):
+            return x
+        return x[torch.from_numpy(rows - self.pool.rows(label).start).to(x.device)]
+
+    def _own(self, label: int) -> FloatArray:
+        """The logarithms f64 [N] that the candidates of a class add to its rate, in single precision."""
+        state, rows = self.state, self.pool.rows(label)
+        if self.objective.alpha > 0 and state.own_at[label] != state.counts[label]:
+            turns = len(state.counts) if self.objective.by_turns else 1
+            most = min(rows.stop - rows.start, -(-len(state.rows) // turns))
+            places = state.places[label]
+            products = state.of_own.of(label, state.vectors, places, len(places), most)
+            more = self.of_class(label).more(self.pool.lengths(label), products)
+            state.own[rows], state.own_at[label] = _array(more), state.counts[label]
+        return state.own[rows]
+
+    def of_class(self, label: int) -> Rate:
+        """logdet(I + c_y G_y) of the picks of a class."""
+        if label not in self.rates:
+            c = self.d / (self.count(label) * self.objective.eps2)
+            self.rates[label] = Rate.of_gram(self.state.gram_of[label], c)
+        return self.rates[label]
+
+    def _without(self, label: int, own: FloatArray) -> FloatArray:
+        """R(S + z) - R(S) without R_C and without the term of the candidate in R_I."""
+        gains: FloatArray = self.all.value / 2 - self.state.value + np.zeros(len(own))
+        if self.objective.alpha > 0:
+            others = self.sum - self.weighted[label]
+            gains -= (
+                self.objective.alpha * (others + self.count(label) * (self.of_class(label).value + own)) / (2 * self.n)
+            )
         return gains
 
 
 def _array(tensor: torch.Tensor) -> FloatArray:
-    array: FloatArray = tensor.double().cpu().numpy()
+    array: FloatArray = tensor.cpu().numpy().astype(np.float64)
     return array
 
 
-def _replay(pool: _Pool, objective: Objective, state: _State, earlier: IntArray, gains: FloatArray) -> None:
+def _replay(pool: Pool, objective: Objective, state: State, earlier: IntArray, gains: FloatArray) -> None:
     """Restore the state of a killed run: the same sums are added in the same order, so the same picks follow."""
     n, n_classes = len(earlier), len(state.counts)
     legal = n <= len(state.rows) and len(np.unique(earlier)) == n
@@ -252,7 +286,10 @@ def _replay(pool: _Pool, objective: Objective, state: _State, earlier: IntArray,
         "candidates; run `dcpipe clean` and select again",
     )
     for label in np.unique(labels):
-        pool.quick(int(label))  # measures the norms of this class
+        pool.load(int(label))  # measures the norms of this class
     vectors = pool.exact(earlier)
+    based = n - n % state.period
     for row, label, gain, z in zip(earlier, labels, gains, vectors, strict=True):
+        if state.n == based >= state.turn:
+            state.rebase()
         state.add(int(row), int(label), float(gain), z, objective)

@@ -13,9 +13,10 @@ Formula. The paper prints a = d / (n eps^2) for a d x n matrix and writes Y as K
   no rescaling.
 
 Y is the softmax at a temperature (`tempered`, what students are trained on), the plain softmax (`probabilities`) or
-the logits. Softmax rows are not normalised to unit length: rows of a confident teacher are longer and count more. With
-`centre`, the mean label of the image over its views is subtracted first, so that R_C measures only how labels vary from
-view to view.
+the logits. By default rows are not normalised to unit length: softmax rows of a confident teacher are longer and count
+more. With `centre`, the mean label of the image over its views is subtracted first, so that R_C measures only how
+labels vary from view to view. With `unit_rows`, rows are then scaled to unit length, as the features in R_I are, so
+that only their directions count; rows of zeros, also of round-off, are zero.
 
 What it measures. SCORE does not print the input. With softmax rows that are not centred, R_C mostly measures the length
 of the rows, that is, how confident the teacher is, and minus beta R_C prefers images of which the teacher is unsure. We
@@ -25,13 +26,15 @@ that rank 2 leaves in the labels of an image, and with the teacher's confidence.
     R_C of                             relative error of logits   KL at T = 4   confidence   std of R_C in nats
     softmax at T = 20 (the presets)              -.33                .30           .59            .0003
     probabilities                                -.51                .00           .90            .40
+    probabilities, `unit_rows`                    .80                .64          -.84           1.35
     softmax at T = 20, `centre`                   .67                .88          -.25            .053
     logits                                        .65                .94          -.18            5.1
 
 At T = 20 the rows are nearly uniform and all images have nearly the same R_C. Its spread of 3e-4 nats times beta is far
 below the other terms of Eq. 4: on CIFAR-10 (alpha 5) a random R_C of this spread changes 1 of 100 picks at beta 0.1 and
-32 at beta 1. So choose `centre`, or the input `logits`, if R_C shall select images whose labels compress well. The
-stage `features` prints the spread.
+32 at beta 1. So choose `centre`, or the input `logits`, if R_C shall select images whose labels compress well. Their
+spreads are 200 and 20,000 times larger, so beta has to be chosen anew. The stage `features` prints the spread, and the
+stage `compression` the correlation of R_C with the error of the pack, if the images are real ones.
 
 Cost. logdet(I + a Y Y^T) = logdet(I + a Y^T Y), so the smaller side s = min(v, C) is factorised. This takes
 n s^2 max(v, C) + n s^3 / 3 multiply-adds for n images, in one batched Cholesky, which unlike LU cannot lose the sign.
@@ -59,6 +62,9 @@ _COEFFICIENTS: dict[str, Callable[[int, int, int], float]] = {
     "sample": lambda views, classes, stored: classes / views,
 }
 
+# What centring leaves of labels that do not vary is round-off, shorter than this share of the longest row.
+_NOTHING = 1e-9
+
 
 def label_rate(
     logits: torch.Tensor,
@@ -69,13 +75,15 @@ def label_rate(
     stored_views: int = 300,
     eps2: float = 0.5,
     centre: bool = False,
+    unit_rows: bool = False,
 ) -> torch.Tensor:
     """R_C of each image: logits [n, v, c] of v views, in any float type -> f64 [n] in nats, on the same device.
 
     `stored_views` is K, the number of views whose labels will be stored (used by `literal` only); `eps2` is epsilon
-    squared. `centre`: the mean over views is subtracted from the labels of each image. The computation is in f64 and
-    holds n v c numbers in memory, so pass one batch of images at a time. Raises `DataError` for another shape, for
-    logits that are not finite and for options outside their range.
+    squared. `centre`: the mean over views is subtracted from the labels of each image. `unit_rows`: the label of each
+    view is scaled to unit length, after centring. The computation is in f64 and holds n v c numbers in memory, so pass
+    one batch of images at a time. Raises `DataError` for another shape, for logits that are not finite and for options
+    outside their range.
     """
     require(
         logits.ndim == 3 and min(logits.shape[1:]) > 0,
@@ -91,8 +99,12 @@ def label_rate(
     require(bool(torch.isfinite(logits).all()), "label_rate: logits contain NaN or infinity; check the teacher")
     _, views, classes = logits.shape
     labels = _INPUTS[input](logits.double(), temperature)
+    longest = torch.linalg.vector_norm(labels, dim=-1, keepdim=True).amax(dim=1, keepdim=True)
     if centre:
         labels = labels - labels.mean(dim=1, keepdim=True)
+    if unit_rows:
+        norms = torch.linalg.vector_norm(labels, dim=-1, keepdim=True)
+        labels = torch.where(norms > _NOTHING * longest, labels / norms, 0.0)
     if classes < views:
         labels = labels.mT
     gram = labels @ labels.mT * (_COEFFICIENTS[coefficient](views, classes, stored_views) / eps2)

@@ -137,6 +137,7 @@ class LabelRate(Block):
     coefficient: Literal["literal", "sample"] = "literal"
     eps2: Positive = 0.5
     centre: bool = False
+    unit_rows: bool = False
     shortlist: Shortlist | None = None
 
 
@@ -247,8 +248,9 @@ class Params(Block):
         releases have equal digests in every version.
         """
         content = self.model_dump(mode="json") | {"images": self.images.content()}
-        if not self.features.label_rate.centre:
-            del content["features"]["label_rate"]["centre"]
+        for name in ("centre", "unit_rows"):
+            if not content["features"]["label_rate"][name]:
+                del content["features"]["label_rate"][name]
         return content
 
 

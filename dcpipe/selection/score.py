@@ -8,8 +8,8 @@ Idea. Greedily add the image x that makes Eq. 4 of the picks X' largest,
     R_D = sum_j n_j / (2 n) logdet(I + d / (n_j eps2) Z_j Z_j^T)                 Eq. 6, bits to code each class
     R_C = `label_rate` of the image's own soft labels                            Eq. 7, bits of its labels
 
-`dcpipe.coding_rate` evaluates it exactly for all candidates of a step at once. Its docstrings give formulas, cost and
-memory, and `benchmarks/selection.py` measures the speed-up over one determinant per candidate.
+`dcpipe.coding_rate` makes the exact choice. Its docstrings give formulas, cost and memory, and
+`benchmarks/selection.py` compares the time with the good ways to do it in NumPy and SciPy.
 
 Where we differ from the paper, "SCORE: Soft Label Compression-Centric Dataset Condensation via Coding Rate
 Optimization", Sec. 4 and Algorithm 1:
@@ -28,6 +28,9 @@ Optimization", Sec. 4 and Algorithm 1:
   are not in the paper start from typical images. `typical` limits the candidates to this share of each class, those
   nearest its mean. `start="medoid"` makes the first pick of each class the candidate nearest its mean.
 
+With one image per class, alpha has no effect: the rate of one unit vector is a constant, so R_D is the same for every
+choice. The stage `selection` says so, and recommends `start="medoid"`.
+
 Published alpha / beta: ImageNet-1K 5 / 1; Tiny-ImageNet 5 / 0.001 (ipc 10) and 10 / 0.001 (ipc 50); ImageWoof 5 / 0.1;
 ImageNette 0.1 / 0.1.
 """
@@ -35,6 +38,7 @@ ImageNette 0.1 / 0.1.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -129,6 +133,19 @@ def score(
         report=lambda rows, gains: progress.report(Picks(rows, gains)),
     )
     return Picks(rows, gains)
+
+
+def note(ipc: int, options: Mapping[str, Any]) -> str | None:
+    """What to know about a choice that has no effect, in one sentence: alpha, with one image per class.
+
+    R_D of one unit vector per class is the same whichever it is, so every alpha gives the same picks.
+    """
+    if ipc > 1 or options.get("start", "greedy") == "medoid" or options.get("order", "rounds") == "global":
+        return None
+    return (
+        "with ipc 1, alpha has no effect on score, which takes the images least like those of other classes; "
+        "`selection.options: {start: medoid}` takes the most typical image of each class instead"
+    )
 
 
 def _typical(candidates: Candidates, share: float, ipc: int) -> tuple[FloatArray, IntArray]:

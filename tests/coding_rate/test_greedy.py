@@ -5,6 +5,7 @@ That its picks and gains are those of Eq. 4 is tested with the selector that it 
 
 from __future__ import annotations
 
+import sys
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from pools import stable
 
-from dcpipe.coding_rate.greedy import Objective, greedy
+from dcpipe.coding_rate.greedy import _Scorer, greedy
+from dcpipe.coding_rate.state import Objective
 from dcpipe.types import DataError, FloatArray, IntArray
 
 SCORE = {"alpha": 5.0, "beta": 1.0, "eps2": 0.5}
@@ -33,6 +35,40 @@ def test_a_killed_run_goes_on_with_identical_picks(final: int | None, kept: int)
     resumed, same = greedy(*some, 21, objective, earlier=(rows[:kept], gains[:kept]))
     assert resumed.tolist() == rows.tolist()
     np.testing.assert_allclose(same, gains, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("by_turns", [True, False])
+@pytest.mark.parametrize("kept", [3, 30, 32, 33, 47, 48, 70])
+def test_a_killed_run_ends_with_the_same_bytes(kept: int, by_turns: bool) -> None:
+    """Before the first basis (32 picks for d = 64), at it, between two, and after the second."""
+    some, objective = arrays([60, 70, 50], 64, seed=21), Objective(**SCORE, by_turns=by_turns)
+    rows, gains = greedy(*some, 75, objective)
+    resumed, same = greedy(*some, 75, objective, earlier=(rows[:kept], gains[:kept]))
+    assert resumed.tolist() == rows.tolist() and same.tolist() == gains.tolist()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 5.0])
+def test_candidates_that_are_not_evaluated_would_not_have_been_picked(
+    alpha: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With bounds that say nothing, every candidate is evaluated in every step; the picks are the same."""
+    some, objective = arrays([150, 140], 16, seed=22), Objective(alpha, 0.0, 0.5)
+    evaluated: list[int] = []
+    term = _Scorer.term
+
+    def counted(scorer: _Scorer, label: int, rows: slice | IntArray) -> FloatArray:
+        found = term(scorer, label, rows)
+        evaluated.append(len(found))
+        return found
+
+    monkeypatch.setattr(_Scorer, "term", counted)
+    rows, gains = greedy(*some, 100, objective)
+    few = sum(evaluated)
+    evaluated.clear()
+    monkeypatch.setattr(sys.modules[_Scorer.__module__], "_FIRST", 1000)
+    everything, same = greedy(*some, 100, objective)
+    assert everything.tolist() == rows.tolist() and np.abs(gains - same).max() < 1e-12
+    assert few < 0.6 * sum(evaluated)
 
 
 def test_each_round_is_reported_and_reports_are_not_overwritten() -> None:

@@ -18,13 +18,24 @@ def softmax(z: FloatArray) -> FloatArray:
 
 
 def by_definition(
-    logits: FloatArray, input: str, temperature: float, coefficient: str, stored: int, eps2: float, centre: bool = False
+    logits: FloatArray,
+    input: str,
+    temperature: float,
+    coefficient: str,
+    stored: int,
+    eps2: float,
+    centre: bool = False,
+    unit_rows: bool = False,
 ) -> float:
     """Eq. 7 of one image [v, c], on the view side whatever its size."""
     views, classes = logits.shape
     y = {"tempered": softmax(logits / temperature), "probabilities": softmax(logits), "logits": logits}[input]
+    longest = max(np.sqrt((row**2).sum()) for row in y)
     if centre:
         y = np.stack([row - sum(y) / views for row in y])
+    if unit_rows:
+        lengths = [np.sqrt((row**2).sum()) for row in y]
+        y = np.stack([row / s if s > 1e-9 * longest else 0 * row for row, s in zip(y, lengths, strict=True)])
     a = {"literal": stored / (classes * eps2) * stored / views, "sample": classes / (views * eps2)}[coefficient]
     return float(np.linalg.slogdet(np.eye(views) + a * y @ y.T)[1]) / 2
 
@@ -44,6 +55,7 @@ def made(n: int, v: int, c: int, seed: int = 0) -> FloatArray:
     st.integers(0, 999),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
 )
 def test_equals_the_definition(
     shape: tuple[int, int, int],
@@ -55,6 +67,7 @@ def test_equals_the_definition(
     seed: int,
     repeat: bool,
     centre: bool,
+    unit_rows: bool,
 ) -> None:
     logits = made(*shape, seed=seed)
     if repeat:
@@ -67,8 +80,9 @@ def test_equals_the_definition(
         stored_views=stored,
         eps2=eps2,
         centre=centre,
+        unit_rows=unit_rows,
     )
-    expected = [by_definition(one, input, temperature, coefficient, stored, eps2, centre) for one in logits]
+    expected = [by_definition(one, input, temperature, coefficient, stored, eps2, centre, unit_rows) for one in logits]
     assert found.dtype == torch.float64
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-9, atol=1e-9)
 
@@ -138,6 +152,14 @@ def test_centred_labels_that_do_not_vary_cost_nothing(input: str, coefficient: s
     assert label_rate(both, input=input, coefficient=coefficient, centre=True).tolist() == pytest.approx([0, 0])
     plain = label_rate(both, input=input, coefficient=coefficient)
     assert plain[0] > plain[1] > 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(["literal", "sample"]), st.booleans(), st.floats(0.01, 100), st.integers(0, 99))
+def test_only_the_directions_of_unit_rows_count(coefficient: str, centre: bool, length: float, seed: int) -> None:
+    logits = torch.from_numpy(made(3, 6, 4, seed))
+    options = {"input": "logits", "coefficient": coefficient, "centre": centre, "unit_rows": True}
+    np.testing.assert_allclose(label_rate(logits * length, **options), label_rate(logits, **options), rtol=1e-9)
 
 
 def test_centred_rates_rank_images_by_their_variation_and_others_by_confidence() -> None:

@@ -314,10 +314,12 @@ def test_a_block_that_may_be_absent_lists_its_keys() -> None:
 def test_the_content_of_a_release_has_no_limits_and_no_later_defaults() -> None:
     given = params.parse(yaml.safe_load(presets.text("digits")))
     content = given.content()
-    assert "max_leakage" not in content["images"] and "centre" not in content["features"]["label_rate"]
+    assert "max_leakage" not in content["images"]
+    assert not {"centre", "unit_rows"} & set(content["features"]["label_rate"])
     changed = yaml.safe_load(presets.text("digits"))
-    changed["features"]["label_rate"]["centre"] = True
-    assert params.parse(changed).content()["features"]["label_rate"]["centre"] is True
+    changed["features"]["label_rate"] |= {"centre": True, "unit_rows": True}
+    content = params.parse(changed).content()["features"]["label_rate"]
+    assert content["centre"] is True and content["unit_rows"] is True
 
 
 @pytest.mark.parametrize(

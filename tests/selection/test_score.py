@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import pool_of_vectors, stable
 
-from dcpipe.coding_rate import Rate
-from dcpipe.coding_rate.rate import sample_form_is_cheaper
+from dcpipe.coding_rate.rate import LaterRate, Rate, squared
+from dcpipe.coding_rate.state import State
 from dcpipe.selection import Candidates, Picks, Progress
-from dcpipe.selection.score import score
+from dcpipe.selection.score import note, score
 from dcpipe.types import DataError, FloatArray
 
 TIE = 1e-10
@@ -229,11 +229,15 @@ def test_images_that_a_shortlist_left_out_are_no_candidates() -> None:
 
 
 @pytest.mark.parametrize("eps2", [0.5, 0.01])
-def test_both_forms_are_used_and_agree_with_the_definition(eps2: float) -> None:
+def test_both_forms_are_used_and_agree_with_the_definition(eps2: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    forms: list[tuple[type, int]] = []
+    state_of = State.all
+    monkeypatch.setattr(
+        State, "all", lambda state, c: forms.append((type(found := state_of(state, c)), state.based)) or found
+    )
     candidates = made([14, 11], 5)
     picks = score(candidates, 9, 0, Progress(), alpha=2.0, beta=0.1, eps2=eps2)
-    forms = {sample_form_is_cheaper(n, 5, 11) for n in range(18)}
-    assert forms == {True, False}
+    assert set(forms) == {(Rate, 0), (LaterRate, 8), (LaterRate, 16)}
     rows, gains = Reference(candidates, 2.0, 0.1, eps2).greedy(9)
     assert picks.rows.tolist() == rows
     np.testing.assert_allclose(picks.gains, gains, rtol=0, atol=1e-9)
@@ -313,9 +317,9 @@ def test_fixed_coefficient_is_monotone_and_submodular(seed: int, d: int, n: int,
     assert gain_large >= -1e-10
     assert gain_small >= gain_large - 1e-10
     # and the code's own gains are these
-    assert float(Rate.of_vectors(torch.from_numpy(small), c).more(torch.from_numpy(x))[0]) == pytest.approx(
-        gain_small, abs=1e-9
-    )
+    z, candidate = torch.from_numpy(small), torch.from_numpy(x)
+    more = Rate.of_vectors(z, c).more(squared(candidate), candidate @ z.T)
+    assert float(more[0]) == pytest.approx(gain_small, abs=1e-9)
 
 
 def test_growing_coefficient_is_neither_monotone_nor_submodular() -> None:
@@ -436,3 +440,14 @@ def test_earlier_picks_are_resumed_and_rounds_reported() -> None:
     reports.clear()
     resumed = score(candidates, 4, 0, Progress(earlier=Picks(whole.rows[:5], whole.gains[:5]), report=reports.append))
     assert resumed.rows.tolist() == whole.rows.tolist() and [len(report.rows) for report in reports] == [6, 8]
+
+
+def test_alpha_has_no_effect_on_one_image_per_class_and_the_note_says_so() -> None:
+    candidates = made([14, 11, 9], 5, seed=8)
+    picks = [score(candidates, 1, 0, Progress(), alpha=alpha).rows.tolist() for alpha in (0.0, 0.1, 5.0, 100.0)]
+    assert picks == [picks[0]] * 4
+    assert note(1, {"alpha": 5.0}) == (
+        "with ipc 1, alpha has no effect on score, which takes the images least like those of other classes; "
+        "`selection.options: {start: medoid}` takes the most typical image of each class instead"
+    )
+    assert note(2, {}) is None and note(1, {"start": "medoid"}) is None and note(1, {"order": "global"}) is None
