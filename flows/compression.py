@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dcpipe import store
 from dcpipe.compression.budget import Budget
-from dcpipe.compression.foresight import describe, foresight_of
+from dcpipe.compression.foresight import MOST, describe, foresight_of
 from dcpipe.types import LabelPack, SoftLabels
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
@@ -61,7 +61,7 @@ def report_rates(run: Run, pack: LabelPack, labels: SoftLabels) -> None:
     if run.params.synthesis.method == "none" and (folder / "artifact.json").is_file():
         found = foresight_of(store.load_features(folder), pack, labels, temperatures, run.device)
         if found:
-            print(f"compression: {describe(found, len(labels.ids))}")
+            print(f"compression: {describe(found, min(len(labels.ids), MOST))}")
 
 
 if __name__ == "__main__":

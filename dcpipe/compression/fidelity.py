@@ -53,8 +53,11 @@ class Fidelity:
 
 
 @torch.no_grad()
-def fidelity(pack: LabelPack, labels: SoftLabels, temperatures: Sequence[float], device: torch.device) -> Fidelity:
-    """Compare a pack with all labels that it was made of, one block of images at a time.
+def fidelity(
+    pack: LabelPack, labels: SoftLabels, temperatures: Sequence[float], device: torch.device, first: int | None = None
+) -> Fidelity:
+    """Compare a pack with the labels that it was made of, one block of images at a time: all of them, or those of the
+    `first` images.
 
     Raises `DataError` if the pack has other images or another number of views or classes.
     """
@@ -69,8 +72,9 @@ def fidelity(pack: LabelPack, labels: SoftLabels, temperatures: Sequence[float],
     drawn = views.views_of(labels.policy.labelling, labels.ids)
     each = max(1, BLOCK_BYTES // (4 * shape.views * shape.classes))
     sums: dict[str, list[torch.Tensor]] = {}
-    for start in range(0, shape.images, each):
-        block = np.arange(start, min(start + each, shape.images))
+    images = min(shape.images, first or shape.images)
+    for start in range(0, images, each):
+        block = np.arange(start, min(start + each, images))
         rows, stored = np.repeat(block, shape.views), np.tile(np.arange(shape.views), len(block))
         held = codec.holds(rows, stored, shape)
         truth = torch.from_numpy(np.asarray(labels.logits[block[0] : block[-1] + 1])).to(device).flatten(0, 1)

@@ -17,6 +17,7 @@ from dcpipe.compression.fidelity import Fidelity, fidelity
 from dcpipe.types import Features, FloatArray, LabelPack, SoftLabels, require
 
 FEWEST = 10  # images; the correlation of fewer is mostly chance
+MOST = 2000  # images that are compared: decoding the labels of all of a large set would take minutes
 
 
 def foresight(label_rate: FloatArray, fidelity: Fidelity) -> dict[str, float]:
@@ -47,11 +48,13 @@ def foresight(label_rate: FloatArray, fidelity: Fidelity) -> dict[str, float]:
 def foresight_of(
     features: Features, pack: LabelPack, labels: SoftLabels, temperatures: Sequence[float], device: torch.device
 ) -> dict[str, float]:
-    """`foresight` of a pack and the labels it was made of; empty if some of the images have no features."""
-    if not np.isin(labels.ids, features.ids).all():
+    """`foresight` of the first images of a pack (at most `MOST`; images are in rounds of one per class) and the labels
+    it was made of; empty if some of these images have no features."""
+    ids = labels.ids[:MOST]
+    if not np.isin(ids, features.ids).all():
         return {}
-    rates = features.label_rate[features.rows_of(labels.ids)]
-    return foresight(rates, fidelity(pack, labels, temperatures, device))
+    rates = features.label_rate[features.rows_of(ids)]
+    return foresight(rates, fidelity(pack, labels, temperatures, device, first=len(ids)))
 
 
 def describe(correlations: Mapping[str, float], images: int) -> str:

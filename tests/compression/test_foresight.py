@@ -106,3 +106,14 @@ def test_the_sentence_names_the_errors_and_the_number_of_images() -> None:
         "Spearman correlation of R_C with the error of 1,200 images: +0.25 with the relative error of logits, "
         "-0.50 with KL at T = 20; near +1, R_C tells which labels compress well"
     )
+
+
+def test_only_the_first_images_of_a_large_pack_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = planted()
+    pack, rates = packed(labels, tmp_path), np.arange(60.0) % 7
+    zeros = np.zeros((60, 1), dtype=np.float32)
+    features = Features(zeros, zeros, rates, np.arange(60), np.zeros(60, dtype=np.int64))
+    whole = fidelity(pack, labels, [4.0], CPU)
+    first = Fidelity(whole.views[:12], whole.error[:12], whole.size[:12], {4.0: whole.kl[4.0][:12]}, whole.agreed[:12])
+    monkeypatch.setattr("dcpipe.compression.foresight.MOST", 12)
+    assert foresight_of(features, pack, labels, [4.0], CPU) == foresight(rates[:12], first) != {}
