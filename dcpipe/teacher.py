@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from torch import nn
 from dcpipe import networks, training, views
 from dcpipe.random import Stream, permutation
 from dcpipe.training import Batch, Recipe
-from dcpipe.types import Colour, DataError, ImageTable, IntArray, Teacher, ViewPolicy, require
+from dcpipe.types import Colour, DataError, Head, ImageTable, IntArray, Teacher, ViewPolicy, require
 
 # Called with an epoch; yields images u8 [m, s, s, 3], labels i64 [m] and ids i64 [m] in the order of training.
 Feed = Callable[[int], Iterator[tuple[torch.Tensor, IntArray, IntArray]]]
@@ -116,6 +117,8 @@ def train(
     std: Colour,
     seed: int,
     device: torch.device,
+    head: Head | None = None,
+    input_size: int | None = None,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
@@ -132,21 +135,85 @@ def train(
         mean, std: per channel, for normalisation.
         seed: of the initial weights and of training.
         device: where the network is trained.
+        head: None takes all weights as they are. Otherwise the network gets a new classifier, whatever classes the
+            weights are for: `linear` trains it alone (see `train_classifier`), `finetune` with all other weights.
+        input_size: the side in pixels to which the network resizes images, or None.
         checkpoint: a file to write checkpoints to and to resume from, or None.
         report: called with each row as soon as its epoch is done.
 
     Raises `DataError` for an unknown network, for weights that do not fit and for a loss that is no longer finite.
     """
     torch.manual_seed(seed)
-    network = networks.build(name, len(classes), size)
+    network = networks.build(name, len(classes), input_size or size)
     if weights is not None:
-        networks.load_weights(network, name, weights)
+        networks.load_weights(network, name, weights, new=None if head is None else networks.head(network))
+    if input_size is not None:
+        networks.resize_inputs(network, input_size)
     if recipe is None:
         return network.to(device).eval(), []
     batches = training_batches(feed, policy, size, mean, std)
-    return training.fit(
-        network, batches, training.cross_entropy, recipe, seed=seed, device=device, checkpoint=checkpoint, report=report
+    fit = train_classifier if head == "linear" else _train_all
+    return fit(network, batches, recipe, seed=seed, device=device, checkpoint=checkpoint, report=report)
+
+
+def _train_all(
+    network: nn.Module, batches: Callable[[int], Iterator[Batch]], recipe: Recipe, **settings: Any
+) -> tuple[nn.Module, list[dict[str, float]]]:
+    return training.fit(network, batches, training.cross_entropy, recipe, **settings)
+
+
+def train_classifier(
+    network: nn.Module,
+    batches: Callable[[int], Iterator[Batch]],
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoint: Path | None = None,
+    report: Callable[[dict[str, float]], None] = lambda row: None,
+) -> tuple[nn.Module, list[dict[str, float]]]:
+    """Train the classifier of a network (`networks.head`) and leave all other weights, and the statistics of batch
+    norm, as they are. Arguments and result are those of `training.fit`.
+
+    Every epoch shows new views, so every batch goes through the network once, in evaluation mode and without gradients,
+    which takes a third of the time of training the whole network. The classifier is then trained on the vectors by the
+    same loop as any network. Checkpoints contain the classifier only.
+
+    Raises `DataError` if the network computes its logits by more than its last linear layer.
+    """
+    network = network.to(device).eval().requires_grad_(False)
+    if device.type == "cuda":
+        network = network.to(memory_format=torch.channels_last)
+    classifier = networks.head(network)
+    inputs, _ = next(batches(0))
+    vectors, logits = networks.forward(network, inputs[:2])
+    require(
+        logits.shape[1] == classifier.out_features
+        and torch.allclose(classifier(vectors), logits, rtol=1e-3, atol=1e-3),
+        f"network {type(network).__name__} does not end in one linear layer, so head linear cannot train it alone; "
+        "use head finetune",
     )
+
+    def seen(epoch: int) -> Iterator[Batch]:
+        for inputs, labels in batches(epoch):
+            if device.type == "cuda":
+                inputs = inputs.contiguous(memory_format=torch.channels_last)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.amp and device.type == "cuda"):
+                vectors, _ = networks.forward(network, inputs)
+            yield vectors.float(), labels
+
+    trained, history = training.fit(
+        classifier.requires_grad_(True),
+        seen,
+        training.cross_entropy,
+        recipe,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
+        report=report,
+    )
+    classifier.load_state_dict(trained.state_dict())  # with recipe.ema, what was trained is not the result
+    return network, history
 
 
 def make(
@@ -160,6 +227,7 @@ def make(
     *,
     confusion: IntArray | None = None,
     trained_here: bool = False,
+    input_size: int | None = None,
 ) -> Teacher:
     """The `Teacher` of a network, with its accuracy by split in percent.
 
@@ -168,6 +236,7 @@ def make(
             class j.
         trained_here: whether its weights were trained on these very labels, so that its classes cannot be in another
             order.
+        input_size: the side in pixels to which the network resizes images, or None.
 
     Raises `DataError` for a teacher that is no better than chance (1.5 times chance or less) on minival, or, if it is
     pretrained, on any split. Also for a pretrained teacher whose classes are in another order, or for which that cannot
@@ -183,7 +252,7 @@ def make(
     if not trained_here:
         check_class_order(name, accuracy, confusion, classes)
     weights = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    return Teacher(name, weights, classes, mean, std, size, accuracy)
+    return Teacher(name, weights, classes, mean, std, size, accuracy, input_size)
 
 
 # Below this accuracy in percent a pretrained teacher needs a confusion matrix to show that its classes are in order.

@@ -30,7 +30,7 @@ def teacher_stage(run: Run, key: str) -> None:
         if block.epochs
         else None
     )
-    settings = {**block.model_dump(mode="json"), "network": network.model_dump(mode="json")}
+    settings = {**block.model_dump(mode="json"), "network": network.content()}
     if (sha256 := network.weights_sha256()) is not None:
         settings["network"]["weights_sha256"] = sha256
     with run.staging(f"data/teacher/{key}", settings, inputs) as staging:
@@ -48,6 +48,8 @@ def teacher_stage(run: Run, key: str) -> None:
                 std=std,
                 seed=block.seed,
                 device=run.device,
+                head=network.head,
+                input_size=network.input_size,
                 checkpoint=staging.notes / "checkpoint.pt",
                 report=lambda row: run.reporter.progress(
                     f"teacher {key}", int(row["epoch"]) + 1, block.epochs, f"loss {row['loss']:.4f}"
@@ -71,7 +73,8 @@ def teacher_stage(run: Run, key: str) -> None:
             train.size,
             accuracy,
             confusion=max(measured, key=lambda matrix: int(matrix.sum())),
-            trained_here=network.weights is None,
+            trained_here=network.weights is None or network.head is not None,
+            input_size=network.input_size,
         )
         meta = store.save_teacher(staging.root, made)
         (staging.root / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from dcpipe.config import packages
 from dcpipe.config.options import Options
 from dcpipe.config.registry import Registry
 from dcpipe.config.values import import_name
@@ -99,11 +100,26 @@ def _augmentations_are_ranges(params: Params) -> None:
 
 
 def _teachers_are_trained_or_loaded(params: Params) -> None:
-    for network in params.teacher.networks.values():
+    epochs = params.teacher.training.epochs
+    for key, network in params.teacher.networks.items():
+        where = f"teacher.networks.{key}"
         require(
-            params.teacher.training.epochs > 0 or network.weights is not None,
+            epochs > 0 or network.weights is not None,
             f"teacher.training.epochs is 0 but {network.network!r} has no weights; give weights or train it",
         )
+        require(
+            network.head is None or network.weights is not None,
+            f"{where}.head is {network.head!r}, but there are no weights to put it on; give weights, or leave head out "
+            "to train the whole network from scratch",
+        )
+        require(
+            network.head is None or epochs > 0,
+            f"{where}.head is {network.head!r}, but teacher.training.epochs is 0, so it would not be trained; raise "
+            "epochs, or leave head out if the weights have the classes of the images",
+        )
+        if network.weights in packages.PACKAGES:
+            with at(where):
+                packages.check(network.weights, network.network)
 
 
 def _sizes_are_possible(params: Params) -> None:
@@ -128,12 +144,10 @@ def _there_is_one_budget(params: Params) -> None:
 def _networks_take_the_images(params: Params) -> None:
     """Every network in params.yaml must exist and take images of `images.size`."""
     fit = import_name("dcpipe.networks.fitting:check_size")
-    teachers = {f"teacher.networks.{key}.network": block.network for key, block in params.teacher.networks.items()}
-    for key, name in {
-        **teachers,
-        "evaluation.student": params.evaluation.student,
-        **dict(_with_role(params, "network")),
-    }.items():
+    for key, block in params.teacher.networks.items():
+        with at(f"teacher.networks.{key}.network"):
+            fit(block.network, block.input_size or params.images.size)
+    for key, name in {"evaluation.student": params.evaluation.student, **dict(_with_role(params, "network"))}.items():
         with at(key):
             fit(name, params.images.size)
 

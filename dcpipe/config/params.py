@@ -8,14 +8,13 @@ are written; `check.resolved` fills in their defaults.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
-from dcpipe.config import budget, check, protocols
+from dcpipe.config import budget, check, packages, protocols
 from dcpipe.config.blocks import Block, checked, read
 from dcpipe.config.values import (
     AtLeastOne,
@@ -31,7 +30,7 @@ from dcpipe.config.values import (
     Side,
     Strategy,
 )
-from dcpipe.types import LabelShape, Mix, ViewPolicy, require
+from dcpipe.types import Head, LabelShape, Mix, ViewPolicy, require
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Baseline = Literal["random", "uncompressed", "online", "hard"]
@@ -78,22 +77,34 @@ class Augmentation(Block):
 
 
 class TeacherNetwork(Block):
-    """One teacher: the name of a network and, unless it is trained from scratch, a weights file or torchvision enum.
+    """One teacher: the name of a network and, unless it is trained from scratch, its weights: a file, a package that
+    contains them (`dcpipe.config.packages`) or a torchvision enum.
 
-    `mean` and `std` are those of the pixels that it expects; by default those of the torchvision enum, else of train.
+    With `head`, a new classifier for the classes of the images is trained on the pretrained weights: `linear` trains it
+    alone, `finetune` with all other weights. `input_size` is the side in pixels to which images are resized just before
+    the network, wherever it is used. `mean` and `std` are those of the pixels that it expects; by default those of the
+    package or torchvision enum, else of train.
     """
 
     network: str
     weights: str | None = None
+    head: Head | None = None
+    input_size: Count | None = None
     mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
     std: Annotated[list[Positive], Field(min_length=3, max_length=3)] | None = None
 
     def weights_sha256(self) -> str | None:
-        """SHA-256 of the weights file, or None if `weights` is not a file on this machine."""
-        if self.weights is None or not Path(self.weights).is_file():
+        """SHA-256 of the weights file or of that in the package, or None if it is not on this machine."""
+        if self.weights is None:
             return None
-        with Path(self.weights).open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        path = packages.find(self.weights) if self.weights in packages.PACKAGES else Path(self.weights)
+        return packages.sha256_of(path) if path is not None and path.is_file() else None
+
+    def content(self) -> dict[str, Any]:
+        """All that decides what the teacher is. `head` and `input_size` are left out where they change nothing, so that
+        such teachers have the digests that they had before these keys existed."""
+        unused = {key for key in ("head", "input_size") if getattr(self, key) is None}
+        return self.model_dump(mode="json", exclude=unused)
 
 
 class TeacherTraining(Block):
@@ -251,6 +262,7 @@ class Params(Block):
         for name in ("centre", "unit_rows"):
             if not content["features"]["label_rate"][name]:
                 del content["features"]["label_rate"][name]
+        content["teacher"]["networks"] = {key: block.content() for key, block in self.teacher.networks.items()}
         return content
 
 

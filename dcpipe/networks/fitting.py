@@ -20,9 +20,9 @@ from dcpipe import networks
 from dcpipe.types import DataError, Teacher, require
 
 _CLASSES = 2  # any number: whether a size fits does not depend on it
-# Their `build` refuses every size that their networks cannot take. They are not run, because the first run on the meta
-# device imports torch's compiler: two seconds, at the start of every stage.
-REFUSE_SIZES_WHEN_BUILT = ("convnet-dN-wN", "resnetN-wN", "resnet10-ap", "wrn-D-K")
+# Their `build` refuses every size that their networks cannot take, if there is one. They are not run, because the
+# first run on the meta device imports torch's compiler: two seconds, at the start of every stage.
+REFUSE_SIZES_WHEN_BUILT = ("convnet-dN-wN", "resnetN-wN", "resnet10-ap", "wrn-D-K", "efficientnet_lite0")
 
 # Beyond any network of the field. Names may come from a stranger's release, and even an empty network takes time.
 MAX_NUMBER = 100_000
@@ -84,11 +84,11 @@ def check_weights(teacher: Teacher) -> None:
     )
     try:
         with _without_numbers():
-            wanted = networks.build(name, len(teacher.classes), teacher.size).state_dict()
+            wanted = networks.build(name, len(teacher.classes), teacher.network_size).state_dict()
     except DataError:
         raise
     except Exception:  # it needs numbers while it is built, as some networks of libraries do; these are of fixed sizes
-        wanted = networks.build(name, len(teacher.classes), teacher.size).state_dict()
+        wanted = networks.build(name, len(teacher.classes), teacher.network_size).state_dict()
     shapes = {key: list(tensor.shape) for key, tensor in wanted.items()}
     found = {key: list(tensor.shape) for key, tensor in teacher.weights.items()}
     wrong = [key for key in sorted(shapes.keys() | found.keys()) if shapes.get(key) != found.get(key)]

@@ -1,4 +1,5 @@
-"""Load pretrained weights: safetensors, checkpoints of training scripts, and the weights enums of torchvision.
+"""Load pretrained weights: safetensors, checkpoints of training scripts, packages that contain weights, and the weights
+enums of torchvision.
 
 Training scripts wrap the tensors of a network in many ways: below a key (`state_dict`, `model`, `net`, ...) next to an
 epoch and an accuracy, with `module.` (DataParallel) or `_orig_mod.` (torch.compile) before every name, in files with
@@ -20,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
+from dcpipe.config import packages
 from dcpipe.store.torch_files import load_plain
 from dcpipe.types import DataError, require
 
@@ -37,9 +39,11 @@ Tensors = dict[str, torch.Tensor]
 
 
 def expected_pixels(weights: str | None) -> tuple[list[float], list[float]] | None:
-    """Mean and std of the pixels that a torchvision weights enum was trained on; None for files and no weights."""
+    """Mean and std of the pixels that a package or a torchvision enum was trained on; None for files and no weights."""
     if weights is None or weights.endswith(WEIGHT_FILES):
         return None
+    if weights in packages.PACKAGES:
+        return list(packages.PACKAGES[weights].mean), list(packages.PACKAGES[weights].std)
     from torchvision import models
 
     try:
@@ -49,17 +53,29 @@ def expected_pixels(weights: str | None) -> tuple[list[float], list[float]] | No
     return list(transforms.mean), list(transforms.std)
 
 
-def load_weights(network: nn.Module, name: str, weights: str) -> None:
-    """Load pretrained weights into `network`: a file (see `WEIGHT_FILES`), or a torchvision enum such as
-    `ResNet18_Weights.IMAGENET1K_V1` (downloaded by torchvision once).
+def load_weights(network: nn.Module, name: str, weights: str, *, new: nn.Module | None = None) -> None:
+    """Load pretrained weights into `network`: a file (see `WEIGHT_FILES`), an installed package (a name in
+    `dcpipe.config.packages.PACKAGES`), or a torchvision enum such as `ResNet18_Weights.IMAGENET1K_V1` (downloaded by
+    torchvision once).
 
-    Raises `DataError` if the file is missing or damaged, contains no tensors, or contains those of another network:
-    some are missing, left over, or have another shape. Also if numbers in it are not finite, or are integers where the
-    network has none (a quantised network). The network is then unchanged.
+    The module `new` of the network, usually its classifier, keeps the weights that it has, and those of the file may
+    have any shape.
+
+    Raises `DataError` if the file or package is missing or damaged, contains no tensors, or contains those of another
+    network: some are missing, left over, or have another shape. Also if numbers in it are not finite, or are integers
+    where the network has none (a quantised network). The network is then unchanged.
     """
-    state = _read_file(Path(weights)) if weights.endswith(WEIGHT_FILES) else _torchvision_state(name, weights)
+    if weights.endswith(WEIGHT_FILES):
+        state = _read_file(Path(weights))
+    elif weights in packages.PACKAGES:
+        state = _read_file(packages.verified(weights))
+    else:
+        state = _torchvision_state(name, weights)
     wanted = network.state_dict()
     state = _without_prefixes(state, wanted)
+    if new is not None:
+        path = next(path for path, module in network.named_modules() if module is new)
+        state |= {key: value for key, value in wanted.items() if key.startswith(f"{path}.")}
     missing = [key for key in wanted if key not in state and not key.endswith(_COUNTERS)]
     reshaped = [key for key in wanted if key in state and state[key].shape != wanted[key].shape]
     if wrong := [key for key in wanted if key in missing or key in reshaped]:
@@ -67,7 +83,7 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
         shape = list(state[key].shape) if key in state else "nothing"
         raise DataError(
             f"teacher weights {weights!r} do not fit {name!r}: {key!r} needs {list(wanted[key].shape)}, found {shape} "
-            f"({len(wrong)} such tensors); check the network's name and the number of classes"
+            f"({len(wrong)} such tensors); check the network's name; for other classes, set head to linear or finetune"
         )
     left = [
         key for key in state if key not in wanted and not key.endswith(_COUNTERS) and not key.startswith(_AUXILIARY)
@@ -140,8 +156,8 @@ def _torchvision_state(name: str, weights: str) -> Tensors:
         enum = models.get_weight(weights)
     except (ValueError, KeyError) as error:
         raise DataError(
-            f"teacher weights {weights!r} are neither a file ({', '.join(WEIGHT_FILES)}) nor a torchvision weights "
-            f"enum for {name!r}"
+            f"teacher weights {weights!r} are neither a file ({', '.join(WEIGHT_FILES)}) nor a package "
+            f"({', '.join(packages.PACKAGES)}) nor a torchvision weights enum for {name!r}"
         ) from error
     state: Tensors = enum.get_state_dict(progress=False, check_hash=True)
     return state

@@ -29,6 +29,7 @@ class TeacherMeta(Open):
     std: Channels
     size: Pixels
     accuracy: dict[Text, float]
+    input_size: Pixels | None = None
 
 
 def save_teacher(folder: Path, teacher: Teacher, name: str = WEIGHTS) -> dict[str, Any]:
@@ -36,6 +37,8 @@ def save_teacher(folder: Path, teacher: Teacher, name: str = WEIGHTS) -> dict[st
     weights = {key: tensor.contiguous() for key, tensor in teacher.weights.items()}
     with replacing(folder / name) as partial:
         save_file(weights, partial)
+    # Left out where images are not resized, so that such teachers keep their digest.
+    resized = {} if teacher.input_size is None else {"input_size": teacher.input_size}
     return {
         "network": teacher.network,
         "classes": list(teacher.classes),
@@ -43,6 +46,7 @@ def save_teacher(folder: Path, teacher: Teacher, name: str = WEIGHTS) -> dict[st
         "std": list(teacher.std),
         "size": teacher.size,
         "accuracy": teacher.accuracy,
+        **resized,
     }
 
 
@@ -69,4 +73,5 @@ def read_teacher(path: Path, meta: Mapping[str, Any]) -> Teacher:
             std=tuple(meta["std"]),
             size=found.size,
             accuracy=meta["accuracy"],
+            input_size=found.input_size,
         )

@@ -124,7 +124,8 @@ class Observer:
     frozen.
 
     `segments` describe the entries, with layers in the order of `named_modules`. `patch`: side in pixels; None means 16
-    for images of at least 128 pixels, else 4. `layers="bn"` measures only BatchNorm inputs, at a fraction of the cost.
+    where the network sees at least 128 pixels, else 4. `layers="bn"` measures only BatchNorm inputs, at a fraction of
+    the cost.
 
     Raises `DataError` for a network without such layers, and for one that uses a layer more than once per forward pass.
     """
@@ -144,7 +145,7 @@ class Observer:
         self.name, self.device, self.n_classes = name, device, len(teacher.classes)
         self.network = networks.from_teacher(teacher, device)
         self._teacher = teacher
-        self._patch = patch or (16 if teacher.size >= LARGE else 4)
+        self._patch = patch or (16 if teacher.network_size >= LARGE else 4)
         self._recorded: dict[str, list[Pair]] | None = None
         kinds = (nn.BatchNorm2d,) if layers == "bn" else (nn.BatchNorm2d, nn.Conv2d)
         watched = {key: module for key, module in self.network.named_modules() if isinstance(module, kinds)}

@@ -41,7 +41,7 @@ from dcpipe.types.labels import (
     reference_bytes,
 )
 from dcpipe.types.score import Score
-from dcpipe.types.teacher import Features, Teacher
+from dcpipe.types.teacher import Features, Head, Teacher
 
 __all__ = [
     "MIXES",
@@ -53,6 +53,7 @@ __all__ = [
     "EncodedImage",
     "Features",
     "FloatArray",
+    "Head",
     "ImageSet",
     "ImageTable",
     "IntArray",

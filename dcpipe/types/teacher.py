@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -12,12 +12,16 @@ from dcpipe.types.base import Colour, FloatArray, IntArray, Sliceable, find_rows
 if TYPE_CHECKING:  # importing torch takes seconds, and commands that only read parameters need none of it
     import torch
 
+# How a new classifier of pretrained weights is trained: alone, or with all other weights.
+Head = Literal["linear", "finetune"]
+
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
     """A trained network with what is needed to use it correctly: its normalisation and its class order.
 
-    `weights`: state dict; `size`: the side in pixels of the images it was trained on; `accuracy`: by split, in percent.
+    `weights`: state dict; `size`: the side in pixels of the images it was trained on; `accuracy`: by split, in percent;
+    `input_size`: the side to which images are resized just before the network, None for images as they are.
     """
 
     network: str
@@ -27,11 +31,17 @@ class Teacher:
     std: Colour
     size: int
     accuracy: dict[str, float]
+    input_size: int | None = None
 
     def __post_init__(self) -> None:
         for name, tensor in self.weights.items():
             finite = not tensor.is_floating_point() or bool(tensor.isfinite().all())
             require(finite, f"teacher {self.network}: weight {name!r} contains NaN or infinity; train it again")
+
+    @property
+    def network_size(self) -> int:
+        """The side in pixels of what the network sees."""
+        return self.input_size or self.size
 
 
 @dataclass(frozen=True, eq=False)

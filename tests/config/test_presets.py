@@ -13,7 +13,9 @@ from dcpipe.config import presets
 from dcpipe.config.presets.composing import families
 from dcpipe.types import DataError
 
-OWN = {"digits", "digits-edc", "digits-mdc", "cifar10-small", "cifar10-edc-small", "tiny-imagenet-50-small"}
+OWN = {"digits", "digits-edc", "digits-mdc", "cifar10-small", "cifar10-edc-small", "tiny-imagenet-50-small"} | {
+    "cifar10-pretrained-small"
+}
 
 
 def test_the_default_comes_first_and_numbers_are_in_order() -> None:
@@ -45,12 +47,12 @@ def test_source_accuracy_and_cost_are_stated(name: str) -> None:
 
 
 UNKNOWN = {
-    "digit": "did you mean digits, digits-edc or digits-mdc? `dcpipe init --list` shows all 61",
-    "tiny-imagenet-ipc1": "did you mean tiny-imagenet-ipc10? `dcpipe init --list` shows all 61",
+    "digit": "did you mean digits, digits-edc or digits-mdc? `dcpipe init --list` shows all 62",
+    "tiny-imagenet-ipc1": "did you mean tiny-imagenet-ipc10? `dcpipe init --list` shows all 62",
     "cifar10-mcd-ipc10": "did you mean cifar10-mdc-ipc10, cifar100-mdc-ipc10 or cifar10-dc-ipc10? `dcpipe init --list` "
-    "shows all 61",
-    "": "`dcpipe init --list` shows all 61",
-    "zzz": "`dcpipe init --list` shows all 61",
+    "shows all 62",
+    "": "`dcpipe init --list` shows all 62",
+    "zzz": "`dcpipe init --list` shows all 62",
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -109,3 +111,42 @@ def test_teachers_must_fit_the_images() -> None:
     assert str(error.value) == (
         "teacher 'x' and images: class 1 is 'b' on one side and 'c' on the other; use one class order"
     )
+
+
+def bilinear(side: int, goal: int) -> torch.Tensor:
+    """The weights f64 [goal, side] of bilinear resizing at pixel centres; shrinking widens the triangle (antialias)."""
+    weights, scale = torch.zeros(goal, side, dtype=torch.float64), max(1.0, side / goal)
+    for row in range(goal):
+        centre = (row + 0.5) * side / goal - 0.5
+        for column in range(side):
+            weights[row, column] = max(0.0, 1 - abs(column - centre) / scale)
+    return weights / weights.sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize(("side", "goal"), [(4, 8), (4, 6), (4, 4), (7, 3)])
+def test_images_are_resized_just_before_the_network(side: int, goal: int) -> None:
+    torch.manual_seed(0)
+    network = networks.build(NAME, 3, goal).double().eval()
+    names = list(network.state_dict())
+    inputs = torch.rand(2, 3, side, side, dtype=torch.float64, requires_grad=True)
+    weights = bilinear(side, goal)
+    expected = network(torch.einsum("ij,mcjk,lk->mcil", weights, inputs, weights))
+    networks.resize_inputs(network, goal)
+    torch.testing.assert_close(network(inputs), expected)
+    (gradient,) = torch.autograd.grad(network(inputs).sum(), inputs)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected.sum(), inputs)[0])
+    assert list(network.state_dict()) == names and networks.head(network) is network[-1]
+    torch.testing.assert_close(networks.forward(network, inputs)[1], expected)
+
+
+def test_a_teacher_that_resizes_takes_images_of_their_own_size_everywhere() -> None:
+    network = networks.build(NAME, 3, 8).eval()
+    noun = teacher_of(network, input_size=8)
+    again, inputs = networks.from_teacher(noun, torch.device("cpu")), inputs_of()
+    larger = torch.nn.functional.interpolate(inputs, (8, 8), mode="bilinear", align_corners=False)
+    networks.check_teachers({"x": noun}, CLASSES, 4)
+    torch.testing.assert_close(again(inputs), network(larger).detach())
+    expected = network(views.normalise(larger, MEAN, STD)).detach()
+    torch.testing.assert_close(networks.mean_logits([again], [noun], inputs), expected)
+    copied = copy.deepcopy(again)
+    assert torch.equal(copied(inputs), again(inputs)), "a copy resizes too"

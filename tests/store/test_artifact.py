@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from kinds import KINDS, LINEAGE, Kind, assert_same, image_set, scores, selectio
 
 from dcpipe import store
 from dcpipe.store.manifest import content_digest, written
+from dcpipe.store.teacher import WEIGHTS, read_teacher
 from dcpipe.types import DataError
 
 MANIFEST = "artifact.json"
@@ -42,6 +43,19 @@ def test_what_is_written_is_read(name: str, tmp_path: Path) -> None:
         assert found == made
     else:
         assert_same(found, made)
+
+
+def test_a_teacher_that_resizes_images_is_read_again_and_others_are_written_as_before(tmp_path: Path) -> None:
+    for folder, made in (("as-is", teacher()), ("resized", replace(teacher(), input_size=16))):
+        staging = tmp_path / folder
+        staging.mkdir()
+        meta = store.save_teacher(staging, made)
+        assert set(meta) - {"input_size"} == {"network", "classes", "mean", "std", "size", "accuracy"}
+        assert meta.get("input_size") == made.input_size and ("input_size" in meta) == (folder == "resized")
+        found = read_teacher(staging / WEIGHTS, meta)
+        assert (found.input_size, found.size) == (made.input_size, 8)
+    with pytest.raises(DataError, match="input_size"):
+        read_teacher(staging / WEIGHTS, {**meta, "input_size": -3})
 
 
 # --- damage ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -274,3 +275,15 @@ def test_images_of_another_size_are_refused() -> None:
     with pytest.raises(DataError) as caught:
         Observer("it", teacher_of("odd", 11), CPU).measure(torch.zeros(1, 3, 12, 12))
     assert str(caught.value) == "observer 'it' was trained at 11 pixels, images are 3 x 12 x 12; train it again"
+
+
+@pytest.mark.parametrize("layers", ["bn", "bn+conv"])
+def test_an_observer_that_resizes_measures_what_its_network_sees(layers: str) -> None:
+    small = teacher_of("resnet10-w2", 8)
+    images = torch.from_numpy(images_of(2, 8)).float()
+    larger = nn.functional.interpolate(images, (16, 16), mode="bilinear", align_corners=False)
+    resizing = Observer("it", replace(small, input_size=16), CPU, layers=layers)
+    direct = Observer("it", replace(small, size=16), CPU, layers=layers)
+    assert resizing.segments == direct.segments
+    for found, expected in zip(resizing.measure(images), direct.measure(larger), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -72,3 +72,8 @@ def test_the_lower_half_of_a_shortlist_is_counted(rank: list[int], share: float)
     """Of shortlists of three, place 2 is the lower half; of four, places 2 and 3."""
     assert features(rank=np.array(rank)).lower_half(IDS) == pytest.approx(share)
     assert features().lower_half(IDS) is None, "there is no shortlist"
+
+
+def test_the_network_sees_images_at_their_own_size_unless_they_are_resized() -> None:
+    assert teacher().input_size is None and teacher().network_size == 8
+    assert teacher(input_size=32).network_size == 32 and teacher(input_size=32).size == 8
