@@ -1,11 +1,16 @@
-"""Candidates for the tests of selection, numbers that never change, and gradients written out."""
+"""Candidates for the tests of selection, numbers that never change, gradients written out, and what every selector that
+works class by class without random numbers must do."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
+from hypothesis import strategies as st
 
 from dcpipe.random import philox, uniform
-from dcpipe.selection import Candidates
+from dcpipe.selection import Candidates, Picks, Progress
 from dcpipe.types import FloatArray
 
 
@@ -49,3 +54,47 @@ def written_out(p: FloatArray, h: FloatArray, targets: list[int], bias: bool) ->
         error = probabilities - np.eye(p.shape[1])[target]
         rows.append(np.concatenate([np.outer(error, vector).reshape(-1), error if bias else []]))
     return np.stack(rows)
+
+
+def generic(sizes: list[int], d: int, seed: int = 0) -> Candidates:
+    """Vectors and logits without ties."""
+    n = sum(sizes)
+    return pool_of(stable(n, d, seed) + 0.5, 3 * stable(n, len(sizes), seed + 100), sizes)
+
+
+@st.composite
+def small_pools(draw: Callable[..., object]) -> tuple[Candidates, int]:
+    """Integer vectors and logits, so that copies, zero vectors and exact ties are common; ipc up to the smallest
+    class."""
+    sizes = draw(st.lists(st.integers(1, 7), min_size=1, max_size=3))
+    d, n, c = draw(st.integers(1, 4)), sum(sizes), len(sizes)
+    vectors = draw(st.lists(st.integers(-2, 2), min_size=n * d, max_size=n * d))
+    logits = draw(st.lists(st.integers(-3, 3), min_size=n * c, max_size=n * c))
+    ipc = draw(st.integers(1, min(sizes)))
+    return pool_of(np.array(vectors).reshape(n, d), np.array(logits).reshape(n, c), sizes), ipc
+
+
+def check_prefixes(select: Callable[..., Picks], candidates: Candidates) -> None:
+    """A smaller ipc gives the first picks of a larger one, and nothing is picked twice."""
+    c = candidates.n_classes
+    largest = int(np.diff(candidates.offsets).min())
+    whole = select(candidates, largest, 0, Progress())
+    assert len(set(whole.rows.tolist())) == largest * c
+    for ipc in range(1, largest):
+        part = select(candidates, ipc, 0, Progress())
+        assert part.rows.tolist() == whole.rows[: c * ipc].tolist()
+        assert part.gains.tolist() == whole.gains[: c * ipc].tolist()
+
+
+def check_orders(select: Callable[..., Picks], candidates: Candidates, ipc: int, seed: int) -> None:
+    """In another order of the rows of each class, the same images are picked, where nothing ties."""
+    order = np.concatenate(
+        [
+            candidates.offsets[y] + np.random.default_rng([seed, y]).permutation(size)
+            for y, size in enumerate(np.diff(candidates.offsets))
+        ]
+    )
+    moved = replace(candidates, vectors=candidates.vectors[order], logits=candidates.logits[order])
+    picks, again = select(candidates, ipc, 0, Progress()), select(moved, ipc, 0, Progress())
+    assert picks.rows.tolist() == order[again.rows].tolist()
+    np.testing.assert_allclose(picks.gains, again.gains, rtol=1e-9, atol=1e-12)

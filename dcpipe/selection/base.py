@@ -43,12 +43,23 @@ class Candidates:
         """Feature vectors of one class, scaled to unit length, f64 [N, d]; zero vectors remain zero."""
         return unit(self.class_vectors(label))
 
+    def class_logits(self, label: int) -> FloatArray:
+        """The teacher's logits for the images of one class, f64 [N, c]."""
+        return np.asarray(self.logits[self.rows(label)], dtype=np.float64)
+
     def class_probabilities(self, label: int) -> FloatArray:
         """The teacher's softmax probabilities for the images of one class, f64 [N, c]."""
-        logits = np.asarray(self.logits[self.rows(label)], dtype=np.float64)
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities: FloatArray = shifted / shifted.sum(axis=1, keepdims=True)
-        return probabilities
+        return softmax(self.class_logits(label))
+
+    def class_log_probabilities(self, label: int) -> FloatArray:
+        """Their logarithms, f64 [N, c]; precise where a probability rounds to 1, and finite where one underflows."""
+        logits = self.class_logits(label)
+        likeliest = np.arange(len(logits)), logits.argmax(axis=1)
+        shifted = logits - logits[likeliest][:, None]
+        odds = np.exp(shifted)
+        odds[likeliest] = 0.0
+        logs: FloatArray = shifted - np.log1p(odds.sum(axis=1, keepdims=True))
+        return logs
 
     def selection(self, picks: Picks, method: str) -> Selection:
         """The picked images, in the order of the picks."""
@@ -93,6 +104,13 @@ class Candidates:
                     f"candidates: the {fault} in {len(wrong)} of {len(block)} images of class "
                     f"{self.class_name(label)}, first in image {wrong[0] if len(wrong) else 0}; {remedy}",
                 )
+
+
+def softmax(logits: FloatArray) -> FloatArray:
+    """Probabilities f64 [N, c] of rows of logits."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities: FloatArray = shifted / shifted.sum(axis=1, keepdims=True)
+    return probabilities
 
 
 def unit(vectors: FloatArray) -> FloatArray:

@@ -38,16 +38,19 @@ def facility_location(candidates: Candidates, ipc: int, seed: int, progress: Pro
     """
 
     def pick(label: int) -> tuple[IntArray, FloatArray]:
-        return _locate(candidates.class_units(label), ipc)
+        units = candidates.class_units(label)
+        return locate(1 + units @ units.T, ipc, _TIE)
 
     return class_by_class(candidates, ipc, progress, pick)
 
 
-def _locate(units: FloatArray, ipc: int) -> tuple[IntArray, FloatArray]:
-    """Rows i64 [ipc] of one class's unit vectors [N, d] and their gains f64 [ipc]."""
-    n = len(units)
-    # The matrix is symmetric, so row z has the similarities of all images to candidate z.
-    similar = 1 + units @ units.T
+def locate(similar: FloatArray, ipc: int, tie: float) -> tuple[IntArray, FloatArray]:
+    """The greedy choice for any similarities: rows i64 [ipc] and their gains f64 [ipc].
+
+    `similar` f64 [N, N] is symmetric and not negative, so row z has the similarities of all images to candidate z.
+    Gains that differ by less than `tie` per image are tied.
+    """
+    n = len(similar)
     rows, gains = np.empty(ipc, dtype=np.int64), np.empty(ipc)
     reached = np.zeros(n)  # the similarity of each image to its most similar pick
     step = max(1, _BLOCK // n)
@@ -56,7 +59,7 @@ def _locate(units: FloatArray, ipc: int) -> tuple[IntArray, FloatArray]:
             [np.maximum(similar[start : start + step] - reached, 0).sum(axis=1) for start in range(0, n, step)]
         )
         more[rows[:k]] = -np.inf
-        rows[k] = np.argmax(more >= more.max() - _TIE * n)
+        rows[k] = np.argmax(more >= more.max() - tie * n)
         gains[k] = more[rows[k]]
         reached = np.maximum(reached, similar[rows[k]])
     return rows, gains

@@ -47,8 +47,9 @@ def select(
         method: a name in `SELECTORS`, with its `options`: see `dcpipe.selection`.
         ipc: images per class.
         seed: of selectors that use random numbers.
-        logits: the logits of a network for each image, float [n, c], for the selectors that use them (`gradmatch`,
-            `badge`, `bait`, `least_confidence`, `margin`, `entropy`, `el2n`).
+        logits: the logits of a network for each image, float [n, c], for the selectors that use them (`craig`,
+            `gradmatch`, `glister`, `badge`, `bait`, `contextual_diversity`, `cal`, `least_confidence`, `margin`,
+            `entropy`, `el2n`, `grand`).
         label_rate: R_C of each image's soft labels, float [n], for `score`, which omits its third term without it: see
             `dcpipe.coding_rate.label_rate`.
         classes: all labels in the order of the columns of `logits`; by default they are sorted.

@@ -51,25 +51,25 @@ Order = Literal["hard", "easy"]
 def least_confidence(
     candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard"
 ) -> Picks:
-    """Ranked by the total probability of all classes except the likeliest, in [0, 1 - 1 / c]; see `_ranked`."""
-    return _ranked(candidates, ipc, progress, order, lambda p, label: _but_the_likeliest(p).sum(axis=1))
+    """Ranked by the total probability of all classes except the likeliest, in [0, 1 - 1 / c]; see `ranked`."""
+    return ranked(candidates, ipc, progress, order, lambda p, label: _but_the_likeliest(p).sum(axis=1))
 
 
 @validated("selector 'margin'")
 def margin(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard") -> Picks:
-    """Ranked by 1 minus the margin between the two likeliest classes, in [0, 1]; see `_ranked`."""
+    """Ranked by 1 minus the margin between the two likeliest classes, in [0, 1]; see `ranked`."""
 
     def score(p: FloatArray, label: int) -> FloatArray:
         others = _but_the_likeliest(p)
         scores: FloatArray = others.sum(axis=1) + others.max(axis=1)
         return scores
 
-    return _ranked(candidates, ipc, progress, order, score)
+    return ranked(candidates, ipc, progress, order, score)
 
 
 @validated("selector 'entropy'")
 def entropy(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard") -> Picks:
-    """Ranked by the entropy of p in nats, in [0, log c]; see `_ranked`."""
+    """Ranked by the entropy of p in nats, in [0, log c]; see `ranked`."""
 
     def score(p: FloatArray, label: int) -> FloatArray:
         others = _but_the_likeliest(p)
@@ -78,12 +78,12 @@ def entropy(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, 
         scores: FloatArray = -(others * logs).sum(axis=1) - (1 - doubt) * np.log1p(-doubt)
         return scores
 
-    return _ranked(candidates, ipc, progress, order, score)
+    return ranked(candidates, ipc, progress, order, score)
 
 
 @validated("selector 'el2n'")
 def el2n(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, order: Order = "hard") -> Picks:
-    """Ranked by the length of p - y for the true class, in [0, sqrt 2]; see `_ranked`."""
+    """Ranked by the length of p - y for the true class, in [0, sqrt 2]; see `ranked`."""
 
     def score(p: FloatArray, label: int) -> FloatArray:
         error = p.copy()
@@ -92,10 +92,10 @@ def el2n(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, ord
         scores: FloatArray = np.linalg.norm(error, axis=1)
         return scores
 
-    return _ranked(candidates, ipc, progress, order, score)
+    return ranked(candidates, ipc, progress, order, score)
 
 
-def _ranked(
+def ranked(
     candidates: Candidates, ipc: int, progress: Progress, order: Order, score: Callable[[FloatArray, int], FloatArray]
 ) -> Picks:
     """Rows i64 [ipc * c] in rounds of one image per class, highest score first (lowest if `order` is `easy`), and gains

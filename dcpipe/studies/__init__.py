@@ -6,6 +6,7 @@ and with the scores of the workspace. The study's block in studies/params.yaml l
 
 * `base.py`             the interface of a study, and the context that it works in
 * `summary.py`          summarises rows of students to means and standard deviations
+* `paired.py`           differences between two entries, paired by seed, with intervals
 * `coresets.py`         studies of what selectors pick: `selection.py`, `coefficients.py` and `resilience.py`
 * `labels.py`           compares codecs on the same labels
 * `variants.py`         params.yaml with changes, for `syntheses.py`, `ladder.py` and `sizes.py`

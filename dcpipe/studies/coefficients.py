@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from dcpipe.config.values import Count, Distinct, NotNegative
 from dcpipe.reports import figures
 from dcpipe.studies.base import CellResult, Split, StudyBlock, StudyContext
 from dcpipe.studies.coresets import CoresetCell, Entry, default_options
-from dcpipe.studies.selection import SelectionStudy
+from dcpipe.studies.selection import Kind, SelectionStudy
 from dcpipe.studies.summary import Row
 from dcpipe.types import require
 
@@ -87,6 +88,14 @@ class CoefficientsStudy(SelectionStudy):
     @property
     def sizes(self) -> list[int]:
         return [self.block.ipc]
+
+    @property
+    def kinds(self) -> Sequence[Kind]:
+        return ["packed"]
+
+    @property
+    def against(self) -> str | None:
+        return None
 
     def run(self, context: StudyContext, cell: CoresetCell) -> CellResult:
         """As in the study `selection`, with the point of the sweep in each row."""

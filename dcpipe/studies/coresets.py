@@ -33,6 +33,7 @@ from dcpipe.studies.summary import Row
 from dcpipe.types import ImageTable, LabelShape, Selection, require
 
 SHOWN = 10  # classes in a picture of picks, and images per class
+HARD = "hard labels"
 
 
 class SelectorEntry(Block):
@@ -124,9 +125,10 @@ class CoresetStudy(Study):
         """Images per class, ascending."""
 
     @property
-    def budgets(self) -> dict[str, CompressionBlock]:
-        """The budgets that the labels of every coreset are packed to, by name; the first can always be reached."""
-        return {self.params.compression.codec if self.teachers else "hard labels": self.params.compression}
+    def budgets(self) -> Mapping[str, CompressionBlock | None]:
+        """The budgets that the labels of every coreset are packed to, by name; None for hard labels. The first can
+        always be reached."""
+        return {self.params.compression.codec: self.params.compression} if self.teachers else {HARD: None}
 
     @property
     def teachers(self) -> list[str]:
@@ -180,7 +182,8 @@ class CoresetStudy(Study):
                 row: Row = {"seed": cell.seed, "accuracy": "", "image_bytes": rows[0]["image_bytes"], "label_bytes": 0}
             else:
                 row = self.student(context, cell, coreset, name)
-            place = {"selector": cell.entry.name, "ipc": cell.ipc, "ratio": block.ratio or ""}
+            ratio = (block.ratio if block else None) or ""
+            place = {"selector": cell.entry.name, "ipc": cell.ipc, "ratio": ratio}
             rows.append({**place, **row, **shared, "note": note})
         shown = {f"{cell.entry.name}-ipc{cell.ipc}": picture_of(context.train, coreset.picks)}
         return CellResult(rows, shown if cell.seed == self.block.seeds[0] else {})
@@ -206,19 +209,20 @@ class CoresetStudy(Study):
         """The row of a student that is trained on the coreset with labels at a budget.
 
         The labels are packed to all budgets that can be reached at once. The labels of other coresets are removed from
-        disk before that, because together they could fill it.
+        disk before that, because together they could fill it. Hard labels need neither teachers nor a pack.
         """
-        label = f"{cell.entry.name} ipc {cell.ipc}, {budget}"
+        label, wanted = f"{cell.entry.name} ipc {cell.ipc}, {budget}", self.budgets[budget]
 
         def contender() -> Contender:
             for other in (context.notes.folder / "coresets").glob("*"):
                 if other.name != coreset.digest:
                     context.notes.remove(f"coresets/{other.name}")
             notes = context.notes.within("coresets").within(coreset.digest)
-            reached = {n: b for n, b in self.budgets.items() if not self.budget_error(context, cell.ipc, b)}
-            budgets = {budget: self.budgets[budget]} | reached
             images = read_selection(context.train, coreset.picks)
-            made = self.labeller(context).contender(label, images, context.teachers, notes, budgets)
+            if wanted is None:
+                return self.labeller(context).hard(label, images, notes).renamed(label, label)
+            reached = {n: b for n, b in self.budgets.items() if b and not self.budget_error(context, cell.ipc, b)}
+            made = self.labeller(context).contender(label, images, context.teachers, notes, {budget: wanted} | reached)
             return made.renamed(label, label)
 
         protocol = protocol_of(self.params.evaluation)
@@ -233,11 +237,10 @@ class CoresetStudy(Study):
         """The shape of the soft labels of one coreset."""
         return self.labeller(context).shape(ipc, len(context.train.classes))
 
-    def budget_error(self, context: StudyContext, ipc: int, budget: CompressionBlock) -> str:
+    def budget_error(self, context: StudyContext, ipc: int, budget: CompressionBlock | None) -> str:
         """Why the labels of `ipc` images per class cannot be packed to a budget; "" if they can, or if they are
         hard."""
-        shape = self.label_shape(context, ipc)
-        return self.labeller(context, budget).budget_error(shape) if context.teachers else ""
+        return self.labeller(context, budget).budget_error(self.label_shape(context, ipc)) if budget else ""
 
 
 def timed_picks(context: StudyContext, cell: CoresetCell) -> tuple[Picks, float]:
@@ -260,8 +263,8 @@ def picture_of(train: ImageTable, picks: Selection) -> bytes:
 
 
 def conditions(params: Params, packed: str) -> str:
-    """The settings that all rows share, in one line; `packed` describes how labels are packed."""
+    """The settings that all rows share, in one line; `packed` describes how labels are packed, "" if all are hard."""
     protocol, labels = f"{params.evaluation.student}, {params.evaluation.epochs} epochs", params.softlabels
-    if labels.method == "none":
+    if labels.method == "none" or not packed:
         return f"{protocol}, hard labels"
     return f"{protocol}; {labels.views} views per image, labelled by {', '.join(labels.teachers)}; {packed}"

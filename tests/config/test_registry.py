@@ -99,7 +99,7 @@ def test_names_of_an_installed_package_are_listed_after_our_own(plugin: Path) ->
     assert list(SELECTORS)[-3:] == ["broken", "last", "narrow"] and "last" not in SELECTORS.builtin
     assert ("mean" in CODECS, "mirror" in METHODS, "squares" in SOURCES, "flat" in BUILDERS) == (True,) * 4
     assert "choose one of random, score" in refusal(lambda: SELECTORS["lst"])
-    assert refusal(lambda: SELECTORS["lst"]).endswith("el2n, broken, last, narrow; did you mean 'last'?")
+    assert refusal(lambda: SELECTORS["lst"]).endswith("grand, broken, last, narrow; did you mean 'last'?")
 
 
 def test_a_selector_of_a_package_selects_and_counts_as_drawing(plugin: Path) -> None:

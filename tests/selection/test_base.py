@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from dcpipe.selection import (
     Candidates,
@@ -93,6 +94,18 @@ def test_class_views() -> None:
     assert unit(np.array([[0.0, 0.0], [3.0, 4.0]])).tolist() == [[0, 0], [0.6, 0.8]]
     high = replace(GOOD, logits=np.array([[1000.0, 1000.0]] * 5, dtype=np.float32))
     assert high.class_probabilities(0).tolist() == [[0.5, 0.5]] * 3
+    assert high.class_logits(0).tolist() == [[1000, 1000]] * 3 and high.class_logits(0).dtype == np.float64
+    np.testing.assert_allclose(high.class_log_probabilities(0), np.log(0.5), rtol=1e-15)
+
+
+def test_log_probabilities_are_finite_and_precise() -> None:
+    """A probability that underflows has a logarithm, and so has what is missing from one that rounds to 1."""
+    logits = np.array([[0.0, -2000.0], [-40.0, 0.0], [1.0, 2.0], [3.0, 3.0], [0.0, 0.5]])
+    found = replace(GOOD, logits=logits)
+    logs = np.vstack([found.class_log_probabilities(label) for label in (0, 1)])
+    np.testing.assert_allclose(logs[0], [0.0, -2000.0])
+    np.testing.assert_allclose(logs[1], [-40.0 - np.exp(-40.0), -np.exp(-40.0)], rtol=1e-14)
+    np.testing.assert_allclose(logs[2:], log_softmax(logits[2:], axis=1), rtol=1e-14)
 
 
 def test_class_by_class_picks_in_rounds_and_reports_progress() -> None:

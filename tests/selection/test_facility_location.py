@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import pool_of_vectors, stable
+from pools import generic, pool_of_vectors, stable
 
 from dcpipe.selection import Candidates, Progress
 from dcpipe.selection.facility_location import facility_location
@@ -71,6 +71,13 @@ def test_larger_classes_agree_with_the_definition() -> None:
         rows, gains = reference(np.asarray(candidates.vectors[candidates.rows(label)]), 12)
         assert (picks.rows[label::2] - offset).tolist() == rows
         np.testing.assert_allclose(picks.gains[label::2], gains, rtol=0, atol=1e-9)
+
+
+def test_picks_and_gains_are_those_of_apricot() -> None:
+    """From FacilityLocationSelection (lazy greedy) of apricot-select 0.6.1 for the same similarities."""
+    picks = facility_location(generic([40, 3, 3], 6, 1), 3, 0, Progress())
+    assert picks.rows[::3].tolist() == [18, 11, 26]
+    np.testing.assert_allclose(picks.gains[::3], [63.648173, 2.85860027, 1.94844258], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))

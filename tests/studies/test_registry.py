@@ -108,7 +108,15 @@ REFUSED = [
         "unknown key 'selection.selectors.score.alpha'; valid keys are method, options, change",
     ),
     ("selection.selectors.a/b", {}, "selection.selectors.a/b.[key] is 'a/b': string should match pattern"),
-    ("selection.epochs", 5, "unknown key 'selection.epochs'; valid keys are seeds, split, selectors, ipc"),
+    ("selection.epochs", 5, "unknown key 'selection.epochs'; valid keys are seeds, split, selectors, ipc, labels, "),
+    ("selection.labels", [], "selection.labels is []: list should have at least 1 item after validation, not 0"),
+    ("selection.labels", ["soft"], "selection.labels.0 is 'soft': input should be 'packed' or 'hard'"),
+    ("selection.labels", ["hard", "hard"], "selection.labels is ['hard', 'hard']: 'hard' is listed more than once; "),
+    (
+        "selection.against",
+        "herding",
+        "selection.against is 'herding', which is not in selection.selectors; add it there, or leave against out",
+    ),
     (
         "selections",
         {},

@@ -9,6 +9,7 @@ import tiny
 
 from dcpipe.studies.coresets import Entry, conditions
 from dcpipe.studies.selection import SelectionBlock, SelectionStudy, packed
+from dcpipe.types import NotApplicableError
 
 CONTENT: dict[str, Any] = {
     "selectors": {"random": {}, "score": {"options": {"alpha": 5}}, "flat": {"method": "score", "options": {}}},
@@ -17,8 +18,9 @@ CONTENT: dict[str, Any] = {
 }
 
 
-def study_of(**blocks: Any) -> SelectionStudy:
-    block = SelectionBlock.model_validate(CONTENT)
+def study_of(own: dict[str, Any] | None = None, **blocks: Any) -> SelectionStudy:
+    """The study with these keys of its own block and these blocks of params.yaml."""
+    block = SelectionBlock.model_validate({**CONTENT, **(own or {})})
     return SelectionStudy("selection", block, tiny.run_of("studies", **blocks).params, tiny.PARAMS)
 
 
@@ -30,7 +32,7 @@ def test_entries_are_its_selectors_by_name() -> None:
         Entry("flat", "score", {}),
     ]
     assert (study.sizes, study.block.split) == ([1, 10], "test")
-    assert {name: block.ratio for name, block in study.budgets.items()} == {"svd": 1.5}
+    assert study.budgets == {"svd": study.params.compression} and study.params.compression.ratio == 1.5
 
 
 def test_an_entry_without_options_gets_those_of_params_yaml_for_the_same_method() -> None:
@@ -70,6 +72,49 @@ def test_cells_are_every_entry_at_every_ipc_with_every_seed() -> None:
 def test_teachers_label_unless_labels_are_hard() -> None:
     assert study_of().teachers == ["main"]
     assert study_of(softlabels={"method": "none"}).teachers == []
+    assert study_of({"labels": ["hard"]}).teachers == []
+    assert study_of({"labels": ["hard", "packed"]}).teachers == ["main"]
+
+
+def test_each_kind_of_labels_is_a_budget_and_hard_labels_have_none() -> None:
+    packs = {"svd": study_of().params.compression}
+    assert list(study_of({"labels": ["packed", "hard"]}).budgets.items()) == [*packs.items(), ("hard labels", None)]
+    assert list(study_of({"labels": ["hard", "packed"]}).budgets.items()) == [("hard labels", None), *packs.items()]
+    for study in (study_of({"labels": ["hard"]}), study_of(softlabels={"method": "none"})):
+        assert study.budgets == {"hard labels": None} and len(study.cells) == 18
+    with pytest.raises(NotApplicableError) as error:
+        _ = study_of({"labels": ["packed", "hard"]}, softlabels={"method": "none"}).cells
+    assert str(error.value) == (
+        "softlabels.method is none: there are no labels to pack; choose stored, or take packed out of selection.labels "
+        "in studies/params.yaml"
+    )
+
+
+def test_kinds_of_labels_and_the_reference_are_settings_only_where_they_are_used() -> None:
+    plain = study_of().settings
+    assert set(plain["study"]) == {"seeds", "split", "selectors", "ipc"}
+    assert study_of({"labels": ["packed"], "against": None}).settings == plain
+    own = study_of({"labels": ["packed", "hard"], "against": "flat"}).settings["study"]
+    assert (own["labels"], own["against"]) == (["packed", "hard"], "flat")
+
+
+def test_the_table_shows_differences_and_says_to_what() -> None:
+    row = {"selector": "score", "ipc": "1", "labels": "hard", "accuracy": "50.0", "std": "1.0", "seeds": "3"}
+    row |= {"image_bytes": "9", "label_bytes": "0", "fp16_label_bytes": "0", "seconds": "0.1"}
+    compared = {"against": "random", "difference": "-1.25", "difference_se": "0.5", "difference_ci": "2.151"}
+    itself = {"against": "", "difference": "", "difference_se": "", "difference_ci": ""}
+    names = ["selector", "ipc", "accuracy", "images", "labels", "in fp16", "seconds"]
+    plain = {key: value for key, value in row.items() if key != "labels"}
+    assert [column.name for column in SelectionStudy.columns([plain])] == names
+    assert SelectionStudy.heading([plain]) == "top-1 in percent, mean ± std over 3 seeds"
+    rows = [row | itself, row | compared, row | compared | {"difference_ci": ""}]
+    columns = SelectionStudy.columns(rows)
+    assert [column.name for column in columns] == [*names[:2], "label kind", "accuracy", "difference", *names[3:]]
+    assert [columns[2].show(row) for row in rows] == ["hard"] * 3
+    assert [columns[4].show(row) for row in rows] == ["", "-1.2 ± 2.2", "-1.2"]
+    assert SelectionStudy.heading(rows) == (
+        "top-1 in percent, mean ± std over 3 seeds\ndifference to random: mean and 95 % interval over paired seeds"
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,6 +135,7 @@ def test_teachers_label_unless_labels_are_hard() -> None:
 def test_the_figure_says_under_which_conditions(blocks: dict[str, Any], sentence: str) -> None:
     params = study_of(**blocks).params
     assert conditions(params, packed(params.compression)) == sentence
+    assert conditions(params, "") == "convnet-d1-w4, 2 epochs, hard labels"
 
 
 def test_what_the_pipeline_alone_uses_is_no_setting_of_a_study() -> None:

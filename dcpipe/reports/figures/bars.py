@@ -20,23 +20,33 @@ from dcpipe.reports.figures.base import (
 
 
 def bars(rows: Sequence[Row], split: str, conditions: str, title: str = "Selectors", by: str = "selector") -> Figure:
-    """One panel per ipc with one bar per entry, which is named by the column `by`.
+    """One panel per ipc (and kind of labels, if the rows have the column `labels`) with one bar per entry, which is
+    named by the column `by`.
 
-    A bar shows the mean accuracy in percent with the standard deviation as error bar; both are also written as text.
-    The mean of `random` is a dashed line. If the ends of the bars are close together, the axis starts above zero, and
-    its label says so. `conditions` is written under the title.
+    A bar shows the mean accuracy in percent with the standard deviation as error bar; both are also written as text,
+    and so is the difference to a reference, if the rows have one. The mean of `random` is a dashed line. If the ends of
+    the bars are close together, the axis starts above zero, and its label says so. `conditions` is written under the
+    title.
     """
     names, sizes = distinct(rows, by), distinct(rows, "ipc")
+    kinds = distinct(rows, "labels") if "labels" in rows[0] else [None]
+    shown = [(ipc, kind) for kind in kinds for ipc in sizes]
     wide = min(len(sizes), PANELS_WIDE)
-    high = -(-len(sizes) // wide)
-    figure, panels = canvas(high, wide, 1.8 + 3.4 * wide, 0.8 + high * (0.9 + 0.3 * len(names)))
-    for panel, ipc in zip(panels, sizes, strict=False):
-        start = _draw_bars(panel, names, [row for row in rows if row["ipc"] == ipc], by)
-        panel.set_title(f"{ipc} image{'s' if ipc > 1 else ''} per class", fontsize=10)
+    high = -(-len(shown) // wide)
+    against = next((row["against"] for row in rows if row.get("against")), None)
+    width = 1.8 + (4.4 if against else 3.4) * wide
+    figure, panels = canvas(high, wide, width, 0.8 + high * (0.9 + 0.3 * len(names)))
+    for panel, (ipc, kind) in zip(panels, shown, strict=False):
+        own = [row for row in rows if row["ipc"] == ipc and row.get("labels") == kind]
+        start = _draw_bars(panel, names, own, by)
+        which = f", {kind} labels" if kind else ""
+        panel.set_title(f"{ipc} image{'s' if ipc > 1 else ''} per class{which}", fontsize=10)
         panel.set_xlabel(f"top-1 accuracy on {split} (%)" + (f", axis from {start}" if start else ""))
-    for panel in panels[len(sizes) :]:
+    for panel in panels[len(shown) :]:
         panel.set_visible(False)
-    add_title(figure, f"{title}: mean and standard deviation over {rows[0]['seeds']} seeds", conditions)
+    heading = f"{title}: mean and standard deviation over {rows[0]['seeds']} seeds"
+    compared = f"; in brackets, difference to {against} with its 95 % interval" if against else ""
+    add_title(figure, heading + compared, conditions)
     return figure
 
 
@@ -51,6 +61,8 @@ def _draw_bars(panel: Panel, names: Sequence[str], rows: Sequence[Row], by: str)
     panel.errorbar(means, places, xerr=stds, fmt="none", ecolor=BLACK, elinewidth=1, capsize=2)
     for row, place in zip(rows, places, strict=True):
         text = f"{row['accuracy']:.1f} ± {row['std']:.1f}"
+        if row.get("against"):
+            text += f"  ({row['difference']:+.1f} ± {row['difference_ci']:.1f})"
         panel.text(1.02, place, text, transform=panel.get_yaxis_transform(), va="center", fontsize=9)
         if row[by] == BASELINE:
             panel.axvline(row["accuracy"], color=BLACK, linestyle="--", linewidth=0.8)

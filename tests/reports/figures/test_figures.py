@@ -75,6 +75,33 @@ def test_every_row_is_a_bar_in_the_panel_of_its_ipc(names: tuple[str, ...], ipc:
     size_of(figures.png(figure))
 
 
+def test_kinds_of_labels_have_panels_of_their_own_and_differences_are_written() -> None:
+    compared = {"against": "random", "difference": -1.25, "difference_ci": 2.151}
+    itself = {"against": "", "difference": "", "difference_ci": ""}
+    rows = [
+        {**row, "labels": kind, "accuracy": row["accuracy"] + (kind == "hard"), **(itself if first else compared)}
+        for row, first in zip(rows_of(NAMES[:2], (1, 10)), (True, True, False, False), strict=True)
+        for kind in ("packed", "hard")
+    ]
+    assert [row["selector"] for row in rows if not row["against"]] == [NAMES[0]] * 4
+    figure = figures.bars(rows, "test", CONDITIONS)
+    assert [panel.get_title() for panel in figure.axes] == [
+        "1 image per class, packed labels",
+        "10 images per class, packed labels",
+        "1 image per class, hard labels",
+        "10 images per class, hard labels",
+    ]
+    for panel, (kind, ipc) in zip(figure.axes, (("packed", 1), ("packed", 10), ("hard", 1), ("hard", 10)), strict=True):
+        own = [row for row in rows if (row["labels"], row["ipc"]) == (kind, ipc)]
+        assert [bar.get_width() for bar in panel.patches] == [row["accuracy"] for row in own]
+        first, second = [text.get_text() for text in panel.texts]
+        assert "(" not in first and second.endswith("  (-1.2 ± 2.2)")
+    assert figure.get_suptitle().startswith(
+        "Selectors: mean and standard deviation over 3 seeds; in brackets, difference to random with its 95 % interval"
+    )
+    size_of(figures.png(figure))
+
+
 def test_an_axis_that_does_not_start_at_zero_says_so() -> None:
     near = figures.bars(rows_of(NAMES[:3], (10,), 90.0), "test", CONDITIONS).axes[0]
     assert near.get_xlim()[0] == 80 and near.get_xlabel() == "top-1 accuracy on test (%), axis from 80"
