@@ -22,7 +22,7 @@ KINDS = {
     "svd": {},
     "rpca": {},
     "rpca-dense": {"sparse_share": 0.0, "precision": "float64"},
-    "rpca-refit": {"residual": "refit"},
+    "rpca-pursuit": {"parts": "pursuit"},
     "prune": {},
     "prune-batch": {"granularity": "batch", "batch_size": 2, "seed": 5},
     "rsvd": {"oversampling": 2},
