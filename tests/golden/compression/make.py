@@ -39,6 +39,7 @@ CASES = {
     "topk-hard": ("topk", SHAPE, 30, {"kind": "hard"}),
     "topk-smoothing": ("topk", SHAPE, 90, {"kind": "smoothing"}),
     "topk-marginal": ("topk", SHAPE, 250, {"kind": "marginal_smoothing", "temperature": 4.0}),
+    "topk-minimum": ("topk", SHAPE, 200, {"kind": "minimum"}),
     "zipf": ("zipf", TALL, 75, {"exponent": 1.5}),
     "zipf-fitted": ("zipf", SHAPE, 110, {"exponent": "fitted"}),
     "prune_topk-epoch": ("prune_topk", SHAPE, 80, {"prune": 3}),
@@ -123,7 +124,7 @@ def sparsely(settings: dict, arrays: dict, classes: int, row: int, entry: int) -
         masses = [(1 + (kept.index(c) if c in kept else len(kept))) ** -exponent for c in range(classes)]
         return np.log(np.array(masses) / sum(masses)).tolist()
     step = float(arrays["steps"][entry]) if "steps" in arrays else 1.0
-    rest = 0.0 if "smoothing" in settings.get("kind", "marginal_renorm") else -np.inf
+    rest = -np.inf if settings.get("kind", "marginal_renorm") in ("hard", "marginal_renorm") else 0.0
     return [values[kept.index(c)] * step if c in kept else rest for c in range(classes)]
 
 
