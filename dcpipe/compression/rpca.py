@@ -19,8 +19,9 @@ chooses one of two ways:
   approximation of M - S of rank r - t, and S the k largest entries of M - L; each step minimises ||M - L - S|| as in
   GoDec (Zhou and Tao, "GoDec: randomized low-rank & sparse matrix decomposition in noisy case", ICML 2011). After four
   rounds the t with the smallest error is kept for each image, where t = 0 is `svd`. Components and entries are rounded
-  to fp16 before errors are compared. So the error of an image is never above that of `svd` in as many bytes, and it
-  falls with the budget: more components can be traded or kept.
+  to fp16 before errors are compared. So the error of an image is never above that of `svd` in as many bytes of
+  arrays. It also falls with the budget, which allows every t again with one component more. This is no theorem, because
+  the rounds end in a local minimum, but of 2,900 made images with random budgets none had a larger error with more.
 * `pursuit` is the paper's, cut to the budget: L becomes its best approximation of rank r (Eckart and Young), and S its
   k largest |entries| per view, with the same r and k for all images. What S cannot keep is lost, because L no longer
   contains it. If C > K, lam is small enough that the pursuit moves a class that all views agree on into S: a constant
