@@ -1,4 +1,5 @@
-"""Decoding and encoding of every codec at 30x (`none`: as it is), in labels per second and MB/s of the fp16 labels.
+"""Decoding and encoding of every codec at 30x (`none`: as it is; `mean_label`: one label per image), in labels per
+second and MB/s of the fp16 labels, with the bytes per image of its arrays.
 
 Labels are made up: rank 5, outliers and dense noise. Decoding is that of a training: batches of 128 of the items that
 an epoch replays, to fp32 logits, packs on the device, views drawn beforehand. Encoding is that of all images, views
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from dcpipe import views
-from dcpipe.compression import CODECS, Codec
+from dcpipe.compression import CODECS, Codec, payload
 from dcpipe.random import permutation
 from dcpipe.types import DataError, IntArray, LabelShape, ViewPolicy
 from label_speed import RATIO, Setting, interleaved, made_labels, planned
@@ -58,7 +59,7 @@ def report(setting: Setting, shape: LabelShape, epochs: int, rounds: tuple[int, 
     labels = made_labels(shape.images, shape.views, shape.classes, 0.3, seed=0).to(device)
     rows, numbers = np.arange(shape.images), np.arange(shape.views)
     drawn = views.draw(policy, np.repeat(rows, shape.views), np.tile(numbers, shape.images), shape.images)
-    encoding, decoding, counts, refused = {}, {}, {}, {}
+    encoding, decoding, counts, each, refused = {}, {}, {}, {}, {}
     for name in CODECS:
         try:
             codec = planned(name, shape, policy)
@@ -71,17 +72,21 @@ def report(setting: Setting, shape: LabelShape, epochs: int, rounds: tuple[int, 
         encoding[name] = partial(encode, codec, labels, shape, drawn)
         decoding[name] = partial(decode, codec, {key: array.to(device) for key, array in arrays.items()}, shape, items)
         counts[name] = sum(len(item[0]) for item in items)
+        each[name] = payload(codec.specs(shape)) / shape.images
     encoded = interleaved(encoding, rounds[0], device, warm=True)  # all have been called to make `decoding`
     decoded = interleaved(decoding, rounds[1], device)
     print(f"codecs, labels [{shape.images}, {shape.views}, {shape.classes}], {RATIO}x of fp16 (none: 1x)")
-    print(f"  {'codec':12s} {'decode labels/s':>16s} {'MB/s':>8s} {'encode labels/s':>16s} {'MB/s':>8s}")
+    print(
+        f"  {'codec':12s} {'decode labels/s':>16s} {'MB/s':>8s} {'encode labels/s':>16s} {'MB/s':>8s} "
+        f"{'bytes/image':>12s}"
+    )
     for name, count in counts.items():
         decode_rate = count / statistics.median(decoded[name])
         encode_rate = shape.images * shape.views / statistics.median(encoded[name])
         megabytes = 2e-6 * shape.classes
         print(
             f"  {name:12s} {decode_rate:16,.0f} {decode_rate * megabytes:8,.0f} "
-            f"{encode_rate:16,.0f} {encode_rate * megabytes:8,.0f}"
+            f"{encode_rate:16,.0f} {encode_rate * megabytes:8,.0f} {each[name]:12,.0f}"
         )
     for name, error in refused.items():
         print(f"  {name:12s} refused: {error}")

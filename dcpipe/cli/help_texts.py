@@ -70,6 +70,7 @@ Try many settings, train students on every result under the protocol of `evaluat
     syntheses      compare ways to make the images: EDC, G-VBSM, CDA, SRe2L, RDED, real images (EDC, Table 1)
     ladder         EDC's design choices, added one by one (EDC, Fig. 1 and Tables 3 to 5)
     sizes          one set at every smaller size, with baselines A, B and C of its base method (MDC, Table 1)
+    students       several networks on one set, with their learning curves (SCORE, Table 4)
 
 studies/params.yaml lists the settings, the numbers of images per class and the seeds. Everything else comes from
 params.yaml (teachers, views, codec and budget, students), so that all sets are labelled, packed and evaluated in the

@@ -72,12 +72,17 @@ def factor_arrays(left: torch.Tensor, right: torch.Tensor, rows: IntArray, rank:
     return arrays
 
 
-def product(arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray) -> torch.Tensor:
-    """Row `stored[j]` of the product of the factors of image `rows[j]`, f32 [m, c]."""
+def product(
+    arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, held: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Row `stored[j]` of the product of the factors of image `rows[j]`, f32 [m, c]; `held` bool [m, r] says which of
+    the r components count, by default all."""
     device = arrays["left"].device
     image, view = torch.from_numpy(rows).to(device), torch.from_numpy(stored).to(device)
     left = arrays["left"][image, view].to(torch.float32)
     right = arrays["right"][image].to(torch.float32)
+    if held is not None:  # what the others hold may be any finite numbers, whose products overflow
+        left, right = torch.where(held, left, 0), torch.where(held[:, :, None], right, 0)
     logits = torch.bmm(left[:, None, :], right)[:, 0]
     if "left_more" in arrays:
         # On the host, so that the device need not wait for a count.

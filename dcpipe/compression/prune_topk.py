@@ -5,7 +5,7 @@ arXiv 2604.18135, TPAMI 2026): LPLD's pool of whole views or batches, see `pool`
 `topk` and its `marginal_renorm`, LPQLD's label quantization (Sec. III-C). `prune: 10` keeps one view in ten, the
 paper's ratio for all its ImageNet rows; k follows from the budget. Its other parts do not belong to the codec:
 temperatures that decrease during training (DKR) and a separate temperature of the student (CA) work with any pack that
-stores logits.
+stores logits. `kind: minimum` is its MRS instead, whose divergence is finite.
 
 Where we differ, and why: the budget is used up to one entry, because the first kept labels have one more. LPQLD draws
 the batches of an epoch without repeats, LPLD and we draw with replacement. Whole views are drawn once per epoch in all
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self, final
+from typing import Any, Literal, Self, final
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ from dcpipe.config.options import validated
 from dcpipe.config.values import AtLeastOne, Count, Seed
 from dcpipe.types import IntArray, LabelShape
 from dcpipe.views import Views
+
+Fill = Literal["marginal_renorm", "minimum"]
 
 
 @final
@@ -52,6 +54,7 @@ class PruneTopk(Codec):
     per_label: int
     extra: int
     bits: Bits
+    kind: Fill = "marginal_renorm"
 
     @classmethod
     @validated("codec 'prune_topk'")
@@ -65,6 +68,7 @@ class PruneTopk(Codec):
         batch_size: Count = 64,
         seed: Seed = 0,
         bits: Bits = 16,
+        kind: Fill = "marginal_renorm",
     ) -> Self:
         """One in `prune` views or batches, but at least one, and as many entries of their labels as fit.
 
@@ -73,8 +77,8 @@ class PruneTopk(Codec):
         each, most = units("prune_topk", granularity, batch_size, shape)
         kept = max(1, int(most / prune))
         remedy = "choose a smaller ratio or a larger prune"
-        entries = table("prune_topk", remedy, shape, kept * each, budget, "marginal_renorm", bits, 1.0).entries
-        return cls(granularity, kept, batch_size, seed, entries.each, entries.extra, bits)
+        entries = table("prune_topk", remedy, shape, kept * each, budget, kind, bits, 1.0).entries
+        return cls(granularity, kept, batch_size, seed, entries.each, entries.extra, bits, kind)
 
     @property
     def pool(self) -> Pool:
@@ -105,4 +109,9 @@ class PruneTopk(Codec):
 
     def _table(self, shape: LabelShape) -> Table:
         entries = Entries(self.pool.labels(shape), self.per_label, self.extra)
-        return Table("marginal_renorm", self.bits, 1.0, shape.classes, entries)
+        return Table(self.kind, self.bits, 1.0, shape.classes, entries)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings without `kind` if it is the default, so that such packs are byte-identical to older ones."""
+        return {name: value for name, value in super().settings.items() if (name, value) != ("kind", "marginal_renorm")}

@@ -1,4 +1,4 @@
-"""`topk`: the k largest logits of every view; FKD's label quantization and LPQLD's MR-k.
+"""`topk`: the k largest logits of every view; FKD's label quantization and LPQLD's MR-k and MRS.
 
 Idea: most of the mass of a label is in a few classes; keep those and define the rest by a rule. FKD (Shen and Xing, "A
 fast knowledge distillation framework for visual recognition", ECCV 2022) has four rules for probabilities p; LPQLD
@@ -16,14 +16,19 @@ students soften at a temperature T of their choice, so each rule decodes to logi
   rule at T = 1 and LPQLD's at any T. The others decode to -inf, which neither softmax nor KL(q || student) turns into a
   NaN. If k is small and T is large, q approaches a uniform distribution over k classes; then `marginal_smoothing` is
   much closer to p.
+* `minimum` (LPQLD's MRS, in its code only): the others get the smallest logit of the label, so q is softmax(z / T) with
+  these logits at every T. Unlike MR-k, no class has probability 0, so KL(p || q) is finite. If k is small, the others
+  get too little of the mass; `marginal_smoothing` gives them what they have.
 
 Where we differ, and why:
 * FKD stores probabilities and derives the mass of the rest as 1 - sum, which in fp16 rounds to zero or less if the
   teacher is confident. Softmax does not depend on a shift, so we store z - l and the others decode to 0; l takes no
   bytes.
+* LPQLD computes the smallest logit of every label to store it. For the same reason it takes no bytes here: we store z -
+  min z, and the others decode to 0.
 * FKD and LPQLD have one k for all labels. Here k follows from the budget, and the first labels have one more entry.
-* `bits: 8` stores u8 codes with one fp16 step per label, of z - l or of z minus the smallest stored z; neither is below
-  0.
+* `bits: 8` stores u8 codes with one fp16 step per label, of z - l, of z - min z, or of z minus the smallest stored z;
+  none is below 0.
 * FKD stores classes as floats (exact to 2048 in fp16), LPQLD as int16; here they are u8 up to 256 classes, else u16.
 
 Cost: one sort per label, O(C log C). Bytes: 3 or 4 per entry with 16 bits; 2 or 3 per entry and 2 per label with 8
@@ -47,10 +52,11 @@ from dcpipe.config.values import Positive
 from dcpipe.types import IntArray, LabelShape, require
 from dcpipe.views import Views, take
 
-Kind = Literal["hard", "smoothing", "marginal_smoothing", "marginal_renorm"]
+Kind = Literal["hard", "smoothing", "marginal_smoothing", "marginal_renorm", "minimum"]
 Bits = Literal[16, 8]
 _SMOOTHED = ("smoothing", "marginal_smoothing")
-_MARGINAL = ("marginal_smoothing", "marginal_renorm")
+_FILLED = (*_SMOOTHED, "minimum")  # classes that are not stored share a logit, which is subtracted
+_MARGINAL = ("marginal_smoothing", "marginal_renorm", "minimum")
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ class Table:
         if self.kind == "hard":
             return arrays
         values = logits.gather(1, classes)
-        if self.kind in _SMOOTHED:
+        if self.kind in _FILLED:
             values = values - self._rest(logits, classes, index)[:, None]
         if self.bits == 16:
             return arrays | self.entries.split("values", values, index, "float16")
@@ -93,6 +99,8 @@ class Table:
 
     def _rest(self, logits: torch.Tensor, classes: torch.Tensor, index: IntArray) -> torch.Tensor:
         """The common logit of the classes that are not stored, f32 [m]; the smallest stored one if all are stored."""
+        if self.kind == "minimum":
+            return logits.amin(dim=1)
         counts = self.classes - self.entries.each - torch.from_numpy(self.entries.longer(index)).long()
         counts = counts.to(logits.device)
         others = logits.scatter(1, classes, -torch.inf) / self.temperature
@@ -102,7 +110,7 @@ class Table:
     def decode(self, arrays: Mapping[str, torch.Tensor], index: IntArray) -> torch.Tensor:
         """Logits f32 [m, c] of the labels `index`."""
         classes = self.entries.gather("classes", arrays, index, torch.int64)
-        rest = 0.0 if self.kind in _SMOOTHED else -torch.inf
+        rest = 0.0 if self.kind in _FILLED else -torch.inf
         logits = torch.full((len(index), self.classes), rest, device=classes.device)
         if self.kind == "hard":
             return logits.scatter_(1, classes, 0.0)
@@ -121,8 +129,8 @@ def table(
     steps = 2 * labels if bits == 8 else 0
     require_budget(name, budget, labels * entry + steps, shape, remedy)
     if kind in _MARGINAL:
-        # If only one class is left out, its share is what remains, so smoothing needs no further entry.
-        most = max(1, shape.classes - (kind == "marginal_smoothing"))
+        # If only one class is left out, its share is what remains, and its logit the smallest: no further entry needed.
+        most = max(1, shape.classes - (kind != "marginal_renorm"))
         return Table(kind, bits, temperature, shape.classes, Entries.fitting(labels, budget - steps, entry, most))
     return Table(kind, bits, temperature, shape.classes, Entries(labels, 1, 0))
 
@@ -134,7 +142,7 @@ def _together(*, kind: Kind, bits: Bits, temperature: float) -> None:
     )
     require(
         temperature == 1 or kind in _SMOOTHED,
-        f"temperature is {temperature}, but kind {kind} has no common logit; leave it at 1",
+        f"temperature is {temperature}, but kind {kind} does not depend on it; leave it at 1",
     )
 
 

@@ -212,8 +212,8 @@ def score(
 ) -> dict[str, Any]:
     """Train one student on a contender and test it, after the last epoch or as often as the protocol specifies.
 
-    Returns `accuracy`, the best test accuracy in percent, and `history`, one row per epoch. A killed run continues from
-    its checkpoint in `folder`. Pixels are normalised by the mean and deviation of `train`.
+    Returns `accuracy`, the best accuracy in percent of the tests that count, and `history`, one row per epoch. A killed
+    run continues from its checkpoint in `folder`. Pixels are normalised by the mean and deviation of `train`.
     """
     stem = f"{contender.name}-{seed}".replace("/", "-").replace(" ", "-")
     checkpoint = folder / f"{stem}.pt"
@@ -244,4 +244,5 @@ def score(
         test=accuracy,
     )
     checkpoint.unlink(missing_ok=True)
-    return {"accuracy": max(row["accuracy"] for row in history if "accuracy" in row), "history": history}
+    counted = max(row["accuracy"] for row in history if int(row["epoch"]) in protocol.test_epochs)
+    return {"accuracy": counted, "history": history}

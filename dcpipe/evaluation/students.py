@@ -28,7 +28,8 @@ from dcpipe.types import Colour, require
 class Protocol:
     """Everything that a score depends on, apart from the data and the seed. `loss` is a name in `losses.LOSSES`,
     `gamma` the weight of its cross-entropy with hard labels; `name` is the name that scores report. `best_of`: number
-    of tests in the course of training, of which the best counts; 1 for the one after the last epoch."""
+    of tests in the course of training, of which the best counts; 1 for the one after the last epoch. `curve`: number of
+    further tests, evenly spaced, which are recorded but do not count."""
 
     name: str
     student: str
@@ -38,6 +39,7 @@ class Protocol:
     loss: str = "kl"
     gamma: float = 0.0
     best_of: int = 1
+    curve: int = 0
 
     def __post_init__(self) -> None:
         losses.choose(self.loss, self.gamma)
@@ -45,8 +47,13 @@ class Protocol:
 
     @property
     def test_epochs(self) -> frozenset[int]:
-        """The epochs after which a student is tested: the last one, and others evenly spaced before it."""
-        return frozenset(self.recipe.epochs * test // self.best_of - 1 for test in range(1, self.best_of + 1))
+        """The epochs after which a test counts: the last one, and others evenly spaced before it."""
+        return _evenly(self.recipe.epochs, self.best_of)
+
+    @property
+    def all_test_epochs(self) -> frozenset[int]:
+        """The epochs after which a student is tested, whether the test counts or not."""
+        return self.test_epochs | _evenly(self.recipe.epochs, min(self.curve, self.recipe.epochs))
 
     def target_temperature(self, labels: Labels) -> float | None:
         """The temperature of the targets that a dataset with such labels must give; None for raw logits."""
@@ -99,7 +106,7 @@ def train_student(
     loss, batches = _loss_and_batches(dataset, protocol, loader)
 
     def evaluate(network: nn.Module, epoch: int) -> dict[str, float]:
-        return {"accuracy": test(network)} if test is not None and epoch in protocol.test_epochs else {}
+        return {"accuracy": test(network)} if test is not None and epoch in protocol.all_test_epochs else {}
 
     return training.fit(
         network,
@@ -130,6 +137,11 @@ def _loss_and_batches(
     chosen = losses.choose(protocol.loss, protocol.gamma)
     loss = chosen.make(protocol.temperature, protocol.gamma)
     return loss, loader.with_hard if chosen.hard else loader.batches
+
+
+def _evenly(epochs: int, tests: int) -> frozenset[int]:
+    """So many of the epochs, evenly spaced and ending with the last."""
+    return frozenset(epochs * test // tests - 1 for test in range(1, tests + 1))
 
 
 def _targets(temperature: float | None) -> str:

@@ -9,7 +9,7 @@ and with the scores of the workspace. The study's block in studies/params.yaml l
 * `paired.py`           differences between two entries, paired by seed, with intervals
 * `coresets.py`         studies of what selectors pick: `selection.py`, `coefficients.py` and `resilience.py`
 * `labels.py`           compares codecs on the same labels
-* `variants.py`         params.yaml with changes, for `syntheses.py`, `ladder.py` and `sizes.py`
+* `variants.py`         params.yaml with changes, for `syntheses.py`, `ladder.py`, `sizes.py` and `students.py`
 * `variant_cells.py`    runs such variants from picks to students
 
 To add a study, write a file, and add a line to `STUDIES` and a stage to studies/dvc.yaml.
@@ -32,6 +32,7 @@ from dcpipe.studies.ladder import LadderStudy
 from dcpipe.studies.resilience import ResilienceStudy
 from dcpipe.studies.selection import SelectionStudy
 from dcpipe.studies.sizes import SizesStudy
+from dcpipe.studies.students import StudentsStudy
 from dcpipe.studies.syntheses import SynthesesStudy
 from dcpipe.types import DataError, NotApplicableError, require
 
@@ -56,6 +57,7 @@ STUDIES: dict[str, type[Study]] = {
     "syntheses": SynthesesStudy,
     "ladder": LadderStudy,
     "sizes": SizesStudy,
+    "students": StudentsStudy,
 }
 
 

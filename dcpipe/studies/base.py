@@ -108,7 +108,8 @@ class StudyContext:
     def students(
         self, note: str, label: str, seeds: Sequence[int], protocol: Protocol, contender: Callable[[], Contender]
     ) -> list[Row]:
-        """One row per seed: the accuracy of a student in percent, and the bytes of the data that it was trained on.
+        """One row per seed: the accuracy of a student in percent, and the bytes of the data that it was trained on. If
+        the protocol tests a learning curve, `curve` has its (epoch, accuracy) pairs.
 
         Each student is a task. It is trained once for all cells that give the same `note`, and the contender is made
         only if a student is missing. `label` is displayed.
@@ -130,11 +131,14 @@ class StudyContext:
                     report=self.report,
                 )
                 n_bytes = {key: np.array(getattr(made, key)) for key in ("image_bytes", "label_bytes", "teacher_bytes")}
-                self.notes.save_arrays(notes[seed], accuracy=np.array(outcome["accuracy"]), **n_bytes)
+                tested = [(row["epoch"], row["accuracy"]) for row in outcome["history"] if "accuracy" in row]
+                curve = {"curve": np.array(tested)} if protocol.curve else {}
+                self.notes.save_arrays(notes[seed], accuracy=np.array(outcome["accuracy"]), **n_bytes, **curve)
 
             self.map_tasks(train, missing, lambda seed: f"{label}/seed {seed}", progress=f"students of {label}")
         saved = {seed: self.notes.load_arrays(notes[seed]) or {} for seed in seeds}
-        return [{"seed": seed, **{key: value.item() for key, value in saved[seed].items()}} for seed in seeds]
+        # Numbers, and the curve as a list of pairs.
+        return [{"seed": seed, **{key: value.tolist() for key, value in saved[seed].items()}} for seed in seeds]
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ SUMMARY = (
     *STUDENTS,
     "image_bytes",
     "label_bytes",
+    "bytes_per_image",
     "fp16_label_bytes",
     "label_rate",
     "note",
@@ -80,6 +81,7 @@ class ResilienceStudy(CoresetStudy):
         decimals("R_C", 2, "label_rate"),
         Column("ratio", "ratio", lambda row: row["ratio"] or UNCOMPRESSED),
         unless_noted(size("labels", "label_bytes"), "not reached"),
+        unless_noted(decimals("per image", 1, "bytes_per_image", ",")),
         size("in fp16", "fp16_label_bytes"),
         mean_and_std("accuracy"),
         Column("drop", "drop", lambda row: DROP.show(row) if row["ratio"] else ""),
@@ -119,23 +121,30 @@ class ResilienceStudy(CoresetStudy):
 
     def report(self, context: StudyContext, rows: list[Row]) -> Report:
         by_ratio = [row for group in grouped(rounded(rows), ("selector", "ratio")) for row in group]
-        summary = summarise_drops(by_ratio, self.label_shape(context, self.block.ipc).reference_bytes)
-        shared = conditions(self.params, self.params.compression.codec)
+        shape = self.label_shape(context, self.block.ipc)
+        summary = summarise_drops(by_ratio, shape.reference_bytes, shape.images)
+        each = f"labels in fp16 take {shape.reference_bytes // shape.images:,} bytes per image"
+        shared = f"{conditions(self.params, self.params.compression.codec)}; {each}"
         figure = figures.png(figures.drops(summary, self.block.split, shared))
         return Report({"results": arranged(by_ratio, RESULTS), "summary": summary}, {"figure": figure})
 
 
-def summarise_drops(results: Sequence[Row], fp16_bytes: int) -> list[Row]:
+def summarise_drops(results: Sequence[Row], fp16_bytes: int, images: int) -> list[Row]:
     """One row per selector and ratio ("" for uncompressed) of `results`, which have one row per seed, in their order.
 
     Accuracy in percent and drop in points are means over seeds, with standard deviations over n - 1; bytes and label
     rate are means too. A ratio that was not reached has a note instead of numbers. `fp16_bytes` is the size of the
-    uncompressed soft labels of one coreset.
+    uncompressed soft labels of one coreset of so many `images`; bytes per image are given with every ratio, because a
+    ratio to fp16 grows with the number of views.
     """
     by, means = ("selector", "ratio"), {"image_bytes": None, "label_bytes": None, "label_rate": 3}
     before = {(row["selector"], row["seed"]): row["accuracy"] for row in results if row["ratio"] == ""}
     summary = summarise(results, by, means, same=("ipc", "note"))
     for row, group in zip(summary, grouped(results, by), strict=True):
         drops = ["" if row["note"] else before[r["selector"], r["seed"]] - r["accuracy"] for r in group]
-        row |= {"fp16_label_bytes": fp16_bytes, **spread(drops, "drop", "drop_std")}
+        row |= {
+            "fp16_label_bytes": fp16_bytes,
+            "bytes_per_image": round(row["label_bytes"] / images, 2),
+            **spread(drops, "drop", "drop_std"),
+        }
     return arranged(summary, SUMMARY)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -112,14 +112,12 @@ class VariantCellsStudy(Study):
         result = ImageSet(*arrays, context.train.classes, saved["grid"].item(), saved["by"].item())
         return Made(result, saved["seconds"].item())
 
-    def students(self, context: StudyContext, cell: VariantCell, made: Made) -> list[Row]:
+    def students(self, context: StudyContext, cell: VariantCell, made: Made, curve: int = 0) -> list[Row]:
         """One row per seed: the accuracy of a student, a description of the data that it was trained on, and its
-        bytes."""
-        protocol = protocol_of(cell.params.evaluation, cell.params.softlabels)
-        note, contender = (
-            f"students-{cell.labels}-{cell.digest(*BLOCKS)}",
-            partial(labelled, context, cell, made.images),
-        )
+        bytes. `curve`: tests for a learning curve."""
+        protocol = replace(protocol_of(cell.params.evaluation, cell.params.softlabels), curve=curve)
+        note = f"students-{cell.labels}-{cell.digest(*BLOCKS)}" + (f"-curve{curve}" if curve else "")
+        contender = partial(labelled, context, cell, made.images)
         rows = context.students(note, str(cell), self.block.seeds, protocol, contender)
         ipc = len(made.images.decoded_ids) // len(made.images.classes)
         shape = labeller_of(context, cell).shape(ipc, len(made.images.classes))

@@ -143,11 +143,14 @@ def test_study_refuses_what_it_cannot_run(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for words, sentence in (
-        (["study"], "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder, sizes\n"),
+        (
+            ["study"],
+            "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder, sizes, students\n",
+        ),
         (
             ["study", "codecs"],
             "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels, resilience, syntheses, "
-            "ladder, sizes\n",
+            "ladder, sizes, students\n",
         ),
         (
             ["study", "selection"],

@@ -22,7 +22,7 @@ KINDS = {
     "svd": {},
     "rpca": {},
     "rpca-dense": {"sparse_share": 0.0, "precision": "float64"},
-    "rpca-refit": {"residual": "refit"},
+    "rpca-pursuit": {"parts": "pursuit"},
     "prune": {},
     "prune-batch": {"granularity": "batch", "batch_size": 2, "seed": 5},
     "rsvd": {"oversampling": 2},
@@ -34,7 +34,9 @@ KINDS = {
     "topk-hard": {"kind": "hard"},
     "topk-smoothing": {"kind": "smoothing"},
     "topk-marginal": {"kind": "marginal_smoothing", "temperature": 4.0},
+    "topk-minimum": {"kind": "minimum"},
     "prune_topk": {},
+    "prune_topk-minimum": {"prune": 2, "kind": "minimum"},
     "prune_topk-batch": {"prune": 1.5, "granularity": "batch", "batch_size": 2, "seed": 5, "bits": 8},
     "zipf": {},
     "zipf-fitted": {"exponent": "fitted"},
@@ -45,7 +47,15 @@ KINDS = {
 }
 # Students see softmax(logits / T), which a shift does not change: these codecs keep differences of logits, those only
 # their ranking.
-SHIFTED = {"topk-8", "topk-smoothing", "topk-marginal", "prune_topk-batch", "zipf-fitted"}
+SHIFTED = {
+    "topk-8",
+    "topk-smoothing",
+    "topk-marginal",
+    "topk-minimum",
+    "prune_topk-batch",
+    "prune_topk-minimum",
+    "zipf-fitted",
+}
 RANKED = {"topk-hard", "zipf"}
 
 

@@ -55,6 +55,7 @@ LEGAL: dict[str, Any] = {
         "sizes": [10, 1],
         "seeds": [0, 1, 2],
     },
+    "students": {"networks": ["convnet-d1-w4", "convnet-d1-w8"], "ipc": [10, 1], "tests": 5, "seeds": [0, 1, 2]},
 }
 
 
@@ -121,7 +122,7 @@ REFUSED = [
         "selections",
         {},
         "unknown key 'selections'; valid keys are selection, coefficients, labels, resilience, syntheses, ladder, "
-        "sizes; did you mean 'selection'?",
+        "sizes, students; did you mean 'selection'?",
     ),
     ("coefficients", None, "'coefficients' is missing; add it"),
     ("coefficients.base.beta", None, "'coefficients.base.beta' is missing; add it"),
@@ -133,6 +134,13 @@ REFUSED = [
     ("syntheses.seeds", [0, 1], "syntheses.seeds is [0, 1]: list should have at least 3 items after validation, not 2"),
     ("ladder.split", "train", "ladder.split is 'train': input should be 'test' or 'minival'"),
     ("ladder.steps", {}, "unknown key 'ladder.steps'; valid keys are seeds, split, variants, ipc"),
+    ("students.networks", [], "students.networks is []: list should have at least 1 item after validation, not 0"),
+    (
+        "students.networks",
+        ["a", "a"],
+        "students.networks is ['a', 'a']: 'a' is listed more than once; list each once",
+    ),
+    ("students.tests", 0, "students.tests is 0: input should be greater than or equal to 1"),
     ("sizes.sizes", [1, 1], "sizes.sizes is [1, 1]: 1 is listed more than once; list each once"),
     ("sizes.ipc", None, "'sizes.ipc' is missing; add it"),
     ("resilience.ratios", [], "resilience.ratios is []: list should have at least 1 item after validation, not 0"),
@@ -182,7 +190,7 @@ def test_what_is_wrong_is_refused_in_one_sentence(path: str, value: Any, sentenc
 def test_unknown_studies_list_the_known(tmp_path: Path) -> None:
     for name in STUDIES:
         studies.check_name(name)
-    known = "selection, coefficients, labels, resilience, syntheses, ladder, sizes"
+    known = "selection, coefficients, labels, resilience, syntheses, ladder, sizes, students"
     with pytest.raises(DataError, match=rf"^unknown study 'codecs'; choose one of {known}$"):
         load("codecs", tmp_path)
     with pytest.raises(DataError, match=rf"^name a study: {known}$"):

@@ -34,7 +34,7 @@ def test_a_drop_is_of_the_same_seed_whatever_the_order_of_rows(accuracies: list[
         for k, seed in enumerate(SEEDS)
     ]
     random.Random(shuffle).shuffle(rows)
-    found = {(its["selector"], its["ratio"]): its for its in summarise_drops(rows, 1000)}
+    found = {(its["selector"], its["ratio"]): its for its in summarise_drops(rows, 1000, 20)}
     assert len(found) == 6
     for i, name in enumerate(("b", "a")):
         for j, ratio in enumerate(RATIOS):
@@ -50,26 +50,27 @@ def test_a_drop_is_of_the_same_seed_whatever_the_order_of_rows(accuracies: list[
 
 def test_coresets_of_unequal_accuracy_that_lose_the_same_have_no_deviation() -> None:
     rows = [row("a", "", s, 50.0 + 10 * s) for s in SEEDS] + [row("a", 2.0, s, 48.0 + 10 * s) for s in SEEDS]
-    its = summarise_drops(rows, 1)[1]
+    its = summarise_drops(rows, 1, 4)[1]
     assert (its["drop"], its["drop_std"], its["std"]) == (2, 0, pytest.approx(35.119, abs=1e-3))
 
 
 def test_rows_keep_their_order_and_bytes_are_means() -> None:
     rows = [row(name, ratio, seed, 50.0, size=100 + seed) for name in "ba" for ratio in RATIOS for seed in SEEDS]
-    found = summarise_drops(rows, 1)
+    found = summarise_drops(rows, 1, 4)
     assert [(its["selector"], its["ratio"]) for its in found] == [(name, ratio) for name in "ba" for ratio in RATIOS]
     assert [its["label_bytes"] for its in found] == [103] * 6
+    assert [its["bytes_per_image"] for its in found] == [25.75] * 6
     assert (found[0]["image_bytes"], found[0]["label_rate"], found[0]["ipc"]) == (50, 1.5, 10)
 
 
 def test_a_ratio_that_is_not_reached_has_a_note_and_no_numbers() -> None:
     rows = [row("a", "", s, 50.0) for s in SEEDS] + [row("a", 2.0, s, "", 0, "too few bytes") for s in SEEDS]
-    line = summarise_drops(rows, 1)[1]
+    line = summarise_drops(rows, 1, 4)[1]
     assert (line["note"], line["seeds"], line["label_bytes"], line["image_bytes"]) == ("too few bytes", 0, 0, 50)
     assert {line[key] for key in ("accuracy", "std", "drop", "drop_std")} == {""}
     assert list(line) == [
         *("selector", "ipc", "ratio", "accuracy", "std", "drop", "drop_std", "seeds", "image_bytes", "label_bytes"),
-        *("fp16_label_bytes", "label_rate", "note"),
+        *("bytes_per_image", "fp16_label_bytes", "label_rate", "note"),
     ]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dcpipe.reports.figures.bars import bars
 from dcpipe.reports.figures.base import Figure, add_title, canvas, need_matplotlib, png
 from dcpipe.reports.figures.codecs import codecs
+from dcpipe.reports.figures.curves import curves
 from dcpipe.reports.figures.drops import drops
+from dcpipe.reports.figures.grouped import grouped
 from dcpipe.reports.figures.lines import lines
 from dcpipe.reports.figures.sizes import sizes
 from dcpipe.reports.figures.spectra import spectra
@@ -16,7 +18,9 @@ __all__ = [
     "bars",
     "canvas",
     "codecs",
+    "curves",
     "drops",
+    "grouped",
     "lines",
     "need_matplotlib",
     "png",

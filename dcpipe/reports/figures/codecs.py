@@ -23,7 +23,7 @@ from dcpipe.reports.figures.base import (
 
 
 def codecs(rows: Sequence[Row], temperature: float, split: str, conditions: str) -> Figure:
-    """Two panels over the bytes of the file, on a logarithmic axis with the ratio to fp16 at the top.
+    """Two panels over the bytes of the file and per image, on a logarithmic axis with the ratio to fp16 at the top.
 
     The left panel shows the divergence at `temperature`, one line per codec. If students were trained, the right panel
     shows their mean accuracy in percent with the standard deviation; rows without a ratio (uncompressed, online, hard)
@@ -33,6 +33,8 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, conditions: str)
     taught = any(row["accuracy"] != "" for row in rows)
     names = distinct(packs, "codec")
     fp16, ratios = packs[0]["fp16_bytes"], distinct(packs, "ratio")
+    each = packs[0].get("bytes_per_image")  # which older tables lack
+    images = packs[0]["bytes"] / each if each else 0.0
     figure, panels = canvas(1, 1 + taught, 5.2 + 5.2 * taught, 5.0, sharey=False)
     key = f"kl_t{temperature:g}"
 
@@ -66,8 +68,9 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, conditions: str)
         panels[1].set_ylabel(f"top-1 accuracy on {split} (%)")
     for panel in panels:
         panel.set_xscale("log")
-        panel.set_xlabel("bytes of the label file")
-        panel.set_xticks([fp16 / ratio for ratio in ratios], [kilo(fp16 / ratio) for ratio in ratios], rotation=30)
+        panel.set_xlabel("bytes of the label file" + (", and per image" if images else ""))
+        places = [fp16 / ratio for ratio in ratios]
+        panel.set_xticks(places, [_sizes(place, images) for place in places], rotation=30)
         panel.set_xticks([], minor=True)
         panel.grid(color=GREY, alpha=0.3, linewidth=0.5)
         panel.legend(fontsize=7.5, frameon=False, ncols=2)
@@ -83,6 +86,10 @@ def codecs(rows: Sequence[Row], temperature: float, split: str, conditions: str)
         conditions,
     )
     return figure
+
+
+def _sizes(size: float, images: float) -> str:
+    return kilo(size) + (f"\n{size / images:,.0f} B" if images else "")
 
 
 def _bands(rows: Sequence[Row], key: str) -> list[Row]:

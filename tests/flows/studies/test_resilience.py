@@ -161,6 +161,7 @@ def test_the_summary_says_what_is_lost(studied: tuple[Path, dict[str, int]]) -> 
         whole = [row for row in rows if (row["selector"], row["ratio"]) == (line["selector"], "")]
         assert (line["fp16_label_bytes"], bool(line["note"])) == (str(FP16), line["ratio"] == "30.0")
         if not line["note"]:
+            assert float(line["bytes_per_image"]) == pytest.approx(int(line["label_bytes"]) / 20, abs=0.01)
             drops = [float(w["accuracy"]) - float(o["accuracy"]) for w, o in zip(whole, own, strict=True)]
             assert float(line["drop"]) == pytest.approx(np.mean(drops), abs=1e-3)
             assert float(line["drop_std"]) == pytest.approx(np.std(drops, ddof=1), abs=1e-3)

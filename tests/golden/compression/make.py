@@ -20,16 +20,18 @@ from dcpipe.types import LabelPack, LabelShape, ViewPolicy
 SHAPE = LabelShape(5, 6, 7)
 WIDE = LabelShape(2, 3, 300)  # more than 256 classes: u16 columns
 TALL = LabelShape(5, 2, 300)
+BROAD = LabelShape(5, 6, 100)  # the classes of two entries in one word
 CASES = {
     "none": ("none", SHAPE, 420, {}),
     "mean_label": ("mean_label", SHAPE, 70, {}),
     "svd": ("svd", SHAPE, 260, {}),
-    "rpca": ("rpca", SHAPE, 320, {"sparse_share": 0.5, "precision": "float64"}),
-    "rpca-wide": ("rpca", WIDE, 1500, {"sparse_share": 0.1, "precision": "float64"}),
+    "rpca": ("rpca", SHAPE, 320, {"parts": "pursuit", "sparse_share": 0.5, "precision": "float64"}),
+    "rpca-wide": ("rpca", WIDE, 1500, {"parts": "pursuit", "sparse_share": 0.1, "precision": "float64"}),
     "svd-extra": ("svd", SHAPE, 200, {}),
     "rsvd": ("rsvd", SHAPE, 130, {"oversampling": 1, "power_iterations": 1, "seed": 3}),
     "rsvd-extra": ("rsvd", SHAPE, 320, {"oversampling": 1, "seed": 3}),
-    "rpca-extra": ("rpca", SHAPE, 390, {"sparse_share": 0.5, "precision": "float64"}),
+    "rpca-extra": ("rpca", SHAPE, 390, {"parts": "pursuit", "sparse_share": 0.5, "precision": "float64"}),
+    "rpca-fitted": ("rpca", BROAD, 4100, {"sparse_share": 1.0, "precision": "float64"}),
     "cur": ("cur", SHAPE, 310, {}),
     "cur-extra": ("cur", SHAPE, 230, {"pick": "leverage"}),
     "topk": ("topk", SHAPE, 200, {}),
@@ -37,6 +39,7 @@ CASES = {
     "topk-hard": ("topk", SHAPE, 30, {"kind": "hard"}),
     "topk-smoothing": ("topk", SHAPE, 90, {"kind": "smoothing"}),
     "topk-marginal": ("topk", SHAPE, 250, {"kind": "marginal_smoothing", "temperature": 4.0}),
+    "topk-minimum": ("topk", SHAPE, 200, {"kind": "minimum"}),
     "zipf": ("zipf", TALL, 75, {"exponent": 1.5}),
     "zipf-fitted": ("zipf", SHAPE, 110, {"exponent": "fitted"}),
     "prune_topk-epoch": ("prune_topk", SHAPE, 80, {"prune": 3}),
@@ -79,12 +82,33 @@ def plainly(name: str, arrays: dict, row: int, view: int, entry: int) -> list[fl
         return wide["logits"][entry].tolist()
     if name == "cur":
         return crossed(wide, row, view)
+    if name == "rpca" and "values" not in arrays:
+        return traded(arrays, row, view)
     label = wide["left"][row, view] @ wide["right"][row]
     if "left_more" in arrays and row < len(arrays["left_more"]):
         label += wide["left_more"][row, view] * wide["right_more"][row]
     if "values" in arrays:
         for column, value in zip(arrays["columns"][row, view], wide["values"][row, view], strict=True):
             label[int(column)] += value
+    return label.tolist()
+
+
+def traded(arrays: dict, row: int, view: int) -> list[float]:
+    """One label of `rpca` whose last components may hold entries, word by word in float64."""
+    left, right = arrays["left"][row], arrays["right"][row]
+    (k, rank), c = left.shape, right.shape[1]
+    ends = [j for j in range(rank) if np.signbit(right[j, 0])]
+    held = ends[0] + 1 if ends else rank
+    label = left[view, :held].astype(np.float64) @ right[:held].astype(np.float64)
+    if "left_more" in arrays and row < len(arrays["left_more"]):
+        label += float(arrays["left_more"][row, view]) * arrays["right_more"][row].astype(np.float64)
+    words = [*left[:, held:].ravel(), *right[held:].ravel()]
+    together = max(p for p in range(1, 9) if c**p <= 63488)
+    per_view = max(e for e in range(c + 1) if k * e + -(-k * e // together) <= len(words))
+    for entry in range(view * per_view, (view + 1) * per_view):
+        pattern = int(words[k * per_view + entry // together].view(np.uint16))
+        number = pattern if pattern < 31744 else pattern - 1024
+        label[number // c ** (entry % together) % c] += float(words[entry])
     return label.tolist()
 
 
@@ -100,7 +124,7 @@ def sparsely(settings: dict, arrays: dict, classes: int, row: int, entry: int) -
         masses = [(1 + (kept.index(c) if c in kept else len(kept))) ** -exponent for c in range(classes)]
         return np.log(np.array(masses) / sum(masses)).tolist()
     step = float(arrays["steps"][entry]) if "steps" in arrays else 1.0
-    rest = 0.0 if "smoothing" in settings.get("kind", "marginal_renorm") else -np.inf
+    rest = -np.inf if settings.get("kind", "marginal_renorm") in ("hard", "marginal_renorm") else 0.0
     return [values[kept.index(c)] * step if c in kept else rest for c in range(classes)]
 
 

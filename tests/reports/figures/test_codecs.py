@@ -32,3 +32,12 @@ def test_colours_come_round_dashed() -> None:
         assert styles == [(CYCLE[i % len(CYCLE)], "-" if i < len(CYCLE) else "--") for i in range(len(names))]
         assert len(set(styles)) == len(names)
     assert [curves[name].get_marker() for name in names] == [bars[name].get_marker() for name in names]
+
+
+def test_bytes_per_image_are_with_every_size() -> None:
+    """A ratio to fp16 grows with the number of views; bytes per image do not."""
+    rows = [{**row, "bytes_per_image": row["bytes"] / 50} for row in rows_of(["svd", "topk"])]
+    figure = figures.codecs(rows, 4.0, "test", "")
+    for panel in figure.axes[:2]:
+        assert panel.get_xlabel() == "bytes of the label file, and per image"
+        assert [label.get_text() for label in panel.get_xticklabels()] == ["10 kB\n200 B", "5 kB\n100 B"]
