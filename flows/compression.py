@@ -59,8 +59,7 @@ def report_rates(run: Run, pack: LabelPack, labels: SoftLabels) -> None:
     """Report how well R_C told the error of each image. It is not published: the pack does not depend on features."""
     folder, temperatures = Path("data/features"), [run.params.features.label_rate.temperature]
     if run.params.synthesis.method == "none" and (folder / "artifact.json").is_file():
-        found = foresight_of(store.load_features(folder), pack, labels, temperatures, run.device)
-        if found:
+        if found := foresight_of(store.load_features(folder), pack, labels, temperatures, run.device):
             print(f"compression: {describe(found, min(len(labels.ids), MOST))}")
 
 

@@ -14,8 +14,7 @@ from flows.running.runtime import Run, main
 
 def selection_stage(run: Run) -> None:
     """Sort the features by class, select and publish."""
-    block = run.params.selection
-    inputs = Inputs.open("features")
+    block, inputs = run.params.selection, Inputs.open("features")
     features = store.load_features(inputs.path("features"))
     classes = tuple(inputs["features"].meta["classes"])
     with run.staging("data/selection", block.model_dump(mode="json"), inputs) as staging:

@@ -13,6 +13,7 @@ from dcpipe.training.loop import (
     save_checkpoint,
 )
 from dcpipe.training.losses import cross_entropy, divergence, soften
+from dcpipe.training.memory import keep_freed_memory
 from dcpipe.training.recipe import DECAYS, OPTIMIZERS, Recipe, grouped
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "divergence",
     "fit",
     "grouped",
+    "keep_freed_memory",
     "pick_device",
     "save_checkpoint",
     "soften",

@@ -27,7 +27,7 @@ from dcpipe import store
 from dcpipe.config import params as parameters
 from dcpipe.config.registry import plugin_versions
 from dcpipe.stopping import leave, stopping_in_one_sentence
-from dcpipe.training import pick_device
+from dcpipe.training import keep_freed_memory, pick_device
 from dcpipe.types import require
 from flows.running.code import code_digest
 from flows.running.inputs import Inputs
@@ -84,8 +84,7 @@ class Run:
     ) -> list[Result]:
         """Run one task per item and return the results in the order of the items. The first failure is raised, with
         the name of its task."""
-        title = progress or self.stage
-        return self.reporter.map(work, items, label, retries=retries, workers=workers, title=title)
+        return self.reporter.map(work, items, label, retries=retries, workers=workers, title=progress or self.stage)
 
 
 def choose_reporter(stage: str, name: str) -> tuple[Reporter, Server | None]:
@@ -115,9 +114,8 @@ def main(stage: Callable[..., None], name: str, keyed: bool = False) -> None:
     if keyed:
         parser.add_argument("key", help="a key of the stage's block in params.yaml")
     arguments = parser.parse_args()
-    keys = [arguments.key] if keyed else []
     with stopping_in_one_sentence(name):
-        run_stage(stage, name, *keys)
+        run_stage(stage, name, *([arguments.key] if keyed else []))
 
 
 def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
@@ -127,6 +125,7 @@ def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
     reporter, server = choose_reporter(stage_name, name)
     started = time.monotonic()
     run = Run(stage_name, params, reporter, name)
+    keep_freed_memory(run.device)
     if server is None:
         stage(run, *keys)
     else:
