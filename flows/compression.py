@@ -58,9 +58,10 @@ def report(run: Run, pack: LabelPack, size: int, limit: int | None, teacher_byte
 def report_rates(run: Run, pack: LabelPack, labels: SoftLabels) -> None:
     """Report how well R_C told the error of each image. It is not published: the pack does not depend on features."""
     folder, temperatures = Path("data/features"), [run.params.features.label_rate.temperature]
-    if run.params.synthesis.method == "none" and (folder / "artifact.json").is_file():
-        if found := foresight_of(store.load_features(folder), pack, labels, temperatures, run.device):
-            print(f"compression: {describe(found, min(len(labels.ids), MOST))}")
+    if run.params.synthesis.method != "none" or not (folder / "artifact.json").is_file():
+        return
+    if found := foresight_of(store.load_features(folder), pack, labels, temperatures, run.device):
+        print(f"compression: {describe(found, min(len(labels.ids), MOST))}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Python. Annotations are those of pydantic. Checks are strict, but a float may be
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,7 +22,7 @@ Count = Annotated[int, Field(ge=1, lt=2**31)]
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
 Side = Annotated[int, Field(ge=1, lt=2**16)]  # of an image in pixels
 # Generators take a seed modulo 2^64, so that larger ones would be others again.
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Seed = Annotated[int, Field(ge=-sys.maxsize - 1, le=sys.maxsize)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 AtLeastOne = Annotated[float, Field(ge=1)]

@@ -97,7 +97,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         number of 0 or more.
         """
         require(
-            isinstance(epoch, int | np.integer) and not isinstance(epoch, bool) and 0 <= epoch < 2**32,
+            isinstance(epoch, int | np.integer) and not isinstance(epoch, bool) and 0 <= epoch < 2**31,
             f"condensed dataset: epoch is {epoch!r}; give a whole number of 0 or more",
         )
         self._requested_epoch.fill_(int(epoch))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -200,7 +201,7 @@ def _labels(path: Path, image_column: str, label_column: str, classes: tuple[str
     )
     found = values.to_numpy()
     largest = int(found.max(initial=0))
-    require(largest < 2**63, f"{path}: label {largest} is too large; number the classes from 0")
+    require(largest <= sys.maxsize, f"{path}: label {largest} is too large; number the classes from 0")
     labels: IntArray = found.astype(np.int64)
     require(
         len(labels) == 0 or int(labels.min()) >= 0,

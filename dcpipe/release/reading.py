@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -202,7 +203,7 @@ def load(
     scores = tuple(read_scores(artifact.file(SCORES)))
     _check_agreement(manifest, meta, images, pack, teacher)
     # The range of ipc is checked where the smallest class is known.
-    images = images if ipc is None else multiformation.subset(images, as_whole(ipc, "ipc", -(2**63)), by)
+    images = images if ipc is None else multiformation.subset(images, as_whole(ipc, "ipc", -sys.maxsize), by)
     return Release(folder, artifact.digest, images, pack, teacher, scores, meta)
 
 

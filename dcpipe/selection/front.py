@@ -12,6 +12,7 @@ True
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -59,7 +60,7 @@ def select(
     method that needs an array that is not given, and for a class with fewer than `ipc` images.
     """
     check_options(SELECTORS, method, options)
-    ipc, seed = as_whole(ipc, "ipc", 1), as_whole(seed, "seed", -(2**63))
+    ipc, seed = as_whole(ipc, "ipc", 1), as_whole(seed, "seed", -sys.maxsize - 1)
     x, y = as_numbers(vectors, "vectors", np.float32), as_array(labels, "labels")
     require(y.ndim == 1, f"labels must be [n], one for each image, but are {list(y.shape)}")
     require(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -195,7 +196,7 @@ class LabelShape:
         """Bytes that a file of such labels may take: `bytes_per_image` for each image, or the size of the labels in
         `reference` divided by `ratio`. None if neither is given."""
         if bytes_per_image is not None:
-            return int(min(float(bytes_per_image) * self.images, 2.0**62))  # no file is larger
+            return int(min(float(bytes_per_image) * self.images, sys.maxsize // 2))  # no file is larger
         return None if ratio is None else int(self.reference_bytes * {"fp16": 1, "fp32": 2}[reference] / ratio)
 
 

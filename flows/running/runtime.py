@@ -123,8 +123,7 @@ def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
     params = parameters.load()
     name = f"{stage_name} {' '.join(keys)}".strip()
     reporter, server = choose_reporter(stage_name, name)
-    started = time.monotonic()
-    run = Run(stage_name, params, reporter, name)
+    run, started = Run(stage_name, params, reporter, name), time.monotonic()
     keep_freed_memory(run.device)
     if server is None:
         stage(run, *keys)

@@ -125,7 +125,7 @@ def test_another_file_may_be_checked(workspace: Path, capsys: pytest.CaptureFixt
 def test_resolved_prints_a_file_that_says_the_same(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--resolved"]) == 0
     text = capsys.readouterr().out
-    assert "  options: {sparse_share: 0.25, lam: null, tolerance: null, precision: float32, residual: drop}\n" in text
+    assert "  options: {parts: fitted, sparse_share: null, lam: null, tolerance: null, precision: float32}\n" in text
     (workspace / "whole.yaml").write_text(text, encoding="utf-8")
     before, after = params.load(workspace / "params.yaml"), params.load(workspace / "whole.yaml")
     assert check.resolved(before) == check.resolved(after) == yaml.safe_load(text)

@@ -319,7 +319,7 @@ def test_resolved_parameters_name_every_option() -> None:
         **{"alpha": 0.1, "beta": 0.1, "eps2": 0.5, "coefficient": "growing", "order": "rounds"},
         **{"precision": "float64", "device": "cpu", "typical": 1.0, "start": "greedy"},
     }
-    assert filled["compression"]["options"]["sparse_share"] == 0.25
+    assert filled["compression"]["options"]["parts"] == "fitted"
     mdc = params.parse(changed({"synthesis": {"method": "mdc", "options": {"options": {"factor": 1}}}}))
     nested = check.resolved(mdc)["synthesis"]["options"]
     assert nested["options"]["outer"] == 2000 and nested["options"]["factor"] == 1 and nested["period"] == 100

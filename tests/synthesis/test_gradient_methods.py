@@ -184,7 +184,7 @@ def test_a_killed_run_resumes_with_the_same_bytes(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(engine, "REPORT_SECONDS", -1.0)
     straight = World(tmp_path / "whole")
     whole = run(straight, method, ipc=ipc, **options)
-    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
+    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "0")
     world = World(tmp_path / "killed")
     for kill_at in (1, 3, 4, 8):  # in the middle of loops, at the begin of one, and in the last
         world.kill_at = kill_at

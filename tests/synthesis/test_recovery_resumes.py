@@ -21,7 +21,7 @@ STILL = WeakAugmentation(flip=0.0)
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints and reports after every step."""
-    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
+    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "0")
     monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
 
 

@@ -167,7 +167,7 @@ def test_a_killed_recovery_resumes_inside_a_batch(
 
     monkeypatch.setattr(drawing.LiveImages, "report", report)
     monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
-    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
+    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "0")
     write_study(named={"edc": VARIANTS["edc"]}, ipc=[2])
     with pytest.raises(KeyboardInterrupt):
         run_study("syntheses")
@@ -182,7 +182,7 @@ def test_a_killed_recovery_resumes_inside_a_batch(
 
 
 def test_checkpoints_do_not_pile_up(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "-1")
+    monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "0")
     watch(monkeypatch, "score", 1)
     write_study(named={"edc": VARIANTS["edc"]}, ipc=[1])
     with pytest.raises(KeyboardInterrupt):
