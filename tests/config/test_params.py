@@ -103,7 +103,7 @@ REFUSED = [
     (
         "evaluation.seeds",
         [0, 1, 2**64],
-        "evaluation.seeds.2 is 18446744073709551616: input should be less than 9223372036854775808",
+        "evaluation.seeds.2 is 18446744073709551616: input should be less than or equal to 9223372036854775807",
     ),
     ("selection.ipc", 0, "selection.ipc is 0: input should be greater than or equal to 1"),
     ("selection.method", 3, "selection.method is 3: input should be a valid string"),

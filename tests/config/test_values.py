@@ -53,7 +53,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("count", 2**31, "input should be less than 2147483648"),
     ("natural", 2**31, "input should be less than 2147483648"),
     ("side", 2**16, "input should be less than 65536"),
-    ("seed", 2**63, "input should be less than 9223372036854775808"),
+    ("seed", 2**63, "input should be less than or equal to 9223372036854775807"),
     ("natural", -1, "input should be greater than or equal to 0"),
     ("positive", 0, "input should be greater than 0"),
     ("positive", True, "input should be a valid number"),

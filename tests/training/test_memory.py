@@ -45,8 +45,8 @@ def page_faults(kept: str, where: str) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 @pytest.mark.parametrize("where", ["main", "thread"])
 def test_pages_are_used_again(where: str) -> None:
-    """Ten tensors of 80 MB are some 195,000 pages of 4 kB, or 390 huge ones."""
-    assert page_faults("kept", where) < page_faults("returned", where) / 10
+    """Ten tensors of 80 MB are some 195,000 pages of 4 kB; those of one or two may still be new."""
+    assert page_faults("kept", where) < page_faults("returned", where) / 4
 
 
 def test_a_gpu_has_its_own_allocator() -> None:
