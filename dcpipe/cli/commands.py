@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dcpipe.cli import help_texts
+from dcpipe.cli.printing import print_table
 from dcpipe.config import presets
 from dcpipe.stopping import write_any_text
 from dcpipe.types import DataError, describe_os_error, require
@@ -146,7 +147,7 @@ def _status(options: argparse.Namespace) -> None:
     from dcpipe.reports import tables, verification
 
     if not options.verify:
-        Console().print(tables.status(Path.cwd()))
+        print_table(tables.status(Path.cwd()))
         return
     found = verification.verify_all(Path.cwd() / "data")
     for line in found.lines(Path.cwd()):
@@ -184,7 +185,7 @@ def _study(options: argparse.Namespace) -> None:
     done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], check=False)
     require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
     folder, study = Path("data/study") / options.name, studies.STUDIES[options.name]
-    Console().print(study.table(folder / "summary.csv"))
+    print_table(study.table(folder / "summary.csv"))
     figures = " and ".join(str(folder / f"{name}.png") for name in study.figures)
     line = f"Figure{'s' if len(study.figures) > 1 else ''}: {figures}"
     print(f"{line}; pictures of the images: {folder / study.pictures}" if study.pictures else line)
