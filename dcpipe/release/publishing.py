@@ -27,12 +27,13 @@ def publish(tag: str, *, push: bool = True, workspace: Path | None = None, say: 
         say: called with messages about what was done and what to do next.
 
     Raises `DataError`, without changing anything, if the tag is malformed, exists or has another name, if git has
-    uncommitted changes, or if `dvc repro` would run a stage.
+    uncommitted changes, if `dvc repro` would run a stage, or if git does not know who tags.
     """
     root = Path.cwd() if workspace is None else workspace
     _check_tag(tag, root)
     _check_committed(root)
     _check_reproduced(root)
+    _check_identity(root)
     digest = store.open_artifact(root / RELEASE, "release").digest
     if push:
         _ensure_remote(root, say)
@@ -75,6 +76,16 @@ def _check_committed(root: Path) -> None:
 def _check_reproduced(root: Path) -> None:
     stale = json.loads(_dvc("status", "--json", "dvc.yaml", cwd=root))  # the pipeline without the studies
     require(not stale, f"not reproduced: {', '.join(stale)} would run again; run `dvc repro`, then commit dvc.lock")
+
+
+def _check_identity(root: Path) -> None:
+    try:
+        git("var", "GIT_COMMITTER_IDENT", cwd=root)
+    except DataError as error:
+        raise DataError(
+            "git does not know who makes the tag; run `git config user.name NAME` and `git config user.email ADDRESS`, "
+            "then publish again"
+        ) from error
 
 
 def _ensure_remote(root: Path, say: Callable[[str], None]) -> None:

@@ -56,6 +56,25 @@ def test_publish_needs_everything_reproduced(repository: Path, monkeypatch: pyte
     assert tags.release_tags(str(repository)) == {}
 
 
+def test_publish_needs_a_name_before_it_pushes(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GIT_AUTHOR_NAME", "GIT_AUTHOR_EMAIL", "GIT_COMMITTER_NAME", "GIT_COMMITTER_EMAIL", "EMAIL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_SYSTEM", "/dev/null")
+    for key in ("name", "email"):
+        tags.git("config", f"user.{key}", "", cwd=repository)
+    tags.git("config", "user.useConfigOnly", "true", cwd=repository)
+    called: list[str] = []
+    monkeypatch.setattr(publishing, "_dvc", lambda *arguments, cwd: called.append(arguments[0]) or "{}")
+    with pytest.raises(DataError) as error:
+        release.publish("fish@v1.0.0", workspace=repository)
+    assert str(error.value) == (
+        "git does not know who makes the tag; run `git config user.name NAME` and `git config user.email ADDRESS`, "
+        "then publish again"
+    )
+    assert called == ["status"], "nothing was pushed"
+
+
 def _commit_version(root: Path, seed: int) -> store.Artifact:
     """Prepare a release, reproduce the stage that takes it, commit."""
     shutil.rmtree(root / "prepared", ignore_errors=True)
