@@ -63,13 +63,15 @@ def generic(sizes: list[int], d: int, seed: int = 0) -> Candidates:
 
 
 @st.composite
-def small_pools(draw: Callable[..., object]) -> tuple[Candidates, int]:
-    """Integer vectors and logits, so that copies, zero vectors and exact ties are common; ipc up to the smallest
-    class."""
-    sizes = draw(st.lists(st.integers(1, 7), min_size=1, max_size=3))
+def small_pools(
+    draw: Callable[..., object], largest: int = 7, least_logit: int = -3, most_logit: int = 3
+) -> tuple[Candidates, int]:
+    """Integer vectors and logits, so that copies, zero vectors, zero gradients (one class) and exact ties are common;
+    classes of up to `largest` images, ipc up to the smallest class."""
+    sizes = draw(st.lists(st.integers(1, largest), min_size=1, max_size=3))
     d, n, c = draw(st.integers(1, 4)), sum(sizes), len(sizes)
     vectors = draw(st.lists(st.integers(-2, 2), min_size=n * d, max_size=n * d))
-    logits = draw(st.lists(st.integers(-3, 3), min_size=n * c, max_size=n * c))
+    logits = draw(st.lists(st.integers(least_logit, most_logit), min_size=n * c, max_size=n * c))
     ipc = draw(st.integers(1, min(sizes)))
     return pool_of(np.array(vectors).reshape(n, d), np.array(logits).reshape(n, c), sizes), ipc
 

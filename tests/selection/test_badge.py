@@ -1,13 +1,12 @@
 """BADGE against k-means++ seeding on gradient embeddings written out in full."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import pool_of, stable
+from pools import pool_of, small_pools, stable
 
 from dcpipe.random import philox, uniform
 from dcpipe.selection import Candidates, Progress
@@ -62,19 +61,8 @@ def reference(candidates: Candidates, ipc: int, seed: int, bias: bool) -> tuple[
     return rows.reshape(-1).tolist(), gains.reshape(-1).tolist()
 
 
-@st.composite
-def small_candidates(draw: Callable[..., object]) -> tuple[Candidates, int]:
-    """Integers, so that copies, zero vectors, zero gradients (one class) and exact ties are common."""
-    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
-    d, n, c = draw(st.integers(1, 4)), sum(sizes), len(sizes)
-    vectors = draw(st.lists(st.integers(-2, 2), min_size=n * d, max_size=n * d))
-    logits = draw(st.lists(st.integers(-1, 2), min_size=n * c, max_size=n * c))
-    ipc = draw(st.integers(1, min(sizes)))
-    return pool_of(np.array(vectors).reshape(n, d), np.array(logits).reshape(n, c), sizes), ipc
-
-
 @settings(deadline=None, max_examples=120)
-@given(small_candidates(), st.integers(0, 2**63 - 1), st.booleans())
+@given(small_pools(6, -1, 2), st.integers(0, 2**63 - 1), st.booleans())
 def test_picks_and_gains_are_those_of_the_seeding_written_out(
     case: tuple[Candidates, int], seed: int, bias: bool
 ) -> None:
@@ -159,7 +147,7 @@ def test_smaller_ipc_is_a_prefix() -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(small_candidates(), st.integers(0, 99))
+@given(small_pools(6, -1, 2), st.integers(0, 99))
 def test_rounds_are_balanced_and_nothing_comes_twice(case: tuple[Candidates, int], seed: int) -> None:
     candidates, ipc = case
     picks = badge(candidates, ipc, seed, Progress())

@@ -1,6 +1,5 @@
 """GRAD-MATCH against orthogonal matching pursuit on gradients written out in full."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain, combinations
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import pool_of, softmax, stable, written_out
+from pools import pool_of, small_pools, softmax, stable, written_out
 
 from dcpipe.random import Draw, permutation
 from dcpipe.selection import Candidates, Picks, Progress
@@ -84,19 +83,8 @@ def reference(
     return rows.reshape(-1).tolist(), gains.reshape(-1).tolist()
 
 
-@st.composite
-def small_candidates(draw: Callable[..., object]) -> tuple[Candidates, int]:
-    """Integers, so that copies, zero vectors, zero gradients (one class) and exact ties are common."""
-    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=3))
-    d, n, c = draw(st.integers(1, 4)), sum(sizes), len(sizes)
-    vectors = draw(st.lists(st.integers(-2, 2), min_size=n * d, max_size=n * d))
-    logits = draw(st.lists(st.integers(-1, 2), min_size=n * c, max_size=n * c))
-    ipc = draw(st.integers(1, min(sizes)))
-    return pool_of(np.array(vectors).reshape(n, d), np.array(logits).reshape(n, c), sizes), ipc
-
-
 @settings(deadline=None, max_examples=120)
-@given(small_candidates(), st.sampled_from([0.0, 0.01, 0.5, 100.0]), st.booleans(), st.booleans(), st.integers(0, 9))
+@given(small_pools(6, -1, 2), st.sampled_from([0.0, 0.01, 0.5, 100.0]), st.booleans(), st.booleans(), st.integers(0, 9))
 def test_picks_and_gains_are_those_of_the_pursuit_written_out(
     case: tuple[Candidates, int], ridge: float, non_negative: bool, bias: bool, seed: int
 ) -> None:
@@ -198,7 +186,7 @@ def test_smaller_ipc_is_a_prefix(non_negative: bool) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(small_candidates(), st.sampled_from([0.0, 0.5]), st.booleans())
+@given(small_pools(6, -1, 2), st.sampled_from([0.0, 0.5]), st.booleans())
 def test_rounds_are_balanced_nothing_comes_twice_and_no_pick_hurts(
     case: tuple[Candidates, int], ridge: float, non_negative: bool
 ) -> None:
