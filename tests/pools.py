@@ -100,3 +100,18 @@ def check_orders(select: Callable[..., Picks], candidates: Candidates, ipc: int,
     picks, again = select(candidates, ipc, 0, Progress()), select(moved, ipc, 0, Progress())
     assert picks.rows.tolist() == order[again.rows].tolist()
     np.testing.assert_allclose(picks.gains, again.gains, rtol=1e-9, atol=1e-12)
+
+
+def unit(vectors: FloatArray) -> FloatArray:
+    norm = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1, keepdims=True))
+    return vectors / np.where(norm > 0, norm, 1.0)
+
+
+def log_det(a: float, z: FloatArray) -> float:
+    """logdet(I + a Z^T Z) for rows Z."""
+    return float(np.linalg.slogdet(np.eye(z.shape[1]) + a * z.T @ z)[1])
+
+
+def made(sizes: list[int], d: int, seed: int = 0) -> Candidates:
+    n = sum(sizes)
+    return pool_of_vectors(stable(n, d, seed), sizes, stable(n, 1, seed + 100)[:, 0] + 1)
