@@ -43,7 +43,7 @@ class SoftLabelled:
 class Lineup:
     """Makes the contenders; the condensed set comes first.
 
-    `image_bytes`: size of the file of `images`. `labels`: None if students learn from hard labels.
+    `image_bytes`: size of the file of `images`, which is `file`. `labels`: None if students learn from hard labels.
     """
 
     params: Params
@@ -53,6 +53,7 @@ class Lineup:
     train: ImageTable
     labeller: Labeller
     notes: store.Notes
+    file: store.SetFile | None = None
 
     @property
     def method(self) -> str:
@@ -64,7 +65,7 @@ class Lineup:
         """All of them, in the order of the table."""
         name, device, baselines = self.method, self.labeller.device, self.params.evaluation.baselines
         policy = self.params.softlabels.policy
-        hard = hard_contender("hard", f"{name}, hard labels", self.images, policy, self.image_bytes, device)
+        hard = hard_contender("hard", f"{name}, hard labels", self.images, policy, self.image_bytes, device, self.file)
         if self.labels is None:
             return [*self._at_sizes(hard), *self._random({})]
         labels = self.labels

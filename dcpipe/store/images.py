@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def table_of(artifact: Artifact, split: str) -> ImageTable:
             size=meta.size,
             mean=tuple(artifact.meta["mean"]),
             std=tuple(artifact.meta["std"]),
+            origin=(str(artifact.path.absolute()), artifact.digest, split),
         )
 
 
@@ -119,6 +121,11 @@ def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
 def save_set(folder: Path, images: ImageSet) -> dict[str, Any]:
     """Write `images.parquet` (lossless PNG) and return the metadata to publish it with."""
     write_part(folder / IMAGES, image_rows(images), images.classes)
+    return set_meta(images)
+
+
+def set_meta(images: ImageSet) -> dict[str, Any]:
+    """The metadata that a set is published with."""
     return {"classes": list(images.classes), "grid": images.grid, **smaller_sizes(images)}
 
 
@@ -130,8 +137,34 @@ def smaller_sizes(images: ImageSet) -> dict[str, str]:
 
 def load_set(path: Path) -> ImageSet:
     """The condensed images of an artifact `synthesis`."""
-    artifact = open_artifact(path, "synthesis")
+    return set_of(open_artifact(path, "synthesis"))
+
+
+def set_of(artifact: Artifact) -> ImageSet:
+    """The condensed images of an open artifact `synthesis`."""
     return read_set(artifact.file(IMAGES), artifact.meta)
+
+
+@dataclass(frozen=True)
+class SetFile:
+    """A condensed set on disk, in a form that can be sent to a worker: its Parquet file, and its metadata as JSON."""
+
+    path: str
+    meta: str
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> SetFile:
+        """The set of an open artifact `synthesis`."""
+        return cls(str(artifact.file(IMAGES).absolute()), json.dumps(artifact.meta))
+
+    @classmethod
+    def written(cls, folder: Path, images: ImageSet) -> SetFile:
+        """The set that `save_set` has written to a folder."""
+        return cls(str((folder / IMAGES).absolute()), json.dumps(set_meta(images)))
+
+    def read(self) -> ImageSet:
+        """The set."""
+        return read_set(Path(self.path), json.loads(self.meta))
 
 
 def read_set(path: Path, meta: Mapping[str, Any]) -> ImageSet:

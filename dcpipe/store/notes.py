@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dcpipe.store.blocks import Blocks, create_blocks
 from dcpipe.store.files import replacing
-from dcpipe.store.images import save_set
+from dcpipe.store.images import IMAGES, SetFile, save_set
 from dcpipe.store.labels import read_pack, save_pack
 from dcpipe.types import ImageSet, IntArray, LabelPack
 
@@ -78,7 +78,10 @@ class Notes:
 
     def image_bytes(self, images: ImageSet) -> int:
         """The size of a set on disk, which is written here to measure it; notes measure one set only."""
-        path = self.folder / "images.parquet"
-        if not path.exists():
+        return Path(self.set_file(images).path).stat().st_size
+
+    def set_file(self, images: ImageSet) -> SetFile:
+        """The file of a set, which is written unless it is there; notes hold one set only."""
+        if not (self.folder / IMAGES).exists():
             save_set(self.folder, images)
-        return path.stat().st_size
+        return SetFile.written(self.folder, images)

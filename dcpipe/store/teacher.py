@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 
-from dcpipe.store.artifact import open_artifact
+from dcpipe.store.artifact import Artifact, open_artifact
 from dcpipe.store.documents import Channels, Classes, Open, Pixels, Text, checked, of, reading
 from dcpipe.store.files import replacing
 from dcpipe.store.manifest import MANIFEST
@@ -52,8 +53,13 @@ def save_teacher(folder: Path, teacher: Teacher, name: str = WEIGHTS) -> dict[st
 
 def load_teacher(path: Path) -> Teacher:
     """The teacher of an artifact `teacher`, with its weights on the CPU."""
-    artifact = open_artifact(path, "teacher")
-    return read_teacher(artifact.file(WEIGHTS), artifact.meta)
+    return teacher_of(open_artifact(path, "teacher"))
+
+
+def teacher_of(artifact: Artifact) -> Teacher:
+    """The teacher of an open artifact `teacher`, with its weights on the CPU."""
+    teacher = read_teacher(artifact.file(WEIGHTS), artifact.meta)
+    return replace(teacher, origin=(str(artifact.path.absolute()), artifact.digest))
 
 
 def read_teacher(path: Path, meta: Mapping[str, Any]) -> Teacher:

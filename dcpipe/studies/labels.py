@@ -19,6 +19,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
+from dcpipe import store
 from dcpipe.compression import CODECS
 from dcpipe.compression.fidelity import fidelity
 from dcpipe.config.blocks import Block
@@ -163,7 +164,8 @@ class LabelsStudy(Study):
         """The images of the workspace with the labels of a cell."""
         images, labels, notes = context.condensed, context.soft_labels, context.notes
         n_bytes = (context.artifacts["synthesis"] / "images.parquet").stat().st_size
-        hard = hard_contender("own", str(cell), images, labels.policy, n_bytes, context.device)
+        file = store.SetFile.written(context.artifacts["synthesis"], images)
+        hard = hard_contender("own", str(cell), images, labels.policy, n_bytes, context.device, file)
         if cell.codec == HARD:
             return hard
         if cell.codec == ONLINE:

@@ -23,7 +23,6 @@ from dcpipe.studies.summary import Row
 from dcpipe.studies.variants import BLOCKS, Labels
 from dcpipe.types import ImageSet
 
-BYTES = ("image_bytes", "label_bytes", "teacher_bytes")  # columns of what a student learnt from
 MADE_BY = ("synthesis", "labels", "fp16_label_bytes", "student", "protocol")
 
 

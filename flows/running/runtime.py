@@ -16,7 +16,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,10 @@ import torch
 from dcpipe import store
 from dcpipe.config import params as parameters
 from dcpipe.config.registry import plugin_versions
+from dcpipe.shards import in_turn, is_shard
+from dcpipe.shards.cluster import Cluster
+from dcpipe.shards.progress import reporting_to
+from dcpipe.shards.workers import Workers, wanted
 from dcpipe.stopping import leave, stopping_in_one_sentence
 from dcpipe.training import keep_freed_memory, pick_device
 from dcpipe.types import require
@@ -38,6 +43,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MODES = ("auto", "require", "off")
+MOST_TASKS = 1000  # of one stage
+ON_WORKERS = 256  # threads of a flow that send shards to workers and wait
 GRACE_SECONDS = 15.0
 
 
@@ -50,6 +57,8 @@ class Run:
     reporter: Reporter
     name: str = ""
     device: torch.device = field(default_factory=lambda: pick_device(os.environ.get("DCPIPE_DEVICE", "auto")))
+    workers: Workers | None = field(default_factory=wanted)
+    _cluster: Cluster | None = None
 
     @contextmanager
     def staging(
@@ -83,8 +92,42 @@ class Run:
         progress: str = "",
     ) -> list[Result]:
         """Run one task per item and return the results in the order of the items. The first failure is raised, with
-        the name of its task."""
-        return self.reporter.map(work, items, label, retries=retries, workers=workers, title=progress or self.stage)
+        the name of its task.
+
+        With `DCPIPE_WORKERS`, shards (`dcpipe.shards.is_shard`) run on workers, other functions here. Very many shards
+        are run in groups, because a task has its cost.
+        """
+        title, cluster = progress or self.stage, self._cluster_for(work, items)
+        if cluster is None:
+            return self.reporter.map(work, items, label, retries=retries, workers=workers, title=title)
+        each = -(-len(items) // MOST_TASKS)
+        groups = [items[start : start + each] for start in range(0, len(items), each)]
+
+        def send(group: Sequence[Item]) -> list[Result]:
+            return cluster.call(partial(in_turn, work), group, name_of(group), retries)
+
+        def name_of(group: Sequence[Item]) -> str:
+            names = [label(group[0]), label(group[-1])]
+            return " to ".join(dict.fromkeys(names))
+
+        sent = self.reporter.map(send, groups, name_of, retries=0, workers=cluster.slots, title=title)
+        return [result for results in sent for result in results]
+
+    def _cluster_for(self, work: Callable[[Any], Any], items: Sequence[Any]) -> Cluster | None:
+        """The workers for these tasks, which are started when they are first needed; None if the tasks run here. A
+        single task is not worth a worker of this machine."""
+        if self.workers is None or not is_shard(work) or not (len(items) > 1 or (items and self.workers.address)):
+            return None
+        if self._cluster is None:
+            self._cluster = Cluster(self.workers, self.device)
+            print(f"{self.name or self.stage}: {self._cluster.describe()}", file=sys.stderr)
+            self.reporter.markdown("workers", self._cluster.describe())
+        return self._cluster
+
+    def close(self) -> None:
+        """End the workers that were started here."""
+        if self._cluster is not None:
+            self._cluster.close()
 
 
 def choose_reporter(stage: str, name: str) -> tuple[Reporter, Server | None]:
@@ -125,10 +168,14 @@ def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
     reporter, server = choose_reporter(stage_name, name)
     run, started = Run(stage_name, params, reporter, name), time.monotonic()
     keep_freed_memory(run.device)
-    if server is None:
-        stage(run, *keys)
-    else:
-        _run_in_prefect(stage, run, keys, server)
+    try:
+        with reporting_to(run.reporter.progress):
+            if server is None:
+                stage(run, *keys)
+            else:
+                _run_in_prefect(stage, run, keys, server)
+    finally:
+        run.close()
     print(f"{name}: done in {time.monotonic() - started:.1f} s", file=sys.stderr)
 
 
@@ -150,6 +197,8 @@ def _run_in_prefect(stage: Callable[..., None], run: Run, keys: tuple[str, ...],
         threading.Thread(target=_leave_unless, args=(returned, run.name), daemon=True).start()
 
     try:
+        if run.workers is not None:
+            run.reporter.threads = ON_WORKERS
         run.reporter.run_flow(body, f"{run.name} of {run.params.release.name}")
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -159,7 +208,9 @@ def _run_in_prefect(stage: Callable[..., None], run: Run, keys: tuple[str, ...],
         reason = type(error.__cause__ or error).__name__
         print(f"{run.name}: Prefect failed ({reason}); continuing without it", file=sys.stderr)
         if not finished.is_set():  # finished work is in the staging folder, so only the rest is done again
-            stage(Run(run.stage, run.params, Plain(run.stage), run.name), *keys)
+            again = replace(run, reporter=Plain(run.stage))
+            with reporting_to(again.reporter.progress):
+                stage(again, *keys)
         _leave(run.name)
     finally:
         returned.set()

@@ -1,0 +1,77 @@
+"""What makes a function a shard, and what it opens once per process."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial, update_wrapper
+from typing import Any, Generic, ParamSpec, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Given = ParamSpec("Given")
+
+
+def is_shard(work: Callable[..., Any]) -> bool:
+    """Whether another process can find this function by its name: a function of a module, with or without some of its
+    arguments (`functools.partial`). A closure, a lambda and a method are bound to this process."""
+    while isinstance(work, partial):
+        work = work.func
+    return inspect.isfunction(work) and "<" not in work.__qualname__
+
+
+def in_turn(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Several shards as one, for stages that have very many."""
+    return [work(item) for item in items]
+
+
+class opened(Generic[Given, Result]):  # noqa: N801  # a decorator
+    """A function that opens what shards need, such as networks on a device or the table of images, and keeps it.
+
+    The result of the last call is kept in this process, until `MOST` other functions have opened something: what the
+    labels of a set needed must not stay on a GPU while students are trained. The arguments must be hashable, and must
+    contain the digests of what is opened, so that a changed file is not mistaken for the earlier one. Threads that ask
+    for the same thing at the same time get one result.
+    """
+
+    def __init__(self, function: Callable[Given, Result]) -> None:
+        self.function = function
+        self.kept: tuple[Hashable, Result] | None = None
+        self.lock = threading.RLock()
+        update_wrapper(self, function)
+
+    def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        key = args, tuple(sorted(kwargs.items()))
+        with self.lock:
+            if self.kept is None or self.kept[0] != key:
+                self.kept = None  # first, so that both are never in memory
+                self.kept = key, self.function(*args, **kwargs)
+            result = self.kept[1]
+        self._limit()
+        return result
+
+    def put(self, result: Result, *args: Given.args, **kwargs: Given.kwargs) -> None:
+        """Keep `result` as what a call with these arguments gives, where this process has it open already."""
+        with self.lock:
+            self.kept = (args, tuple(sorted(kwargs.items()))), result
+        self._limit()
+
+    def forget(self) -> None:
+        """Let go of what is kept, so that its memory is free."""
+        with self.lock:
+            self.kept = None
+
+    def _limit(self) -> None:
+        with _lock:
+            if self in _recent:
+                _recent.remove(self)
+            _recent.append(self)
+            oldest = _recent.pop(0) if len(_recent) > MOST else None
+        if oldest is not None:
+            oldest.forget()
+
+
+MOST = 3
+_recent: list[opened[..., Any]] = []
+_lock = threading.Lock()
