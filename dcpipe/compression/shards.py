@@ -58,7 +58,8 @@ class Work:
         views = views_of(self.labels.policy.labelling, self.labels.ids)
         arrays = self.codec.encode(logits, rows, shape, views.parameters(np.repeat(rows, shape.views), numbers))
         with replacing(done) as partial:
-            save_file(dict(arrays), partial)
+            # safetensors writes the memory of an array as it lies there, so a transposed one would come back scrambled.
+            save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, partial)
         return arrays
 
 
