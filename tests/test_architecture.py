@@ -181,7 +181,7 @@ def test_exceptions_are_modules() -> None:
 
 def test_every_stage_has_a_flow_of_its_name_and_nothing_else_stands_beside_them() -> None:
     modules = {path.stem for path in (ROOT / "flows").glob("*.py")}
-    assert modules == STAGES | {"__init__", "condense", "sources"}
+    assert modules == STAGES | {"__init__", "condense", "deployments", "sources"}
 
 
 def test_the_top_of_the_library_is_packages_and_few_modules() -> None:

@@ -158,28 +158,17 @@ class Prefect(Reporter):
     def watched(self) -> bool:
         return self.alive
 
-    def run_flow(self, body: Callable[[], None], name: str) -> None:
-        """Run `body` as the flow of the stage, with at most `threads` tasks at a time; its exceptions are raised
-        here."""
-        from prefect.flows import Flow
+    def run_flow(self, flow: Any, name: str, parameters: Mapping[str, Any]) -> None:
+        """Run the flow of the stage, with at most `threads` tasks at a time; its exceptions are raised here."""
         from prefect.task_runners import ThreadPoolTaskRunner
 
         def print_state(flow: Any, flow_run: Any, state: Any) -> None:
             """Prefect passes these arguments by name."""
             print(f"flow {flow_run.name}: {state.name}: {state.message}", file=sys.stderr)
 
+        hooks = {"on_failure": [print_state], "on_crashed": [print_state], "on_cancellation": [print_state]}
         runner: Any = ThreadPoolTaskRunner(max_workers=self.threads)
-        shown: Flow[[], None] = Flow(
-            body,
-            name=self.stage,
-            flow_run_name=name,
-            on_failure=[print_state],
-            on_crashed=[print_state],
-            on_cancellation=[print_state],
-            task_runner=runner,
-            validate_parameters=False,
-        )
-        shown()
+        flow.with_options(flow_run_name=name, task_runner=runner, **hooks)(**parameters)
 
     def map(
         self,

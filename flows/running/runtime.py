@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,7 +32,7 @@ from dcpipe.config.registry import plugin_versions
 from dcpipe.shards import in_turn, is_shard
 from dcpipe.shards.cluster import Cluster
 from dcpipe.shards.progress import reporting_to
-from dcpipe.shards.workers import Workers, wanted
+from dcpipe.shards.workers import VARIABLE, Workers, wanted
 from dcpipe.stopping import leave, stopping_in_one_sentence
 from dcpipe.training import keep_freed_memory, pick_device
 from dcpipe.types import require
@@ -78,6 +80,8 @@ class Run:
         }
         if plugins := plugin_versions():  # the code digest does not cover other packages
             lineage["plugins"] = plugins
+        rows = [{"input": name, "digest": digest} for name, digest in inputs.lineage.items()]
+        self.reporter.table(f"inputs of {Path(out).name}", rows)
         with store.staging_dir(Path(out), lineage, state) as staging:
             yield staging
 
@@ -199,7 +203,8 @@ def _run_in_prefect(stage: Callable[..., None], run: Run, keys: tuple[str, ...],
     try:
         if run.workers is not None:
             run.reporter.threads = ON_WORKERS
-        run.reporter.run_flow(body, f"{run.name} of {run.params.release.name}")
+        _bodies.append(body)
+        run.reporter.run_flow(_flow_of(run.stage), f"{run.name} of {run.params.release.name}", _shown(run, keys))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
@@ -213,9 +218,44 @@ def _run_in_prefect(stage: Callable[..., None], run: Run, keys: tuple[str, ...],
                 stage(again, *keys)
         _leave(run.name)
     finally:
+        _bodies.clear()
         returned.set()
     if server.problem():
         _leave(run.name)
+
+
+_bodies: list[Callable[[], None]] = []  # of the stage that this process runs, for its flow
+
+
+def _flow_of(stage: str) -> Any:
+    """The Prefect flow of a stage; Prefect takes seconds to import, so only where there is a server."""
+    from flows.deployments import FLOWS
+
+    return FLOWS[stage]
+
+
+def _shown(run: Run, keys: tuple[str, ...]) -> dict[str, Any]:
+    """The parameters of a flow run, which its page shows."""
+    block = run.params.content().get(run.stage)
+    workers = os.environ.get(VARIABLE, "")
+    return {**({"key": keys[0]} if keys else {}), "params": block, "device": str(run.device), "workers": workers}
+
+
+def body_of_flow(stage: str, *keys: str) -> None:
+    """What the flow of a stage does: the body that this process has prepared, or, if the flow is called or served by
+    itself, the stage in the workspace of the current folder, recorded in dvc.lock as `dvc repro` does."""
+    if _bodies:
+        _bodies.pop()()
+        return
+    module = import_module(f"flows.{stage}.stage" if stage == "studies" else f"flows.{stage}")
+    run = Run(stage, parameters.load(), Prefect(stage), f"{stage} {' '.join(keys)}".strip())
+    try:
+        with reporting_to(run.reporter.progress):
+            getattr(module, f"{stage}_stage")(run, *keys)
+    finally:
+        run.close()
+    targets = {"teacher": "teacher@{}", "studies": "studies/dvc.yaml:{}"}
+    subprocess.run(["dvc", "commit", "--force", targets.get(stage, stage).format(*keys)], check=True)
 
 
 def _leave_unless(returned: threading.Event, name: str) -> None:

@@ -6,8 +6,9 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -236,10 +237,11 @@ class Dying(Prefect):
         super().__init__("teacher")
         self.when = when
 
-    def run_flow(self, body: Callable[[], None], name: str) -> None:
+    def run_flow(self, flow: Any, name: str, parameters: Mapping[str, Any]) -> None:
+        assert flow.name == self.stage and parameters["params"] and parameters["device"] == "cpu"
         if self.when == "before":
             raise ConnectionError("gone")
-        body()
+        flow.fn(**parameters)
         if self.when == "after":
             raise ConnectionError("gone")
 
@@ -254,10 +256,10 @@ def test_a_server_that_dies_costs_no_work_and_none_is_done_twice(
     fake = Fake("" if alive else "no Prefect server")
     monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying(when), fake))
     monkeypatch.setattr(runtime, "_leave", left.append)
-    command(monkeypatch, lambda run: done.append(type(run.reporter)))
+    command(monkeypatch, lambda run, key: done.append(type(run.reporter)), "main")
     assert done == [Plain if when == "before" else Dying]
     assert bool(left) == (not alive)
-    message = "teacher: Prefect failed (ConnectionError); continuing without it"
+    message = "teacher main: Prefect failed (ConnectionError); continuing without it"
     assert (message in capsys.readouterr().err) == (not alive)
 
 
@@ -267,16 +269,16 @@ def test_prefect_that_fails_amid_the_work_is_left_and_the_work_continues(
     """The server is healthy, but a call in the middle of the stage failed."""
     done: list[type] = []
 
-    def stage(run: Run) -> None:
+    def stage(run: Run, key: str) -> None:
         done.append(type(run.reporter))
         if not isinstance(run.reporter, Plain):
             raise ServerError("HTTPStatusError in Prefect") from OSError("500")
 
     monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), Fake("")))
     monkeypatch.setattr(runtime, "_leave", lambda name: None)
-    command(monkeypatch, stage)
+    command(monkeypatch, stage, "main")
     assert done == [Dying, Plain]
-    assert "teacher: Prefect failed (OSError); continuing without it" in capsys.readouterr().err
+    assert "teacher main: Prefect failed (OSError); continuing without it" in capsys.readouterr().err
 
 
 def test_a_server_that_holds_a_finished_run_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,13 +298,13 @@ def test_a_failure_of_the_stage_itself_is_not_the_servers(
 ) -> None:
     calls: list[int] = []
 
-    def stage(run: Run) -> None:
+    def stage(run: Run, key: str) -> None:
         calls.append(1)
         raise error
 
     monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), Fake("")))
     with pytest.raises(type(error)):
-        runtime.run_stage(stage, "teacher")
+        runtime.run_stage(stage, "teacher", "main")
     assert calls == [1]
 
 
@@ -312,12 +314,12 @@ def test_bad_data_is_not_tried_again_where_the_server_died_too(
     """What is wrong with the data stays wrong without a server: one run, one sentence."""
     calls: list[type] = []
 
-    def stage(run: Run) -> None:
+    def stage(run: Run, key: str) -> None:
         calls.append(type(run.reporter))
         raise DataError("row 3 is not an image; remove it")
 
     monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), Fake("no Prefect server")))
     with pytest.raises(SystemExit) as ended:
-        command(monkeypatch, stage)
+        command(monkeypatch, stage, "main")
     assert ended.value.code == 1 and calls == [Dying]
-    assert capsys.readouterr() == ("", "teacher: row 3 is not an image; remove it\n")
+    assert capsys.readouterr() == ("", "teacher main: row 3 is not an image; remove it\n")
