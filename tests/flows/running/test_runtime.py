@@ -322,4 +322,4 @@ def test_bad_data_is_not_tried_again_where_the_server_died_too(
     with pytest.raises(SystemExit) as ended:
         command(monkeypatch, stage, "main")
     assert ended.value.code == 1 and calls == [Dying]
-    assert capsys.readouterr() == ("", "teacher main: row 3 is not an image; remove it\n")
+    assert capsys.readouterr() == ("", "teacher: row 3 is not an image; remove it\n")
