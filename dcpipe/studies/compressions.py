@@ -147,7 +147,8 @@ class CompressionsStudy(VariantCellsStudy):
     def run(self, context: StudyContext, cell: CompressionCell) -> CellResult:
         made = self.make_images(context, cell)
         shape = shape_of(context, cell, made.images)
-        notes = [labeller_of(context, cell.packed_as(packing)).budget_error(shape) for packing in self.packings]
+        with self.error_context(cell.name, f"ipc {cell.ipc}"):
+            notes = [labeller_of(context, cell.packed_as(packing)).budget_error(shape) for packing in self.packings]
         reached = {str(packing): packing.block for packing, note in zip(self.packings, notes, strict=True) if not note}
         rows: list[Row] = []
         for packing, note in zip(self.packings, notes, strict=True):

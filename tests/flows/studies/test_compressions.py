@@ -212,6 +212,14 @@ def test_without_curves_accuracies_are_the_same(own: Path, compressed: tuple[Pat
             {"variants": {"wrong": {"compression": {"ratio": 2}}}},
             "studies/params.yaml: compressions, wrong: a variant may not change compression: codecs and ratios of ",
         ),
+        (
+            {
+                "codecs": {"prune": {"options": {"granularity": "batch", "batch_size": 5}}},
+                "variants": {"right": {}, "wrong": {"softlabels": {"mix": "cutmix_labels"}}},
+                "ratios": [2],
+            },
+            "studies/params.yaml: compressions, wrong, ipc 2, prune-2x: codec 'prune' stores view ",
+        ),
         ({"ipc": [500]}, "studies/params.yaml: compressions: selection.ipc is 500 but class "),
     ],
 )
