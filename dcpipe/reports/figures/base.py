@@ -63,6 +63,13 @@ def by_set(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return groups
 
 
+def columns_of(panels: int, sizes: int) -> int:
+    """The number of columns for the panels of `by_set`: a row per ipc if it is not too wide, else up to
+    `PANELS_WIDE`."""
+    each = panels // sizes
+    return each if 1 < each <= PANELS_WIDE + 1 else min(panels, PANELS_WIDE)
+
+
 def canvas(high: int, wide: int, width: float, height: float, sharey: bool = True) -> tuple[Figure, list[Panel]]:
     """A figure of `width` x `height` inches and its `high` x `wide` panels, which share their y axis if `sharey` is
     true.

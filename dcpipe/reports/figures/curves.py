@@ -8,12 +8,12 @@ from dcpipe.reports.figures.base import (
     CYCLE,
     GREY,
     MARKERS,
-    PANELS_WIDE,
     Figure,
     Row,
     add_title,
     by_set,
     canvas,
+    columns_of,
     distinct,
 )
 
@@ -22,7 +22,7 @@ def curves(rows: Sequence[Row], split: str, conditions: str, by: str = "network"
     """One panel per ipc (for rows with a variant, per variant and ipc) with one line per value of the column `by`: the
     mean accuracy in percent over epochs, in a band of one standard deviation on either side."""
     names, groups = distinct(rows, by), by_set(rows)
-    wide = min(len(groups), PANELS_WIDE)
+    wide = columns_of(len(groups), len(distinct(rows, "ipc")))
     high = -(-len(groups) // wide)
     figure, panels = canvas(high, wide, 1.0 + 4.2 * wide, 0.8 + 3.4 * high)
     for panel, (title, own) in zip(panels, groups.items(), strict=False):

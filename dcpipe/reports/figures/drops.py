@@ -11,13 +11,13 @@ from dcpipe.reports.figures.base import (
     CYCLE,
     GREY,
     MARKERS,
-    PANELS_WIDE,
     Figure,
     Panel,
     Row,
     add_title,
     by_set,
     canvas,
+    columns_of,
     distinct,
     kilo,
     per_class,
@@ -36,7 +36,7 @@ def drops(rows: Sequence[Row], split: str, conditions: str) -> Figure:
     """
     by = "selector" if "selector" in rows[0] else "codec"
     panels_of = by_set(rows)
-    wide = min(len(panels_of), PANELS_WIDE)
+    wide = columns_of(len(panels_of), len(distinct(rows, "ipc")))
     high = -(-len(panels_of) // wide)
     size = (8.2, 4.6) if len(panels_of) == 1 else (1.0 + 4.4 * wide, 0.8 + 4.0 * high)
     figure, panels = canvas(high, wide, *size)

@@ -63,6 +63,17 @@ def test_every_set_is_a_panel_with_a_line_per_codec(sets: list[tuple[str, int]])
     assert title.startswith(f"Compressed labels{at}: mean and standard deviation of the drop over 3 seeds")
 
 
+@pytest.mark.parametrize(
+    ("variants", "sizes", "columns"), [(1, 1, 1), (1, 4, 3), (2, 1, 2), (2, 3, 2), (4, 2, 4), (5, 2, 3), (5, 1, 3)]
+)
+def test_sets_of_one_size_are_in_one_row_if_they_fit(variants: int, sizes: int, columns: int) -> None:
+    sets = [(f"variant-{i}", ipc) for i in range(variants) for ipc in range(1, sizes + 1)]
+    panels = [panel for panel in figures.drops(rows_of(sets), "test", "").axes if panel.get_visible()]
+    assert len(panels) == len(sets)
+    assert {panel.get_gridspec().ncols for panel in panels} == {columns}
+    assert [panel.get_ylabel() != "" for panel in panels] == [i % columns == 0 for i in range(len(sets))]
+
+
 def test_lines_can_be_told_apart_when_colours_repeat() -> None:
     codecs = tuple(f"codec-{i}" for i in range(len(CYCLE) + 1))
     [panel] = figures.drops(rows_of([("random", 10)], codecs), "test", "").axes
