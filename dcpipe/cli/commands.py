@@ -186,8 +186,9 @@ def _study(options: argparse.Namespace) -> None:
     require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
     folder, study = Path("data/study") / options.name, studies.STUDIES[options.name]
     print_table(study.table(folder / "summary.csv"))
-    figures = " and ".join(str(folder / f"{name}.png") for name in study.figures)
-    line = f"Figure{'s' if len(study.figures) > 1 else ''}: {figures}"
+    first, *others = (folder / f"{name}.png" for name in study.figures)
+    figures = [str(first), *(str(other) for other in others if other.is_file())]  # some are drawn only on request
+    line = f"Figure{'s' if len(figures) > 1 else ''}: {' and '.join(figures)}"
     print(f"{line}; pictures of the images: {folder / study.pictures}" if study.pictures else line)
 
 

@@ -71,15 +71,16 @@ Try many settings, train students on every result under the protocol of `evaluat
     ladder         EDC's design choices, added one by one (EDC, Fig. 1 and Tables 3 to 5)
     sizes          one set at every smaller size, with baselines A, B and C of its base method (MDC, Table 1)
     students       several networks on one set, with their learning curves (SCORE, Table 4)
+    compressions   image sets made in several ways, each with labels of every codec at every ratio (SCORE, Table 2)
 
 studies/params.yaml lists the settings, the numbers of images per class and the seeds. Everything else comes from
 params.yaml (teachers, views, codec and budget, students), so that all sets are labelled, packed and evaluated in the
 same way. This command runs `dvc repro studies/dvc.yaml:NAME`, which first builds the stages of the pipeline that the
 study needs (images, teachers, features). After an interruption, run it again to continue.
 
-data/study/NAME contains results.csv (one row per selector, ipc and seed; for resilience also per ratio), summary.csv,
-figure.png and, in picked/, the images. Instead of images, data/study/labels has spectra.csv, ranks.csv and spectra.png,
-which show how low the rank of the labels is.
+data/study/NAME contains results.csv (one row per selector, ipc and seed; for resilience and compressions also per codec
+and ratio), summary.csv, figure.png and, in picked/ or images/, the images. Instead of images, data/study/labels has
+spectra.csv, ranks.csv and spectra.png, which show how low the rank of the labels is.
 """
 PUBLISH = """\
 Create the git tag NAME@vX.Y.Z, where NAME is release.name in params.yaml. Before that, git must be clean, `dvc status`

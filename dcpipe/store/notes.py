@@ -30,6 +30,14 @@ class Notes:
         folder.mkdir(exist_ok=True)
         return Notes(folder)
 
+    def only(self, name: str) -> Notes:
+        """Notes of a part of the work, as by `within`, after those of all other parts were removed: for parts that take
+        so much space that together they could fill the disk."""
+        for other in self.folder.iterdir():
+            if other.is_dir() and other.name != name:
+                self.remove(other.name)
+        return self.within(name)
+
     def remove(self, name: str) -> None:
         """Remove the notes of a part of the work, if there are any."""
         shutil.rmtree(self.folder / name, ignore_errors=True)

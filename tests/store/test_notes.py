@@ -45,6 +45,15 @@ def test_a_part_of_the_work_has_a_separate_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_only_one_part_is_on_disk(tmp_path: Path) -> None:
+    notes = Notes(tmp_path)
+    for name in ("first", "second", "first"):
+        notes.only(name).save_arrays("a", rows=np.arange(3))
+        notes.save_arrays("own", rows=np.arange(3))
+    assert {path.name for path in tmp_path.iterdir()} == {"first", "own.npz"}
+    assert notes.only("first").load_arrays("a") is not None, "its own notes are preserved"
+
+
 def test_a_pack_and_a_set_weigh_what_their_files_do(tmp_path: Path) -> None:
     some, notes = parts(), Notes(tmp_path)
     assert some.pack is not None and not notes.has_pack("labels")
