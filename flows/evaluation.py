@@ -110,11 +110,14 @@ def write_reports(
     rows = tabular.score_rows(scores, fp16)
     accuracies = {key: artifact.meta["accuracy"] for key, artifact in inputs.teachers.items()}
     metrics = json.dumps(tabular.metrics(rows, accuracies, sizes), indent=1)
-    (folder / "metrics.json").write_text(metrics + "\n", encoding="utf-8")
+    # By renaming: DVC may have linked the files that are there to its cache.
+    with store.replacing(folder / "metrics.json") as partial:
+        partial.write_text(metrics + "\n", encoding="utf-8")
     tabular.write_csv(folder / "accuracy_bytes.csv", rows)
     tabular.write_csv(folder / "learning_curves.csv", curves)
     tabular.write_csv(folder / "sizes.csv", [row for row in sizes if row["size"] != "average"])
-    (folder / "condensed.png").write_bytes(pictures.grid(images))
+    with store.replacing(folder / "condensed.png") as partial:
+        partial.write_bytes(pictures.grid(images))
     if inputs["softlabels"].meta["method"] != "none":
         spectra = tabular.spectra(store.load_soft_labels(inputs.path("softlabels")))
     else:

@@ -116,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _init(options: argparse.Namespace) -> None:
+    from dcpipe.cli import links
+
     if options.list:
         Console(width=presets.WIDTH).print(presets.listing(options.preset or ""))
         return
@@ -130,6 +132,8 @@ def _init(options: argparse.Namespace) -> None:
     target = Path("params.yaml")
     require(options.force or not target.exists(), "params.yaml exists; --force replaces it")
     target.write_text(text, encoding="utf-8")
+    for line in links.set_up(Path.cwd()):
+        print(line)
     print(f"Wrote params.yaml from preset {options.preset}. Next: dvc repro")
 
 

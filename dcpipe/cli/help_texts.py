@@ -32,6 +32,8 @@ Write params.yaml from a preset. A preset is a row of a published table, or a sm
                                 published, what a run costs, and what the source leaves unstated
     dcpipe init NAME            write the file
 
+If DVC does not yet know how the disk links files to its cache, this is tried, and .dvc/config.local says it afterwards.
+
 The published accuracy of a row of MDC is the average over all sizes. Its cost is the hours for the images plus the
 hours for the students. You can edit the file afterwards; `dvc repro` finds out which stages a change makes stale.
 """

@@ -22,6 +22,7 @@ from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, ope
 from dcpipe.store.blocks import Blocks, create_blocks, open_blocks, shard_rows
 from dcpipe.store.columns import write_columns
 from dcpipe.store.features import load_features
+from dcpipe.store.files import replacing
 from dcpipe.store.images import load_set, save_set, table_of, write_part
 from dcpipe.store.labels import (
     describe_views,
@@ -66,6 +67,7 @@ __all__ = [
     "pack_metadata",
     "publish",
     "read_pack",
+    "replacing",
     "save_pack",
     "save_scores",
     "save_selection",
