@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", nargs="?", metavar="NAME", help="a block of studies/params.yaml")
     command = add(_publish, "publish", "tag this commit as a release", help_texts.PUBLISH)
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
-    command.add_argument("--no-push", action="store_true", help="do not copy the data to the DVC remote")
+    pushed = command.add_mutually_exclusive_group()
+    pushed.add_argument("--no-push", action="store_true", help="do not copy the release to the DVC remote")
+    pushed.add_argument("--with-stages", action="store_true", help="copy the outputs of all stages, source images too")
     command = add(_pull, "pull", "fetch a release by its tag", help_texts.PULL)
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
@@ -198,7 +200,7 @@ def _study(options: argparse.Namespace) -> None:
 def _publish(options: argparse.Namespace) -> None:
     from dcpipe.release import publish
 
-    publish(options.tag, push=not options.no_push)
+    publish(options.tag, push=not options.no_push, with_stages=options.with_stages)
 
 
 def _pull(options: argparse.Namespace) -> None:

@@ -85,9 +85,13 @@ which show how low the rank of the labels is.
 """
 PUBLISH = """\
 Create the git tag NAME@vX.Y.Z, where NAME is release.name in params.yaml. Before that, git must be clean, `dvc status`
-must be empty and the tag must not exist. Then the data is copied to the default DVC remote. If there is no remote, a
-local folder is set up as one (DCPIPE_REMOTE, or ~/.local/share/dcpipe/remote). The tag itself is not pushed; the last
+must be empty and the tag must not exist. Then data/release is copied to the default DVC remote. If there is no remote,
+a local folder is set up as one (DCPIPE_REMOTE, or ~/.local/share/dcpipe/remote). The tag itself is not pushed; the last
 line of the output shows the command for it.
+
+The other stages are not copied: the source images may be large, and their licence may forbid it. With --with-stages
+they are, so that others can continue from them after `dvc pull`; the bytes of each stage and the licence are printed
+first.
 """
 PULL = """\
 Fetch data/release at a tag through DVC and verify it. `dvc get REPO data/release --rev TAG` fetches the same files. In
