@@ -43,7 +43,7 @@ def publish(
     _check_committed(root)
     _check_reproduced(root)
     _check_identity(root)
-    digest = store.open_artifact(root / RELEASE, "release").digest
+    digest = store.open_artifact(root / RELEASE, "release", again=True).digest
     if push:
         _ensure_remote(root, say)
         if with_stages:
