@@ -25,7 +25,8 @@ from dcpipe.store.pictures import open_image, size_of
 from dcpipe.types import By, DataError, EncodedImage, ImageSet, ImageTable, require
 
 IMAGES = "images.parquet"
-ROW_GROUP = 256
+# Rows of a table are picked one by one, and a pick reads its whole group. A set is read as a whole.
+TABLE_GROUP, SET_GROUP = 32, 256
 # How much larger than its file a set may become in memory, as stored and as decoded grids, unless it is small: natural
 # images grow a few times as PNG is decoded, blank ones several hundred times.
 _GROWTH, _SMALL = 64, 2**30
@@ -73,11 +74,21 @@ def image_table(rows: Sequence[EncodedImage], classes: Sequence[str]) -> pa.Tabl
 
 
 def write_part(path: Path, rows: Sequence[EncodedImage], classes: Sequence[str]) -> None:
-    """Write `image_table` as a Parquet file, atomically."""
-    table = image_table(rows, classes)
+    """Write a part of a table of images, `image_table` as a Parquet file, atomically."""
+    # The smallest and largest image of a group say nothing, and would take more bytes than small images leave over.
+    _write(path, image_table(rows, classes), TABLE_GROUP, ["id", "label"])
+
+
+def _write(path: Path, table: pa.Table, group: int, statistics: bool | list[str]) -> None:
     with replacing(path) as partial:
-        # Encoded images cannot be compressed further.
-        pq.write_table(table, partial, compression="NONE", row_group_size=ROW_GROUP, use_dictionary=False)
+        pq.write_table(
+            table,
+            partial,
+            compression="NONE",  # encoded images cannot be compressed further
+            row_group_size=group,
+            use_dictionary=False,
+            write_statistics=statistics,
+        )
 
 
 def image_rows(images: ImageSet) -> list[EncodedImage]:
@@ -118,7 +129,7 @@ def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
 
 def save_set(folder: Path, images: ImageSet) -> dict[str, Any]:
     """Write `images.parquet` (lossless PNG) and return the metadata to publish it with."""
-    write_part(folder / IMAGES, image_rows(images), images.classes)
+    _write(folder / IMAGES, image_table(image_rows(images), images.classes), SET_GROUP, True)
     return {"classes": list(images.classes), "grid": images.grid, **smaller_sizes(images)}
 
 
