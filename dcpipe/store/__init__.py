@@ -31,6 +31,7 @@ from dcpipe.store.labels import (
     load_soft_labels,
     pack_metadata,
     read_pack,
+    save_label_keys,
     save_pack,
     view_specs,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "publish",
     "read_pack",
     "replacing",
+    "save_label_keys",
     "save_pack",
     "save_scores",
     "save_selection",
