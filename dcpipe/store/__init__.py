@@ -38,7 +38,7 @@ from dcpipe.store.labels import (
 from dcpipe.store.notes import Notes
 from dcpipe.store.scores import load_scores, save_scores
 from dcpipe.store.selection import load_selection, save_selection
-from dcpipe.store.sorting import by_label, sorted_rows
+from dcpipe.store.sorting import RowsSortedWhenRead, by_label, sorted_rows
 from dcpipe.store.staging import StagingDir, clean, need_space, scratch_root, staging_dir
 from dcpipe.store.teacher import load_teacher, save_teacher
 from dcpipe.store.tensors import header_bytes
@@ -48,6 +48,7 @@ __all__ = [
     "Artifact",
     "Blocks",
     "Notes",
+    "RowsSortedWhenRead",
     "StagingDir",
     "by_label",
     "clean",
