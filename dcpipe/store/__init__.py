@@ -11,6 +11,7 @@ is published by one rename.
 * `hashing.py`   SHA-256 of files, once in a process
 * `files.py`     files and folders that are written atomically
 * `images.py`, `teacher.py`, `features.py`, `selection.py`, `labels.py`, `scores.py`: the files of each kind of artifact
+* `encoding.py`  condensed images as PNG, in threads, and only once
 * `blocks.py`    chunked, sharded Zarr arrays that are filled shard by shard
 * `tensors.py`   safetensors files that are written without having them in memory
 * `columns.py`   small Parquet files of plain columns

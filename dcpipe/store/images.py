@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 from pydantic import Field
 
 from dcpipe.store import parquet_footer
 from dcpipe.store.artifact import Artifact, open_artifact
 from dcpipe.store.columns import REMEDY, check_column, read_columns
 from dcpipe.store.documents import Channels, Classes, Open, Pixels, Text, checked, of, reading, shown
+from dcpipe.store.encoding import encode_all
 from dcpipe.store.files import replacing
 from dcpipe.store.manifest import MANIFEST
 from dcpipe.store.pictures import open_image, size_of
@@ -91,11 +90,11 @@ def _write(path: Path, table: pa.Table, group: int, statistics: bool | list[str]
         )
 
 
-def image_rows(images: ImageSet) -> list[EncodedImage]:
-    """The images of a set, encoded as lossless PNG."""
+def image_rows(images: ImageSet, stored: Path | None = None) -> list[EncodedImage]:
+    """The images of a set, encoded as lossless PNG; for `stored`, see `encode_all`."""
     return [
-        EncodedImage(int(i), encode_png(image), f"{int(i)}.png", int(label))
-        for i, image, label in zip(images.ids, images.images, images.labels, strict=True)
+        EncodedImage(int(i), data, f"{int(i)}.png", int(label))
+        for i, data, label in zip(images.ids, encode_all(images, stored), images.labels, strict=True)
     ]
 
 
@@ -120,16 +119,10 @@ def table_of(artifact: Artifact, split: str) -> ImageTable:
         )
 
 
-def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
-    """One image u8 [h, w, 3] as the bytes of a lossless PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def save_set(folder: Path, images: ImageSet) -> dict[str, Any]:
-    """Write `images.parquet` (lossless PNG) and return the metadata to publish it with."""
-    _write(folder / IMAGES, image_table(image_rows(images), images.classes), SET_GROUP, True)
+def save_set(folder: Path, images: ImageSet, stored: Path | None = None) -> dict[str, Any]:
+    """Write `images.parquet` (lossless PNG) and return the metadata to publish it with. `stored` is a file that may
+    hold images of the set already: they are not encoded again."""
+    _write(folder / IMAGES, image_table(image_rows(images, stored), images.classes), SET_GROUP, True)
     return {"classes": list(images.classes), "grid": images.grid, **smaller_sizes(images)}
 
 
