@@ -32,6 +32,8 @@ Write params.yaml from a preset. A preset is a row of a published table, or a sm
                                 published, what a run costs, and what the source leaves unstated
     dcpipe init NAME            write the file
 
+If DVC does not yet know how the disk links files to its cache, this is tried, and .dvc/config.local says it afterwards.
+
 The published accuracy of a row of MDC is the average over all sizes. Its cost is the hours for the images plus the
 hours for the students. You can edit the file afterwards; `dvc repro` finds out which stages a change makes stale.
 """
@@ -84,9 +86,13 @@ spectra.csv, ranks.csv and spectra.png, which show how low the rank of the label
 """
 PUBLISH = """\
 Create the git tag NAME@vX.Y.Z, where NAME is release.name in params.yaml. Before that, git must be clean, `dvc status`
-must be empty and the tag must not exist. Then the data is copied to the default DVC remote. If there is no remote, a
-local folder is set up as one (DCPIPE_REMOTE, or ~/.local/share/dcpipe/remote). The tag itself is not pushed; the last
+must be empty and the tag must not exist. Then data/release is copied to the default DVC remote. If there is no remote,
+a local folder is set up as one (DCPIPE_REMOTE, or ~/.local/share/dcpipe/remote). The tag itself is not pushed; the last
 line of the output shows the command for it.
+
+The other stages are not copied: the source images may be large, and their licence may forbid it. With --with-stages
+they are, so that others can continue from them after `dvc pull`; the bytes of each stage and the licence are printed
+first.
 """
 PULL = """\
 Fetch data/release at a tag through DVC and verify it. `dvc get REPO data/release --rev TAG` fetches the same files. In

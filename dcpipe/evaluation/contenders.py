@@ -38,7 +38,7 @@ class Contender:
 
     `kind` is a short, unique name within a table; `name` is the name that is displayed. A contender that is a smaller
     size of another one has that contender's `kind` in `part_of` and its nominal number of images per class in `size`.
-    It may store another number of images if it is made of cells.
+    It may store another number of images if it is made of cells. `file` has the images encoded, if they are on disk.
     """
 
     kind: str
@@ -51,6 +51,7 @@ class Contender:
     teacher_bytes: int = 0
     part_of: str = ""
     size: int | None = None
+    file: Path | None = None
 
     @property
     def ipc(self) -> int:
@@ -73,16 +74,23 @@ class Contender:
 
 
 def hard_contender(
-    kind: str, name: str, images: ImageSet, policy: ViewSource, image_bytes: int, device: torch.device
+    kind: str,
+    name: str,
+    images: ImageSet,
+    policy: ViewSource,
+    image_bytes: int,
+    device: torch.device,
+    file: Path | None = None,
 ) -> Contender:
     """Images with one-hot labels of their classes, which take no bytes."""
     labels = partial(HardLabels, images.decoded_labels, len(images.classes), device)
-    return Contender(kind, name, images, labels, policy, image_bytes, label_bytes=0)
+    return Contender(kind, name, images, labels, policy, image_bytes, label_bytes=0, file=file)
 
 
 def smaller(whole: Contender, ipc: int, notes: store.Notes) -> Contender:
     """The first `ipc` images per class of a contender with packed or hard labels. Nothing is encoded again: the labels
-    are those of the whole pack, and their size is that of the whole pack."""
+    are those of the whole pack, and their size is that of the whole pack. Images that are measured for their size are
+    taken from the file of the whole as they are, unless they are new combinations of cells."""
     images = multiformation.subset(whole.images, ipc)
 
     def labels() -> Labels:
@@ -98,7 +106,8 @@ def smaller(whole: Contender, ipc: int, notes: store.Notes) -> Contender:
         name=f"{whole.name}, first {ipc}",
         images=images,
         labels=labels,
-        image_bytes=notes.image_bytes(images),
+        image_bytes=notes.image_bytes(images, whole.file),
+        file=None,
         part_of=whole.kind,
         size=ipc,
     )
@@ -140,8 +149,9 @@ class Labeller:
 
     def hard(self, kind: str, images: ImageSet, notes: store.Notes) -> Contender:
         """Images with hard labels; the size of the images is measured by writing them to `notes`."""
-        policy, n_bytes = self.softlabels.policy, notes.image_bytes(images)
-        return hard_contender(kind, f"{kind}, hard labels", images, policy, n_bytes, self.device)
+        policy, file = self.softlabels.policy, notes.image_file(images)
+        n_bytes = file.stat().st_size
+        return hard_contender(kind, f"{kind}, hard labels", images, policy, n_bytes, self.device, file)
 
     def contender(
         self,

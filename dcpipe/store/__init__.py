@@ -8,8 +8,10 @@ is published by one rename.
 * `artifact.py`  folders, digests, verification, publishing
 * `staging.py`   scratch folders that survive a kill: fingerprint, lock, free space
 * `notes.py`     unfinished work, from which an interrupted run resumes
+* `hashing.py`   SHA-256 of files, once in a process
 * `files.py`     files and folders that are written atomically
 * `images.py`, `teacher.py`, `features.py`, `selection.py`, `labels.py`, `scores.py`: the files of each kind of artifact
+* `encoding.py`  condensed images as PNG, in threads, and only once
 * `blocks.py`    chunked, sharded Zarr arrays that are filled shard by shard
 * `tensors.py`   safetensors files that are written without having them in memory
 * `columns.py`   small Parquet files of plain columns
@@ -22,6 +24,7 @@ from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, ope
 from dcpipe.store.blocks import Blocks, create_blocks, open_blocks, shard_rows
 from dcpipe.store.columns import write_columns
 from dcpipe.store.features import load_features
+from dcpipe.store.files import replacing
 from dcpipe.store.images import load_set, save_set, table_of, write_part
 from dcpipe.store.labels import (
     describe_views,
@@ -29,13 +32,14 @@ from dcpipe.store.labels import (
     load_soft_labels,
     pack_metadata,
     read_pack,
+    save_label_keys,
     save_pack,
     view_specs,
 )
 from dcpipe.store.notes import Notes
 from dcpipe.store.scores import load_scores, save_scores
 from dcpipe.store.selection import load_selection, save_selection
-from dcpipe.store.sorting import by_label, sorted_rows
+from dcpipe.store.sorting import RowsSortedWhenRead, by_label, sorted_rows
 from dcpipe.store.staging import StagingDir, clean, need_space, scratch_root, staging_dir
 from dcpipe.store.teacher import load_teacher, save_teacher
 from dcpipe.store.tensors import header_bytes
@@ -45,6 +49,7 @@ __all__ = [
     "Artifact",
     "Blocks",
     "Notes",
+    "RowsSortedWhenRead",
     "StagingDir",
     "by_label",
     "clean",
@@ -66,6 +71,8 @@ __all__ = [
     "pack_metadata",
     "publish",
     "read_pack",
+    "replacing",
+    "save_label_keys",
     "save_pack",
     "save_scores",
     "save_selection",

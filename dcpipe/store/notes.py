@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dcpipe.store.blocks import Blocks, create_blocks
 from dcpipe.store.files import replacing
-from dcpipe.store.images import save_set
+from dcpipe.store.images import IMAGES, save_set
 from dcpipe.store.labels import read_pack, save_pack
 from dcpipe.types import ImageSet, IntArray, LabelPack
 
@@ -84,9 +84,18 @@ class Notes:
     def _pack(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
-    def image_bytes(self, images: ImageSet) -> int:
-        """The size of a set on disk, which is written here to measure it; notes measure one set only."""
-        path = self.folder / "images.parquet"
+    def image_file(self, images: ImageSet, stored: Path | None = None) -> Path:
+        """A set as a file, which is written once; notes hold one set only. For `stored`, see `save_set`."""
+        path = self.folder / IMAGES
         if not path.exists():
-            save_set(self.folder, images)
-        return path.stat().st_size
+            save_set(self.folder, images, stored)
+        return path
+
+    def image_bytes(self, images: ImageSet, stored: Path | None = None) -> int:
+        """The size of a set on disk. It is written here to measure it, and only the number is kept."""
+        if (n_bytes := self.load_json("image_bytes")) is None:
+            path = self.image_file(images, stored)
+            n_bytes = path.stat().st_size
+            self.save_json("image_bytes", n_bytes)
+            path.unlink()
+        return int(n_bytes)

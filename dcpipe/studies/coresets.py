@@ -173,7 +173,8 @@ class CoresetStudy(Study):
     def check(self, context: StudyContext) -> None:
         super().check(context)
         with self.error_context():
-            context.candidates.check(max(self.sizes))
+            logits = any(selection.uses_logits(entry.method) for entry in self.entries)
+            context.candidates.check(max(self.sizes), logits=logits)
 
     def run(self, context: StudyContext, cell: CoresetCell) -> CellResult:
         """One row per budget; `label_rate` is the mean R_C of the picks in nats, as used in selection."""

@@ -87,7 +87,9 @@ class VariantCellsStudy(Study):
         """Also refuses an ipc that is larger than a class, and budgets that cannot be met."""
         super().check(context)
         with self.error_context():
-            context.candidates.check(max(cell.params.selection.ipc for cell in self.cells))
+            blocks = [cell.params.selection for cell in self.cells]
+            logits = any(selection.uses_logits(block.method) for block in blocks)
+            context.candidates.check(max(block.ipc for block in blocks), logits=logits)
         for cell in self.cells:
             if cell.labels == "packed":
                 with self.error_context(cell.name, f"ipc {cell.ipc}"):
