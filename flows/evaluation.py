@@ -73,8 +73,7 @@ def lineup_of(run: Run, inputs: Inputs, notes: store.Notes) -> lineup.Lineup:
     return lineup.Lineup(
         params=run.params,
         images=images,
-        image_bytes=(inputs.path("synthesis") / "images.parquet").stat().st_size,
-        file=store.SetFile.of(inputs["synthesis"]),
+        image_file=inputs["synthesis"].file("images.parquet"),
         labels=labels,
         train=store.table_of(inputs["images"], "train"),
         labeller=contenders.Labeller(run.params.softlabels, run.params.compression, run.device, run.map),
@@ -96,12 +95,13 @@ def write_reports(
     fp16 = 2 * len(images.decoded_ids) * run.params.softlabels.views * len(images.classes)
     rows = tabular.score_rows(scores, fp16)
     accuracies = {key: artifact.meta["accuracy"] for key, artifact in inputs.teachers.items()}
-    metrics = json.dumps(tabular.metrics(rows, accuracies, sizes), indent=1)
-    (folder / "metrics.json").write_text(metrics + "\n", encoding="utf-8")
+    metrics, picture = json.dumps(tabular.metrics(rows, accuracies, sizes), indent=1), pictures.grid(images)
+    for name, content in (("metrics.json", f"{metrics}\n".encode()), ("condensed.png", picture)):
+        with store.replacing(folder / name) as partial:  # what is there may be a link into DVC's cache
+            partial.write_bytes(content)
     tabular.write_csv(folder / "accuracy_bytes.csv", rows)
     tabular.write_csv(folder / "learning_curves.csv", curves)
     tabular.write_csv(folder / "sizes.csv", [row for row in sizes if row["size"] != "average"])
-    (folder / "condensed.png").write_bytes(pictures.grid(images))
     if inputs["softlabels"].meta["method"] != "none":
         spectra = tabular.spectra(store.load_soft_labels(inputs.path("softlabels")))
     else:
@@ -110,7 +110,7 @@ def write_reports(
     run.reporter.table("scores", rows)
     if run.params.evaluation.sizes:
         show_sizes(run, sizes, f"{scores[0].student}; {scores[0].protocol}")
-    run.reporter.image("condensed images", pictures.grid(images))
+    run.reporter.image("condensed images", picture)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ def release_stage(run: Run) -> None:
                 params=settings,
                 lineage=staging.lineage,
                 licence=block.licence,
+                stored=inputs["synthesis"].file("images.parquet"),
                 leakage=leakage.recorded(Path("data/images")),
             )
 

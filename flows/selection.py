@@ -20,7 +20,7 @@ def selection_stage(run: Run) -> None:
     with run.staging("data/selection", block.model_dump(mode="json"), inputs) as staging:
         notes = store.Notes(staging.notes)
         candidates = selection.candidates_of(features, classes, staging.notes)
-        candidates.check(block.ipc)
+        candidates.check(block.ipc, logits=selection.uses_logits(block.method))
 
         def progress(done: int, total: int) -> None:
             run.reporter.progress("selection", done, total)

@@ -37,11 +37,8 @@ def softlabels_stage(run: Run) -> None:
             file=store.SetFile.of(inputs["synthesis"]),
         )
         meta = {
+            **store.save_label_keys(staging.root, images.ids, block.policy, images.classes, list(teachers)),
             "method": "stored",
-            "policy": store.describe_views(block.policy),
-            "ids": images.ids.tolist(),
-            "classes": list(images.classes),
-            "teachers": list(teachers),
             "teacher_bytes": sum(inputs.teacher_bytes.values()),
         }
         staging.publish("softlabels", meta)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dcpipe import store
-from dcpipe.store.images import encode_png
+from dcpipe.store.encoding import encode_png
 from dcpipe.types import EncodedImage, ImageTable
 
 

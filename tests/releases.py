@@ -76,8 +76,8 @@ def settings(name: str) -> params.Params:
     return content.model_copy(update={"release": content.release.model_copy(update={"name": name})})
 
 
-def build(folder: Path, some: Parts) -> store.Artifact:
-    """The artifact, as the release stage makes it."""
+def build(folder: Path, some: Parts, stored: Path | None = None) -> store.Artifact:
+    """The artifact, as the release stage makes it; `stored` is the file of the synthesis."""
     scratch = folder.with_name(folder.name + "-scratch")
     scratch.mkdir(parents=True)
     lineage = {"inputs": {"synthesis": "0" * 64}, "versions": {"dcpipe": "0.1.0"}}
@@ -92,6 +92,7 @@ def build(folder: Path, some: Parts) -> store.Artifact:
         params=settings(some.name).model_dump(mode="json"),
         lineage=lineage,
         licence="CC0-1.0",
+        stored=stored,
     )
     return store.publish(scratch, folder, "release", meta, lineage)
 

@@ -18,7 +18,16 @@ LIBRARY = sorted((ROOT / "dcpipe").rglob("*.py"))
 FLOWS = sorted((ROOT / "flows").rglob("*.py"))
 
 PARAMS_READERS = {"config", "evaluation", "studies", "cli", "release", "interop"}
-WRITERS = {"StagingDir", "create_blocks", "publish", "save_pack", "save_scores", "save_selection", "save_set"} | {
+WRITERS = {
+    "StagingDir",
+    "create_blocks",
+    "publish",
+    "save_label_keys",
+    "save_pack",
+    "save_scores",
+    "save_selection",
+    "save_set",
+} | {
     "save_teacher",
     "staging_dir",
     "write_columns",

@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", nargs="?", metavar="NAME", help="a block of studies/params.yaml")
     command = add(_publish, "publish", "tag this commit as a release", help_texts.PUBLISH)
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
-    command.add_argument("--no-push", action="store_true", help="do not copy the data to the DVC remote")
+    pushed = command.add_mutually_exclusive_group()
+    pushed.add_argument("--no-push", action="store_true", help="do not copy the release to the DVC remote")
+    pushed.add_argument("--with-stages", action="store_true", help="copy the outputs of all stages, source images too")
     command = add(_pull, "pull", "fetch a release by its tag", help_texts.PULL)
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
@@ -116,6 +118,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _init(options: argparse.Namespace) -> None:
+    from dcpipe.cli import links
+
     if options.list:
         Console(width=presets.WIDTH).print(presets.listing(options.preset or ""))
         return
@@ -130,6 +134,8 @@ def _init(options: argparse.Namespace) -> None:
     target = Path("params.yaml")
     require(options.force or not target.exists(), "params.yaml exists; --force replaces it")
     target.write_text(text, encoding="utf-8")
+    for line in links.set_up(Path.cwd()):
+        print(line)
     print(f"Wrote params.yaml from preset {options.preset}. Next: dvc repro")
 
 
@@ -186,15 +192,16 @@ def _study(options: argparse.Namespace) -> None:
     require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
     folder, study = Path("data/study") / options.name, studies.STUDIES[options.name]
     print_table(study.table(folder / "summary.csv"))
-    figures = " and ".join(str(folder / f"{name}.png") for name in study.figures)
-    line = f"Figure{'s' if len(study.figures) > 1 else ''}: {figures}"
+    first, *others = (folder / f"{name}.png" for name in study.figures)
+    figures = [str(first), *(str(other) for other in others if other.is_file())]  # some are drawn only on request
+    line = f"Figure{'s' if len(figures) > 1 else ''}: {' and '.join(figures)}"
     print(f"{line}; pictures of the images: {folder / study.pictures}" if study.pictures else line)
 
 
 def _publish(options: argparse.Namespace) -> None:
     from dcpipe.release import publish
 
-    publish(options.tag, push=not options.no_push)
+    publish(options.tag, push=not options.no_push, with_stages=options.with_stages)
 
 
 def _pull(options: argparse.Namespace) -> None:

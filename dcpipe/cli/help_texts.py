@@ -32,6 +32,8 @@ Write params.yaml from a preset. A preset is a row of a published table, or a sm
                                 published, what a run costs, and what the source leaves unstated
     dcpipe init NAME            write the file
 
+If DVC does not yet know how the disk links files to its cache, this is tried, and .dvc/config.local says it afterwards.
+
 The published accuracy of a row of MDC is the average over all sizes. Its cost is the hours for the images plus the
 hours for the students. You can edit the file afterwards; `dvc repro` finds out which stages a change makes stale.
 """
@@ -71,21 +73,26 @@ Try many settings, train students on every result under the protocol of `evaluat
     ladder         EDC's design choices, added one by one (EDC, Fig. 1 and Tables 3 to 5)
     sizes          one set at every smaller size, with baselines A, B and C of its base method (MDC, Table 1)
     students       several networks on one set, with their learning curves (SCORE, Table 4)
+    compressions   image sets made in several ways, each with labels of every codec at every ratio (SCORE, Table 2)
 
 studies/params.yaml lists the settings, the numbers of images per class and the seeds. Everything else comes from
 params.yaml (teachers, views, codec and budget, students), so that all sets are labelled, packed and evaluated in the
 same way. This command runs `dvc repro studies/dvc.yaml:NAME`, which first builds the stages of the pipeline that the
 study needs (images, teachers, features). After an interruption, run it again to continue.
 
-data/study/NAME contains results.csv (one row per selector, ipc and seed; for resilience also per ratio), summary.csv,
-figure.png and, in picked/, the images. Instead of images, data/study/labels has spectra.csv, ranks.csv and spectra.png,
-which show how low the rank of the labels is.
+data/study/NAME contains results.csv (one row per selector, ipc and seed; for resilience and compressions also per codec
+and ratio), summary.csv, figure.png and, in picked/ or images/, the images. Instead of images, data/study/labels has
+spectra.csv, ranks.csv and spectra.png, which show how low the rank of the labels is.
 """
 PUBLISH = """\
 Create the git tag NAME@vX.Y.Z, where NAME is release.name in params.yaml. Before that, git must be clean, `dvc status`
-must be empty and the tag must not exist. Then the data is copied to the default DVC remote. If there is no remote, a
-local folder is set up as one (DCPIPE_REMOTE, or ~/.local/share/dcpipe/remote). The tag itself is not pushed; the last
+must be empty and the tag must not exist. Then data/release is copied to the default DVC remote. If there is no remote,
+a local folder is set up as one (DCPIPE_REMOTE, or ~/.local/share/dcpipe/remote). The tag itself is not pushed; the last
 line of the output shows the command for it.
+
+The other stages are not copied: the source images may be large, and their licence may forbid it. With --with-stages
+they are, so that others can continue from them after `dvc pull`; the bytes of each stage and the licence are printed
+first.
 """
 PULL = """\
 Fetch data/release at a tag through DVC and verify it. `dvc get REPO data/release --rev TAG` fetches the same files. In

@@ -50,8 +50,8 @@ class Contender:
 
     `kind` is a short, unique name within a table; `name` is the name that is displayed. A contender that is a smaller
     size of another one has that contender's `kind` in `part_of` and its nominal number of images per class in `size`.
-    It may store another number of images if it is made of cells. `stored` says where all this is on disk, None if some
-    of it is only in memory.
+    It may store another number of images if it is made of cells. `file` has the encoded images if they are on disk;
+    `stored` says where everything is on disk, None if some of it is only in memory.
     """
 
     kind: str
@@ -64,6 +64,7 @@ class Contender:
     teacher_bytes: int = 0
     part_of: str = ""
     size: int | None = None
+    file: Path | None = None
     stored: Stored | None = None
 
     @property
@@ -97,23 +98,26 @@ def hard_contender(
     policy: ViewSource,
     image_bytes: int,
     device: torch.device,
-    file: store.SetFile | None = None,
+    file: Path | None = None,
 ) -> Contender:
     """Images with one-hot labels of their classes, which take no bytes; `file` is where the images are on disk."""
     labels = partial(HardLabels, images.decoded_labels, len(images.classes), device)
-    stored = Stored(file, policy) if file is not None and isinstance(policy, ViewPolicy) else None
-    return Contender(kind, name, images, labels, policy, image_bytes, label_bytes=0, stored=stored)
+    whole = None if file is None else store.SetFile.at(file, images)
+    stored = Stored(whole, policy) if whole is not None and isinstance(policy, ViewPolicy) else None
+    return Contender(kind, name, images, labels, policy, image_bytes, label_bytes=0, file=file, stored=stored)
 
 
 def smaller(whole: Contender, ipc: int, notes: store.Notes) -> Contender:
-    """The first `ipc` images per class of a contender with packed or hard labels, measured on disk. Nothing is encoded
-    again: the labels are those of the whole pack, and their size is that of the whole pack."""
+    """The first `ipc` images per class of a contender with packed or hard labels. Nothing is encoded again: the labels
+    are those of the whole pack, and their size is that of the whole pack. Images that are measured for their size are
+    taken from the file of the whole as they are, unless they are new combinations of cells."""
     less = first_images(whole, ipc)
     return replace(
         less,
         kind=f"{whole.kind} {ipc}",
         name=f"{whole.name}, first {ipc}",
-        image_bytes=notes.image_bytes(less.images),
+        image_bytes=notes.image_bytes(less.images, whole.file),
+        file=None,
         part_of=whole.kind,
         size=ipc,
         stored=whole.stored and replace(whole.stored, first=ipc),
@@ -170,7 +174,8 @@ class Labeller:
 
     def hard(self, kind: str, images: ImageSet, notes: store.Notes) -> Contender:
         """Images with hard labels; the size of the images is measured by writing them to `notes`."""
-        policy, n_bytes, file = self.softlabels.policy, notes.image_bytes(images), notes.set_file(images)
+        policy, file = self.softlabels.policy, notes.image_file(images)
+        n_bytes = file.stat().st_size
         return hard_contender(kind, f"{kind}, hard labels", images, policy, n_bytes, self.device, file)
 
     def contender(
@@ -201,7 +206,8 @@ class Labeller:
 
     def soft_labels(self, images: ImageSet, teachers: Mapping[str, Teacher], notes: store.Notes) -> SoftLabels:
         """Uncompressed labels of any images; images that are grids are decoded first."""
-        file, block, images = notes.set_file(images), self.softlabels, multiformation.decoded(images)
+        file = store.SetFile.at(notes.image_file(images), images)
+        block, images = self.softlabels, multiformation.decoded(images)
         blocks = notes.blocks("labels", softlabels.shape_of(images, block.views), "float16")
         softlabels.fill(
             blocks,

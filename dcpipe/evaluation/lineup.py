@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,17 +44,16 @@ class SoftLabelled:
 class Lineup:
     """Makes the contenders; the condensed set comes first.
 
-    `image_bytes`: size of the file of `images`, which is `file`. `labels`: None if students learn from hard labels.
+    `image_file`: the file of `images`. `labels`: None if students learn from hard labels.
     """
 
     params: Params
     images: ImageSet
-    image_bytes: int
+    image_file: Path
     labels: SoftLabelled | None
     train: ImageTable
     labeller: Labeller
     notes: store.Notes
-    file: store.SetFile | None = None
 
     @property
     def method(self) -> str:
@@ -65,7 +65,8 @@ class Lineup:
         """All of them, in the order of the table."""
         name, device, baselines = self.method, self.labeller.device, self.params.evaluation.baselines
         policy = self.params.softlabels.policy
-        hard = hard_contender("hard", f"{name}, hard labels", self.images, policy, self.image_bytes, device, self.file)
+        n_bytes = self.image_file.stat().st_size
+        hard = hard_contender("hard", f"{name}, hard labels", self.images, policy, n_bytes, device, self.image_file)
         if self.labels is None:
             return [*self._at_sizes(hard), *self._random({})]
         labels = self.labels

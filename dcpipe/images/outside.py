@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dcpipe.images.listing import list_source
+from dcpipe.store.files import replacing
 from dcpipe.types import DataError
 
 FOLDER = Path("data/sources")
@@ -53,8 +54,8 @@ def write(content: Content) -> None:
         path, text = FOLDER / f"{name}.json", json.dumps(value or {}, indent=1) + "\n"
         if path.exists() and (value is None or path.read_text(encoding="utf-8") == text):
             continue
-        path.unlink(missing_ok=True)  # it may be a link into DVC's cache
-        path.write_text(text, encoding="utf-8")  # if a kill tears it, it is written again before the next run
+        with replacing(path) as partial:  # it may be a link into DVC's cache
+            partial.write_text(text, encoding="utf-8")
 
 
 def move_former_teachers(keys: set[str]) -> list[str]:

@@ -14,8 +14,8 @@ from dcpipe.release.decoded import Decoded, holds_all, parameters
 from dcpipe.release.huggingface import write_parquet
 from dcpipe.release.reading import Release
 from dcpipe.store import describe_views
+from dcpipe.store.encoding import encode_all
 from dcpipe.store.files import new_folder
-from dcpipe.store.images import encode_png
 from dcpipe.store.tensors import write
 from dcpipe.types import ImageSet, LabelPack, Sliceable, require
 from dcpipe.views import multiformation
@@ -59,8 +59,8 @@ def write_folders(release: Release, folder: Path, pack: LabelPack | None) -> Non
     images = release.images
     for label in range(len(images.classes)):
         (folder / f"{label:05d}").mkdir()
-    for image, label, place in zip(images.images, images.labels, images.ranks, strict=True):
-        (folder / f"{label:05d}" / f"{place:05d}.png").write_bytes(encode_png(image))
+    for data, label, place in zip(encode_all(images), images.labels, images.ranks, strict=True):
+        (folder / f"{label:05d}" / f"{place:05d}.png").write_bytes(data)
     names = {f"{label:05d}": name for label, name in enumerate(images.classes)}
     (folder / "classes.json").write_text(json.dumps(names, indent=1) + "\n", encoding="utf-8")
     if pack is not None:

@@ -15,14 +15,23 @@ from dcpipe.release.tags import RELEASE, TAG, git, release_tags
 from dcpipe.types import DataError, require
 
 
-def publish(tag: str, *, push: bool = True, workspace: Path | None = None, say: Callable[[str], None] = print) -> None:
-    """Tag the workspace's current commit as a release, after `dvc push`.
+def publish(
+    tag: str,
+    *,
+    push: bool = True,
+    with_stages: bool = False,
+    workspace: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Tag the workspace's current commit as a release, after `dvc push data/release`.
 
     Args:
         tag: NAME@vX.Y.Z, where NAME is `release.name` of params.yaml; it must be new.
-        push: copy the data to the default DVC remote first. If there is no remote, a local folder becomes the remote
+        push: copy the release to the default DVC remote first. If there is no remote, a local folder becomes the remote
             (`DCPIPE_REMOTE`, or `~/.local/share/dcpipe/remote`), and .dvc/config is committed with it. Without a push,
             only those who can reach the cache of this workspace can fetch the tag.
+        with_stages: push the outputs of all other stages too, among them the source images. What they are, their bytes
+            and the licence are said before anything is pushed.
         workspace: the root of the repository; by default the current folder.
         say: called with messages about what was done and what to do next.
 
@@ -34,10 +43,12 @@ def publish(tag: str, *, push: bool = True, workspace: Path | None = None, say: 
     _check_committed(root)
     _check_reproduced(root)
     _check_identity(root)
-    digest = store.open_artifact(root / RELEASE, "release").digest
+    digest = store.open_artifact(root / RELEASE, "release", again=True).digest
     if push:
         _ensure_remote(root, say)
-        _dvc("push", cwd=root)
+        if with_stages:
+            _list_stages(root, say)
+        _dvc("push", *([] if with_stages else [RELEASE]), cwd=root)
     git("tag", "--annotate", tag, "--message", f"{tag}\n\nrelease digest {digest}", cwd=root)
     say(f"Tagged {tag}; its content is {digest[:12]}.")
     say(f"Next: git push origin HEAD {tag}")
@@ -99,6 +110,25 @@ def _ensure_remote(root: Path, say: Callable[[str], None]) -> None:
     git("commit", "--quiet", "--message", f"Add the DVC remote {folder}", "--", ".dvc/config", cwd=root)
     say(f"No DVC remote was set: added {folder} as the default and committed .dvc/config.")
     say("That serves this machine only; for others, add a shared one with `dvc remote add --default NAME URL`.")
+
+
+def _list_stages(root: Path, say: Callable[[str], None]) -> None:
+    """Say what a push of everything contains: the bytes of each stage in the cache, and the licence."""
+    from dvc.repo import Repo
+
+    stages: dict[str, int] = {}
+    with Repo(str(root)) as repo:
+        for out in repo.index.outs:
+            if out.use_cache:
+                file, name = out.stage.path_in_repo, out.stage.name
+                stage = f"{file}:{name}" if name and file != "dvc.yaml" else name or file
+                stages[stage] = stages.get(stage, 0) + (out.meta.size or 0)
+    width = max(map(len, ["together", *stages]))
+    say("Pushing the outputs of all stages, each version of a file once:")
+    for stage, size in [*stages.items(), ("together", sum(stages.values()))]:
+        say(f"    {stage:{width}} {size:15,} bytes")
+    licence = parameters.load(root / "params.yaml").release.licence
+    say(f"The source images are among them. The licence in params.yaml is {licence}: it must permit passing them on.")
 
 
 def _dvc(*arguments: str, cwd: Path) -> str:

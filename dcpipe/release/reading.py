@@ -194,7 +194,7 @@ def load(
     elif tags.TAG.fullmatch(str(where)) and not folder.exists():
         folder = tags.fetch(str(where), repo)
     require(folder.is_dir(), f"{str(where)!r} is neither a folder nor a tag NAME@vX.Y.Z; give one of the two")
-    artifact = store.open_artifact(folder, "release")
+    artifact = store.open_artifact(folder, "release", again=True)
     meta, manifest = artifact.meta, folder / MANIFEST
     checked(ReleaseMeta, meta, manifest, REMEDY, "in meta")
     images = read_set(artifact.file(IMAGES), meta)

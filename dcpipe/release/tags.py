@@ -87,7 +87,7 @@ def pull(tag: str, repo: str | Path | None, out: Path) -> store.Artifact:
     source = _address(repo)
     require(not os.path.lexists(out), f"{out} exists; give a folder that does not, or remove it")
     _object(tag, release_tags(source), source)
-    return store.open_artifact(_download(tag, source, out), "release")
+    return store.open_artifact(_download(tag, source, out), "release", again=True)
 
 
 def _address(repo: str | Path | None) -> str:
@@ -152,7 +152,7 @@ def _download(tag: str, source: str, out: Path) -> Path:
                 f"{source} at {tag} is no repository that DVC can read ({reason(error)}); ask its owner to publish it"
             ) from error
         require(tracked, f"{source} does not track {RELEASE} at {tag}; give the repository that published it")
-        store.open_artifact(folder, "release")
+        store.open_artifact(folder, "release", again=True)
         folder.replace(out)
     return out
 

@@ -43,6 +43,7 @@ def assemble(
     lineage: Mapping[str, Any],
     licence: str,
     leakage: str = "",
+    stored: Path | None = None,
 ) -> dict[str, Any]:
     """Write a release's files into the existing `folder` and return the metadata to publish it with.
 
@@ -59,6 +60,7 @@ def assemble(
             metadata, so that the digest of the release depends only on its content.
         licence: of the source images, as the owner of the workspace states it.
         leakage: a clause for the card about test images that are also train images; empty without any.
+        stored: the file of the artifact `synthesis`, whose encoded images are taken as they are.
 
     Raises `DataError` if the pack or the teacher belongs to other images or to another class order.
     """
@@ -70,7 +72,7 @@ def assemble(
     labellers = params["softlabels"]["teachers"] if pack is not None else []
     teachers = [params["teacher"]["networks"][key]["network"] for key in labellers]
     origin = Origin(teacher.mean, teacher.std, licence, params, teachers, shipped, leakage)
-    return write_release(folder, name, images, pack, scores, origin, lineage.get("versions", {}))
+    return write_release(folder, name, images, pack, scores, origin, lineage.get("versions", {}), stored)
 
 
 @dataclass(frozen=True)
@@ -96,9 +98,11 @@ def write_release(
     scores: Sequence[Score],
     origin: Origin,
     versions: Mapping[str, str],
+    stored: Path | None = None,
 ) -> dict[str, Any]:
-    """Write everything but the teacher, and the card, which lists `versions`. Returns the metadata."""
-    store.save_set(folder, images)
+    """Write everything but the teacher, and the card, which lists `versions`. Returns the metadata. For `stored`, see
+    `store.save_set`."""
+    store.save_set(folder, images, stored)
     if pack is not None:
         store.save_pack(folder / LABELS, pack)
     store.save_scores(folder, scores)

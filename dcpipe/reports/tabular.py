@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dcpipe.store.files import replacing
 from dcpipe.types import FloatArray, IntArray, Score, SoftLabels
 
 SPECTRUM_IMAGES = 256
@@ -74,7 +75,8 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    path.write_text(text.getvalue(), encoding="utf-8")
+    with replacing(path) as partial:  # `path` may be a link into DVC's cache
+        partial.write_text(text.getvalue(), encoding="utf-8")
 
 
 def spectra(labels: SoftLabels) -> list[dict[str, float]]:

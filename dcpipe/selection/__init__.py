@@ -15,6 +15,7 @@ from dcpipe.selection.candidates import candidates_of, candidates_without_featur
 
 __all__ = [
     "SELECTORS",
+    "USES_LOGITS",
     "USES_SEED",
     "Candidates",
     "Picks",
@@ -23,6 +24,7 @@ __all__ = [
     "candidates_without_features",
     "class_by_class",
     "unit",
+    "uses_logits",
     "uses_seed",
 ]
 
@@ -60,3 +62,15 @@ def uses_seed(name: str) -> bool:
     """Whether the picks of a selector may depend on the seed. If they cannot, a study selects once for all seeds. A
     selector of another package is assumed to depend on it."""
     return name in USES_SEED or name not in SELECTORS.builtin
+
+
+# The built-in selectors that look at the teacher's logits; for the others, these are neither sorted nor checked.
+USES_LOGITS = frozenset(
+    {"craig", "gradmatch", "glister", "badge", "bait", "contextual_diversity", "cal"}
+    | {"least_confidence", "margin", "entropy", "el2n", "grand"}
+)
+
+
+def uses_logits(name: str) -> bool:
+    """Whether a selector may look at logits. A selector of another package is assumed to."""
+    return name in USES_LOGITS or name not in SELECTORS.builtin

@@ -81,9 +81,9 @@ class Candidates:
             f"use ipc <= {int(sizes[smallest])}",
         )
 
-    def check(self, ipc: int) -> None:
+    def check(self, ipc: int, *, logits: bool = True) -> None:
         """Raises `DataError` unless every class has `ipc` images, all vectors and logits are finite, and no vector is
-        zero. This takes one pass over the arrays, before any other work."""
+        zero. This takes one pass over the arrays, before any other work. Without `logits`, those are not read."""
         n = int(self.offsets[-1])
         for name, array in (("vectors", self.vectors), ("logits", self.logits), ("label_rate", self.label_rate)):
             require(
@@ -92,10 +92,11 @@ class Candidates:
             )
         self.check_ipc(ipc)
         for label in range(self.n_classes):
-            block, logits = self.class_vectors(label), np.asarray(self.logits[self.rows(label)])
+            block = self.class_vectors(label)
+            values = np.asarray(self.logits[self.rows(label)]) if logits else np.zeros((len(block), 0))
             for fault, sound, remedy in (
                 ("vector contains NaN or infinity", np.isfinite(block).all(axis=1), "check the teacher"),
-                ("logits contain NaN or infinity", np.isfinite(logits).all(axis=1), "check the teacher"),
+                ("logits contain NaN or infinity", np.isfinite(values).all(axis=1), "check the teacher"),
                 ("vector is zero", block.any(axis=1), "train the teacher longer, or another one"),
             ):
                 wrong = np.flatnonzero(~sound)

@@ -13,10 +13,11 @@ from dcpipe.types import Features, ImageTable
 
 def candidates_of(features: Features, classes: tuple[str, ...], folder: Path) -> Candidates:
     """All images that have features. Vectors and logits are sorted by class into files in `folder` and memory-mapped,
-    so that one class at a time is in memory, whatever the order of the source."""
+    so that one class at a time is in memory, whatever the order of the source. Logits are sorted when they are first
+    read, because many selectors never look at them."""
     order, offsets = store.by_label(features.labels, len(classes))
     vectors = store.sorted_rows(features.vectors, order, folder / "vectors.npy")
-    logits = store.sorted_rows(features.logits, order, folder / "logits.npy")
+    logits = store.RowsSortedWhenRead(features.logits, order, folder / "logits.npy")
     return Candidates(vectors, logits, features.label_rate[order], offsets, classes, features.ids[order])
 
 

@@ -8,8 +8,10 @@ is published by one rename.
 * `artifact.py`  folders, digests, verification, publishing
 * `staging.py`   scratch folders that survive a kill: fingerprint, lock, free space
 * `notes.py`     unfinished work, from which an interrupted run resumes
+* `hashing.py`   SHA-256 of files, once in a process
 * `files.py`     files and folders that are written atomically
 * `images.py`, `teacher.py`, `features.py`, `selection.py`, `labels.py`, `scores.py`: the files of each kind of artifact
+* `encoding.py`  condensed images as PNG, in threads, and only once
 * `blocks.py`    chunked, sharded Zarr arrays that are filled shard by shard
 * `tensors.py`   safetensors files that are written without having them in memory
 * `columns.py`   small Parquet files of plain columns
@@ -30,13 +32,14 @@ from dcpipe.store.labels import (
     load_soft_labels,
     pack_metadata,
     read_pack,
+    save_label_keys,
     save_pack,
     view_specs,
 )
 from dcpipe.store.notes import Notes
 from dcpipe.store.scores import load_scores, save_scores
 from dcpipe.store.selection import load_selection, save_selection
-from dcpipe.store.sorting import by_label, sorted_rows
+from dcpipe.store.sorting import RowsSortedWhenRead, by_label, sorted_rows
 from dcpipe.store.staging import StagingDir, clean, need_space, scratch_root, staging_dir
 from dcpipe.store.teacher import load_teacher, save_teacher, teacher_of
 from dcpipe.store.tensors import header_bytes
@@ -46,6 +49,7 @@ __all__ = [
     "Artifact",
     "Blocks",
     "Notes",
+    "RowsSortedWhenRead",
     "SetFile",
     "StagingDir",
     "Verified",
@@ -72,6 +76,7 @@ __all__ = [
     "read_columns",
     "read_pack",
     "replacing",
+    "save_label_keys",
     "save_pack",
     "save_scores",
     "save_selection",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 from dcpipe.store import tensors
 from dcpipe.store.documents import checked, reading
 from dcpipe.store.files import PARTIAL, replacing, sync, sync_entries
+from dcpipe.store.hashing import sha256_all
 from dcpipe.store.manifest import (
     MANIFEST,
     Manifest,
@@ -53,17 +52,10 @@ class Artifact:
         return locate(self.path, name)
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of the bytes of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def hash_files(root: Path) -> dict[str, dict[str, Any]]:
     """Relative path -> {sha256, bytes} of every file below `root`, except the manifest and unfinished files."""
     paths = sorted(p for p in root.rglob("*") if p.is_file() and p != root / MANIFEST and p.suffix != PARTIAL)
-    with ThreadPoolExecutor(max_workers=4) as pool:  # hashing releases the GIL
-        digests = list(pool.map(hash_file, paths))
+    digests = sha256_all(paths, again=True)
     return {
         path.relative_to(root).as_posix(): {"bytes": path.stat().st_size, "sha256": digest}
         for path, digest in zip(paths, digests, strict=True)
@@ -133,14 +125,17 @@ def _copied(folder: Path, out: Path) -> Path:
     return copy
 
 
-def open_artifact(path: Path, kind: str) -> Artifact:
+def open_artifact(path: Path, kind: str, *, again: bool = False) -> Artifact:
     """Read the manifest of a folder and verify every byte of the files that it lists.
+
+    A file that this process has verified and that has not changed since, as far as its size and times tell, is not read
+    again, unless `again` asks for it: that is for artifacts from strangers.
 
     Raises `DataError`, which names the folder or file, if one is missing, truncated or changed, or has another kind or
     schema.
     """
     manifest = read_manifest(path, SCHEMA, kind)
-    return _verified(path, manifest)
+    return _verified(path, manifest, again)
 
 
 @dataclass(frozen=True)
@@ -178,13 +173,13 @@ class Verified:
 
 
 def verify(path: Path) -> Artifact:
-    """As `open_artifact`, of any kind."""
-    return _verified(path, read_manifest(path, SCHEMA))
+    """As `open_artifact`, of any kind; every byte is read now."""
+    return _verified(path, read_manifest(path, SCHEMA), again=True)
 
 
-def _verified(path: Path, manifest: Manifest) -> Artifact:
+def _verified(path: Path, manifest: Manifest, again: bool) -> Artifact:
     artifact = _artifact(path, manifest)
-    verify_files(path, artifact.files, manifest.arrays)
+    verify_files(path, artifact.files, manifest.arrays, again=again)
     return artifact
 
 
@@ -193,8 +188,10 @@ def _artifact(path: Path, manifest: Manifest) -> Artifact:
     return Artifact(path, manifest.noun, manifest.meta, files, manifest.lineage, manifest.digest, manifest.covered)
 
 
-def verify_files(root: Path, files: dict[str, dict[str, Any]], arrays: dict[str, dict[str, str]]) -> None:
-    """Compare the size and SHA-256 of each file with those in the manifest.
+def verify_files(
+    root: Path, files: dict[str, dict[str, Any]], arrays: dict[str, dict[str, str]], *, again: bool
+) -> None:
+    """Compare the size and SHA-256 of each file with those in the manifest. For `again`, see `open_artifact`.
 
     Raises `DataError`, which names the first file that differs, and the arrays in it that differ according to `arrays`:
     file -> array -> SHA-256.
@@ -207,8 +204,8 @@ def verify_files(root: Path, files: dict[str, dict[str, Any]], arrays: dict[str,
             f"{path} has {size} bytes, {record['bytes']} were recorded; run `dvc checkout --force` or pull the release "
             "again",
         )
-    with reading(root, "an artifact", "make its files readable"), ThreadPoolExecutor(max_workers=4) as pool:
-        found = list(pool.map(hash_file, [root / name for name in files]))
+    with reading(root, "an artifact", "make its files readable"):
+        found = sha256_all([root / name for name in files], again=again)
     for (name, record), digest in zip(files.items(), found, strict=True):
         require(
             digest == record["sha256"],

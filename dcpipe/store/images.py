@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,20 +12,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 from pydantic import Field
 
 from dcpipe.store import parquet_footer
 from dcpipe.store.artifact import Artifact, open_artifact
 from dcpipe.store.columns import REMEDY, check_column, read_columns
 from dcpipe.store.documents import Channels, Classes, Open, Pixels, Text, checked, of, reading, shown
+from dcpipe.store.encoding import encode_all
 from dcpipe.store.files import replacing
 from dcpipe.store.manifest import MANIFEST
 from dcpipe.store.pictures import open_image, size_of
 from dcpipe.types import By, DataError, EncodedImage, ImageSet, ImageTable, require
 
 IMAGES = "images.parquet"
-ROW_GROUP = 256
+# Rows of a table are picked one by one, and a pick reads its whole group. A set is read as a whole.
+TABLE_GROUP, SET_GROUP = 32, 256
 # How much larger than its file a set may become in memory, as stored and as decoded grids, unless it is small: natural
 # images grow a few times as PNG is decoded, blank ones several hundred times.
 _GROWTH, _SMALL = 64, 2**30
@@ -74,18 +74,28 @@ def image_table(rows: Sequence[EncodedImage], classes: Sequence[str]) -> pa.Tabl
 
 
 def write_part(path: Path, rows: Sequence[EncodedImage], classes: Sequence[str]) -> None:
-    """Write `image_table` as a Parquet file, atomically."""
-    table = image_table(rows, classes)
+    """Write a part of a table of images, `image_table` as a Parquet file, atomically."""
+    # The smallest and largest image of a group say nothing, and would take more bytes than small images leave over.
+    _write(path, image_table(rows, classes), TABLE_GROUP, ["id", "label"])
+
+
+def _write(path: Path, table: pa.Table, group: int, statistics: bool | list[str]) -> None:
     with replacing(path) as partial:
-        # Encoded images cannot be compressed further.
-        pq.write_table(table, partial, compression="NONE", row_group_size=ROW_GROUP, use_dictionary=False)
+        pq.write_table(
+            table,
+            partial,
+            compression="NONE",  # encoded images cannot be compressed further
+            row_group_size=group,
+            use_dictionary=False,
+            write_statistics=statistics,
+        )
 
 
-def image_rows(images: ImageSet) -> list[EncodedImage]:
-    """The images of a set, encoded as lossless PNG."""
+def image_rows(images: ImageSet, stored: Path | None = None) -> list[EncodedImage]:
+    """The images of a set, encoded as lossless PNG; for `stored`, see `encode_all`."""
     return [
-        EncodedImage(int(i), encode_png(image), f"{int(i)}.png", int(label))
-        for i, image, label in zip(images.ids, images.images, images.labels, strict=True)
+        EncodedImage(int(i), data, f"{int(i)}.png", int(label))
+        for i, data, label in zip(images.ids, encode_all(images, stored), images.labels, strict=True)
     ]
 
 
@@ -111,16 +121,10 @@ def table_of(artifact: Artifact, split: str) -> ImageTable:
         )
 
 
-def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
-    """One image u8 [h, w, 3] as the bytes of a lossless PNG file."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
-def save_set(folder: Path, images: ImageSet) -> dict[str, Any]:
-    """Write `images.parquet` (lossless PNG) and return the metadata to publish it with."""
-    write_part(folder / IMAGES, image_rows(images), images.classes)
+def save_set(folder: Path, images: ImageSet, stored: Path | None = None) -> dict[str, Any]:
+    """Write `images.parquet` (lossless PNG) and return the metadata to publish it with. `stored` is a file that may
+    hold images of the set already: they are not encoded again."""
+    _write(folder / IMAGES, image_table(image_rows(images, stored), images.classes), SET_GROUP, True)
     return set_meta(images)
 
 
@@ -158,9 +162,9 @@ class SetFile:
         return cls(str(artifact.file(IMAGES).absolute()), json.dumps(artifact.meta))
 
     @classmethod
-    def written(cls, folder: Path, images: ImageSet) -> SetFile:
-        """The set that `save_set` has written to a folder."""
-        return cls(str((folder / IMAGES).absolute()), json.dumps(set_meta(images)))
+    def at(cls, path: Path, images: ImageSet) -> SetFile:
+        """The file of a set that is in memory too."""
+        return cls(str(path.absolute()), json.dumps(set_meta(images)))
 
     def read(self) -> ImageSet:
         """The set."""

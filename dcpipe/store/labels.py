@@ -6,7 +6,7 @@ The header of a pack contains, under the key `dcpipe`, what is needed to decode 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,6 +18,7 @@ from pydantic import Field
 from dcpipe.store import tensors
 from dcpipe.store.artifact import open_artifact
 from dcpipe.store.blocks import open_listed
+from dcpipe.store.columns import read_columns, write_columns
 from dcpipe.store.documents import Classes, Index, Open, Pixels, Strict, Text, checked, of, parse
 from dcpipe.store.manifest import MANIFEST
 from dcpipe.types import (
@@ -33,6 +34,7 @@ from dcpipe.types import (
 )
 
 LABELS = "labels.safetensors"
+IDS = "ids.parquet"
 # Fields of a policy that were added later. They are left out if they are off, so that earlier packs have the same
 # bytes.
 _LEFT_OUT = (("randaugment", 0), ("shuffle", 1), ("siamese", ""), ("mix_share", 1.0))
@@ -83,9 +85,18 @@ class PackHeader(Strict):
 
 class _StoreMeta(Open):
     policy: dict[str, Any]
-    ids: list[Index]
+    ids: list[Index] | None = None  # of older versions, which had no file of ids
     classes: Classes
     teachers: list[Text]
+
+
+def save_label_keys(
+    folder: Path, ids: IntArray, policy: ViewPolicy, classes: Sequence[str], teachers: Sequence[str]
+) -> dict[str, Any]:
+    """Write `ids.parquet`, the ids of the labelled images i64 [n], next to the logits in `labels.zarr`, and return the
+    metadata to publish both with."""
+    write_columns(folder / IDS, {"id": ids})
+    return {"policy": describe_views(policy), "classes": list(classes), "teachers": list(teachers)}
 
 
 def load_soft_labels(path: Path) -> SoftLabels:
@@ -93,9 +104,12 @@ def load_soft_labels(path: Path) -> SoftLabels:
     artifact, manifest = open_artifact(path, "softlabels"), path / MANIFEST
     meta = checked(_StoreMeta, artifact.meta, manifest, f"remove {path} and run `dvc repro`", "in meta")
     policy = read_policy(meta.policy, manifest)
+    if meta.ids is None:
+        ids = read_columns(artifact.file(IDS), {"id": "int64"})["id"]
+    else:
+        ids = np.asarray(meta.ids, dtype=np.int64)
     logits = open_listed(artifact, "labels.zarr", 3)
     with of(path):
-        ids = np.asarray(meta.ids, dtype=np.int64)
         return SoftLabels(logits, policy, ids, tuple(meta.classes), tuple(meta.teachers))
 
 

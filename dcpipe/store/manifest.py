@@ -20,7 +20,7 @@ from dcpipe.store.documents import Strict, checked, parse, read_bytes, shown
 from dcpipe.types import DataError, require
 
 MANIFEST = "artifact.json"
-MAX_BYTES = 64 * 2**20  # the ids of a million images
+MAX_BYTES = 64 * 2**20  # manifests of older versions hold the ids of up to a million images
 MAX_FILES = 100_000
 MAX_NAME = 1000  # characters of a path inside an artifact
 _CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")  # where DVC's cache has a file

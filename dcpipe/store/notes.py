@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from dcpipe.store.blocks import Blocks, create_blocks
 from dcpipe.store.files import replacing
-from dcpipe.store.images import IMAGES, SetFile, save_set
+from dcpipe.store.images import IMAGES, save_set
 from dcpipe.store.labels import read_pack, save_pack
 from dcpipe.types import ImageSet, IntArray, LabelPack
 
@@ -29,6 +29,14 @@ class Notes:
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         return Notes(folder)
+
+    def only(self, name: str) -> Notes:
+        """Notes of a part of the work, as by `within`, after those of all other parts were removed: for parts that take
+        so much space that together they could fill the disk."""
+        for other in self.folder.iterdir():
+            if other.is_dir() and other.name != name:
+                self.remove(other.name)
+        return self.within(name)
 
     def remove(self, name: str) -> None:
         """Remove the notes of a part of the work, if there are any."""
@@ -76,12 +84,18 @@ class Notes:
     def _pack(self, name: str) -> Path:
         return self.folder / f"{name}.safetensors"
 
-    def image_bytes(self, images: ImageSet) -> int:
-        """The size of a set on disk, which is written here to measure it; notes measure one set only."""
-        return Path(self.set_file(images).path).stat().st_size
+    def image_file(self, images: ImageSet, stored: Path | None = None) -> Path:
+        """A set as a file, which is written once; notes hold one set only. For `stored`, see `save_set`."""
+        path = self.folder / IMAGES
+        if not path.exists():
+            save_set(self.folder, images, stored)
+        return path
 
-    def set_file(self, images: ImageSet) -> SetFile:
-        """The file of a set, which is written unless it is there; notes hold one set only."""
-        if not (self.folder / IMAGES).exists():
-            save_set(self.folder, images)
-        return SetFile.written(self.folder, images)
+    def image_bytes(self, images: ImageSet, stored: Path | None = None) -> int:
+        """The size of a set on disk. It is written here to measure it, and only the number is kept."""
+        if (n_bytes := self.load_json("image_bytes")) is None:
+            path = self.image_file(images, stored)
+            n_bytes = path.stat().st_size
+            self.save_json("image_bytes", n_bytes)
+            path.unlink()
+        return int(n_bytes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +31,28 @@ def sorted_rows(array: Sliceable, order: IntArray, path: Path) -> npt.NDArray[An
     out.flush()
     view: npt.NDArray[Any] = np.load(path, mmap_mode="r")
     return view
+
+
+class RowsSortedWhenRead:
+    """`sorted_rows(array, order, path)`, which is made when it is first read: not every reader looks at every array."""
+
+    def __init__(self, array: Sliceable, order: IntArray, path: Path) -> None:
+        self._array, self._order, self._path = array, order, path
+        self._lock = threading.Lock()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self._array.dtype
+
+    @cached_property
+    def _sorted(self) -> npt.NDArray[Any]:
+        return sorted_rows(self._array, self._order, self._path)
+
+    def __getitem__(self, index: Any) -> Any:
+        with self._lock:  # two threads must not write the file at the same time
+            rows = self._sorted
+        return rows[index]

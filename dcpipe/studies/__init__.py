@@ -8,8 +8,12 @@ and with the scores of the workspace. The study's block in studies/params.yaml l
 * `summary.py`          summarises rows of students to means and standard deviations
 * `paired.py`           differences between two entries, paired by seed, with intervals
 * `coresets.py`         studies of what selectors pick: `selection.py`, `coefficients.py` and `resilience.py`
+* `codecs.py`           codecs at several ratios with their baselines, for `labels.py`, `resilience.py` and
+                        `compressions.py`
+* `drops.py`            the accuracy that is lost as labels are compressed, paired by seed
 * `labels.py`           compares codecs on the same labels
-* `variants.py`         params.yaml with changes, for `syntheses.py`, `ladder.py`, `sizes.py` and `students.py`
+* `variants.py`         params.yaml with changes, for `syntheses.py`, `ladder.py`, `sizes.py`, `students.py` and
+                        `compressions.py`
 * `variant_cells.py`    runs such variants from picks to students
 
 To add a study, write a file, and add a line to `STUDIES` and a stage to studies/dvc.yaml.
@@ -27,6 +31,7 @@ from dcpipe.config.blocks import Block, checked, read
 from dcpipe.config.params import Params
 from dcpipe.studies.base import FILE, CellResult, Report, Study, StudyContext
 from dcpipe.studies.coefficients import CoefficientsStudy
+from dcpipe.studies.compressions import CompressionsStudy
 from dcpipe.studies.labels import LabelsStudy
 from dcpipe.studies.ladder import LadderStudy
 from dcpipe.studies.resilience import ResilienceStudy
@@ -58,6 +63,7 @@ STUDIES: dict[str, type[Study]] = {
     "ladder": LadderStudy,
     "sizes": SizesStudy,
     "students": StudentsStudy,
+    "compressions": CompressionsStudy,
 }
 
 

@@ -130,6 +130,10 @@ class CoresetStudy(Study):
         always be reached."""
         return {self.params.compression.codec: self.params.compression} if self.teachers else {HARD: None}
 
+    def place(self, budget: str) -> Row:
+        """The columns that identify a budget in a row, beside those of its coreset."""
+        return {}
+
     @property
     def teachers(self) -> list[str]:
         """The teachers that label; none if labels are hard."""
@@ -169,7 +173,8 @@ class CoresetStudy(Study):
     def check(self, context: StudyContext) -> None:
         super().check(context)
         with self.error_context():
-            context.candidates.check(max(self.sizes))
+            logits = any(selection.uses_logits(entry.method) for entry in self.entries)
+            context.candidates.check(max(self.sizes), logits=logits)
 
     def run(self, context: StudyContext, cell: CoresetCell) -> CellResult:
         """One row per budget; `label_rate` is the mean R_C of the picks in nats, as used in selection."""
@@ -182,8 +187,7 @@ class CoresetStudy(Study):
                 row: Row = {"seed": cell.seed, "accuracy": "", "image_bytes": rows[0]["image_bytes"], "label_bytes": 0}
             else:
                 row = self.student(context, cell, coreset, name)
-            ratio = (block.ratio if block else None) or ""
-            place = {"selector": cell.entry.name, "ipc": cell.ipc, "ratio": ratio}
+            place = {"selector": cell.entry.name, "ipc": cell.ipc, **self.place(name)}
             rows.append({**place, **row, **shared, "note": note})
         shown = {f"{cell.entry.name}-ipc{cell.ipc}": picture_of(context.train, coreset.picks)}
         return CellResult(rows, shown if cell.seed == self.block.seeds[0] else {})
@@ -214,10 +218,7 @@ class CoresetStudy(Study):
         label, wanted = f"{cell.entry.name} ipc {cell.ipc}, {budget}", self.budgets[budget]
 
         def contender() -> Contender:
-            for other in (context.notes.folder / "coresets").glob("*"):
-                if other.name != coreset.digest:
-                    context.notes.remove(f"coresets/{other.name}")
-            notes = context.notes.within("coresets").within(coreset.digest)
+            notes = context.notes.within("coresets").only(coreset.digest)
             images = read_selection(context.train, coreset.picks)
             if wanted is None:
                 return self.labeller(context).hard(label, images, notes).renamed(label, label)

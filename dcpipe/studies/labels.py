@@ -19,11 +19,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from dcpipe import store
-from dcpipe.compression import CODECS
 from dcpipe.compression.fidelity import fidelity
-from dcpipe.config.blocks import Block
-from dcpipe.config.options import check_options
 from dcpipe.config.params import NOT_OF_STUDIES, CompressionBlock
 from dcpipe.config.values import Distinct, Positive
 from dcpipe.evaluation.contenders import Contender, Labeller, budget_of, hard_contender
@@ -31,19 +27,14 @@ from dcpipe.evaluation.students import protocol_of
 from dcpipe.reports import figures, tabular
 from dcpipe.reports.columns import Column, decimals, human, mean_and_std, text, unless_noted
 from dcpipe.studies.base import CellResult, EntryName, Ratios, Report, Study, StudyBlock, StudyContext
+from dcpipe.studies.codecs import MEAN, UNCOMPRESSED, CodecEntry, check_codecs, packings
 from dcpipe.studies.summary import Row, spread
 from dcpipe.types import FloatArray, ImageSet, LabelShape, require
 
 SPECTRUM_IMAGES = 2048
 SHARES = (0.9, 0.99)
-UNCOMPRESSED, ONLINE, HARD, MEAN = BASELINES = ("uncompressed", "teacher online", "hard labels", "mean label")
-
-
-class CodecEntry(Block):
-    """A codec and its options, as in the block `compression` of params.yaml; `codec` defaults to the entry's name."""
-
-    codec: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
+ONLINE, HARD = "teacher online", "hard labels"
+BASELINES = (UNCOMPRESSED, ONLINE, HARD, MEAN)
 
 
 class LabelsBlock(StudyBlock):
@@ -103,18 +94,12 @@ class LabelsStudy(Study):
 
     @cached_property
     def cells(self) -> list[LabelsCell]:
-        for name, entry in self.block.codecs.items():
-            with self.error_context(name):
-                check_options(CODECS, entry.codec or name, entry.options)
+        check_codecs(self, self.block.codecs)
         self.needs_stored_labels()
         return [
             *map(LabelsCell, (UNCOMPRESSED, ONLINE, HARD)),
             LabelsCell(MEAN, CompressionBlock(codec="mean_label", ratio=1)),
-            *(
-                LabelsCell(name, CompressionBlock(codec=entry.codec or name, ratio=ratio, options=entry.options))
-                for name, entry in self.block.codecs.items()
-                for ratio in sorted(self.block.ratios)
-            ),
+            *(LabelsCell(packing.codec, packing.block) for packing in packings(self.block.codecs, self.block.ratios)),
         ]
 
     def check(self, context: StudyContext) -> None:
@@ -163,9 +148,8 @@ class LabelsStudy(Study):
     def contender(self, context: StudyContext, cell: LabelsCell) -> Contender:
         """The images of the workspace with the labels of a cell."""
         images, labels, notes = context.condensed, context.soft_labels, context.notes
-        n_bytes = (context.artifacts["synthesis"] / "images.parquet").stat().st_size
-        file = store.SetFile.written(context.artifacts["synthesis"], images)
-        hard = hard_contender("own", str(cell), images, labels.policy, n_bytes, context.device, file)
+        file = context.artifacts["synthesis"] / "images.parquet"
+        hard = hard_contender("own", str(cell), images, labels.policy, file.stat().st_size, context.device, file)
         if cell.codec == HARD:
             return hard
         if cell.codec == ONLINE:

@@ -25,7 +25,7 @@ from dcpipe.config.values import Count, Distinct
 from dcpipe.reports import figures, pictures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text
 from dcpipe.studies.base import BYTES, CellResult, Report, Sizes, StudyBlock, StudyContext
-from dcpipe.studies.summary import Row, arranged, grouped, rounded, summarise
+from dcpipe.studies.summary import Row, arranged, curve_points, rounded, summarise
 from dcpipe.studies.variant_cells import MADE_BY, VariantCell, VariantCellsStudy, conditions
 from dcpipe.studies.variants import Variant, settings
 
@@ -85,7 +85,7 @@ class StudentsStudy(VariantCellsStudy):
         return CellResult(rows, {f"ipc{cell.ipc}": pictures.grid(made.images)} if first else {})
 
     def report(self, context: StudyContext, rows: list[Row]) -> Report:
-        summary, curves = summarise_students(rows, self.block.networks[0]), points_of(rows)
+        summary, curves = summarise_students(rows, self.block.networks[0]), curve_points(rows, ("network", "ipc"))
         shared, split = conditions(rows), self.block.split
         drawn = {"figure": figures.grouped(summary, split, shared), "curves": figures.curves(curves, split, shared)}
         tables = {"results": arranged(rounded(rows), RESULTS), "summary": summary, "curves": curves}
@@ -101,14 +101,3 @@ def summarise_students(rows: Sequence[Row], first: str) -> list[Row]:
     for row in summary:
         row["gap"] = "" if row["network"] == first else round(row["accuracy"] - goal[row["ipc"]], 3)
     return arranged(summary, SUMMARY)
-
-
-def points_of(rows: Sequence[Row]) -> list[Row]:
-    """One row per network, ipc and tested epoch (the first one is 1): mean and standard deviation over seeds."""
-    points = [
-        {"network": row["network"], "ipc": row["ipc"], "epoch": int(epoch) + 1, "accuracy": accuracy}
-        for group in grouped(rows, ("network", "ipc"))
-        for row in group
-        for epoch, accuracy in row["curve"]
-    ]
-    return summarise(points, ("network", "ipc", "epoch"))

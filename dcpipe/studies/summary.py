@@ -44,6 +44,18 @@ def summarise(
     ]
 
 
+def curve_points(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:
+    """One row for each group of rows that agree in the columns `by` and each epoch that their students were tested
+    after (the first one is 1): mean and standard deviation over seeds. Rows without a `curve` are left out."""
+    points = [
+        {**{key: row[key] for key in by}, "epoch": int(epoch) + 1, "accuracy": accuracy}
+        for group in grouped(rows, by)
+        for row in group
+        for epoch, accuracy in row.get("curve", ())
+    ]
+    return summarise(points, (*by, "epoch"))
+
+
 def arranged(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
     """The rows with only these columns, in this order; columns that no row has are left out."""
     present = [name for name in names if any(name in row for row in rows)]

@@ -1,4 +1,5 @@
-"""Run cells with changed parameters from picks to students, for the studies `syntheses`, `ladder` and `sizes`.
+"""Run cells with changed parameters from picks to students, for the studies of variants: `syntheses`, `ladder`,
+`sizes`, `students` and `compressions`.
 
 Images, labels and students that cells share are made only once, and so are the statistics of the real images. An
 interrupted study resumes inside a recovery.
@@ -7,7 +8,7 @@ interrupted study resumes inside a recovery.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from dcpipe.evaluation.students import protocol_of
 from dcpipe.studies.base import Study, StudyContext
 from dcpipe.studies.summary import Row
 from dcpipe.studies.variants import BLOCKS, Labels
-from dcpipe.types import ImageSet
+from dcpipe.types import ImageSet, LabelShape, Teacher
 
 MADE_BY = ("synthesis", "labels", "fp16_label_bytes", "student", "protocol")
 
@@ -85,7 +86,9 @@ class VariantCellsStudy(Study):
         """Also refuses an ipc that is larger than a class, and budgets that cannot be met."""
         super().check(context)
         with self.error_context():
-            context.candidates.check(max(cell.params.selection.ipc for cell in self.cells))
+            blocks = [cell.params.selection for cell in self.cells]
+            logits = any(selection.uses_logits(block.method) for block in blocks)
+            context.candidates.check(max(block.ipc for block in blocks), logits=logits)
         for cell in self.cells:
             if cell.labels == "packed":
                 with self.error_context(cell.name, f"ipc {cell.ipc}"):
@@ -111,15 +114,22 @@ class VariantCellsStudy(Study):
         result = ImageSet(*arrays, context.train.classes, saved["grid"].item(), saved["by"].item())
         return Made(result, saved["seconds"].item())
 
-    def students(self, context: StudyContext, cell: VariantCell, made: Made, curve: int = 0) -> list[Row]:
+    def students(
+        self,
+        context: StudyContext,
+        cell: VariantCell,
+        made: Made,
+        curve: int = 0,
+        contender: Callable[[], Contender] | None = None,
+    ) -> list[Row]:
         """One row per seed: the accuracy of a student, a description of the data that it was trained on, and its
-        bytes. `curve`: tests for a learning curve."""
+        bytes. `curve`: tests for a learning curve. `contender` makes the images with their labels; it defaults to
+        `labelled`."""
         protocol = replace(protocol_of(cell.params.evaluation, cell.params.softlabels), curve=curve)
         note = f"students-{cell.labels}-{cell.digest(*BLOCKS)}" + (f"-curve{curve}" if curve else "")
-        contender = partial(labelled, context, cell, made.images)
+        contender = contender or partial(labelled, context, cell, made.images)
         rows = context.students(note, str(cell), self.block.seeds, protocol, contender)
-        ipc = len(made.images.decoded_ids) // len(made.images.classes)
-        shape = labeller_of(context, cell).shape(ipc, len(made.images.classes))
+        shape = shape_of(context, cell, made.images)
         shared = {
             "synthesis": cell.params.synthesis.method,
             "labels": cell.labels,
@@ -144,6 +154,12 @@ def labeller_of(context: StudyContext, cell: VariantCell) -> Labeller:
     return context.labeller(cell.params.softlabels, cell.params.compression)
 
 
+def shape_of(context: StudyContext, cell: VariantCell, made: ImageSet) -> LabelShape:
+    """The shape of the soft labels of a cell's images; images that are grids are counted decoded."""
+    n_classes = len(made.classes)
+    return labeller_of(context, cell).shape(len(made.decoded_ids) // n_classes, n_classes)
+
+
 def synthesis_context(context: StudyContext) -> synthesis.SynthesisContext:
     """The context that synthesis methods get."""
     real = partial(images.read_parts, context.train)
@@ -165,11 +181,16 @@ def synthesised(context: StudyContext, cell: VariantCell, notes: store.Notes) ->
     return synthesis.METHODS[block.method](start, synthesis_context(context), block.seed, progress, **block.options)
 
 
+def teachers_of(context: StudyContext, cell: VariantCell) -> dict[str, Teacher]:
+    """The teachers that label the images of a cell, by key."""
+    return {key: context.teachers[key] for key in cell.params.softlabels.teachers}
+
+
 def labelled(context: StudyContext, cell: VariantCell, made: ImageSet) -> Contender:
     """The images of a cell with the labels or teachers that its students are trained with."""
     labeller = labeller_of(context, cell)
     notes = context.notes.within(f"labels-{cell.digest('selection', 'synthesis', 'softlabels', 'compression')}")
-    teachers: Mapping[str, Any] = {key: context.teachers[key] for key in cell.params.softlabels.teachers}
+    teachers = teachers_of(context, cell)
     if cell.labels == "packed":
         return labeller.contender(str(cell), made, teachers, notes).renamed(str(cell), str(cell))
     hard = labeller.hard(str(cell), made, notes).renamed(str(cell), str(cell))

@@ -11,10 +11,11 @@ from dcpipe.cli import commands as cli
 from dcpipe.studies import STUDIES
 
 RESILIENCE = """\
-selector,ipc,ratio,accuracy,std,drop,drop_std,seeds,image_bytes,label_bytes,fp16_label_bytes,label_rate,note
-score,10,,97.0,0.2,0.0,0.0,3,22500,200496,200000,12.345,
-score,10,5.0,95.5,0.4,1.5,0.3,3,22500,39900,200000,12.345,
-score,10,20.0,,,,,0,22500,0,200000,12.345,codec 'svd': its arrays take at least 22000 bytes
+selector,ipc,codec,ratio,accuracy,std,drop,drop_std,seeds,image_bytes,label_bytes,fp16_label_bytes,label_rate,note
+score,10,uncompressed,,97.0,0.2,0.0,0.0,3,22500,200496,200000,12.345,
+score,10,mean label,,90.0,0.4,7.0,0.2,3,22500,2500,200000,12.345,
+score,10,svd,5.0,95.5,0.4,1.5,0.3,3,22500,39900,200000,12.345,
+score,10,svd,20.0,,,,,0,22500,0,200000,12.345,codec 'svd': its arrays take at least 22000 bytes
 """
 VARIANTS = """\
 variant,ipc,accuracy,std,gain,seeds,image_bytes,label_bytes,teacher_bytes,synthesis,labels,fp16_label_bytes,protocol,seconds
@@ -70,8 +71,9 @@ def test_study_resilience_shows_drops(
     rows = [" ".join(line.split()) for line in told.splitlines() if "score" in line]
     assert rows == [
         "score 10 12.35 uncompressed 200.5 kB 200.0 kB 97.0 ± 0.2",
-        "score 10 12.35 5.0 39.9 kB 200.0 kB 95.5 ± 0.4 1.5 ± 0.3",
-        "score 10 12.35 20.0 not reached 200.0 kB",
+        "score 10 12.35 mean label 2.5 kB 200.0 kB 90.0 ± 0.4 7.0 ± 0.2",
+        "score 10 12.35 svd 5.0 39.9 kB 200.0 kB 95.5 ± 0.4 1.5 ± 0.3",
+        "score 10 12.35 svd 20.0 not reached 200.0 kB",
     ]
     assert "Figure: data/study/resilience/figure.png; pictures of the images: data/study/resilience/picked" in told
 
@@ -93,6 +95,40 @@ def test_study_of_variants_shows_bytes_and_gains(
         f"edc-online 10 62.8 ± 0.2{gain} 22.5 kB 0 B 0 B 1.3 MB 12.3",
     ]
     assert ("gain" in told) == (name == "ladder")
+
+
+COMPRESSIONS = """\
+variant,ipc,codec,ratio,accuracy,std,drop,drop_std,seeds,image_bytes,label_bytes,bytes_per_image,fp16_label_bytes,protocol,note
+rded,10,uncompressed,,97.0,0.2,0.0,0.0,3,22500,200496,2004.96,200000,score,
+rded,10,mean label,,90.0,0.4,7.0,0.2,3,22500,2500,25.0,200000,score,
+rded,10,prune,5.0,98.5,0.4,-1.5,0.3,3,22500,39900,399.0,200000,score,
+rded,10,prune,20.0,,,,,0,22500,0,0.0,200000,score,codec 'prune': its arrays take at least 22000 bytes
+"""
+
+
+@pytest.mark.parametrize("curves", [False, True])
+def test_study_of_compressions_shows_drops_and_the_figures_that_were_drawn(
+    curves: bool, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = stand_in(workspace, monkeypatch, "compressions", COMPRESSIONS)
+    folder = Path("data/study/compressions")
+    if curves:
+        monkeypatch.setattr(Path, "is_file", lambda path: path.name in ("dvc.yaml", "curves.png"))
+    assert cli.main(["study", "compressions"]) == 0
+    assert ran == [["-m", "dvc", "repro", "studies/dvc.yaml:compressions"]]
+    told = capsys.readouterr().out
+    assert "top-1 in percent, last epoch, mean ± std over 3 seeds\nscore" in "\n".join(
+        line.strip() for line in told.splitlines()
+    )
+    rows = [" ".join(line.split()) for line in told.splitlines() if line.startswith((" rded", "rded"))]
+    assert rows == [
+        "rded 10 uncompressed 200.5 kB 2,005.0 200.0 kB 97.0 ± 0.2",
+        "rded 10 mean label 2.5 kB 25.0 200.0 kB 90.0 ± 0.4 7.0 ± 0.2",
+        "rded 10 prune 5.0 39.9 kB 399.0 200.0 kB 98.5 ± 0.4 -1.5 ± 0.3",
+        "rded 10 prune 20.0 not reached 200.0 kB",
+    ]
+    shown = f"Figures: {folder}/figure.png and {folder}/curves.png" if curves else f"Figure: {folder}/figure.png"
+    assert f"{shown}; pictures of the images: {folder}/images" in told
 
 
 SIZES = """\
@@ -127,12 +163,13 @@ def test_study_refuses_what_it_cannot_run(
     for words, sentence in (
         (
             ["study"],
-            "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder, sizes, students\n",
+            "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder, sizes, students, "
+            "compressions\n",
         ),
         (
             ["study", "codecs"],
             "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels, resilience, syntheses, "
-            "ladder, sizes, students\n",
+            "ladder, sizes, students, compressions\n",
         ),
         (
             ["study", "selection"],

@@ -11,9 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pools import stable
 
 from dcpipe.coding_rate.greedy import _Scorer, greedy
+from dcpipe.coding_rate.pool import Pool
+from dcpipe.coding_rate.rate import Rate
 from dcpipe.coding_rate.state import Objective
 from dcpipe.types import DataError, FloatArray, IntArray
 
@@ -128,3 +131,28 @@ def test_earlier_picks_of_something_else_are_an_error(rows: list[int]) -> None:
         f"selection: the {len(rows)} picks of an earlier run are not the first of 4 picks from these candidates; "
         "run `dcpipe clean` and select again"
     )
+
+
+def test_the_work_of_a_step_does_not_grow_with_the_picks_of_other_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first d / 2 picks, only the picks of the class and those since the last basis are looked at."""
+    d, n_classes, ipc = 16, 60, 4
+    some, objective = arrays([6] * n_classes, d, seed=31), Objective(**SCORE)
+    factorised, multiplied = list[int](), list[int]()
+    of_gram, products = Rate.of_gram, Pool.products
+
+    def counted_gram(gram: torch.Tensor, c: float) -> Rate:
+        factorised.append(len(gram))
+        return of_gram(gram, c)
+
+    def counted_products(pool: Pool, label: int, picks: torch.Tensor) -> torch.Tensor:
+        multiplied.append(len(picks))
+        return products(pool, label, picks)
+
+    monkeypatch.setattr(Rate, "of_gram", staticmethod(counted_gram))
+    monkeypatch.setattr(Pool, "products", counted_products)
+    greedy(*some, ipc * n_classes, objective)
+    late = len(factorised) // 4  # all but the first quarter of the picks
+    period = max(8, d // 8)
+    assert max(factorised[late:]) <= max(period, ipc) and max(factorised) <= d
+    assert len(factorised) <= 4 * ipc * n_classes, "a few factors a step, whatever the number of picks"
+    assert max(multiplied[len(multiplied) // 4 :]) <= ipc and len(multiplied) <= 2 * ipc * n_classes

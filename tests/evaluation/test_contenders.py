@@ -20,6 +20,7 @@ from dcpipe.config.params import CompressionBlock
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, OnlineLabels, PackLabels
 from dcpipe.evaluation.contenders import Labeller, smaller
+from dcpipe.store import encoding
 from dcpipe.types import BudgetError, By, DataError, LabelShape, run_in_turn
 from dcpipe.views import multiformation
 
@@ -145,15 +146,19 @@ def test_an_option_that_the_codec_lacks_is_refused() -> None:
 @pytest.mark.parametrize("by", ["images", "cells"])
 @pytest.mark.parametrize("kind", ["pack", "hard"])
 def test_a_smaller_contender_is_the_same_images_with_the_same_labels(
-    notes: store.Notes, some: Parts, kind: str, by: By
+    notes: store.Notes, some: Parts, kind: str, by: By, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What students of the first two images per class see, and from which labels, are those of the whole set."""
     teachers = {"main": some.teacher} if kind == "pack" else {}
     whole = labeller().contender("mdc", replace(some.images, by=by), teachers, notes.within("own"))
+    encoded, encode = list[int](), encoding.encode_png
+    monkeypatch.setattr(encoding, "encode_png", lambda image: encoded.append(1) or encode(image))
     first = smaller(whole, 2, notes.within("first"))
+    assert len(encoded) == (len(first.images) if by == "cells" else 0), "the images of the whole are encoded already"
     assert (first.kind, first.name, first.ipc, whole.ipc) == ("mdc 2", f"{whole.name}, first 2", 2, 4)
     assert (first.part_of, whole.part_of) == ("mdc", "")
-    assert first.image_bytes == (notes.folder / "first" / "images.parquet").stat().st_size != whole.image_bytes
+    store.save_set(notes.within("by hand").folder, first.images)
+    assert first.image_bytes == (notes.folder / "by hand" / "images.parquet").stat().st_size != whole.image_bytes
     assert first.label_bytes == whole.label_bytes
     expected = multiformation.subset(some.images, 2, by)
     assert np.array_equal(first.images.images, expected.images) and len(first.images.decoded_ids) == 2 * 4 * 3

@@ -20,11 +20,12 @@ from dcpipe.evaluation import lineup
 from dcpipe.evaluation.contenders import Contender, Labeller
 from dcpipe.evaluation.lineup import Lineup, SoftLabelled
 from dcpipe.evaluation.students import protocol_of
+from dcpipe.store import encoding
 from dcpipe.types import ImageTable, Score, SoftLabels, run_in_turn
 
 CPU = torch.device("cpu")
 WHOLE = params.parse(yaml.safe_load(presets.text("digits")))
-TEACHER_BYTES, IMAGE_BYTES = 4321, 1234
+TEACHER_BYTES = 4321
 
 
 def params_of(**changes: dict[str, object]) -> Params:
@@ -64,7 +65,7 @@ def contenders(some: Parts, train: ImageTable, folder: Path, **changes: dict[str
     return Lineup(
         params=own,
         images=some.images,
-        image_bytes=IMAGE_BYTES,
+        image_file=store.Notes(folder).within("own").image_file(some.images),
         labels=None if own.softlabels.method == "none" else stored,
         train=train,
         labeller=Labeller(own.softlabels, own.compression, CPU, run_in_turn),
@@ -83,7 +84,7 @@ def test_the_set_comes_first_and_every_row_has_its_sizes(some: Parts, train: Ima
     ]
     own, uncompressed, online, hard, random = rows
     assert some.pack is not None
-    assert (own.image_bytes, own.label_bytes) == (IMAGE_BYTES, some.pack.n_bytes)
+    assert (own.image_bytes, own.label_bytes) == ((tmp_path / "own/images.parquet").stat().st_size, some.pack.n_bytes)
     assert uncompressed.label_bytes == (tmp_path / "uncompressed.safetensors").stat().st_size
     assert online.teacher_bytes == TEACHER_BYTES
     assert (online.label_bytes, hard.label_bytes, hard.teacher_bytes, own.teacher_bytes) == (0, 0, 0, 0)
@@ -122,6 +123,21 @@ def test_smaller_sizes_follow_the_set_and_random_images(some: Parts, train: Imag
         ("random 2", "random", 2),
     ]
     assert np.array_equal(rows[2].images.images, some.images.prefix(2).images)
+
+
+def test_images_are_encoded_once_and_not_again_by_a_resumed_run(
+    some: Parts, train: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.Notes(tmp_path).within("own").image_file(some.images)  # by the synthesis
+    encoded, encode = list[int](), encoding.encode_png
+    monkeypatch.setattr(encoding, "encode_png", lambda image: encoded.append(1) or encode(image))
+    evaluation = {"baselines": ["random", "hard"], "sizes": [IPC, 2, 1]}
+    first = contenders(some, train, tmp_path, evaluation=evaluation)
+    assert len(encoded) == IPC * len(CLASSES), "the random images, each once"
+    again = contenders(some, train, tmp_path, evaluation=evaluation)
+    assert len(encoded) == IPC * len(CLASSES)
+    assert [row.image_bytes for row in again] == [row.image_bytes for row in first]
+    assert sorted(path.parent.name for path in tmp_path.rglob("images.parquet")) == ["own", "random"]
 
 
 def test_scores_at_each_size_are_of_the_set_and_of_random_images(

@@ -69,6 +69,7 @@ TARGETS = {
     "scores": Target("scores", "scores.json", mutations.json_file, store.load_scores),
     "features": Target("features", "vectors.zarr/zarr.json", mutations.json_file, store.load_features),
     "softlabels": Target("soft labels", manifest.MANIFEST, mutations.json_file, store.load_soft_labels),
+    "label_ids": Target("soft labels", "ids.parquet", mutations.any_bytes, store.load_soft_labels),
     "shards": Target("features", "label_rate.zarr/c/0", mutations.any_bytes, store.load_features),
 }
 

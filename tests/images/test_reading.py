@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import tracemalloc
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -48,7 +52,7 @@ def test_rows_in_any_order_and_repeated(make_source, make_table):
 
 def test_only_the_needed_row_groups_are_read(make_source, make_table, monkeypatch):
     source, pixels = make_source(n=700, size=2)
-    table = make_table(source, size=2, part_rows=600)  # row groups of 256, 256, 88 and 100
+    table = make_table(source, size=2, part_rows=600)  # 18 row groups of 32 and one of 24; then 3 of 32 and one of 4
     groups = []
     real = parquet._images
 
@@ -59,7 +63,61 @@ def test_only_the_needed_row_groups_are_read(make_source, make_table, monkeypatc
     monkeypatch.setattr(parquet, "_images", spy)
     rows = np.array([650, 599, 255, 0])
     np.testing.assert_array_equal(images.read_rows(table, rows), pixels[rows])
-    assert groups == [(600, 0, "image"), (600, 2, "image"), (100, 0, "image")]
+    assert groups == [(600, 0, "image"), (600, 7, "image"), (600, 18, "image"), (100, 1, "image")]
+
+
+class Counted(io.FileIO):
+    """A file that counts the bytes that are read from it."""
+
+    def __init__(self, path: Path, sizes: list[int]) -> None:
+        super().__init__(path)
+        self.sizes = sizes
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(-1 if size is None else size)
+        self.sizes.append(len(data))
+        return data
+
+
+def bytes_read(table: ImageTable, rows: list[int], monkeypatch: pytest.MonkeyPatch) -> int:
+    sizes: list[int] = []
+    wanted = np.array(rows)
+    with monkeypatch.context() as patched, ExitStack() as files:  # pyarrow closes only what it opened
+        patched.setattr(parquet, "open_parquet", lambda path: pq.ParquetFile(files.enter_context(Counted(path, sizes))))
+        found = images.read_rows(table, wanted)
+    assert len(found) == len(rows)
+    return sum(sizes)
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory) -> ImageTable:
+    """2,048 images of about 1 kB in one part."""
+    rng, n = np.random.default_rng(0), 2048
+    pixels = rng.integers(0, 256, (n, 18, 18, 3), dtype=np.uint8)
+    return write_table(tmp_path_factory.mktemp("noisy"), pixels, np.zeros(n, np.int64), np.arange(n), n, ("cat",))
+
+
+def test_a_pick_reads_a_few_neighbours_and_no_more(noisy, monkeypatch):
+    [part] = noisy.parts
+    meta = pq.read_metadata(part)
+    column = sum(meta.row_group(g).column(c).total_compressed_size for g in range(meta.num_row_groups) for c in (1, 2))
+    footer = 2 * meta.serialized_size + 2**16  # pyarrow reads the end of a file first, and the footer if it is longer
+    for rows in ([5], [0, 31], [0, 32], list(range(0, 2048, 200))):
+        groups = len({row // 32 for row in rows})
+        read = bytes_read(noisy, rows, monkeypatch)
+        assert groups / 64 * column <= read + 2**12 and read <= 1.02 * groups / 64 * column + footer, rows
+    assert bytes_read(noisy, [5], monkeypatch) < 0.06 * part.stat().st_size
+
+
+def test_parts_in_groups_of_another_size_are_read(noisy, monkeypatch):
+    [part] = noisy.parts
+    rows = [2047, 3, 700, 256, 255]
+    wanted, small = images.read_rows(noisy, np.array(rows)), bytes_read(noisy, rows, monkeypatch)
+    former = noisy.parts[0].with_name("former.parquet")
+    pq.write_table(pq.read_table(part), former, compression="NONE", row_group_size=256, use_dictionary=False)
+    table = replace(noisy, parts=(former,))
+    np.testing.assert_array_equal(images.read_rows(table, np.array(rows)), wanted)
+    assert bytes_read(table, rows, monkeypatch) > 4 * small  # as before: four of eight groups instead of five of 64
 
 
 def test_a_part_that_is_not_there(make_source, make_table):

@@ -85,6 +85,12 @@ def _commit_version(root: Path, seed: int) -> store.Artifact:
     return artifact
 
 
+def _remote_has(folder: Path, content: bytes) -> bool:
+    files = [path for path in (folder / "remote").rglob("*") if path.is_file()]
+    assert len(files) > 3
+    return content in {path.read_bytes() for path in files}
+
+
 @pytest.mark.pipeline
 def test_publish_and_pull_two_versions(repository: Path, tmp_path: Path) -> None:
     said: list[str] = []
@@ -92,12 +98,15 @@ def test_publish_and_pull_two_versions(repository: Path, tmp_path: Path) -> None
     publishing._dvc("init", "--quiet", cwd=root)
     (root / ".gitignore").write_text("/data\n")
     stage = {"cmd": "mkdir -p data && cp -r prepared data/release", "deps": ["prepared"], "outs": ["data/release"]}
-    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"release": stage}}))
+    images = {"cmd": "mkdir -p data && printf 'as if they were images' > data/images", "outs": ["data/images"]}
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"images": images, "release": stage}}))
     tags.git("tag", "-a", "fish@v0.1.0", "-m", "before there was DVC", cwd=root)
     versions = {}
     for seed, tag in enumerate(("fish@v1.0.0", "fish@v1.1.0")):
         versions[tag] = _commit_version(root, seed).digest
         release.publish(tag, workspace=root, say=said.append)
+    assert _remote_has(tmp_path, b"as if they were images") is False, "only the release is for others"
+    assert not any("Pushing" in line for line in said)
     assert said[0] == f"No DVC remote was set: added {tmp_path / 'remote'} as the default and committed .dvc/config."
     assert said[-1] == "Next: git push origin HEAD fish@v1.1.0"
     assert versions["fish@v1.0.0"] != versions["fish@v1.1.0"]
@@ -119,6 +128,18 @@ def test_publish_and_pull_two_versions(repository: Path, tmp_path: Path) -> None
         release.pull("fish@v1.0.0", clone, tmp_path / "fish@v1.0.0")
     with pytest.raises(DataError, match=r"clone does not track data/release at fish@v0.1.0; give the repository"):
         release.pull("fish@v0.1.0", clone, tmp_path / "gone")
+    # Everything, on request, and said before it is pushed.
+    told: list[str] = []
+    release.publish("fish@v1.2.0", with_stages=True, workspace=root, say=told.append)
+    size = store.folder_bytes(root / "data/release")
+    assert told[:5] == [
+        "Pushing the outputs of all stages, each version of a file once:",
+        "    images                22 bytes",
+        f"    release  {size:15,} bytes",
+        f"    together {size + 22:15,} bytes",
+        "The source images are among them. The licence in params.yaml is CC-BY-4.0: it must permit passing them on.",
+    ]
+    assert _remote_has(tmp_path, b"as if they were images")
     # The data is gone from the remote: an error that says whom to ask, and nothing half-made at `out`.
     shutil.rmtree(tmp_path / "remote" / "files")
     with pytest.raises(DataError, match=r"^fish@v1.0.0 is in no storage that .*clone names .* ask its owner to run"):

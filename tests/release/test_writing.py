@@ -12,6 +12,8 @@ import releases
 from releases import FILES
 
 import dcpipe
+from dcpipe import store
+from dcpipe.store import encoding
 from dcpipe.types import DataError
 
 
@@ -20,6 +22,16 @@ def test_equal_content_has_equal_bytes(made: Path, tmp_path: Path) -> None:
     releases.build(again, releases.parts())
     for name in FILES:
         assert (again / name).read_bytes() == (made / name).read_bytes(), name
+
+
+def test_images_that_the_synthesis_has_encoded_are_taken_as_they_are(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.save_set(tmp_path, releases.parts().images)
+    monkeypatch.setattr(encoding, "encode_png", None)
+    releases.build(tmp_path / "again", releases.parts(), stored=tmp_path / "images.parquet")
+    for name in FILES:
+        assert (tmp_path / "again" / name).read_bytes() == (made / name).read_bytes(), name
 
 
 def test_sizes_in_the_manifest_are_those_on_disk(made: Path) -> None:

@@ -42,6 +42,14 @@ def test_every_image_stands_among_its_class_in_table_order(labels: list[int], tm
         assert candidates.ids is not None and candidates.ids[rows].tolist() == [10 * i for i in expected]
 
 
+def test_logits_that_nobody_reads_are_not_sorted(tmp_path: Path) -> None:
+    candidates = candidates_of(features_of([2, 0, 1, 0]), CLASSES, tmp_path)
+    assert candidates.logits.shape == (4, 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["vectors.npy"]
+    assert candidates.class_logits(0)[:, 0].tolist() == [1, 3]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logits.npy", "vectors.npy"]
+
+
 def test_without_features_the_order_is_the_same_and_arrays_are_empty() -> None:
     labels = [2, 0, 1, 0, 2]
     table: Any = SimpleNamespace(labels=np.array(labels), ids=np.arange(5) * 10, classes=CLASSES)

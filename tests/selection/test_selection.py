@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 from pools import pool_of, stable
 
-from dcpipe.selection import SELECTORS, USES_SEED, Candidates, Progress
+from dcpipe.selection import SELECTORS, USES_LOGITS, USES_SEED, Candidates, Progress, uses_logits, uses_seed
 from dcpipe.types import DataError
 
 
@@ -60,3 +63,33 @@ def test_more_images_than_a_class_has_is_an_error(name: str) -> None:
     with pytest.raises(DataError) as error:
         SELECTORS[name](made([5, 3]), 4, 0, Progress())
     assert str(error.value) == "selection.ipc is 4 but class '1' has 3 images; use ipc <= 3"
+
+
+class Forbidden:
+    """Logits that nobody may look at."""
+
+    def __init__(self, logits: Any) -> None:
+        self.shape, self.dtype = logits.shape, logits.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        raise AssertionError("the logits were read")
+
+
+@pytest.mark.parametrize("name", list(SELECTORS))
+def test_logits_are_read_by_the_selectors_that_say_so_and_by_no_other(name: str) -> None:
+    candidates = made([9, 7, 8])
+    blind = replace(candidates, logits=Forbidden(candidates.logits))
+    blind.check(4, logits=False)
+    with pytest.raises(AssertionError, match="the logits were read"):
+        blind.check(4)
+    assert uses_logits(name) == (name in USES_LOGITS)
+    if uses_logits(name):
+        with pytest.raises(AssertionError, match="the logits were read"):
+            SELECTORS[name](blind, 4, 0, Progress())
+    else:
+        seen, unseen = (SELECTORS[name](some, 4, 0, Progress()) for some in (candidates, blind))
+        assert seen.rows.tolist() == unseen.rows.tolist()
+
+
+def test_a_selector_of_another_package_may_use_everything() -> None:
+    assert uses_logits("somebody_elses") and uses_seed("somebody_elses")

@@ -95,6 +95,12 @@ def write_features(folder: Path) -> dict[str, Any]:
 
 def write_labels(folder: Path) -> dict[str, Any]:
     fill(folder / "labels.zarr", numbers(4, 3, 2, dtype="float16"))
+    return store.save_label_keys(folder, IDS, POLICY, CLASSES, ["main"])
+
+
+def write_labels_as_before(folder: Path) -> dict[str, Any]:
+    """With the ids in the manifest, as older versions wrote them."""
+    fill(folder / "labels.zarr", numbers(4, 3, 2, dtype="float16"))
     return {"policy": asdict(POLICY), "ids": IDS.tolist(), "classes": list(CLASSES), "teachers": ["main"]}
 
 
@@ -135,6 +141,7 @@ KINDS = {
     "teacher": Kind("teacher", write_teacher, store.load_teacher),
     "selection": Kind("selection", write_selection, store.load_selection),
     "soft labels": Kind("softlabels", write_labels, store.load_soft_labels),
+    "former soft labels": Kind("softlabels", write_labels_as_before, store.load_soft_labels),
     "pack": Kind("compression", write_pack, lambda path: store.load_pack(path, IDS)),
     "scores": Kind("scores", write_scores, store.load_scores),
     "features": Kind("features", write_features, store.load_features),

@@ -74,6 +74,16 @@ def test_the_label_store(tmp_path: Path) -> None:
     assert (tmp_path / "labels.zarr" / "c" / "19" / "0" / "0").is_file() and "`c/I/0/0`" in text
 
 
+def test_the_files_and_metadata_of_soft_labels(tmp_path: Path) -> None:
+    artifact = KINDS["soft labels"].publish(tmp_path)
+    always, _ = documented_meta("softlabels")
+    assert artifact.meta.keys() == always - {"method", "teacher_bytes"}, "which the stage adds"
+    [files] = [names(row[2]) for row in tables("Artifacts")[1] if names(row[0]) == ["softlabels"]]
+    assert {name.split("/")[0] for name in artifact.files} == set(files)
+    text = section("The label store")
+    assert "`ids.parquet`" in text and pq.read_schema(artifact.path / "ids.parquet").names == ["id"]
+
+
 def test_the_header_of_a_pack(tmp_path: Path) -> None:
     some = releases.parts().pack
     assert some is not None

@@ -12,6 +12,7 @@ import pytest
 from kinds import CLASSES, IDS, KINDS, LABELS, assert_same, image_set
 
 from dcpipe import store
+from dcpipe.store.images import image_rows, image_table
 from dcpipe.types import DataError, EncodedImage
 
 
@@ -45,6 +46,24 @@ def test_rows_keep_their_bytes_names_and_labels(tmp_path: Path) -> None:
     store.write_part(tmp_path / "part.parquet", rows, CLASSES)
     found = pq.read_table(tmp_path / "part.parquet").to_pylist()
     assert [EncodedImage(row["id"], row["image"]["bytes"], row["image"]["path"], row["label"]) for row in found] == rows
+
+
+def test_the_groups_of_tables_are_small_and_images_have_no_statistics(tmp_path: Path) -> None:
+    rows = [EncodedImage(i, b"%04d" % i, f"{i}.png", 0) for i in range(70)]
+    store.write_part(tmp_path / "part.parquet", rows, CLASSES)
+    meta = pq.read_metadata(tmp_path / "part.parquet")
+    groups = [meta.row_group(group) for group in range(meta.num_row_groups)]
+    assert [group.num_rows for group in groups] == [32, 32, 6]
+    kept = {group.column(c).path_in_schema: group.column(c).is_stats_set for group in groups for c in range(4)}
+    assert kept == {"id": True, "image.bytes": False, "image.path": False, "label": True}
+
+
+def test_sets_keep_their_bytes(tmp_path: Path) -> None:
+    """Their digests are those of releases: groups of 256, with statistics."""
+    store.save_set(tmp_path, image_set())
+    rows = image_table(image_rows(image_set()), CLASSES)
+    pq.write_table(rows, tmp_path / "before", compression="NONE", row_group_size=256, use_dictionary=False)
+    assert (tmp_path / "images.parquet").read_bytes() == (tmp_path / "before").read_bytes()
 
 
 def test_a_row_that_is_no_image_is_named(tmp_path: Path) -> None:

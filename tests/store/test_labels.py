@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from kinds import IDS, KINDS, assert_same, pack, teacher
+from kinds import IDS, KINDS, POLICY, assert_same, pack, teacher, write_labels
 
 from dcpipe import store
 from dcpipe.types import DataError
@@ -20,12 +21,37 @@ def test_a_pack_is_read_with_its_size_on_disk(tmp_path: Path) -> None:
         assert_same(getattr(found, name), getattr(made, name))
 
 
-def test_a_label_store_is_read(tmp_path: Path) -> None:
-    KINDS["soft labels"].publish(tmp_path)
+@pytest.mark.parametrize("name", ["soft labels", "former soft labels"])
+def test_a_label_store_is_read(name: str, tmp_path: Path) -> None:
+    KINDS[name].publish(tmp_path)
     labels = store.load_soft_labels(tmp_path / "out")
     again = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float16)
     np.testing.assert_array_equal(labels.logits[:], again)
     assert (labels.ids.tolist(), labels.teachers, labels.policy.seed) == (IDS.tolist(), ("main",), 4)
+
+
+def test_the_manifest_of_a_label_store_does_not_grow_with_its_images(tmp_path: Path) -> None:
+    meta = [store.save_label_keys(tmp_path, np.arange(n), POLICY, ["cat"], ["main"]) for n in (3, 100_000)]
+    assert meta[0] == meta[1]
+    assert pq.read_table(tmp_path / "ids.parquet")["id"].to_pylist() == list(range(100_000))
+
+
+def test_a_label_store_without_ids_or_with_those_of_others_is_refused(tmp_path: Path) -> None:
+    def refusal(name: str, ids: np.ndarray | None) -> str:
+        folder = tmp_path / f"{name}-bench"
+        folder.mkdir()
+        meta = write_labels(folder)
+        (folder / "ids.parquet").unlink()
+        if ids is not None:
+            store.write_columns(folder / "ids.parquet", {"id": ids})
+        store.publish(folder, tmp_path / name, "softlabels", meta, {})
+        with pytest.raises(DataError) as error:
+            store.load_soft_labels(tmp_path / name)
+        return str(error.value)
+
+    assert "does not list ids.parquet, so nothing vouches for its bytes" in refusal("none", None)
+    assert "do not fit 3 ids and 2 classes" in refusal("few", np.arange(3))
+    assert "its column 'id' is 'double', expected int64" in refusal("numbers", np.arange(4.0))
 
 
 def test_a_pack_of_nan_or_of_something_else_is_refused(tmp_path: Path) -> None:

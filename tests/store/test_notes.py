@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from releases import parts
 
-from dcpipe.store import Notes
+from dcpipe.store import Notes, encoding
 
 
 def test_arrays_and_values_are_found_again(tmp_path: Path) -> None:
@@ -45,6 +45,15 @@ def test_a_part_of_the_work_has_a_separate_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_only_one_part_is_on_disk(tmp_path: Path) -> None:
+    notes = Notes(tmp_path)
+    for name in ("first", "second", "first"):
+        notes.only(name).save_arrays("a", rows=np.arange(3))
+        notes.save_arrays("own", rows=np.arange(3))
+    assert {path.name for path in tmp_path.iterdir()} == {"first", "own.npz"}
+    assert notes.only("first").load_arrays("a") is not None, "its own notes are preserved"
+
+
 def test_a_pack_and_a_set_weigh_what_their_files_do(tmp_path: Path) -> None:
     some, notes = parts(), Notes(tmp_path)
     assert some.pack is not None and not notes.has_pack("labels")
@@ -53,11 +62,27 @@ def test_a_pack_and_a_set_weigh_what_their_files_do(tmp_path: Path) -> None:
     pack = notes.read_pack("labels", some.pack.ids)
     assert pack.n_bytes == (tmp_path / "labels.safetensors").stat().st_size
     np.testing.assert_array_equal(pack.arrays["logits"][:], some.pack.arrays["logits"][:])
-    size = notes.image_bytes(some.images)
-    assert size == (tmp_path / "images.parquet").stat().st_size
-    written = (tmp_path / "images.parquet").stat().st_mtime_ns
-    assert notes.image_bytes(some.images) == size
-    assert (tmp_path / "images.parquet").stat().st_mtime_ns == written, "it is written once"
+    path = notes.image_file(some.images)
+    assert path == tmp_path / "images.parquet"
+    written = path.stat()
+    assert notes.image_file(some.images).stat().st_mtime_ns == written.st_mtime_ns, "it is written once"
+    measured = notes.within("measured")
+    assert measured.image_bytes(some.images) == written.st_size
+    assert [file.name for file in measured.folder.iterdir()] == ["image_bytes.json"]
+
+
+def test_a_measured_set_is_not_encoded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some, notes = parts(), Notes(tmp_path)
+    n_bytes = notes.image_bytes(some.images)
+    monkeypatch.setattr(encoding, "encode_png", None)
+    assert notes.image_bytes(some.images) == n_bytes
+    # A run that was killed after it had written the file and before it had the number.
+    file = tmp_path / "killed"
+    file.mkdir()
+    monkeypatch.undo()
+    Notes(file).image_file(some.images)
+    monkeypatch.setattr(encoding, "encode_png", None)
+    assert Notes(file).image_bytes(some.images) == n_bytes
 
 
 def test_an_array_is_filled_further_by_the_next_run(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,3 +30,27 @@ def test_the_sorted_copy_is_the_array_in_that_order(n: int, tmp_path: Path) -> N
     found = store.sorted_rows(array, order, tmp_path / "sorted.npy")
     assert isinstance(found, np.memmap) and found.dtype == np.float32
     assert np.array_equal(found, array[order])
+
+
+class Watched:
+    """An array that counts how often it is read."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.dtype, self.reads = array, array.shape, array.dtype, 0
+
+    def __getitem__(self, index: Any) -> Any:
+        self.reads += 1
+        return self.array[index]
+
+
+def test_rows_are_sorted_when_they_are_first_read_and_once(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    order, path = np.random.default_rng(1).permutation(50), tmp_path / "sorted.npy"
+    watched = Watched(array)
+    rows = store.RowsSortedWhenRead(watched, order, path)
+    assert (rows.shape, rows.dtype) == ((50, 2), np.float32)
+    assert watched.reads == 0 and not path.exists()
+    with ThreadPoolExecutor(max_workers=4) as pool:  # at the same time, from several threads
+        found = list(pool.map(lambda k: np.array(rows[k : k + 5]), range(0, 50, 5)))
+    assert np.array_equal(np.concatenate(found), array[order])
+    assert watched.reads == 1

@@ -56,6 +56,13 @@ LEGAL: dict[str, Any] = {
         "seeds": [0, 1, 2],
     },
     "students": {"networks": ["convnet-d1-w4", "convnet-d1-w8"], "ipc": [10, 1], "tests": 5, "seeds": [0, 1, 2]},
+    "compressions": {
+        "variants": {"real": {}, "edc": {"synthesis": {"method": "edc", "options": {"flat": 0.0}}}},
+        "codecs": {"svd": {}, "fresh": {"codec": "field", "options": {"fresh": True}}},
+        "ratios": [15, 5],
+        "ipc": [10, 1],
+        "seeds": [0, 1, 2],
+    },
 }
 
 
@@ -122,7 +129,7 @@ REFUSED = [
         "selections",
         {},
         "unknown key 'selections'; valid keys are selection, coefficients, labels, resilience, syntheses, ladder, "
-        "sizes, students; did you mean 'selection'?",
+        "sizes, students, compressions; did you mean 'selection'?",
     ),
     ("coefficients", None, "'coefficients' is missing; add it"),
     ("coefficients.base.beta", None, "'coefficients.base.beta' is missing; add it"),
@@ -173,6 +180,12 @@ REFUSED = [
     ("labels.ratios", [10, 10.0], "labels.ratios is [10, 10.0]: 10.0 is listed more than once; list each once"),
     ("labels.temperatures", [0], "labels.temperatures.0 is 0: input should be greater than 0"),
     ("labels.students", ["svd", "rpca"], "labels.students names ['rpca'], which is not in labels.codecs; add it"),
+    ("compressions.variants", {}, "compressions.variants is {}: dictionary should have at least 1 item after validat"),
+    ("compressions.codecs", {}, "compressions.codecs is {}: dictionary should have at least 1 item after validation"),
+    ("compressions.ratios", [5, 0.5], "compressions.ratios.1 is 0.5: input should be greater than or equal to 1"),
+    ("compressions.ipc", [1, 1], "compressions.ipc is [1, 1]: 1 is listed more than once; list each once"),
+    ("compressions.tests", -1, "compressions.tests is -1: input should be greater than or equal to 0"),
+    ("compressions.codecs.svd.ratio", 5, "unknown key 'compressions.codecs.svd.ratio'; valid keys are codec, options"),
     ("labels.seeds", [1, 2], "labels.seeds is [1, 2]: list should have at least 3 items after validation, not 2"),
 ]
 
@@ -190,7 +203,7 @@ def test_what_is_wrong_is_refused_in_one_sentence(path: str, value: Any, sentenc
 def test_unknown_studies_list_the_known(tmp_path: Path) -> None:
     for name in STUDIES:
         studies.check_name(name)
-    known = "selection, coefficients, labels, resilience, syntheses, ladder, sizes, students"
+    known = "selection, coefficients, labels, resilience, syntheses, ladder, sizes, students, compressions"
     with pytest.raises(DataError, match=rf"^unknown study 'codecs'; choose one of {known}$"):
         load("codecs", tmp_path)
     with pytest.raises(DataError, match=rf"^name a study: {known}$"):

@@ -15,11 +15,20 @@ from dcpipe.studies.resilience import ResilienceBlock, ResilienceStudy, summaris
 from dcpipe.types import DataError
 
 SEEDS = (3, 0, 7)
-RATIOS = ("", 1.25, 10.0)
+RATIOS = ("", 1.25, 10.0)  # "": uncompressed
 
 
 def row(selector: str, ratio: Any, seed: int, accuracy: Any, size: int = 100, note: str = "") -> dict[str, Any]:
-    place = {"selector": selector, "ipc": 10, "ratio": ratio, "seed": seed, "picks": "p", "label_rate": 1.5}
+    codec = "uncompressed" if ratio == "" else "svd"
+    place = {
+        "selector": selector,
+        "ipc": 10,
+        "codec": codec,
+        "ratio": ratio,
+        "seed": seed,
+        "picks": "p",
+        "label_rate": 1.5,
+    }
     return {**place, "accuracy": accuracy, "image_bytes": 50, "label_bytes": size, "note": note}
 
 
@@ -69,7 +78,19 @@ def test_a_ratio_that_is_not_reached_has_a_note_and_no_numbers() -> None:
     assert (line["note"], line["seeds"], line["label_bytes"], line["image_bytes"]) == ("too few bytes", 0, 0, 50)
     assert {line[key] for key in ("accuracy", "std", "drop", "drop_std")} == {""}
     assert list(line) == [
-        *("selector", "ipc", "ratio", "accuracy", "std", "drop", "drop_std", "seeds", "image_bytes", "label_bytes"),
+        *(
+            "selector",
+            "ipc",
+            "codec",
+            "ratio",
+            "accuracy",
+            "std",
+            "drop",
+            "drop_std",
+            "seeds",
+            "image_bytes",
+            "label_bytes",
+        ),
         *("bytes_per_image", "fp16_label_bytes", "label_rate", "note"),
     ]
 
@@ -100,8 +121,15 @@ def test_entries_are_its_selectors_and_ratios_ascend() -> None:
     budgets = [(name, b.codec, b.ratio, b.reference, b.options) for name, b in study.budgets.items()]
     assert budgets == [
         ("uncompressed", "none", None, "fp16", {}),
-        ("1.25x", "rpca", 1.25, "fp16", OPTIONS),
-        ("20x", "rpca", 20.0, "fp16", OPTIONS),
+        ("mean label", "mean_label", 1.0, "fp16", {}),
+        ("rpca-1.25x", "rpca", 1.25, "fp16", OPTIONS),
+        ("rpca-20x", "rpca", 20.0, "fp16", OPTIONS),
+    ]
+    assert [study.place(name) for name in study.budgets] == [
+        {"codec": "uncompressed", "ratio": ""},
+        {"codec": "mean label", "ratio": ""},
+        {"codec": "rpca", "ratio": 1.25},
+        {"codec": "rpca", "ratio": 20.0},
     ]
 
 

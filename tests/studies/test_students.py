@@ -71,14 +71,3 @@ def test_a_gap_is_the_difference_of_means_at_the_same_size(accuracies: list[floa
             assert row["gap"] == ""
         else:
             assert row["gap"] == pytest.approx(means[name, ipc] - means[NETWORKS[0], ipc], abs=2e-3)
-
-
-def test_points_are_means_over_seeds_at_each_tested_epoch() -> None:
-    rows = [
-        {"network": "a", "ipc": 1, "seed": seed, "curve": [[4, 10.0 + seed], [9, 20.0 + 2 * seed]]} for seed in range(3)
-    ]
-    found = students.points_of(rows)
-    assert [(row["epoch"], row["accuracy"], row["std"], row["seeds"]) for row in found] == [
-        (5, 11.0, 1.0, 3),
-        (10, 22.0, 2.0, 3),
-    ]

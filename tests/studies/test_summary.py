@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcpipe.studies.summary import arranged, grouped, rounded, spread, summarise
+from dcpipe.studies.summary import arranged, curve_points, grouped, rounded, spread, summarise
 
 PLACES = [(name, ipc) for name in ("b", "a") for ipc in (1, 10)]
 
@@ -75,4 +75,15 @@ def test_results_have_three_decimals_or_nothing() -> None:
     assert rounded([{"accuracy": 12.34567, "x": 0.12345}, {"accuracy": "", "x": 1}]) == [
         {"accuracy": 12.346, "x": 0.12345},
         {"accuracy": "", "x": 1},
+    ]
+
+
+def test_points_are_means_over_seeds_at_each_tested_epoch() -> None:
+    rows = [
+        {"network": "a", "ipc": 1, "seed": seed, "curve": [[4, 10.0 + seed], [9, 20.0 + 2 * seed]]} for seed in range(3)
+    ]
+    found = curve_points([*rows, {"network": "b", "ipc": 1, "seed": 0}], ("network", "ipc"))
+    assert [(row["epoch"], row["accuracy"], row["std"], row["seeds"]) for row in found] == [
+        (5, 11.0, 1.0, 3),
+        (10, 22.0, 2.0, 3),
     ]

@@ -47,6 +47,29 @@ def distinct(rows: Sequence[Row], key: str) -> list[Any]:
     return list(dict.fromkeys(row[key] for row in rows))
 
 
+def per_class(ipc: int) -> str:
+    return f"{ipc} image{'s' if ipc > 1 else ''} per class"
+
+
+def by_set(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each ipc, or of each ipc and variant if rows have one, by the title of their panel. Panels of one ipc
+    are next to each other."""
+    groups: dict[str, list[Row]] = {}
+    for ipc in distinct(rows, "ipc"):
+        for row in rows:
+            if row["ipc"] == ipc:
+                title = f"{row['variant']}, {per_class(ipc)}" if "variant" in row else per_class(ipc)
+                groups.setdefault(title, []).append(row)
+    return groups
+
+
+def columns_of(panels: int, sizes: int) -> int:
+    """The number of columns for the panels of `by_set`: a row per ipc if it is not too wide, else up to
+    `PANELS_WIDE`."""
+    each = panels // sizes
+    return each if 1 < each <= PANELS_WIDE + 1 else min(panels, PANELS_WIDE)
+
+
 def canvas(high: int, wide: int, width: float, height: float, sharey: bool = True) -> tuple[Figure, list[Panel]]:
     """A figure of `width` x `height` inches and its `high` x `wide` panels, which share their y axis if `sharey` is
     true.

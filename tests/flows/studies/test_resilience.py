@@ -102,23 +102,25 @@ def workspace(studied: tuple[Path, dict[str, int]], scratch: Path) -> Path:
 def test_every_selector_has_a_row_at_every_ratio_and_is_labelled_once(studied: tuple[Path, dict[str, int]]) -> None:
     root, calls = studied
     rows = table(root / FOLDER / "results.csv")
-    assert [(row["selector"], row["ratio"], row["seed"]) for row in rows] == [
-        (name, ratio, seed)
+    assert [(row["selector"], row["codec"], row["ratio"], row["seed"]) for row in rows] == [
+        (name, codec, ratio, seed)
         for name in ("random", "score", "again")
-        for ratio in ("", "1.25", "4.0", "30.0")
+        for codec, ratio in (("uncompressed", ""), ("mean label", ""), ("svd", "1.25"), ("svd", "4.0"), ("svd", "30.0"))
         for seed in ("0", "1", "5")
     ]
     # Three coresets of random, one of score whatever its name, each of ten shards; 30 times is not reached: no pack.
-    assert calls == {"label_block": 4 * 10, "pack": 4 * 3, "score": 3 * 3 + 3 * 3}
+    assert calls == {"label_block": 4 * 10, "pack": 4 * 4, "score": 3 * 4 + 3 * 4}
     for row in rows:
         if row["ratio"] == "30.0":
             assert row["note"].startswith("codec 'svd': its arrays take at least ")
             assert (row["accuracy"], row["label_bytes"]) == ("", "0")
+        elif row["codec"] == "mean label":
+            assert 2 * 20 * 10 < int(row["label_bytes"]) < 2 * 20 * 10 + 1000
         elif row["ratio"]:
             assert 0 < int(row["label_bytes"]) <= FP16 / float(row["ratio"])
         else:
             assert FP16 < int(row["label_bytes"]) < FP16 + 2**16
-    assert [list(row.values())[1:] for row in rows[12:24]] == [list(row.values())[1:] for row in rows[24:]]
+    assert [list(row.values())[1:] for row in rows[15:30]] == [list(row.values())[1:] for row in rows[30:]]
     artifact = store.open_artifact(root / FOLDER, "study")
     assert artifact.meta == {"name": "resilience", "split": "test"}
     assert set(artifact.lineage["inputs"]) == {"images", "features", "teacher main"}
@@ -155,10 +157,11 @@ def test_a_row_is_what_doing_it_by_hand_gives(
 def test_the_summary_says_what_is_lost(studied: tuple[Path, dict[str, int]]) -> None:
     folder = studied[0] / FOLDER
     rows, summary = table(folder / "results.csv"), table(folder / "summary.csv")
-    assert len(summary) == 3 * 4
+    assert len(summary) == 3 * 5
     for line in summary:
-        own = [row for row in rows if (row["selector"], row["ratio"]) == (line["selector"], line["ratio"])]
-        whole = [row for row in rows if (row["selector"], row["ratio"]) == (line["selector"], "")]
+        place = [line[key] for key in ("selector", "codec", "ratio")]
+        own = [row for row in rows if [row[key] for key in ("selector", "codec", "ratio")] == place]
+        whole = [row for row in rows if (row["selector"], row["codec"]) == (line["selector"], "uncompressed")]
         assert (line["fp16_label_bytes"], bool(line["note"])) == (str(FP16), line["ratio"] == "30.0")
         if not line["note"]:
             assert float(line["bytes_per_image"]) == pytest.approx(int(line["label_bytes"]) / 20, abs=0.01)
@@ -208,7 +211,7 @@ def test_a_coreset_whose_packs_are_gone_is_packed_again(
     rows = table(FOLDER / "results.csv")
     assert [row["picks"] for row in rows[:3]] == [rows[0]["picks"], rows[1]["picks"], rows[0]["picks"]]
     assert len({row["picks"] for row in rows}) == 2
-    assert calls == {"label_block": 3 * 10, "pack": 3 * 2, "score": 3 * 2}
+    assert calls == {"label_block": 3 * 10, "pack": 3 * 3, "score": 3 * 3}
 
 
 def forbidden(*arguments: Any, **options: Any) -> Any:
@@ -220,7 +223,7 @@ def forbidden(*arguments: Any, **options: Any) -> Any:
     [
         ({}, {"softlabels": {"method": "none"}}, "softlabels.method is none: there are no labels to compress; choose"),
         ({}, {"compression": {"codec": "none"}}, "compression.codec is none: nothing would be compressed; choose a"),
-        ({"ratios": [40, 30]}, {}, "studies/params.yaml: resilience, 30x: codec 'svd': its arrays take at least "),
+        ({"ratios": [40, 30]}, {}, "studies/params.yaml: resilience, svd-30x: codec 'svd': its arrays take at least "),
         (
             {},
             {"compression": {"options": {"bits": 8}}},

@@ -214,14 +214,29 @@ def test_every_pack_is_a_point_of_its_codec(taught: bool) -> None:
 
 def drop_rows() -> list[dict[str, Any]]:
     def row(name: str, ratio: Any, drop: Any, rate: float) -> dict[str, Any]:
-        told = {"selector": name, "ipc": 10, "ratio": ratio, "fp16_label_bytes": 200_000, "label_rate": rate}
+        codec = "svd" if ratio else "mean label" if drop else "uncompressed"
+        told = {
+            "selector": name,
+            "ipc": 10,
+            "codec": codec,
+            "ratio": ratio,
+            "label_bytes": 2_500,
+            "fp16_label_bytes": 200_000,
+            "label_rate": rate,
+        }
         reached = drop != ""
         told |= {"accuracy": 90.0 - drop if reached else "", "drop": drop, "drop_std": 0.5 if reached else ""}
         return {**told, "seeds": 3 if reached else 0, "note": "" if reached else "too few bytes"}
 
     return [
-        *(row("random", ratio, drop, 14.25) for ratio, drop in (("", 0.0), (2.0, 1.0), (5.0, 4.0), (20.0, ""))),
-        *(row("score", ratio, drop, float("inf")) for ratio, drop in (("", 0.0), (2.0, -0.5), (5.0, 2.0), (20.0, ""))),
+        *(
+            row("random", ratio, drop, 14.25)
+            for ratio, drop in (("", 0.0), ("", 6.0), (2.0, 1.0), (5.0, 4.0), (20.0, ""))
+        ),
+        *(
+            row("score", ratio, drop, float("inf"))
+            for ratio, drop in (("", 0.0), ("", 7.0), (2.0, -0.5), (5.0, 2.0), (20.0, ""))
+        ),
     ]
 
 
@@ -229,19 +244,25 @@ def test_every_drop_is_a_point_next_to_the_others_of_its_ratio() -> None:
     figure = figures.drops(drop_rows(), "test", CONDITIONS)
     size_of(figures.png(figure))
     panel = figure.axes[0]
-    for points, name, drops in zip(panel.containers, ("random", "score"), ([1.0, 4.0], [-0.5, 2.0]), strict=True):
+    lines, stars = panel.containers[:2], panel.containers[2:]
+    for points, name, drops in zip(lines, ("random", "score"), ([1.0, 4.0], [-0.5, 2.0]), strict=True):
         line, _, [bars] = points.lines
         assert list(line.get_ydata()) == drops
         np.testing.assert_allclose(np.asarray(line.get_xdata(), float), [2, 5], rtol=0.015)
         assert (line.get_xdata()[0] < 2) == (name == "random"), "side by side, in the order of the rows"
         ends = [[drop - 0.5, drop + 0.5] for drop in drops]
         assert [segment[:, 1].tolist() for segment in bars.get_segments()] == ends
+    for points, drop, star in zip(lines, (6.0, 7.0), stars, strict=True):
+        assert star.lines[0].get_xydata().tolist() == [[80, drop]], "the mean label, at the ratio of its file"
+        assert star.lines[0].get_color() == points.lines[0].get_color()
     low, high = panel.get_ylim()
     assert low > high, "a drop goes down"
     assert [text.get_text() for text in panel.get_xticklabels()] == ["2", "5"]
     assert [text.get_text() for text in panel.child_axes[0].get_xticklabels()] == ["100 kB", "40 kB"]
     told = [text.get_text() for text in panel.get_legend().get_texts()]
-    assert told == ["uncompressed", "random: 90.0, R_C 14.2", "score: 90.0"], "what R_C is not known for has none"
+    assert told == ["uncompressed", "mean label, 2.5 kB", "random: 90.0, R_C 14.2", "score: 90.0"], (
+        "what R_C is not known for has none"
+    )
     title = "Compressed labels at 10 images per class: mean and standard deviation of the drop over 3 seeds"
     assert figure.get_suptitle().replace("\n", " ").startswith(title)
 
