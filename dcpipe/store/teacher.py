@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from safetensors.torch import load_file, save_file
 
 from dcpipe.store.artifact import Artifact, open_artifact
 from dcpipe.store.documents import Channels, Classes, Open, Pixels, Text, checked, of, reading
@@ -35,6 +34,8 @@ class TeacherMeta(Open):
 
 def save_teacher(folder: Path, teacher: Teacher, name: str = WEIGHTS) -> dict[str, Any]:
     """Write the weights to the file `name` and return the metadata to publish them with."""
+    from safetensors.torch import save_file  # imports torch, which takes seconds
+
     weights = {key: tensor.contiguous() for key, tensor in teacher.weights.items()}
     with replacing(folder / name) as partial:
         save_file(weights, partial)
@@ -66,6 +67,8 @@ def read_teacher(path: Path, meta: Mapping[str, Any]) -> Teacher:
     """A teacher from its weights file and the metadata that `save_teacher` returned, which the manifest next to the
     file holds; raises `DataError` for anything else. Whether the weights are its network's is found out when that is
     built: `networks.from_teacher`."""
+    from safetensors.torch import load_file
+
     found = checked(TeacherMeta, meta, path.with_name(MANIFEST), _REMEDY, "in its teacher's")
     read_header(path)
     with reading(path, "safetensors", _REMEDY):
