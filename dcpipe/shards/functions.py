@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -42,19 +42,20 @@ class opened(Generic[Given, Result]):  # noqa: N801  # a decorator
         update_wrapper(self, function)
 
     def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        key = args, tuple(sorted(kwargs.items()))
+        key = _key(args, kwargs)
         with self.lock:
-            if self.kept is None or self.kept[0] != key:
-                self.kept = None  # first, so that both are never in memory
-                self.kept = key, self.function(*args, **kwargs)
-            result = self.kept[1]
+            kept = self.kept
+            if kept is None or kept[0] != key:
+                self.kept = kept = None  # first, so that both are never in memory
+                self.kept = kept = key, self.function(*args, **kwargs)
         self._limit()
-        return result
+        return kept[1]
 
     def put(self, result: Result, *args: Given.args, **kwargs: Given.kwargs) -> None:
         """Keep `result` as what a call with these arguments gives, where this process has it open already."""
+        key = _key(args, kwargs)
         with self.lock:
-            self.kept = (args, tuple(sorted(kwargs.items()))), result
+            self.kept = key, result
         self._limit()
 
     def forget(self) -> None:
@@ -69,7 +70,13 @@ class opened(Generic[Given, Result]):  # noqa: N801  # a decorator
             _recent.append(self)
             oldest = _recent.pop(0) if len(_recent) > MOST else None
         if oldest is not None:
-            oldest.forget()
+            oldest.kept = None  # without its lock, for which a thread that is opening something could wait for ever
+
+
+def _key(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Hashable:
+    key = args, tuple(sorted(kwargs.items()))
+    hash(key)  # or a list could change after it was looked up
+    return key
 
 
 MOST = 3
