@@ -25,11 +25,13 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 
 from dcpipe.shards import progress, remote
+from dcpipe.shards.functions import Group, in_turn
 from dcpipe.shards.workers import LIMIT, VARIABLE, Workers
 from dcpipe.types import DataError, require
 
@@ -77,7 +79,12 @@ class Cluster:
         _configure()
         self.address, self.seconds = workers.address, 60 * workers.minutes if workers.minutes else None
         self.setting = remote.setting_of(device)
-        self.local = None if workers.address else _local(workers.count, device)
+        try:
+            self.local = None if workers.address else _local(workers.count, device)
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"{workers.count} workers do not start on this machine ({error}); free memory, or lower {VARIABLE}"
+            ) from error
         try:
             self.client = dask.Client(workers.address or self.local, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError) as error:
@@ -124,6 +131,10 @@ class Cluster:
                         return outcome  # type: ignore[no-any-return]  # what the shard returned
                     raise outcome
         raise DataError(f"task {name} took longer than {self.seconds or 0:g} s on {DEATHS} workers; set {LIMIT} higher")
+
+    def call_group(self, work: Callable[[Item], Result], retries: int, group: Group[Item]) -> list[Result]:
+        """Run several shards as one."""
+        return self.call(partial(in_turn, work), group.items, group.name, retries)
 
     def _answer(self, call: remote.Call) -> tuple[bool, Any] | None:
         """What a worker returned for a shard; None if it took too long, and its worker was ended."""

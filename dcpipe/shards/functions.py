@@ -5,12 +5,14 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Given = ParamSpec("Given")
+MOST_TASKS = 1000  # of one stage
 
 
 def is_shard(work: Callable[..., Any]) -> bool:
@@ -24,6 +26,21 @@ def is_shard(work: Callable[..., Any]) -> bool:
 def in_turn(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Several shards as one, for stages that have very many."""
     return [work(item) for item in items]
+
+
+@dataclass(frozen=True)
+class Group(Generic[Item]):
+    """Consecutive shards that are sent as one, and the name of this task."""
+
+    items: Sequence[Item]
+    name: str
+
+
+def in_groups(items: Sequence[Item], label: Callable[[Item], str]) -> list[Group[Item]]:
+    """All shards of a stage in at most `MOST_TASKS` groups of equal size, because every task has its cost."""
+    each = max(1, -(-len(items) // MOST_TASKS))
+    groups = [items[start : start + each] for start in range(0, len(items), each)]
+    return [Group(group, " to ".join(dict.fromkeys([label(group[0]), label(group[-1])]))) for group in groups]
 
 
 class opened(Generic[Given, Result]):  # noqa: N801  # a decorator

@@ -17,8 +17,8 @@ import pytest
 import shard_cases
 import torch
 
+from dcpipe.shards import Group, progress, remote
 from dcpipe.shards import cluster as module
-from dcpipe.shards import progress, remote
 from dcpipe.shards.cluster import Cluster
 from dcpipe.shards.workers import Workers
 from dcpipe.types import DataError
@@ -61,6 +61,7 @@ def together(cluster: Cluster, *calls: tuple[Any, Any, str]) -> list[Any]:
 
 def test_results_come_back_from_other_processes(both: Cluster, capfd: pytest.CaptureFixture[str]) -> None:
     assert [both.call(shard_cases.square, item, f"square[{item}]", 0) for item in range(4)] == [0, 1, 4, 9]
+    assert both.call_group(shard_cases.square, 0, Group(range(3), "square")) == [0, 1, 4]
     states = together(both, *[(shard_cases.state, item, f"state[{item}]") for item in range(6)])
     processes, folders, threads = (set(column) for column in zip(*states, strict=True))
     assert os.getpid() not in processes and len(processes) <= 2
@@ -277,6 +278,18 @@ def test_without_dask_workers_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(DataError) as error:
         Cluster(Workers(count=2), CPU)
     assert str(error.value) == 'DCPIPE_WORKERS needs Dask: `pip install "dcpipe[dask]"`, or unset it'
+
+
+def test_workers_that_do_not_start_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**options: Any) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr("distributed.SpecCluster", fail)
+    with pytest.raises(DataError) as error:
+        Cluster(Workers(count=2), CPU)
+    assert str(error.value) == (
+        "2 workers do not start on this machine (Nanny failed to start.); free memory, or lower DCPIPE_WORKERS"
+    )
 
 
 def test_one_gpu_by_its_number_is_refused() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from shard_cases import square
 
-from dcpipe.shards import functions, in_turn, is_shard, opened
+from dcpipe.shards import functions, in_groups, in_turn, is_shard, opened
 
 
 class Thing:
@@ -33,6 +33,18 @@ def test_functions_of_modules_are_shards_and_what_is_bound_to_this_process_is_no
 
 def test_several_shards_in_turn_give_their_results_in_order() -> None:
     assert in_turn(square, [3, 1, 2]) == [9, 1, 4] and in_turn(square, range(0)) == []
+
+
+@pytest.mark.parametrize(
+    ("n", "groups", "largest"), [(0, 0, 0), (1, 1, 1), (1000, 1000, 1), (1001, 501, 2), (10_500, 955, 11)]
+)
+def test_very_many_shards_are_sent_in_groups(n: int, groups: int, largest: int) -> None:
+    found = in_groups(range(n), "part[{:05d}]".format)
+    assert len(found) == groups and max((len(group.items) for group in found), default=0) == largest
+    assert [item for group in found for item in group.items] == list(range(n))
+    for group in found:
+        first, last = f"part[{group.items[0]:05d}]", f"part[{group.items[-1]:05d}]"
+        assert group.name == (first if len(group.items) == 1 else f"{first} to {last}")
 
 
 @pytest.fixture(autouse=True)

@@ -57,23 +57,6 @@ def test_errors_of_the_outside_world_are_tried_again(naps: list[float], capsys: 
     assert capsys.readouterr().err == "task part[1]: the share is away; trying again\n" * 2
 
 
-@pytest.mark.parametrize(
-    ("error", "tries"), [(OSError("away"), 3), (DataError("bad row"), 1), (ValueError("odd"), 1), (MemoryError(), 1)]
-)
-def test_what_fails_for_good_is_raised_and_names_its_task(error: Exception, tries: int, naps: list[float]) -> None:
-    """Bad data stays bad: only the outside world deserves patience."""
-    calls: list[int] = []
-
-    def work(item: int) -> None:
-        calls.append(item)
-        raise error
-
-    with pytest.raises(type(error)) as raised:
-        plain_map(work, [7], retries=2)
-    assert raised.value is error and error.__notes__ == ["in task part[7]"]
-    assert len(calls) == tries and len(naps) == tries - 1
-
-
 def test_the_first_failure_in_the_order_of_items_is_raised_and_what_waits_is_dropped() -> None:
     started: list[int] = []
     second_failed = threading.Event()
