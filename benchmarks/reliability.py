@@ -7,10 +7,10 @@ artifact or of a release goes unnoticed.
 
 `kills` clones this repository into a temporary workspace for each pipeline, runs `dvc repro` once without interruption,
 and again in a second workspace, where the whole process group gets SIGKILL after a random time, over and over, before a
-last run may finish. Both dvc.lock files must name the same content. `workers` runs the second one on two workers, of which a random one gets
-SIGKILL at a random moment of every stage that uses them; none of the runs may fail. `flips` flips one random bit of one random file of
-a random artifact (manifests included) of the plain pipeline at a time, and asks the loader; the error must name the
-file. Both print one line per case; the exit code is 1 if a case failed.
+last run may finish. Both dvc.lock files must name the same content. `workers` runs the plain pipeline on two workers,
+of which a random one gets SIGKILL at a random moment of every stage that uses them; no run may fail. `flips` flips one
+random bit of one random file of a random artifact (manifests included) of the plain pipeline at a time, and asks the
+loader; the error must name the file. All print one line per case; the exit code is 1 if a case failed.
 """
 
 from __future__ import annotations
