@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from schedulers import Scheduler
 from test_prefect import Server
 from workspaces import Workspace
 
@@ -45,13 +45,8 @@ def again(workspace: Workspace, *stages: str, **env: str) -> str:
     return "".join(workspace.stage(stage, **env) for stage in stages)
 
 
-@pytest.fixture
-def copy(copy_of_line: Workspace, tmp_path: Path) -> Workspace:
-    return copy_of_line
-
-
 def processes_in(folder: Path) -> list[int]:
-    """The processes whose command or current folder is in a workspace."""
+    """The processes whose current folder is this one."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
@@ -62,14 +57,13 @@ def processes_in(folder: Path) -> list[int]:
     return found
 
 
-def test_all_stages_on_two_workers_of_this_machine(line: Workspace, copy: Workspace) -> None:
-    output = again(copy, *SHARDED, DCPIPE_WORKERS="2")
-    assert digests(copy) == digests(line)
-    for stage in ("images", "features", "softlabels", "compression", "evaluation"):
-        started = f"{stage}: workers of this machine: 2 x " in output
-        assert started == (stage not in ("features",)), f"{stage}: one shard is not worth a worker, several are"
+def test_all_stages_on_two_workers_of_this_machine(line: Workspace, copy_of_line: Workspace) -> None:
+    output = again(copy_of_line, *SHARDED, DCPIPE_WORKERS="2")
+    assert digests(copy_of_line) == digests(line)
+    for stage in SHARDED:  # features has one shard, which is not worth a worker
+        assert (f"{stage}: workers of this machine: 2 x " in output) == (stage != "features")
     assert "Traceback" not in output and "distributed" not in output
-    assert processes_in(copy.root) == [], "workers are left"
+    assert processes_in(copy_of_line.root) == [], "workers are left"
 
 
 @pytest.fixture(scope="module")
@@ -79,9 +73,16 @@ def server(line: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     started.stop()
 
 
-def test_shards_on_workers_are_tasks_of_prefect(line: Workspace, copy: Workspace, server: Server) -> None:
-    again(copy, "softlabels", "compression", DCPIPE_WORKERS="2", DCPIPE_PREFECT="require", PREFECT_API_URL=server.url)
-    assert digests(copy) == digests(line)
+def test_shards_on_workers_are_tasks_of_prefect(line: Workspace, copy_of_line: Workspace, server: Server) -> None:
+    again(
+        copy_of_line,
+        "softlabels",
+        "compression",
+        DCPIPE_WORKERS="2",
+        DCPIPE_PREFECT="require",
+        PREFECT_API_URL=server.url,
+    )
+    assert digests(copy_of_line) == digests(line)
     runs = {run["name"]: run["state_type"] for run in server.query("flow_runs")}
     assert runs == {"softlabels of tiny-digits": "COMPLETED", "compression of tiny-digits": "COMPLETED"}
     deadline, tasks = time.monotonic() + 30, set[str]()
@@ -97,62 +98,14 @@ def test_shards_on_workers_are_tasks_of_prefect(line: Workspace, copy: Workspace
 # --- a scheduler that is there ---
 
 
-class Scheduler:
-    """`dask scheduler` and two `dask worker`, started by hand in another folder than the workspace."""
-
-    def __init__(self, workspace: Workspace, folder: Path, port: int = 0) -> None:
-        if not port:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
-        self.port, self.address = port, f"tcp://127.0.0.1:{port}"
-        self.workspace, self.folder, self.processes = workspace, folder, list[subprocess.Popen[bytes]]()
-        self.start("scheduler", "--host", self.address, "--dashboard-address", "127.0.0.1:0")
-        for _ in range(2):
-            self.start("worker", self.address, "--nthreads", "1", "--death-timeout", "60")
-
-    def start(self, *words: str) -> None:
-        env = {**self.workspace.env, "PYTHONPATH": str(self.workspace.root)}
-        with (self.folder / "dask.log").open("ab") as log:
-            self.processes.append(
-                subprocess.Popen(
-                    [str(Path(sys.executable).with_name("dask")), *words],
-                    cwd=self.folder,
-                    env=env,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
-            )
-
-    def workers(self) -> list[int]:
-        """The process ids of the workers that nannies have started."""
-        nannies = {process.pid for process in self.processes[1:]}
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                command = (entry / "cmdline").read_bytes()
-            except OSError:  # it has ended
-                continue
-            if parent in nannies and b"spawn_main" in command:
-                found.append(int(entry.name))
-        return found
-
-    def kill(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
 @pytest.fixture
-def start(copy: Workspace, tmp_path: Path) -> Iterator[Callable[..., Scheduler]]:
-    """Starts schedulers, and ends them after the test."""
+def start(copy_of_line: Workspace, tmp_path: Path) -> Iterator[Callable[..., Scheduler]]:
+    """Starts a scheduler with two workers in another folder than the workspace; it is ended after the test."""
     started: list[Scheduler] = []
 
-    def begin(port: int = 0) -> Scheduler:
-        started.append(Scheduler(copy, tmp_path, port))
+    def begin(port: int | None = None) -> Scheduler:
+        env = {**copy_of_line.env, "PYTHONPATH": str(copy_of_line.root)}
+        started.append(Scheduler(tmp_path, 2, env=env, port=port))
         return started[-1]
 
     yield begin
@@ -160,39 +113,39 @@ def start(copy: Workspace, tmp_path: Path) -> Iterator[Callable[..., Scheduler]]
         scheduler.kill()
 
 
-def begun(copy: Workspace, pattern: str, process: subprocess.Popen[str]) -> None:
+def begun(copy_of_line: Workspace, pattern: str, process: subprocess.Popen[str]) -> None:
     """Wait for the first file of a stage in the scratch folder."""
     deadline = time.monotonic() + 240
-    while not list((copy.root / ".dcpipe/scratch").rglob(pattern)) and time.monotonic() < deadline:
+    while not list((copy_of_line.root / ".dcpipe/scratch").rglob(pattern)) and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
 
 
 def test_workers_of_a_scheduler_that_is_there_and_a_worker_that_is_killed(
-    line: Workspace, copy: Workspace, start: Callable[..., Scheduler]
+    line: Workspace, copy_of_line: Workspace, start: Callable[..., Scheduler]
 ) -> None:
     theirs = start()
-    again(copy, *SHARDED, DCPIPE_WORKERS=theirs.address)
-    assert digests(copy) == digests(line)
-    shutil.rmtree(copy.root / SHARDED["evaluation"])
-    process = copy.start(sys.executable, "-m", "flows.evaluation", DCPIPE_WORKERS=theirs.address)
-    begun(copy, "result-*.json", process)
+    again(copy_of_line, *SHARDED, DCPIPE_WORKERS=theirs.address)
+    assert digests(copy_of_line) == digests(line)
+    shutil.rmtree(copy_of_line.root / SHARDED["evaluation"])
+    process = copy_of_line.start(sys.executable, "-m", "flows.evaluation", DCPIPE_WORKERS=theirs.address)
+    begun(copy_of_line, "result-*.json", process)
     victims = theirs.workers()
     assert len(victims) == 2
     os.kill(victims[0], signal.SIGKILL)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0 and "Traceback" not in output, output
-    assert digests(copy) == digests(line)
+    assert digests(copy_of_line) == digests(line)
 
 
 def test_a_scheduler_that_is_killed_stops_the_stage_and_a_rerun_goes_on(
-    line: Workspace, copy: Workspace, start: Callable[..., Scheduler]
+    line: Workspace, copy_of_line: Workspace, start: Callable[..., Scheduler]
 ) -> None:
     theirs = start()
-    shutil.rmtree(copy.root / SHARDED["evaluation"])
-    process = copy.start(sys.executable, "-m", "flows.evaluation", DCPIPE_WORKERS=theirs.address)
-    begun(copy, "result-*.json", process)
-    os.kill(theirs.processes[0].pid, signal.SIGKILL)
+    shutil.rmtree(copy_of_line.root / SHARDED["evaluation"])
+    process = copy_of_line.start(sys.executable, "-m", "flows.evaluation", DCPIPE_WORKERS=theirs.address)
+    begun(copy_of_line, "result-*.json", process)
+    theirs.kill_scheduler()
     output, _ = process.communicate(timeout=120)
     sentence = (
         f"evaluation: the Dask scheduler at {theirs.address} went away; what is finished is kept, start it again and "
@@ -200,14 +153,14 @@ def test_a_scheduler_that_is_killed_stops_the_stage_and_a_rerun_goes_on(
     )
     assert output.splitlines()[-1] == sentence and process.returncode == 1 and "Traceback" not in output, output
     theirs.kill()
-    kept = {path: path.stat().st_mtime_ns for path in (copy.root / ".dcpipe/scratch").rglob("result-*.json")}
-    assert kept and not (copy.root / SHARDED["evaluation"]).exists()
+    kept = {path: path.stat().st_mtime_ns for path in (copy_of_line.root / ".dcpipe/scratch").rglob("result-*.json")}
+    assert kept and not (copy_of_line.root / SHARDED["evaluation"]).exists()
     again_there = start(theirs.port)
-    process = copy.start(sys.executable, "-m", "flows.evaluation", DCPIPE_WORKERS=again_there.address)
+    process = copy_of_line.start(sys.executable, "-m", "flows.evaluation", DCPIPE_WORKERS=again_there.address)
     while process.poll() is None:
         changed = {path: path.stat().st_mtime_ns for path in kept if path.exists()}
         assert changed.items() <= kept.items(), "a student that was finished is trained again"
         time.sleep(0.2)
     assert process.returncode == 0, process.communicate()[0]
     process.communicate()
-    assert digests(copy) == digests(line)
+    assert digests(copy_of_line) == digests(line)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 import shard_cases
 import torch
+from schedulers import Scheduler, free_port
 
 from dcpipe.shards import Group, progress, remote
 from dcpipe.shards import cluster as module
@@ -162,38 +160,6 @@ def test_a_shard_that_always_hangs_stops_the_stage(both: Cluster, monkeypatch: p
 # --- schedulers of other people ---
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Scheduler:
-    """`dask scheduler` and some `dask worker`, started by hand."""
-
-    def __init__(self, folder: Path, n_workers: int, *options: str) -> None:
-        self.address = f"tcp://127.0.0.1:{free_port()}"
-        self.folder, self.processes = folder, list[subprocess.Popen[bytes]]()
-        self.start("scheduler", "--host", self.address, "--dashboard-address", "127.0.0.1:0")
-        for _ in range(n_workers):
-            self.start("worker", self.address, "--nthreads", "1", "--death-timeout", "60", *options)
-
-    def start(self, *words: str) -> None:
-        command = [str(Path(sys.executable).with_name("dask")), *words]
-        log = (self.folder / f"{words[0]}.log").open("ab")
-        self.processes.append(
-            subprocess.Popen(command, cwd=self.folder, env=SPAWNED, stdout=log, stderr=log, start_new_session=True)
-        )
-        log.close()
-
-    def kill(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[list[Scheduler]]:
     """What a test starts; all of it is ended after the test."""
@@ -207,7 +173,7 @@ def started(tmp_path: Path) -> Iterator[list[Scheduler]]:
 def test_a_scheduler_that_dies_ends_the_work_in_one_sentence(
     started: list[Scheduler], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    theirs = Scheduler(tmp_path, 1)
+    theirs = Scheduler(tmp_path, 1, env=SPAWNED)
     started.append(theirs)
     cluster = Cluster(Workers(address=theirs.address), CPU)
     assert cluster.call(shard_cases.square, 3, "square", 0) == 9
@@ -216,7 +182,7 @@ def test_a_scheduler_that_dies_ends_the_work_in_one_sentence(
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(cluster.call, shard_cases.sleep, 60.0, "sleep", 0)
         time.sleep(1)
-        theirs.processes[0].kill()
+        theirs.kill_scheduler()
         with pytest.raises(DataError) as error:
             waiting.result(timeout=60)
     sentence = (
@@ -238,7 +204,7 @@ def test_workers_that_go_away_for_good_end_the_work_in_one_sentence(
     """Without a nanny nobody starts them again, and a task would wait for ever."""
     monkeypatch.setattr(module, "ALONE_SECONDS", 1.0)
     monkeypatch.setattr(module, "POLL_SECONDS", 0.5)
-    theirs = Scheduler(tmp_path, 1, "--no-nanny")
+    theirs = Scheduler(tmp_path, 1, "--no-nanny", env=SPAWNED)
     started.append(theirs)
     cluster = Cluster(Workers(address=theirs.address), CPU)
     with pytest.raises(DataError) as error:
@@ -253,7 +219,7 @@ def test_a_scheduler_without_workers_is_named_with_the_command_that_starts_one(
     started: list[Scheduler], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_SECONDS", 0.5)
-    theirs = Scheduler(tmp_path, 0)
+    theirs = Scheduler(tmp_path, 0, env=SPAWNED)
     started.append(theirs)
     with pytest.raises(DataError) as error:
         Cluster(Workers(address=theirs.address), CPU)
