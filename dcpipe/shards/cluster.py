@@ -202,9 +202,12 @@ class Cluster:
             return False
         future.cancel()
         sys.stderr.write(f"task {name}: no result after {self.seconds:g} s on {', '.join(running)}; trying elsewhere\n")
-        ended = self.client.run(_kill, workers=running, nanny=True, on_error="return")
+        try:
+            ended = self.client.run(_kill, workers=running, nanny=True, on_error="return")
+        except KeyError:  # it has just gone away by itself
+            return True
         require(
-            all(result is None for result in ended.values()),
+            bool(ended) and all(result is None for result in ended.values()),  # no answer: there is no nanny
             f"task {name} hangs on worker {', '.join(running)}, which cannot be started again; start workers without "
             "--no-nanny",
         )

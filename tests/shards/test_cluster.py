@@ -39,8 +39,10 @@ def workers() -> Iterator[Cluster]:
 
 @pytest.fixture
 def both(workers: Cluster) -> Cluster:
-    workers.client.wait_for_workers(2, timeout=120)
-    workers.client.run(shard_cases.square, 0)  # imports PyTorch, which takes seconds
+    deadline = time.monotonic() + 120
+    # Imports PyTorch, which takes seconds. A worker that has just been ended may still be listed.
+    while len(workers.client.run(shard_cases.square, 0, on_error="ignore")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
     return workers
 
 
@@ -207,6 +209,11 @@ def test_workers_that_go_away_for_good_end_the_work_in_one_sentence(
     theirs = Scheduler(tmp_path, 1, "--no-nanny", env=SPAWNED)
     started.append(theirs)
     cluster = Cluster(Workers(address=theirs.address), CPU)
+    cluster.call(shard_cases.square, 3, "square", 0)
+    monkeypatch.setattr(cluster, "seconds", 0.5)
+    with pytest.raises(DataError, match=r"^task part\[2\] hangs on worker tcp://.*, which cannot be started again; "):
+        cluster.call(shard_cases.sleep, 3.0, "part[2]", 0)
+    monkeypatch.setattr(cluster, "seconds", None)
     with pytest.raises(DataError) as error:
         cluster.call(shard_cases.die, 0.0, "part[3]", 0)
     assert str(error.value) == (
