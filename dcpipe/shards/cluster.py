@@ -251,7 +251,8 @@ def _configure() -> None:
     threads = {name: str(torch.get_num_threads()) for name in THREADS}
     dask.config.set({**CONFIG, "distributed.nanny.pre-spawn-environ": threads})
     # Messages of a worker that was killed are ours to give; workers read the variable.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # some have a level of their own
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
 
 
