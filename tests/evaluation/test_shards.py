@@ -44,7 +44,7 @@ def tables(tmp_path: Path) -> tuple[ImageTable, ImageTable]:
 
 def contender(kind: str, some: Parts, folder: Path) -> Contender:
     folder.mkdir()
-    file = store.Notes(folder).set_file(some.images)
+    file = store.Notes(folder).image_file(some.images)
     made = hard_contender("own", f"score, {kind}", some.images, POLICY, 123, CPU, file)
     if "pack" in kind:
         assert some.pack is not None

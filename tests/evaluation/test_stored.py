@@ -25,13 +25,13 @@ def some() -> Parts:
 
 
 def hard(some: Parts, folder: Path) -> Contender:
-    file = store.Notes(folder).set_file(some.images)
+    file = store.Notes(folder).image_file(some.images)
     return hard_contender("own", "score, hard labels", some.images, POLICY, 123, CPU, file)
 
 
 def test_a_file_of_images_reads_as_the_images(some: Parts, tmp_path: Path) -> None:
     stored = hard(some, tmp_path).stored
-    assert stored is not None and stored == Stored(store.SetFile.written(tmp_path, some.images), POLICY)
+    assert stored is not None and stored == Stored(store.SetFile.at(tmp_path / "images.parquet", some.images), POLICY)
     read = stored.images.read()
     assert (read.classes, read.grid) == (some.images.classes, some.images.grid)
     for name in ("images", "labels", "ids"):
@@ -59,7 +59,7 @@ def test_teachers_are_known_by_their_artifacts(some: Parts, tmp_path: Path) -> N
 
 
 def test_views_that_another_program_drew_are_only_in_memory(some: Parts, tmp_path: Path) -> None:
-    file = store.Notes(tmp_path).set_file(some.images)
+    file = store.Notes(tmp_path).image_file(some.images)
     views = stored_views(len(some.images), 5, mix="none")
     assert hard_contender("own", "own", some.images, views, 1, CPU, file).stored is None
     assert hard_contender("own", "own", some.images, POLICY, 1, CPU).stored is None

@@ -13,7 +13,7 @@ import torch
 
 from dcpipe import networks, store
 from dcpipe.shards import in_turn, is_shard, remote
-from dcpipe.store.images import encode_png
+from dcpipe.store.encoding import encode_png
 from dcpipe.types import EncodedImage, ImageSet, Teacher, ViewPolicy
 
 # The names of ImageNet's classes have 21 characters on average.
@@ -39,7 +39,7 @@ def imagenet_set() -> store.SetFile:
     images = ImageSet(
         np.zeros((1000, 8, 8, 3), np.uint8), np.arange(1000), np.arange(1000, dtype=np.int64), CLASS_NAMES
     )
-    return store.SetFile.written(Path(ROOT) / "data/synthesis", images)
+    return store.SetFile.at(Path(ROOT) / "data/synthesis/images.parquet", images)
 
 
 def publish_images(

@@ -37,7 +37,14 @@ def test_shards_are_those_of_the_function_in_process(grid: int, tmp_path: Path) 
     n = 6 * grid**2
     blocks = store.create_blocks(tmp_path / "labels.zarr", (n, VIEWS, 3), "float16", rows=4)
     job = Job(
-        store.SetFile.written(tmp_path, images), teachers, POLICY, 7, str(blocks.path), blocks.array.shape, 4, "cpu"
+        store.SetFile.at(tmp_path / "images.parquet", images),
+        teachers,
+        POLICY,
+        7,
+        str(blocks.path),
+        blocks.array.shape,
+        4,
+        "cpu",
     )
     whole = multiformation.decoded(images)
     for shard in reversed(blocks.missing()):

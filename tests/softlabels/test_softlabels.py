@@ -93,7 +93,7 @@ def test_only_what_is_on_disk_is_sent_to_workers(scratch: Path) -> None:
     """Of images and teachers in memory another process knows nothing."""
     teacher = store.load_teacher(publish_teacher(scratch.parent / "teacher", TEACHER).path)
     store.save_set(scratch.parent, IMAGES)
-    file = store.SetFile.written(scratch.parent, IMAGES)
+    file = store.SetFile.at(scratch.parent / "images.parquet", IMAGES)
     sent: list[bool] = []
     for number, (given, where) in enumerate([(TEACHER, None), (TEACHER, file), (teacher, None), (teacher, file)]):
 
