@@ -18,6 +18,6 @@ Where shards run is decided by the environment, never by params.yaml: it does no
 from __future__ import annotations
 
 from dcpipe.shards.attempts import attempt
-from dcpipe.shards.functions import in_turn, is_shard, opened
+from dcpipe.shards.functions import Group, in_groups, in_turn, is_shard, opened
 
-__all__ = ["attempt", "in_turn", "is_shard", "opened"]
+__all__ = ["Group", "attempt", "in_groups", "in_turn", "is_shard", "opened"]

@@ -1,14 +1,16 @@
 """Run shards on Dask workers: processes of this machine, or those of a scheduler that is already running.
 
 `Cluster.call` sends one shard and waits for it; threads of the stage call it side by side, so the same code runs with
-and without a Prefect server, each shard is a Prefect task where there is one, workers need no way to the server, and
-the scheduler never holds more than a few shards for each worker.
+and without a Prefect server, each shard is a Prefect task where there is one, and workers need no way to the server.
+The scheduler never holds more shards than workers can run: Dask blames a dead worker's waiting shards as well, and a
+shard that waits is not one that takes long.
 
 | what happens to a worker | what follows |
 |---|---|
 | it dies, or takes more memory than it may | its shard runs on another one; the third time the stage stops |
 | it stops answering (`worker-ttl`) | the same |
 | its shard takes longer than `DCPIPE_TASK_MINUTES` | the worker is started again, and the shard runs elsewhere |
+| all workers are away for `ALONE_SECONDS` | the stage stops |
 | the scheduler goes away | the stage stops in one sentence; finished shards are on disk, and a rerun goes on |
 """
 
@@ -18,16 +20,19 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 
 from dcpipe.shards import progress, remote
-from dcpipe.shards.workers import VARIABLE, Workers
+from dcpipe.shards.functions import Group, in_turn
+from dcpipe.shards.workers import LIMIT, VARIABLE, Workers
 from dcpipe.types import DataError, require
 
 Item = TypeVar("Item")
@@ -35,7 +40,9 @@ Result = TypeVar("Result")
 
 TOPIC = "dcpipe-progress"
 DEATHS = 3  # a shard that ends so many workers is the cause
-QUEUED = 2  # shards sent per worker, so that none waits for the next one
+POLL_SECONDS = 10.0  # between two looks at whether there are still workers
+ALONE_SECONDS = 600.0  # without any worker, before a stage stops: a nanny may need a minute to start one again
+CONNECT_SECONDS = 30
 FIRST_SECONDS, FURTHER_SECONDS = 120, 10  # to wait for the first worker of a scheduler, and for others to join it
 CONFIG: Mapping[str, Any] = {
     # A scheduler that is busy for half a minute must not be given up.
@@ -43,6 +50,8 @@ CONFIG: Mapping[str, Any] = {
     "distributed.comm.timeouts.tcp": "600s",
     "distributed.scheduler.allowed-failures": DEATHS - 1,
     "distributed.scheduler.worker-ttl": "120s",
+    # A local cluster drops a worker for good that is not back in time: by default 15 s, too few on a busy machine.
+    "distributed.deploy.lost-worker-timeout": "1h",
     # Shards keep nothing in Dask's memory, so there is nothing to spill, and a pause would never end.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
@@ -62,26 +71,37 @@ class Cluster:
 
     def __init__(self, workers: Workers, device: torch.device) -> None:
         dask = _dask()
+        require(
+            device.index is None,
+            f"DCPIPE_DEVICE is {device}, but workers with a GPU see only their own; set DCPIPE_DEVICE=cuda, and choose "
+            "GPUs by CUDA_VISIBLE_DEVICES",
+        )
         _configure()
         self.address, self.seconds = workers.address, 60 * workers.minutes if workers.minutes else None
         self.setting = remote.setting_of(device)
-        self.local = None if workers.address else _local(workers.count, device)
         try:
-            self.client = dask.Client(workers.address or self.local, timeout=30, set_as_default=False)
+            self.local = None if workers.address else _local(workers.count, device)
+        except (OSError, RuntimeError) as error:
+            raise DataError(
+                f"{workers.count} workers do not start on this machine ({error}); free memory, or lower {VARIABLE}"
+            ) from error
+        try:
+            self.client = dask.Client(workers.address or self.local, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError) as error:
             raise DataError(
                 f"no Dask scheduler answers at {workers.address}; start one with `dask scheduler`, or unset {VARIABLE}"
             ) from error
-        self.client.subscribe_topic(TOPIC, _show)
-        self._wait_for(workers.count)
-        with_gpus = device.type == "cuda" and any(worker["resources"].get("GPU") for worker in self._workers().values())
+        try:
+            self.client.subscribe_topic(TOPIC, _show)
+            self._wait_for(workers.count)
+            found = self._workers().values()
+        except BaseException:
+            self.close()
+            raise
+        with_gpus = device.type == "cuda" and any(worker["resources"].get("GPU") for worker in found)
         self.resources = {"GPU": 1} if with_gpus else None
-
-    @property
-    def slots(self) -> int:
-        """How many threads should call `call` at a time."""
-        threads: int = sum(worker["nthreads"] for worker in self._workers().values())
-        return QUEUED * max(1, threads)
+        self.slots: int = max(1, sum(worker["nthreads"] for worker in found))
+        self.free = threading.BoundedSemaphore(self.slots)
 
     @property
     def is_local(self) -> bool:
@@ -96,38 +116,61 @@ class Cluster:
         return f"workers {where}: {', '.join(counts)}; dashboard {self.client.dashboard_link}"
 
     def call(self, work: Callable[[Item], Result], item: Item, name: str, retries: int) -> Result:
-        """Run one shard on any worker and wait for its result; errors of the shard are raised here.
+        """Run one shard on any worker and wait for its result; errors of the shard are raised here. At most `slots`
+        threads get through at a time.
 
-        Raises `DataError` if the shard ended or blocked `DEATHS` workers, and if the scheduler goes away.
+        Raises `DataError` if the shard ended or blocked `DEATHS` workers, and if the scheduler or all workers go away.
         """
+        whole = remote.Call(work, item, name, retries, self.setting)
+        with self.free:
+            for _ in range(DEATHS):
+                answer = self._answer(whole)
+                if answer is not None:
+                    done, outcome = answer
+                    if done:
+                        return outcome  # type: ignore[no-any-return]  # what the shard returned
+                    raise outcome
+        raise DataError(f"task {name} took longer than {self.seconds or 0:g} s on {DEATHS} workers; set {LIMIT} higher")
+
+    def call_group(self, work: Callable[[Item], Result], retries: int, group: Group[Item]) -> list[Result]:
+        """Run several shards as one."""
+        return self.call(partial(in_turn, work), group.items, group.name, retries)
+
+    def _answer(self, call: remote.Call) -> tuple[bool, Any] | None:
+        """What a worker returned for a shard; None if it took too long, and its worker was ended."""
         from distributed.scheduler import KilledWorker
 
-        whole = remote.Call(work, item, name, retries, self.setting)
-        for _ in range(DEATHS):
-            future = self.client.submit(
-                _run_here, whole, key=f"{name} {uuid.uuid4().hex[:8]}", pure=False, resources=self.resources
-            )
-            try:
-                done, outcome = future.result(timeout=self.seconds)
-            except KilledWorker as error:
-                raise DataError(
-                    f"task {name} ended {DEATHS} workers, the last one at {getattr(error.last_worker, 'address', '')}: "
-                    "either it needs more memory than a worker has, or it crashes; lower the stage's batch_size, or "
-                    "use fewer workers"
-                ) from error
-            except CancelledError as error:
-                raise self._gone() from error
-            except (TimeoutError, OSError) as error:
-                if self.client.status != "running":
-                    raise self._gone() from error
-                self._restart_worker_of(future, name)
-                continue
-            if done:
-                return outcome  # type: ignore[no-any-return]  # what the shard returned
-            raise outcome
-        raise DataError(
-            f"task {name} took longer than {self.seconds or 0:g} s on {DEATHS} workers; set DCPIPE_TASK_MINUTES higher"
-        )
+        key, begun, seen = f"{call.name} {uuid.uuid4().hex[:8]}", time.monotonic(), time.monotonic()
+        wait = min(POLL_SECONDS, self.seconds or POLL_SECONDS)
+        try:
+            future = self.client.submit(_run_here, call, key=key, pure=False, resources=self.resources)
+            while True:
+                try:
+                    answer: tuple[bool, Any] = future.result(timeout=wait)
+                    return answer
+                except TimeoutError:
+                    if self.client.status != "running":
+                        raise
+                now = time.monotonic()
+                seen = now if self._workers() else seen
+                require(
+                    now - seen < ALONE_SECONDS,
+                    f"no worker of {self.address or 'this machine'} is left to run task {call.name}; start workers and "
+                    "run `dvc repro` to continue",
+                )
+                if self.seconds is not None and now - begun >= self.seconds and self._end_worker_of(future, call.name):
+                    return None
+        except KilledWorker as error:
+            raise DataError(
+                f"task {call.name} ended {DEATHS} workers, the last one at "
+                f"{getattr(error.last_worker, 'address', '')}: either it needs more memory than a worker has, or it "
+                "crashes; lower the stage's batch_size, or use fewer workers"
+            ) from error
+        except (CancelledError, TimeoutError, OSError) as error:
+            raise DataError(
+                f"the Dask scheduler at {self.address or 'this machine'} went away; what is finished is kept, start it "
+                "again and run `dvc repro` to continue"
+            ) from error
 
     def close(self) -> None:
         """Leave the scheduler, and end the workers that were started here."""
@@ -152,23 +195,23 @@ class Cluster:
         while len(self._workers()) < count and time.monotonic() - begun < FURTHER_SECONDS:
             time.sleep(0.05)
 
-    def _restart_worker_of(self, future: Any, name: str) -> None:
-        """End the worker of a shard that takes too long; its nanny starts another one."""
+    def _end_worker_of(self, future: Any, name: str) -> bool:
+        """End the worker of a shard that takes too long, whose nanny starts another one; False if no worker has it."""
         running = [address for address, keys in self.client.processing().items() if future.key in keys]
+        if not running:
+            return False
         future.cancel()
         sys.stderr.write(f"task {name}: no result after {self.seconds:g} s on {', '.join(running)}; trying elsewhere\n")
-        ended = self.client.run(_kill, workers=running, nanny=True, on_error="return")
+        try:
+            ended = self.client.run(_kill, workers=running, nanny=True, on_error="return")
+        except KeyError:  # it has just gone away by itself
+            return True
         require(
-            all(result is None for result in ended.values()),
+            bool(ended) and all(result is None for result in ended.values()),  # no answer: there is no nanny
             f"task {name} hangs on worker {', '.join(running)}, which cannot be started again; start workers without "
             "--no-nanny",
         )
-
-    def _gone(self) -> DataError:
-        return DataError(
-            f"the Dask scheduler at {self.address or 'this machine'} went away; what is finished is kept, start it "
-            "again and run `dvc repro` to continue"
-        )
+        return True
 
 
 def _run_here(call: remote.Call) -> tuple[bool, Any]:
@@ -208,7 +251,8 @@ def _configure() -> None:
     threads = {name: str(torch.get_num_threads()) for name in THREADS}
     dask.config.set({**CONFIG, "distributed.nanny.pre-spawn-environ": threads})
     # Messages of a worker that was killed are ours to give; workers read the variable.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "distributed"]:
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # some have a level of their own
     os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "critical")
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial, update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Given = ParamSpec("Given")
+MOST_TASKS = 1000  # of one stage
 
 
 def is_shard(work: Callable[..., Any]) -> bool:
@@ -24,6 +26,21 @@ def is_shard(work: Callable[..., Any]) -> bool:
 def in_turn(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Several shards as one, for stages that have very many."""
     return [work(item) for item in items]
+
+
+@dataclass(frozen=True)
+class Group(Generic[Item]):
+    """Consecutive shards that are sent as one, and the name of this task."""
+
+    items: Sequence[Item]
+    name: str
+
+
+def in_groups(items: Sequence[Item], label: Callable[[Item], str]) -> list[Group[Item]]:
+    """All shards of a stage in at most `MOST_TASKS` groups of equal size, because every task has its cost."""
+    each = max(1, -(-len(items) // MOST_TASKS))
+    groups = [items[start : start + each] for start in range(0, len(items), each)]
+    return [Group(group, " to ".join(dict.fromkeys([label(group[0]), label(group[-1])]))) for group in groups]
 
 
 class opened(Generic[Given, Result]):  # noqa: N801  # a decorator
@@ -42,19 +59,20 @@ class opened(Generic[Given, Result]):  # noqa: N801  # a decorator
         update_wrapper(self, function)
 
     def __call__(self, *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        key = args, tuple(sorted(kwargs.items()))
+        key = _key(args, kwargs)
         with self.lock:
-            if self.kept is None or self.kept[0] != key:
-                self.kept = None  # first, so that both are never in memory
-                self.kept = key, self.function(*args, **kwargs)
-            result = self.kept[1]
+            kept = self.kept
+            if kept is None or kept[0] != key:
+                self.kept = kept = None  # first, so that both are never in memory
+                self.kept = kept = key, self.function(*args, **kwargs)
         self._limit()
-        return result
+        return kept[1]
 
     def put(self, result: Result, *args: Given.args, **kwargs: Given.kwargs) -> None:
         """Keep `result` as what a call with these arguments gives, where this process has it open already."""
+        key = _key(args, kwargs)
         with self.lock:
-            self.kept = (args, tuple(sorted(kwargs.items()))), result
+            self.kept = key, result
         self._limit()
 
     def forget(self) -> None:
@@ -69,7 +87,13 @@ class opened(Generic[Given, Result]):  # noqa: N801  # a decorator
             _recent.append(self)
             oldest = _recent.pop(0) if len(_recent) > MOST else None
         if oldest is not None:
-            oldest.forget()
+            oldest.kept = None  # without its lock, for which a thread that is opening something could wait for ever
+
+
+def _key(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Hashable:
+    key = args, tuple(sorted(kwargs.items()))
+    hash(key)  # or a list could change after it was looked up
+    return key
 
 
 MOST = 3

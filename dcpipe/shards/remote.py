@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import time
 import traceback
@@ -78,9 +79,10 @@ def run(call: Call, where: str, sink: Sink) -> tuple[bool, Any]:
         return False, _portable(error)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)  # only what was set last is still so
 def prepare(setting: Setting, where: str) -> None:
-    """Make this process compute as the one that sent the setting. Raises `DataError` where it cannot."""
+    """Make this process compute as the one that sent the setting, in its folder, because sources may have relative
+    paths. Raises `DataError` where it cannot."""
     for (name, wanted), (_, found) in zip(setting.versions, versions(), strict=True):
         require(
             wanted == found,
@@ -96,6 +98,7 @@ def prepare(setting: Setting, where: str) -> None:
         setting.device != "cuda" or torch.cuda.is_available(),
         f"worker {where} has no CUDA device; start workers where there are GPUs, or set DCPIPE_DEVICE=cpu",
     )
+    os.chdir(setting.workspace)
     torch.set_num_threads(setting.threads)
     keep_freed_memory(torch.device(setting.device))
 
@@ -120,9 +123,7 @@ def device_name(setting: Setting) -> str:
 
 def _portable(error: Exception) -> Exception:
     """The error in a form that every process can read: those that a command turns into a sentence as they are."""
-    if type(error) in (DataError, MemoryError) or isinstance(error, OSError):
+    if isinstance(error, DataError | OSError | MemoryError):
         return error
-    if isinstance(error, DataError):
-        return type(error)(str(error))
     lines = "".join(traceback.format_exception(error))
     return RuntimeError(f"{type(error).__name__}: {error}\n{lines}")

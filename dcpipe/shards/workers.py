@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ from dcpipe.types import require
 VARIABLE = "DCPIPE_WORKERS"
 LIMIT = "DCPIPE_TASK_MINUTES"
 MOST = 1024
-SCHEMES = ("tcp://", "tls://", "ucx://", "ws://", "wss://")
+SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def wanted() -> Workers | None:
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
         return None
-    if text.startswith(SCHEMES):
+    if re.fullmatch(rf"({'|'.join(SCHEMES)})://[^\s/]+:\d{{1,5}}", text):
         return Workers(address=text, minutes=_minutes())
     count = _one_per_device() if text == "auto" else int(text) if text.isascii() and text.isdigit() else 0
     require(

@@ -51,7 +51,8 @@ def fill(
     stored = tuple(filter(None, map(store.Verified.teacher, teachers.values())))
     write = work.write
     if file is not None and len(stored) == len(teachers):
-        job = shards.Job(file, stored, policy, batch_size, str(labels.path.absolute()), labels.array.shape, str(device))
+        path, shape = str(labels.path.absolute()), labels.array.shape
+        job = shards.Job(file, stored, policy, batch_size, path, shape, labels.rows, str(device))
         shards.work_of.put(work, job)
         write = partial(shards.write_shard, job)
     map_tasks(write, labels.missing(), "softlabels[{:05d}]".format, retries=2, workers=2, progress="softlabels")

@@ -20,8 +20,8 @@ from dcpipe.views import multiformation
 
 @dataclass(frozen=True)
 class Job:
-    """What all shards have in common: the files of the images and of the teachers, the views, the label store, and the
-    device."""
+    """What all shards have in common: the files of the images and of the teachers, the views, the label store with the
+    rows of its shards, and the device."""
 
     images: store.SetFile
     teachers: tuple[store.Verified, ...]
@@ -29,6 +29,7 @@ class Job:
     batch_size: int
     labels: str
     shape: tuple[int, int, int]
+    rows: int
     device: str
 
 
@@ -85,7 +86,7 @@ def work_of(job: Job) -> Work:
     teachers = {artifact.path: store.teacher_of(artifact.open()) for artifact in job.teachers}
     images, labels = (
         multiformation.decoded(job.images.read()),
-        store.create_blocks(Path(job.labels), job.shape, "float16"),
+        store.create_blocks(Path(job.labels), job.shape, "float16", rows=job.rows),
     )
     return Work.of(labels, images, teachers, job.policy, job.batch_size, torch.device(job.device))
 

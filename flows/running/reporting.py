@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
-from threading import Event
+from threading import BoundedSemaphore, Event
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -20,7 +20,6 @@ from dcpipe.shards import attempt
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Row = Mapping[str, Any]
-
 
 THREADS = 4  # tasks of a flow at a time, where a stage asks for more than one
 
@@ -191,11 +190,12 @@ class Prefect(Reporter):
             """Prefect passes these arguments by name."""
             print(f"task {task_run.name}: {state.message}", file=sys.stderr)
 
-        failures: list[BaseException] = []
+        failures, places = list[BaseException](), BoundedSemaphore(workers)  # the flow may have more threads
 
         def tracked(item: Item) -> Result:
             try:
-                return work(item)
+                with places:
+                    return work(item)
             except BaseException as error:
                 failures.append(error)
                 raise

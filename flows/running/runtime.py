@@ -17,10 +17,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,7 +30,7 @@ import torch
 from dcpipe import store
 from dcpipe.config import params as parameters
 from dcpipe.config.registry import plugin_versions
-from dcpipe.shards import in_turn, is_shard
+from dcpipe.shards import in_groups, is_shard
 from dcpipe.shards.cluster import Cluster
 from dcpipe.shards.progress import reporting_to
 from dcpipe.shards.workers import VARIABLE, Workers, wanted
@@ -45,7 +46,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MODES = ("auto", "require", "off")
-MOST_TASKS = 1000  # of one stage
 ON_WORKERS = 256  # threads of a flow that send shards to workers and wait
 GRACE_SECONDS = 15.0
 
@@ -98,23 +98,13 @@ class Run:
         """Run one task per item and return the results in the order of the items. The first failure is raised, with
         the name of its task.
 
-        With `DCPIPE_WORKERS`, shards (`dcpipe.shards.is_shard`) run on workers, other functions here. Very many shards
-        are run in groups, because a task has its cost.
+        With `DCPIPE_WORKERS`, shards (`dcpipe.shards.is_shard`) run on workers, other functions here.
         """
         title, cluster = progress or self.stage, self._cluster_for(work, items)
         if cluster is None:
             return self.reporter.map(work, items, label, retries=retries, workers=workers, title=title)
-        each = -(-len(items) // MOST_TASKS)
-        groups = [items[start : start + each] for start in range(0, len(items), each)]
-
-        def send(group: Sequence[Item]) -> list[Result]:
-            return cluster.call(partial(in_turn, work), group, name_of(group), retries)
-
-        def name_of(group: Sequence[Item]) -> str:
-            names = [label(group[0]), label(group[-1])]
-            return " to ".join(dict.fromkeys(names))
-
-        sent = self.reporter.map(send, groups, name_of, retries=0, workers=cluster.slots, title=title)
+        send, groups, name = partial(cluster.call_group, work, retries), in_groups(items, label), attrgetter("name")
+        sent = self.reporter.map(send, groups, name, retries=0, workers=cluster.slots, title=title)
         return [result for results in sent for result in results]
 
     def _cluster_for(self, work: Callable[[Any], Any], items: Sequence[Any]) -> Cluster | None:
@@ -213,9 +203,9 @@ def _run_in_prefect(stage: Callable[..., None], run: Run, keys: tuple[str, ...],
         reason = type(error.__cause__ or error).__name__
         print(f"{run.name}: Prefect failed ({reason}); continuing without it", file=sys.stderr)
         if not finished.is_set():  # finished work is in the staging folder, so only the rest is done again
-            again = replace(run, reporter=Plain(run.stage))
-            with reporting_to(again.reporter.progress):
-                stage(again, *keys)
+            run.reporter = Plain(run.stage)
+            with reporting_to(run.reporter.progress):
+                stage(run, *keys)
         _leave(run.name)
     finally:
         _bodies.clear()

@@ -16,6 +16,7 @@ from fake_server import FakeServer
 
 from dcpipe import store
 from dcpipe.config import params, presets
+from dcpipe.shards import Group, in_turn
 from dcpipe.types import DataError
 from flows.running import runtime
 from flows.running.inputs import Inputs
@@ -126,6 +127,72 @@ def test_a_staging_folder_depends_on_parameters_inputs_and_code(scratch: Path, m
 
 def test_a_run_maps_through_its_reporter() -> None:
     assert make_run().map(lambda i: -i, [1, 2], str) == [-1, -2]
+
+
+class Workers:
+    """Stands for a cluster: it keeps what is sent."""
+
+    def __init__(self, workers: Any, device: Any) -> None:
+        self.sent: list[tuple[Any, ...]] = []
+        self.slots, self.closed = 2, 0
+        started.append(self)
+
+    def describe(self) -> str:
+        return "workers: 2 x chip"
+
+    def call_group(self, work: Callable[[Any], Any], retries: int, group: Group[Any]) -> list[Any]:
+        self.sent.append((group.items, group.name, retries))
+        return in_turn(work, group.items)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+started: list[Workers] = []
+
+
+def double(item: int) -> int:
+    return 2 * item
+
+
+@pytest.fixture
+def run_with_workers(monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(runtime, "Cluster", Workers)
+    monkeypatch.setenv("DCPIPE_WORKERS", "2")
+    started.clear()
+    return make_run()
+
+
+def test_shards_are_sent_to_workers_and_other_functions_run_here(
+    run_with_workers: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_with_workers
+    assert run.map(lambda item: -item, [1, 2], str) == [-1, -2] and run.map(double, [4], str) == [8]
+    assert started == [], "workers are started for nothing"
+    run.close()
+    items = list(range(5))
+    assert run.map(double, items, "part[{}]".format, retries=2, workers=1) == [0, 2, 4, 6, 8]
+    assert run.map(double, [], str) == [] and run.map(double, [1, 2], str) == [2, 4]
+    [cluster] = started
+    assert sorted(cluster.sent[:5]) == [([item], f"part[{item}]", 2) for item in items] and len(cluster.sent) == 7
+    assert capsys.readouterr().err == "selection: workers: 2 x chip\n"
+    run.close()
+    assert cluster.closed == 1
+
+
+def test_a_single_shard_is_sent_to_other_machines(run_with_workers: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be a GPU, and none here."""
+    monkeypatch.setenv("DCPIPE_WORKERS", "tcp://127.0.0.1:8786")
+    assert make_run().map(double, [4], str) == [8] and len(started) == 1
+
+
+def test_wrong_workers_stop_a_stage_before_any_work(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DCPIPE_WORKERS", "many")
+    with pytest.raises(SystemExit):
+        command(monkeypatch, lambda run: None)
+    assert capsys.readouterr().err.startswith("teacher: DCPIPE_WORKERS is 'many'; give a number of workers from 1 to")
 
 
 # --- a command ---
