@@ -49,7 +49,7 @@ TESTED_IN = {
 }
 # Packages whose tests are still grouped by what they check, as presets and figures are, and not by module.
 GROUPED = {"cli", "config", "evaluation", "interop", "reports", "studies"}
-HEAVY = {"sklearn", "scipy", "matplotlib", "prefect", "timm", "dvc", "gto", "fastapi"}
+HEAVY = {"dask", "distributed", "sklearn", "scipy", "matplotlib", "prefect", "timm", "dvc", "gto", "fastapi"}
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -136,6 +136,14 @@ def test_importing_dcpipe_loads_nothing_else() -> None:
     loaded = loaded_after("import dcpipe")
     assert "dcpipe" in loaded and not {"torch", "numpy", "pyarrow", "zarr", *HEAVY} & loaded
     assert [name for name in loaded if name.startswith("dcpipe.")] == []
+
+
+@pytest.mark.parametrize(
+    "module", ["flows.images", "flows.sources", "dcpipe.cli", "dcpipe.images.shards", "dcpipe.store"]
+)
+def test_what_computes_nothing_loads_no_torch(module: str) -> None:
+    """It takes seconds, and `--help`, `status` and the table of images need none of it."""
+    assert "torch" not in loaded_after(f"import {module}")
 
 
 def test_importing_all_of_it_loads_no_optional_package() -> None:

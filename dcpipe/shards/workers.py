@@ -14,8 +14,6 @@ import os
 import re
 from dataclasses import dataclass
 
-import torch
-
 from dcpipe.types import require
 
 VARIABLE = "DCPIPE_WORKERS"
@@ -64,4 +62,6 @@ def _minutes() -> float | None:
 
 
 def _one_per_device() -> int:
+    import torch  # takes seconds
+
     return torch.cuda.device_count() or max(1, (os.cpu_count() or 1) // 2)

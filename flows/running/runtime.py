@@ -23,28 +23,30 @@ from importlib import import_module
 from importlib.metadata import version
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dcpipe import store
 from dcpipe.config import params as parameters
 from dcpipe.config.registry import plugin_versions
 from dcpipe.shards import in_groups, is_shard
-from dcpipe.shards.cluster import Cluster
 from dcpipe.shards.progress import reporting_to
 from dcpipe.shards.workers import VARIABLE, Workers, wanted
 from dcpipe.stopping import leave, stopping_in_one_sentence
-from dcpipe.training import keep_freed_memory, pick_device
 from dcpipe.types import require
 from flows.running.code import code_digest
 from flows.running.inputs import Inputs
 from flows.running.reporting import Plain, Prefect, Reporter, ServerError
 from flows.running.server import Server, configured, prepare_client
 
+if TYPE_CHECKING:  # importing torch takes seconds, which a stage without arithmetic does not need
+    import torch
+
+    from dcpipe.shards.cluster import Cluster
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+WITHOUT_ARITHMETIC = ("images",)  # stages that compute nothing on a device
 MODES = ("auto", "require", "off")
 ON_WORKERS = 256  # threads of a flow that send shards to workers and wait
 GRACE_SECONDS = 15.0
@@ -58,7 +60,7 @@ class Run:
     params: parameters.Params
     reporter: Reporter
     name: str = ""
-    device: torch.device = field(default_factory=lambda: pick_device(os.environ.get("DCPIPE_DEVICE", "auto")))
+    device: torch.device = field(default_factory=lambda: _device())
     workers: Workers | None = field(default_factory=wanted)
     _cluster: Cluster | None = None
 
@@ -113,6 +115,8 @@ class Run:
         if self.workers is None or not is_shard(work) or not (len(items) > 1 or (items and self.workers.address)):
             return None
         if self._cluster is None:
+            from dcpipe.shards.cluster import Cluster
+
             self._cluster = Cluster(self.workers, self.device)
             print(f"{self.name or self.stage}: {self._cluster.describe()}", file=sys.stderr)
             self.reporter.markdown("workers", self._cluster.describe())
@@ -122,6 +126,26 @@ class Run:
         """End the workers that were started here."""
         if self._cluster is not None:
             self._cluster.close()
+
+
+class Host:
+    """What a stage without arithmetic has for a device."""
+
+    type = "cpu"
+
+    def __str__(self) -> str:
+        return self.type
+
+
+def _device(stage: str = "") -> torch.device:
+    """The device of a stage. Raises `DataError` for one that is not there, also where the stage would not need it,
+    because later ones will."""
+    wanted = os.environ.get("DCPIPE_DEVICE", "auto")
+    if stage in WITHOUT_ARITHMETIC and wanted in ("auto", "cpu"):
+        return cast("torch.device", Host())
+    from dcpipe.training import pick_device
+
+    return pick_device(wanted)
 
 
 def choose_reporter(stage: str, name: str) -> tuple[Reporter, Server | None]:
@@ -160,8 +184,11 @@ def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
     params = parameters.load()
     name = f"{stage_name} {' '.join(keys)}".strip()
     reporter, server = choose_reporter(stage_name, name)
-    run, started = Run(stage_name, params, reporter, name), time.monotonic()
-    keep_freed_memory(run.device)
+    run, started = Run(stage_name, params, reporter, name, _device(stage_name)), time.monotonic()
+    if stage_name not in WITHOUT_ARITHMETIC:
+        from dcpipe.training import keep_freed_memory
+
+        keep_freed_memory(run.device)
     try:
         with reporting_to(run.reporter.progress):
             if server is None:

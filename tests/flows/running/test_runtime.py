@@ -16,7 +16,7 @@ from fake_server import FakeServer
 
 from dcpipe import store
 from dcpipe.config import params, presets
-from dcpipe.shards import Group, in_turn
+from dcpipe.shards import Group, cluster, in_turn
 from dcpipe.types import DataError
 from flows.running import runtime
 from flows.running.inputs import Inputs
@@ -157,7 +157,7 @@ def double(item: int) -> int:
 
 @pytest.fixture
 def run_with_workers(monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setattr(runtime, "Cluster", Workers)
+    monkeypatch.setattr(cluster, "Cluster", Workers)
     monkeypatch.setenv("DCPIPE_WORKERS", "2")
     started.clear()
     return make_run()
