@@ -162,8 +162,9 @@ def shape_of(context: StudyContext, cell: VariantCell, made: ImageSet) -> LabelS
 
 def synthesis_context(context: StudyContext) -> synthesis.SynthesisContext:
     """The context that synthesis methods get."""
-    real = partial(images.read_parts, context.train)
-    return synthesis.SynthesisContext(context.teachers, real, context.train.labels, context.device)
+    train = context.train
+    real = partial(images.read_parts, train)
+    return synthesis.SynthesisContext(context.teachers, real, train.labels, context.device, context.map_tasks, train)
 
 
 def synthesised(context: StudyContext, cell: VariantCell, notes: store.Notes) -> ImageSet:
