@@ -2,13 +2,15 @@
 artifact or of a release goes unnoticed.
 
     python benchmarks/reliability.py kills --kills 15 [plain sre2l edc mdc]
+    python benchmarks/reliability.py workers --kills 10
     python benchmarks/reliability.py flips --flips 300
 
 `kills` clones this repository into a temporary workspace for each pipeline, runs `dvc repro` once without interruption,
 and again in a second workspace, where the whole process group gets SIGKILL after a random time, over and over, before a
-last run may finish. Both dvc.lock files must name the same content. `flips` flips one random bit of one random file of
-a random artifact (manifests included) of the plain pipeline at a time, and asks the loader; the error must name the
-file. Both print one line per case; the exit code is 1 if a case failed.
+last run may finish. Both dvc.lock files must name the same content. `workers` runs the plain pipeline on two workers,
+of which a random one gets SIGKILL at a random moment of every stage that uses them; no run may fail. `flips` flips one
+random bit of one random file of a random artifact (manifests included) of the plain pipeline at a time, and asks the
+loader; the error must name the file. All print one line per case; the exit code is 1 if a case failed.
 """
 
 from __future__ import annotations
@@ -65,8 +67,8 @@ def workspace(folder: Path, name: str) -> Path:
     return folder
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    """`dvc repro` in a process group of its own."""
+def start(folder: Path, **more: str) -> subprocess.Popen[bytes]:
+    """`dvc repro` in a process group of its own, with more variables of the environment."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("DCPIPE_", "PREFECT_"))}
     environment |= {
         "DCPIPE_PREFECT": "off",
@@ -75,6 +77,7 @@ def start(folder: Path) -> subprocess.Popen[bytes]:
         "DCPIPE_CHECKPOINT_SECONDS": "0",
         "DVC_NO_ANALYTICS": "1",
         "PYTHONPATH": str(folder),
+        **more,
     }
     with (folder.with_suffix(".log")).open("ab") as log:
         return subprocess.Popen(
@@ -132,6 +135,51 @@ def kills(name: str, wanted: int, seed: int, folder: Path) -> bool:
     return same
 
 
+def busy_stage(folder: Path) -> str:
+    """The stage that runs now, if it has workers; otherwise ""."""
+    said = folder.with_suffix(".log").read_text(encoding="utf-8", errors="replace")
+    stage = said.rpartition("Running stage '")[2]
+    return stage.partition("'")[0] if "workers of this machine" in stage and ": done in" not in stage else ""
+
+
+def workers_of(process: subprocess.Popen[bytes]) -> list[int]:
+    """The process ids of the workers in the group of a process."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(entry.name)) == process.pid and b"spawn_main" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def workers(wanted: int, seed: int, folder: Path) -> bool:
+    """The plain pipeline: unbroken in one process, then on workers that are killed at random moments, over and over;
+    whether all runs end with the same content."""
+    whole = workspace(folder / "whole", "plain")
+    if start(whole).wait() != 0:
+        print(f"workers: the unbroken run failed; see {whole}.log")
+        return False
+    chance, killed, runs = random.Random(seed), 0, 0
+    stages: set[str] = set()
+    while killed < wanted:
+        broken = workspace(folder / f"broken-{runs}", "plain")
+        process, runs, last = start(broken, DCPIPE_WORKERS="2"), runs + 1, ""
+        while process.poll() is None:
+            time.sleep(chance.uniform(0.02, 0.5))
+            stage = busy_stage(broken)
+            if stage not in ("", last) and (victims := workers_of(process)):
+                os.kill(chance.choice(victims), signal.SIGKILL)
+                killed, last = killed + 1, stage
+                stages.add(stage)
+        if process.returncode != 0 or outputs(broken) != outputs(whole):
+            print(f"workers: run {runs} failed or has OTHER content after {killed} kills; see {broken}.log")
+            return False
+    print(f"workers: {killed} kills in {runs} runs, in {', '.join(sorted(stages))}; same content")
+    return True
+
+
 def flips(wanted: int, seed: int, folder: Path) -> bool:
     """Flip one bit at a time; whether all are named."""
     root = workspace(folder / "flips", "plain")
@@ -181,6 +229,8 @@ def main() -> int:
     command = commands.add_parser("kills")
     command.add_argument("pipelines", nargs="*", default=NAMES, help="plain, sre2l, edc, mdc (default: all)")
     command.add_argument("--kills", type=int, default=15, help="per pipeline")
+    command = commands.add_parser("workers")
+    command.add_argument("--kills", type=int, default=10)
     command = commands.add_parser("flips")
     command.add_argument("--flips", type=int, default=300)
     for command in commands.choices.values():
@@ -189,6 +239,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         if options.command == "flips":
             return int(not flips(options.flips, options.seed, Path(folder)))
+        if options.command == "workers":
+            return int(not workers(options.kills, options.seed, Path(folder)))
         results = [kills(name, options.kills, options.seed, Path(folder)) for name in options.pipelines]
     return int(not all(results))
 

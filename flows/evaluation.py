@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from dcpipe import store
-from dcpipe.evaluation import contenders, lineup
+from dcpipe.evaluation import contenders, lineup, shards
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.reports import pictures, tabular
 from dcpipe.types import ImageSet, Score
 from flows.running.drawing import show_sizes
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
-
-Job = tuple[int, int]  # a row of the table, and a seed
 
 
 def evaluation_stage(run: Run) -> None:
@@ -42,25 +40,13 @@ def evaluation_stage(run: Run) -> None:
         train, test = store.table_of(inputs["images"], "train"), store.table_of(inputs["images"], "test")
         rows = lineup_of(run, inputs, notes).contenders()
         jobs = [(row, seed) for row in range(len(rows)) for seed in block.seeds]
-
-        def score(job: Job) -> dict[str, Any]:
-            note = f"result-{job[0]}-{job[1]}"
-            if (outcome := notes.load_json(note)) is None:
-                outcome = contenders.score(
-                    rows[job[0]],
-                    protocol,
-                    train,
-                    test,
-                    job[1],
-                    device=run.device,
-                    folder=notes.folder,
-                    report=run.reporter.progress,
-                )
-                notes.save_json(note, outcome)
-            return dict(outcome)
-
-        names = {job: f"{rows[job[0]].name}/seed {job[1]}" for job in jobs}
-        results = dict(zip(jobs, run.map(score, jobs, names.__getitem__, progress="students"), strict=True))
+        contained = [shards.job_of(row, protocol, train, test, notes.folder, run.device) for row in rows]
+        stored = [job for job in contained if job is not None]
+        assert len(stored) == len(rows), "a contender of this stage is not on disk"
+        students = [shards.Student(stored[row], seed, f"result-{row}-{seed}") for row, seed in jobs]
+        names = {student: f"{rows[row].name}/seed {seed}" for student, (row, seed) in zip(students, jobs, strict=True)}
+        trained = run.map(shards.train, students, names.__getitem__, progress="students")
+        results = dict(zip(jobs, trained, strict=True))
         outcomes = [[results[row, seed] for seed in block.seeds] for row in range(len(rows))]
         scores = [lineup.score_of(*row, protocol, block) for row in zip(rows, outcomes, strict=True)]
         curves = lineup.learning_curves({row.kind: students for row, students in zip(rows, outcomes, strict=True)})

@@ -8,33 +8,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
-from dcpipe import images, store
+from dcpipe import images
 from dcpipe.config import budget
-from dcpipe.images import leakage
-from dcpipe.types import IntArray, check_same_classes, require
+from dcpipe.images import leakage, shards
+from dcpipe.types import check_same_classes, require
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
-
-Part = tuple[str, int]  # a split, and the number of a part in it
 
 
 def images_stage(run: Run) -> None:
     """Read, check and split the images, measure their pixels and publish."""
     block = run.params.images
-    source = images.SOURCES[block.source]
-    listing = images.list_source(source, block.options)
-    sources = source(**block.options)
-    train, test = sources["train"], sources["test"]
+    listing = images.list_source(images.SOURCES[block.source], block.options)
+    known = "" if listing is None else listing.sha256
+    original = shards.Original(block.source, json.dumps(block.options), known, block.minival, block.seed)
+    splits = shards.splits_of(original)
+    train, test, rows = splits.train, splits.test, splits.rows
     check_same_classes(train.classes, test.classes, "train and test")
     if note := images.order_note(train.classes):
         print(f"images: {note}")
     budget.planned(run.params, len(train.classes))  # refuses an impossible budget before any image is decoded
-    rows = dict(zip(("train", "minival"), images.split_minival(train.labels, block.minival, block.seed), strict=True))
-    rows["test"] = np.arange(len(test.labels), dtype=np.int64)
     smallest = int(np.bincount(train.labels[rows["train"]], minlength=len(train.classes)).min())
     require(
         run.params.selection.ipc <= smallest,
@@ -46,27 +43,14 @@ def images_stage(run: Run) -> None:
         "classes": list(train.classes),
     }
     with run.staging("data/images", block.content(), Inputs({}), state) as staging:
-
-        def part_path(part: Part) -> Path:
-            return staging.root / part[0] / f"part-{part[1]:05d}.parquet"
-
-        def part_rows(part: Part) -> IntArray:
-            return rows[part[0]][part[1] * images.PART_ROWS : (part[1] + 1) * images.PART_ROWS]
-
-        def write(part: Part) -> images.PartReport:
-            note = staging.notes / f"{part[0]}-{part[1]:05d}.json"
-            if part_path(part).exists() and note.exists():
-                return images.PartReport.from_json(json.loads(note.read_text(encoding="utf-8")))
-            source, wanted = (test if part[0] == "test" else train), part_rows(part)
-            encoded, report = images.inspect_part(source, wanted, train.classes, block.size, wanted)
-            note.write_text(json.dumps(report.to_json()), encoding="utf-8")
-            part_path(part).parent.mkdir(exist_ok=True)
-            store.write_part(part_path(part), encoded, train.classes)
-            return report
-
-        parts = [(split, index) for split in rows for index in range(-(-len(rows[split]) // images.PART_ROWS))]
+        job, parts = shards.Job(original, block.size, str(staging.root), str(staging.notes)), splits.parts()
         reports = run.map(
-            write, parts, lambda part: f"images[{part[0]}/{part[1]:05d}]", retries=2, workers=2, progress="images"
+            partial(shards.write_part, job),
+            parts,
+            lambda part: f"images[{part[0]}/{part[1]:05d}]",
+            retries=2,
+            workers=2,
+            progress="images",
         )
         by_split = {name: [r for r, part in zip(reports, parts, strict=True) if part[0] == name] for name in rows}
         mean, std = images.merge_reports(by_split["train"])
@@ -83,7 +67,7 @@ def images_stage(run: Run) -> None:
             "std": list(std),
             "counts": {name: len(rows[name]) for name in rows},
             "splits": {
-                name: [part_path(part).relative_to(staging.root).as_posix() for part in parts if part[0] == name]
+                name: [job.path(part).relative_to(staging.root).as_posix() for part in parts if part[0] == name]
                 for name in rows
             },
         }

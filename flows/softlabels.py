@@ -34,6 +34,7 @@ def softlabels_stage(run: Run) -> None:
             batch_size=block.batch_size,
             device=run.device,
             map_tasks=run.map,
+            file=store.SetFile.of(inputs["synthesis"]),
         )
         meta = {
             **store.save_label_keys(staging.root, images.ids, block.policy, images.classes, list(teachers)),

@@ -21,7 +21,8 @@ def synthesis_stage(run: Run) -> None:
     block = run.params.synthesis
     inputs = Inputs.open("images", "selection", teachers=run.params.teacher.networks)
     table, observers = store.table_of(inputs["images"], "train"), inputs.load_teachers()
-    context = synthesis.SynthesisContext(observers, partial(images.read_parts, table), table.labels, run.device)
+    real = partial(images.read_parts, table)
+    context = synthesis.SynthesisContext(observers, real, table.labels, run.device, run.map, table)
     with (
         run.staging("data/statistics", None, inputs.without("selection")) as shared,
         run.staging("data/synthesis", block.model_dump(mode="json"), inputs) as staging,

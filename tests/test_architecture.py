@@ -49,7 +49,7 @@ TESTED_IN = {
 }
 # Packages whose tests are still grouped by what they check, as presets and figures are, and not by module.
 GROUPED = {"cli", "config", "evaluation", "interop", "reports", "studies"}
-HEAVY = {"sklearn", "scipy", "matplotlib", "prefect", "timm", "dvc", "gto", "fastapi"}
+HEAVY = {"dask", "distributed", "sklearn", "scipy", "matplotlib", "prefect", "timm", "dvc", "gto", "fastapi"}
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -86,8 +86,8 @@ def test_only_flows_read_parameters_and_write_artifacts(path: Path) -> None:
         assert not any(name.startswith("dcpipe.config.params") for name in imports_of(tree)), (
             f"{relative(path)}: a method takes arguments, not parameters"
         )
-    if home in {"store", "release", "interop"} or path.name == "front.py":  # a front writes where its caller says
-        return
+    if home in {"store", "release", "interop"} or path.name in {"front.py", "shards.py"}:
+        return  # a front writes where its caller says, a shard into the folder that its stage publishes
     taken = {name.split(".")[-1] for name in imports_of(tree) if name.startswith("dcpipe.store.")}
     called = {
         node.attr
@@ -136,6 +136,14 @@ def test_importing_dcpipe_loads_nothing_else() -> None:
     loaded = loaded_after("import dcpipe")
     assert "dcpipe" in loaded and not {"torch", "numpy", "pyarrow", "zarr", *HEAVY} & loaded
     assert [name for name in loaded if name.startswith("dcpipe.")] == []
+
+
+@pytest.mark.parametrize(
+    "module", ["flows.images", "flows.sources", "dcpipe.cli", "dcpipe.images.shards", "dcpipe.store"]
+)
+def test_what_computes_nothing_loads_no_torch(module: str) -> None:
+    """It takes seconds, and `--help`, `status` and the table of images need none of it."""
+    assert "torch" not in loaded_after(f"import {module}")
 
 
 def test_importing_all_of_it_loads_no_optional_package() -> None:
@@ -190,12 +198,12 @@ def test_exceptions_are_modules() -> None:
 
 def test_every_stage_has_a_flow_of_its_name_and_nothing_else_stands_beside_them() -> None:
     modules = {path.stem for path in (ROOT / "flows").glob("*.py")}
-    assert modules == STAGES | {"__init__", "condense", "sources"}
+    assert modules == STAGES | {"__init__", "condense", "deployments", "sources"}
 
 
 def test_the_top_of_the_library_is_packages_and_few_modules() -> None:
     modules = {path.name for path in (ROOT / "dcpipe").glob("*.py")}
-    assert modules == {"__init__.py", "random.py", "teacher.py", "features.py", "softlabels.py", "stopping.py"}
+    assert modules == {"__init__.py", "random.py", "teacher.py", "stopping.py"}
 
 
 def test_the_rules_bite() -> None:

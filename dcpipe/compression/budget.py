@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numbers
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -69,8 +69,8 @@ class Budget:
         from which a killed run resumes. Raises `BudgetError` before any work."""
         codec = self.plan(LabelShape(*labels.logits.shape), labels.policy)
 
-        def each(encode: packing.Encode, starts: Sequence[int]) -> Sequence[packing.Arrays]:
-            return map_tasks(encode, starts, lambda s: f"compress[{s:08d}]", retries=2, progress="compress")
+        def each(encode: Callable[[int], object], starts: Sequence[int]) -> None:
+            map_tasks(encode, starts, "compress[{:08d}]".format, retries=2, progress="compress")
 
         return packing.pack(self.codec, codec, labels, notes, device, each)
 

@@ -7,25 +7,22 @@ run can resume.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
 
 from dcpipe import compression, store
 from dcpipe.compression import CODECS, Codec
+from dcpipe.compression.shards import Work, checked, job_of, save_block, work_of
 from dcpipe.config.options import check_options
-from dcpipe.store.files import replacing
-from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, StoredViews, ViewSource, check_logits, require
-from dcpipe.views import views_of
+from dcpipe.types import LabelPack, LabelShape, SoftLabels, StoredViews, ViewSource, require
 
 BLOCK_BYTES = 96 * 2**20
 _ANY_HEADER = 2**16
-
-Arrays = Mapping[str, np.ndarray[Any, Any]]
-Encode = Callable[[int], Arrays]
+Encode = Callable[[int], object]
 
 
 def plan(name: str, options: Mapping[str, Any], shape: LabelShape, policy: ViewSource, budget: int | None) -> Codec:
@@ -67,43 +64,28 @@ def pack(
     labels: SoftLabels,
     notes: Path,
     device: torch.device,
-    each: Callable[[Encode, Sequence[int]], Sequence[Arrays]],
+    each: Callable[[Encode, Sequence[int]], object],
 ) -> LabelPack:
     """The pack of some labels. Encoded blocks are saved in `notes`, from which a killed run resumes.
 
-    `each(encode, starts)` calls `encode` for every first row in `starts` and returns the results in that order. Raises
-    `DataError` for labels that contain NaN or infinity, naming the image.
+    `each(encode, starts)` calls `encode` for every first row in `starts`, in any order or process. Raises `DataError`
+    for labels that contain NaN or infinity, naming the image.
     """
     n, k, c = labels.logits.shape
     shape = LabelShape(n, k, c)
     rows_each = max(1, min(BLOCK_BYTES // (4 * k * c), -(-n // 8)))
     if name == "none":  # its only array is the label store, which is copied block by block into the file
         for start in range(0, n, rows_each):
-            _checked(labels, np.arange(start, min(start + rows_each, n)))
+            checked(labels, np.arange(start, min(start + rows_each, n)))
         return LabelPack(name, codec.settings, {"logits": labels.logits}, shape, labels.policy, labels.ids)
 
-    def encode(start: int) -> Arrays:
-        done = notes / f"{start:08d}.safetensors"
-        if done.exists():
-            return load_file(done)
-        arrays = _encode(codec, labels, shape, np.arange(start, min(start + rows_each, n)), device)
-        with replacing(done) as partial:
-            save_file(dict(arrays), partial)
-        return arrays
-
-    blocks = each(encode, range(0, n, rows_each))
+    work = Work(codec, labels, rows_each, notes, device)
+    starts, job = range(0, n, rows_each), job_of(name, work)
+    if job is None:
+        each(work.encode, starts)
+    else:
+        work_of.put(work, job)
+        each(partial(save_block, job), starts)
+        work_of.forget()
+    blocks = [work.encode(start) for start in starts]  # all are saved
     return LabelPack(name, codec.settings, compression.join(blocks), shape, labels.policy, labels.ids)
-
-
-def _encode(codec: Codec, labels: SoftLabels, shape: LabelShape, rows: IntArray, device: torch.device) -> Arrays:
-    logits = torch.from_numpy(_checked(labels, rows)).to(device).float()
-    numbers = np.tile(np.arange(shape.views, dtype=np.int64), len(rows))
-    views = views_of(labels.policy.labelling, labels.ids).parameters(np.repeat(rows, shape.views), numbers)
-    return codec.encode(logits, rows, shape, views)
-
-
-def _checked(labels: SoftLabels, rows: IntArray) -> np.ndarray[Any, Any]:
-    """The logits of consecutive images; raises `DataError` for NaN and infinity."""
-    logits = np.asarray(labels.logits[rows[0] : rows[-1] + 1])
-    check_logits(logits, labels.ids[rows], rows)
-    return logits

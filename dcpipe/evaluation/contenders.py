@@ -22,9 +22,21 @@ from dcpipe.compression.budget import Budget
 from dcpipe.config.params import CompressionBlock, SoftLabelsBlock
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
+from dcpipe.evaluation.stored import Stored
 from dcpipe.evaluation.students import Protocol, train_student
 from dcpipe.images import read_parts
-from dcpipe.types import BudgetError, ImageSet, ImageTable, LabelPack, LabelShape, Map, SoftLabels, Teacher, ViewSource
+from dcpipe.types import (
+    BudgetError,
+    ImageSet,
+    ImageTable,
+    LabelPack,
+    LabelShape,
+    Map,
+    SoftLabels,
+    Teacher,
+    ViewPolicy,
+    ViewSource,
+)
 from dcpipe.views import multiformation
 
 # Shows the progress of a piece of work: its title, the number of steps done and the number of all steps.
@@ -38,7 +50,8 @@ class Contender:
 
     `kind` is a short, unique name within a table; `name` is the name that is displayed. A contender that is a smaller
     size of another one has that contender's `kind` in `part_of` and its nominal number of images per class in `size`.
-    It may store another number of images if it is made of cells. `file` has the images encoded, if they are on disk.
+    It may store another number of images if it is made of cells. `file` has the encoded images if they are on disk;
+    `stored` says where everything is on disk, None if some of it is only in memory.
     """
 
     kind: str
@@ -52,6 +65,7 @@ class Contender:
     part_of: str = ""
     size: int | None = None
     file: Path | None = None
+    stored: Stored | None = None
 
     @property
     def ipc(self) -> int:
@@ -64,13 +78,17 @@ class Contender:
 
     def with_pack(self, pack: LabelPack, device: torch.device) -> Contender:
         """The same images with the labels of a pack, which are decoded on the device when they are needed."""
-        return replace(self, labels=partial(PackLabels, pack, device), label_bytes=pack.n_bytes)
+        stored = replace(self.stored, pack=pack.file) if self.stored and pack.file else None
+        return replace(self, labels=partial(PackLabels, pack, device), label_bytes=pack.n_bytes, stored=stored)
 
     def with_online_teachers(self, teachers: Mapping[str, Teacher], n_bytes: int, device: torch.device) -> Contender:
         """The same images, labelled online by the teachers at every step: labels take no bytes, but weights take
         `n_bytes`."""
         online = partial(OnlineLabels, list(teachers.values()), len(self.images.decoded_ids), device)
-        return replace(self, labels=online, label_bytes=0, teacher_bytes=n_bytes)
+        files = tuple(filter(None, map(store.Verified.teacher, teachers.values())))
+        whole = self.stored is not None and len(files) == len(teachers)
+        stored = replace(self.stored, teachers=files) if self.stored and whole else None
+        return replace(self, labels=online, label_bytes=0, teacher_bytes=n_bytes, stored=stored)
 
 
 def hard_contender(
@@ -82,15 +100,32 @@ def hard_contender(
     device: torch.device,
     file: Path | None = None,
 ) -> Contender:
-    """Images with one-hot labels of their classes, which take no bytes."""
+    """Images with one-hot labels of their classes, which take no bytes; `file` is where the images are on disk."""
     labels = partial(HardLabels, images.decoded_labels, len(images.classes), device)
-    return Contender(kind, name, images, labels, policy, image_bytes, label_bytes=0, file=file)
+    whole = None if file is None else store.SetFile.at(file, images)
+    stored = Stored(whole, policy) if whole is not None and isinstance(policy, ViewPolicy) else None
+    return Contender(kind, name, images, labels, policy, image_bytes, label_bytes=0, file=file, stored=stored)
 
 
 def smaller(whole: Contender, ipc: int, notes: store.Notes) -> Contender:
     """The first `ipc` images per class of a contender with packed or hard labels. Nothing is encoded again: the labels
     are those of the whole pack, and their size is that of the whole pack. Images that are measured for their size are
     taken from the file of the whole as they are, unless they are new combinations of cells."""
+    less = first_images(whole, ipc)
+    return replace(
+        less,
+        kind=f"{whole.kind} {ipc}",
+        name=f"{whole.name}, first {ipc}",
+        image_bytes=notes.image_bytes(less.images, whole.file),
+        file=None,
+        part_of=whole.kind,
+        size=ipc,
+        stored=whole.stored and replace(whole.stored, first=ipc),
+    )
+
+
+def first_images(whole: Contender, ipc: int) -> Contender:
+    """A contender with its first `ipc` images per class, and their labels."""
     images = multiformation.subset(whole.images, ipc)
 
     def labels() -> Labels:
@@ -100,17 +135,7 @@ def smaller(whole: Contender, ipc: int, notes: store.Notes) -> Contender:
         assert isinstance(found, HardLabels)
         return HardLabels(images.decoded_labels, len(images.classes), found.one_hot.device)
 
-    return replace(
-        whole,
-        kind=f"{whole.kind} {ipc}",
-        name=f"{whole.name}, first {ipc}",
-        images=images,
-        labels=labels,
-        image_bytes=notes.image_bytes(images, whole.file),
-        file=None,
-        part_of=whole.kind,
-        size=ipc,
-    )
+    return replace(whole, images=images, labels=labels)
 
 
 def budget_of(block: CompressionBlock) -> Budget:
@@ -181,6 +206,7 @@ class Labeller:
 
     def soft_labels(self, images: ImageSet, teachers: Mapping[str, Teacher], notes: store.Notes) -> SoftLabels:
         """Uncompressed labels of any images; images that are grids are decoded first."""
+        file = store.SetFile.at(notes.image_file(images), images)
         block, images = self.softlabels, multiformation.decoded(images)
         blocks = notes.blocks("labels", softlabels.shape_of(images, block.views), "float16")
         softlabels.fill(
@@ -191,6 +217,7 @@ class Labeller:
             batch_size=block.batch_size,
             device=self.device,
             map_tasks=self.map_tasks,
+            file=file,
         )
         return SoftLabels(blocks.array, block.policy, images.ids, images.classes, tuple(teachers))
 

@@ -12,7 +12,7 @@ All of this happens in a staging folder, so an interrupted import resumes there 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -164,9 +164,11 @@ def import_labels(
         encoded = staging.notes / "encoded"
         encoded.mkdir(exist_ok=True)
 
-        def each(encode: packing.Encode, starts: Sequence[int]) -> Sequence[packing.Arrays]:
+        def each(encode: packing.Encode, starts: Sequence[int]) -> None:
             progress.expect(len(starts))
-            return list(_stepped(progress, map(encode, starts)))
+            for start in starts:
+                encode(start)
+                progress.step()
 
         pack = packing.pack(budget.codec, codec, labels, encoded, device or torch.device("cpu"), each)
         origin = Origin(mean, std, licence, params=_params(scanned, batches, seed, temperature))
@@ -250,12 +252,6 @@ def _gather(batches: Batches, scanned: Scan, rows: IntArray, progress: Progress)
             values[to[wanted], number[wanted]] = record.logits[wanted]
         progress.step()
     return values
-
-
-def _stepped(progress: Progress, results: Iterable[packing.Arrays]) -> Iterator[packing.Arrays]:
-    for result in results:
-        progress.step()
-        yield result
 
 
 def _params(scanned: Scan, batches: Batches, seed: int, temperature: float) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from dcpipe.store.files import replacing
 from dcpipe.types import FloatArray, IntArray, Score, SoftLabels
@@ -95,6 +94,8 @@ def spectrum(values: FloatArray) -> list[dict[str, float]]:
 
 def relative_values(labels: SoftLabels, rows: IntArray) -> FloatArray:
     """Singular values of the logits of some images, relative to the largest one of each: f64 [len(rows), min(K, c)]."""
+    import torch  # takes seconds, and tables need none of it
+
     parts = []
     for start in range(0, len(rows), 32):
         block = np.stack([labels.logits[int(row)] for row in rows[start : start + 32]]).astype(np.float64)

@@ -20,12 +20,12 @@ is published by one rename.
 `docs/formats.md` describes the bytes.
 """
 
-from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, open_artifact, publish
-from dcpipe.store.blocks import Blocks, create_blocks, open_blocks, shard_rows
-from dcpipe.store.columns import write_columns
+from dcpipe.store.artifact import SCHEMA, Artifact, Verified, digest_of, folder_bytes, open_artifact, publish
+from dcpipe.store.blocks import Blocks, array_path, create_blocks, open_blocks, shard_rows
+from dcpipe.store.columns import read_columns, write_columns
 from dcpipe.store.features import load_features
 from dcpipe.store.files import replacing
-from dcpipe.store.images import load_set, save_set, table_of, write_part
+from dcpipe.store.images import SetFile, load_set, save_set, set_of, table_of, write_part
 from dcpipe.store.labels import (
     describe_views,
     load_pack,
@@ -41,7 +41,7 @@ from dcpipe.store.scores import load_scores, save_scores
 from dcpipe.store.selection import load_selection, save_selection
 from dcpipe.store.sorting import RowsSortedWhenRead, by_label, sorted_rows
 from dcpipe.store.staging import StagingDir, clean, need_space, scratch_root, staging_dir
-from dcpipe.store.teacher import load_teacher, save_teacher
+from dcpipe.store.teacher import load_teacher, save_teacher, teacher_of
 from dcpipe.store.tensors import header_bytes
 
 __all__ = [
@@ -50,7 +50,10 @@ __all__ = [
     "Blocks",
     "Notes",
     "RowsSortedWhenRead",
+    "SetFile",
     "StagingDir",
+    "Verified",
+    "array_path",
     "by_label",
     "clean",
     "create_blocks",
@@ -70,6 +73,7 @@ __all__ = [
     "open_blocks",
     "pack_metadata",
     "publish",
+    "read_columns",
     "read_pack",
     "replacing",
     "save_label_keys",
@@ -79,10 +83,12 @@ __all__ = [
     "save_set",
     "save_teacher",
     "scratch_root",
+    "set_of",
     "shard_rows",
     "sorted_rows",
     "staging_dir",
     "table_of",
+    "teacher_of",
     "view_specs",
     "write_columns",
     "write_part",

@@ -22,7 +22,7 @@ from dcpipe.store.manifest import (
     read_manifest,
     written,
 )
-from dcpipe.types import DataError, require
+from dcpipe.types import DataError, ImageTable, Teacher, require
 
 __all__ = ["SCHEMA", "Artifact", "digest_of", "folder_bytes", "open_artifact", "publish"]
 
@@ -138,14 +138,53 @@ def open_artifact(path: Path, kind: str, *, again: bool = False) -> Artifact:
     return _verified(path, manifest, again)
 
 
+@dataclass(frozen=True)
+class Verified:
+    """An artifact that this run has verified: small enough to be sent to a worker, which opens it without reading every
+    byte again."""
+
+    path: str
+    kind: str
+    digest: str
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> Verified:
+        """The name of an open artifact."""
+        return cls(str(artifact.path.absolute()), artifact.kind, artifact.digest)
+
+    @classmethod
+    def teacher(cls, teacher: Teacher) -> Verified | None:
+        """The artifact that a teacher was read from, or None."""
+        return None if teacher.origin is None else cls(teacher.origin[0], "teacher", teacher.origin[1])
+
+    @classmethod
+    def images(cls, table: ImageTable) -> Verified | None:
+        """The artifact that a table was opened from, or None."""
+        return None if table.origin is None else cls(table.origin[0], "images", table.origin[1])
+
+    def open(self) -> Artifact:
+        """The artifact. Raises `DataError` if another one is there now, or none."""
+        path = Path(self.path)
+        manifest = read_manifest(path, SCHEMA, self.kind)
+        require(
+            manifest.digest == self.digest, f"{path} was replaced while a stage was reading it; run `dvc repro` again"
+        )
+        return _artifact(path, manifest)
+
+
 def verify(path: Path) -> Artifact:
     """As `open_artifact`, of any kind; every byte is read now."""
     return _verified(path, read_manifest(path, SCHEMA), again=True)
 
 
 def _verified(path: Path, manifest: Manifest, again: bool) -> Artifact:
+    artifact = _artifact(path, manifest)
+    verify_files(path, artifact.files, manifest.arrays, again=again)
+    return artifact
+
+
+def _artifact(path: Path, manifest: Manifest) -> Artifact:
     files = {name: record.model_dump(by_alias=True) for name, record in manifest.files.items()}
-    verify_files(path, files, manifest.arrays, again=again)
     return Artifact(path, manifest.noun, manifest.meta, files, manifest.lineage, manifest.digest, manifest.covered)
 
 

@@ -116,6 +116,12 @@ def _whole(shape: tuple[int, ...], chunk: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(-(-n // c) * c for n, c in zip(shape[1:], chunk[1:], strict=True))
 
 
+def array_path(array: Any) -> Path | None:
+    """Where a Zarr array is on the local disk; None for arrays that are elsewhere, or only in memory."""
+    root = getattr(getattr(array, "store", None), "root", None)
+    return None if root is None else (Path(root) / array.path).absolute()
+
+
 def open_blocks(path: Path) -> Any:
     """A finished array, read-only, which can be sliced like a NumPy array."""
     require((path / "zarr.json").is_file(), f"{path} is not a Zarr array; run `dvc repro` to make it")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def table_of(artifact: Artifact, split: str) -> ImageTable:
             size=meta.size,
             mean=tuple(artifact.meta["mean"]),
             std=tuple(artifact.meta["std"]),
+            origin=(str(artifact.path.absolute()), artifact.digest, split),
         )
 
 
@@ -123,6 +125,11 @@ def save_set(folder: Path, images: ImageSet, stored: Path | None = None) -> dict
     """Write `images.parquet` (lossless PNG) and return the metadata to publish it with. `stored` is a file that may
     hold images of the set already: they are not encoded again."""
     _write(folder / IMAGES, image_table(image_rows(images, stored), images.classes), SET_GROUP, True)
+    return set_meta(images)
+
+
+def set_meta(images: ImageSet) -> dict[str, Any]:
+    """The metadata that a set is published with."""
     return {"classes": list(images.classes), "grid": images.grid, **smaller_sizes(images)}
 
 
@@ -134,8 +141,34 @@ def smaller_sizes(images: ImageSet) -> dict[str, str]:
 
 def load_set(path: Path) -> ImageSet:
     """The condensed images of an artifact `synthesis`."""
-    artifact = open_artifact(path, "synthesis")
+    return set_of(open_artifact(path, "synthesis"))
+
+
+def set_of(artifact: Artifact) -> ImageSet:
+    """The condensed images of an open artifact `synthesis`."""
     return read_set(artifact.file(IMAGES), artifact.meta)
+
+
+@dataclass(frozen=True)
+class SetFile:
+    """A condensed set on disk, in a form that can be sent to a worker: its Parquet file, and its metadata as JSON."""
+
+    path: str
+    meta: str
+
+    @classmethod
+    def of(cls, artifact: Artifact) -> SetFile:
+        """The set of an open artifact `synthesis`."""
+        return cls(str(artifact.file(IMAGES).absolute()), json.dumps(artifact.meta))
+
+    @classmethod
+    def at(cls, path: Path, images: ImageSet) -> SetFile:
+        """The file of a set that is in memory too."""
+        return cls(str(path.absolute()), json.dumps(set_meta(images)))
+
+    def read(self) -> ImageSet:
+        """The set."""
+        return read_set(Path(self.path), json.loads(self.meta))
 
 
 def read_set(path: Path, meta: Mapping[str, Any]) -> ImageSet:

@@ -194,6 +194,7 @@ def read_pack(path: Path, ids: IntArray | None) -> LabelPack:
             policy=_kept_views(content.policy, kept, shape, path) if kept else read_policy(content.policy, path),
             ids=np.arange(shape.images) if ids is None else ids,
             n_bytes=size,
+            file=str(path.absolute()),
         )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field
-from safetensors.torch import load_file, save_file
 
-from dcpipe.store.artifact import open_artifact
+from dcpipe.store.artifact import Artifact, open_artifact
 from dcpipe.store.documents import Channels, Classes, Open, Pixels, Text, checked, of, reading
 from dcpipe.store.files import replacing
 from dcpipe.store.manifest import MANIFEST
@@ -34,6 +34,8 @@ class TeacherMeta(Open):
 
 def save_teacher(folder: Path, teacher: Teacher, name: str = WEIGHTS) -> dict[str, Any]:
     """Write the weights to the file `name` and return the metadata to publish them with."""
+    from safetensors.torch import save_file  # imports torch, which takes seconds
+
     weights = {key: tensor.contiguous() for key, tensor in teacher.weights.items()}
     with replacing(folder / name) as partial:
         save_file(weights, partial)
@@ -52,14 +54,21 @@ def save_teacher(folder: Path, teacher: Teacher, name: str = WEIGHTS) -> dict[st
 
 def load_teacher(path: Path) -> Teacher:
     """The teacher of an artifact `teacher`, with its weights on the CPU."""
-    artifact = open_artifact(path, "teacher")
-    return read_teacher(artifact.file(WEIGHTS), artifact.meta)
+    return teacher_of(open_artifact(path, "teacher"))
+
+
+def teacher_of(artifact: Artifact) -> Teacher:
+    """The teacher of an open artifact `teacher`, with its weights on the CPU."""
+    teacher = read_teacher(artifact.file(WEIGHTS), artifact.meta)
+    return replace(teacher, origin=(str(artifact.path.absolute()), artifact.digest))
 
 
 def read_teacher(path: Path, meta: Mapping[str, Any]) -> Teacher:
     """A teacher from its weights file and the metadata that `save_teacher` returned, which the manifest next to the
     file holds; raises `DataError` for anything else. Whether the weights are its network's is found out when that is
     built: `networks.from_teacher`."""
+    from safetensors.torch import load_file
+
     found = checked(TeacherMeta, meta, path.with_name(MANIFEST), _REMEDY, "in its teacher's")
     read_header(path)
     with reading(path, "safetensors", _REMEDY):

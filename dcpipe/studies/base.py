@@ -16,7 +16,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from rich.table import Table
@@ -25,7 +24,7 @@ from dcpipe import networks, selection, store
 from dcpipe.config.blocks import Block
 from dcpipe.config.params import CompressionBlock, Params, SoftLabelsBlock
 from dcpipe.config.values import AtLeastOne, Count, Distinct, Seeds
-from dcpipe.evaluation import contenders
+from dcpipe.evaluation import shards
 from dcpipe.evaluation.contenders import Contender, Labeller, ReportProgress
 from dcpipe.evaluation.students import Protocol
 from dcpipe.reports import figures
@@ -44,6 +43,7 @@ from dcpipe.types import (
 )
 
 FILE = Path("studies/params.yaml")
+BYTES = ("image_bytes", "label_bytes", "teacher_bytes")  # columns of what a student learnt from
 EntryName = Annotated[str, Field(pattern=r"^[a-z0-9]+([_.-][a-z0-9]+)*$")]
 Sizes = Annotated[list[Count], Field(min_length=1), Distinct]
 Ratios = Annotated[list[AtLeastOne], Field(min_length=1), Distinct]
@@ -115,30 +115,35 @@ class StudyContext:
         only if a student is missing. `label` is displayed.
         """
         notes = {seed: f"{note}-{seed}" for seed in seeds}
-        missing = [seed for seed in seeds if self.notes.load_arrays(notes[seed]) is None]
+        missing = [seed for seed in seeds if self.notes.load_json(notes[seed]) is None]
         if missing:
             made = contender()
+            self.notes.save_json(f"{note}-bytes", {key: getattr(made, key) for key in BYTES})
+            job = shards.job_of(made, protocol, self.train, self.test, self.notes.folder, self.device)
+            work = shards.Work(made, protocol, self.train, self.test, self.notes.folder, self.device)
 
-            def train(seed: int) -> None:
-                outcome = contenders.score(
-                    made,
-                    protocol,
-                    self.train,
-                    self.test,
-                    seed,
-                    device=self.device,
-                    folder=self.notes.folder,
-                    report=self.report,
+            def train(seed: int) -> dict[str, Any]:
+                """A student of a contender that is only in memory."""
+                return shards.trained(notes[seed], self.notes.folder, lambda: work.score(seed))
+
+            titles = {seed: f"{label}/seed {seed}" for seed in missing}
+            if job is None:
+                self.map_tasks(train, missing, titles.__getitem__, progress=f"students of {label}")
+            else:
+                shards.work_of.put(work, job)
+                students = [shards.Student(job, seed, notes[seed]) for seed in missing]
+                self.map_tasks(
+                    shards.train, students, lambda student: titles[student.seed], progress=f"students of {label}"
                 )
-                n_bytes = {key: np.array(getattr(made, key)) for key in ("image_bytes", "label_bytes", "teacher_bytes")}
-                tested = [(row["epoch"], row["accuracy"]) for row in outcome["history"] if "accuracy" in row]
-                curve = {"curve": np.array(tested)} if protocol.curve else {}
-                self.notes.save_arrays(notes[seed], accuracy=np.array(outcome["accuracy"]), **n_bytes, **curve)
+                shards.work_of.forget()
+        sizes = self.notes.load_json(f"{note}-bytes")
+        return [{"seed": seed, **sizes, **row_of(self.notes.load_json(notes[seed]), protocol)} for seed in seeds]
 
-            self.map_tasks(train, missing, lambda seed: f"{label}/seed {seed}", progress=f"students of {label}")
-        saved = {seed: self.notes.load_arrays(notes[seed]) or {} for seed in seeds}
-        # Numbers, and the curve as a list of pairs.
-        return [{"seed": seed, **{key: value.tolist() for key, value in saved[seed].items()}} for seed in seeds]
+
+def row_of(outcome: Row, protocol: Protocol) -> Row:
+    """The columns of the outcome of a student."""
+    tested = [(row["epoch"], row["accuracy"]) for row in outcome["history"] if "accuracy" in row]
+    return {"accuracy": outcome["accuracy"], **({"curve": tested} if protocol.curve else {})}
 
 
 @dataclass(frozen=True)

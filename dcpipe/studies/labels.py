@@ -148,8 +148,8 @@ class LabelsStudy(Study):
     def contender(self, context: StudyContext, cell: LabelsCell) -> Contender:
         """The images of the workspace with the labels of a cell."""
         images, labels, notes = context.condensed, context.soft_labels, context.notes
-        n_bytes = (context.artifacts["synthesis"] / "images.parquet").stat().st_size
-        hard = hard_contender("own", str(cell), images, labels.policy, n_bytes, context.device)
+        file = context.artifacts["synthesis"] / "images.parquet"
+        hard = hard_contender("own", str(cell), images, labels.policy, file.stat().st_size, context.device, file)
         if cell.codec == HARD:
             return hard
         if cell.codec == ONLINE:

@@ -24,9 +24,9 @@ from pydantic import Field
 from dcpipe.config.values import Count, Distinct
 from dcpipe.reports import figures, pictures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, text
-from dcpipe.studies.base import CellResult, EntryName, Report, Sizes, StudyBlock, StudyContext
+from dcpipe.studies.base import BYTES, CellResult, EntryName, Report, Sizes, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, spread, summarise
-from dcpipe.studies.variant_cells import BYTES, MADE_BY, Made, VariantCell, VariantCellsStudy, conditions
+from dcpipe.studies.variant_cells import MADE_BY, Made, VariantCell, VariantCellsStudy, conditions
 from dcpipe.studies.variants import Variant, settings
 from dcpipe.types import ImageSet, require
 from dcpipe.views import multiformation

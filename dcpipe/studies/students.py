@@ -24,9 +24,9 @@ from pydantic import Field
 from dcpipe.config.values import Count, Distinct
 from dcpipe.reports import figures, pictures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text
-from dcpipe.studies.base import CellResult, Report, Sizes, StudyBlock, StudyContext
+from dcpipe.studies.base import BYTES, CellResult, Report, Sizes, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, curve_points, rounded, summarise
-from dcpipe.studies.variant_cells import BYTES, MADE_BY, VariantCell, VariantCellsStudy, conditions
+from dcpipe.studies.variant_cells import MADE_BY, VariantCell, VariantCellsStudy, conditions
 from dcpipe.studies.variants import Variant, settings
 
 RESULTS = ("network", "ipc", "seed", "accuracy", *BYTES, *MADE_BY)

@@ -10,9 +10,9 @@ from pydantic import Field
 
 from dcpipe.reports import figures, pictures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text
-from dcpipe.studies.base import CellResult, EntryName, Report, Sizes, StudyBlock, StudyContext
+from dcpipe.studies.base import BYTES, CellResult, EntryName, Report, Sizes, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, rounded, summarise
-from dcpipe.studies.variant_cells import BYTES, MADE_BY, VariantCell, VariantCellsStudy, conditions
+from dcpipe.studies.variant_cells import MADE_BY, VariantCell, VariantCellsStudy, conditions
 from dcpipe.studies.variants import Variant, settings
 from dcpipe.types import ImageSet
 

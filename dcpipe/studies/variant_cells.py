@@ -24,7 +24,6 @@ from dcpipe.studies.summary import Row
 from dcpipe.studies.variants import BLOCKS, Labels
 from dcpipe.types import ImageSet, LabelShape, Teacher
 
-BYTES = ("image_bytes", "label_bytes", "teacher_bytes")  # columns of what a student learnt from
 MADE_BY = ("synthesis", "labels", "fp16_label_bytes", "student", "protocol")
 
 
@@ -163,8 +162,9 @@ def shape_of(context: StudyContext, cell: VariantCell, made: ImageSet) -> LabelS
 
 def synthesis_context(context: StudyContext) -> synthesis.SynthesisContext:
     """The context that synthesis methods get."""
-    real = partial(images.read_parts, context.train)
-    return synthesis.SynthesisContext(context.teachers, real, context.train.labels, context.device)
+    train = context.train
+    real = partial(images.read_parts, train)
+    return synthesis.SynthesisContext(context.teachers, real, train.labels, context.device, context.map_tasks, train)
 
 
 def synthesised(context: StudyContext, cell: VariantCell, notes: store.Notes) -> ImageSet:

@@ -6,9 +6,10 @@ its labels and ids.
 
 * `none`                          the selection itself
 * `rded`                          the most convincing crops of real images, tiled (`mosaics.py`); nothing is optimised
-* `sre2l`, `cda`, `gvbsm`, `edc`  statistical matching by one engine (`recovery.py`): observers of layers' inputs
-  (`observers.py`), statistics of the real images (`statistics.py`), the loss (`matching.py`, `regularisers.py`), weak
-  augmentation (`weak_augmentation.py`), what to start from (`initial.py`)
+* `sre2l`, `cda`, `gvbsm`, `edc`  statistical matching by one engine (`recovery.py`), batch by batch (`batches.py`), on
+  workers too (`shards.py`): observers of layers' inputs (`observers.py`), statistics of the real images
+  (`statistics.py`), the loss (`matching.py`, `regularisers.py`), weak augmentation (`weak_augmentation.py`), what to
+  start from (`initial.py`)
 * `dc`, `dsa`, `idc`, `dream`     gradient matching; `dm` is feature matching, and `mdc` adds every smaller size to
   any of them. All have one engine (`gradients/`). They need no teacher, and students learn from hard labels
 """

@@ -10,18 +10,24 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dcpipe.types import ImageSet, IntArray, Teacher, require
+from dcpipe.types import ImageSet, ImageTable, IntArray, Map, Teacher, require, run_in_turn
 
 
 @dataclass(frozen=True, eq=False)
 class SynthesisContext:
     """The teachers that may be observers, the real train images in table order (parts of u8 [m, s, s, 3] with their
-    labels), the labels of all train images (i64 [n], table order), and the device to compute on."""
+    labels), the labels of all train images (i64 [n], table order), and the device to compute on.
+
+    `map_tasks`: how independent parts of the work run. They can run in other processes if `table` is the table that the
+    real images come from, and the set that a method starts from is a selection of its images; None otherwise.
+    """
 
     observers: Mapping[str, Teacher]
     real: Callable[[], Iterator[tuple[npt.NDArray[np.uint8], IntArray]]]
     labels: IntArray
     device: torch.device
+    map_tasks: Map = run_in_turn
+    table: ImageTable | None = None
 
     def choose(self, names: list[str] | None) -> dict[str, Teacher]:
         """The teachers with these names, in this order; all teachers for None. Raises `DataError` for an unknown

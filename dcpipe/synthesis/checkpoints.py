@@ -1,14 +1,15 @@
-"""The notes of a recovery: what it has finished, written once, and the batch that it is working on.
+"""The notes of a recovery: the images of finished batches, and the state of batches that are not finished.
 
-A checkpoint contains only the current batch, because the whole set may be far larger: at 224 pixels and 50 images per
-class, ImageNet-1K has 7.5 GB of u8 images, and a batch of 80 has 0.2 GB with the state of Adam. Notes of another run
-(other choices, images or teachers) or of another version are ignored, and the run begins anew.
+Each batch has files of its own, because batches may be recovered in any order and by several processes, and because the
+whole set may be far larger than a batch: at 224 pixels and 50 images per class, ImageNet-1K has 7.5 GB of u8 images,
+and a batch of 80 has 0.2 GB with the state of Adam. Notes of another run (other choices, images or teachers) or of
+another version are ignored, and the batch begins anew.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,10 @@ import numpy.typing as npt
 import torch
 
 from dcpipe.store.files import replacing
-from dcpipe.types import ImageSet, Teacher
+from dcpipe.types import ImageSet, IntArray, Teacher, require
 
-CHECKPOINT = "recovery.pt"
-START = "recovery-start.pt"
+START, IDS = "recovery-start.pt", "recovery-ids.pt"
 Images = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The number of the current batch, its state, and the images u8 [m, s, s, 3] of the batches before it."""
-
-    number: int
-    state: Mapping[str, Any]
-    finished: list[Images]
 
 
 @dataclass(frozen=True)
@@ -41,48 +32,79 @@ class RecoveryNotes:
     folder: Path
     run: str
 
-    def save(self, number: int, state: Mapping[str, Any], finished: Iterable[tuple[int, Images]]) -> None:
-        """Write a checkpoint of batch `number`. `finished`: the number and the images of each batch that was finished
-        since the last checkpoint; they are written first, so that a checkpoint never lacks any."""
-        for place, images in finished:
-            self._write(_finished(place), images=torch.from_numpy(images))
-        self._write(CHECKPOINT, batch=number, state=state)
+    def finished(self, number: int) -> Images | None:
+        """The images u8 [m, s, s, 3] of a batch that is finished, else None. They are read from disk when they are
+        used."""
+        saved = self._read(_finished(number), mapped=True)
+        return None if saved is None else _array(saved["images"])
 
-    def load(self) -> Checkpoint | None:
-        """The last checkpoint; None if there is none of this run."""
-        last = self._read(CHECKPOINT)
-        if last is None:
-            return None
-        finished = [self._read(_finished(place)) for place in range(last["batch"])]
-        if any(batch is None for batch in finished):
-            return None
-        return Checkpoint(last["batch"], last["state"], [batch["images"].numpy() for batch in finished if batch])
+    def missing(self, count: int) -> list[int]:
+        """Which of so many batches are not finished."""
+        # A list of the folder, because a shared file system may remember for a while that a name was not there.
+        names = {path.name for path in self.folder.iterdir()}
+        return [n for n in range(count) if _finished(n) not in names or self.finished(n) is None]
+
+    def finish(self, number: int, images: Images) -> None:
+        """Save the images of a batch and remove its checkpoint."""
+        self._write(_finished(number), images=torch.from_numpy(images))
+        (self.folder / checkpoint_of(number)).unlink(missing_ok=True)
+
+    def save(self, number: int, state: Mapping[str, Any]) -> None:
+        """Write the checkpoint of a batch."""
+        self._write(checkpoint_of(number), state=state)
+
+    def load(self, number: int) -> Mapping[str, Any] | None:
+        """The state in the checkpoint of a batch; None if there is none of this run."""
+        saved = self._read(checkpoint_of(number))
+        return None if saved is None else dict(saved["state"])
 
     def once(self, make: Callable[[], ImageSet]) -> Images:
         """The images u8 [n, s, s, 3] that recovery starts from if they take long to make; loaded if they were saved."""
-        saved = self._read(START)
+        saved = self._read(START, mapped=True)  # a worker needs those of its batch
         if saved is None:
             saved = {"images": torch.from_numpy(make().images)}
             self._write(START, **saved)
-        images: Images = saved["images"].numpy()
-        return images
+        return _array(saved["images"])
+
+    def save_ids(self, ids: IntArray) -> None:
+        """Save the ids i64 [n] of the set for other processes, which read its images from the table."""
+        self._write(IDS, ids=torch.from_numpy(ids))
+
+    def ids(self) -> IntArray:
+        """What `save_ids` saved. Raises `DataError` if it is gone."""
+        saved = self._read(IDS)
+        require(saved is not None, f"{self.folder / IDS} was removed while images were recovered; run the stage again")
+        assert saved is not None
+        ids: IntArray = saved["ids"].numpy()
+        return ids
 
     def _write(self, name: str, **content: Any) -> None:
         with replacing(self.folder / name) as partial:
             torch.save({"run": self.run, **content}, partial)
 
-    def _read(self, name: str) -> dict[str, Any] | None:
+    def _read(self, name: str, mapped: bool = False) -> dict[str, Any] | None:
+        """The content of a file of this run, which remains on disk until it is used if it is `mapped`."""
         path = self.folder / name
         if not path.exists():
             return None
         # Not directly to the device: Adam keeps its step count in main memory, and reading it from the device would
         # block.
-        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        content: dict[str, Any] = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mapped)
         return content if content.get("run") == self.run else None
+
+
+def checkpoint_of(number: int) -> str:
+    """The name of the checkpoint of a batch."""
+    return f"recovery-{number:05d}-open.pt"
 
 
 def _finished(number: int) -> str:
     return f"recovery-{number:05d}.pt"
+
+
+def _array(images: torch.Tensor) -> Images:
+    array: Images = images.numpy()
+    return array
 
 
 def fingerprint(settings: Sequence[Any], start: ImageSet, labels: npt.NDArray[Any], teachers: Sequence[Teacher]) -> str:

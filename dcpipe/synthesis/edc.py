@@ -29,9 +29,10 @@ from typing import Literal
 from dcpipe.config.options import validated
 from dcpipe.config.values import BelowOne, Count, NotNegative, Positive, PositiveShare, Share, TeacherNames
 from dcpipe.synthesis.base import Progress, SynthesisContext
+from dcpipe.synthesis.batches import recover
 from dcpipe.synthesis.initial import Initial
 from dcpipe.synthesis.matching import Average, Matching
-from dcpipe.synthesis.recovery import Recovery, recover
+from dcpipe.synthesis.recovery import Recovery
 from dcpipe.synthesis.regularisers import Direction
 from dcpipe.synthesis.statistics import Variance
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation

@@ -5,19 +5,19 @@ EDC.
 
 for each batch of images separately, with Adam on normalised pixels; the observers take turns, one per step. The methods
 are choices of these parts (`Recovery`), and each of them is a small file. A killed run resumes in the middle of a
-batch. All random numbers are functions of (seed, batch, step), so on a CPU it finishes with the same images. On a GPU
+batch. All random numbers are functions of (seed, batch, step), so on a CPU it finishes with the same images, and
+batches can be recovered in any order and in several processes (`batches.py`, `shards.py`). On a GPU
 sums are added up in any order (`index_add`, the gradient of `grid_sample`), so images differ by rounding, as they do
 between two uninterrupted runs; and the networks run in bfloat16, whereas the official code uses float32.
 
-Memory: only the pixels of one batch, with their average and Adam's state, are on the device. The set is u8, in main
-memory.
+Memory: only the pixels of one batch, with their average and Adam's state, are on the device.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -109,11 +109,25 @@ class Batch:
             matcher.running = running if running is None else running.to(self.pixels.device)
 
 
+# Called with a batch, its number and the terms of its loss.
+Report = Callable[[Batch, int, str], None]
+
+
 class Engine:
-    """Observers with their targets, and the images they recover."""
+    """Observers with their targets, which recover one batch of images at a time: `rows` i64 [m] of each batch.
+
+    `run`: the fingerprint of the run, if it is known; it takes reading all images and weights. Raises `DataError` for
+    choices that do not fit the images or the observers.
+    """
 
     def __init__(
-        self, start: ImageSet, context: SynthesisContext, seed: int, progress: Progress, choices: Recovery
+        self,
+        start: ImageSet,
+        context: SynthesisContext,
+        seed: int,
+        progress: Progress,
+        choices: Recovery,
+        run: str = "",
     ) -> None:
         self.start, self.context, self.seed, self.progress, self.choices = start, context, seed, progress, choices
         chosen = context.choose(choices.observers)
@@ -128,41 +142,36 @@ class Engine:
         self.low, self.high = (0 - self.mean) / self.std, (1 - self.mean) / self.std
         self.labels = torch.from_numpy(start.labels).to(context.device)
         self.statistics = self._statistics()
+        self.chosen, self.rows = chosen, batches_of(start, choices)
         settings = (replace(choices, observers=list(chosen)), seed)
-        run = fingerprint(settings, start, context.labels, list(chosen.values()))
+        run = run or fingerprint(settings, start, context.labels, list(chosen.values()))
         self.notes = RecoveryNotes(progress.notes, run)
-        self.images: Images = np.empty_like(start.images)
-        self.shown = np.zeros(len(start), dtype=bool)  # which rows of `images` are filled
 
-    def run(self) -> ImageSet:
-        """Recover every image, starting from the checkpoint if there is one."""
-        rows = batches_of(self.start, self.choices)
-        checkpoint = self.notes.load()
-        begun = checkpoint.number if checkpoint else 0
-        state = checkpoint.state if checkpoint else None
-        for number, images in enumerate(checkpoint.finished if checkpoint else []):
-            self._keep(rows[number], images)
-        unsaved: list[int] = []  # finished batches that no checkpoint has saved
-        pause = training.checkpoint_pause()
+    def recover(self, number: int, report: Report = lambda batch, number, note: None) -> Images:
+        """The images u8 [m, s, s, 3] of a batch, which are read if they are finished. Otherwise the batch goes on from
+        its checkpoint, if there is one, and what it gives is saved.
+
+        Raises `DataError` if pixels are no longer finite.
+        """
+        if (finished := self.notes.finished(number)) is not None:
+            return finished
+        batch, pause = self._open(self.rows[number], self.notes.load(number)), training.checkpoint_pause()
         saved = reported = time.monotonic()
-        for number in range(begun, len(rows)):
-            batch = self._open(rows[number], state)
-            state = None
-            for terms in self._steps(batch, number, rows[number]):
-                if time.monotonic() - reported > REPORT_SECONDS:  # seldom, because this reads numbers from the device
-                    self._report(batch, number, rows, terms)
-                    reported = time.monotonic()
-                if time.monotonic() - saved > pause:
-                    self.notes.save(number, batch.state(), [(done, self.images[rows[done]]) for done in unsaved])
-                    unsaved.clear()
-                    saved = time.monotonic()
-            require(
-                bool(batch.pixels.isfinite().all()),
-                f"synthesis: pixels of batch {number} became NaN or infinite; lower lr ({self.choices.lr})",
-            )
-            self._keep(rows[number], self._rounded(batch.pixels))
-            unsaved.append(number)
-        return self._image_set()
+        for terms in self._steps(batch, number, self.rows[number]):
+            if time.monotonic() - reported > REPORT_SECONDS:  # seldom, because this reads numbers from the device
+                values = (f"{name} {float(value.detach()):.3f}" for name, value in terms.items())
+                report(batch, number, ", ".join(values))
+                reported = time.monotonic()
+            if time.monotonic() - saved > pause:
+                self.notes.save(number, batch.state())
+                saved = time.monotonic()
+        require(
+            bool(batch.pixels.isfinite().all()),
+            f"synthesis: pixels of batch {number} became NaN or infinite; lower lr ({self.choices.lr})",
+        )
+        images = self.rounded(batch.pixels)
+        self.notes.finish(number, images)
+        return images
 
     @cached_property
     def pixels(self) -> Pixels:
@@ -262,33 +271,11 @@ class Engine:
             terms["density"] = choices.density * densification(batch.pixels, batch.groups)
         return terms
 
-    def _report(self, batch: Batch, number: int, rows: list[IntArray], terms: Terms) -> None:
-        """Report progress, the terms of the loss, and the current images."""
-
-        def images() -> ImageSet:
-            for others in rows:  # of batches that have not begun: what they start from
-                if not self.shown[others].all():
-                    self._keep(others, self._rounded(self.pixels(others)))
-            self._keep(rows[number], self._rounded(batch.pixels))
-            return self._image_set()
-
-        values = ", ".join(f"{name} {float(value.detach()):.3f}" for name, value in terms.items())
-        steps = self.choices.iterations
-        note = f"batch {number + 1} of {len(rows)}: {values}"
-        self.progress.report(number * steps + batch.step, len(rows) * steps, note, images)
-
-    def _keep(self, rows: IntArray, images: Images) -> None:
-        self.images[rows] = images
-        self.shown[rows] = True
-
-    def _rounded(self, pixels: torch.Tensor) -> Images:
+    def rounded(self, pixels: torch.Tensor) -> Images:
         """Images u8 [m, s, s, 3] of normalised pixels, rounded (the official code truncates)."""
         whole = (pixels.detach() * self.std + self.mean).mul(255).round().clamp(0, 255).to(torch.uint8)
         images: Images = whole.permute(0, 2, 3, 1).cpu().numpy()
         return images
-
-    def _image_set(self) -> ImageSet:
-        return replace(self.start, images=self.images, grid=1)
 
     def _on_device(self, rows: IntArray) -> torch.Tensor:
         return torch.from_numpy(rows).to(self.context.device)
@@ -303,11 +290,3 @@ def batches_of(start: ImageSet, choices: Recovery) -> list[IntArray]:
     rounds = [np.flatnonzero(ranks == one) for one in range(int(ranks.max()) + 1)]
     step = choices.batch_size
     return [rows[first : first + step] for rows in rounds for first in range(0, len(rows), step)]
-
-
-def recover(start: ImageSet, context: SynthesisContext, seed: int, progress: Progress, choices: Recovery) -> ImageSet:
-    """Recovered images with the labels and ids of `start`. They start from `choices.initial`.
-
-    Raises `DataError` for choices that do not fit the images or the observers, and if pixels are no longer finite.
-    """
-    return Engine(start, context, seed, progress, choices).run()

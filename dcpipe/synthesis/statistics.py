@@ -10,6 +10,9 @@ variance between images: `variance="within"`, sum v / n. The variance of the who
 both cases. (The official code averages the variances of training batches, so its result is slightly smaller and depends
 on batch size and order.) It uses augmented training images, one view of each; here images are not augmented.
 
+The pass is one piece of work, not a shard per part: sums of parts that are added up afterwards are rounded differently
+from sums that go on from part to part, and images that are recovered from them would no longer be the same.
+
 Memory: 16 bytes per class and entry of each observer during the pass (two sums in float64), 8 bytes in the result
 (float32), and one batch and one part of the images, whatever their number. EDC's five ImageNet networks have 101,548
 entries: for 1,000 classes 1.6 GB in the pass, 0.8 GB afterwards.

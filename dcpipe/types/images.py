@@ -27,7 +27,8 @@ class ImageTable:
 
     `parts`: files with columns `id` i64, `image` struct<bytes, path> and `label` i64. Each has `part_rows` rows, the
     last one possibly fewer. `size`: the side in pixels to which images are decoded. `mean`, `std`: per channel, of the
-    pixels of the train split in [0, 1].
+    pixels of the train split in [0, 1]. `origin`: folder and digest of the artifact that it was opened from and the
+    name of the split, None for a table that is only in memory.
     """
 
     parts: tuple[Path, ...]
@@ -38,6 +39,7 @@ class ImageTable:
     size: int
     mean: Colour
     std: Colour
+    origin: tuple[str, str, str] | None = None
 
     def __post_init__(self) -> None:
         check_labels(self.labels, self.classes, "image table")

@@ -228,6 +228,7 @@ class LabelPack:
     policy: ViewSource
     ids: IntArray
     n_bytes: int = 0
+    file: str = ""
 
     def __post_init__(self) -> None:
         require(len(self.ids) == self.shape.images, f"label pack: {len(self.ids)} ids for {self.shape.images} images")

@@ -21,7 +21,8 @@ class Teacher:
     """A trained network with what is needed to use it correctly: its normalisation and its class order.
 
     `weights`: state dict; `size`: the side in pixels of the images it was trained on; `accuracy`: by split, in percent;
-    `input_size`: the side to which images are resized just before the network, None for images as they are.
+    `input_size`: the side to which images are resized just before the network, None for images as they are. `origin`:
+    folder and digest of the artifact that it was read from, None for a network that is only in memory.
     """
 
     network: str
@@ -32,6 +33,7 @@ class Teacher:
     size: int
     accuracy: dict[str, float]
     input_size: int | None = None
+    origin: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         for name, tensor in self.weights.items():

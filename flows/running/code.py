@@ -26,6 +26,7 @@ SHARED = (
     "dcpipe/config/params.py",
     "dcpipe/config/registry.py",
     "dcpipe/config/values.py",
+    "dcpipe/shards/",
     "dcpipe/store/",
     "flows/__init__.py",
     "flows/running/",

@@ -42,9 +42,17 @@ class Inputs:
         """The folder of an artifact."""
         return self.artifacts[kind].path
 
+    def verified(self, kind: str) -> store.Verified:
+        """An artifact for shards, which open it without verifying it again."""
+        return store.Verified.of(self.artifacts[kind])
+
+    def verified_teachers(self) -> tuple[tuple[str, store.Verified], ...]:
+        """The teachers for shards, as pairs with their keys."""
+        return tuple((key, store.Verified.of(artifact)) for key, artifact in self.teachers.items())
+
     def load_teachers(self) -> dict[str, Teacher]:
         """The teachers by key, with their weights on the CPU."""
-        return {key: store.load_teacher(artifact.path) for key, artifact in self.teachers.items()}
+        return {key: store.teacher_of(artifact) for key, artifact in self.teachers.items()}
 
     @property
     def teacher_bytes(self) -> dict[str, int]:

@@ -9,15 +9,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
-from threading import Event
+from threading import BoundedSemaphore, Event
 from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dcpipe.shards import attempt
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Row = Mapping[str, Any]
+
+THREADS = 4  # tasks of a flow at a time, where a stage asks for more than one
 
 
 class ServerError(Exception):
@@ -139,27 +143,13 @@ class Plain(Reporter):
         pass
 
 
-def attempt(work: Callable[[Item], Result], item: Item, name: str, retries: int) -> Result:
-    """Call `work(item)` and try again after an `OSError`. Other errors are final, because bad data stays bad."""
-    for left in range(retries, -1, -1):
-        try:
-            return work(item)
-        except Exception as error:
-            if left == 0 or not isinstance(error, OSError):
-                error.add_note(f"in task {name}")
-                raise
-            print(f"task {name}: {error}; trying again", file=sys.stderr)
-            time.sleep(1.0)
-    raise AssertionError
-
-
 class Prefect(Reporter):
     """Runs tasks as Prefect tasks, with live artifacts. Failing to report must not stop the work: the first failure is
     printed, and nothing more is reported."""
 
     def __init__(self, stage: str) -> None:
         super().__init__(stage)
-        self.alive = True
+        self.alive, self.threads = True, THREADS
         self.artifacts: dict[str, Any] = {}
         self.shown: dict[str, float] = {}
 
@@ -167,27 +157,17 @@ class Prefect(Reporter):
     def watched(self) -> bool:
         return self.alive
 
-    def run_flow(self, body: Callable[[], None], name: str) -> None:
-        """Run `body` as the flow of the stage; its exceptions are raised here."""
-        from prefect.flows import Flow
+    def run_flow(self, flow: Any, name: str, parameters: Mapping[str, Any]) -> None:
+        """Run the flow of the stage, with at most `threads` tasks at a time; its exceptions are raised here."""
         from prefect.task_runners import ThreadPoolTaskRunner
 
         def print_state(flow: Any, flow_run: Any, state: Any) -> None:
             """Prefect passes these arguments by name."""
             print(f"flow {flow_run.name}: {state.name}: {state.message}", file=sys.stderr)
 
-        threads: Any = ThreadPoolTaskRunner(max_workers=4)
-        shown: Flow[[], None] = Flow(
-            body,
-            name=self.stage,
-            flow_run_name=name,
-            on_failure=[print_state],
-            on_crashed=[print_state],
-            on_cancellation=[print_state],
-            task_runner=threads,
-            validate_parameters=False,
-        )
-        shown()
+        hooks = {"on_failure": [print_state], "on_crashed": [print_state], "on_cancellation": [print_state]}
+        runner: Any = ThreadPoolTaskRunner(max_workers=self.threads)
+        flow.with_options(flow_run_name=name, task_runner=runner, **hooks)(**parameters)
 
     def map(
         self,
@@ -210,11 +190,12 @@ class Prefect(Reporter):
             """Prefect passes these arguments by name."""
             print(f"task {task_run.name}: {state.message}", file=sys.stderr)
 
-        failures: list[BaseException] = []
+        failures, places = list[BaseException](), BoundedSemaphore(workers)  # the flow may have more threads
 
         def tracked(item: Item) -> Result:
             try:
-                return work(item)
+                with places:
+                    return work(item)
             except BaseException as error:
                 failures.append(error)
                 raise

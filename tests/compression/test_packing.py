@@ -16,6 +16,7 @@ from view_cases import stored_views
 from dcpipe import store, views
 from dcpipe.compression import CODECS, packing
 from dcpipe.compression.field import Field
+from dcpipe.compression.svd import Svd
 from dcpipe.types import BudgetError, DataError, LabelPack, LabelShape, SoftLabels, StoredViews, ViewPolicy, ViewSource
 
 SHAPE = LabelShape(9, 40, 12)
@@ -35,8 +36,9 @@ def stored_policy(mix: str = "cutmix_images") -> StoredViews:
     return stored_views(SHAPE.images, SHAPE.views, mix=mix)
 
 
-def one_by_one(encode: packing.Encode, starts: Sequence[int]) -> list[packing.Arrays]:
-    return [encode(start) for start in starts]
+def one_by_one(encode: packing.Encode, starts: Sequence[int]) -> None:
+    for start in starts:
+        encode(start)
 
 
 def packed(
@@ -105,15 +107,15 @@ def test_a_codec_gets_the_stored_views(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_killed_run_encodes_nothing_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = packed(tmp_path / "unbroken", "svd")
     encoded: list[list[int]] = []
-    encode = packing._encode
+    encode = Svd.encode
 
-    def until_killed(codec: Any, labels: Any, shape: Any, rows: np.ndarray, device: Any) -> packing.Arrays:
+    def until_killed(self: Svd, logits: torch.Tensor, rows: np.ndarray, shape: LabelShape, drawn: Any) -> Any:
         encoded.append(rows.tolist())
         if len(encoded) == 3:
             raise InterruptionError
-        return encode(codec, labels, shape, rows, device)
+        return encode(self, logits, rows, shape, drawn)
 
-    monkeypatch.setattr(packing, "_encode", until_killed)
+    monkeypatch.setattr(Svd, "encode", until_killed)
     with pytest.raises(InterruptionError):
         packed(tmp_path / "notes", "svd")
     resumed = packed(tmp_path / "notes", "svd")

@@ -98,9 +98,15 @@ def test_a_killed_recovery_ends_with_the_same_images(workspace: Workspace) -> No
     shutil.rmtree(folder)
 
     def place() -> int:
-        """Steps that the checkpoint holds, of 100 a batch; -1 without one."""
-        kept = workspace.kept("recovery.pt")
-        return int(100 * kept["batch"] + kept["state"]["step"]) if kept else -1
+        """Steps of finished batches and of the one that has a checkpoint, of 100 a batch; -1 without one."""
+        finished = [kept for number in range(10) if (kept := workspace.kept(f"recovery-{number:05d}.pt"))]
+        try:
+            kept = workspace.kept(f"recovery-{len(finished):05d}-open.pt")
+        except FileNotFoundError:  # the batch was finished just now
+            kept = {}
+        if not finished and not kept:
+            return -1
+        return 100 * len(finished) + (int(kept["state"]["step"]) if kept else 0)
 
     first = workspace.kill("synthesis", place, 20, **env)
     second = workspace.kill("synthesis", place, 120, **env)

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcpipe.studies import students
+from dcpipe.studies.base import BYTES
 from dcpipe.studies.students import StudentsBlock, StudentsStudy
-from dcpipe.studies.variant_cells import BYTES, MADE_BY
+from dcpipe.studies.variant_cells import MADE_BY
 from dcpipe.types import DataError
 
 NETWORKS = ["convnet-d1-w8", "convnet-d1-w4", "convnet-d2-w4"]

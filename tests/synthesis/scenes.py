@@ -12,8 +12,9 @@ import torch
 from slow_observers import teacher_of
 
 from dcpipe.synthesis import Progress, SynthesisContext
+from dcpipe.synthesis.batches import recover
 from dcpipe.synthesis.matching import Matching
-from dcpipe.synthesis.recovery import Recovery, recover
+from dcpipe.synthesis.recovery import Recovery
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 from dcpipe.types import ImageSet, Teacher
 

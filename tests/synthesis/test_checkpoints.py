@@ -12,7 +12,8 @@ import torch
 from scenes import start_of
 from slow_observers import teacher_of
 
-from dcpipe.synthesis.checkpoints import CHECKPOINT, RecoveryNotes, fingerprint
+from dcpipe.synthesis.checkpoints import RecoveryNotes, checkpoint_of, fingerprint
+from dcpipe.types import DataError
 
 STATE = {"step": 3, "pixels": torch.arange(4.0)}
 FIRST, SECOND = np.full((2, 4, 4, 3), 7, dtype=np.uint8), np.full((1, 4, 4, 3), 9, dtype=np.uint8)
@@ -20,41 +21,74 @@ FIRST, SECOND = np.full((2, 4, 4, 3), 7, dtype=np.uint8), np.full((1, 4, 4, 3), 
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     notes = RecoveryNotes(tmp_path, "run")
-    assert notes.load() is None
-    notes.save(1, STATE, [(0, FIRST)])
-    notes.save(2, STATE, [(1, SECOND)])
-    found = notes.load()
-    assert found is not None and found.number == 2
-    assert found.state["step"] == 3 and torch.equal(found.state["pixels"], STATE["pixels"])
-    assert [batch.tolist() for batch in found.finished] == [FIRST.tolist(), SECOND.tolist()]
+    assert notes.load(1) is None and notes.finished(0) is None
+    notes.save(1, STATE)
+    notes.finish(0, FIRST)
+    found, images = notes.load(1), notes.finished(0)
+    assert found is not None and found["step"] == 3 and torch.equal(found["pixels"], STATE["pixels"])
+    assert images is not None and images.dtype == np.uint8 and np.array_equal(images, FIRST)
+    assert notes.load(0) is None and notes.finished(1) is None
 
 
-def test_finished_batches_are_written_before_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kill between the two leaves a batch that no checkpoint counts, never a checkpoint that lacks one."""
+def test_a_finished_batch_has_no_checkpoint(tmp_path: Path) -> None:
+    notes = RecoveryNotes(tmp_path, "run")
+    notes.save(0, STATE)
+    notes.save(12, STATE)
+    notes.finish(12, FIRST)
+    notes.finish(2, SECOND)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "recovery-00000-open.pt",
+        "recovery-00002.pt",
+        "recovery-00012.pt",
+    ]
+    assert notes.missing(14) == [0, 1, *range(3, 12), 13]
+
+
+def test_a_batch_is_written_before_its_checkpoint_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill between the two leaves a checkpoint that nobody needs, never a batch without both."""
     notes, save = RecoveryNotes(tmp_path, "run"), torch.save
-    notes.save(0, STATE, [])
+    notes.save(0, STATE)
 
     def killed(value: Any, path: Path) -> None:
-        if path.name.startswith(CHECKPOINT):
-            raise KeyboardInterrupt
         save(value, path)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        notes.save(1, STATE, [(0, FIRST)])
-    found = notes.load()
-    assert found is not None and (found.number, found.finished) == (0, [])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["recovery-00000.pt", CHECKPOINT]
+        notes.finish(0, FIRST)
+    assert notes.missing(1) == [0] and notes.load(0) is not None
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint_of(0)]
+
+
+def test_a_finished_batch_that_is_replaced_while_it_is_read_stays_as_it_was(tmp_path: Path) -> None:
+    """Images are mapped, not read; a second worker may write the same batch."""
+    notes = RecoveryNotes(tmp_path, "run")
+    notes.finish(0, FIRST)
+    images = notes.finished(0)
+    notes.finish(0, FIRST + 1)
+    assert images is not None and np.array_equal(images, FIRST)
 
 
 def test_notes_of_another_run_are_ignored(tmp_path: Path) -> None:
-    RecoveryNotes(tmp_path, "old").save(1, STATE, [(0, FIRST)])
+    old = RecoveryNotes(tmp_path, "old")
+    old.save(1, STATE)
+    old.finish(0, FIRST)
+    old.save_ids(np.arange(3))
     notes = RecoveryNotes(tmp_path, "new")
-    assert notes.load() is None
-    notes.save(1, STATE, [])  # the finished batch belongs to the old run
-    assert notes.load() is None
-    torch.save({"pixels": torch.zeros(3), "batch": 0, "state": None}, tmp_path / CHECKPOINT)
-    assert notes.load() is None
+    assert notes.load(1) is None and notes.finished(0) is None and notes.missing(2) == [0, 1]
+    with pytest.raises(
+        DataError, match=r"recovery-ids.pt was removed while images were recovered; run the stage again"
+    ):
+        notes.ids()
+    torch.save({"pixels": torch.zeros(3), "state": None}, tmp_path / checkpoint_of(1))
+    assert notes.load(1) is None
+
+
+def test_ids_come_back(tmp_path: Path) -> None:
+    ids = 7 * np.arange(50_000)
+    RecoveryNotes(tmp_path, "run").save_ids(ids)
+    found = RecoveryNotes(tmp_path, "run").ids()
+    assert found.dtype == np.int64 and np.array_equal(found, ids)
 
 
 def test_the_start_is_made_once_for_each_run(tmp_path: Path) -> None:

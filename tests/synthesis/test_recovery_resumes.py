@@ -1,4 +1,4 @@
-"""Recovery that is killed and started again: the same images, one checkpoint, and nothing done twice."""
+"""Recovery that is killed and started again: the same images, a checkpoint per batch, and nothing done twice."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import torch
 from scenes import EVERYTHING, LABELS, World, made, start_of, two_worlds
 
 from dcpipe.synthesis import recovery
-from dcpipe.synthesis.checkpoints import CHECKPOINT
-from dcpipe.synthesis.recovery import Recovery, recover
+from dcpipe.synthesis.batches import recover
+from dcpipe.synthesis.checkpoints import RecoveryNotes, checkpoint_of
+from dcpipe.synthesis.recovery import Recovery
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation
 
 STILL = WeakAugmentation(flip=0.0)
@@ -90,12 +91,39 @@ def test_a_run_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     world.interrupt = interrupt
     with pytest.raises(KilledError):
         made(world)
-    kept = torch.load(tmp_path / "notes" / CHECKPOINT, weights_only=True)
-    assert (kept["batch"], kept["state"]["step"]) == (1, 2)
+    assert names_in(tmp_path / "notes") == ["recovery-00000.pt", checkpoint_of(1)]
+    assert torch.load(tmp_path / "notes" / checkpoint_of(1), weights_only=True)["state"]["step"] == 2
     world.told.clear()
     made(world)
     assert [done for done, _, note in world.told if note.startswith("batch")] == [8, 9, 10]
     assert {total for _, total, _ in world.told} == {10}
+    assert names_in(tmp_path / "notes") == ["recovery-00000.pt", "recovery-00001.pt"]
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.usefixtures("always")
+def test_a_run_killed_between_batches_goes_on_with_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, pieces = two_worlds(tmp_path)
+    expected = made(whole)
+    finish = RecoveryNotes.finish
+
+    def killed(self: RecoveryNotes, number: int, images: Any) -> None:
+        finish(self, number, images)
+        monkeypatch.undo()
+        raise KilledError
+
+    monkeypatch.setattr(RecoveryNotes, "finish", killed)
+    with pytest.raises(KilledError):
+        made(pieces)
+    monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
+    pieces.told.clear()
+    assert made(pieces).images.tobytes() == expected.images.tobytes()
+    assert [done for done, _, _ in pieces.told] == [6, 7, 8, 9, 10]
 
 
 def killed_in(world: World, step: int, choices: Recovery = EVERYTHING) -> None:
@@ -125,9 +153,10 @@ def test_finished_batches_are_written_once_and_a_checkpoint_has_one_batch(
     monkeypatch.setattr(torch, "save", noted)
     world = World(tmp_path)
     killed_in(world, 10, replace(EVERYTHING, batch_size=3))
-    assert written.count("recovery-00000") == 1 and written.count("recovery") == 9
-    saved = torch.load(tmp_path / "notes" / CHECKPOINT, weights_only=True)
-    assert saved.keys() == {"run", "batch", "state"} and saved["state"]["pixels"].shape == (3, 3, 16, 16)
+    assert [written.count(f"recovery-0000{batch}") for batch in range(3)] == [1, 0, 0]
+    assert [written.count(f"recovery-0000{batch}-open") for batch in range(3)] == [5, 4, 0]
+    saved = torch.load(tmp_path / "notes" / checkpoint_of(1), weights_only=True)
+    assert saved.keys() == {"run", "state"} and saved["state"]["pixels"].shape == (3, 3, 16, 16)
     images = torch.load(tmp_path / "notes" / "recovery-00000.pt", weights_only=True)["images"]
     assert images.dtype == torch.uint8 and images.shape == (3, 16, 16, 3)
 
@@ -151,15 +180,15 @@ def test_a_checkpoint_of_another_run_is_ignored(tmp_path: Path, name: str) -> No
         for path in (tmp_path / "other" / "shared").iterdir():
             path.unlink()  # statistics belong to teachers, too; the flow gives other teachers another folder
     elif name == "old format":
-        saved = torch.load(notes / CHECKPOINT, weights_only=True)
-        torch.save({"pixels": torch.zeros(8, 3, 16, 16), "batch": 1, "state": saved["state"]}, notes / CHECKPOINT)
+        saved = torch.load(notes / checkpoint_of(1), weights_only=True)
+        torch.save({"pixels": torch.zeros(4, 3, 16, 16), "state": saved["state"]}, notes / checkpoint_of(1))
     else:
         (notes / "recovery-00000.pt").unlink()
     expected = recover(start, whole.context, seed, whole.progress, choices)
     world.told.clear()
     result = recover(start, world.context, seed, world.progress, choices)
-    assert world.told[0][0] == 1 or world.told[0][2].startswith("statistics")
-    assert [done for done, _, note in world.told if note.startswith("batch")] == list(range(1, 11))
+    steps = {"old format": [6, 7, 8, 9, 10], "no finished batch": [1, 2, 3, 4, 5, 8, 9, 10]}
+    assert [done for done, _, note in world.told if note.startswith("batch")] == steps.get(name, list(range(1, 11)))
     assert result.images.tobytes() == expected.images.tobytes()
 
 

@@ -13,6 +13,11 @@ IDC takes one step per class, and its single optimiser moves the images of all c
 momentum. `sweeps` does the same in one step for all classes: a class gets one gradient per sweep of C steps, so
 momentum m becomes m^C, and lr becomes lr (1 - m^C) / (1 - m).
 
+All classes are one piece of work, never groups of classes on several workers. With DC and DSA the network learns from
+the images of all classes after every step, and MDC chooses one subset for all of them. With DM, IDC and DREAM a class
+does not see the images of the others, but every group would need the same networks, which IDC and DREAM train on real
+images of all classes, and DM's are cheap.
+
 A killed run resumes in the middle of an outer loop; all random numbers are functions of (seed, loop, step). MDC's
 choices and frozen images are passed to `progress.record` after each decision and at the end.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
@@ -55,23 +56,6 @@ def test_errors_of_the_outside_world_are_tried_again(naps: list[float], capsys: 
     assert plain_map(work, [0, 1, 2], retries=2) == [0, 1, 2]
     assert tries == [0, 1, 1, 1, 2] and naps == [1.0, 1.0]
     assert capsys.readouterr().err == "task part[1]: the share is away; trying again\n" * 2
-
-
-@pytest.mark.parametrize(
-    ("error", "tries"), [(OSError("away"), 3), (DataError("bad row"), 1), (ValueError("odd"), 1), (MemoryError(), 1)]
-)
-def test_what_fails_for_good_is_raised_and_names_its_task(error: Exception, tries: int, naps: list[float]) -> None:
-    """Bad data stays bad: only the outside world deserves patience."""
-    calls: list[int] = []
-
-    def work(item: int) -> None:
-        calls.append(item)
-        raise error
-
-    with pytest.raises(type(error)) as raised:
-        plain_map(work, [7], retries=2)
-    assert raised.value is error and error.__notes__ == ["in task part[7]"]
-    assert len(calls) == tries and len(naps) == tries - 1
 
 
 def test_the_first_failure_in_the_order_of_items_is_raised_and_what_waits_is_dropped() -> None:
@@ -128,6 +112,39 @@ def test_what_only_a_page_can_show_is_left_out_plainly(capsys: pytest.CaptureFix
 
 
 # --- prefect's page ---
+
+
+class Submitted:
+    """Stands for a task of Prefect in a flow of many threads."""
+
+    pool = ThreadPoolExecutor(8)
+
+    def __init__(self, work: Callable[[int], object], **options: object) -> None:
+        self.work = work
+
+    def with_options(self, **options: object) -> Submitted:
+        return self
+
+    def submit(self, item: int) -> Future[object]:
+        return self.pool.submit(self.work, item)
+
+
+def test_no_more_tasks_of_prefect_run_at_a_time_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With workers the flow has many threads, and tasks that run in this process must not all use them."""
+    monkeypatch.setattr("prefect.tasks.Task", Submitted)
+    running, most = list[int](), list[int]()
+
+    def work(item: int) -> int:
+        running.append(item)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.remove(item)
+        return -item
+
+    reporter = Prefect("images")
+    reporter.alive = False
+    found = reporter.map(work, list(range(20)), str, retries=0, workers=2, title="parts")
+    assert found == [-item for item in range(20)] and max(most) == 2
 
 
 @pytest.mark.parametrize(

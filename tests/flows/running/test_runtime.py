@@ -6,8 +6,9 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -15,6 +16,7 @@ from fake_server import FakeServer
 
 from dcpipe import store
 from dcpipe.config import params, presets
+from dcpipe.shards import Group, cluster, in_turn
 from dcpipe.types import DataError
 from flows.running import runtime
 from flows.running.inputs import Inputs
@@ -127,6 +129,72 @@ def test_a_run_maps_through_its_reporter() -> None:
     assert make_run().map(lambda i: -i, [1, 2], str) == [-1, -2]
 
 
+class Workers:
+    """Stands for a cluster: it keeps what is sent."""
+
+    def __init__(self, workers: Any, device: Any) -> None:
+        self.sent: list[tuple[Any, ...]] = []
+        self.slots, self.closed = 2, 0
+        started.append(self)
+
+    def describe(self) -> str:
+        return "workers: 2 x chip"
+
+    def call_group(self, work: Callable[[Any], Any], retries: int, group: Group[Any]) -> list[Any]:
+        self.sent.append((group.items, group.name, retries))
+        return in_turn(work, group.items)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+started: list[Workers] = []
+
+
+def double(item: int) -> int:
+    return 2 * item
+
+
+@pytest.fixture
+def run_with_workers(monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setattr(cluster, "Cluster", Workers)
+    monkeypatch.setenv("DCPIPE_WORKERS", "2")
+    started.clear()
+    return make_run()
+
+
+def test_shards_are_sent_to_workers_and_other_functions_run_here(
+    run_with_workers: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_with_workers
+    assert run.map(lambda item: -item, [1, 2], str) == [-1, -2] and run.map(double, [4], str) == [8]
+    assert started == [], "workers are started for nothing"
+    run.close()
+    items = list(range(5))
+    assert run.map(double, items, "part[{}]".format, retries=2, workers=1) == [0, 2, 4, 6, 8]
+    assert run.map(double, [], str) == [] and run.map(double, [1, 2], str) == [2, 4]
+    [cluster] = started
+    assert sorted(cluster.sent[:5]) == [([item], f"part[{item}]", 2) for item in items] and len(cluster.sent) == 7
+    assert capsys.readouterr().err == "selection: workers: 2 x chip\n"
+    run.close()
+    assert cluster.closed == 1
+
+
+def test_a_single_shard_is_sent_to_other_machines(run_with_workers: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be a GPU, and none here."""
+    monkeypatch.setenv("DCPIPE_WORKERS", "tcp://127.0.0.1:8786")
+    assert make_run().map(double, [4], str) == [8] and len(started) == 1
+
+
+def test_wrong_workers_stop_a_stage_before_any_work(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DCPIPE_WORKERS", "many")
+    with pytest.raises(SystemExit):
+        command(monkeypatch, lambda run: None)
+    assert capsys.readouterr().err.startswith("teacher: DCPIPE_WORKERS is 'many'; give a number of workers from 1 to")
+
+
 # --- a command ---
 
 
@@ -236,10 +304,11 @@ class Dying(Prefect):
         super().__init__("teacher")
         self.when = when
 
-    def run_flow(self, body: Callable[[], None], name: str) -> None:
+    def run_flow(self, flow: Any, name: str, parameters: Mapping[str, Any]) -> None:
+        assert flow.name == self.stage and parameters["params"] and parameters["device"] == "cpu"
         if self.when == "before":
             raise ConnectionError("gone")
-        body()
+        flow.fn(**parameters)
         if self.when == "after":
             raise ConnectionError("gone")
 
@@ -254,10 +323,10 @@ def test_a_server_that_dies_costs_no_work_and_none_is_done_twice(
     fake = Fake("" if alive else "no Prefect server")
     monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying(when), fake))
     monkeypatch.setattr(runtime, "_leave", left.append)
-    command(monkeypatch, lambda run: done.append(type(run.reporter)))
+    command(monkeypatch, lambda run, key: done.append(type(run.reporter)), "main")
     assert done == [Plain if when == "before" else Dying]
     assert bool(left) == (not alive)
-    message = "teacher: Prefect failed (ConnectionError); continuing without it"
+    message = "teacher main: Prefect failed (ConnectionError); continuing without it"
     assert (message in capsys.readouterr().err) == (not alive)
 
 
@@ -267,16 +336,16 @@ def test_prefect_that_fails_amid_the_work_is_left_and_the_work_continues(
     """The server is healthy, but a call in the middle of the stage failed."""
     done: list[type] = []
 
-    def stage(run: Run) -> None:
+    def stage(run: Run, key: str) -> None:
         done.append(type(run.reporter))
         if not isinstance(run.reporter, Plain):
             raise ServerError("HTTPStatusError in Prefect") from OSError("500")
 
     monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), Fake("")))
     monkeypatch.setattr(runtime, "_leave", lambda name: None)
-    command(monkeypatch, stage)
+    command(monkeypatch, stage, "main")
     assert done == [Dying, Plain]
-    assert "teacher: Prefect failed (OSError); continuing without it" in capsys.readouterr().err
+    assert "teacher main: Prefect failed (OSError); continuing without it" in capsys.readouterr().err
 
 
 def test_a_server_that_holds_a_finished_run_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,13 +365,13 @@ def test_a_failure_of_the_stage_itself_is_not_the_servers(
 ) -> None:
     calls: list[int] = []
 
-    def stage(run: Run) -> None:
+    def stage(run: Run, key: str) -> None:
         calls.append(1)
         raise error
 
     monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), Fake("")))
     with pytest.raises(type(error)):
-        runtime.run_stage(stage, "teacher")
+        runtime.run_stage(stage, "teacher", "main")
     assert calls == [1]
 
 
@@ -312,12 +381,12 @@ def test_bad_data_is_not_tried_again_where_the_server_died_too(
     """What is wrong with the data stays wrong without a server: one run, one sentence."""
     calls: list[type] = []
 
-    def stage(run: Run) -> None:
+    def stage(run: Run, key: str) -> None:
         calls.append(type(run.reporter))
         raise DataError("row 3 is not an image; remove it")
 
     monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), Fake("no Prefect server")))
     with pytest.raises(SystemExit) as ended:
-        command(monkeypatch, stage)
+        command(monkeypatch, stage, "main")
     assert ended.value.code == 1 and calls == [Dying]
     assert capsys.readouterr() == ("", "teacher: row 3 is not an image; remove it\n")

@@ -47,7 +47,7 @@ FILES = ("results.csv", "summary.csv", "figure.png", "picked/random-ipc2.png")
 FP16 = 2 * 20 * 40 * 10
 
 
-WORK = {"score": contenders, "pack": Labeller, "label_block": softlabels}  # what is costly, and where it is
+WORK = {"score": contenders, "pack": Labeller, "label_block": softlabels.shards}  # what is costly, and where it is
 
 
 def write_study(**changes: Any) -> None:

@@ -171,7 +171,7 @@ def test_a_killed_recovery_resumes_inside_a_batch(
     write_study(named={"edc": VARIANTS["edc"]}, ipc=[2])
     with pytest.raises(KeyboardInterrupt):
         run_study("syntheses")
-    [checkpoint] = Path("scratch").glob("*.notes/images-*/recovery.pt")
+    [checkpoint] = Path("scratch").glob("*.notes/images-*/recovery-*-open.pt")
     run_study("syntheses")
     assert steps == [*range(1, 10), *range(9, 13)], "two batches of 6 steps, of which step 9 died"
     assert not checkpoint.exists()
@@ -188,7 +188,7 @@ def test_checkpoints_do_not_pile_up(workspace: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(KeyboardInterrupt):
         run_study("syntheses")
     assert list(Path("scratch").glob("*.notes/images-*.npz"))
-    assert not list(Path("scratch").rglob("recovery.pt"))
+    assert not list(Path("scratch").rglob("recovery-*"))
 
 
 # --- the ladder ---

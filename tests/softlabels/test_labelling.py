@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcpipe import networks, store, views
-from dcpipe.softlabels import fill, label_block, shape_of
-from dcpipe.types import MIXES, DataError, ImageSet, Mix, Teacher, ViewPolicy
+from dcpipe import networks, views
+from dcpipe.softlabels.labelling import label_block
+from dcpipe.types import MIXES, DataError, Mix, Teacher, ViewPolicy
 
 CPU = torch.device("cpu")
 CLASSES = ("ant", "bee", "cow", "dog")
@@ -138,54 +135,3 @@ def test_logits_that_fp16_cannot_store_are_refused_with_the_id_of_their_image(sc
         "soft labels of image 92 (row 3) contain NaN, infinity or a number beyond fp16 (65504) in view 0; check the "
         "teacher's weights and normalisation, then compute the labels again"
     )
-
-
-# --- a whole set, shard by shard ---
-
-IMAGES = ImageSet(PIXELS.numpy(), np.arange(N) % len(CLASSES), IDS, CLASSES)
-
-
-def filled(folder: Path, tasks: Callable[..., Any], images: ImageSet = IMAGES) -> store.Blocks:
-    blocks = store.create_blocks(folder / "labels.zarr", shape_of(images, VIEWS), "float16", rows=2)
-    teachers = {"main": TEACHERS[0]}
-    fill(blocks, images, teachers, policy=policy_of("none"), batch_size=8, device=CPU, map_tasks=tasks)
-    return blocks
-
-
-def test_a_store_is_filled_with_the_labels_of_every_image(scratch: Path) -> None:
-    seen: list[tuple[str, dict[str, Any]]] = []
-
-    def tasks(work: Callable[[int], None], items: list[int], label: Callable[[int], str], **options: Any) -> None:
-        for item in items:
-            seen.append((label(item), options))
-            work(item)
-
-    blocks = filled(scratch.parent, tasks)
-    np.testing.assert_allclose(blocks.array[:], labels(), **CLOSE)
-    assert [name for name, _ in seen] == [f"softlabels[{shard:05d}]" for shard in range(4)]
-    assert all(options == {"retries": 2, "workers": 2, "progress": "softlabels"} for _, options in seen)
-
-
-def test_a_killed_labelling_goes_on_with_the_shards_that_are_missing(scratch: Path) -> None:
-    done: list[int] = []
-
-    def tasks(work: Callable[[int], None], items: list[int], label: Any, **options: Any) -> None:
-        for item in items:
-            if len(done) == 2:
-                raise KeyboardInterrupt
-            work(item)
-            done.append(item)
-
-    with pytest.raises(KeyboardInterrupt):
-        filled(scratch.parent, tasks)
-    assert done == [0, 1]
-    blocks = filled(scratch.parent, lambda work, items, label, **options: done.extend(work(i) or i for i in items))
-    assert done == [0, 1, 2, 3]
-    np.testing.assert_allclose(blocks.array[:], labels(), **CLOSE)
-
-
-def test_grids_and_teachers_of_other_classes_are_refused(scratch: Path) -> None:
-    with pytest.raises(DataError, match=r"^soft labels need decoded images, but these have grid 2; decode them first$"):
-        shape_of(replace(IMAGES, grid=2), VIEWS)
-    with pytest.raises(DataError, match=r"class 0 is 'ant' on one side and 'dog' on the other"):
-        filled(scratch.parent, print, replace(IMAGES, classes=CLASSES[::-1]))

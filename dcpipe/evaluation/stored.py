@@ -1,0 +1,23 @@
+"""Where the images and labels of a contender are on disk, in a form that can be sent to a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dcpipe import store
+from dcpipe.types import ViewPolicy
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The file of the images, and how their views are drawn.
+
+    `pack`: the file of the labels, "" for other labels; `teachers`: those that label every batch. Without both, labels
+    are hard. `first`: only so many images per class are used, None for all.
+    """
+
+    images: store.SetFile
+    policy: ViewPolicy
+    pack: str = ""
+    teachers: tuple[store.Verified, ...] = ()
+    first: int | None = None

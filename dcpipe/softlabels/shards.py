@@ -1,0 +1,96 @@
+"""The parallel part of soft labels: one shard of the label store, which holds a block of images in all their views."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from dcpipe import networks, store
+from dcpipe.shards import opened
+from dcpipe.softlabels.labelling import label_block
+from dcpipe.types import ImageSet, Teacher, ViewPolicy
+from dcpipe.views import multiformation
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all shards have in common: the files of the images and of the teachers, the views, the label store with the
+    rows of its shards, and the device."""
+
+    images: store.SetFile
+    teachers: tuple[store.Verified, ...]
+    policy: ViewPolicy
+    batch_size: int
+    labels: str
+    shape: tuple[int, int, int]
+    rows: int
+    device: str
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """An open job. One thread computes at a time, while another one writes."""
+
+    images: ImageSet
+    pixels: torch.Tensor
+    teachers: list[Teacher]
+    models: list[nn.Module]
+    labels: store.Blocks
+    policy: ViewPolicy
+    batch_size: int
+    computing: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def of(
+        cls,
+        labels: store.Blocks,
+        images: ImageSet,
+        teachers: Mapping[str, Teacher],
+        policy: ViewPolicy,
+        batch_size: int,
+        device: torch.device,
+    ) -> Work:
+        """Put images and networks on the device. Raises `DataError` for teachers that do not fit the images."""
+        networks.check_teachers(dict(teachers), images.classes, images.images.shape[1])
+        models = [networks.from_teacher(teacher, device) for teacher in teachers.values()]
+        pixels = torch.from_numpy(images.images).to(device)
+        return cls(images, pixels, list(teachers.values()), models, labels, policy, batch_size)
+
+    def write(self, shard: int) -> None:
+        """Compute one shard and write it."""
+        span = self.labels.span(shard)
+        with self.computing:
+            values = label_block(
+                self.models,
+                self.teachers,
+                self.pixels,
+                self.images.ids,
+                np.arange(span.start, span.stop),
+                policy=self.policy,
+                n_views=int(self.labels.array.shape[1]),
+                size=self.images.images.shape[1],
+                batch_size=self.batch_size,
+            )
+        self.labels.write(shard, values)
+
+
+@opened
+def work_of(job: Job) -> Work:
+    """Open a job."""
+    teachers = {artifact.path: store.teacher_of(artifact.open()) for artifact in job.teachers}
+    images, labels = (
+        multiformation.decoded(job.images.read()),
+        store.create_blocks(Path(job.labels), job.shape, "float16", rows=job.rows),
+    )
+    return Work.of(labels, images, teachers, job.policy, job.batch_size, torch.device(job.device))
+
+
+def write_shard(job: Job, shard: int) -> None:
+    """Compute one shard of the labels and write it."""
+    work_of(job).write(shard)
