@@ -1,18 +1,17 @@
 """teacher: train one network on the whole train split (or load pretrained weights) and measure its accuracy.
 
 The stage runs once per key of teacher.networks in params.yaml. Output: data/teacher/KEY, with accuracy on minival and
-test, and the learning curve.
+test, and the learning curve. DCPIPE_PROCESSES=8 trains in 8 processes, each with a GPU of its own where there are GPUs.
 """
 
 from __future__ import annotations
 
 import json
-from functools import partial
-
-import torch
 
 from dcpipe import images, store, teacher, training
-from dcpipe.types import ImageTable, IntArray, require
+from dcpipe.teacher import ranks
+from dcpipe.teacher.jobs import Job, Outcome
+from dcpipe.types import IntArray, require
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
 
@@ -30,31 +29,32 @@ def teacher_stage(run: Run, key: str) -> None:
         if block.epochs
         else None
     )
-    settings = {**block.model_dump(mode="json"), "network": network.content()}
+    settings = {**block.content(), "network": network.content()}
     if (sha256 := network.weights_sha256()) is not None:
         settings["network"]["weights_sha256"] = sha256
     with run.staging(f"data/teacher/{key}", settings, inputs) as staging:
+        job = Job(
+            network=network.network,
+            weights=network.weights,
+            head=network.head,
+            input_size=network.input_size,
+            images=store.Verified.of(inputs["images"]),
+            policy=block.augmentation.policy(block.seed),
+            recipe=recipe,
+            batch_size=block.batch_size,
+            sync_batchnorm=block.sync_batchnorm,
+            seed=block.seed,
+            mean=mean,
+            std=std,
+            checkpoint=str(staging.notes / "checkpoint.pt"),
+            device=str(run.device),
+        )
 
-        def fit(_: str) -> tuple[torch.nn.Module, list[dict[str, float]]]:
-            return teacher.train(
-                network.network,
-                network.weights,
-                feed_of(train, block.batch_size, block.seed, run.device),
-                policy=block.augmentation.policy(block.seed),
-                recipe=recipe,
-                classes=train.classes,
-                size=train.size,
-                mean=mean,
-                std=std,
-                seed=block.seed,
-                device=run.device,
-                head=network.head,
-                input_size=network.input_size,
-                checkpoint=staging.notes / "checkpoint.pt",
-                report=lambda row: run.reporter.progress(
-                    f"teacher {key}", int(row["epoch"]) + 1, block.epochs, f"loss {row['loss']:.4f}"
-                ),
-            )
+        def report(row: dict[str, float]) -> None:
+            run.reporter.progress(f"teacher {key}", int(row["epoch"]) + 1, block.epochs, f"loss {row['loss']:.4f}")
+
+        def fit(_: str) -> Outcome:
+            return ranks.train(job, report)
 
         def measure(split: str) -> IntArray:
             batches = teacher.plain_batches(images.read_parts(tables[split]), mean, std, block.batch_size, run.device)
@@ -83,12 +83,8 @@ def teacher_stage(run: Run, key: str) -> None:
     print(f"teacher {key}: {network.network}, " + ", ".join(f"{s} {v:.2f} %" for s, v in accuracy.items()))
 
 
-def feed_of(table: ImageTable, batch_size: int, seed: int, device: torch.device) -> teacher.Feed:
-    """A feed of the train split: from device memory if it fits there, else streamed part by part."""
-    if table.decoded_bytes <= teacher.MEMORY_BYTES:
-        return teacher.memory_feed(images.read_all(table), table.labels, table.ids, batch_size, seed, device)
-    return teacher.stream_feed(partial(images.stream, table, seed, batch_size=batch_size), device)
-
-
 if __name__ == "__main__":
-    main(teacher_stage, "teacher", keyed=True)
+    if ranks.is_follower():
+        ranks.follow()
+    else:
+        main(teacher_stage, "teacher", keyed=True)

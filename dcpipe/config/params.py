@@ -108,7 +108,8 @@ class TeacherNetwork(Block):
 
 
 class TeacherTraining(Block):
-    """How every teacher is trained. `epochs: 0` leaves pretrained weights as they are."""
+    """How every teacher is trained. `epochs: 0` leaves pretrained weights as they are. `sync_batchnorm`: where several
+    processes share a batch, whether batch norm uses the statistics of the whole batch, as one process does."""
 
     epochs: Natural
     batch_size: Count = 128
@@ -118,6 +119,12 @@ class TeacherTraining(Block):
     zeta: Positive = 1.0
     augmentation: Augmentation = Augmentation()
     seed: Seed = 0
+    sync_batchnorm: bool = False
+
+    def content(self) -> dict[str, Any]:
+        """All that decides how a teacher is trained. `sync_batchnorm` is left out where it is false, so that such
+        teachers have the lineage that they had before the key existed."""
+        return self.model_dump(mode="json", exclude=set() if self.sync_batchnorm else {"sync_batchnorm"})
 
 
 class TeacherBlock(Block):

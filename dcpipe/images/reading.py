@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import numpy.typing as npt
 
 from dcpipe.images.decoding import Pixels, decode_into
 from dcpipe.images.parquet import pick
@@ -79,40 +80,66 @@ def read_all(table: ImageTable) -> Pixels:
     return images
 
 
-def stream(table: ImageTable, seed: int, epoch: int, batch_size: int) -> Iterator[Batch]:
+def stream(
+    table: ImageTable, seed: int, epoch: int, batch_size: int, share: Callable[[int], slice] | None = None
+) -> Iterator[Batch]:
     """One epoch of a table that is larger than memory: every row once, in batches (images u8, labels, ids).
 
     The order is a function of (seed, epoch), and the last batch may be smaller. Parts are read in random order into a
     buffer of `MIXED_PARTS` parts. Whenever the buffer is full, it is shuffled and as many batches as fit into one part
     leave it, so the neighbours of a row change from epoch to epoch. The next part is read meanwhile. Memory:
     `MIXED_PARTS` + 2 decoded parts and two batches.
+
+    `share` is called with the number of rows in a batch and says which of them are wanted, for example by one of
+    several processes. Other rows are neither decoded nor kept.
     """
     require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}; raise it")
-    first = Stream.TABLE_PARTS + epoch * PARTS_OF_EPOCH
-    order = permutation(seed, first, len(table.parts))
-    capacity = min(len(table), MIXED_PARTS * table.part_rows + batch_size)
+    order = permutation(seed, Stream.TABLE_PARTS + epoch * PARTS_OF_EPOCH, len(table.parts))
+    leaving: Iterable[list[IntArray]] = _leaving(table, order, seed, epoch, batch_size)
+    wanted, capacity = np.ones(len(table), dtype=np.bool_), min(len(table), MIXED_PARTS * table.part_rows + batch_size)
+    if share is not None:
+        leaving = [[rows[share(len(rows))] for rows in batches] for batches in leaving]
+        wanted[:] = False
+        wanted[np.concatenate([rows for batches in leaving for rows in batches])] = True
+        arrive = np.cumsum([wanted[_span(table, int(part))].sum() for part in order])
+        left = np.cumsum([0, *(sum(map(len, batches)) for batches in leaving)])[:-1]
+        capacity = int((arrive - left).max())
     images = np.empty((capacity, table.size, table.size, 3), dtype=np.uint8)
-    labels, ids = np.empty(capacity, dtype=np.int64), np.empty(capacity, dtype=np.int64)
-    free, waiting = np.arange(capacity), np.empty(0, dtype=np.int64)
-    for step, part in enumerate(_read_ahead(table, order), start=1):
-        slots, free = np.split(free, [len(part[1])])
-        images[slots], labels[slots], ids[slots] = part
-        waiting = np.concatenate([waiting, slots])
+    slot_of, free = np.empty(len(table), dtype=np.int64), np.arange(capacity)
+    for (rows, pixels), batches in zip(_read_ahead(table, order, wanted), leaving, strict=True):
+        slots, free = np.split(free, [len(rows)])
+        images[slots], slot_of[rows] = pixels, slots
+        for batch in batches:
+            yield images[slot_of[batch]], table.labels[batch], table.ids[batch]
+        free = np.concatenate([free, *(slot_of[batch] for batch in batches)])
+
+
+def _leaving(table: ImageTable, order: IntArray, seed: int, epoch: int, batch_size: int) -> Iterator[list[IntArray]]:
+    """For every part that is read, the rows of the batches that leave the buffer then, in order."""
+    first, waiting = Stream.TABLE_PARTS + epoch * PARTS_OF_EPOCH, np.empty(0, dtype=np.int64)
+    for step, part in enumerate(order, start=1):
+        span = _span(table, int(part))
+        waiting = np.concatenate([waiting, np.arange(span.start, span.stop)])
         waiting = waiting[permutation(seed, first + step, len(waiting))]
-        leaving = max(0, len(waiting) - (MIXED_PARTS - 1) * table.part_rows)
-        leaving = len(waiting) if step == len(order) else leaving - leaving % batch_size
-        for start in range(0, leaving, batch_size):
-            rows = waiting[start : min(start + batch_size, leaving)]
-            yield images[rows], labels[rows], ids[rows]
-        free, waiting = np.concatenate([free, waiting[:leaving]]), waiting[leaving:]
+        number = max(0, len(waiting) - (MIXED_PARTS - 1) * table.part_rows)
+        number = len(waiting) if step == len(order) else number - number % batch_size
+        yield [waiting[start : min(start + batch_size, number)] for start in range(0, number, batch_size)]
+        waiting = waiting[number:]
 
 
-def _read_ahead(table: ImageTable, order: IntArray) -> Iterator[Batch]:
-    """The parts in the given order; each is read while the one before it is in use."""
+def _read_ahead(table: ImageTable, order: IntArray, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[IntArray, Pixels]]:
+    """The wanted rows of the parts in the given order, with their pixels; each part is read while the one before it is
+    in use."""
+
+    def read(part: int) -> tuple[IntArray, Pixels]:
+        span = _span(table, part)
+        rows = span.start + np.flatnonzero(wanted[span])
+        return rows, read_rows(table, rows)
+
     with ThreadPoolExecutor(max_workers=1) as reader:
-        coming = deque(reader.submit(read_part, table, int(part)) for part in order[:1])
+        coming = deque(reader.submit(read, int(part)) for part in order[:1])
         for part in [*order[1:].tolist(), None]:
             ready = coming.popleft().result()
             if part is not None:
-                coming.append(reader.submit(read_part, table, part))
+                coming.append(reader.submit(read, part))
             yield ready

@@ -14,12 +14,15 @@ from dcpipe.training.loop import (
 )
 from dcpipe.training.losses import cross_entropy, divergence, soften
 from dcpipe.training.memory import keep_freed_memory
+from dcpipe.training.processes import ALONE, Group
 from dcpipe.training.recipe import DECAYS, OPTIMIZERS, Recipe, grouped
 
 __all__ = [
+    "ALONE",
     "DECAYS",
     "OPTIMIZERS",
     "Batch",
+    "Group",
     "Recipe",
     "accuracy",
     "accuracy_of",

@@ -1,7 +1,8 @@
 """The training loop: teachers and students share it and differ only in the batches, the loss and the recipe.
 
 Everything random is a function of (seed, epoch). So a run that is killed and resumed from its last checkpoint ends with
-the same weights as an uninterrupted run (on the CPU of one machine).
+the same weights as an uninterrupted run (on the CPU of one machine). Several processes may train one network
+(`processes.Group`); a checkpoint does not tell how many wrote it, and any number can continue from it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from torch import nn
 
 from dcpipe.random import torch_seed
 from dcpipe.store.files import replacing
+from dcpipe.training.batchnorm import synchronised
+from dcpipe.training.processes import ALONE, Group
 from dcpipe.training.recipe import OPTIMIZERS, Recipe, grouped
 from dcpipe.types import IntArray, require
 
@@ -65,6 +68,8 @@ def fit(
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
     evaluate: Callable[[nn.Module, int], dict[str, float]] = lambda network, epoch: {},
+    group: Group = ALONE,
+    sync_batchnorm: bool = False,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train `network` and return it in evaluation mode, with one row (epoch, loss, lr) per epoch.
 
@@ -81,31 +86,49 @@ def fit(
         report: called with each row as soon as its epoch is done.
         evaluate: called with the network (the averaged one, if there is one) and the epoch after each epoch; what it
             returns is added to the row.
+        group: the processes that train the network together. In each, `batches` gives its share of every batch, and
+            `loss` is a mean over the items of a batch. All read `checkpoint`, and process 0 writes it and reports.
+            Rows then have `processes`, their number.
+        sync_batchnorm: whether batch norm uses the statistics of the whole batch. If not, each process uses those of
+            its share, and the running statistics are those of process 0.
 
-    Raises `DataError` if the loss is no longer finite.
+    Raises `DataError` if the loss is no longer finite, and if processes read different checkpoints.
     """
     network = network.to(device)
     if device.type == "cuda":
         network = network.to(memory_format=torch.channels_last)
+    synced = sync_batchnorm and group.world > 1
+    if synced:
+        network = synchronised(network, device)
     optimizer = OPTIMIZERS[recipe.optimizer](grouped(network, recipe), recipe)
     average = copy.deepcopy(network).requires_grad_(False) if recipe.ema else None
     history: list[dict[str, float]] = []
     if checkpoint is not None and checkpoint.exists():
         history = _resume(checkpoint, network, optimizer, average, device)
+    require(
+        group.agree([len(history)], device),
+        f"training: the processes found different checkpoints at {checkpoint}; run all of them in the same folder of a "
+        "file system that they share",
+    )
+    trained = group.wrapped(network, same_buffers=synced)
     pause = checkpoint_pause()
     saved = time.monotonic()
     for epoch in range(len(history), recipe.epochs):
         lr = recipe.rate(epoch, [row["loss"] for row in history])
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        torch.manual_seed(torch_seed(seed, epoch))  # for dropout and the like: independent of earlier epochs
-        mean_loss = _epoch(network, batches(epoch), loss, optimizer, average, recipe, device)
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = lr
+        chance = torch_seed(seed, epoch)  # for dropout and the like: independent of earlier epochs
+        torch.manual_seed(torch_seed(chance, group.rank) if group.rank else chance)
+        mean_loss = _epoch(trained, network, batches(epoch), loss, optimizer, average, recipe, device, group)
         require(
             math.isfinite(mean_loss),
             f"training: the loss became {mean_loss} in epoch {epoch}; lower lr, which is {recipe.lr}",
         )
         extra = evaluate(average if average is not None else network, epoch)
-        history.append({"epoch": epoch, "loss": mean_loss, "lr": lr, **extra})
+        together = {"processes": group.world} if group.world > 1 else {}
+        history.append({"epoch": epoch, "loss": mean_loss, "lr": lr, **extra, **together})
+        if group.rank > 0:
+            continue
         report(history[-1])
         last = epoch == recipe.epochs - 1
         if checkpoint is not None and (last or time.monotonic() - saved > pause):
@@ -116,6 +139,7 @@ def fit(
 
 
 def _epoch(
+    trained: nn.Module,
     network: nn.Module,
     batches: Iterable[Batch],
     loss: Callable[[torch.Tensor, Any], torch.Tensor],
@@ -123,16 +147,20 @@ def _epoch(
     average: nn.Module | None,
     recipe: Recipe,
     device: torch.device,
+    group: Group,
 ) -> float:
-    """Train for one epoch and return the mean loss. Losses are summed on the device, so no step waits for the GPU."""
-    network.train()
+    """Train for one epoch and return the mean loss. Losses are summed on the device, so no step waits for the GPU.
+    `trained` is `network`, or contains it and averages its gradients over a group."""
+    trained.train()
     total = torch.zeros((), device=device, dtype=torch.float64)
     steps = 0
     for inputs, target in batches:
         if device.type == "cuda":
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.amp and device.type == "cuda"):
-            value = loss(network(inputs), target)
+            value = loss(trained(inputs), target)
+        if group.world > 1:  # shares of a batch may differ by one item
+            value = value * group.weight(len(inputs), device)
         optimizer.zero_grad(set_to_none=True)
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -143,7 +171,7 @@ def _epoch(
     require(steps > 0, "training: an epoch had no batches; check that the data is not empty")
     if average is not None:
         _copy_buffers(average, network)
-    return float(total / steps)
+    return float(group.mean(total / steps))
 
 
 @torch.no_grad()

@@ -196,6 +196,28 @@ def test_a_stream_holds_a_few_parts_only(make_source, make_table):
     assert reading.MIXED_PARTS * part < peak < (reading.MIXED_PARTS + 2) * part + 400_000
 
 
+@pytest.mark.parametrize(("world", "batch_size"), [(1, 7), (2, 8), (3, 10)])
+def test_shares_of_a_stream_decode_every_row_once(make_source, make_table, monkeypatch, world, batch_size):
+    """Together they are the batches of the stream, and no process decodes the rows of another."""
+    table = make_table(make_source(n=133, size=2)[0], size=2)
+    decoded, decode = [], reading.decode_into
+
+    def counting(out, encoded, ids):
+        decoded.append(len(ids))
+        decode(out, encoded, ids)
+
+    whole = list(images.stream(table, 3, 1, batch_size))
+    monkeypatch.setattr(reading, "decode_into", counting)
+    shares = [
+        images.stream(table, 3, 1, batch_size, lambda n, rank=rank: slice(rank, n, world)) for rank in range(world)
+    ]
+    for batch, *parts in zip(whole, *shares, strict=True):
+        for found, expected in zip(zip(*parts, strict=True), batch, strict=True):
+            for rank, part in enumerate(found):
+                np.testing.assert_array_equal(part, expected[rank::world])
+    assert sum(decoded) == 133
+
+
 def test_an_abandoned_or_empty_stream_ends(make_source, make_table):
     table = make_table(make_source()[0])
     batches = images.stream(table, 0, 0, 4)

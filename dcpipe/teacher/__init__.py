@@ -1,92 +1,53 @@
-"""Teachers: networks trained on the full train split by the shared training loop, and the batches they are fed.
+"""Teachers: networks trained on the full train split by the shared training loop.
 
-The view number of an image in training is the epoch. So augmentation can be replayed, and a resumed run sees the same
-pixels as an uninterrupted one.
+* `feeds.py`  the images of an epoch, and the batches that a network is fed
+* `jobs.py`   the training of a stage, as a description that other processes can read
+* `ranks.py`  the same in several processes that torchrun starts
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
-from dcpipe import networks, training, views
-from dcpipe.random import Stream, permutation
-from dcpipe.training import Batch, Recipe
+from dcpipe import networks, training
+from dcpipe.teacher.feeds import (
+    MEMORY_BYTES,
+    Feed,
+    batch_sizes,
+    check_shares,
+    even_batches,
+    feed_of,
+    memory_feed,
+    plain_batches,
+    stream_feed,
+    training_batches,
+)
+from dcpipe.training import ALONE, Batch, Group, Recipe
 from dcpipe.types import Colour, DataError, Head, ImageTable, IntArray, Teacher, ViewPolicy, require
 
-# Called with an epoch; yields images u8 [m, s, s, 3], labels i64 [m] and ids i64 [m] in the order of training.
-Feed = Callable[[int], Iterator[tuple[torch.Tensor, IntArray, IntArray]]]
-# Decoded train splits up to this size stay in device memory; larger ones are streamed.
-MEMORY_BYTES = 6 * 2**30
-
-
-def even_batches(n: int, batch_size: int) -> list[IntArray]:
-    """Split range(n) into ceil(n / batch_size) nearly equal batches; none if n is 0.
-
-    With a batch size of 3 or more, no batch of one image is left at the end, which batch norm could not train on.
-    """
-    return np.array_split(np.arange(n), -(-n // batch_size)) if n else []
-
-
-def memory_feed(
-    images: npt.NDArray[np.uint8], labels: IntArray, ids: IntArray, batch_size: int, seed: int, device: torch.device
-) -> Feed:
-    """A feed for a split that fits in the memory of the device; it stays there and is shuffled anew in each epoch."""
-    pixels = torch.from_numpy(images).to(device)
-
-    def feed(epoch: int) -> Iterator[tuple[torch.Tensor, IntArray, IntArray]]:
-        order = permutation(seed, Stream.TEACHER_EPOCH + epoch, len(labels))
-        for batch in even_batches(len(labels), batch_size):
-            rows = order[batch]
-            yield views.take(pixels, rows), labels[rows], ids[rows]
-
-    return feed
-
-
-def stream_feed(
-    stream: Callable[[int], Iterator[tuple[npt.NDArray[np.uint8], IntArray, IntArray]]], device: torch.device
-) -> Feed:
-    """A feed of a split that is larger than memory: `stream(epoch)` gives its batches in training order."""
-
-    def feed(epoch: int) -> Iterator[tuple[torch.Tensor, IntArray, IntArray]]:
-        for pixels, labels, ids in stream(epoch):
-            yield torch.from_numpy(pixels).to(device, non_blocking=True), labels, ids
-
-    return feed
-
-
-def training_batches(
-    feed: Feed, policy: ViewPolicy, size: int, mean: Colour, std: Colour
-) -> Callable[[int], Iterator[Batch]]:
-    """A function from an epoch to its augmented, normalised batches."""
-
-    def batches(epoch: int) -> Iterator[Batch]:
-        for images, labels, ids in feed(epoch):
-            drawn = views.draw(policy, ids, np.full(len(ids), epoch, dtype=np.int64), len(ids))
-            inputs = views.normalise(views.crop(images, drawn, size), mean, std)
-            yield inputs, torch.from_numpy(labels).to(images.device)
-
-    return batches
-
-
-def plain_batches(
-    parts: Iterator[tuple[npt.NDArray[np.uint8], IntArray]],
-    mean: Colour,
-    std: Colour,
-    batch_size: int,
-    device: torch.device,
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Whole images, normalised and in the given order, for measuring accuracy on minival and test."""
-    for images, labels in parts:
-        for batch in even_batches(len(labels), batch_size):
-            pixels = torch.from_numpy(images[batch]).to(device).permute(0, 3, 1, 2).float() / 255.0
-            yield views.normalise(pixels, mean, std), torch.from_numpy(labels[batch]).to(device)
+__all__ = [
+    "MEMORY_BYTES",
+    "Feed",
+    "Teacher",
+    "batch_sizes",
+    "check_class_order",
+    "check_shares",
+    "even_batches",
+    "expected_colours",
+    "feed_of",
+    "make",
+    "memory_feed",
+    "plain_batches",
+    "stream_feed",
+    "train",
+    "train_classifier",
+    "training_batches",
+]
 
 
 def expected_colours(
@@ -121,6 +82,8 @@ def train(
     input_size: int | None = None,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
+    group: Group = ALONE,
+    sync_batchnorm: bool = False,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train a teacher. Returns the network in evaluation mode and one row (epoch, loss, lr) per epoch.
 
@@ -140,6 +103,8 @@ def train(
         input_size: the side in pixels to which the network resizes images, or None.
         checkpoint: a file to write checkpoints to and to resume from, or None.
         report: called with each row as soon as its epoch is done.
+        group, sync_batchnorm: the processes that train it together, as `training.fit` takes them; `feed` gives the
+            shares of this one.
 
     Raises `DataError` for an unknown network, for weights that do not fit and for a loss that is no longer finite.
     """
@@ -152,14 +117,22 @@ def train(
     if recipe is None:
         return network.to(device).eval(), []
     batches = training_batches(feed, policy, size, mean, std)
-    fit = train_classifier if head == "linear" else _train_all
-    return fit(network, batches, recipe, seed=seed, device=device, checkpoint=checkpoint, report=report)
-
-
-def _train_all(
-    network: nn.Module, batches: Callable[[int], Iterator[Batch]], recipe: Recipe, **settings: Any
-) -> tuple[nn.Module, list[dict[str, float]]]:
-    return training.fit(network, batches, training.cross_entropy, recipe, **settings)
+    if head == "linear":
+        return train_classifier(
+            network, batches, recipe, seed=seed, device=device, checkpoint=checkpoint, report=report, group=group
+        )
+    return training.fit(
+        network,
+        batches,
+        training.cross_entropy,
+        recipe,
+        seed=seed,
+        device=device,
+        checkpoint=checkpoint,
+        report=report,
+        group=group,
+        sync_batchnorm=sync_batchnorm,
+    )
 
 
 def train_classifier(
@@ -171,6 +144,7 @@ def train_classifier(
     device: torch.device,
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
+    group: Group = ALONE,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train the classifier of a network (`networks.head`) and leave all other weights, and the statistics of batch
     norm, as they are. Arguments and result are those of `training.fit`.
@@ -211,6 +185,7 @@ def train_classifier(
         device=device,
         checkpoint=checkpoint,
         report=report,
+        group=group,
     )
     classifier.load_state_dict(trained.state_dict())  # with recipe.ema, what was trained is not the result
     return network, history
