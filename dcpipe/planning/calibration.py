@@ -78,8 +78,8 @@ def calibrate(
     threads = torch.get_num_threads()
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{threads} CPU threads"
     source = (
-        f"measured on this machine just now, {where}, torch {torch.__version__}, and slowed by all that was running; an "
-        "image of recovery or gradient matching is taken to cost as much as two of training"
+        f"measured on this machine just now, {where}, torch {torch.__version__}, and slowed by all that was running; "
+        "an image of recovery or gradient matching is taken to cost as much as two of training"
     )
     return Measured(f"this machine ({where}), measured", [source], each)
 

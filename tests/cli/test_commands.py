@@ -15,7 +15,7 @@ from dcpipe.reports import columns, tables
 from dcpipe.store.tensors import read_header
 from dcpipe.types import Score
 
-COMMANDS = ("init", "status", "inspect", "evaluate", "study", "publish", "pull", "export", "clean")
+COMMANDS = ("init", "plan", "status", "inspect", "evaluate", "study", "publish", "pull", "export", "clean")
 
 
 def test_help_shows_every_command(capsys: pytest.CaptureFixture[str]) -> None:
