@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from planned import DIGITS, Flat, setting
 
+from dcpipe.config import presets
+from dcpipe.planning.counts import Counts
 from dcpipe.planning.forecast import Forecast, forecast, stages_of
 from dcpipe.planning.machine import Machine
 from dcpipe.planning.work import Stage, Work
@@ -35,6 +37,17 @@ def test_every_stage_of_the_pipeline_is_there_in_its_order() -> None:
         *("images", "teacher@convnet", "teacher@resnet", "features", "selection"),
         *("synthesis", "softlabels", "compression", "evaluation", "release"),
     ]
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_preset_can_be_planned(name: str) -> None:
+    classes = int(presets.preset(name).facts["classes"] or 0)
+    own = setting(name, Counts(classes * 500, classes * 10, classes * 50, classes, 3000, "a test"))
+    plan = forecast(own, stages_of(own), Flat(1e-3), [1, 8], ROOMY)
+    assert not plan.unknown and 0 < plan.total(8) <= plan.total(1)
+    trained = any(stage.steps for stage in plan.stages if stage.name.startswith("teacher"))
+    assert trained == (own.params.teacher.training.epochs > 0)
+    assert all(stage.n_bytes > 0 and stage.files > 0 and stage.host > 0 for stage in plan.stages)
 
 
 def test_numbers_of_devices_are_distinct_and_at_least_one() -> None:
