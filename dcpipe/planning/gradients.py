@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from dcpipe.planning.stages import BASE, MANIFEST, READ_GROWTH, Setting
+from dcpipe.planning.stages import BASE, READ_GROWTH, Setting, manifest
 from dcpipe.planning.work import Remedy, Stage, Work, batches
 from dcpipe.synthesis.dc import LOOPS
 from dcpipe.views import multiformation
@@ -58,7 +58,7 @@ def matching(setting: Setting, method: str, options: Mapping[str, Any]) -> Stage
     return Stage(
         "synthesis",
         (*work, Work("read", setting.table_bytes)),
-        n_bytes=setting.set_bytes + 2 * MANIFEST,
+        n_bytes=setting.set_bytes + manifest(2),
         files=4 if method == "mdc" else 2,
         scratch=8 * setting.pixels + 2 * found.weights,
         host=BASE + real_pixels + int(READ_GROWTH * setting.pixels),

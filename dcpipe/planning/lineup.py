@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.planning.counts import png_bytes
-from dcpipe.planning.stages import BASE, MANIFEST, PACK_GROWTH, READ_GROWTH, Setting
+from dcpipe.planning.stages import BASE, PACK_GROWTH, READ_GROWTH, Setting, manifest
 from dcpipe.planning.work import Remedy, Stage, Work, batches
 
 TEST_BATCH = 512
@@ -76,7 +76,7 @@ def evaluation(setting: Setting) -> Stage:
         + min(_GRID_IMAGES, setting.stored) * png_bytes(size)
         + 400 * len(lineup)
         + 5_000
-        + 2 * MANIFEST,
+        + manifest(2),
         files=_FILES,
         scratch=scratch + whole,
         host=BASE + int(READ_GROWTH * setting.pixels) + int(PACK_GROWTH * max(whole, pack)),

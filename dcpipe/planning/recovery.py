@@ -8,7 +8,7 @@ from typing import Any
 from dcpipe.config.check import SYNTHESIS
 from dcpipe.planning.gradients import METHODS as MATCHING
 from dcpipe.planning.gradients import matching
-from dcpipe.planning.stages import BASE, MANIFEST, READ_GROWTH, Setting
+from dcpipe.planning.stages import BASE, READ_GROWTH, Setting, manifest
 from dcpipe.planning.work import Remedy, Stage, Work, batches
 
 # The methods of recovery, and whether they measure the statistics of the real images first.
@@ -50,7 +50,7 @@ def whole(
     return Stage(
         "synthesis",
         (*work, Work("read", setting.table_bytes)),
-        n_bytes=setting.set_bytes + files * MANIFEST + 40 * setting.counts.classes,
+        n_bytes=setting.set_bytes + manifest(files) + 40 * setting.counts.classes,
         files=files,
         scratch=scratch,
         host=BASE + int(READ_GROWTH * setting.pixels) + host,

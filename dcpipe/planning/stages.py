@@ -21,12 +21,16 @@ from dcpipe.planning.work import Kind, Remedy, Stage, Work, batches
 from dcpipe.types import LabelShape, require
 
 BASE = 700_000_000  # bytes of a process that has imported what a stage needs
-MANIFEST = 200  # bytes of a manifest per file
 _NOTES = 150  # bytes that are remembered of each image while images are read
 _WRITERS = 2  # parts of images, and shards of labels, in work at a time
 READ_GROWTH = 2.7  # memory that reading a set takes, relative to its pixels
 # A pack is read into memory, and whether its numbers are finite takes half as much again in fp16.
 PACK_GROWTH = 1.5
+
+
+def manifest(files: int) -> int:
+    """Bytes of the manifest of an artifact of so many files, about: lineage, and a digest of each."""
+    return 1000 + 150 * files
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def images(setting: Setting) -> Stage:
     return Stage(
         "images",
         (setting.decode(counts.all, parts), Work("read", 2 * setting.table_bytes, parts)),
-        n_bytes=setting.table_bytes + MANIFEST * parts,
+        n_bytes=setting.table_bytes + manifest(parts + 2),
         files=parts + 2,
         scratch=_NOTES * counts.all,
         host=BASE + _WRITERS * part + 2 * _NOTES * counts.all,
@@ -159,7 +163,7 @@ def _teacher(setting: Setting, key: str) -> Stage:
     return Stage(
         f"teacher@{key}",
         tuple(work),
-        n_bytes=found.weights + 120 * block.epochs + 3 * MANIFEST + 40 * counts.classes,
+        n_bytes=found.weights + 120 * block.epochs + manifest(3) + 40 * counts.classes,
         files=3,
         scratch=4 * found.weights if samples else 0,
         host=BASE + (MIXED_PARTS + 3) * part + held,
@@ -189,7 +193,7 @@ def features(setting: Setting) -> Stage:
             Work("forward", n + views, parts, name=name, size=size, batch=block.batch_size),
             Work("read", setting.table_bytes + n_bytes, parts),
         ),
-        n_bytes=n_bytes + files * MANIFEST + 40 * counts.classes,
+        n_bytes=n_bytes + manifest(files) + 40 * counts.classes,
         files=files,
         scratch=4 * n * found.features if listed else 0,
         host=BASE + 2 * setting.decoded(PART_ROWS) + 8 * PART_ROWS * (counts.classes + found.features),
@@ -215,7 +219,7 @@ def select(setting: Setting) -> Stage:
     return Stage(
         "selection",
         (Work("read", 3 * sorted_bytes), Work("select", compared, name=block.method, size=d)),
-        n_bytes=24 * picks + 2 * MANIFEST,
+        n_bytes=24 * picks + manifest(2),
         files=2,
         scratch=sorted_bytes + 24 * picks,
         host=BASE + 2**28 + 40 * counts.train + 8 * most * columns * 3,
@@ -227,14 +231,14 @@ def softlabels(setting: Setting) -> Stage:
     """The teachers' logits of all views."""
     block, shape = setting.params.softlabels, setting.shape
     if not setting.soft:
-        return Stage("softlabels", (), MANIFEST, 1, BASE)
+        return Stage("softlabels", (), manifest(1), 1, BASE)
     n_bytes, files = store.array_size((shape.images, shape.views, shape.classes), "float16")
     shard = n_bytes // max(1, files - 1)
     found = [setting.figures(*setting.network(key)) for key in block.teachers]
     return Stage(
         "softlabels",
         (*setting.label(shape), Work("read", setting.set_bytes + n_bytes, files - 1)),
-        n_bytes=n_bytes + 8 * shape.images + (files + 2) * MANIFEST + 40 * shape.classes,
+        n_bytes=n_bytes + 8 * shape.images + manifest(files + 2) + 40 * shape.classes,
         files=files + 2,
         host=BASE + int(READ_GROWTH * setting.pixels) + 3 * _WRITERS * shard,
         device=setting.decoded(shape.images)
@@ -249,7 +253,7 @@ def softlabels(setting: Setting) -> Stage:
 def compression(setting: Setting) -> Stage:
     """The packed labels."""
     if not setting.soft:
-        return Stage("compression", (), MANIFEST, 1, BASE)
+        return Stage("compression", (), manifest(1), 1, BASE)
     shape, n_bytes = setting.shape, setting.pack_bytes
     copied = setting.params.compression.codec == "none"
     block = 4 * block_rows(shape) * shape.views * shape.classes
@@ -257,7 +261,7 @@ def compression(setting: Setting) -> Stage:
     return Stage(
         "compression",
         (labels,) if copied else (setting.pack(shape), labels),
-        n_bytes=n_bytes + 2 * MANIFEST,
+        n_bytes=n_bytes + manifest(2),
         files=2,
         scratch=0 if copied else n_bytes,  # encoded blocks
         host=BASE + 4 * block + (0 if copied else 2 * n_bytes),

@@ -60,6 +60,7 @@ def test_a_student_takes_as_many_steps_as_are_counted(monkeypatch: pytest.Monkey
         Counts(90, 3, 30, len(CLASSES), 300, "a test"),
         evaluation=content,
         selection={"method": "random", "ipc": per_class, "options": {}},
+        compression={"codec": "none", "ratio": None},
     )
     block = own.params.evaluation
     dataset = CondensedDataset.from_pack(made.images, made.pack, temperature=block.temperature)
