@@ -6,6 +6,7 @@ A command imports what it needs when it runs, so that `--help` and `init` do not
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -66,6 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     command = add(_check, "check", "find mistakes in params.yaml without running anything", help_texts.CHECK)
     command.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), help="default: params.yaml")
     command.add_argument("--resolved", action="store_true", help="print the parameters with every default filled in")
+    command = add(_plan, "plan", "tell what every stage will take, before anything runs", help_texts.PLAN)
+    command.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    command.add_argument("--devices", default="1", metavar="N,M", help="numbers of devices, as in 1,8 (default: 1)")
+    command.add_argument("--device", metavar="NAME", help="stored figures, such as h100; default: measure this machine")
+    command.add_argument("--images", type=int, help="train images, if they are not here")
+    command.add_argument("--classes", type=int, help="classes, with --images")
+    command.add_argument("--test", type=int, help="test images, with --images (default: a 25th of the train images)")
+    command.add_argument("--image-bytes", type=int, help="bytes of an encoded image, with --images")
+    command.add_argument("--json", action="store_true", help="print exact numbers as JSON")
     command = add(_status, "status", "show which stages are built, the scores and the sizes", help_texts.STATUS)
     command.add_argument("--verify", action="store_true", help="verify every byte of every artifact below data/")
     command = add(_inspect, "inspect", "verify an artifact and list its arrays with their bytes", help_texts.INSPECT)
@@ -147,6 +157,21 @@ def _check(options: argparse.Namespace) -> None:
         return
     for line in checking.report(options.file):
         print(line)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    from dcpipe.cli import planning
+    from dcpipe.planning import table
+    from dcpipe.planning.counts import Given
+
+    given = Given(options.images, options.classes, options.test, options.image_bytes)
+    found = planning.plan(options.file, given, planning.numbers(options.devices), options.device)
+    if options.json:
+        print(json.dumps(table.as_json(found), indent=1))
+        return
+    print_table(table.table(found))
+    for sentence in table.sentences(found):
+        print(sentence)
 
 
 def _status(options: argparse.Namespace) -> None:

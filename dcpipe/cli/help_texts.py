@@ -8,6 +8,7 @@ A workspace is a git repository with params.yaml (what the dataset is) and dvc.y
 
     dcpipe init digits        write params.yaml from a preset; `dcpipe init --list` shows all presets
     dcpipe check              find what is wrong in params.yaml, without running anything
+    dcpipe plan               what every stage will take: passes, disk, memory, hours
     dvc repro                 run the stages that are stale; after an interruption, run it again to continue
     dcpipe status             which stages are built, student accuracy, and sizes on disk
     dcpipe study selection    compare selectors on this dataset, with error bars
@@ -43,6 +44,20 @@ check covers the names of methods, networks and protocols, the types and ranges 
 images of this size, and whether the codec can reach its budget. It prints one line per kind of mistake, with what to
 do. If there is none, it prints what will be built and how many bytes it will take. With --resolved, it prints the
 parameters as YAML with every default filled in, including those of options.
+"""
+PLAN = """\
+Tell what every stage of params.yaml will take, without running any of them: images that pass through networks,
+optimiser steps, bytes and files on disk, memory, and hours on each number of devices; which stage takes longest, what
+will not fit and which key to change.
+
+    dcpipe plan --devices 1,8                   measure this machine for half a minute, for 1 and 8 devices like it
+    dcpipe plan --device h100 --devices 1,8     from stored figures of a device; the table says where they are from
+    dcpipe plan --images 1281167 --classes 1000 --test 50000     for images that are not here
+
+Numbers of images come from data/images if it is there, else from the source. Passes, steps, files, and bytes of arrays
+and packs are counted as the stages make them. Bytes of encoded images, memory and hours are estimates: the time of
+network passes, decoding, encoding, packing, selection and reading, without start-up, and without waiting of one for
+another.
 """
 STATUS = """\
 Show each stage (whether it is built, and its size on disk) and the table of scores. Sizes are measured, not computed.

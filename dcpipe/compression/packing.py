@@ -58,6 +58,11 @@ def _header_bytes(name: str, codec: Codec, shape: LabelShape, policy: ViewSource
     return len(store.header_bytes({**codec.specs(shape), **store.view_specs(policy)}, metadata))
 
 
+def block_rows(shape: LabelShape) -> int:
+    """Images per block: at least about eight blocks, so that the work on few images can resume too."""
+    return max(1, min(BLOCK_BYTES // (4 * shape.views * shape.classes), -(-shape.images // 8)))
+
+
 def pack(
     name: str,
     codec: Codec,
@@ -73,7 +78,7 @@ def pack(
     """
     n, k, c = labels.logits.shape
     shape = LabelShape(n, k, c)
-    rows_each = max(1, min(BLOCK_BYTES // (4 * k * c), -(-n // 8)))
+    rows_each = block_rows(shape)
     if name == "none":  # its only array is the label store, which is copied block by block into the file
         for start in range(0, n, rows_each):
             checked(labels, np.arange(start, min(start + rows_each, n)))

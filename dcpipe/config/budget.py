@@ -73,14 +73,23 @@ def counted_classes(images: Images) -> int | None:
     return counted
 
 
+def cells(params: Params) -> int:
+    """How many training images a stored image decodes to."""
+    options, values = SYNTHESIS.resolved(params)
+    return math.prod(side**2 for _, side in options.with_role(values, "grid"))
+
+
+def label_shape(params: Params, n_classes: int) -> LabelShape:
+    """The shape of the soft labels of the condensed images."""
+    return LabelShape(params.selection.ipc * n_classes * cells(params), params.softlabels.views, n_classes)
+
+
 class _Plan:
     """Plans for the labels that params.yaml describes."""
 
     def __init__(self, params: Params, n_classes: int) -> None:
-        options, values = SYNTHESIS.resolved(params)
-        cells = math.prod(side**2 for _, side in options.with_role(values, "grid"))
         labels = params.softlabels
-        self.shape = LabelShape(params.selection.ipc * n_classes * cells, labels.views, n_classes)
+        self.shape = label_shape(params, n_classes)
         self.law = labels.augmentation.policy(labels.seed, labels.mix)
 
     def size(self, codec: str, options: Mapping[str, Any], budget: int | None) -> int:

@@ -43,7 +43,7 @@ class _NothingToFill(TorchFunctionMode):
 
 
 @contextmanager
-def _without_numbers() -> Iterator[None]:
+def without_numbers() -> Iterator[None]:
     """Networks that are built here have shapes, but no weights."""
     with torch.device("meta"), _NothingToFill(), torch.no_grad():
         yield
@@ -57,7 +57,7 @@ def check_size(name: str, size: int) -> None:
     only their name is checked.
     """
     try:
-        with _without_numbers():
+        with without_numbers():
             if any(networks.BUILDERS[form](name, _CLASSES, size) for form in REFUSE_SIZES_WHEN_BUILT):
                 return
             networks.construct(name, _CLASSES, size).eval()(torch.empty(2, 3, size, size))
@@ -83,7 +83,7 @@ def check_weights(teacher: Teacher) -> None:
         f"{where} is larger than any network; numbers in its name may be at most {MAX_NUMBER:,}, depths {MAX_DEPTH:,}",
     )
     try:
-        with _without_numbers():
+        with without_numbers():
             wanted = networks.build(name, len(teacher.classes), teacher.network_size).state_dict()
     except DataError:
         raise

@@ -24,6 +24,7 @@ from dcpipe.types import DataError, require
 
 SHARD_BYTES = 48 * 2**20
 CHUNK_BYTES = 384 * 2**10
+DESCRIPTION_BYTES = 1000  # of zarr.json, about
 # Zarr does not store this with the array. It is needed on reopening too, or a shard of zeros would stay missing.
 _WRITE_EMPTY_CHUNKS = {"array.write_empty_chunks": True}
 
@@ -109,6 +110,22 @@ def create_blocks(path: Path, shape: tuple[int, ...], dtype: str, rows: int | No
             fill_value=0,
         )
     return Blocks(array, path, rows)
+
+
+def array_size(shape: tuple[int, ...], dtype: str, rows: int | None = None) -> tuple[int, int]:
+    """(bytes, files) that a finished array of `create_blocks` takes on disk, known before it is made.
+
+    A chunk is written whole, also where only a part of it lies inside the array, and a shard ends in an index of 16
+    bytes per chunk and a checksum.
+    """
+    itemsize = np.dtype(dtype).itemsize
+    rows = rows or shard_rows(shape, itemsize)
+    chunk = _inner(shape, rows, itemsize)
+    across = math.prod(-(-n // c) for n, c in zip(shape[1:], chunk[1:], strict=True))
+    shards, last = -(-shape[0] // rows), (shape[0] - 1) % rows + 1
+    chunks = ((shards - 1) * (rows // chunk[0]) + -(-last // chunk[0])) * across
+    index = shards * (16 * (rows // chunk[0]) * across + 4)
+    return chunks * math.prod(chunk) * itemsize + index + DESCRIPTION_BYTES, shards + 1
 
 
 def _whole(shape: tuple[int, ...], chunk: tuple[int, ...]) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from dcpipe.reports import columns, tables
 from dcpipe.store.tensors import read_header
 from dcpipe.types import Score
 
-COMMANDS = ("init", "status", "inspect", "evaluate", "study", "publish", "pull", "export", "clean")
+COMMANDS = ("init", "plan", "status", "inspect", "evaluate", "study", "publish", "pull", "export", "clean")
 
 
 def test_help_shows_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +59,7 @@ def test_init_list_has_a_line_for_each_preset(
     assert cli.main(["init", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1:]] == [*presets.names()]
-    assert any("1000 x 10" in line and "54.6 ± 0.2" in line and "2.3 h, GPU" in line for line in lines)
+    assert any("1000 x 10" in line and "54.6 ± 0.2" in line and "12.2 h, GPU" in line for line in lines)
     assert cli.main(["init", "--list", "edc"]) == 0
     assert all("edc" in line for line in capsys.readouterr().out.splitlines()[1:])
     assert not (workspace / "params.yaml").exists()

@@ -208,3 +208,27 @@ def test_every_shard_is_listed_and_no_other(tmp_path: Path) -> None:
         sign(out / "artifact.json", {**content, "files": {**content["files"], f"vectors.zarr/c/{name}": record}})
         with pytest.raises(DataError, match=r"vectors.zarr has 2 files, expected 2 shards"):
             store.load_features(out)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "rows"),
+    [
+        ((1291, 64), "float32", 2048),
+        ((5000, 33), "float32", 2048),
+        ((30, 8, 10), "float16", None),
+        ((100, 100, 7), "float16", None),
+        ((37, 17, 5), "float16", None),
+        ((1291,), "float64", 2048),
+    ],
+)
+def test_the_size_of_an_array_is_known_before_it_is_made(
+    shape: tuple[int, ...], dtype: str, rows: int | None, tmp_path: Path
+) -> None:
+    blocks = store.create_blocks(tmp_path / "a.zarr", shape, dtype, rows)
+    for block in range(len(blocks)):
+        span = blocks.span(block)
+        blocks.write(block, np.ones((span.stop - span.start, *shape[1:]), dtype=dtype))
+    files = [path for path in (tmp_path / "a.zarr").rglob("*") if path.is_file()]
+    shards = sum(path.stat().st_size for path in files if path.name != "zarr.json")
+    assert store.array_size(shape, dtype, rows) == (shards + module.DESCRIPTION_BYTES, len(files))
+    assert abs((tmp_path / "a.zarr" / "zarr.json").stat().st_size - module.DESCRIPTION_BYTES) < 100

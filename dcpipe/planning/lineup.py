@@ -1,0 +1,93 @@
+"""The stage `evaluation`: students on the condensed set and on its baselines, which are made and labelled here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dcpipe.evaluation.students import protocol_of
+from dcpipe.planning.counts import png_bytes
+from dcpipe.planning.stages import BASE, PACK_GROWTH, READ_GROWTH, Setting, manifest
+from dcpipe.planning.work import Remedy, Stage, Work, batches
+
+TEST_BATCH = 512
+_GRID_IMAGES = 100  # in the picture of the set
+_FILES = 8  # scores, manifest, metrics, a picture and four tables
+_CURVE = 20  # bytes of a number in a table
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table of scores: its kind, and the training images of an epoch."""
+
+    kind: str
+    images: int
+
+
+def rows(setting: Setting) -> list[Row]:
+    """All rows, in their order."""
+    params, block = setting.params, setting.params.evaluation
+    sizes = [params.selection.ipc, *sorted(size for size in block.sizes if size < params.selection.ipc)]
+    per_class, classes = setting.shape.images // setting.stored, setting.counts.classes
+    found = [Row("own" if setting.soft else "hard", size * classes * per_class) for size in sizes]
+    if setting.soft:
+        kinds = (kind for kind in ("uncompressed", "online", "hard") if kind in block.baselines)
+        found += [Row(kind, setting.shape.images) for kind in kinds]
+    if "random" in block.baselines:
+        found += [Row("random", size * classes) for size in sizes]
+    return found
+
+
+def evaluation(setting: Setting) -> Stage:
+    """All students, and what their images and labels take."""
+    params, block, counts = setting.params, setting.params.evaluation, setting.counts
+    lineup, seeds, size = rows(setting), len(block.seeds), params.images.size
+    found = setting.figures(block.student, size)
+    students = len(lineup) * seeds
+    tests = students * len(protocol_of(block).all_test_epochs)
+    samples = seeds * block.epochs * sum(row.images for row in lineup)
+    steps = seeds * block.epochs * sum(batches(row.images, block.batch_size) for row in lineup)
+    work = [
+        Work("train", samples, students, steps, block.student, size, block.batch_size),
+        Work("forward", tests * counts.test, students, name=block.student, size=size, batch=TEST_BATCH),
+        setting.decode(tests * counts.test, students),
+    ]
+    kinds = {row.kind for row in lineup}
+    teachers = [setting.network(key) for key in params.softlabels.teachers] if setting.soft else []
+    online = seeds * block.epochs * sum(row.images for row in lineup if row.kind == "online")
+    if online:
+        work += [
+            Work("forward", online, seeds, name=name, size=side, batch=block.batch_size) for name, side in teachers
+        ]
+    reference, pack = setting.shape.reference_bytes, setting.pack_bytes
+    scratch = 4 * found.weights  # a checkpoint
+    if "random" in kinds:
+        work += [setting.decode(setting.stored), setting.encode(setting.stored)]
+        scratch += setting.stored * png_bytes(size)
+        if setting.soft:
+            work += [*setting.label(setting.random_shape), setting.pack(setting.random_shape)]
+            scratch += setting.random_shape.reference_bytes + 2 * pack  # labels, then encoded blocks and their pack
+    whole = reference if "uncompressed" in kinds else 0
+    read = setting.table_bytes + setting.set_bytes + (reference + pack if setting.soft else 0)
+    teacher_bytes = sum(setting.figures(*one).weights for one in teachers) if online else 0
+    return Stage(
+        "evaluation",
+        (*work, Work("read", read + whole)),
+        n_bytes=_CURVE * block.epochs * len(lineup)
+        + min(_GRID_IMAGES, setting.stored) * png_bytes(size)
+        + 400 * len(lineup)
+        + 5_000
+        + manifest(2),
+        files=_FILES,
+        scratch=scratch + whole,
+        host=BASE + int(READ_GROWTH * setting.pixels) + int(PACK_GROWTH * max(whole, pack)),
+        device=setting.decoded(setting.shape.images)
+        + max(whole, pack)
+        + found.training(block.batch_size)
+        + teacher_bytes,
+        spread="students, shards, blocks",
+        remedy=Remedy(
+            disk="evaluation.baselines (leave `uncompressed` or `random` out)",
+            host="evaluation.baselines (leave `uncompressed` out)",
+            device="evaluation.baselines (leave `uncompressed` out) or evaluation.batch_size",
+        ),
+    )
