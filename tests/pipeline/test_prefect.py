@@ -104,6 +104,19 @@ def test_a_stage_shows_its_run_tasks_progress_and_artifacts(copy_of_line: Worksp
     assert artifacts["softlabels-softlabels-progress"]["type"] == "progress"
     assert float(artifacts["softlabels-softlabels-progress"]["data"]) == 100.0
     assert str(artifacts["synthesis-condensed-images"]["data"]).startswith("data:image/png;base64,")
+    shown = runs["softlabels of tiny-digits"]["parameters"]
+    assert shown == {"params": TINY["softlabels"] | shown["params"], "device": "cpu", "workers": ""}
+    inputs = {row["input"]: row["digest"] for row in json.loads(artifacts["softlabels-inputs-of-softlabels"]["data"])}
+    assert inputs["synthesis"] == store.open_artifact(copy_of_line.root / "data/synthesis", "synthesis").digest
+
+
+def test_a_stage_can_be_called_as_the_flow_that_it_is(copy_of_line: Workspace, server: Server) -> None:
+    """Then it is recorded, so that `dvc repro` has nothing to do for it."""
+    copy_of_line.params(compression={"codec": "prune", "ratio": 3})
+    call = "from flows.deployments import compression; compression()"
+    copy_of_line.run(sys.executable, "-c", call, PREFECT_API_URL=server.url)
+    assert copy_of_line.run("dvc", "status", "compression").count("compression:") == 0
+    assert "compression" not in stages_run(copy_of_line.run("dvc", "repro", "compression"))
 
 
 def test_a_failing_stage_names_task_and_input(copy_of_line: Workspace, server: Server) -> None:
