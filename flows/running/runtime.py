@@ -131,7 +131,7 @@ class Run:
 class Host:
     """What a stage without arithmetic has for a device."""
 
-    type = "cpu"
+    type, index = "cpu", None
 
     def __str__(self) -> str:
         return self.type

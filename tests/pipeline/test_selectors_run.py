@@ -21,10 +21,9 @@ SHORTLIST = {**TINY["features"], "label_rate": {**TINY["features"]["label_rate"]
 
 def test_every_selector_is_a_value_of_selection_method(copy_of_line: Workspace) -> None:
     random = store.load_selection(copy_of_line.root / "data/selection").ids
-    for name in SELECTORS:
-        copy_of_line.params(selection={"method": name, "ipc": 4, "seed": 1})
-        copy_of_line.run("dvc", "repro", "-s", "selection")
-        picks = store.load_selection(copy_of_line.root / "data/selection")
+    cases = {name: {"selection": {"method": name, "ipc": 4, "seed": 1}} for name in SELECTORS}
+    for name, folder in copy_of_line.each("selection", cases):
+        picks = store.load_selection(folder)
         assert picks.method == name
         assert picks.labels.tolist() == list(range(10)) * 4
         assert np.isfinite(picks.gains).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,16 @@ import torch
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+EACH = """
+import importlib, json, pathlib, shutil, sys, yaml
+from flows.running.runtime import run_stage
+stage = sys.argv[1]
+function = getattr(importlib.import_module(f"flows.{stage}"), f"{stage}_stage")
+for name, content in json.loads(pathlib.Path("cases.json").read_text()).items():
+    pathlib.Path("params.yaml").write_text(yaml.safe_dump(content))
+    run_stage(function, stage)
+    shutil.copytree(f"data/{stage}", f"cases/{name}")
+"""
 AUGMENTATION = {"scale_min": 0.6, "flip": 0.0}
 TINY: dict[str, Any] = {
     "images": {"source": "digits", "options": {"test_share": 0.2, "seed": 0}, "size": 8, "minival": 0.1},
@@ -79,6 +90,14 @@ class Workspace:
     def stage(self, *words: str, **env: str) -> str:
         """Run one stage's flow."""
         return self.run(sys.executable, "-m", f"flows.{words[0]}", *words[1:], **env)
+
+    def each(self, stage: str, cases: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Path]]:
+        """Run one stage's flow with other blocks of params.yaml for each case, all in one process, because starting one
+        takes longer than the work. Gives the name and the artifact of each case."""
+        contents = {name: {**TINY, **blocks} for name, blocks in cases.items()}
+        (self.root / "cases.json").write_text(json.dumps(contents), encoding="utf-8")
+        self.run(sys.executable, "-c", EACH, stage)
+        yield from ((name, self.root / "cases" / name) for name in cases)
 
     def kill(self, noun: str, place: Callable[[], int], wanted: int, **env: str) -> list[int]:
         """Run a stage's flow until `place` is `wanted` or more, then SIGKILL it; the places it had, the last when it
