@@ -143,11 +143,12 @@ def test_a_shard_that_ends_three_workers_is_named_and_no_other(
 def test_a_shard_that_hangs_is_tried_on_another_worker(
     both: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(both, "seconds", 2.0)
+    both.describe()  # every worker has imported what shards need, which may take longer than the deadline
+    monkeypatch.setattr(both, "seconds", 5.0)
     mark = str(tmp_path / "mark")
     assert both.call(shard_cases.hang_once, mark, "part[5]", 0) == mark
     said = capfd.readouterr().err
-    assert said.startswith("task part[5]: no result after 2 s on tcp://127.0.0.1:")
+    assert said.startswith("task part[5]: no result after 5 s on tcp://127.0.0.1:")
     assert said.endswith("; trying elsewhere\n") and said.count("\n") == 1
 
 
