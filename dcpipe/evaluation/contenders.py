@@ -85,9 +85,8 @@ class Contender:
         """The same images, labelled online by the teachers at every step: labels take no bytes, but weights take
         `n_bytes`."""
         online = partial(OnlineLabels, list(teachers.values()), len(self.images.decoded_ids), device)
-        files = tuple(filter(None, map(store.Verified.teacher, teachers.values())))
-        whole = self.stored is not None and len(files) == len(teachers)
-        stored = replace(self.stored, teachers=files) if self.stored and whole else None
+        files = store.Verified.teachers(teachers.values())
+        stored = replace(self.stored, teachers=files) if self.stored and files is not None else None
         return replace(self, labels=online, label_bytes=0, teacher_bytes=n_bytes, stored=stored)
 
 

@@ -48,9 +48,8 @@ def fill(
     another image size, and for logits that fp16 cannot store.
     """
     work = shards.Work.of(labels, images, teachers, policy, batch_size, device)
-    stored = tuple(filter(None, map(store.Verified.teacher, teachers.values())))
-    write = work.write
-    if file is not None and len(stored) == len(teachers):
+    stored, write = store.Verified.teachers(teachers.values()), work.write
+    if file is not None and stored is not None:
         path, shape = str(labels.path.absolute()), labels.array.shape
         job = shards.Job(file, stored, policy, batch_size, path, shape, labels.rows, str(device))
         shards.work_of.put(work, job)

@@ -84,10 +84,8 @@ class Work:
 def work_of(job: Job) -> Work:
     """Open a job."""
     teachers = {artifact.path: store.teacher_of(artifact.open()) for artifact in job.teachers}
-    images, labels = (
-        multiformation.decoded(job.images.read()),
-        store.create_blocks(Path(job.labels), job.shape, "float16", rows=job.rows),
-    )
+    images = multiformation.decoded(job.images.read())
+    labels = store.create_blocks(Path(job.labels), job.shape, "float16", rows=job.rows)
     return Work.of(labels, images, teachers, job.policy, job.batch_size, torch.device(job.device))
 
 

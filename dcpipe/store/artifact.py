@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,13 @@ class Verified:
     def teacher(cls, teacher: Teacher) -> Verified | None:
         """The artifact that a teacher was read from, or None."""
         return None if teacher.origin is None else cls(teacher.origin[0], "teacher", teacher.origin[1])
+
+    @classmethod
+    def teachers(cls, teachers: Iterable[Teacher]) -> tuple[Verified, ...] | None:
+        """The artifacts that all of some teachers were read from; None if one of them is only in memory."""
+        found = [cls.teacher(teacher) for teacher in teachers]
+        stored = tuple(artifact for artifact in found if artifact is not None)
+        return stored if len(stored) == len(found) else None
 
     @classmethod
     def images(cls, table: ImageTable) -> Verified | None:

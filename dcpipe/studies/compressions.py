@@ -27,10 +27,10 @@ from dcpipe.config.params import CompressionBlock, Params
 from dcpipe.config.values import Natural
 from dcpipe.evaluation.contenders import Contender
 from dcpipe.reports import figures, pictures
-from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text, unless_noted
+from dcpipe.reports.columns import Column, text
 from dcpipe.studies.base import CellResult, EntryName, Ratios, Report, Sizes, StudyBlock, StudyContext
 from dcpipe.studies.codecs import BASELINES, CodecEntry, Packing, check_codecs, packings
-from dcpipe.studies.drops import COLUMN, DROP, PACKING, drops
+from dcpipe.studies.drops import DROP, PACKING, SHOWN, drops
 from dcpipe.studies.summary import Row, arranged, curve_points, rounded, summarise
 from dcpipe.studies.variant_cells import (
     MADE_BY,
@@ -86,13 +86,7 @@ class CompressionsStudy(VariantCellsStudy):
     shown: ClassVar[tuple[Column, ...]] = (
         text("variant"),
         text("ipc"),
-        text("codec"),
-        text("ratio"),
-        unless_noted(size("labels", "label_bytes"), "not reached"),
-        unless_noted(decimals("per image", 1, "bytes_per_image", ",")),
-        size("in fp16", "fp16_label_bytes"),
-        mean_and_std("accuracy"),
-        COLUMN,
+        *SHOWN,
     )
 
     @cached_property

@@ -12,14 +12,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dcpipe.reports.columns import Column, mean_and_std
+from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text, unless_noted
 from dcpipe.studies.codecs import UNCOMPRESSED
 from dcpipe.studies.summary import Row, grouped, spread
 
 PACKING = ("codec", "ratio")  # columns of `Packing.place`
 DROP = ("drop", "drop_std")
-_SHOWN = mean_and_std("drop", *DROP)
-COLUMN = Column("drop", "drop", lambda row: "" if row["codec"] == UNCOMPRESSED else _SHOWN.show(row))
+_DROP = mean_and_std("drop", *DROP)
+# The columns that say how labels were packed and what it cost, for tables in the terminal.
+SHOWN = (
+    text("codec"),
+    text("ratio"),
+    unless_noted(size("labels", "label_bytes"), "not reached"),
+    unless_noted(decimals("per image", 1, "bytes_per_image", ",")),
+    size("in fp16", "fp16_label_bytes"),
+    mean_and_std("accuracy"),
+    Column("drop", "drop", lambda row: "" if row["codec"] == UNCOMPRESSED else _DROP.show(row)),
+)
 
 
 def drops(rows: Sequence[Row], sets: Sequence[str]) -> list[Row]:

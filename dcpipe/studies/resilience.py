@@ -22,7 +22,7 @@ from pydantic import Field
 from dcpipe.config.params import CompressionBlock
 from dcpipe.config.values import Count
 from dcpipe.reports import figures
-from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text, unless_noted
+from dcpipe.reports.columns import Column, decimals, text
 from dcpipe.studies.base import EntryName, Ratios, Report, StudyBlock, StudyContext
 from dcpipe.studies.codecs import BASELINES, CodecEntry, Packing, packings
 from dcpipe.studies.coresets import (
@@ -34,7 +34,7 @@ from dcpipe.studies.coresets import (
     conditions,
     entries_of,
 )
-from dcpipe.studies.drops import COLUMN, DROP, PACKING, drops
+from dcpipe.studies.drops import DROP, PACKING, SHOWN, drops
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, summarise
 from dcpipe.types import NotApplicableError
 
@@ -82,13 +82,7 @@ class ResilienceStudy(CoresetStudy):
         text("selector"),
         text("ipc"),
         decimals("R_C", 2, "label_rate"),
-        text("codec"),
-        text("ratio"),
-        unless_noted(size("labels", "label_bytes"), "not reached"),
-        unless_noted(decimals("per image", 1, "bytes_per_image", ",")),
-        size("in fp16", "fp16_label_bytes"),
-        mean_and_std("accuracy"),
-        COLUMN,
+        *SHOWN,
     )
 
     @property

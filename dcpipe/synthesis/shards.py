@@ -107,14 +107,13 @@ def job_of(engine: Engine) -> Job | None:
     """The job of an engine for any process; None if some of what it needs is only in memory."""
     table, chosen = engine.context.table, engine.chosen
     artifact = None if table is None else store.Verified.images(table)
-    files = [(name, store.Verified.teacher(teacher)) for name, teacher in chosen.items()]
-    observers = tuple((name, file) for name, file in files if file is not None)
-    if table is None or table.origin is None or artifact is None or len(observers) < len(chosen):
+    files = store.Verified.teachers(chosen.values())
+    if table is None or table.origin is None or artifact is None or files is None:
         return None
     engine.notes.save_ids(engine.start.ids)
     return Job(
         choices=replace(engine.choices, observers=None),
-        observers=observers,
+        observers=tuple(zip(chosen, files, strict=True)),
         images=artifact,
         split=table.origin[2],
         seed=engine.seed,
