@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -58,12 +59,15 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    command = add(_init, "init", "write params.yaml from a preset", help_texts.INIT)
+    command = add(_init, "init", "make a workspace of a preset", help_texts.INIT)
     command.add_argument("preset", nargs="?", metavar="NAME", help="a preset; with --list, a word to look for")
+    command.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="new or empty (default: the current one)")
     instead = command.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="list all presets, or those that contain NAME")
     instead.add_argument("--show", action="store_true", help="print the file instead of writing it")
-    command.add_argument("--force", action="store_true", help="replace a params.yaml that exists")
+    command.add_argument("--force", action="store_true", help="replace the params.yaml of a workspace that exists")
+    command = add(_upgrade, "upgrade", "build with the installed version from now on", help_texts.UPGRADE)
+    command.add_argument("--dry-run", action="store_true", help="only say what would change")
     command = add(_check, "check", "find mistakes in params.yaml without running anything", help_texts.CHECK)
     command.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), help="default: params.yaml")
     command.add_argument("--resolved", action="store_true", help="print the parameters with every default filled in")
@@ -128,8 +132,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _init(options: argparse.Namespace) -> None:
-    from dcpipe.cli import links
-
     if options.list:
         Console(width=presets.WIDTH).print(presets.listing(options.preset or ""))
         return
@@ -141,12 +143,30 @@ def _init(options: argparse.Namespace) -> None:
     if options.show:
         print(text, end="")
         return
-    target = Path("params.yaml")
-    require(options.force or not target.exists(), "params.yaml exists; --force replaces it")
-    target.write_text(text, encoding="utf-8")
-    for line in links.set_up(Path.cwd()):
+    from dcpipe import workspace
+    from dcpipe.workspace import links
+
+    root: Path = options.folder or Path()
+    if workspace.is_workspace(root):
+        target = root / "params.yaml"
+        require(options.force or not target.exists(), f"{target} exists; --force replaces it")
+        target.write_text(text, encoding="utf-8")
+        told, made = links.set_up(root.absolute()), f"Wrote {target} from preset {options.preset}."
+    else:
+        told, made = workspace.make(root, text), f"Made a workspace of preset {options.preset} in {root.absolute()}."
+    for line in told:
         print(line)
-    print(f"Wrote params.yaml from preset {options.preset}. Next: dvc repro")
+    print(f"{made} Next: {'' if options.folder is None else f'cd {shlex.quote(str(root))} && '}dvc repro")
+
+
+def _upgrade(options: argparse.Namespace) -> None:
+    from dcpipe import workspace
+
+    found = workspace.upgrade(Path.cwd())
+    for line in found.lines():
+        print(line)
+    if not options.dry_run:
+        found.apply()
 
 
 def _check(options: argparse.Namespace) -> None:

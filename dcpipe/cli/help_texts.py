@@ -6,7 +6,8 @@ synthesised, and the compressed soft labels of their augmented views.
 
 A workspace is a git repository with params.yaml (what the dataset is) and dvc.yaml (how it is built):
 
-    dcpipe init digits        write params.yaml from a preset; `dcpipe init --list` shows all presets
+    dcpipe init digits DIR    make a workspace from a preset; `dcpipe init --list` shows all presets
+    cd DIR
     dcpipe check              find what is wrong in params.yaml, without running anything
     dcpipe plan               what every stage will take: passes, disk, memory, hours
     dvc repro                 run the stages that are stale; after an interruption, run it again to continue
@@ -25,18 +26,27 @@ Soft labels that SRe2L, LPLD, G-VBSM or EDC stored can be turned into such a dat
     dcpipe import-labels FKD_soft_label/ syn_imagenet/ OUT
 """
 INIT = """\
-Write params.yaml from a preset. A preset is a row of a published table, or a small set for a CPU:
+Make a workspace from a preset. A preset is a row of a published table, or a small set for a CPU:
 
     dcpipe init --list          one line per preset: source, size, published accuracy, cost
     dcpipe init --list edc      only the presets with a word in their name, paper or dataset
-    dcpipe init --show NAME     the whole file; its first lines say where the values come from, which accuracy was
-                                published, what a run costs, and what the source leaves unstated
-    dcpipe init NAME            write the file
+    dcpipe init --show NAME     the whole params.yaml; its first lines say where the values come from, which accuracy
+                                was published, what a run costs, and what the source leaves unstated
+    dcpipe init NAME DIR        make a workspace in DIR, which is new or empty
 
-If DVC does not yet know how the disk links files to its cache, this is tried, and .dvc/config.local says it afterwards.
+A workspace is a git repository, or a folder of one, in which `dvc repro` builds one condensed dataset. Git and DVC are
+initialised where they are not yet, and the files are added to git; nothing is committed. In a workspace that exists,
+`dcpipe init NAME --force` writes params.yaml alone. How the disk links files to DVC's cache is tried once, and
+.dvc/config.local says it afterwards.
 
 The published accuracy of a row of MDC is the average over all sizes. Its cost is the hours for the images plus the
-hours for the students. You can edit the file afterwards; `dvc repro` finds out which stages a change makes stale.
+hours for the students. You can edit params.yaml afterwards; `dvc repro` finds out which stages a change makes stale.
+"""
+UPGRADE = """\
+Build with the installed version of dcpipe from now on. A workspace remembers in code.yaml which code its data was made
+with, so that a new version changes nothing by itself. This command says which stages have other code now, which makes
+them stale, and which files of DVC this version writes otherwise; then it writes them, or only says so with --dry-run.
+The data stays as it is until `dvc repro`.
 """
 CHECK = """\
 Check params.yaml, and studies/params.yaml if there is one, in the same way as `dvc repro` does before any work. The

@@ -34,7 +34,7 @@ from dcpipe.shards.workers import VARIABLE, Workers, wanted
 from dcpipe.stopping import leave, stopping_in_one_sentence
 from dcpipe.store import hashing
 from dcpipe.types import require
-from flows.running.code import code_digest
+from dcpipe.workspace.code import code_digest
 from flows.running.inputs import Inputs
 from flows.running.reporting import Plain, Prefect, Reporter, ServerError
 from flows.running.server import Server, configured, prepare_client

@@ -15,7 +15,7 @@ from dcpipe.reports import columns, tables
 from dcpipe.store.tensors import read_header
 from dcpipe.types import Score
 
-COMMANDS = ("init", "plan", "status", "inspect", "evaluate", "study", "publish", "pull", "export", "clean")
+COMMANDS = ("init", "upgrade", "plan", "status", "inspect", "evaluate", "study", "publish", "pull", "export", "clean")
 
 
 def test_help_shows_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,7 +36,17 @@ def test_a_mistake_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[st
     assert captured.err.count("\n") == 1
 
 
-def test_init(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_makes_a_workspace(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", "digits", "some set"]) == 0
+    made = workspace / "some set"
+    assert (made / "params.yaml").read_text(encoding="utf-8") == presets.text("digits")
+    assert (made / "dvc.yaml").is_file() and (made / ".dvc").is_dir() and (made / ".git").is_dir()
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == f"Made a workspace of preset digits in {made}. Next: cd 'some set' && dvc repro"
+
+
+def test_init_in_a_workspace_writes_params_alone(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workspace / "dvc.yaml").touch()
     assert cli.main(["init", "imagenette-ipc10"]) == 0
     assert (workspace / "params.yaml").read_text(encoding="utf-8") == presets.text("imagenette-ipc10")
     assert capsys.readouterr().out == "Wrote params.yaml from preset imagenette-ipc10. Next: dvc repro\n"
@@ -44,11 +54,26 @@ def test_init(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "dcpipe: params.yaml exists; --force replaces it\n"
     assert cli.main(["init", "digits", "--force"]) == 0
     assert (workspace / "params.yaml").read_text(encoding="utf-8") == presets.text("digits")
+    assert {path.name for path in workspace.iterdir()} == {"dvc.yaml", "params.yaml"}
     assert cli.main(["init"]) == 2
-    assert capsys.readouterr().err == (
+    assert capsys.readouterr().err.endswith(
         "dcpipe: init needs the name of a preset; type `dcpipe init digits` for the smallest, `dcpipe init --list` to "
         "see all\n"
     )
+
+
+def test_upgrade_says_what_it_does_and_does_it(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["init", "digits"]) == 0
+    assert cli.main(["upgrade"]) == 0
+    assert "The workspace is up to date with dcpipe " in capsys.readouterr().out
+    code = workspace / "code.yaml"
+    text = code.read_text(encoding="utf-8")
+    code.write_text(text.replace("images: ", "images: x"), encoding="utf-8")
+    for arguments in (["upgrade", "--dry-run"], ["upgrade"]):
+        assert code.read_text(encoding="utf-8") != text
+        assert cli.main(arguments) == 0
+        assert "the code of images has changed" in capsys.readouterr().out
+    assert code.read_text(encoding="utf-8") == text
 
 
 @pytest.mark.parametrize("columns", ["40", "200"])

@@ -11,7 +11,7 @@ import yaml
 
 from dcpipe.config.params import Params
 from dcpipe.studies import STUDIES
-from flows.running.code import closure
+from dcpipe.workspace.code import closure
 
 ROOT = Path(__file__).resolve().parents[2]
 NOUNS = list(Params.model_fields)
@@ -29,21 +29,6 @@ def test_stage_block_and_flow_have_the_same_name() -> None:
         home = ROOT / "dcpipe" / noun
         assert home.with_suffix(".py").is_file() or (home / "__init__.py").is_file()
         assert stages()[noun]["cmd"].startswith(f"python -m flows.{noun}")
-
-
-@pytest.mark.parametrize("noun", NOUNS)
-def test_code_dependencies_cover_the_imports(noun: str) -> None:
-    listed = [dep for dep in stages()[noun]["deps"] if not dep.startswith("data/")]
-    needed = [path.as_posix() for path in closure(f"flows.{noun}")]
-    assert len(needed) > 0
-
-    def covers(dep: str, path: str) -> bool:
-        return path == dep or path.startswith(f"{dep}/")
-
-    missing = [path for path in needed if not any(covers(dep, path) for dep in listed)]
-    assert not missing, f"add to deps of {noun} in dvc.yaml: {missing}"
-    idle = [dep for dep in listed if not any(covers(dep, path) for path in needed)]
-    assert not idle, f"remove from deps of {noun} in dvc.yaml: {idle}"
 
 
 @pytest.mark.parametrize("noun", NOUNS)
@@ -72,45 +57,6 @@ STUDIES_FILE = yaml.safe_load((ROOT / "studies/dvc.yaml").read_text(encoding="ut
 def test_every_study_is_a_stage_and_a_plain_repro_runs_none() -> None:
     assert list(STUDIES_FILE["stages"]) == list(STUDIES)
     assert not any("studies" in stage["cmd"] for stage in stages().values())
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_a_studys_stage_is_what_its_class_says(name: str) -> None:
-    """All of it but the code that it depends on, which the next test computes."""
-    study, stage = STUDIES[name], STUDIES_FILE["stages"][name]
-    blocks = [{"params.yaml": None}] if study.reads is None else []
-    expected = {
-        "desc": study.title,
-        "wdir": "..",
-        "cmd": f"python -m flows.studies {name}",
-        "params": [
-            *blocks,
-            {"studies/params.yaml": [name]},
-            *(study.reads or ()),
-            {"dcpipe/store/artifact.py": ["SCHEMA"]},
-        ],
-        "outs": [{f"data/study/{name}": {"cache": False}}],
-    }
-    assert {key: value for key, value in stage.items() if key != "deps"} == expected
-    data = [dep for dep in stage["deps"] if dep.startswith("data/")]
-    assert data == sorted(f"data/{noun}" for noun in (*study.needs, "teacher"))
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_code_dependencies_of_a_study_cover_the_imports(name: str) -> None:
-    listed = [dep for dep in STUDIES_FILE["stages"][name]["deps"] if not dep.startswith("data/")]
-    needed = [path.as_posix() for path in closure("flows.studies")]
-    assert "dcpipe/studies/labels.py" in needed and "flows/studies/stage.py" in needed
-    assert [p for p in needed if not any(p == dep or p.startswith(f"{dep}/") for dep in listed)] == []
-    assert [dep for dep in listed if not any(p == dep or p.startswith(f"{dep}/") for p in needed)] == []
-
-
-def test_figures_and_pictures_of_studies_are_plots() -> None:
-    expected = []
-    for name, study in STUDIES.items():
-        expected += [f"../data/study/{name}/{figure}.png" for figure in study.figures]
-        expected += [f"../data/study/{name}/{study.pictures}"] if study.pictures else []
-    assert STUDIES_FILE["plots"] == expected
 
 
 def test_parameters_a_study_reads_are_tracked() -> None:

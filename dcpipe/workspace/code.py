@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+from functools import cache
 from pathlib import Path
 
 _LAZY = re.compile(r"((?:dcpipe|flows)(?:\.\w+)+):\w+")
@@ -74,18 +75,25 @@ def _file(name: str) -> Path | None:
 
 def _runs(path: Path) -> bool:
     """Whether a file contains more than a docstring, which cannot change a result."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    return not all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in body)
+    return _read(path.read_text(encoding="utf-8"))[0]
 
 
-def _imports(path: Path) -> list[str]:
+def _imports(path: Path) -> tuple[str, ...]:
     """Every name that may be a module: a.b for `import a.b` and "a.b:c"; a.b and a.b.c for `from a.b import c`."""
+    return _read(path.read_text(encoding="utf-8"))[1]
+
+
+@cache
+def _read(text: str) -> tuple[bool, tuple[str, ...]]:
+    """`_runs` and `_imports` of a file with this text; parsing takes long, and closures overlap."""
+    tree = ast.parse(text)
+    runs = not all(isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) for node in tree.body)
     names: list[str] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and (lazy := _LAZY.fullmatch(node.value)):
             names.append(lazy[1])
-    return names
+    return runs, tuple(names)

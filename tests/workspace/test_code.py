@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.running import code
+from dcpipe.workspace import code
 
 
 @pytest.fixture

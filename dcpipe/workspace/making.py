@@ -1,0 +1,108 @@
+"""Make a workspace: a folder in which `dvc repro` builds a condensed dataset."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from dcpipe.types import DataError, require
+from dcpipe.workspace import digests, dvcfiles
+from dcpipe.workspace.code import ROOT
+
+PARAMS = "params.yaml"
+_SKELETON = "dcpipe.workspace.skeleton"
+# Files of the skeleton, without their leading dots, because packages leave hidden files out; and files that the
+# checkout of dcpipe has for itself, which the wheel contains as part of the skeleton.
+_OWN = {".gitignore": "gitignore", ".dvcignore": "dvcignore", "README.md": "README.md", "prefect.toml": "prefect.toml"}
+_COMMON = {"data/.gitignore": "data_gitignore", "studies/params.yaml": "studies.yaml"}
+
+
+def is_workspace(root: Path) -> bool:
+    """Whether a folder has the pipeline already."""
+    return (root / dvcfiles.PIPELINE).exists()
+
+
+def make(root: Path, params: str) -> list[str]:
+    """Make a workspace with the text of a params.yaml in the folder `root`, which may be new, empty, or a part of a Git
+    repository. Returns what to tell the user.
+
+    Git and DVC are initialised where they are not yet; nothing is committed. Raises `DataError` if Git or DVC is not
+    installed, or if a file is in the way.
+    """
+    written = dict(_files(params))
+    require(not root.exists() or root.is_dir(), f"{root} is a file; give a folder that is new or empty")
+    _check_tools()
+    in_the_way = [name for name in written if (root / name).exists()]
+    require(
+        not in_the_way,
+        f"{root} has {', '.join(in_the_way[:3])} already; give a folder that is new, or remove "
+        f"{'it' if len(in_the_way) == 1 else 'them'}",
+    )
+    root.mkdir(parents=True, exist_ok=True)
+    for name, text in written.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    digests.write(root, digests.installed())
+    told = list(_initialised(root))
+    _run(root, "git", "add", "--", digests.CODE, *written)
+    return told
+
+
+def _files(params: str) -> Iterator[tuple[str, str]]:
+    """The text of each file by its path, apart from code.yaml."""
+    name = str(yaml.safe_load(params)["release"]["name"])
+    yield PARAMS, params
+    for path, content in dvcfiles.dvc_files(dvcfiles.Digests()).items():
+        if path == dvcfiles.PIPELINE:
+            content["artifacts"] = {name: {"path": "data/release", "type": "dataset"}}
+        yield path, dvcfiles.text(path, content)
+    skeleton = files(_SKELETON)
+    for path, stored in _OWN.items():
+        yield path, skeleton.joinpath(stored).read_text(encoding="utf-8").replace("{name}", name)
+    for path, stored in _COMMON.items():
+        packaged = skeleton.joinpath(stored)
+        yield path, (packaged if packaged.is_file() else ROOT / path).read_text(encoding="utf-8")
+
+
+def _check_tools() -> None:
+    require(shutil.which("git") is not None, "git is not installed, and a workspace is a git repository; install git")
+    try:
+        import dvc  # noqa: F401
+    except ImportError as error:
+        raise DataError('DVC is not installed; run `pip install "dcpipe[pipeline]"`') from error
+
+
+def _initialised(root: Path) -> Iterator[str]:
+    """Initialise Git and DVC, and let DVC link files; what was done."""
+    from dcpipe.workspace import links
+
+    inside = subprocess.run(
+        ["git", "rev-parse", "--show-toplevel"], cwd=root, capture_output=True, text=True, check=False
+    )
+    if inside.returncode != 0:
+        _run(root, "git", "init", "--quiet", "--initial-branch", "main")
+        top = root
+    else:
+        top = Path(inside.stdout.strip())
+        if top.resolve() != root.resolve():
+            yield f"The workspace is a folder of the git repository {top}."
+    if not (root / ".dvc").is_dir():
+        below = top.resolve() != root.resolve()
+        _run(root, sys.executable, "-m", "dvc", "init", "--quiet", *(["--subdir"] if below else []))
+        _run(root, sys.executable, "-m", "dvc", "config", "core.analytics", "false")
+        _run(root, "git", "add", "--", ".dvc/config")
+    yield from links.set_up(root)
+
+
+def _run(root: Path, *command: str) -> None:
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+        raise DataError(f"`{' '.join(command[-3:])}` failed in {root}: {lines[-1]}; correct it and run again")
