@@ -16,6 +16,7 @@ from pathlib import Path
 from dcpipe.config.params import load_blocks
 from dcpipe.images import SOURCES, outside
 from dcpipe.stopping import stopping_in_one_sentence
+from dcpipe.workspace import digests
 
 
 def main() -> None:
@@ -28,6 +29,8 @@ def main() -> None:
         def say(note: str) -> None:
             print(f"sources: {note}", file=sys.stderr)
 
+        if remark := digests.remark(Path()):
+            say(remark)
         outside.write(outside.list_sources(SOURCES[block.source], block.options, hashes, say))
         for note in outside.move_former_teachers(set(networks)):
             print(f"sources: {note}")

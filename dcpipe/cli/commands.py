@@ -143,26 +143,25 @@ def _init(options: argparse.Namespace) -> None:
     if options.show:
         print(text, end="")
         return
-    from dcpipe import workspace
-    from dcpipe.workspace import links
+    from dcpipe.workspace import links, making
 
     root: Path = options.folder or Path()
-    if workspace.is_workspace(root):
+    if making.is_workspace(root):
         target = root / "params.yaml"
         require(options.force or not target.exists(), f"{target} exists; --force replaces it")
         target.write_text(text, encoding="utf-8")
         told, made = links.set_up(root.absolute()), f"Wrote {target} from preset {options.preset}."
     else:
-        told, made = workspace.make(root, text), f"Made a workspace of preset {options.preset} in {root.absolute()}."
+        told, made = making.make(root, text), f"Made a workspace of preset {options.preset} in {root.absolute()}."
     for line in told:
         print(line)
     print(f"{made} Next: {'' if options.folder is None else f'cd {shlex.quote(str(root))} && '}dvc repro")
 
 
 def _upgrade(options: argparse.Namespace) -> None:
-    from dcpipe import workspace
+    from dcpipe.workspace.upgrading import upgrade
 
-    found = workspace.upgrade(Path.cwd())
+    found = upgrade(Path.cwd())
     for line in found.lines():
         print(line)
     if not options.dry_run:

@@ -10,10 +10,3 @@
 The checkout of dcpipe is a workspace too. Its stages depend on the files that they import; in any other workspace,
 these are not among its files, so stages depend on digests in code.yaml instead.
 """
-
-from __future__ import annotations
-
-from dcpipe.workspace.making import is_workspace, make
-from dcpipe.workspace.upgrading import Upgrade, upgrade
-
-__all__ = ["Upgrade", "is_workspace", "make", "upgrade"]

@@ -30,6 +30,7 @@ SHARED = (
     "dcpipe/config/values.py",
     "dcpipe/shards/",
     "dcpipe/store/",
+    "dcpipe/workspace/",
     "flows/__init__.py",
     "flows/running/",
 )

@@ -19,6 +19,7 @@ from dcpipe.types import require
 from dcpipe.workspace.code import code_digest
 
 CODE = "code.yaml"
+LENGTH = 16  # signs of a digest
 _HEADER = """\
 # The code that the data of this workspace is made with. A stage with another digest than at its last run is stale.
 # `dcpipe upgrade` writes the digests of the installed version, and says before which stages they make stale.
@@ -28,7 +29,7 @@ _HEADER = """\
 def installed() -> dict[str, str]:
     """The version of dcpipe, the schema of artifacts, and the digest of the code of each stage."""
     stages = [*Params.model_fields, "studies"]
-    digests = {stage: code_digest(f"flows.{stage}")[:16] for stage in stages}
+    digests = {stage: code_digest(f"flows.{stage}")[:LENGTH] for stage in stages}
     return {"dcpipe": version("dcpipe"), "schema": str(SCHEMA), **digests}
 
 
@@ -52,6 +53,20 @@ def changed(before: Mapping[str, str] | None, after: Mapping[str, str]) -> list[
     stages = [name for name in after if name not in ("dcpipe", "schema")]
     same = known.get("schema") == after["schema"]
     return [name for name in stages if not same or known.get(name) != after[name]]
+
+
+def remark(root: Path, stage: str = "", code: str = "") -> str:
+    """A sentence if the workspace was made with another version of dcpipe, or a stage with other code than `code`; else
+    empty."""
+    known = recorded(root)
+    if known is None:
+        return ""
+    if stage and known.get(stage, "") != code[:LENGTH]:
+        return f"this version of dcpipe has other code for {stage} than {CODE} says; run `dcpipe upgrade`"
+    made, here = known.get("dcpipe", "unknown"), version("dcpipe")
+    if stage or made == here:
+        return ""
+    return f"made with dcpipe {made}, and {here} is installed; `dcpipe upgrade --dry-run` says what that changes"
 
 
 def write(root: Path, digests: Mapping[str, str]) -> None:

@@ -34,6 +34,7 @@ from dcpipe.shards.workers import VARIABLE, Workers, wanted
 from dcpipe.stopping import leave, stopping_in_one_sentence
 from dcpipe.store import hashing
 from dcpipe.types import require
+from dcpipe.workspace import digests
 from dcpipe.workspace.code import code_digest
 from flows.running.inputs import Inputs
 from flows.running.reporting import Plain, Prefect, Reporter, ServerError
@@ -71,11 +72,14 @@ class Run:
     ) -> Iterator[store.StagingDir]:
         """The staging folder of an output; its lineage contains everything that the content depends on. For `state`,
         see `store.staging_dir`."""
+        code = code_digest(f"flows.{self.stage}")
+        if remark := digests.remark(Path.cwd(), self.stage, code):
+            print(f"{self.name or self.stage}: {remark}", file=sys.stderr)
         lineage = {
             "stage": self.stage,
             "params": block,
             "inputs": inputs.lineage,
-            "code": code_digest(f"flows.{self.stage}"),
+            "code": code,
             "versions": {
                 package: version(package) for package in ("dcpipe", "numpy", "pillow", "torch", "torchvision", "zarr")
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,15 @@ def test_stages_with_other_code_are_stale() -> None:
     assert digests.changed({"schema": "1", "images": "a"}, after) == ["teacher", "studies"]
     assert digests.changed({**after, "schema": "0"}, after) == ["images", "teacher", "studies"]
     assert digests.changed(None, after) == ["images", "teacher", "studies"]
+
+
+def test_a_workspace_of_another_version_is_remarked_on(tmp_path: Path) -> None:
+    assert digests.remark(tmp_path) == digests.remark(tmp_path, "images", "x") == "", "the checkout has no code.yaml"
+    digests.write(tmp_path, {"dcpipe": version("dcpipe"), "images": "0123456789abcdef"})
+    assert digests.remark(tmp_path) == digests.remark(tmp_path, "images", "0123456789abcdef" + 48 * "0") == ""
+    assert digests.remark(tmp_path, "images", 64 * "0") == (
+        "this version of dcpipe has other code for images than code.yaml says; run `dcpipe upgrade`"
+    )
+    digests.write(tmp_path, {"dcpipe": "0.0", "images": "0123456789abcdef"})
+    assert digests.remark(tmp_path).startswith("made with dcpipe 0.0, and ")
+    assert digests.remark(tmp_path, "images", "0123456789abcdef") == ""

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dcpipe import workspace
 from dcpipe.config import presets
 from dcpipe.types import DataError
 from dcpipe.workspace import digests, making
@@ -29,7 +28,7 @@ def git(root: Path, *words: str) -> str:
 
 def test_a_new_folder_is_a_repository_with_all_that_a_build_needs(tmp_path: Path) -> None:
     root = tmp_path / "some" / "set"
-    told = workspace.make(root, PARAMS)
+    told = making.make(root, PARAMS)
     assert told[0].startswith("DVC gives files to this workspace by ") or "cannot link" in told[0]
     assert (root / "params.yaml").read_text(encoding="utf-8") == PARAMS
     for path in ("data/.gitignore", "studies/params.yaml"):
@@ -41,13 +40,13 @@ def test_a_new_folder_is_a_repository_with_all_that_a_build_needs(tmp_path: Path
     status = git(root, "status", "--porcelain").splitlines()
     assert all(line.startswith("A  ") for line in status), "all is added, and nothing is committed"
     assert {"A  .gitignore", "A  code.yaml", "A  params.yaml", "A  data/dvc.yaml", "A  .dvc/config"} <= set(status)
-    assert workspace.is_workspace(root)
+    assert making.is_workspace(root)
 
 
 def test_a_folder_of_a_repository_stays_a_part_of_it(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet")
     (tmp_path / "file").touch()
-    told = workspace.make(tmp_path / "sets" / "one", PARAMS)
+    told = making.make(tmp_path / "sets" / "one", PARAMS)
     assert told[0] == f"The workspace is a folder of the git repository {tmp_path}."
     assert not (tmp_path / "sets" / "one" / ".git").exists()
     assert (tmp_path / "sets" / "one" / ".dvc").is_dir()
@@ -60,16 +59,16 @@ def test_a_file_in_the_way_stops_it_before_anything_is_written(name: str, tmp_pa
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("mine", encoding="utf-8")
     with pytest.raises(DataError, match=rf"has {name} already; give a folder that is new, or remove it$"):
-        workspace.make(tmp_path, PARAMS)
+        making.make(tmp_path, PARAMS)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [Path(name).name]
     with pytest.raises(DataError, match="is a file; give a folder that is new or empty"):
-        workspace.make(tmp_path / name, PARAMS)
+        making.make(tmp_path / name, PARAMS)
 
 
 def test_without_git_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(DataError, match=r"git is not installed, .*; install git"):
-        workspace.make(tmp_path / "set", PARAMS)
+        making.make(tmp_path / "set", PARAMS)
     assert not (tmp_path / "set").exists()
 
 

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from dcpipe.types import DataError
-from dcpipe.workspace import digests, dvcfiles, upgrade
+from dcpipe.workspace import digests, dvcfiles
+from dcpipe.workspace.upgrading import upgrade
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = {"dcpipe": "2.0", "schema": "1", "images": "a", "teacher": "b"}
