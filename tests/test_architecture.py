@@ -17,7 +17,7 @@ STAGES = set(Params.model_fields)
 LIBRARY = sorted((ROOT / "dcpipe").rglob("*.py"))
 FLOWS = sorted((ROOT / "flows").rglob("*.py"))
 
-PARAMS_READERS = {"config", "evaluation", "studies", "cli", "release", "interop", "planning"}
+PARAMS_READERS = {"workspace", "config", "evaluation", "studies", "cli", "release", "interop", "planning"}
 WRITERS = {
     "StagingDir",
     "create_blocks",
