@@ -27,6 +27,13 @@ def views_at_once(shape: LabelShape, chunk_views: int) -> int:
     return next(n for n in range(min(most, chunk_views), 0, -1) if chunk_views % n == 0)
 
 
+def memory(shape: LabelShape, chunk_views: int) -> tuple[int, int]:
+    """Bytes of main memory and of the device that `StoredLabels` takes: the views that are used and the next ones, and
+    those of an epoch."""
+    view = 2 * shape.images * shape.classes
+    return (2 * views_at_once(shape, chunk_views) + 1) * view, view
+
+
 class StoredLabels:
     """The labels of a store fp16 [n, K, c], exactly as codec `none` gives them: every image once an epoch, in view
     `epoch mod K`. The labels of one view are on the device."""
