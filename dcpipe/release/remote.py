@@ -24,6 +24,7 @@ from dcpipe.store.files import replacing, sync
 from dcpipe.store.hashing import sha256
 from dcpipe.store.manifest import MANIFEST, MAX_BYTES, FileRecord, Manifest, parse_manifest
 from dcpipe.types import DataError, require
+from dcpipe.types.paths import local_path
 
 PART = 16 * 2**20  # bytes of a request
 AT_ONCE = 4  # requests
@@ -108,6 +109,7 @@ def pull(where: str, out: Path) -> store.Artifact:
     An interrupted download is continued by the next one. Raises `DataError` as `open_release` and `file` do, and if
     `out` exists.
     """
+    out = local_path(out, "the folder of a pulled release")
     require(not os.path.lexists(out), f"{out} exists; give a folder that does not, or remove it")
     name = hashlib.sha256(urls.checked_url(where).encode()).hexdigest()[:12]
     found = open_release(where, out.parent / f".pull-{out.name}-{name}")

@@ -25,6 +25,21 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from dcpipe.types import DataError, require
+from dcpipe.types.paths import is_url
+
+__all__ = [
+    "OpenRemote",
+    "RemoteFile",
+    "checked_url",
+    "is_url",
+    "join",
+    "list_files",
+    "open_file",
+    "read",
+    "read_range",
+    "read_ranges",
+    "stat",
+]
 
 Result = TypeVar("Result")
 
@@ -48,9 +63,6 @@ ACCESS = {
 PAUSES = (0.2, 1.0, 4.0)  # seconds before each further attempt at what the network lost
 CONNECTIONS = 16
 
-# Any scheme of two letters or more (one letter is a drive of Windows); `pathlib` makes `s3:/` of `s3://`.
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/|(?:s3|gs|gcs|hf|https?|file|ftp):", re.IGNORECASE)
-
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
@@ -60,12 +72,6 @@ class RemoteFile:
     url: str
     size: int
     version: str
-
-
-def is_url(where: str | Path) -> bool:
-    """Whether `where` is meant as a URL and not as a path of this machine: also if its scheme is unknown or it is
-    written wrongly, so that it is never taken for a folder with a colon in its name."""
-    return _URL.match(str(where)) is not None
 
 
 def checked_url(where: str | Path) -> str:

@@ -95,33 +95,6 @@ def server() -> Iterator[str]:
     http.server_close()
 
 
-@pytest.mark.parametrize(
-    ("where", "expected"),
-    [
-        ("s3://bucket/key", True),
-        ("S3://bucket", True),
-        ("https://host/file", True),
-        ("hf://datasets/user/name", True),
-        ("ftp://host/file", True),
-        ("file:///tmp/x", True),
-        ("s3:bucket/key", True),
-        (Path("s3://bucket/key"), True),
-        ("gs:/bucket", True),
-        ("abfs://container/x", True),
-        ("data/images", False),
-        ("/data/a:b", False),
-        ("C:/data", False),
-        (r"C:\data", False),
-        ("name@v1.0.0", False),
-        ("git@host:team/repository", False),
-        ("a b://c", False),
-        ("", False),
-    ],
-)
-def test_a_url_is_told_from_a_path(where: str | Path, expected: bool) -> None:
-    assert urls.is_url(where) is expected
-
-
 def test_urls_are_written_in_one_way() -> None:
     assert urls.checked_url("S3://bucket/Key/") == "s3://bucket/Key"
     assert urls.checked_url("hf://datasets/user/name@v1/file") == "hf://datasets/user/name@v1/file"
