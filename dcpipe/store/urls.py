@@ -25,21 +25,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from dcpipe.types import DataError, require
-from dcpipe.types.paths import is_url
-
-__all__ = [
-    "OpenRemote",
-    "RemoteFile",
-    "checked_url",
-    "is_url",
-    "join",
-    "list_files",
-    "open_file",
-    "read",
-    "read_range",
-    "read_ranges",
-    "stat",
-]
+from dcpipe.types.paths import is_url as is_url
 
 Result = TypeVar("Result")
 
@@ -232,12 +218,19 @@ def _file_system(url: str) -> Any:
 
 @functools.cache
 def _s3_access() -> dict[str, Any]:
-    """Anonymous access if this machine has no credentials, because public buckets need none, and s3fs would refuse."""
+    """How s3fs is opened, where fsspec's configuration does not say otherwise.
+
+    Access is anonymous if this machine has no credentials, because public buckets need none, and s3fs would refuse. A
+    request is retried here and by s3fs; if botocore did so too, a server that is not there would take a minute to name.
+    """
     import botocore.session
     from fsspec.config import conf
 
-    given = conf.get("s3", {}).keys() & {"anon", "key", "secret", "token", "profile"}
-    return {} if given or botocore.session.Session().get_credentials() is not None else {"anon": True}
+    given = conf.get("s3", {}).keys()
+    once = {} if "config_kwargs" in given else {"config_kwargs": {"retries": {"max_attempts": 0}}}
+    if given & {"anon", "key", "secret", "token", "profile"}:
+        return once
+    return once if botocore.session.Session().get_credentials() is not None else {"anon": True, **once}
 
 
 def _path(url: str) -> str:
