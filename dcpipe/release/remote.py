@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock
@@ -87,6 +87,10 @@ def open_release(where: str, home: Path | None = None) -> RemoteRelease:
     except DataError as error:
         raise DataError(f"{url} is not the folder of a release: {error}") from error
     manifest = parse_manifest(data, url, store.SCHEMA, "release", _REMEDY, "update dcpipe")
+    inside = next(
+        (name for name in manifest.files for part in PurePosixPath(name).parents if str(part) in manifest.files), ""
+    )
+    require(not inside, f"{url}/{MANIFEST} lists {inside!r}, a file in a file; {_REMEDY}")
     name = hashlib.sha256(data).hexdigest()[:24]
     found = RemoteRelease(url, home or cache_root() / "urls" / name, manifest)
     found.path.mkdir(parents=True, exist_ok=True)
