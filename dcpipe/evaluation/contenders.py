@@ -24,7 +24,7 @@ from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
 from dcpipe.evaluation.stored import Stored
 from dcpipe.evaluation.students import Protocol, train_student
-from dcpipe.images import read_parts
+from dcpipe.images.kept import read_kept
 from dcpipe.types import (
     BudgetError,
     ImageSet,
@@ -264,7 +264,7 @@ def score(
     )
 
     def accuracy(student: nn.Module) -> float:
-        batches = teacher.plain_batches(read_parts(test), train.mean, train.std, 512, device)
+        batches = teacher.plain_batches(read_kept(test, folder), train.mean, train.std, 512, device)
         return training.accuracy(student, batches, device)
 
     _, history = train_student(

@@ -49,7 +49,7 @@ def evaluation(setting: Setting) -> Stage:
     work = [
         Work("train", samples, students, steps, block.student, size, block.batch_size),
         Work("forward", tests * counts.test, students, name=block.student, size=size, batch=TEST_BATCH),
-        setting.decode(tests * counts.test, students),
+        setting.decode(counts.test),  # once in every process
     ]
     kinds = {row.kind for row in lineup}
     teachers = [setting.network(key) for key in params.softlabels.teachers] if setting.soft else []

@@ -202,9 +202,9 @@ def test_shares_of_a_stream_decode_every_row_once(make_source, make_table, monke
     table = make_table(make_source(n=133, size=2)[0], size=2)
     decoded, decode = [], reading.decode_into
 
-    def counting(out, encoded, ids):
+    def counting(out, encoded, ids, decode_some):
         decoded.append(len(ids))
-        decode(out, encoded, ids)
+        decode(out, encoded, ids, decode_some)
 
     whole = list(images.stream(table, 3, 1, batch_size))
     monkeypatch.setattr(reading, "decode_into", counting)
