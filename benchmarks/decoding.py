@@ -2,10 +2,10 @@
 
 Run `python benchmarks/decoding.py [--images N] [--size 224]`. All see the same synthetic JPEGs of 500 x 375 pixels in
 one process, one after another in rounds; the best of three rounds counts. `exact`, `draft` and `fast` are dcpipe's
-(`images.decoder`), `ms` is the processor time of an image on one thread, `ratio` that of `exact` against it, and PSNR is
-that of the pixels against `exact`, on the two photographs of scikit-learn. The others decode with TorchVision or simplejpeg, and resize the central square
-with Pillow or PyTorch. simplejpeg and PyTurboJPEG are not dependencies of dcpipe, and are left out where they are not
-installed.
+(`images.decoder`). `ms` is the processor time of an image on one thread, `ratio` that of `exact` against it, and PSNR
+is that of the pixels against `exact`, on the two photographs of scikit-learn. The others decode with TorchVision or
+simplejpeg, and resize the central square with Pillow or PyTorch. simplejpeg and PyTurboJPEG are not dependencies of
+dcpipe, and are left out where they are not installed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import io
 import os
 import platform
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
@@ -91,6 +92,7 @@ def turbojpeg_and_pillow(data: bytes, size: int) -> Pixels:
 def _torchvision(data: bytes) -> torch.Tensor:
     from torchvision.io import ImageReadMode, decode_jpeg
 
+    warnings.simplefilter("ignore", DeprecationWarning)  # that function will be removed
     return decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
 
 

@@ -12,9 +12,10 @@
 
 `Decoding` changes the last step. With `decoder: draft`, libjpeg decodes a JPEG to a half, a quarter or an eighth of its
 sides if both keep the size that is needed, and this is resized. With `decoder: fast`, PyTorch resizes it: by the same
-rule, but with other rounding, so that a value may differ by one level from Pillow's and from those of another kind of
-processor. With `centre` c, the square has the side c times the shorter one: 0.875 is "resize the shorter side to 256,
-crop 224 from the centre".
+rule, but with other rounding, so that a value may differ by one level from Pillow's, and from those of another kind of
+processor. (TorchVision decodes a JPEG to the same pixels in less time than Pillow, but that function will be removed.)
+With `centre` c, the square has the side c times the shorter one: 0.875 is "resize the shorter side to 256, crop 224
+from the centre".
 """
 
 from __future__ import annotations
@@ -58,11 +59,13 @@ def decode(data: bytes, size: int, name: str, decoding: Decoding = EXACT) -> Pix
     Raises `DataError` if the bytes are not an image, if the image is truncated or absurdly large, and if its mode has
     no fixed range.
     """
-    if decoding.decoder == "exact":
-        return fit(open_rgb(data, name), size, decoding.centre)
-    image = open_rgb(data, name, at_least=ceil(size / decoding.centre))
-    resize = fit if decoding.decoder == "draft" else fit_fast
-    return resize(image, size, decoding.centre)
+    decoder, centre = decoding
+    needed = ceil(size / centre)
+    if decoder == "exact":
+        return fit(open_rgb(data, name), size, centre)
+    if decoder == "draft":
+        return fit(open_rgb(data, name, at_least=needed), size, centre)
+    return fit_fast(np.asarray(open_rgb(data, name, at_least=needed)), size, centre)
 
 
 def open_rgb(data: bytes, name: str, at_least: int | None = None) -> Image.Image:
@@ -99,7 +102,9 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 def fit(image: Image.Image, size: int, centre: float = 1.0) -> Pixels:
     """The central square of an RGB image as u8 [size, size, 3]; its side is `centre` times the shorter one."""
-    square, short = _square(image), min(image.size)
+    short = min(image.size)
+    left, top = (image.width - short) // 2, (image.height - short) // 2
+    square = image if image.width == image.height else image.crop((left, top, left + short, top + short))
     if centre < 1:
         margin = short * (1 - centre) / 2
         box = (margin, margin, short - margin, short - margin)
@@ -109,27 +114,21 @@ def fit(image: Image.Image, size: int, centre: float = 1.0) -> Pixels:
     return np.array(square)
 
 
-def fit_fast(image: Image.Image, size: int, centre: float = 1.0) -> Pixels:
-    """As `fit`, but resized by PyTorch, and cut out at whole pixels."""
+def fit_fast(image: Pixels, size: int, centre: float = 1.0) -> Pixels:
+    """As `fit`, of u8 [h, w, 3], but resized by PyTorch, and cut out at whole pixels."""
     import torch
     import torch.nn.functional as F
 
-    square = np.array(_square(image))  # a copy, because PyTorch takes no memory that is read-only
-    margin = round(len(square) * (1 - centre) / 2)
-    square = square[margin : len(square) - margin, margin : len(square) - margin]
-    if len(square) == size:
-        return np.ascontiguousarray(square)
+    short = min(image.shape[:2])
+    side = short - 2 * round(short * (1 - centre) / 2)
+    top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
+    square = np.array(image[top : top + side, left : left + side], order="C")
+    if side == size:
+        return square
     pixels = torch.from_numpy(square).permute(2, 0, 1)[None]
     small = F.interpolate(pixels, (size, size), mode="bicubic", antialias=True)
     resized: Pixels = small[0].permute(1, 2, 0).contiguous().numpy()
     return resized
-
-
-def _square(image: Image.Image) -> Image.Image:
-    """The central square of the shorter side."""
-    short = min(image.size)
-    left, top = (image.width - short) // 2, (image.height - short) // 2
-    return image if image.width == image.height else image.crop((left, top, left + short, top + short))
 
 
 def named(path: str, image_id: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dcpipe.evaluation.students import protocol_of
+from dcpipe.images import kept
 from dcpipe.planning.counts import png_bytes
 from dcpipe.planning.stages import BASE, PACK_GROWTH, READ_GROWTH, Setting, manifest
 from dcpipe.planning.work import Remedy, Stage, Work, batches
@@ -59,7 +60,9 @@ def evaluation(setting: Setting) -> Stage:
             Work("forward", online, seeds, name=name, size=side, batch=block.batch_size) for name, side in teachers
         ]
     reference, pack = setting.shape.reference_bytes, setting.pack_bytes
-    scratch = 4 * found.weights  # a checkpoint
+    tested = setting.decoded(counts.test)
+    in_memory = tested <= kept.MEMORY_BYTES
+    scratch = 4 * found.weights + (0 if in_memory else tested)  # a checkpoint, and decoded test images
     if "random" in kinds:
         work += [setting.decode(setting.stored), setting.encode(setting.stored)]
         scratch += setting.stored * png_bytes(size)
@@ -79,7 +82,10 @@ def evaluation(setting: Setting) -> Stage:
         + manifest(2),
         files=_FILES,
         scratch=scratch + whole,
-        host=BASE + int(READ_GROWTH * setting.pixels) + int(PACK_GROWTH * max(whole, pack)),
+        host=BASE
+        + (tested if in_memory else 0)
+        + int(READ_GROWTH * setting.pixels)
+        + int(PACK_GROWTH * max(whole, pack)),
         device=setting.decoded(setting.shape.images)
         + max(whole, pack)
         + found.training(block.batch_size)

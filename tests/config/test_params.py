@@ -79,7 +79,12 @@ REFUSED = [
         3,
         "unknown key 'selection.icp'; valid keys are method, ipc, seed, options; did you mean 'ipc'?",
     ),
-    ("images.zzz", 3, "unknown key 'images.zzz'; valid keys are source, options, size, minival, seed, max_leakage"),
+    (
+        "images.zzz",
+        3,
+        "unknown key 'images.zzz'; valid keys are source, options, size, minival, seed, max_leakage, "
+        "decoder, test_crop",
+    ),
     (
         "teacher.networks.main.weight",
         "w.pth",

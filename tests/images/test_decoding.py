@@ -253,6 +253,27 @@ def test_fast_pixels_are_exact_ones_but_for_rounding(h, w, size, centre, png):
     found[0, 0] = 1  # its memory is its own
 
 
+@pytest.mark.parametrize("kind", ["colour", "grey", "turned", "inks", "large", "PNG"])
+def test_fast_pixels_of_every_kind_of_file_are_upright_and_rgb(kind, png):
+    exif, pixels = Image.Exif(), smooth(40, 64)
+    exif[0x0112] = 6 if kind == "turned" else 1
+    data = {
+        "grey": lambda: jpeg(pixels[..., 0]),
+        "inks": lambda: png(Image.fromarray(pixels).convert("CMYK"), "JPEG", quality=95),
+        "large": lambda: jpeg(smooth(160, 256)),
+        "PNG": lambda: png(pixels),
+    }.get(kind, lambda: jpeg(pixels, exif=exif.tobytes()))()
+    found, wanted = (decoding.decode(data, 30, "x", Decoding(name)).astype(int) for name in ("fast", "draft"))
+    assert np.abs(found - wanted).max() <= 2 and wanted.std() > 20
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+def test_damage_is_named_by_fast_too(share):
+    data = jpeg(smooth(64, 64))
+    with pytest.raises(DataError, match=r"^corrupt image x: .*; replace or remove it$"):
+        decoding.decode(data[: int(len(data) * share)], 40, "x", Decoding("fast"))
+
+
 def test_a_draft_of_anything_but_a_large_jpeg_is_exact(png):
     for data in (png(noise(64, 80)), jpeg(noise(20, 30)), jpeg(noise(63, 63))):
         np.testing.assert_array_equal(decoding.decode(data, 32, "x", Decoding("draft")), decoding.decode(data, 32, "x"))
