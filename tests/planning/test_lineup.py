@@ -20,8 +20,8 @@ def test_imagenet_by_hand() -> None:
     assert of_kind(stage.work, "train")[0].amount == 15 * 300 * 50_000
     online, tests, random = 3 * 300 * 50_000, 15 * 50_000, 50_000 * 300
     assert sum(work.amount for work in of_kind(stage.work, "forward")) == online + tests + random
-    # Uncompressed labels, those of random images and twice their pack.
-    assert stage.scratch == pytest.approx(30e9 + 30e9 + 12e9 + 5e9, rel=0.01)
+    # Uncompressed labels, those of random images and twice their pack, random images, and decoded test images.
+    assert stage.scratch == pytest.approx(30e9 + 30e9 + 12e9 + 5e9 + 7.5e9, rel=0.01)
     assert stage.host > 45e9 and stage.device > 30e9
 
 
