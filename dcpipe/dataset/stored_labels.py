@@ -7,13 +7,13 @@ and `READ_BYTES` allow, and the next ones are read in a thread while students tr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from dcpipe import views
+from dcpipe.compression.base import Array
 from dcpipe.dataset.targets import targets_of
 from dcpipe.types import IntArray, LabelShape, Sliceable, require
 from dcpipe.views import Views
@@ -36,17 +36,16 @@ def memory(shape: LabelShape, chunk_views: int) -> tuple[int, int]:
 
 class StoredLabels:
     """The labels of a store fp16 [n, K, c], exactly as codec `none` gives them: every image once an epoch, in view
-    `epoch mod K`. The labels of one view are on the device."""
+    `epoch mod K`."""
 
-    def __init__(self, logits: Sliceable, device: torch.device) -> None:
+    def __init__(self, logits: Sliceable) -> None:
         shape = LabelShape(*logits.shape)
         require(logits.dtype == np.float16, f"stored labels: logits must be fp16, got {logits.dtype}")
-        self.logits, self.shape, self.device, self.n_images = logits, shape, device, shape.images
+        self.logits, self.shape, self.n_images = logits, shape, shape.images
         chunk = getattr(logits, "chunks", logits.shape)  # an array in memory has none
         self.at_once = views_at_once(shape, chunk[1])
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stored-labels")
-        self._read: dict[int, Future[npt.NDArray[np.float16]]] = {}  # by first view: the current ones and the next
-        self._view, self._on_device = -1, torch.empty(0)
+        self._read: dict[int, Future[Array]] = {}  # by first view: the current ones and the next
 
     def plan(self, epoch: int) -> tuple[IntArray, IntArray]:
         """Every image once, in view `epoch mod K`."""
@@ -54,28 +53,21 @@ class StoredLabels:
         self._request(view)
         return np.arange(self.n_images), np.full(self.n_images, view, dtype=np.int64)
 
+    def locate(self, rows: IntArray, stored: IntArray, drawn: Views) -> Mapping[str, Array]:
+        """The labels themselves, fp16 [m, c]."""
+        labels = np.empty((len(rows), self.shape.classes), dtype=np.float16)
+        for view in np.unique(stored):  # one, if it is as planned
+            at = np.flatnonzero(stored == view)
+            labels[at] = self._request(int(view)).result()[rows[at], view % self.at_once]
+        return {"logits": labels}
+
     def targets(
-        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
+        self, located: Mapping[str, torch.Tensor], inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """softmax(logits / T), or the logits."""
-        wanted = np.unique(stored)
-        if len(wanted) == 1:  # as planned
-            return targets_of(views.take(self._labels(int(wanted[0])), rows).float(), temperature)
-        logits = torch.empty(len(rows), self.shape.classes, device=self.device)
-        for view in wanted:
-            at = np.flatnonzero(stored == view)
-            logits[torch.from_numpy(at).to(self.device)] = views.take(self._labels(int(view)), rows[at]).float()
-        return targets_of(logits, temperature)
+        return targets_of(located["logits"].float(), temperature)
 
-    def _labels(self, view: int) -> torch.Tensor:
-        """The labels of a view, fp16 [n, c] on the device."""
-        if view != self._view:
-            together = self._request(view).result()
-            labels = np.ascontiguousarray(together[:, view % self.at_once])
-            self._view, self._on_device = view, torch.from_numpy(labels).to(self.device)
-        return self._on_device
-
-    def _request(self, view: int) -> Future[npt.NDArray[np.float16]]:
+    def _request(self, view: int) -> Future[Array]:
         """The labels of the views that are read together with `view`, with those after them on the way. All others are
         forgotten."""
         first = view - view % self.at_once
@@ -88,6 +80,6 @@ class StoredLabels:
                 self._read[place] = self._reader.submit(self._read_from, place)
         return self._read[first]
 
-    def _read_from(self, first: int) -> npt.NDArray[np.float16]:
-        found: npt.NDArray[np.float16] = np.asarray(self.logits[:, first : first + self.at_once])
+    def _read_from(self, first: int) -> Array:
+        found: Array = np.asarray(self.logits[:, first : first + self.at_once])
         return found

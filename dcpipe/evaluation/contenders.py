@@ -25,7 +25,7 @@ from dcpipe.dataset.stored_labels import StoredLabels
 from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
 from dcpipe.evaluation.stored import Stored
 from dcpipe.evaluation.students import Protocol, train_student
-from dcpipe.images import read_parts
+from dcpipe.images.kept import read_kept
 from dcpipe.types import (
     BudgetError,
     ImageSet,
@@ -84,12 +84,12 @@ class Contender:
         stored = replace(self.stored, pack=pack.file) if self.stored and pack.file else None
         return replace(self, labels=partial(PackLabels, pack, device), label_bytes=pack.n_bytes, stored=stored)
 
-    def with_stored_labels(self, logits: Sliceable, n_bytes: int, device: torch.device) -> Contender:
+    def with_stored_labels(self, logits: Sliceable, n_bytes: int) -> Contender:
         """The same images with uncompressed labels fp16 [n, K, c], of which only those of an epoch are read; as a file,
         they take `n_bytes`."""
         path = store.array_path(logits)
         stored = replace(self.stored, logits=str(path)) if self.stored and path else None
-        return replace(self, labels=partial(StoredLabels, logits, device), label_bytes=n_bytes, stored=stored)
+        return replace(self, labels=partial(StoredLabels, logits), label_bytes=n_bytes, stored=stored)
 
     def with_online_teachers(self, teachers: Mapping[str, Teacher], n_bytes: int, device: torch.device) -> Contender:
         """The same images, labelled online by the teachers at every step: labels take no bytes, but weights take
@@ -277,7 +277,7 @@ def score(
     )
 
     def accuracy(student: nn.Module) -> float:
-        batches = teacher.plain_batches(read_parts(test), train.mean, train.std, 512, device)
+        batches = teacher.plain_batches(read_kept(test, folder), train.mean, train.std, 512, device)
         return training.accuracy(student, batches, device)
 
     _, history = train_student(

@@ -73,7 +73,7 @@ class Lineup:
         rows = self._at_sizes(hard.renamed("own", f"{name}, {labels.pack.codec}").with_pack(labels.pack, device))
         if "uncompressed" in baselines:
             whole, named = labels.uncompressed, hard.renamed("uncompressed", f"{name}, uncompressed")
-            rows.append(named.with_stored_labels(whole.logits, uncompressed_bytes(whole), device))
+            rows.append(named.with_stored_labels(whole.logits, uncompressed_bytes(whole)))
         if "online" in baselines:
             online = hard.renamed("online", f"{name}, teacher online")
             rows.append(online.with_online_teachers(labels.teachers, labels.teacher_bytes, device))

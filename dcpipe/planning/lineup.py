@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dcpipe import store
 from dcpipe.dataset import stored_labels
 from dcpipe.evaluation.students import protocol_of
+from dcpipe.images import kept
 from dcpipe.planning.counts import png_bytes
 from dcpipe.planning.stages import BASE, PACK_GROWTH, READ_GROWTH, Setting, manifest
 from dcpipe.planning.work import Remedy, Stage, Work, batches
@@ -51,7 +52,7 @@ def evaluation(setting: Setting) -> Stage:
     work = [
         Work("train", samples, students, steps, block.student, size, block.batch_size),
         Work("forward", tests * counts.test, students, name=block.student, size=size, batch=TEST_BATCH),
-        setting.decode(tests * counts.test, students),
+        setting.decode(counts.test),  # once in every process
     ]
     kinds = {row.kind for row in lineup}
     teachers = [setting.network(key) for key in params.softlabels.teachers] if setting.soft else []
@@ -61,7 +62,9 @@ def evaluation(setting: Setting) -> Stage:
             Work("forward", online, seeds, name=name, size=side, batch=block.batch_size) for name, side in teachers
         ]
     reference, pack = setting.shape.reference_bytes, setting.pack_bytes
-    scratch = 4 * found.weights  # a checkpoint
+    tested = setting.decoded(counts.test)
+    in_memory = tested <= kept.MEMORY_BYTES
+    scratch = 4 * found.weights + (0 if in_memory else tested)  # a checkpoint, and decoded test images
     if "random" in kinds:
         work += [setting.decode(setting.stored), setting.encode(setting.stored)]
         scratch += setting.stored * png_bytes(size)
@@ -89,7 +92,7 @@ def evaluation(setting: Setting) -> Stage:
         + manifest(2),
         files=_FILES,
         scratch=scratch,
-        host=BASE + int(READ_GROWTH * setting.pixels) + int(PACK_GROWTH * pack) + host,
+        host=BASE + (tested if in_memory else 0) + int(READ_GROWTH * setting.pixels) + int(PACK_GROWTH * pack) + host,
         device=setting.decoded(setting.shape.images) + device + found.training(block.batch_size) + teacher_bytes,
         spread="students, shards, blocks",
         remedy=Remedy(

@@ -154,7 +154,7 @@ class LabelsStudy(Study):
         if cell.codec == ONLINE:
             return hard.with_online_teachers(context.teachers, sum(context.teacher_bytes.values()), context.device)
         if cell.codec == UNCOMPRESSED:
-            return hard.with_stored_labels(labels.logits, uncompressed_bytes(labels), context.device)
+            return hard.with_stored_labels(labels.logits, uncompressed_bytes(labels))
         return hard.with_pack(notes.read_pack(f"pack-{cell}", labels.ids), context.device)
 
     def report(self, context: StudyContext, rows: list[Row]) -> Report:

@@ -71,7 +71,7 @@ def test_an_epoch_has_the_targets_of_the_pack(
     monkeypatch.setattr(stored_labels, "READ_BYTES", at_once * VIEW_BYTES)
     own, other = (
         CondensedDataset(image_set(), labels, policy_of(mix), temperature=temperature)
-        for labels in (StoredLabels(array, CPU), packed(mix))
+        for labels in (StoredLabels(array), packed(mix))
     )
     assert isinstance(own.labels, StoredLabels) and own.labels.at_once == at_once
     for epoch in (0, 1, 5, 11, 12, 30, 2):
@@ -87,19 +87,20 @@ def test_an_epoch_has_the_targets_of_the_pack(
 @given(pairs=st.lists(st.tuples(st.integers(0, N - 1), st.integers(0, VIEWS - 1)), max_size=20))
 def test_any_views_of_any_images_are_found(array: Any, pairs: list[tuple[int, int]]) -> None:
     rows, numbers = (np.array([pair[at] for pair in pairs], dtype=np.int64) for at in (0, 1))
-    labels: Any = StoredLabels(array, CPU)
-    found = labels.targets(rows, numbers, None, None, None)
+    labels: Any = StoredLabels(array)
+    located = {name: torch.from_numpy(array) for name, array in labels.locate(rows, numbers, None).items()}
+    found = labels.targets(located, None, None)
     assert found.dtype == torch.float32
     assert np.array_equal(found.numpy(), logits()[rows, numbers].astype(np.float32).reshape(-1, CLASSES))
 
 
 def test_every_label_is_read_once_a_round_and_before_it_is_needed() -> None:
     array = Recorded()
-    labels: Any = StoredLabels(array, CPU)
+    labels: Any = StoredLabels(array)
     assert labels.at_once == 4
     for epoch in range(VIEWS):
         rows, stored = labels.plan(epoch)
-        labels.targets(rows, stored, None, None, 1.0)
+        labels.locate(rows, stored, None)
         assert len(labels._read) == 2, "what is used, and what comes next"
         labels._reader.submit(int).result()
         ahead = min(epoch // 4 * 4 + 8, 12)
@@ -117,7 +118,7 @@ def test_views_at_once_fit_chunks_and_memory(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_labels_of_another_type_are_refused() -> None:
     with pytest.raises(DataError, match="stored labels: logits must be fp16, got float32"):
-        StoredLabels(np.zeros((2, 3, 4), dtype=np.float32), CPU)
+        StoredLabels(np.zeros((2, 3, 4), dtype=np.float32))
 
 
 def test_a_store_that_cannot_be_read_is_not_silent(tmp_path: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_store_that_cannot_be_read_is_not_silent(tmp_path: Path) -> None:
         def __getitem__(self, index: Any) -> Any:
             raise OSError("the disk is gone")
 
-    labels: Any = StoredLabels(Broken(), CPU)
+    labels: Any = StoredLabels(Broken())
     rows, stored = labels.plan(0)
     with pytest.raises(OSError, match="the disk is gone"):
-        labels.targets(rows, stored, None, None, 1.0)
+        labels.locate(rows, stored, None)

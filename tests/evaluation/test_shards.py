@@ -51,7 +51,7 @@ def contender(kind: str, some: Parts, folder: Path) -> Contender:
         store.save_pack(folder / "labels.safetensors", some.pack)
         made = made.with_pack(store.read_pack(folder / "labels.safetensors", some.images.decoded_ids), CPU)
     if kind == "stored":
-        made = made.with_stored_labels(stored_logits(some, folder), 99, CPU)
+        made = made.with_stored_labels(stored_logits(some, folder), 99)
     if kind == "online":
         teacher = store.load_teacher(publish_teacher(folder / "teacher", some.teacher).path)
         made = made.with_online_teachers({"main": teacher}, 7, CPU)

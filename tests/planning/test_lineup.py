@@ -20,8 +20,8 @@ def test_imagenet_by_hand() -> None:
     assert of_kind(stage.work, "train")[0].amount == 15 * 300 * 50_000
     online, tests, random = 3 * 300 * 50_000, 15 * 50_000, 50_000 * 300
     assert sum(work.amount for work in of_kind(stage.work, "forward")) == online + tests + random
-    # Labels of random images, twice their pack, and the images.
-    assert stage.scratch == pytest.approx(30e9 + 12e9 + 5e9, rel=0.01)
+    # Labels of random images, twice their pack, the images, and decoded test images.
+    assert stage.scratch == pytest.approx(30e9 + 12e9 + 5e9 + 7.5e9, rel=0.01)
     # Pixels and the pack as they are read; two times 15 views, and one more, of uncompressed labels.
     pixels, pack, view = 50_000 * 224**2 * 3, 6e9, 50_000 * 1000 * 2
     assert stage.host == pytest.approx(0.7e9 + 2.7 * pixels + 1.5 * pack + 31 * view, rel=0.01)
