@@ -44,7 +44,14 @@ def features_stage(run: Run) -> None:
         )
         work = shards.work_of(job)
         missing = (work.rates if rate.shortlist is None else work.logits).missing()
-        run.map(partial(shards.extract_part, job), missing, "features[{:05d}]".format, retries=2, progress="features")
+        run.map(
+            partial(shards.extract_part, job),
+            missing,
+            "features[{:05d}]".format,
+            retries=2,
+            workers=2,
+            progress="features",
+        )
         columns: dict[str, Any] = {"id": table.ids, "label": table.labels}
         measured = np.ones(n, dtype=bool)
         if rate.shortlist is not None:
@@ -57,6 +64,7 @@ def features_stage(run: Run) -> None:
                 work.rates.missing(),
                 "label_rate[{:05d}]".format,
                 retries=2,
+                workers=2,
                 progress="label rate",
             )
         values = work.rates.array[:][measured]

@@ -71,6 +71,7 @@ def images_stage(run: Run) -> None:
                 for name in rows
             },
         }
+        meta |= {key: value for key, value in block.content().items() if key in ("decoder", "test_crop")}
         run.reporter.table("splits", [{"split": name, "images": len(rows[name])} for name in rows])
         run.reporter.markdown("duplicates", f"```json\n{json.dumps(repeated, indent=1)[:4000]}\n```")
         staging.publish("images", meta)

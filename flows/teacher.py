@@ -48,6 +48,7 @@ def teacher_stage(run: Run, key: str) -> None:
             std=std,
             checkpoint=str(staging.notes / "checkpoint.pt"),
             device=str(run.device),
+            full_crops=block.crops == "full",
         )
 
         def report(row: dict[str, float]) -> None:

@@ -52,8 +52,8 @@ class Mean(Codec):
     def encode(self, logits, rows, shape, views):
         return {"mean": logits.mean(1).cpu().numpy().astype(self.rounding)}
 
-    def decode(self, arrays: Mapping[str, Any], rows, stored, shape, views):
-        return arrays["mean"][torch.from_numpy(rows)].float()
+    def decode_located(self, arrays: Mapping[str, Any], located, shape):
+        return arrays["mean"][located["rows"]].float()
 
 
 def mirror(start, context, seed, progress, *, network: str = "", copy: bool = True):

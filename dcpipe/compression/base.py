@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from dcpipe.types import BudgetError, DataError, IntArray, LabelPack, LabelShape, Mix, Sliceable, require
-from dcpipe.views import Views
+from dcpipe.views import Views, send
 
 Array = npt.NDArray[Any]
 Specs = dict[str, tuple[tuple[int, ...], str]]  # name -> (shape, dtype name)
@@ -40,12 +40,29 @@ class Codec(ABC):
         """Encode the labels f32 [b, K, c] of the consecutive images `rows`. `views` are the parameters of their b * K
         views, image by image. Arrays of consecutive blocks are joined along axis 0."""
 
+    def locate(self, rows: IntArray, stored: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
+        """What the labels of stored view `stored[j]` of image `rows[j]` depend on, for every j: arrays in host memory
+        whose axis 0 runs over the m views. By default they are `rows` and `stored` themselves.
+
+        A training calls this once per epoch and copies the arrays to the device. `views` are the parameters of these m
+        views, for codecs that compute labels from them."""
+        return {"rows": rows, "stored": stored}
+
     @abstractmethod
+    def decode_located(
+        self, arrays: Mapping[str, torch.Tensor], located: Mapping[str, torch.Tensor], shape: LabelShape
+    ) -> torch.Tensor:
+        """Logits f32 [m, c] of the m views of `located`, which has rows of the arrays of `locate`, on the device of
+        `arrays`. A training calls this for every batch, so it must not wait for the device."""
+
     def decode(
         self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
     ) -> torch.Tensor:
         """Logits f32 [m, c] of stored view `stored[j]` of image `rows[j]` for every j, computed in batches on the
-        device of the arrays. `views` are the parameters of these m views, for codecs that compute labels from them."""
+        device of the arrays. `views` are the parameters of these m views."""
+        device = next(iter(arrays.values())).device
+        located = self.locate(rows, stored, shape, views)
+        return self.decode_located(arrays, {name: send(array, device) for name, array in located.items()}, shape)
 
     def replay(self, epoch: int, shape: LabelShape) -> tuple[IntArray, IntArray]:
         """Rows and stored views of the n items of an epoch, before shuffling: by default every image once, in view

@@ -165,20 +165,18 @@ def against(matrices: torch.Tensor, right: torch.Tensor, weights: torch.Tensor) 
 
 def decode_components(
     arrays: Mapping[str, torch.Tensor],
-    rows: IntArray,
-    stored: IntArray,
+    rows: torch.Tensor,
+    stored: torch.Tensor,
     shape: LabelShape,
     rank: int,
     extra: int,
     bits: float,
 ) -> torch.Tensor:
     """Row `stored[j]` of the sum of the components of image `rows[j]`, f32 [m, c]."""
-    device = arrays["scale"].device
-    place = (rows * rank + np.minimum(rows, extra))[:, None] + np.arange(rank + (extra > 0))
-    held = np.arange(rank + (extra > 0)) < rank + (rows < extra)[:, None]
-    index = torch.from_numpy(np.where(held, place, 0)).to(device)
-    scale = arrays["scale"][index].to(torch.float32) * torch.from_numpy(held).to(device)
-    view = torch.from_numpy(stored).to(device)[:, None]
-    left = unpack_at(arrays["left"], bits, index, view) * scale
+    number = torch.arange(rank + (extra > 0), device=rows.device)
+    held = number < rank + (rows < extra)[:, None].long()
+    index = torch.where(held, (rows * rank + rows.clamp_max(extra))[:, None] + number, 0)
+    scale = arrays["scale"][index].to(torch.float32) * held
+    left = unpack_at(arrays["left"], bits, index, stored[:, None]) * scale
     right = arrays["right"].index_select(0, index.flatten()).reshape(*index.shape, arrays["right"].shape[1])
     return combine(left[:, None, :], right, bits, shape.classes)[:, 0]

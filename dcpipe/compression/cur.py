@@ -128,28 +128,27 @@ class Cur(Codec):
             "right_more": first_right[:, r].copy(),
         }
 
-    def decode(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    def decode_located(
+        self, arrays: Mapping[str, torch.Tensor], located: Mapping[str, torch.Tensor], shape: LabelShape
     ) -> torch.Tensor:
-        r, device = self.rank, arrays["left"].device
-        image, view = torch.from_numpy(rows).to(device), torch.from_numpy(stored).to(device)
+        r, rows, stored = self.rank, located["rows"], located["stored"]
         left, middle, right = (
             part.to(torch.float32)
-            for part in (arrays["left"][image, view], arrays["middle"][image], arrays["right"][image])
+            for part in (arrays["left"][rows, stored], arrays["middle"][rows], arrays["right"][rows])
         )
         scale = _largest(right)
         weights = torch.bmm(left[:, None, :], middle)[:, 0]
         if self.extra == 0:
             return torch.bmm(weights[:, None, :], right)[:, 0] / scale
-        place = torch.from_numpy(np.flatnonzero(rows < self.extra)).to(device)
-        image, view = image[place], view[place]
-        more = arrays["left_more"][image, view, None].to(torch.float32)
+        place, image = lowrank.having_more(rows, self.extra)
+        longer = rows[place, None] < self.extra
+        more = arrays["left_more"][image, stored[place], None].to(torch.float32)
         border = arrays["middle_more"][image].to(torch.float32)
         down, corner, across = border[:, :r], border[:, r : r + 1], border[:, r + 1 :]
-        weights[place] += more * across
+        weights[place] += torch.where(longer, more * across, 0)
         last = (left[place] * down).sum(1, keepdim=True) + more * corner
         logits = torch.bmm(weights[:, None, :], right)[:, 0]
-        logits[place] += last * arrays["right_more"][image].to(torch.float32)
+        logits[place] += torch.where(longer, last * arrays["right_more"][image].to(torch.float32), 0)
         return logits / scale
 
     @property

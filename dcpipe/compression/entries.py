@@ -17,7 +17,6 @@ import torch
 
 from dcpipe.compression.base import Array, Specs
 from dcpipe.types import IntArray, LabelShape, require
-from dcpipe.views import take
 
 _MOST_CLASSES = 2**16
 
@@ -56,12 +55,12 @@ class Entries:
         longer: npt.NDArray[np.bool_] = index < self.extra
         return longer
 
-    def trim(self, table: torch.Tensor, index: IntArray) -> torch.Tensor:
-        """The table [m, width] of labels `index`; labels without an additional entry repeat their first in the last
-        column."""
+    def trim(self, table: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+        """The table [m, width] of labels `index`, on their device; labels without an additional entry repeat their
+        first in the last column."""
         if not self.extra:
             return table
-        longer = torch.from_numpy(self.longer(index)).to(table.device)
+        longer = index < self.extra
         return torch.cat([table[:, :-1], torch.where(longer, table[:, -1], table[:, 0])[:, None]], dim=1)
 
     def split(self, name: str, table: torch.Tensor, index: IntArray, dtype: str) -> dict[str, Array]:
@@ -71,13 +70,13 @@ class Entries:
         return {name: np.ascontiguousarray(array[:, : self.each]), **more}
 
     def gather(
-        self, name: str, arrays: Mapping[str, torch.Tensor], index: IntArray, dtype: torch.dtype
+        self, name: str, arrays: Mapping[str, torch.Tensor], index: torch.Tensor, dtype: torch.dtype
     ) -> torch.Tensor:
         """The table of labels `index`, on the arrays' device."""
-        table = take(arrays[name], index).to(dtype)
+        table = arrays[name].index_select(0, index).to(dtype)
         if not self.extra:
             return table
-        more = take(arrays[f"{name}_more"], np.minimum(index, self.extra - 1)).to(dtype)
+        more = arrays[f"{name}_more"].index_select(0, index.clamp_max(self.extra - 1)).to(dtype)
         return self.trim(torch.cat([table, more[:, None]], dim=1), index)
 
 

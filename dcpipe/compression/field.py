@@ -75,7 +75,7 @@ from dcpipe.compression.view_features import features, most_features, pasted
 from dcpipe.config.options import validated
 from dcpipe.config.values import Count, NotNegative
 from dcpipe.types import IntArray, LabelShape, require
-from dcpipe.views import Views
+from dcpipe.views import Views, send
 
 CONSTANT_PENALTY = 1e-4  # 1 for all others, so that labels that do not change are reproduced
 
@@ -165,8 +165,8 @@ class Field(Codec):
             not self.mixed or bool((pasted(views) > 0).any()),
             "codec 'field': option mixed is true but the teacher saw no mixed view; leave it out",
         )
-        held = torch.from_numpy(self._held(rows)).to(logits.device)
-        phi = self._phi(views, len(rows), logits.device)
+        held = self._held(send(rows, logits.device))
+        phi = send(self._phi(views), logits.device).reshape(len(rows), shape.views, -1)
         weights = class_weights(logits, self.temperature)
         if self.rank == 0:
             codes, scale = fit_rows(phi, logits, held, self.bits, self.base_bits)
@@ -179,15 +179,20 @@ class Field(Codec):
             arrays["basis"] = pack(codes[:, 1:][held[:, 1:]], self.bits).cpu().numpy()
             arrays["basis_scale"] = scale[:, 1:][held[:, 1:]].cpu().numpy()
         if self.residual + self.extra > 0:  # in this case all images have the same number of rows
-            tensors = {name: torch.from_numpy(array).to(logits.device) for name, array in arrays.items()}
-            rest = logits - self._fitted(tensors, np.arange(len(rows)), phi, shape)
+            tensors = {name: send(array, logits.device) for name, array in arrays.items()}
+            rest = logits - self._fitted(tensors, torch.arange(len(rows), device=logits.device), phi, shape)
             arrays |= encode_components(rest, weights, rows, self.residual, self.extra, self.residual_bits)
         return arrays
 
-    def decode(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    def locate(self, rows: IntArray, stored: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
+        """Also the features of the views: `phi` f32 [m, p]."""
+        return {"rows": rows, "stored": stored, "phi": self._phi(views)}
+
+    def decode_located(
+        self, arrays: Mapping[str, torch.Tensor], located: Mapping[str, torch.Tensor], shape: LabelShape
     ) -> torch.Tensor:
-        logits = self._fitted(arrays, rows, self._phi(views, len(rows), arrays["base"].device), shape)[:, 0]
+        rows, stored = located["rows"], located["stored"]
+        logits = self._fitted(arrays, rows, located["phi"][:, None], shape)[:, 0]
         if self.residual + self.extra > 0:
             rest = decode_components(arrays, rows, stored, shape, self.residual, self.extra, self.residual_bits)
             logits = logits + rest
@@ -203,37 +208,32 @@ class Field(Codec):
         held: npt.NDArray[np.bool_] = (stored < shape.views) | (self.residual + self.extra == 0)
         return held
 
-    def _held(self, rows: IntArray) -> npt.NDArray[np.bool_]:
+    def _held(self, rows: torch.Tensor) -> torch.Tensor:
         """Which rows of W, or components, the images have: bool [b, maximum]."""
         each = self.rank or self.features
-        held: npt.NDArray[np.bool_] = np.arange(each + (self.more > 0)) < each + (rows < self.more)[:, None]
-        return held
+        number = torch.arange(each + (self.more > 0), device=rows.device)
+        return number < each + (rows < self.more)[:, None].long()
 
-    def _phi(self, views: Views, images: int, device: torch.device) -> torch.Tensor:
-        """Features of the same number of views of some images, f32 [images, views per image, p]."""
+    def _phi(self, views: Views) -> npt.NDArray[np.float32]:
+        """Features of m views, f32 [m, p]."""
         count = self.features + (self.rank == 0 and self.more > 0)
-        phi = torch.from_numpy(features(views, count, self.mixed)).to(device, torch.float32)
-        return phi.reshape(images, -1, count)
+        return features(views, count, self.mixed).astype(np.float32)
 
     def _fitted(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, phi: torch.Tensor, shape: LabelShape
+        self, arrays: Mapping[str, torch.Tensor], rows: torch.Tensor, phi: torch.Tensor, shape: LabelShape
     ) -> torch.Tensor:
         """Phi W of images `rows`: f32 [m, k, c] for their features [m, k, p]."""
-        device = phi.device
-        image = torch.from_numpy(rows).to(device)
         held = self._held(rows)
         each, most = self.rank or self.features, held.shape[1]
-        weight = torch.from_numpy(held).to(device)
+        before, number = rows.clamp_max(self.more), torch.arange(most, device=rows.device)
         if self.rank > 0:
-            place = (rows * each + np.minimum(rows, self.more))[:, None] + np.arange(most)
-            index = torch.from_numpy(np.where(held, place, 0)).to(device)
+            index = torch.where(held, (rows * each + before)[:, None] + number, 0)
             phi = phi @ unpack(arrays["mixing"][index], 8, self.features).mT
-        phi = phi * weight[:, None]
-        scale = arrays["base_scale"][image].to(torch.float32)[:, None, None]
-        fitted = combine(phi[..., :1] * scale, arrays["base"][image][:, None], self.base_bits, shape.classes)
+        phi = phi * held[:, None]
+        scale = arrays["base_scale"][rows].to(torch.float32)[:, None, None]
+        fitted = combine(phi[..., :1] * scale, arrays["base"][rows][:, None], self.base_bits, shape.classes)
         if most > 1:
-            place = (rows * (each - 1) + np.minimum(rows, self.more))[:, None] + np.arange(most - 1)
-            index = torch.from_numpy(np.where(held[:, 1:], place, 0)).to(device)
+            index = torch.where(held[:, 1:], (rows * (each - 1) + before)[:, None] + number[:-1], 0)
             scale = arrays["basis_scale"][index].to(torch.float32)[:, None]
             rows_of = arrays["basis"].index_select(0, index.flatten())
             basis = rows_of.reshape(*index.shape, rows_of.shape[1])

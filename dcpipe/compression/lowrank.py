@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
 from dcpipe.compression.base import Array, Specs
@@ -73,24 +72,34 @@ def factor_arrays(left: torch.Tensor, right: torch.Tensor, rows: IntArray, rank:
 
 
 def product(
-    arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, held: torch.Tensor | None = None
+    arrays: Mapping[str, torch.Tensor], rows: torch.Tensor, stored: torch.Tensor, held: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Row `stored[j]` of the product of the factors of image `rows[j]`, f32 [m, c]; `held` bool [m, r] says which of
     the r components count, by default all."""
-    device = arrays["left"].device
-    image, view = torch.from_numpy(rows).to(device), torch.from_numpy(stored).to(device)
-    left = arrays["left"][image, view].to(torch.float32)
-    right = arrays["right"][image].to(torch.float32)
+    left = arrays["left"][rows, stored].to(torch.float32)
+    right = arrays["right"][rows].to(torch.float32)
     if held is not None:  # what the others hold may be any finite numbers, whose products overflow
         left, right = torch.where(held, left, 0), torch.where(held[:, :, None], right, 0)
     logits = torch.bmm(left[:, None, :], right)[:, 0]
     if "left_more" in arrays:
-        # On the host, so that the device need not wait for a count.
-        places = np.flatnonzero(rows < len(arrays["left_more"]))
-        place = torch.from_numpy(places).to(device)
-        more = arrays["left_more"][image[place], view[place], None].to(torch.float32)
-        logits[place] += more * arrays["right_more"][image[place]].to(torch.float32)
+        extra = len(arrays["left_more"])
+        place, image = having_more(rows, extra)
+        more = arrays["left_more"][image, stored[place], None].to(torch.float32)
+        more = more * arrays["right_more"][image].to(torch.float32)
+        logits[place] += torch.where(rows[place, None] < extra, more, 0)
     return logits
+
+
+def having_more(rows: torch.Tensor, extra: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places i64 in `rows` of the images that have one more component, and these images.
+
+    Only a CPU selects them. On another device all places are returned, with image `extra` - 1 for those without,
+    because the host would have to wait for their number; so the caller leaves out what it computes for them.
+    """
+    if rows.device.type == "cpu":
+        place = torch.nonzero(rows < extra)[:, 0]
+        return place, rows[place]
+    return torch.arange(len(rows), device=rows.device), rows.clamp_max(extra - 1)
 
 
 def as_fp16(tensor: torch.Tensor) -> Array:

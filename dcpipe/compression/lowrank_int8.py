@@ -123,18 +123,17 @@ class LowrankInt8(Codec):
             arrays["columns"] = columns.cpu().numpy().astype(class_dtype(shape.classes))
         return arrays
 
-    def decode(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    def decode_located(
+        self, arrays: Mapping[str, torch.Tensor], located: Mapping[str, torch.Tensor], shape: LabelShape
     ) -> torch.Tensor:
-        device = arrays["mean"].device
-        image, view = torch.from_numpy(rows).to(device), torch.from_numpy(stored).to(device)
-        mean = unpack(arrays["mean"][image], self.mean_bits, shape.classes)
-        logits = mean * arrays["mean_scale"][image, None].to(torch.float32)
+        rows, stored = located["rows"], located["stored"]
+        mean = unpack(arrays["mean"][rows], self.mean_bits, shape.classes)
+        logits = mean * arrays["mean_scale"][rows, None].to(torch.float32)
         if self.rank + self.extra > 0:
             logits = logits + decode_components(arrays, rows, stored, shape, self.rank, self.extra, self.bits)
         if self.per_view > 0:
-            columns = arrays["columns"][image, view].to(torch.int64)
-            logits = logits.scatter(1, columns, arrays["values"][image, view].to(torch.float32))
+            columns = arrays["columns"][rows, stored].to(torch.int64)
+            logits = logits.scatter(1, columns, arrays["values"][rows, stored].to(torch.float32))
         return logits
 
 

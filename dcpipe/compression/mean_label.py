@@ -38,9 +38,8 @@ class MeanLabel(Codec):
     def encode(self, logits: torch.Tensor, rows: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
         return {"logits": logits.to(torch.float64).mean(1).to(torch.float16).cpu().numpy()}
 
-    def decode(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    def decode_located(
+        self, arrays: Mapping[str, torch.Tensor], located: Mapping[str, torch.Tensor], shape: LabelShape
     ) -> torch.Tensor:
         """The mean label, also for views beyond K."""
-        device = arrays["logits"].device
-        return arrays["logits"][torch.from_numpy(rows).to(device)].to(torch.float32)
+        return arrays["logits"][located["rows"]].to(torch.float32)

@@ -35,9 +35,7 @@ class NoCodec(Codec):
         """Round to fp16, which does not change logits that were fp16."""
         return {"logits": logits.to(torch.float16).cpu().numpy()}
 
-    def decode(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    def decode_located(
+        self, arrays: Mapping[str, torch.Tensor], located: Mapping[str, torch.Tensor], shape: LabelShape
     ) -> torch.Tensor:
-        device = arrays["logits"].device
-        picked = arrays["logits"][torch.from_numpy(rows).to(device), torch.from_numpy(stored).to(device)]
-        return picked.to(torch.float32)
+        return arrays["logits"][located["rows"], located["stored"]].to(torch.float32)

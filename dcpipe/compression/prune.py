@@ -22,7 +22,7 @@ from dcpipe.compression.pool import Granularity, Pool, units
 from dcpipe.config.options import validated
 from dcpipe.config.values import Count, Seed
 from dcpipe.types import IntArray, LabelShape
-from dcpipe.views import Views, take
+from dcpipe.views import Views
 
 
 @final
@@ -66,11 +66,14 @@ class Prune(Codec):
         held = torch.from_numpy(self.pool.entries(shape)[rows] >= 0).to(logits.device)
         return {"logits": logits[:, : held.shape[1]][held].to(torch.float16).cpu().numpy()}
 
-    def decode(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    def locate(self, rows: IntArray, stored: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
+        """Positions of the labels among those that are kept. Raises `DataError` for a label that was dropped."""
+        return {"labels": self.pool.find("prune", rows, stored, shape)}
+
+    def decode_located(
+        self, arrays: Mapping[str, torch.Tensor], located: Mapping[str, torch.Tensor], shape: LabelShape
     ) -> torch.Tensor:
-        """Raises `DataError` for a label that was dropped."""
-        return take(arrays["logits"], self.pool.find("prune", rows, stored, shape)).to(torch.float32)
+        return arrays["logits"].index_select(0, located["labels"]).to(torch.float32)
 
     def holds(self, rows: IntArray, stored: IntArray, shape: LabelShape) -> npt.NDArray[np.bool_]:
         """Which pairs are kept."""

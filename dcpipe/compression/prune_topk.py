@@ -93,11 +93,14 @@ class PruneTopk(Codec):
         held = torch.from_numpy(found >= 0).to(logits.device)
         return self._table(shape).encode(logits[:, : held.shape[1]][held], found[found >= 0])
 
-    def decode(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    def locate(self, rows: IntArray, stored: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
+        """Positions of the labels among those that are kept. Raises `DataError` for a label that was dropped."""
+        return {"labels": self.pool.find("prune_topk", rows, stored, shape)}
+
+    def decode_located(
+        self, arrays: Mapping[str, torch.Tensor], located: Mapping[str, torch.Tensor], shape: LabelShape
     ) -> torch.Tensor:
-        """Raises `DataError` for a label that was dropped."""
-        return self._table(shape).decode(arrays, self.pool.find("prune_topk", rows, stored, shape))
+        return self._table(shape).decode(arrays, located["labels"])
 
     def holds(self, rows: IntArray, stored: IntArray, shape: LabelShape) -> npt.NDArray[np.bool_]:
         """Which pairs are kept."""

@@ -180,23 +180,23 @@ class Rpca(Codec):
             right[better] = torch.cat([ended[1], torch.from_numpy(slots[1]).to(right), fit.right[better, last]], 1)
         return lowrank.factor_arrays(left, right, rows, self.rank, self.extra)
 
-    def decode(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    def decode_located(
+        self, arrays: Mapping[str, torch.Tensor], located: Mapping[str, torch.Tensor], shape: LabelShape
     ) -> torch.Tensor:
+        rows, stored = located["rows"], located["stored"]
         if self.traded:
             return self._decode_fitted(arrays, rows, stored, shape)
         logits = lowrank.product(arrays, rows, stored)
         if self.per_view == 0:
             return logits
-        image, view = torch.from_numpy(rows).to(logits.device), torch.from_numpy(stored).to(logits.device)
-        columns = arrays["columns"][image, view].to(torch.int64)
-        return logits.scatter_add(1, columns, arrays["values"][image, view].to(torch.float32))
+        columns = arrays["columns"][rows, stored].to(torch.int64)
+        return logits.scatter_add(1, columns, arrays["values"][rows, stored].to(torch.float32))
 
     def _decode_fitted(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape
+        self, arrays: Mapping[str, torch.Tensor], rows: torch.Tensor, stored: torch.Tensor, shape: LabelShape
     ) -> torch.Tensor:
         assert self.traded
-        held = traded.components_held(arrays["right"][torch.from_numpy(rows).to(arrays["right"].device), :, :1])
+        held = traded.components_held(arrays["right"][rows, :, :1])
         logits = lowrank.product(arrays, rows, stored, held)
         count = self.rank - held.sum(1)
         values, columns = traded.entries_of(arrays, count, self.traded, rows, stored, shape)

@@ -53,10 +53,10 @@ class Svd(Codec):
         left, right = factors(logits, lowrank.components(self.rank, self.extra))
         return lowrank.factor_arrays(left, right, rows, self.rank, self.extra)
 
-    def decode(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    def decode_located(
+        self, arrays: Mapping[str, torch.Tensor], located: Mapping[str, torch.Tensor], shape: LabelShape
     ) -> torch.Tensor:
-        return lowrank.product(arrays, rows, stored)
+        return lowrank.product(arrays, located["rows"], located["stored"])
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -50,7 +50,7 @@ from dcpipe.compression.entries import Entries, check_classes, class_bytes, clas
 from dcpipe.config.options import validated
 from dcpipe.config.values import Positive
 from dcpipe.types import IntArray, LabelShape, require
-from dcpipe.views import Views, take
+from dcpipe.views import Views, send
 
 Kind = Literal["hard", "smoothing", "marginal_smoothing", "marginal_renorm", "minimum"]
 Bits = Literal[16, 8]
@@ -80,7 +80,7 @@ class Table:
 
     def encode(self, logits: torch.Tensor, index: IntArray) -> dict[str, Array]:
         """Arrays of the labels `index`, in ascending order, with logits f32 [m, c]."""
-        classes = self.entries.trim(largest(logits, self.entries.width), index)
+        classes = self.entries.trim(largest(logits, self.entries.width), send(index, logits.device))
         arrays = self.entries.split("classes", classes, index, class_dtype(self.classes))
         if self.kind == "hard":
             return arrays
@@ -101,14 +101,13 @@ class Table:
         """The common logit of the classes that are not stored, f32 [m]; the smallest stored one if all are stored."""
         if self.kind == "minimum":
             return logits.amin(dim=1)
-        counts = self.classes - self.entries.each - torch.from_numpy(self.entries.longer(index)).long()
-        counts = counts.to(logits.device)
+        counts = self.classes - self.entries.each - send(self.entries.longer(index), logits.device).long()
         others = logits.scatter(1, classes, -torch.inf) / self.temperature
         mean = torch.logsumexp(others, dim=1) - counts.clamp_min(1).log()
         return torch.where(counts > 0, self.temperature * mean, logits.gather(1, classes).amin(dim=1))
 
-    def decode(self, arrays: Mapping[str, torch.Tensor], index: IntArray) -> torch.Tensor:
-        """Logits f32 [m, c] of the labels `index`."""
+    def decode(self, arrays: Mapping[str, torch.Tensor], index: torch.Tensor) -> torch.Tensor:
+        """Logits f32 [m, c] of the labels `index` i64 [m], on the arrays' device."""
         classes = self.entries.gather("classes", arrays, index, torch.int64)
         rest = 0.0 if self.kind in _FILLED else -torch.inf
         logits = torch.full((len(index), self.classes), rest, device=classes.device)
@@ -116,7 +115,7 @@ class Table:
             return logits.scatter_(1, classes, 0.0)
         values = self.entries.gather("values", arrays, index, torch.float32)
         if self.bits == 8:
-            values = values * take(arrays["steps"], index).to(torch.float32)[:, None]
+            values = values * arrays["steps"].index_select(0, index).to(torch.float32)[:, None]
         return logits.scatter_(1, classes, values)
 
 
@@ -182,10 +181,14 @@ class Topk(Codec):
         index = (rows[:, None] * shape.views + np.arange(shape.views)).ravel()
         return self._table(shape).encode(logits.flatten(0, 1), index)
 
-    def decode(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    def locate(self, rows: IntArray, stored: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
+        """The numbers of the labels."""
+        return {"labels": rows * shape.views + stored}
+
+    def decode_located(
+        self, arrays: Mapping[str, torch.Tensor], located: Mapping[str, torch.Tensor], shape: LabelShape
     ) -> torch.Tensor:
-        return self._table(shape).decode(arrays, rows * shape.views + stored)
+        return self._table(shape).decode(arrays, located["labels"])
 
     def _table(self, shape: LabelShape) -> Table:
         entries = Entries(shape.images * shape.views, self.per_view, self.extra)

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from dcpipe.compression.base import Array
-from dcpipe.types import IntArray, LabelShape
+from dcpipe.types import LabelShape
+from dcpipe.views.device import constant
 
 FINITE, _POSITIVE, _SKIPPED = 63488, 31744, 1024
 _MOST_DIGITS = 8
@@ -86,16 +87,16 @@ def entries_of(
     arrays: Mapping[str, torch.Tensor],
     count: torch.Tensor,
     most: int,
-    rows: IntArray,
-    stored: IntArray,
+    rows: torch.Tensor,
+    stored: torch.Tensor,
     shape: LabelShape,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Values f32 and classes i64 [m, e] of the entries of view `stored[j]` of image `rows[j]`, which trades `count[j]`
     components, i64 [m], of at most `most`. An image with fewer than e entries has zeros in the first class."""
     left, right = arrays["left"], arrays["right"]
     device, rank, c = left.device, left.shape[2], shape.classes
-    sizes = torch.tensor([entries(shape, t) for t in range(rank + 1)], device=device)
-    image, view = torch.from_numpy(rows).to(device)[:, None], torch.from_numpy(stored).to(device)[:, None]
+    sizes = constant(tuple(entries(shape, t) for t in range(rank + 1)), device, torch.int64)
+    image, view = rows[:, None], stored[:, None]
     per_view, number = sizes[count][:, None], torch.arange(entries(shape, most), device=device)[None]
     t, valid = count[:, None].clamp(min=1), number < per_view
 

@@ -36,7 +36,7 @@ from dcpipe.compression.entries import Entries, check_classes, class_bytes, clas
 from dcpipe.config.options import validated
 from dcpipe.config.values import Positive
 from dcpipe.types import IntArray, LabelShape
-from dcpipe.views import Views, take
+from dcpipe.views import Views, send
 
 _LARGEST_EXPONENT = 32.0  # the second class then has 2e-10 of the first's mass
 _HALVINGS = 40
@@ -74,35 +74,42 @@ class Zipf(Codec):
     def encode(self, logits: torch.Tensor, rows: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
         entries, flat = self._entries(shape), logits.flatten(0, 1)
         index = (rows[:, None] * shape.views + np.arange(shape.views)).ravel()
-        classes = entries.trim(largest(flat, entries.width), index)
+        numbers = send(index, flat.device)
+        classes = entries.trim(largest(flat, entries.width), numbers)
         arrays = entries.split("classes", classes, index, class_dtype(shape.classes))
         if self.exponent != "fitted":
             return arrays
-        ranks = _log_ranks(entries, classes, index, shape.classes).to(torch.float64)
+        ranks = _log_ranks(entries, classes, numbers, shape.classes).to(torch.float64)
         wanted = (torch.softmax(flat.to(torch.float64), dim=1) * ranks).sum(dim=1)
-        longer = torch.from_numpy(entries.longer(index)).to(wanted)
+        longer = (numbers < entries.extra).to(wanted)
         found = _fit(wanted.view(len(rows), -1).mean(dim=1), longer.view(len(rows), -1).mean(dim=1), entries, shape)
         return arrays | {"exponents": found.to(torch.float16).cpu().numpy()}
 
-    def decode(
-        self, arrays: Mapping[str, torch.Tensor], rows: IntArray, stored: IntArray, shape: LabelShape, views: Views
+    def locate(self, rows: IntArray, stored: IntArray, shape: LabelShape, views: Views) -> dict[str, Array]:
+        """The numbers of the labels and the rows of their images."""
+        return {"labels": rows * shape.views + stored, "rows": rows}
+
+    def decode_located(
+        self, arrays: Mapping[str, torch.Tensor], located: Mapping[str, torch.Tensor], shape: LabelShape
     ) -> torch.Tensor:
-        entries, index = self._entries(shape), rows * shape.views + stored
+        entries, index = self._entries(shape), located["labels"]
         classes = entries.gather("classes", arrays, index, torch.int64)
         ranks = _log_ranks(entries, classes, index, shape.classes)
         if self.exponent == "fitted":
-            return torch.log_softmax(-ranks * take(arrays["exponents"], rows).to(torch.float32)[:, None], dim=1)
+            exponents = arrays["exponents"].index_select(0, located["rows"]).to(torch.float32)
+            return torch.log_softmax(-ranks * exponents[:, None], dim=1)
         return torch.log_softmax(-ranks * self.exponent, dim=1)
 
     def _entries(self, shape: LabelShape) -> Entries:
         return Entries(shape.images * shape.views, self.per_view, self.extra)
 
 
-def _log_ranks(entries: Entries, classes: torch.Tensor, index: IntArray, n_classes: int) -> torch.Tensor:
+def _log_ranks(entries: Entries, classes: torch.Tensor, index: torch.Tensor, n_classes: int) -> torch.Tensor:
     """Log rank of every class, f32 [m, c], from the ranked ones [m, width]; the others are tied at the next rank."""
     ranks = torch.arange(1, entries.width + 1, dtype=torch.float32, device=classes.device).log()
     table = entries.trim(ranks.expand(len(classes), -1), index)
-    rest = torch.from_numpy(np.log(entries.each + 1.0 + entries.longer(index))).to(table)
+    shorter, longer = np.log(entries.each + np.array([1.0, 2.0])).tolist()
+    rest = torch.where(index < entries.extra, longer, shorter)
     return rest[:, None].expand(-1, n_classes).clone().scatter_(1, classes, table)
 
 

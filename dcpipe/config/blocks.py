@@ -23,6 +23,10 @@ class Block(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    def unchanged(self, *keys: str) -> set[str]:
+        """Those of the keys that have their default."""
+        return {key for key in keys if getattr(self, key) == type(self).model_fields[key].default}
+
 
 Checked = TypeVar("Checked", bound=Block)
 # Values in messages are cut: a YAML file of a few lines may describe a value of gigabytes by aliases.

@@ -20,6 +20,7 @@ from dcpipe.config.values import (
     AtLeastOne,
     Count,
     Distinct,
+    LocalPath,
     Natural,
     NotNegative,
     Positive,
@@ -30,16 +31,20 @@ from dcpipe.config.values import (
     Side,
     Strategy,
 )
-from dcpipe.types import Head, LabelShape, Mix, ViewPolicy, require
+from dcpipe.types import Decoder, Head, LabelShape, Mix, ViewPolicy, require
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Baseline = Literal["random", "uncompressed", "online", "hard"]
+Crops = Literal["stored", "full"]
 
 
 class Images(Block):
     """Where images come from and how they are decoded.
 
-    `max_leakage` is the share of the test images that may also be train images; more stop the stage.
+    `max_leakage` is the share of the test images that may also be train images; more stop the stage. `decoder: draft`
+    or `fast` decodes faster, to slightly other pixels (`dcpipe.images.decoding`). `test_crop` is the share of the
+    shorter side that the central squares of test and minival keep: 0.875 is "resize the shorter side to 256, crop 224",
+    how networks that are trained on random crops of whole images are tested.
     """
 
     source: str
@@ -48,10 +53,13 @@ class Images(Block):
     minival: Share = 0.1
     seed: Seed = 0
     max_leakage: Share = 0.01
+    decoder: Decoder = "exact"
+    test_crop: PositiveShare = 1.0
 
     def content(self) -> dict[str, Any]:
-        """All that decides what the images are, and no limit."""
-        return self.model_dump(mode="json", exclude={"max_leakage"})
+        """All that decides what the images are, and no limit. `decoder` and `test_crop` are left out where they change
+        nothing, so that such images have the digests that they had before these keys existed."""
+        return self.model_dump(mode="json", exclude={"max_leakage", *self.unchanged("decoder", "test_crop")})
 
 
 class Augmentation(Block):
@@ -87,7 +95,7 @@ class TeacherNetwork(Block):
     """
 
     network: str
-    weights: str | None = None
+    weights: LocalPath | None = None
     head: Head | None = None
     input_size: Count | None = None
     mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None
@@ -108,8 +116,12 @@ class TeacherNetwork(Block):
 
 
 class TeacherTraining(Block):
-    """How every teacher is trained. `epochs: 0` leaves pretrained weights as they are. `sync_batchnorm`: where several
-    processes share a batch, whether batch norm uses the statistics of the whole batch, as one process does."""
+    """How every teacher is trained.
+
+    `epochs: 0` leaves pretrained weights as they are. `sync_batchnorm`: where several processes share a batch, whether
+    batch norm uses the statistics of the whole batch, as one process does. `crops` are cut from the `stored` central
+    squares, or from the `full` images at their original resolution, which are decoded anew in every epoch.
+    """
 
     epochs: Natural
     batch_size: Count = 128
@@ -120,11 +132,12 @@ class TeacherTraining(Block):
     augmentation: Augmentation = Augmentation()
     seed: Seed = 0
     sync_batchnorm: bool = False
+    crops: Crops = "stored"
 
     def content(self) -> dict[str, Any]:
-        """All that decides how a teacher is trained. `sync_batchnorm` is left out where it is false, so that such
-        teachers have the lineage that they had before the key existed."""
-        return self.model_dump(mode="json", exclude=set() if self.sync_batchnorm else {"sync_batchnorm"})
+        """All that decides how a teacher is trained. Keys that were added later are left out at their default, so that
+        such teachers have the lineage that they had before the keys existed."""
+        return self.model_dump(mode="json", exclude=self.unchanged("sync_batchnorm", "crops"))
 
 
 class TeacherBlock(Block):
@@ -269,6 +282,8 @@ class Params(Block):
         for name in ("centre", "unit_rows"):
             if not content["features"]["label_rate"][name]:
                 del content["features"]["label_rate"][name]
+        if self.teacher.training.crops == "stored":
+            del content["teacher"]["training"]["crops"]
         content["teacher"]["networks"] = {key: block.content() for key, block in self.teacher.networks.items()}
         return content
 

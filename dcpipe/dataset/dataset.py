@@ -1,6 +1,7 @@
 """`CondensedDataset`, which students train on. One item is a view of one image in one epoch, with its soft label.
 
-Images and packed labels are on one device; a batch takes one gather, one batched crop and one batched decode. Images
+Images and packed labels are on one device; a batch takes one gather, one batched crop and one batched decode. What
+batches need to know of an epoch goes to the device once (`items.py`). Images
 that are stored as grids (`ImageSet.grid`) are decoded first, and everything here refers to the decoded images. There is
 no file per batch and no fixed order of labels, so every batch size, sampler and worker count gives the same pairs. The
 labels come from one of the sources in `targets.py`; everything else is the same for all of them.
@@ -16,6 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from dcpipe import views
+from dcpipe.dataset.items import Items
 from dcpipe.dataset.targets import Beyond, HardLabels, Labels, PackLabels
 from dcpipe.training.losses import check_temperature
 from dcpipe.types import ImageSet, IntArray, LabelPack, StoredViews, ViewSource, require
@@ -26,8 +28,8 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Map-style torch dataset of (image f32 [3, s, s] in [0, 1], soft label f32 [c]).
 
     Call `set_epoch(e)` before each epoch, because the view numbers depend on it, and so do the labels drawn from a
-    pruned pack. The dataset works with any `DataLoader`, for which it implements `__getitems__`. `batch(items)` is the
-    fast path, which leaves everything on the device.
+    pruned pack. The dataset works with any `DataLoader`, for which it implements `__getitems__`. `items(order)` is the
+    fast path: its batches copy nothing to the device. `batch(items)` does this for a single batch.
 
     Args:
         images: the condensed set. If its images are grids, they are decoded here.
@@ -109,33 +111,43 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         view_set = views.views_of(self.policy, self.images.ids)
         self.drawn = view_set.parameters(self.rows, self.views)
         mixed = self.policy.mix != "none"
-        self.partners = view_set.partners(self.rows, self.views, self.drawn) if mixed else self.drawn
+        self.partners = view_set.partners(self.rows, self.views, self.drawn) if mixed else None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, items: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views f32 [m, 3, s, s] in [0, 1] and targets f32 [m, c] of the given items, i64 [m].
+    def items(self, items: IntArray) -> Items:
+        """The given items i64 [m] of the epoch in this order, with everything that their batches need on the device.
 
         Raises `IndexError` for an item outside -n..n - 1, as sequences do.
         """
         outside = items[(items < -len(self)) | (items >= len(self))]
         if len(outside):
             raise IndexError(f"item {int(outside[0])} is out of range for a dataset of {len(self)} items")
-        rows, numbers = self.rows[items], self.views[items]
-        drawn = self.drawn[items]
-        inputs = views.crop(views.take(self.pixels, rows), drawn, self.size)
-        if self.policy.mix == "none":
-            return inputs, self.labels.targets(rows, numbers, drawn, inputs, self.temperature)
-        partner_drawn = self.partners[items]
-        partners = views.crop(views.take(self.pixels, drawn.partner), partner_drawn, self.size)
-        mixed = views.paste(inputs, partners, drawn)
-        if self.policy.mix == "cutmix_images":
-            return mixed, self.labels.targets(rows, numbers, drawn, mixed, self.temperature)
-        lam = torch.from_numpy(drawn.unmixed_share(self.size).astype(np.float32)).to(inputs.device)[:, None]
-        targets = self.labels.targets(rows, numbers, drawn, inputs, self.temperature)
-        pasted = self.labels.targets(drawn.partner, numbers, partner_drawn, partners, self.temperature)
-        return mixed, lam * targets + (1 - lam) * pasted
+        rows, numbers, drawn = self.rows[items], self.views[items], self.drawn[items]
+        partners = None if self.partners is None else self.partners[items]
+        mixed_later = partners is not None and self.policy.mix == "cutmix_labels"
+        return Items(
+            self.pixels,
+            self.classes_of,
+            self.labels,
+            self.temperature,
+            views.Placed.of(self.pixels, rows, drawn, partners, self.size),
+            self._sent(rows, numbers, drawn),
+            self._sent(drawn.partner, numbers, partners) if partners is not None and mixed_later else None,
+        )
+
+    def _sent(self, rows: IntArray, numbers: IntArray, drawn: views.Views) -> dict[str, torch.Tensor]:
+        """Where the targets of some views are, on the device."""
+        located = self.labels.locate(rows, numbers, drawn)
+        return {name: views.send(array, self.pixels.device) for name, array in located.items()}
+
+    def batch(self, items: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
+        """Views f32 [m, 3, s, s] in [0, 1] and targets f32 [m, c] of the given items, i64 [m].
+
+        Raises `IndexError` for an item outside -n..n - 1, as sequences do.
+        """
+        return self.items(items).batch(slice(None))
 
     def hard(self, items: IntArray) -> torch.Tensor:
         """Class numbers i64 [m] of the images of the items, even if another image is pasted into their views."""

@@ -8,13 +8,15 @@ import numpy as np
 import torch
 
 from dcpipe.dataset.dataset import CondensedDataset
+from dcpipe.dataset.items import Items
 from dcpipe.random import Stream, permutation
-from dcpipe.types import IntArray, require
+from dcpipe.types import require
 from dcpipe.types.arguments import as_whole
 
 
 class CondensedLoader:
-    """The fast path: batches are cropped and decoded where the images are, without workers, copies or files.
+    """The fast path: batches are cropped and decoded where the images are, without workers, copies or files. What they
+    need to know of an epoch is copied to the device when it begins.
 
     Iterating gives (inputs, targets) for the current epoch of the dataset. Batches have nearly equal sizes of at most
     `batch_size`, so no batch of one image is left at the end, which batch norm could not train on.
@@ -60,17 +62,19 @@ class CondensedLoader:
         """Number of batches in an epoch."""
         return -(-(len(self.dataset) // self.world) // self.batch_size)
 
-    def _items(self) -> list[IntArray]:
-        """The items of each batch of the epoch, in order."""
+    def _epoch(self) -> tuple[Items, list[slice]]:
+        """The items of this process in the order of the epoch, and which of them are in each batch."""
         n = len(self.dataset)
         stream = Stream.STUDENT_EPOCH + self.dataset.epoch
         order = permutation(self.seed, stream, n) if self.shuffle else np.arange(n)
         of_rank = order[: n // self.world * self.world].reshape(-1, self.world)[:, self.rank]
-        return np.array_split(of_rank, len(self))
+        batches = np.array_split(np.arange(len(of_rank)), len(self))
+        return self.dataset.items(of_rank), [slice(int(batch[0]), int(batch[-1]) + 1) for batch in batches]
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for items in self._items():
-            inputs, targets = self.dataset.batch(items)
+        items, batches = self._epoch()
+        for batch in batches:
+            inputs, targets = items.batch(batch)
             yield self.finish(inputs), targets
 
     def batches(self, epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
@@ -81,6 +85,7 @@ class CondensedLoader:
     def with_hard(self, epoch: int) -> Iterator[tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]]:
         """As `batches`, but with targets (soft f32 [m, c], hard i64 [m]), for losses that also need class numbers."""
         self.set_epoch(epoch)
-        for items in self._items():
-            inputs, targets = self.dataset.batch(items)
-            yield self.finish(inputs), (targets, self.dataset.hard(items))
+        items, batches = self._epoch()
+        for batch in batches:
+            inputs, targets = items.batch(batch)
+            yield self.finish(inputs), (targets, items.hard(batch))

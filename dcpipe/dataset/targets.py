@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dcpipe import networks, views
+from dcpipe import networks
 from dcpipe.compression import CODECS, check_mix, rebuild
+from dcpipe.compression.base import Array
 from dcpipe.training import soften
 from dcpipe.types import ImageSet, IntArray, LabelPack, Teacher, find_rows, require
 from dcpipe.views import Views
@@ -32,13 +33,21 @@ class Labels(Protocol):
         """(rows, views), both i64, of the items of an epoch, before shuffling."""
         ...
 
+    def locate(self, rows: IntArray, stored: IntArray, drawn: Views) -> Mapping[str, Array]:
+        """What the targets of m views depend on, apart from their pixels: arrays whose axis 0 runs over the views.
+
+        View j has number `stored[j]` of image `rows[j]`, and its parameters are row j of `drawn`. This is called in
+        host memory for all items of an epoch at once; the arrays are then copied to the device.
+        """
+        ...
+
     def targets(
-        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
+        self, located: Mapping[str, torch.Tensor], inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """Target distributions f32 [m, c] of some views, or their raw logits f32 [m, c] if `temperature` is None.
 
-        View j has number `stored[j]` of image `rows[j]`, its parameters are row j of `drawn`, and its pixels in [0, 1]
-        are row j of `inputs` [m, 3, s, s].
+        `located` are the rows of these views in the arrays of `locate`, on the device, and `inputs` [m, 3, s, s] are
+        their pixels in [0, 1]. This is called for every batch, so it must not wait for the device.
         """
         ...
 
@@ -71,8 +80,12 @@ class PackLabels:
         )
         return rows, stored
 
+    def locate(self, rows: IntArray, stored: IntArray, drawn: Views) -> Mapping[str, Array]:
+        """What the codec needs to decode these views. Raises `DataError` for a label that it dropped."""
+        return self.codec.locate(rows, stored, self.pack.shape, drawn)
+
     def targets(
-        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
+        self, located: Mapping[str, torch.Tensor], inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """softmax(decoded logits / T), or the decoded logits.
 
@@ -83,7 +96,7 @@ class PackLabels:
             f"codec {self.pack.codec!r} stores probabilities, but the loss needs raw logits; choose another codec, or "
             "a loss on distributions such as kl",
         )
-        return _targets(self.codec.decode(self.arrays, rows, stored, self.pack.shape, drawn), temperature)
+        return targets_of(self.codec.decode_located(self.arrays, located, self.pack.shape), temperature)
 
 
 def rows_of(pack: LabelPack, images: ImageSet) -> IntArray:
@@ -114,11 +127,15 @@ class PrefixLabels:
         present = self.position[rows] >= 0
         return self.position[rows[present]], views[present]
 
+    def locate(self, rows: IntArray, stored: IntArray, drawn: Views) -> Mapping[str, Array]:
+        """As the whole pack does for these images."""
+        return self.whole.locate(self.rows[rows], stored, drawn)
+
     def targets(
-        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
+        self, located: Mapping[str, torch.Tensor], inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
-        """The targets of the whole pack for these rows."""
-        return self.whole.targets(self.rows[rows], stored, drawn, inputs, temperature)
+        """The targets of the whole pack."""
+        return self.whole.targets(located, inputs, temperature)
 
 
 class OnlineLabels:
@@ -133,11 +150,15 @@ class OnlineLabels:
         """Every image once, in a new view."""
         return np.arange(self.n_images), np.full(self.n_images, epoch, dtype=np.int64)
 
+    def locate(self, rows: IntArray, stored: IntArray, drawn: Views) -> Mapping[str, Array]:
+        """Nothing: the teachers see the pixels."""
+        return {}
+
     def targets(
-        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
+        self, located: Mapping[str, torch.Tensor], inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """softmax(mean logits of the teachers / T), or the mean logits."""
-        return _targets(networks.mean_logits(self.networks, self.teachers, inputs), temperature)
+        return targets_of(networks.mean_logits(self.networks, self.teachers, inputs), temperature)
 
 
 class HardLabels:
@@ -151,13 +172,18 @@ class HardLabels:
         """Every image once, in a new view."""
         return np.arange(self.n_images), np.full(self.n_images, epoch, dtype=np.int64)
 
+    def locate(self, rows: IntArray, stored: IntArray, drawn: Views) -> Mapping[str, Array]:
+        """The rows of the images."""
+        return {"rows": rows}
+
     def targets(
-        self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
+        self, located: Mapping[str, torch.Tensor], inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """The one-hot labels. Raises `DataError` if logits are requested."""
         require(temperature is not None, "hard labels have no logits; choose a loss on distributions, such as kl")
-        return views.take(self.one_hot, rows)
+        return self.one_hot.index_select(0, located["rows"])
 
 
-def _targets(logits: torch.Tensor, temperature: float | None) -> torch.Tensor:
+def targets_of(logits: torch.Tensor, temperature: float | None) -> torch.Tensor:
+    """softmax(logits / T), or the logits, f32."""
     return logits.float() if temperature is None else soften(logits, temperature)

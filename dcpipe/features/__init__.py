@@ -30,7 +30,7 @@ def extract(
     """Vectors f32 [n, d] and logits f32 [n, c] of whole images u8 [n, s, s, 3]."""
     vectors, logits = [], []
     for start in range(0, len(images), batch_size):
-        pixels = torch.from_numpy(images[start : start + batch_size]).to(device).permute(0, 3, 1, 2).float() / 255.0
+        pixels = views.send(images[start : start + batch_size], device).permute(0, 3, 1, 2).float() / 255.0
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
             vector, logit = networks.forward(network, views.normalise(pixels, teacher.mean, teacher.std))
         vectors.append(vector.float().cpu().numpy())
@@ -56,10 +56,9 @@ def label_rates(
     """
     rates = np.empty(len(images), dtype=np.float64)
     step = max(1, batch_size // n_views)
-    pixels = torch.from_numpy(images)
     for start in range(0, len(images), step):
         rows = np.arange(start, min(start + step, len(images)))
-        block = pixels[start : start + len(rows)].to(device)
+        block = views.send(images[start : start + len(rows)], device)
         local = np.repeat(np.arange(len(rows)), n_views)
         drawn = views.draw(policy, ids[rows][local], np.tile(np.arange(n_views), len(rows)), len(rows))
         logits = []

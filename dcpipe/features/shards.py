@@ -6,7 +6,8 @@ A part is one shard of each of the three arrays. They are written in this order,
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import threading
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -41,7 +42,10 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """An open job: the train images, the network on its device, and the arrays that are filled."""
+    """An open job: the train images, the network on its device, and the arrays that are filled.
+
+    One thread computes at a time, while another one reads and decodes the images of its part.
+    """
 
     job: Job
     table: ImageTable
@@ -51,6 +55,7 @@ class Work:
     vectors: store.Blocks
     logits: store.Blocks
     rates: store.Blocks
+    computing: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
     def rank(self) -> IntArray:
@@ -99,11 +104,13 @@ def extract_part(job: Job, part: int) -> None:
     """Vectors and logits of the images of a part and, without a shortlist, R_C: the images are decoded once for all."""
     work = work_of(job)
     pixels, _, ids = images.read_part(work.table, part)
-    vectors, logits = extract(work.network, work.teacher, pixels, batch_size=job.batch_size, device=work.device)
+    with work.computing:
+        vectors, logits = extract(work.network, work.teacher, pixels, batch_size=job.batch_size, device=work.device)
+        rates = None if job.shortlist else work.measure(pixels, ids)
     work.vectors.write(part, vectors)
     work.logits.write(part, logits)
-    if not job.shortlist:
-        work.rates.write(part, work.measure(pixels, ids))
+    if rates is not None:
+        work.rates.write(part, rates)
 
 
 def measure_part(job: Job, part: int) -> None:
@@ -113,5 +120,7 @@ def measure_part(job: Job, part: int) -> None:
     rows = span.start + np.flatnonzero(work.rank[span] >= 0)
     values = np.zeros(span.stop - span.start)
     if len(rows):
-        values[rows - span.start] = work.measure(images.read_rows(work.table, rows), work.table.ids[rows])
+        pixels = images.read_rows(work.table, rows)
+        with work.computing:
+            values[rows - span.start] = work.measure(pixels, work.table.ids[rows])
     work.rates.write(part, values)

@@ -5,6 +5,7 @@ encoded images only on demand, so nothing larger than a part is ever in memory.
 
 * `digits.py`, `folder.py`, `parquet.py`, `vision.py`  the sources
 * `base.py`        what a source provides, how its splits are checked, and how minival is cut off
+* `ahead.py`       prepares the next piece of data while one is in use
 * `decoding.py`    decodes file bytes to pixels
 * `inspection.py`  decodes every image once: damaged files, pixel statistics, duplicates
 * `listing.py`     lists the files of a source, so that changes of it are noticed

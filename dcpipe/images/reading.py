@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from dcpipe.images.decoding import Pixels, decode_into
+from dcpipe.images.ahead import ahead
+from dcpipe.images.decoding import DecodeSome, Pixels, decode_into, decode_squares
 from dcpipe.images.parquet import pick
 from dcpipe.random import PARTS_OF_EPOCH, Stream, permutation
 from dcpipe.types import ImageSet, ImageTable, IntArray, Selection, require
@@ -26,10 +25,15 @@ def _span(table: ImageTable, part: int) -> slice:
     return slice(part * table.part_rows, min((part + 1) * table.part_rows, len(table)))
 
 
+def _squares(table: ImageTable) -> DecodeSome:
+    """How the images of a table are decoded, unless a caller wants something else."""
+    return partial(decode_squares, decoding=table.decoding)
+
+
 def _read_part(table: ImageTable, part: int, out: Pixels) -> None:
     span = _span(table, part)
     encoded = pick(table.parts[part], np.arange(span.stop - span.start))
-    decode_into(out, encoded, table.ids[span])
+    decode_into(out, encoded, table.ids[span], _squares(table))
 
 
 def read_part(table: ImageTable, part: int) -> Batch:
@@ -41,16 +45,19 @@ def read_part(table: ImageTable, part: int) -> Batch:
 
 
 def read_parts(table: ImageTable) -> Iterator[tuple[Pixels, IntArray]]:
-    """Images u8 [m, s, s, 3] and labels i64 [m] of a whole split, part by part in the order of the table."""
-    for part in range(len(table.parts)):
-        images, labels, _ = read_part(table, part)
+    """Images u8 [m, s, s, 3] and labels i64 [m] of a whole split, part by part in the order of the table.
+
+    The next part is decoded while one is in use, so two decoded parts are in memory.
+    """
+    for images, labels, _ in ahead(partial(read_part, table), range(len(table.parts))):
         yield images, labels
 
 
-def read_rows(table: ImageTable, rows: IntArray) -> Pixels:
+def read_rows(table: ImageTable, rows: IntArray, decode_some: DecodeSome | None = None) -> Pixels:
     """Images u8 [m, s, s, 3] of the rows i64 [m] of a table, in the given order; rows may repeat.
 
-    Only the row groups that contain them are read, one part at a time.
+    Only the row groups that contain them are read, one part at a time. `decode_some` decodes them otherwise than the
+    table says.
     """
     inside = len(rows) == 0 or (int(rows.min()) >= 0 and int(rows.max()) < len(table))
     require(inside, f"rows must lie within 0..{len(table) - 1}; look them up in the ids of this table")
@@ -61,7 +68,7 @@ def read_rows(table: ImageTable, rows: IntArray) -> Pixels:
         low, high = np.searchsorted(places, [part, part + 1])
         part_rows = distinct[low:high]
         encoded = pick(table.parts[part], part_rows - part * table.part_rows)
-        decode_into(images[low:high], encoded, table.ids[part_rows])
+        decode_into(images[low:high], encoded, table.ids[part_rows], decode_some or _squares(table))
     ordered: Pixels = images if np.array_equal(distinct, rows) else images[back]
     return ordered
 
@@ -81,7 +88,12 @@ def read_all(table: ImageTable) -> Pixels:
 
 
 def stream(
-    table: ImageTable, seed: int, epoch: int, batch_size: int, share: Callable[[int], slice] | None = None
+    table: ImageTable,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    share: Callable[[int], slice] | None = None,
+    decode_some: DecodeSome | None = None,
 ) -> Iterator[Batch]:
     """One epoch of a table that is larger than memory: every row once, in batches (images u8, labels, ids).
 
@@ -91,7 +103,7 @@ def stream(
     `MIXED_PARTS` + 2 decoded parts and two batches.
 
     `share` is called with the number of rows in a batch and says which of them are wanted, for example by one of
-    several processes. Other rows are neither decoded nor kept.
+    several processes. Other rows are neither decoded nor kept. `decode_some` is that of `read_rows`.
     """
     require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}; raise it")
     order = permutation(seed, Stream.TABLE_PARTS + epoch * PARTS_OF_EPOCH, len(table.parts))
@@ -106,7 +118,13 @@ def stream(
         capacity = int((arrive - left).max())
     images = np.empty((capacity, table.size, table.size, 3), dtype=np.uint8)
     slot_of, free = np.empty(len(table), dtype=np.int64), np.arange(capacity)
-    for (rows, pixels), batches in zip(_read_ahead(table, order, wanted), leaving, strict=True):
+
+    def read(part: int) -> tuple[IntArray, Pixels]:
+        span = _span(table, part)
+        rows = span.start + np.flatnonzero(wanted[span])
+        return rows, read_rows(table, rows, decode_some)
+
+    for (rows, pixels), batches in zip(ahead(read, order.tolist()), leaving, strict=True):
         slots, free = np.split(free, [len(rows)])
         images[slots], slot_of[rows] = pixels, slots
         for batch in batches:
@@ -125,21 +143,3 @@ def _leaving(table: ImageTable, order: IntArray, seed: int, epoch: int, batch_si
         number = len(waiting) if step == len(order) else number - number % batch_size
         yield [waiting[start : min(start + batch_size, number)] for start in range(0, number, batch_size)]
         waiting = waiting[number:]
-
-
-def _read_ahead(table: ImageTable, order: IntArray, wanted: npt.NDArray[np.bool_]) -> Iterator[tuple[IntArray, Pixels]]:
-    """The wanted rows of the parts in the given order, with their pixels; each part is read while the one before it is
-    in use."""
-
-    def read(part: int) -> tuple[IntArray, Pixels]:
-        span = _span(table, part)
-        rows = span.start + np.flatnonzero(wanted[span])
-        return rows, read_rows(table, rows)
-
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        coming = deque(reader.submit(read, int(part)) for part in order[:1])
-        for part in [*order[1:].tolist(), None]:
-            ready = coming.popleft().result()
-            if part is not None:
-                coming.append(reader.submit(read, part))
-            yield ready

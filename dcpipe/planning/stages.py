@@ -22,7 +22,7 @@ from dcpipe.types import LabelShape, require
 
 BASE = 700_000_000  # bytes of a process that has imported what a stage needs
 _NOTES = 150  # bytes that are remembered of each image while images are read
-_WRITERS = 2  # parts of images, and shards of labels, in work at a time
+_WRITERS = 2  # parts of images and of features, and shards of labels, in work at a time
 READ_GROWTH = 2.7  # memory that reading a set takes, relative to its pixels
 # A pack is read into memory, and whether its numbers are finite takes half as much again in fp16.
 PACK_GROWTH = 1.5
@@ -144,7 +144,7 @@ def _teacher(setting: Setting, key: str) -> Stage:
     counts, block = setting.counts, setting.params.teacher.training
     name, size = setting.network(key)
     found, decoded = setting.figures(name, size), setting.decoded(counts.train)
-    streamed = decoded > teacher.MEMORY_BYTES
+    streamed = decoded > teacher.MEMORY_BYTES or block.crops == "full"
     tested = counts.minival + counts.test or counts.train
     linear = setting.params.teacher.networks[key].head == "linear"
     samples, steps = block.epochs * counts.train, block.epochs * batches(counts.train, block.batch_size)
@@ -199,7 +199,7 @@ def features(setting: Setting) -> Stage:
         n_bytes=n_bytes + manifest(files) + 40 * counts.classes,
         files=files,
         scratch=4 * n * found.features if listed else 0,
-        host=BASE + 2 * setting.decoded(PART_ROWS) + 8 * PART_ROWS * (counts.classes + found.features),
+        host=BASE + _WRITERS * (2 * setting.decoded(PART_ROWS) + 8 * PART_ROWS * (counts.classes + found.features)),
         device=found.inference(block.batch_size) + 12 * setting.decoded(block.batch_size),
         spread="parts",
         remedy=Remedy(

@@ -10,6 +10,7 @@ is published by one rename.
 * `notes.py`     unfinished work, from which an interrupted run resumes
 * `hashing.py`   SHA-256 of files, once as long as they do not change; `digests.py` is what processes share of it
 * `files.py`     files and folders that are written atomically
+* `urls.py`      objects of s3://, gs://, hf:// and https:// addresses
 * `images.py`, `teacher.py`, `features.py`, `selection.py`, `labels.py`, `scores.py`: the files of each kind of artifact
 * `encoding.py`  condensed images as PNG, in threads, and only once
 * `blocks.py`    chunked, sharded Zarr arrays that are filled shard by shard
@@ -21,7 +22,7 @@ is published by one rename.
 """
 
 from dcpipe.store.artifact import SCHEMA, Artifact, Verified, digest_of, folder_bytes, open_artifact, publish
-from dcpipe.store.blocks import Blocks, array_path, array_size, create_blocks, open_blocks, shard_rows
+from dcpipe.store.blocks import Blocks, array_path, array_size, chunk_views, create_blocks, open_blocks, shard_rows
 from dcpipe.store.columns import read_columns, write_columns
 from dcpipe.store.features import load_features
 from dcpipe.store.files import replacing
@@ -56,6 +57,7 @@ __all__ = [
     "array_path",
     "array_size",
     "by_label",
+    "chunk_views",
     "clean",
     "create_blocks",
     "describe_views",

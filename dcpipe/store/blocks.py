@@ -21,6 +21,7 @@ from dcpipe.store.artifact import Artifact
 from dcpipe.store.documents import Open, Strict, checked, parse, read_bytes, reading, shown
 from dcpipe.store.files import sync
 from dcpipe.types import DataError, require
+from dcpipe.types.paths import local_path
 
 SHARD_BYTES = 48 * 2**20
 CHUNK_BYTES = 384 * 2**10
@@ -94,6 +95,7 @@ def create_blocks(path: Path, shape: tuple[int, ...], dtype: str, rows: int | No
 
     `rows` is the number of rows per shard, a power of two; by default it is computed by `shard_rows`.
     """
+    path = local_path(path, "the folder of an array")
     itemsize = np.dtype(dtype).itemsize
     rows = rows or shard_rows(shape, itemsize)
     if (path / "zarr.json").exists():
@@ -133,6 +135,12 @@ def _whole(shape: tuple[int, ...], chunk: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(-(-n // c) * c for n, c in zip(shape[1:], chunk[1:], strict=True))
 
 
+def chunk_views(shape: tuple[int, int, int], dtype: str) -> int:
+    """The views in an inner chunk of an array [image, view, class] of `create_blocks`: what reading one view reads."""
+    itemsize = np.dtype(dtype).itemsize
+    return _inner(shape, shard_rows(shape, itemsize), itemsize)[1]
+
+
 def array_path(array: Any) -> Path | None:
     """Where a Zarr array is on the local disk; None for arrays that are elsewhere, or only in memory."""
     root = getattr(getattr(array, "store", None), "root", None)
@@ -141,6 +149,7 @@ def array_path(array: Any) -> Path | None:
 
 def open_blocks(path: Path) -> Any:
     """A finished array, read-only, which can be sliced like a NumPy array."""
+    path = local_path(path, "the folder of an array")
     require((path / "zarr.json").is_file(), f"{path} is not a Zarr array; run `dvc repro` to make it")
     return zarr.open_array(path, mode="r")
 

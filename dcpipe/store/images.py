@@ -22,7 +22,7 @@ from dcpipe.store.encoding import encode_all
 from dcpipe.store.files import replacing
 from dcpipe.store.manifest import MANIFEST
 from dcpipe.store.pictures import open_image, size_of
-from dcpipe.types import By, DataError, EncodedImage, ImageSet, ImageTable, require
+from dcpipe.types import By, DataError, Decoder, Decoding, EncodedImage, ImageSet, ImageTable, require
 
 IMAGES = "images.parquet"
 # Rows of a table are picked one by one, and a pick reads its whole group: so a group has few rows, and even fewer of
@@ -52,6 +52,8 @@ class _TableMeta(Open):
     mean: Channels
     std: Channels
     splits: dict[Text, list[Text]]
+    decoder: Decoder = "exact"
+    test_crop: float = Field(default=1.0, gt=0.0, le=1.0)
 
 
 def image_table(rows: Sequence[EncodedImage], classes: Sequence[str]) -> pa.Table:
@@ -122,6 +124,7 @@ def table_of(artifact: Artifact, split: str) -> ImageTable:
             mean=tuple(artifact.meta["mean"]),
             std=tuple(artifact.meta["std"]),
             origin=(str(artifact.path.absolute()), artifact.digest, split),
+            decoding=Decoding(meta.decoder, 1.0 if split == "train" else meta.test_crop),
         )
 
 

@@ -26,6 +26,7 @@ from rich.filesize import decimal
 from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, publish
 from dcpipe.store.files import PARTIAL, replacing
 from dcpipe.types import DataError, require
+from dcpipe.types.paths import local_path
 
 _FINGERPRINT = re.compile(r"-[0-9a-f]{16}(\.notes)?")
 
@@ -52,7 +53,7 @@ def scratch_root() -> Path:
     configured = os.environ.get("DCPIPE_SCRATCH")
     if configured is None:
         return Path.cwd() / ".dcpipe" / "scratch"
-    root = Path(configured)
+    root = local_path(configured, "DCPIPE_SCRATCH")
     require(root.is_absolute(), f"DCPIPE_SCRATCH={configured!r} is relative; give an absolute path")
     return root
 
@@ -93,16 +94,18 @@ def staging_dir(out: Path, lineage: dict[str, Any], state: dict[str, Any] | None
         lock.release()
 
 
-def need_space(n_bytes: int, what: str) -> None:
-    """Raises `DataError`, with both sizes, if an output cannot fit on the scratch disk."""
-    root = scratch_root()
+def need_space(
+    n_bytes: int,
+    what: str,
+    folder: Path | None = None,
+    remedy: str = "free some space or set DCPIPE_SCRATCH to a larger disk",
+) -> None:
+    """Raises `DataError`, with both sizes, if an output cannot fit on the disk of `folder`, by default that of
+    scratch."""
+    root = folder or scratch_root()
     root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(root).free
-    require(
-        n_bytes <= free,
-        f"{what} needs {decimal(n_bytes)} but {root} has {decimal(free)} free; "
-        "free some space or set DCPIPE_SCRATCH to a larger disk",
-    )
+    require(n_bytes <= free, f"{what} needs {decimal(n_bytes)} but {root} has {decimal(free)} free; {remedy}")
 
 
 def clean() -> tuple[int, list[str]]:

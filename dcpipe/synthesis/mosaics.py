@@ -89,10 +89,10 @@ class CropScorer:
     def _best_of_batch(self, images: Pixels, labels: IntArray, rows: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
         m, crops = len(images), self.search.crops
         drawn = views.draw(self.search.policy, rows.repeat(crops), np.tile(np.arange(crops), m), m)
-        whole = torch.from_numpy(images).to(self.device, non_blocking=True).repeat_interleave(crops, dim=0)
+        whole = views.send(images, self.device).repeat_interleave(crops, dim=0)
         # Cropped at full size, where nothing shrinks, and then averaged: `crop` alone would skip pixels of large boxes.
         cut = F.avg_pool2d(views.crop(whole, drawn, self.size), self.search.factor)
-        targets = torch.from_numpy(labels).to(self.device).repeat_interleave(crops)
+        targets = views.send(labels, self.device).repeat_interleave(crops)
         losses = F.cross_entropy(self.logits(cut), targets, reduction="none").view(m, crops)
         scores, place = losses.min(dim=1)
         chosen = cut.view(m, crops, *cut.shape[1:])[torch.arange(m, device=self.device), place]

@@ -1,5 +1,6 @@
 """Teachers: networks trained on the full train split by the shared training loop.
 
+* `crops.py`  random crops of whole images
 * `feeds.py`  the images of an epoch, and the batches that a network is fed
 * `jobs.py`   the training of a stage, as a description that other processes can read
 * `ranks.py`  the same in several processes that torchrun starts
@@ -22,6 +23,7 @@ from dcpipe.teacher.feeds import (
     check_shares,
     even_batches,
     feed_of,
+    in_memory,
     memory_feed,
     plain_batches,
     stream_feed,
@@ -40,6 +42,7 @@ __all__ = [
     "even_batches",
     "expected_colours",
     "feed_of",
+    "in_memory",
     "make",
     "memory_feed",
     "plain_batches",
@@ -84,6 +87,7 @@ def train(
     report: Callable[[dict[str, float]], None] = lambda row: None,
     group: Group = ALONE,
     sync_batchnorm: bool = False,
+    full_crops: bool = False,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train a teacher. Returns the network in evaluation mode and one row (epoch, loss, lr) per epoch.
 
@@ -105,6 +109,7 @@ def train(
         report: called with each row as soon as its epoch is done.
         group, sync_batchnorm: the processes that train it together, as `training.fit` takes them; `feed` gives the
             shares of this one.
+        full_crops: whether the images of the feed are crops of whole images already.
 
     Raises `DataError` for an unknown network, for weights that do not fit and for a loss that is no longer finite.
     """
@@ -116,7 +121,7 @@ def train(
         networks.resize_inputs(network, input_size)
     if recipe is None:
         return network.to(device).eval(), []
-    batches = training_batches(feed, policy, size, mean, std)
+    batches = training_batches(feed, policy, size, mean, std, full_crops)
     if head == "linear":
         return train_classifier(
             network, batches, recipe, seed=seed, device=device, checkpoint=checkpoint, report=report, group=group

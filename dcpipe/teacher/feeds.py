@@ -8,7 +8,6 @@ images it contains, and in which views, does not depend on their number.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ import torch
 from dcpipe import views
 from dcpipe.images import read_all, stream
 from dcpipe.random import Stream, permutation
+from dcpipe.teacher.crops import Crops, after_crops
 from dcpipe.training import ALONE, Batch, Group
 from dcpipe.types import Colour, ImageTable, IntArray, ViewPolicy, require
 
@@ -35,17 +35,23 @@ def even_batches(n: int, batch_size: int) -> list[IntArray]:
     return np.array_split(np.arange(n), -(-n // batch_size)) if n else []
 
 
-def batch_sizes(table: ImageTable, batch_size: int) -> list[int]:
+def in_memory(table: ImageTable, full_crops: bool = False) -> bool:
+    """Whether the train split is decoded once and stays in device memory. Crops of whole images are decoded anew in
+    every epoch, so they are always streamed."""
+    return table.decoded_bytes <= MEMORY_BYTES and not full_crops
+
+
+def batch_sizes(table: ImageTable, batch_size: int, full_crops: bool = False) -> list[int]:
     """The number of images in each batch of an epoch of `feed_of`, in all processes together."""
-    if table.decoded_bytes <= MEMORY_BYTES:
+    if in_memory(table, full_crops):
         return [len(batch) for batch in even_batches(len(table), batch_size)]
     whole, rest = divmod(len(table), batch_size)
     return [batch_size] * whole + [rest] * (rest > 0)
 
 
-def check_shares(table: ImageTable, batch_size: int, world: int) -> None:
+def check_shares(table: ImageTable, batch_size: int, world: int, full_crops: bool = False) -> None:
     """Raises `DataError` unless every process gets an image of every batch."""
-    least = min(batch_sizes(table, batch_size), default=0)
+    least = min(batch_sizes(table, batch_size, full_crops), default=0)
     require(
         world == 1 or least >= world,
         f"teacher.training.batch_size is {batch_size}, and the smallest batch of an epoch has {least} images, too few "
@@ -53,16 +59,29 @@ def check_shares(table: ImageTable, batch_size: int, world: int) -> None:
     )
 
 
-def feed_of(table: ImageTable, batch_size: int, seed: int, device: torch.device, group: Group = ALONE) -> Feed:
+def feed_of(
+    table: ImageTable,
+    batch_size: int,
+    seed: int,
+    device: torch.device,
+    group: Group = ALONE,
+    full_crops: ViewPolicy | None = None,
+) -> Feed:
     """A feed of the train split: from device memory if it fits there, else streamed part by part. Nothing is read
-    before the first epoch."""
+    before the first epoch. With `full_crops`, the images are crops of whole ones (`crops.Crops`), drawn by this
+    policy."""
     made: list[Feed] = []
 
     def make() -> Feed:
-        if table.decoded_bytes <= MEMORY_BYTES:
+        if in_memory(table, full_crops is not None):
             return memory_feed(read_all(table), table.labels, table.ids, batch_size, seed, device, group)
         share = group.share if group.world > 1 else None
-        return stream_feed(partial(stream, table, seed, batch_size=batch_size, share=share), device)
+
+        def batches(epoch: int) -> Iterator[tuple[npt.NDArray[np.uint8], IntArray, IntArray]]:
+            crops = None if full_crops is None else Crops(full_crops, epoch)
+            return stream(table, seed, epoch, batch_size, share, crops)
+
+        return stream_feed(batches, device)
 
     def feed(epoch: int) -> Iterator[tuple[torch.Tensor, IntArray, IntArray]]:
         if not made:
@@ -100,21 +119,23 @@ def stream_feed(
 
     def feed(epoch: int) -> Iterator[tuple[torch.Tensor, IntArray, IntArray]]:
         for pixels, labels, ids in stream(epoch):
-            yield torch.from_numpy(pixels).to(device, non_blocking=True), labels, ids
+            yield views.send(pixels, device), labels, ids
 
     return feed
 
 
 def training_batches(
-    feed: Feed, policy: ViewPolicy, size: int, mean: Colour, std: Colour
+    feed: Feed, policy: ViewPolicy, size: int, mean: Colour, std: Colour, full_crops: bool = False
 ) -> Callable[[int], Iterator[Batch]]:
-    """A function from an epoch to its augmented, normalised batches."""
+    """A function from an epoch to its augmented, normalised batches. With `full_crops`, the images of the feed are
+    crops already."""
 
     def batches(epoch: int) -> Iterator[Batch]:
         for images, labels, ids in feed(epoch):
             drawn = views.draw(policy, ids, np.full(len(ids), epoch, dtype=np.int64), len(ids))
-            inputs = views.normalise(views.crop(images, drawn, size), mean, std)
-            yield inputs, torch.from_numpy(labels).to(images.device)
+            shown = views.crop(images, after_crops(drawn) if full_crops else drawn, size)
+            inputs = views.normalise(shown, mean, std)
+            yield inputs, views.send(labels, images.device)
 
     return batches
 
@@ -129,5 +150,5 @@ def plain_batches(
     """Whole images, normalised and in the given order, for measuring accuracy on minival and test."""
     for images, labels in parts:
         for batch in even_batches(len(labels), batch_size):
-            pixels = torch.from_numpy(images[batch]).to(device).permute(0, 3, 1, 2).float() / 255.0
-            yield views.normalise(pixels, mean, std), torch.from_numpy(labels[batch]).to(device)
+            pixels = views.send(images[batch], device).permute(0, 3, 1, 2).float() / 255.0
+            yield views.normalise(pixels, mean, std), views.send(labels[batch], device)

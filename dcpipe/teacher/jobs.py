@@ -20,7 +20,8 @@ Outcome = tuple[nn.Module, list[dict[str, float]]]
 @dataclass(frozen=True)
 class Job:
     """One training. `images` is the artifact whose train split is trained on, `device` the kind of device (`cpu`,
-    `cuda`), or one of them (`cuda:1`); for the others see `teacher.train`."""
+    `cuda`), or one of them (`cuda:1`), and `full_crops` whether whole images are cropped; for the others see
+    `teacher.train`."""
 
     network: str
     weights: str | None
@@ -36,6 +37,7 @@ class Job:
     std: Colour
     checkpoint: str
     device: str
+    full_crops: bool = False
 
     def to_json(self) -> str:
         """The job as a JSON text."""
@@ -48,7 +50,7 @@ class Job:
 
     def check(self, processes: int) -> None:
         """Raises `DataError` if so many processes cannot share the batches of this job."""
-        teacher.check_shares(store.table_of(self.images.open(), "train"), self.batch_size, processes)
+        teacher.check_shares(store.table_of(self.images.open(), "train"), self.batch_size, processes, self.full_crops)
 
     def train(
         self,
@@ -61,7 +63,7 @@ class Job:
         return teacher.train(
             self.network,
             self.weights,
-            teacher.feed_of(table, self.batch_size, self.seed, device, group),
+            teacher.feed_of(table, self.batch_size, self.seed, device, group, self.policy if self.full_crops else None),
             policy=self.policy,
             recipe=self.recipe,
             classes=table.classes,
@@ -76,4 +78,5 @@ class Job:
             report=report,
             group=group,
             sync_batchnorm=self.sync_batchnorm,
+            full_crops=self.full_crops,
         )

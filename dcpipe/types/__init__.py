@@ -1,7 +1,7 @@
 """The data types of the pipeline: frozen, checked once when they are made, and independent of files and orchestration.
 
 * `base.py`     array types, `DataError`, how tasks run, shared checks and look-ups
-* `images.py`   `EncodedImage`, `ImageTable`, `ImageSet`, `Selection`
+* `images.py`   `EncodedImage`, `ImageTable`, `Decoding`, `ImageSet`, `Selection`
 * `teacher.py`  `Teacher`, `Features`
 * `labels.py`   `ViewPolicy`, `StoredViews`, `SoftLabels`, `LabelShape`, `LabelPack`
 * `score.py`    `Score`
@@ -28,7 +28,7 @@ from dcpipe.types.base import (
     require,
     run_in_turn,
 )
-from dcpipe.types.images import EncodedImage, ImageSet, ImageTable, Selection
+from dcpipe.types.images import EXACT, Decoder, Decoding, EncodedImage, ImageSet, ImageTable, Selection
 from dcpipe.types.labels import (
     VIEW_ARRAYS,
     LabelPack,
@@ -44,12 +44,15 @@ from dcpipe.types.score import Score
 from dcpipe.types.teacher import Features, Head, Teacher
 
 __all__ = [
+    "EXACT",
     "MIXES",
     "VIEW_ARRAYS",
     "BudgetError",
     "By",
     "Colour",
     "DataError",
+    "Decoder",
+    "Decoding",
     "EncodedImage",
     "Features",
     "FloatArray",

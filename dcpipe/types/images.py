@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,24 @@ class EncodedImage(NamedTuple):
     label: int
 
 
+Decoder = Literal["exact", "draft", "fast"]
+
+
+class Decoding(NamedTuple):
+    """How encoded images become squares of pixels: see `dcpipe.images.decoding`.
+
+    `decoder`: `exact` decodes the whole image and then resizes it; `draft` leaves out high frequencies of a JPEG while
+    decoding it if it is at least twice as large as needed; `fast` also resizes with PyTorch. `centre`: the share of the
+    shorter side that the central square keeps.
+    """
+
+    decoder: Decoder = "exact"
+    centre: float = 1.0
+
+
+EXACT = Decoding()
+
+
 @dataclass(frozen=True, eq=False)
 class ImageTable:
     """A split on disk: Parquet files of encoded images in a fixed row order. It may be larger than memory.
@@ -28,7 +46,7 @@ class ImageTable:
     `parts`: files with columns `id` i64, `image` struct<bytes, path> and `label` i64. Each has `part_rows` rows, the
     last one possibly fewer. `size`: the side in pixels to which images are decoded. `mean`, `std`: per channel, of the
     pixels of the train split in [0, 1]. `origin`: folder and digest of the artifact that it was opened from and the
-    name of the split, None for a table that is only in memory.
+    name of the split, None for a table that is only in memory. `decoding`: how images become squares of pixels.
     """
 
     parts: tuple[Path, ...]
@@ -40,6 +58,7 @@ class ImageTable:
     mean: Colour
     std: Colour
     origin: tuple[str, str, str] | None = None
+    decoding: Decoding = EXACT
 
     def __post_init__(self) -> None:
         check_labels(self.labels, self.classes, "image table")

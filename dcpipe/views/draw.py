@@ -94,7 +94,7 @@ def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> V
 
     `n_images` is the size of the set that CutMix partners are drawn from (rows 0..n_images - 1).
     """
-    box = _draw_boxes(policy, ids, views)
+    box = draw_boxes(policy, ids, views)
     before = randaugment.draw(policy, lambda number: philox(policy.seed, views, number, ids))
     after = (
         siamese.draw(policy.siamese, lambda d: uniform(philox(policy.seed, views, d, ids))) if policy.siamese else None
@@ -111,12 +111,16 @@ def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> V
     return Views(box, flip, partner, mix_box * mixed, False, *before, after)
 
 
-def _draw_boxes(policy: ViewPolicy, ids: IntArray, views: IntArray) -> FloatArray:
+def draw_boxes(policy: ViewPolicy, ids: IntArray, views: IntArray, aspects: FloatArray | None = None) -> FloatArray:
+    """The crops of `draw` alone: f64 [m, 4]. `aspects` f64 [m] is width / height of each image, by default 1; a box is
+    a share of the area of its image, and its aspect is measured in pixels."""
+    wide = np.ones(len(ids)) if aspects is None else aspects
     ratio = np.log([policy.ratio_min, policy.ratio_max])
     # If all ten attempts fail: the largest centred box with a valid aspect, which for a square is the whole image.
-    aspect = float(np.clip(1.0, policy.ratio_min, policy.ratio_max))
-    w, h = min(1.0, aspect), min(1.0, 1.0 / aspect)
-    box = np.tile([(1 - w) / 2, (1 - h) / 2, w, h], (len(ids), 1))
+    aspect = np.clip(wide, policy.ratio_min, policy.ratio_max)
+    w, h = np.minimum(1.0, aspect / wide), np.minimum(1.0, wide / aspect)
+    box: FloatArray = np.stack([(1 - w) / 2, (1 - h) / 2, w, h], axis=1)
+    stretch = np.sqrt(wide)
     waiting = np.arange(len(ids))
     for attempt in Draw.CROP.numbers:
         if not len(waiting):
@@ -124,7 +128,7 @@ def _draw_boxes(policy: ViewPolicy, ids: IntArray, views: IntArray) -> FloatArra
         u = uniform(philox(policy.seed, views[waiting], attempt, ids[waiting]))
         area = policy.scale_min + u[:, 0] * (policy.scale_max - policy.scale_min)
         side = np.exp((ratio[0] + u[:, 1] * (ratio[1] - ratio[0])) / 2)
-        width, height = np.sqrt(area) * side, np.sqrt(area) / side
+        width, height = np.sqrt(area) * side / stretch[waiting], np.sqrt(area) / side * stretch[waiting]
         fits = (width <= 1.0) & (height <= 1.0)
         left, top = u[:, 2] * (1 - width), u[:, 3] * (1 - height)
         box[waiting[fits]] = np.stack([left, top, width, height], axis=1)[fits]

@@ -21,6 +21,7 @@ import torch
 
 from dcpipe.random import Draw
 from dcpipe.types import IntArray, ViewPolicy, require
+from dcpipe.views.device import take
 
 BINS, BIN = 31, 9  # torchvision's defaults: magnitude 9 of 0..30
 
@@ -79,7 +80,9 @@ def operations(words: Words) -> tuple[IntArray, IntArray]:
     return ops, np.where(_SIGNED[ops] & negative, -1, 1).astype(np.int64)
 
 
-def apply(images: torch.Tensor, ops: IntArray | None, signs: IntArray | None, patches: IntArray | None) -> torch.Tensor:
+def apply(
+    images: torch.Tensor, ops: IntArray | None, signs: IntArray | None, patches: torch.Tensor | None
+) -> torch.Tensor:
     """Apply RandAugment and shuffling, in this order, to images [m, h, w, 3]; None skips either."""
     if ops is not None and signs is not None:
         images = randaugment(images, ops, signs)
@@ -99,12 +102,12 @@ def randaugment(images: torch.Tensor, ops: IntArray, signs: IntArray) -> torch.T
         key = (2 * op + (sign < 0))[places]
         order = np.argsort(key, kind="stable")
         places, key = places[order], key[order]
-        pixels = pixels.index_select(0, torch.from_numpy(order).to(images.device))
+        pixels = take(pixels, order)
         kinds, starts = np.unique(key, return_index=True)
         stops = np.append(starts, len(key))[1:]
         for kind, start, stop in zip(kinds.tolist(), starts, stops, strict=True):
             pixels[start:stop] = change(pixels[start:stop], _NAMES[kind // 2], -1 if kind % 2 else 1)
-    return pixels.index_select(0, torch.from_numpy(np.argsort(places)).to(images.device)).permute(0, 2, 3, 1)
+    return take(pixels, np.argsort(places)).permute(0, 2, 3, 1)
 
 
 def strength(name: str, height: int, width: int) -> float:
@@ -155,11 +158,11 @@ def change(pixels: torch.Tensor, name: str, sign: int) -> torch.Tensor:
     return changed
 
 
-def shuffle(images: torch.Tensor, patches: IntArray) -> torch.Tensor:
+def shuffle(images: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
     """Permute the f x f patches of images [m, h, w, c].
 
     The new patch at place p, in row-major order, is the old patch at place `patches[:, p]`; `patches` is i64
-    [m, f * f]. Raises `DataError` if f does not divide the sides.
+    [m, f * f] on their device. Raises `DataError` if f does not divide the sides.
     """
     m, height, width, channels = images.shape
     f = isqrt(patches.shape[1])
@@ -167,5 +170,5 @@ def shuffle(images: torch.Tensor, patches: IntArray) -> torch.Tensor:
     require(fits, f"views: shuffle is {f}, which does not divide images of {height} x {width} pixels; choose a divisor")
     cells = images.reshape(m, f, height // f, f, width // f, channels).transpose(2, 3).flatten(1, 2)
     rows = torch.arange(m, device=images.device)[:, None]
-    moved = cells[rows, torch.from_numpy(patches).to(images.device)]
+    moved = cells[rows, patches]
     return moved.view(m, f, f, *cells.shape[2:]).transpose(2, 3).reshape(m, height, width, channels)

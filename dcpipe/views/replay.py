@@ -14,8 +14,10 @@ import numpy.typing as npt
 import torch
 
 from dcpipe.types import IntArray, StoredViews, ViewPolicy, ViewSource
-from dcpipe.views.crop import crop, paste, take
+from dcpipe.views.crop import crop_prepared, paste_box
+from dcpipe.views.device import send
 from dcpipe.views.draw import Views, draw
+from dcpipe.views.prepared import PreparedViews, prepare
 
 
 class ViewSet(Protocol):
@@ -82,6 +84,53 @@ def views_of(source: ViewSource, ids: IntArray) -> ViewSet:
     return Stored(source) if isinstance(source, StoredViews) else Seeded(source, ids)
 
 
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """m views of images of a set, with everything that their pixels depend on on the device. A slice of them shares
+    their memory, so its pixels need no copy to the device.
+
+    `rows` i64 [m] are rows of the set; `partner_rows` i64 [m] and `partners` are the images that are pasted, None
+    without a mix.
+    """
+
+    rows: torch.Tensor
+    own: PreparedViews
+    partner_rows: torch.Tensor | None = None
+    partners: PreparedViews | None = None
+
+    @classmethod
+    def of(cls, images: torch.Tensor, rows: IntArray, drawn: Views, partners: Views | None, size: int) -> Placed:
+        """Views `drawn` of the given rows of a set `images` u8 [n, h, w, 3]. `partners` are the views of the pasted
+        images, None without a mix."""
+        (height, width), device, mixed = images.shape[1:3], images.device, partners is not None
+        own = prepare(drawn, size, height, width, device, mixed)
+        if partners is None:
+            return cls(send(rows, device), own)
+        pasted = prepare(partners, size, height, width, device, mixed=False)
+        return cls(send(rows, device), own, send(drawn.partner, device), pasted)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, span: slice) -> Placed:
+        return replace(self, **{name: held[span] for name, held in vars(self).items() if held is not None})
+
+    def inputs(self, images: torch.Tensor) -> torch.Tensor:
+        """The views before the mix: f32 [m, 3, size, size]."""
+        return crop_prepared(images.index_select(0, self.rows), self.own)
+
+    def pasted(self, images: torch.Tensor) -> torch.Tensor | None:
+        """The views of the images that are pasted: f32 [m, 3, size, size], None without a mix."""
+        if self.partner_rows is None or self.partners is None:
+            return None
+        return crop_prepared(images.index_select(0, self.partner_rows), self.partners)
+
+    def mix(self, inputs: torch.Tensor, pasted: torch.Tensor) -> torch.Tensor:
+        """`inputs` with the box of each view replaced by the same pixels of `pasted`."""
+        assert self.own.pasted is not None
+        return paste_box(inputs, pasted, self.own.pasted)
+
+
 def render(
     images: torch.Tensor, source: ViewSource, ids: IntArray, rows: IntArray, views: IntArray, size: int
 ) -> tuple[torch.Tensor, Views]:
@@ -92,8 +141,7 @@ def render(
     """
     view_set = views_of(source, ids)
     drawn = view_set.parameters(rows, views)
-    pixels = crop(take(images, rows), drawn, size)
-    if source.mix == "none":
-        return pixels, drawn
-    partners = crop(take(images, drawn.partner), view_set.partners(rows, views, drawn), size)
-    return paste(pixels, partners, drawn), drawn
+    partners = None if source.mix == "none" else view_set.partners(rows, views, drawn)
+    placed = Placed.of(images, rows, drawn, partners, size)
+    inputs, pasted = placed.inputs(images), placed.pasted(images)
+    return inputs if pasted is None else placed.mix(inputs, pasted), drawn

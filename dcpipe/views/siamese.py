@@ -34,6 +34,7 @@ import torch.nn.functional as F
 from dcpipe.random import Draw
 from dcpipe.types import FloatArray, IntArray, require
 from dcpipe.types.labels import SIAMESE, siamese_operations
+from dcpipe.views.device import constant, send
 
 ALWAYS = ("flip", "color", "cutout")  # under IDC's rule
 ZOOM, DEGREES, PAD, HOLE = 1.2, 15.0, 0.125, 0.5
@@ -83,11 +84,12 @@ def draw(strategy: str, numbers: Callable[[int], FloatArray]) -> Drawn:
     return Drawn(u, runs)
 
 
-def apply(images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+def apply(images: torch.Tensor, drawn: Drawn, amounts: torch.Tensor | None = None) -> torch.Tensor:
     """Augment normalised images f32 or f64 [m, channels, s, s] as drawn; differentiable.
 
     The images form k equal consecutive groups, and group j shares row j of the k rows drawn: one row for a whole batch,
-    one per class for a batch sorted by class, or one per image. Raises `DataError` if k does not divide m.
+    one per class for a batch sorted by class, or one per image. `amounts` [k, 12] are those of `amounts_of`, if they
+    are already on the device in the dtype of the images. Raises `DataError` if k does not divide m.
     """
     m, k = len(images), len(drawn)
     if not m:
@@ -98,29 +100,32 @@ def apply(images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
     )
     size = images.shape[-1]
     shared = images.reshape(k, m // k, *images.shape[1:])
-    numbers = torch.from_numpy(_amounts(drawn.numbers, size)).to(images.device, images.dtype, non_blocking=True)
+    if amounts is None:
+        amounts = send(amounts_of(drawn, size), images.device).to(images.dtype)
     for place, name in enumerate(SIAMESE):
         rows = np.flatnonzero(drawn.runs[:, place])
         if len(rows) == k:
-            shared = OPERATIONS[name](shared, numbers)
+            shared = OPERATIONS[name](shared, amounts)
         elif len(rows):
-            index = torch.from_numpy(rows).to(images.device, non_blocking=True)
-            changed = OPERATIONS[name](shared.index_select(0, index), numbers.index_select(0, index))
+            index = send(rows, images.device)
+            changed = OPERATIONS[name](shared.index_select(0, index), amounts.index_select(0, index))
             shared = shared.index_copy(0, index, changed)
     return shared.flatten(0, 1)
 
 
-def on_pixels(images: torch.Tensor, drawn: Drawn) -> torch.Tensor:
+def on_pixels(images: torch.Tensor, drawn: Drawn, amounts: torch.Tensor | None = None) -> torch.Tensor:
     """As `apply`, for images [m, 3, s, s] in [0, 1], which are normalised with MEAN and STD meanwhile.
 
     Empty pixels are filled with the mean colour, and values may leave [0, 1], as they do in the official code.
     """
-    mean, std = (torch.tensor(x, device=images.device, dtype=images.dtype).view(3, 1, 1) for x in (MEAN, STD))
-    return apply((images - mean) / std, drawn) * std + mean
+    mean, std = (constant(x, images.device, images.dtype).view(3, 1, 1) for x in (MEAN, STD))
+    return apply((images - mean) / std, drawn, amounts) * std + mean
 
 
-def _amounts(u: FloatArray, size: int) -> FloatArray:
-    """Convert the numbers to the units of their operations: yes or no, factors, pixels and radians."""
+def amounts_of(drawn: Drawn, size: int) -> FloatArray:
+    """The numbers in the units of their operations on images of `size` pixels, f64 [k, 12]: yes or no, factors, pixels
+    and radians."""
+    u = drawn.numbers
     amounts = u.copy()
     pad, hole = int(size * PAD + 0.5), int(size * HOLE + 0.5)
     amounts[:, FLIP] = u[:, FLIP] < 0.5

@@ -78,7 +78,8 @@ def test_labels_are_the_sums_of_the_components_an_image_has(rank: int, extra: in
     left, right = unpack(tensors["left"], bits, SHAPE.views), unpack(tensors["right"], bits, SHAPE.classes)
     scale = tensors["scale"].double()
     rows, stored = np.array([3, 0, 1, 0, 2]), np.array([10, 0, 4, 7, 5])
-    found = decode_components(tensors, rows, stored, SHAPE, rank, extra, bits)
+    at = torch.from_numpy(rows), torch.from_numpy(stored)
+    found = decode_components(tensors, *at, SHAPE, rank, extra, bits)
     for label, row, view in zip(found.double(), rows, stored, strict=True):
         expected = torch.zeros(SHAPE.classes, dtype=torch.float64)
         for place in range(ends[row] - held[row], ends[row]):

@@ -26,13 +26,13 @@ def test_tables_come_back_from_their_arrays_in_any_order(extra: int) -> None:
     table = Entries(6, 2, extra)
     rng = np.random.default_rng(0)
     whole = torch.from_numpy(rng.integers(0, 200, (6, table.width)))
-    whole = table.trim(whole, np.arange(6))
+    whole = table.trim(whole, torch.arange(6))
     blocks = [table.split("x", whole[part], part, "uint8") for part in (np.array([0, 1]), np.array([2, 3, 4, 5]))]
     arrays = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
     assert {name: (array.shape, array.dtype.name) for name, array in arrays.items()} == table.specs("x", "uint8")
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     index = np.array([5, 0, 3, 0, 4])
-    assert torch.equal(table.gather("x", tensors, index, torch.int64), whole[index])
+    assert torch.equal(table.gather("x", tensors, torch.from_numpy(index), torch.int64), whole[index])
 
 
 def test_a_label_without_an_additional_entry_repeats_its_first() -> None:
@@ -40,8 +40,8 @@ def test_a_label_without_an_additional_entry_repeats_its_first() -> None:
     table = Entries(3, 2, 1)
     rows = torch.tensor([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
     assert table.longer(np.arange(3)).tolist() == [True, False, False]
-    assert table.trim(rows, np.arange(3)).tolist() == [[1, 2, 3], [4, 5, 4], [7, 8, 7]]
-    assert Entries(3, 3, 0).trim(rows, np.arange(3)) is rows
+    assert table.trim(rows, torch.arange(3)).tolist() == [[1, 2, 3], [4, 5, 4], [7, 8, 7]]
+    assert Entries(3, 3, 0).trim(rows, torch.arange(3)) is rows
 
 
 @pytest.mark.parametrize(("classes", "size"), [(2, 1), (256, 1), (257, 2), (65_536, 2)])

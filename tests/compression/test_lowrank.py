@@ -48,7 +48,7 @@ def test_labels_are_the_products_of_the_factors_an_image_has(extra: int) -> None
     )
     rows, stored = np.array([4, 0, 2, 2, 1, 3, 0]), np.array([6, 1, 0, 6, 3, 2, 0])
     tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
-    found = lowrank.product(tensors, rows, stored)
+    found = lowrank.product(tensors, torch.from_numpy(rows), torch.from_numpy(stored))
     assert found.dtype == torch.float32
     for labels, row, view in zip(found.double().numpy(), rows, stored, strict=True):
         held = rank + (row < extra)

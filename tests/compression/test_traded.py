@@ -73,6 +73,7 @@ def test_entries_and_components_are_read_back(shape: LabelShape, held: int, seed
     found = traded.components_held(arrays["right"][rows])
     assert found.sum(1).tolist() == np.repeat(rank - counts, k).tolist()
     assert all(row[: int(row.sum())].all() for row in found)
-    read, columns = traded.entries_of(arrays, rank - found.sum(1), 2, rows, stored, shape)
+    at = torch.from_numpy(rows), torch.from_numpy(stored)
+    read, columns = traded.entries_of(arrays, rank - found.sum(1), 2, *at, shape)
     dense = torch.zeros(n * k, c).scatter_add(1, columns, read)
     np.testing.assert_array_equal(dense, np.concatenate(expected))

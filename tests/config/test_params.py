@@ -79,7 +79,12 @@ REFUSED = [
         3,
         "unknown key 'selection.icp'; valid keys are method, ipc, seed, options; did you mean 'ipc'?",
     ),
-    ("images.zzz", 3, "unknown key 'images.zzz'; valid keys are source, options, size, minival, seed, max_leakage"),
+    (
+        "images.zzz",
+        3,
+        "unknown key 'images.zzz'; valid keys are source, options, size, minival, seed, max_leakage, "
+        "decoder, test_crop",
+    ),
     (
         "teacher.networks.main.weight",
         "w.pth",
@@ -316,11 +321,18 @@ def test_the_content_of_a_release_has_no_limits_and_no_later_defaults() -> None:
     given = params.parse(yaml.safe_load(presets.text("digits")))
     content = given.content()
     assert "max_leakage" not in content["images"]
+    assert not {"decoder", "test_crop"} & set(content["images"]) and "crops" not in content["teacher"]["training"]
     assert not {"centre", "unit_rows"} & set(content["features"]["label_rate"])
     changed = yaml.safe_load(presets.text("digits"))
     changed["features"]["label_rate"] |= {"centre": True, "unit_rows": True}
-    content = params.parse(changed).content()["features"]["label_rate"]
-    assert content["centre"] is True and content["unit_rows"] is True
+    changed["images"] |= {"decoder": "fast", "test_crop": 0.875}
+    changed["teacher"]["training"]["crops"] = "full"
+    parsed = params.parse(changed)
+    content = parsed.content()
+    assert content["features"]["label_rate"]["centre"] is content["features"]["label_rate"]["unit_rows"] is True
+    assert (content["images"]["decoder"], content["images"]["test_crop"]) == ("fast", 0.875)
+    assert content["teacher"]["training"]["crops"] == parsed.teacher.training.content()["crops"] == "full"
+    assert not {"crops", "sync_batchnorm"} & set(given.teacher.training.content())
 
 
 @pytest.mark.parametrize(

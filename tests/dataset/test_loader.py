@@ -67,8 +67,8 @@ def test_class_numbers_are_added_if_requested(mix: Mix) -> None:
 def test_processes_share_an_epoch(batch_size: int, world: int, seed: int) -> None:
     dataset = dataset_of("none")
     asked: list[int] = []
-    batch = dataset.batch
-    dataset.batch = lambda items: asked.extend(items.tolist()) or batch(items)  # type: ignore[method-assign]
+    items = dataset.items
+    dataset.items = lambda order: asked.extend(order.tolist()) or items(order)  # type: ignore[method-assign]
     share = N // world
     for rank in range(world):
         loader = CondensedLoader(dataset, batch_size, seed=seed, rank=rank, world=world)

@@ -135,9 +135,10 @@ def test_prefix_labels_are_those_of_the_pack() -> None:
     rows, numbers = np.array([2, 0, 1, 2]), np.array([0, 5, 3, 1])
     drawn = views.draw(policy_of("none"), image_set().ids[kept[rows]], numbers, N)
     stored, nothing = logits_of(image_set(), "none").astype(np.float32), torch.empty(0)
-    raw = part.targets(rows, numbers, drawn, nothing, None)
+    located = {name: torch.from_numpy(array) for name, array in part.locate(rows, numbers, drawn).items()}
+    raw = part.targets(located, nothing, None)
     np.testing.assert_array_equal(raw, stored[kept[rows], numbers])
-    soft = part.targets(rows, numbers, drawn, nothing, TEMPERATURE)
+    soft = part.targets(located, nothing, TEMPERATURE)
     np.testing.assert_allclose(soft, [softmax(row) for row in raw.double().numpy()], atol=1e-6)
 
 

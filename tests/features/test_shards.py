@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from sent import DIGEST, POLICY, ROOT, STAGING, make_teacher, publish_images, publish_teacher, sent_bytes
 
-from dcpipe import networks, store
-from dcpipe.features import extract, label_rates
+from dcpipe import images, networks, store
+from dcpipe.features import extract, label_rates, shards
 from dcpipe.features.shards import KEYS, Job, extract_part, measure_part, work_of
-from dcpipe.types import DataError
+from dcpipe.types import DataError, ImageTable
 
 CPU = torch.device("cpu")
 CLASSES = ("ant", "bee", "cow")
@@ -75,6 +78,33 @@ def test_parts_are_those_of_the_functions_in_process(job: Job) -> None:
         for array, values in zip((work.vectors, work.logits, work.rates), expected(rows), strict=True):
             assert np.array_equal(array.array[rows[0] : rows[-1] + 1], values)
     assert work.rates.missing() == []
+
+
+def test_a_part_is_decoded_while_another_one_is_computed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first part holds the device until the second is decoded; no two compute at a time."""
+    decoded, computing = threading.Event(), []
+    read, compute = images.read_part, shards.extract
+
+    def reading(table: ImageTable, part: int) -> Any:
+        found = read(table, part)
+        if part == 1:
+            decoded.set()
+        return found
+
+    def extracting(*args: Any, **options: Any) -> Any:
+        computing.append(1)
+        assert decoded.wait(timeout=60) and len(computing) == 1
+        found = compute(*args, **options)
+        computing.pop()
+        return found
+
+    monkeypatch.setattr(images, "read_part", reading)
+    monkeypatch.setattr(shards, "extract", extracting)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(partial(extract_part, job), (0, 1, 2)))
+    for rows in spans():
+        found = work_of(job).vectors.array[rows[0] : rows[-1] + 1]
+        assert np.array_equal(found, expected(rows)[0])
 
 
 def test_with_a_shortlist_only_its_images_are_measured(job: Job) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dcpipe import images
 from dcpipe.images import decoding
-from dcpipe.types import DataError
+from dcpipe.types import DataError, Decoding
 
 
 def noise(h, w, channels=3, seed=0):
@@ -211,3 +211,94 @@ def test_every_format_that_folders_may_hold_is_read(kind):
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), (200, 100, 50)).save(buffer, format=kind)
     assert abs(decoding.decode(buffer.getvalue(), 8, "x").astype(int).mean((0, 1)) - [200, 100, 50]).max() < 12
+
+
+# --- draft and centre ---
+
+
+def jpeg(pixels, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="JPEG", quality=95, **options)
+    return buffer.getvalue()
+
+
+def smooth(h, w):
+    return np.asarray(Image.fromarray(noise(h // 8, w // 8)).resize((w, h), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize(("size", "scale"), [(64, 1), (32, 2), (30, 2), (17, 2), (16, 4), (8, 8), (2, 8)])
+def test_a_draft_is_decoded_to_the_smallest_scale_that_is_large_enough(size, scale, monkeypatch):
+    """127 x 64 pixels: a half has 64 x 32."""
+    sizes, real = [], decoding.fit
+    monkeypatch.setattr(decoding, "fit", lambda image, *rest: sizes.append(image.size) or real(image, *rest))
+    data = jpeg(smooth(64, 127))
+    pixels = decoding.decode(data, size, "x", Decoding("draft"))
+    assert sizes == [(-(-127 // scale), 64 // scale)] and pixels.shape == (size, size, 3)
+    exact = decoding.decode(data, size, "x")
+    if scale == 1:
+        np.testing.assert_array_equal(pixels, exact)
+    assert np.abs(pixels.astype(int) - exact).mean() < 10  # of strong noise
+
+
+@pytest.mark.parametrize("centre", [1.0, 0.75])
+@pytest.mark.parametrize(("h", "w", "size"), [(24, 40, 12), (40, 24, 16), (16, 16, 20), (16, 16, 16)])
+def test_fast_pixels_are_exact_ones_but_for_rounding(h, w, size, centre, png):
+    """The rims that 0.75 leaves out of these sides are whole pixels."""
+    data = png(smooth(2 * h, 2 * w)[:h, :w])
+    exact = decoding.decode(data, size, "x", Decoding("exact", centre)).astype(int)
+    found = decoding.decode(data, size, "x", Decoding("fast", centre))
+    assert found.shape == (size, size, 3) and found.dtype == np.uint8
+    inner = slice(4, -4) if centre < 1 else slice(None)  # antialiasing sees beyond the cut, or not
+    assert np.abs(found - exact)[inner, inner].max() <= 2
+    found[0, 0] = 1  # its memory is its own
+
+
+@pytest.mark.parametrize("kind", ["colour", "grey", "turned", "inks", "large", "PNG"])
+def test_fast_pixels_of_every_kind_of_file_are_upright_and_rgb(kind, png):
+    exif, pixels = Image.Exif(), smooth(40, 64)
+    exif[0x0112] = 6 if kind == "turned" else 1
+    data = {
+        "grey": lambda: jpeg(pixels[..., 0]),
+        "inks": lambda: png(Image.fromarray(pixels).convert("CMYK"), "JPEG", quality=95),
+        "large": lambda: jpeg(smooth(160, 256)),
+        "PNG": lambda: png(pixels),
+    }.get(kind, lambda: jpeg(pixels, exif=exif.tobytes()))()
+    found, wanted = (decoding.decode(data, 30, "x", Decoding(name)).astype(int) for name in ("fast", "draft"))
+    assert np.abs(found - wanted).max() <= 2 and wanted.std() > 20
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+def test_damage_is_named_by_fast_too(share):
+    data = jpeg(smooth(64, 64))
+    with pytest.raises(DataError, match=r"^corrupt image x: .*; replace or remove it$"):
+        decoding.decode(data[: int(len(data) * share)], 40, "x", Decoding("fast"))
+
+
+def test_a_draft_of_anything_but_a_large_jpeg_is_exact(png):
+    for data in (png(noise(64, 80)), jpeg(noise(20, 30)), jpeg(noise(63, 63))):
+        np.testing.assert_array_equal(decoding.decode(data, 32, "x", Decoding("draft")), decoding.decode(data, 32, "x"))
+
+
+def test_a_draft_is_upright_and_its_damage_is_named():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = jpeg(smooth(64, 128), exif=exif.tobytes())
+    pixels = decoding.decode(data, 16, "x", Decoding("draft"))
+    assert np.abs(pixels.astype(int) - decoding.decode(data, 16, "x")).mean() < 6
+    with pytest.raises(DataError, match=r"^corrupt image x: .*; replace or remove it$"):
+        decoding.decode(data[: len(data) // 2], 16, "x", Decoding("draft"))
+
+
+@settings(deadline=None, max_examples=20)
+@given(h=st.integers(16, 40), w=st.integers(16, 40), size=st.sampled_from([7, 14, 21]), seed=st.integers(0, 99))
+def test_a_centre_is_a_larger_square_without_its_rim(h, w, size, seed):
+    """7/8: resized to 8/7 of the size, of which the centre is cut, but for what antialiasing sees beyond the cut."""
+    pixels = noise(h, w, seed=seed)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    found = images.decode(buffer.getvalue(), size, "x", Decoding("exact", 7 / 8))
+    larger = reference_square(pixels, size // 7 * 8)
+    rim = size // 14
+    if size % 2 == 0:
+        np.testing.assert_allclose(found, larger[rim : rim + size, rim : rim + size], atol=3)
+    assert found.shape == (size, size, 3)

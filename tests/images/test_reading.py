@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import tracemalloc
 from contextlib import ExitStack
 from dataclasses import replace
@@ -17,7 +18,7 @@ from image_tables import write_table
 
 from dcpipe import images
 from dcpipe.images import parquet, reading
-from dcpipe.types import DataError, ImageTable, Selection
+from dcpipe.types import DataError, Decoding, ImageTable, Selection
 
 
 def test_round_trip_from_source_to_pixels(make_source, make_table):
@@ -37,6 +38,33 @@ def test_other_sizes_equal_decode(make_source, make_table):
     table = make_table(source, size=5)
     expected = np.stack([images.decode(data, 5, name) for data, name in source.items])
     np.testing.assert_array_equal(images.read_all(table), expected)
+
+
+def test_the_next_part_is_decoded_while_one_is_in_use(make_source, make_table, monkeypatch):
+    source, pixels = make_source(n=40)
+    table, decoded, decode = make_table(source), [threading.Event() for _ in range(3)], reading.decode_into
+
+    def telling(out, encoded, ids, decode_some):
+        decode(out, encoded, ids, decode_some)
+        decoded[(ids[0] - 1000) // 16].set()
+
+    monkeypatch.setattr(reading, "decode_into", telling)
+    parts = images.read_parts(table)
+    first, _ = next(parts)
+    assert decoded[1].wait(timeout=60) and not decoded[2].is_set()
+    np.testing.assert_array_equal(np.concatenate([first, *(part for part, _ in parts)]), pixels)
+
+
+def test_a_table_says_how_it_is_decoded(make_source, make_table):
+    source, _ = make_source(n=20, size=16)
+    table = replace(make_table(source, size=6), decoding=Decoding("exact", 0.75))
+    wanted = np.stack([images.decode(data, 6, name, table.decoding) for data, name in source.items])
+    assert (wanted != images.read_all(replace(table, decoding=Decoding()))).any()
+    np.testing.assert_array_equal(images.read_all(table), wanted)
+    np.testing.assert_array_equal(images.read_rows(table, np.arange(20)), wanted)
+    np.testing.assert_array_equal(np.concatenate([part for part, _ in images.read_parts(table)]), wanted)
+    for pixels, _, ids in images.stream(table, 0, 0, 7):
+        np.testing.assert_array_equal(pixels, wanted[ids - 1000])
 
 
 def test_rows_in_any_order_and_repeated(make_source, make_table):
@@ -202,9 +230,9 @@ def test_shares_of_a_stream_decode_every_row_once(make_source, make_table, monke
     table = make_table(make_source(n=133, size=2)[0], size=2)
     decoded, decode = [], reading.decode_into
 
-    def counting(out, encoded, ids):
+    def counting(out, encoded, ids, decode_some):
         decoded.append(len(ids))
-        decode(out, encoded, ids)
+        decode(out, encoded, ids, decode_some)
 
     whole = list(images.stream(table, 3, 1, batch_size))
     monkeypatch.setattr(reading, "decode_into", counting)

@@ -44,6 +44,10 @@ def test_pretrained_teachers_are_only_tested_and_trained_ones_see_every_image_in
     assert (whole.on(8).amount, whole.on(8).steps) == (-(-whole.amount // 8), whole.steps), "processes share each batch"
     assert (pretrained.spread, trained.spread) == ("", "batches")
     [small, _] = stages.teachers(setting("digits", DIGITS))
+    full = {"training": {**setting("digits", DIGITS).params.teacher.training.model_dump(mode="json"), "crops": "full"}}
+    teachers = setting("digits", DIGITS).params.teacher.model_dump(mode="json") | full
+    [crops, _] = stages.teachers(setting("digits", DIGITS, teacher=teachers))
+    assert sum(work.amount for work in of_kind(crops.work, "decode")) == 40 * 1294 + 144 + 359, "anew in every epoch"
     assert small.steps == 40 * 21 and sum(work.amount for work in of_kind(small.work, "decode")) == 1294 + 144 + 359
 
 

@@ -13,7 +13,7 @@ from kinds import CLASSES, IDS, KINDS, LABELS, assert_same, image_set
 
 from dcpipe import store
 from dcpipe.store.images import image_rows, image_table
-from dcpipe.types import DataError, EncodedImage
+from dcpipe.types import DataError, Decoding, EncodedImage
 
 
 @pytest.mark.parametrize("by", ["images", "cells"])
@@ -89,3 +89,34 @@ def test_a_row_that_is_no_image_is_named(tmp_path: Path) -> None:
         store.load_set(tmp_path / "out")
     assert str(error.value).startswith(f"corrupt image {tmp_path / 'out' / 'images.parquet'}: row 2 (8.png): ")
     assert str(error.value).endswith("; pull it again")
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ({}, {"train": Decoding(), "test": Decoding()}),
+        ({"test_crop": 0.875}, {"train": Decoding(), "test": Decoding("exact", 0.875)}),
+        ({"decoder": "fast"}, {"train": Decoding("fast"), "test": Decoding("fast")}),
+    ],
+)
+def test_tables_know_how_they_are_decoded(tmp_path: Path, more: dict[str, Any], wanted: dict[str, Decoding]) -> None:
+    """Only test and minival are cut: train images are whole squares, from which sets are made."""
+    folder = tmp_path / "staging"
+    folder.mkdir()
+    store.write_part(folder / "part.parquet", [EncodedImage(0, b"data", "x.png", 0)], ("cat",))
+    parts = {name: ["part.parquet"] for name in ("train", "minival", "test")}
+    meta = {"classes": ["cat"], "size": 4, "part_rows": 1, "mean": [0.5] * 3, "std": [0.5] * 3, "splits": parts}
+    store.publish(folder, tmp_path / "out", "images", meta | more, {})
+    artifact = store.open_artifact(tmp_path / "out", "images")
+    found = {split: store.table_of(artifact, split).decoding for split in parts}
+    assert found == wanted | {"minival": wanted["test"]}
+
+
+@pytest.mark.parametrize("more", [{"test_crop": 0.0}, {"test_crop": 1.5}, {"decoder": "slow"}])
+def test_tables_that_are_decoded_in_no_known_way_are_refused(tmp_path: Path, more: dict[str, Any]) -> None:
+    folder = tmp_path / "staging"
+    folder.mkdir()
+    meta = {"classes": ["cat"], "size": 4, "part_rows": 1, "mean": [0.5] * 3, "std": [0.5] * 3, "splits": {"test": []}}
+    store.publish(folder, tmp_path / "out", "images", meta | more, {})
+    with pytest.raises(DataError, match=next(iter(more))):
+        store.table_of(store.open_artifact(tmp_path / "out", "images"), "test")

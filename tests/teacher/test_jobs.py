@@ -35,7 +35,11 @@ JOB = Job(
 
 @pytest.mark.parametrize(
     "job",
-    [JOB, replace(JOB, weights="é.safetensors", head="linear", input_size=64, recipe=None, sync_batchnorm=False)],
+    [
+        JOB,
+        replace(JOB, weights="é.safetensors", head="linear", input_size=64, recipe=None, sync_batchnorm=False),
+        replace(JOB, full_crops=True),
+    ],
 )
 def test_a_job_survives_its_journey(job: Job) -> None:
     assert Job.from_json(job.to_json()) == job

@@ -120,7 +120,7 @@ def test_patches_move_as_they_are_told(f: int, down: int, across: int, seed: int
         assert patches is None
         return
     assert np.array_equal(np.sort(patches, axis=1), np.tile(np.arange(f * f), (4, 1)))
-    found = randaugment.shuffle(images, patches)
+    found = randaugment.shuffle(images, torch.from_numpy(patches))
     for row in range(4):
         for place, source in enumerate(patches[row]):
             top, left = place // f * down, place % f * across
@@ -131,7 +131,7 @@ def test_patches_move_as_they_are_told(f: int, down: int, across: int, seed: int
 
 def test_patches_of_float_images_have_gradients() -> None:
     images = torch.rand(1, 2, 2, 3, requires_grad=True)
-    randaugment.shuffle(images, np.array([[3, 0, 1, 2]]))[0, 0, 0].sum().backward()
+    randaugment.shuffle(images, torch.tensor([[3, 0, 1, 2]]))[0, 0, 0].sum().backward()
     assert images.grad is not None and images.grad[0].sum(-1).tolist() == [[0, 0], [0, 3]]
 
 
@@ -199,7 +199,9 @@ def test_views_apply_both_before_the_crop_and_slice() -> None:
     images, n = pictures(6, 12, 12), 6
     drawn = views.draw(ViewPolicy(scale_min=0.3, randaugment=2, shuffle=3, seed=1), np.arange(n), column(n), n)
     plain = Views(drawn.box, drawn.flip, drawn.partner, drawn.mix_box)
-    changed = randaugment.shuffle(randaugment.randaugment(images, drawn.ops, drawn.signs), drawn.patches)
+    changed = randaugment.shuffle(
+        randaugment.randaugment(images, drawn.ops, drawn.signs), torch.from_numpy(drawn.patches)
+    )
     seen = views.crop(images, drawn, 8)
     assert torch.equal(seen, views.crop(changed, plain, 8))
     assert not torch.equal(seen, views.crop(images, plain, 8))
@@ -277,7 +279,7 @@ def test_what_cannot_be_done_is_said() -> None:
             ViewPolicy(**change)
         assert str(error.value) == sentence
     with pytest.raises(DataError) as error:
-        randaugment.shuffle(pictures(1, 8, 10), np.arange(9)[None])
+        randaugment.shuffle(pictures(1, 8, 10), torch.arange(9)[None])
     assert str(error.value) == "views: shuffle is 3, which does not divide images of 8 x 10 pixels; choose a divisor"
     with pytest.raises(DataError) as error:
         randaugment.randaugment(torch.rand(1, 4, 4, 3), column(1)[:, None], column(1, 1)[:, None])

@@ -209,14 +209,14 @@ def test_numbers_that_do_nothing_leave_images_as_they_are() -> None:
 
 def test_ends_of_the_draws() -> None:
     """The corners of [0, 1): shifts reach p both ways, holes reach the border, zoom and angle their limits."""
-    ends = np.array([np.zeros(12), np.full(12, 1 - 2.0**-53)])
-    amounts = siamese._amounts(ends, 32)
+    ends = siamese.Drawn(np.array([np.zeros(12), np.full(12, 1 - 2.0**-53)]), np.ones((2, 6), dtype=np.bool_))
+    amounts = siamese.amounts_of(ends, 32)
     assert amounts[:, siamese.CROP].tolist() == [[-4, -4], [4, 4]]
     assert amounts[:, siamese.CUTOUT].tolist() == [[-8, -8], [24, 24]]
     np.testing.assert_allclose(amounts[:, siamese.SCALE], [[1 / 1.2] * 2, [1.2] * 2], rtol=1e-12)
     np.testing.assert_allclose(np.degrees(amounts[:, siamese.ROTATE]), [-15, 15], rtol=1e-12)
     np.testing.assert_allclose(amounts[:, siamese.COLOR], [[-0.5, 0, 0.5], [0.5, 2, 1.5]], rtol=1e-12)
-    assert siamese._amounts(ends, 224)[:, siamese.CROP].tolist() == [[-28, -28], [28, 28]]
+    assert siamese.amounts_of(ends, 224)[:, siamese.CROP].tolist() == [[-28, -28], [28, 28]]
 
 
 # --- what is drawn ---

@@ -14,6 +14,7 @@ from dcpipe.random import Draw, Stream, permutation, philox, uniform
 from dcpipe.types import FloatArray
 from dcpipe.views import siamese
 from dcpipe.views.crop import paste_box
+from dcpipe.views.device import send
 from dcpipe.views.draw import cutmix_box, in_pixels, share_outside
 
 
@@ -81,6 +82,6 @@ def cutmix(
     box."""
     size = images.shape[-1]
     bounds = in_pixels(cutmix_box(*box[:, None]), size)  # the area is 1 - lambda, which is uniform like lambda
-    partner = torch.from_numpy(order).to(images.device)
-    mixed = paste_box(images, images[partner], bounds)
+    partner = send(order, images.device)
+    mixed = paste_box(images, images[partner], send(bounds, images.device))
     return mixed, partner, float(share_outside(bounds, size)[0])
