@@ -93,12 +93,17 @@ def product(
 def having_more(rows: torch.Tensor, extra: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Places i64 in `rows` of the images that have one more component, and these images.
 
-    Only a CPU selects them. On another device all places are returned, with image `extra` - 1 for those without,
-    because the host would have to wait for their number; so the caller leaves out what it computes for them.
+    Only a CPU selects them, because the host would have to wait for another device to learn their number.
     """
-    if rows.device.type == "cpu":
-        place = torch.nonzero(rows < extra)[:, 0]
-        return place, rows[place]
+    if rows.device.type != "cpu":
+        return all_places(rows, extra)
+    place = torch.nonzero(rows < extra)[:, 0]
+    return place, rows[place]
+
+
+def all_places(rows: torch.Tensor, extra: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `having_more`, but all places, with image `extra` - 1 for those without one more component. So the caller
+    leaves out what it computes for them."""
     return torch.arange(len(rows), device=rows.device), rows.clamp_max(extra - 1)
 
 

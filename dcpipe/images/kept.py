@@ -24,12 +24,11 @@ MEMORY_BYTES = 2**30
 
 @dataclass(frozen=True)
 class _Split:
-    """A split of an artifact. Two are the same if their origin and their pixels are, whoever opened them."""
+    """A split of an artifact. Two are the same if their origin is, whoever opened them, whatever folder they gave."""
 
     origin: tuple[str, str, str]
-    size: int
-    folder: str
     table: ImageTable = field(compare=False)
+    folder: Path = field(compare=False)
 
 
 @dataclass(eq=False)
@@ -75,5 +74,5 @@ def read_kept(table: ImageTable, folder: Path) -> Iterator[tuple[Pixels, IntArra
     disk."""
     if table.origin is None or not len(table):
         return read_parts(table)
-    kept = _kept(_Split(table.origin, table.size, str(folder.absolute()), table))
+    kept = _kept(_Split(table.origin, table, folder))
     return read_parts(table) if kept is None else kept.parts()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from codec_cases import decode, encode, labels, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,7 +51,19 @@ def test_labels_are_the_products_of_the_factors_an_image_has(extra: int) -> None
     tensors = {name: torch.from_numpy(np.asarray(array)) for name, array in arrays.items()}
     found = lowrank.product(tensors, torch.from_numpy(rows), torch.from_numpy(stored))
     assert found.dtype == torch.float32
-    for labels, row, view in zip(found.double().numpy(), rows, stored, strict=True):
+    for label, row, view in zip(found.double().numpy(), rows, stored, strict=True):
         held = rank + (row < extra)
         expected = left[row, view, :held].double().numpy() @ right[row, :held].double().numpy()
-        np.testing.assert_allclose(labels, expected, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(label, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["svd", "rpca", "rpca-dense", "rpca-pursuit", "rsvd", "cur"])
+def test_other_devices_decode_what_a_cpu_does(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They compute the last component for all images and leave it out for those without it."""
+    shape = LabelShape(9, 8, 6)
+    codec = next(codec for ratio in np.arange(1.3, 3, 0.1) if (codec := make(kind, shape, ratio)).extra)
+    arrays = encode(codec, labels(shape), np.arange(9), shape)
+    rows, stored = np.arange(9).repeat(2)[::-1].copy(), np.tile([3, 0], 9)
+    wanted = decode(codec, arrays, rows, stored, shape)
+    monkeypatch.setattr(lowrank, "having_more", lowrank.all_places)
+    assert torch.equal(decode(codec, arrays, rows, stored, shape), wanted)

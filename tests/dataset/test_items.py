@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from condensed import CLASSES, SIZE, N, dataset_of, image_set, policy_of
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from dcpipe import views
 from dcpipe.dataset import CondensedDataset, CondensedLoader
 from dcpipe.dataset.targets import HardLabels, Labels, PackLabels, PrefixLabels
 from dcpipe.types import MIXES, ImageSet, LabelPack, LabelShape, Mix, ViewPolicy
@@ -44,8 +46,9 @@ def pack_on_meta(kind: str, policy: ViewPolicy) -> PackLabels:
 
 
 def host_operations(images: ImageSet, source: Labels, policy: ViewPolicy) -> list[str]:
-    """Operations on tensors in host memory in the second of three batches, with class numbers."""
-    loader = CondensedLoader(CondensedDataset(images, source, policy, device=META), -(-len(images) // 3))
+    """Operations on tensors in host memory in the second of three normalised batches, with class numbers."""
+    finish = partial(views.normalise, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+    loader = CondensedLoader(CondensedDataset(images, source, policy, device=META), -(-len(images) // 3), finish=finish)
     batches = loader.with_hard(3)
     next(batches)
     with OnTheHost() as mode:
