@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from dcpipe.cli import commands as cli
+from dcpipe.config import presets
 
 IMAGENET = ["--device", "h100", "--images", "1281167", "--classes", "1000", "--test", "50000"]
 
 
 def test_a_preset_without_its_images(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["init", "imagenet-1k-ipc10"]) == 0
-    capsys.readouterr()
+    (workspace / "params.yaml").write_text(presets.text("imagenet-1k-ipc10"), encoding="utf-8")
     assert cli.main(["plan", *IMAGENET, "--devices", "1,8", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     stages = {row["stage"]: row for row in found["stages"]}
@@ -39,6 +39,6 @@ def test_a_preset_without_its_images(workspace: Path, capsys: pytest.CaptureFixt
     ],
 )
 def test_mistakes(arguments: list[str], sentence: str, workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["init", "imagenet-1k-ipc10"]) == 0
+    (workspace / "params.yaml").write_text(presets.text("imagenet-1k-ipc10"), encoding="utf-8")
     assert cli.main(["plan", *arguments]) == 2
     assert capsys.readouterr().err.startswith(f"dcpipe: {sentence}")
