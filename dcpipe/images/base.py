@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from dcpipe.images.places import Place
 from dcpipe.random import Stream, permutation
 from dcpipe.store.documents import MAX_NAME, shown
 from dcpipe.types import IntArray, check_labels, check_same_classes, require
@@ -29,6 +29,26 @@ class Source(Protocol):
         ...
 
 
+class Where(NamedTuple):
+    """Where the bytes of an image are: a file, as a name with slashes below the root of its source, and in it a row of
+    a Parquet table, or the first byte in an archive, or neither where the file is the image."""
+
+    file: str
+    row: int | None = None
+    start: int | None = None
+
+
+@runtime_checkable
+class Located(Source, Protocol):
+    """A split whose images are in files as they are, so that they can be found again without their source."""
+
+    @property
+    def root(self) -> Place: ...
+    def where(self, rows: IntArray) -> list[Where]:
+        """Where each of these ascending rows is."""
+        ...
+
+
 def counts_classes(
     count: Callable[..., int | None],
 ) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
@@ -42,9 +62,9 @@ def counts_classes(
 
 
 def reads_files(
-    paths: Callable[..., Iterable[Path]],
+    paths: Callable[..., Iterable[Place]],
 ) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """A decorator that says which local files and folders a source reads, given its options.
+    """A decorator that says which files and folders a source reads, given its options.
 
     Without it, changes of a source are not noticed by `dvc repro` (see `listing`).
     """
