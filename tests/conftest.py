@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from object_store import bucket
+
+__all__ = ["bucket"]  # a fixture for all tests
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -49,7 +49,11 @@ TESTED_IN = {
 }
 # Packages whose tests are still grouped by what they check, as presets and figures are, and not by module.
 GROUPED = {"cli", "config", "evaluation", "interop", "reports", "studies"}
-HEAVY = {"dask", "distributed", "sklearn", "scipy", "matplotlib", "prefect", "timm", "dvc", "gto", "fastapi"}
+HEAVY = {"dask", "distributed", "sklearn", "scipy", "matplotlib", "prefect", "timm", "dvc", "gto", "fastapi"} | {
+    "s3fs",
+    "botocore",
+    "huggingface_hub",
+}
 
 
 def tree_of(path: Path) -> ast.Module:

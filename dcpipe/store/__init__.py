@@ -10,6 +10,7 @@ is published by one rename.
 * `notes.py`     unfinished work, from which an interrupted run resumes
 * `hashing.py`   SHA-256 of files, once in a process
 * `files.py`     files and folders that are written atomically
+* `urls.py`      objects of s3://, gs://, hf:// and https:// addresses
 * `images.py`, `teacher.py`, `features.py`, `selection.py`, `labels.py`, `scores.py`: the files of each kind of artifact
 * `encoding.py`  condensed images as PNG, in threads, and only once
 * `blocks.py`    chunked, sharded Zarr arrays that are filled shard by shard
