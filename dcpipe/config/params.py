@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from dcpipe.config import budget, check, packages, protocols
 from dcpipe.config.blocks import Block, checked, read
@@ -39,7 +39,8 @@ Baseline = Literal["random", "uncompressed", "online", "hard"]
 class Images(Block):
     """Where images come from and how they are decoded.
 
-    `max_leakage` is the share of the test images that may also be train images; more stop the stage.
+    With `copy: false`, data/images says where each image is in the source and what its SHA-256 is, instead of holding
+    a copy. `max_leakage` is the share of the test images that may also be train images; more stop the stage.
     """
 
     source: str
@@ -48,6 +49,16 @@ class Images(Block):
     minival: Share = 0.1
     seed: Seed = 0
     max_leakage: Share = 0.01
+    copies: bool = Field(default=True, alias="copy")  # `copy` is a method of pydantic's models
+
+    @model_serializer(mode="wrap")
+    def _written(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The block as it is in params.yaml. `copy` is left out where it is true, so that such artifacts have the
+        lineage that they had before the key existed."""
+        content: dict[str, Any] = serialize(self)
+        return {
+            "copy" if key == "copies" else key: value for key, value in content.items() if key != "copies" or not value
+        }
 
     def content(self) -> dict[str, Any]:
         """All that decides what the images are, and no limit."""

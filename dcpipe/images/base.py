@@ -11,7 +11,7 @@ import numpy as np
 from dcpipe.images.places import Place
 from dcpipe.random import Stream, permutation
 from dcpipe.store.documents import MAX_NAME, shown
-from dcpipe.types import IntArray, check_labels, check_same_classes, require
+from dcpipe.types import Elsewhere, IntArray, check_labels, check_same_classes, require
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -30,7 +30,7 @@ class Source(Protocol):
 
 
 class Where(NamedTuple):
-    """Where the bytes of an image are: a file, as a name with slashes below the root of its source, and in it a row of
+    """Where the bytes of an image are: a file, as a name with slashes below the root of the source, and in it a row of
     a Parquet table, or the first byte in an archive, or neither where the file is the image."""
 
     file: str
@@ -43,7 +43,7 @@ class Located(Source, Protocol):
     """A split whose images are in files as they are, so that they can be found again without their source."""
 
     @property
-    def root(self) -> Place: ...
+    def elsewhere(self) -> Elsewhere: ...
     def where(self, rows: IntArray) -> list[Where]:
         """Where each of these ascending rows is."""
         ...
@@ -69,6 +69,13 @@ def reads_files(
     Without it, changes of a source are not noticed by `dvc repro` (see `listing`).
     """
     return _attach("reads_files", paths)
+
+
+def reads_everything(
+    when: Callable[..., bool],
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """A decorator that says with which options a source reads all images in order to open. `dcpipe plan` does not."""
+    return _attach("reads_everything", when)
 
 
 def _attach(name: str, value: Any) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
@@ -109,7 +116,7 @@ def checked(train: Source, test: Source, where: str) -> dict[str, Source]:
     """
     for name in train.classes:
         require(
-            len(name) <= MAX_NAME and _is_text(name),
+            len(name) <= MAX_NAME and is_text(name),
             f"{where}: class name {shown(name)} cannot be stored; give it at most {MAX_NAME} characters of valid text",
         )
     for split, source in (("train", train), ("test", test)):
@@ -123,7 +130,7 @@ def checked(train: Source, test: Source, where: str) -> dict[str, Source]:
     return {"train": train, "test": test}
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     """Whether a name can be written as UTF-8; half a surrogate pair cannot."""
     try:
         name.encode()

@@ -21,7 +21,7 @@ from dcpipe.images.base import Source, Where, check_ascending, checked, class_li
 from dcpipe.images.listing import files_below
 from dcpipe.images.places import Place, Remote, names_in, overlapping, place, read_file
 from dcpipe.store.documents import loads
-from dcpipe.types import DataError, IntArray, require
+from dcpipe.types import DataError, Elsewhere, IntArray, require
 
 Image = tuple[str, int]  # a file below the root, and its size in bytes
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -45,6 +45,10 @@ class FolderSplit:
             isinstance(self.root, Remote),
         )
         return [(content, _printable(self.files[row])) for content, row in zip(contents, rows.tolist(), strict=True)]
+
+    @property
+    def elsewhere(self) -> Elsewhere:
+        return Elsewhere(str(self.root))
 
     def where(self, rows: IntArray) -> list[Where]:
         return [Where(self.files[row]) for row in rows.tolist()]

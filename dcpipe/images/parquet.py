@@ -1,10 +1,10 @@
 """`parquet`: a folder of Parquet files in the Hugging Face convention, read row group by row group.
 
-The files are found as `shard_files` describes, usually as `SPLIT-*.parquet`, on this machine or at a URL. The column `image` is struct<bytes, path> or
-plain binary, `label` is an integer or a class name, and the class names are in the `huggingface` metadata of the
-schema. Large types, views and dictionaries of Arrow are read as the plain ones. All labels are read at once (8 bytes
-per image); of the encoded images, only the row groups that contain the requested rows are read. The footers of all
-files are kept, so that of a remote file, too, nothing else is read.
+The files are found as `shard_files` describes, usually as `SPLIT-*.parquet`, on this machine or at a URL. The column
+`image` is struct<bytes, path> or plain binary, `label` is an integer or a class name, and the class names are in the
+`huggingface` metadata of the schema. Large types, views and dictionaries of Arrow are read as the plain ones. All
+labels are read at once (8 bytes per image); of the encoded images, only the row groups that contain the requested rows
+are read. Footers are read once and kept, so that of a remote file, too, nothing else is read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from dcpipe.images.places import Place, Remote, open_file, overlapping, place, r
 from dcpipe.images.shard_files import shards_of, shards_of_test, some_names
 from dcpipe.store import urls
 from dcpipe.store.documents import reason, shown
-from dcpipe.types import DataError, IntArray, require
+from dcpipe.types import DataError, Elsewhere, IntArray, require
 
 SUFFIX = ".parquet"
 
@@ -61,6 +61,10 @@ class ParquetSplit:
         for shard, inside in self._by_shard(rows):
             images += pick(shard, inside, self.column)
         return images
+
+    @property
+    def elsewhere(self) -> Elsewhere:
+        return Elsewhere(str(self.root), self.column)
 
     def where(self, rows: IntArray) -> list[Where]:
         return [
@@ -127,9 +131,7 @@ def parquet(
 
 def _folder(path: str) -> Place:
     root = place(path)
-    require(
-        isinstance(root, Remote) or root.is_dir(), f"parquet folder {path} not found; correct images.options.path"
-    )
+    require(isinstance(root, Remote) or root.is_dir(), f"parquet folder {path} not found; correct images.options.path")
     return root
 
 
@@ -264,6 +266,8 @@ def pick(shard: Shard, rows: IntArray, column: str = "image") -> list[tuple[byte
     with shard.open() as file:
         meta = file.metadata
         ends = np.cumsum([meta.row_group(group).num_rows for group in range(meta.num_row_groups)], dtype=np.int64)
+        if len(rows) and rows[-1] >= meta.num_rows:
+            raise DataError(f"{path} has {meta.num_rows:,} rows, but not row {rows[-1]:,}; restore it, or run again")
         groups = np.searchsorted(ends, rows, side="right")
         for group in np.unique(groups):
             group_rows = rows[groups == group]

@@ -45,11 +45,10 @@ def shards_of_test(root: Place, test: str, suffix: str) -> list[Place]:
     return next((files for name in names if (files := shards_of(root, name, suffix))), [])
 
 
-def some_names(root: Place, suffix: str, none: str) -> str:
-    """The first few files of a folder and its subfolder `data` for a message; `none` if there are none."""
-    names = sorted(
-        name for folder in (root, root / "data") for name in names_in(folder)[0] if name.endswith(suffix)
-    )
+def some_names(root: Place, suffixes: str | tuple[str, ...], none: str) -> str:
+    """The first few files with these suffixes in a folder and its subfolder `data`, for a message; `none` if there are
+    none."""
+    names = sorted(name for folder in (root, root / "data") for name in names_in(folder)[0] if name.endswith(suffixes))
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") if names else none
 
 

@@ -129,6 +129,26 @@ def list_files(url: str) -> list[RemoteFile]:
     return listed
 
 
+def list_folder(url: str) -> tuple[list[RemoteFile], list[str]]:
+    """The objects directly in the folder `url`, and the names of the folders in it, both in order; none if there is no
+    such folder.
+
+    Raises `DataError` for https, which has no list of files.
+    """
+    url = checked_url(url)
+    require(not url.startswith("http"), f"{url} has no list of its files, because it is https; name one file")
+    found = _attempt(url, lambda files: _entries(files, _path(url)))
+    scheme = url.partition("://")[0]
+    files, folders = [], []
+    for info in sorted(found, key=lambda info: str(info["name"])):
+        where = f"{scheme}://{info['name']}".rstrip("/")
+        if info.get("type") == "directory":
+            folders.append(where.rpartition("/")[2])
+        elif where != url:  # some stores have an empty object of the name of the folder
+            files.append(_remote(where, info))
+    return files, folders
+
+
 def read(url: str, limit: int) -> bytes:
     """A whole object. Raises `DataError` if it has more than `limit` bytes."""
     size = stat(url).size
@@ -232,6 +252,14 @@ def _s3_access() -> dict[str, Any]:
 
     given = conf.get("s3", {}).keys() & {"anon", "key", "secret", "token", "profile"}
     return {} if given or botocore.session.Session().get_credentials() is not None else {"anon": True}
+
+
+def _entries(files: Any, path: str) -> list[dict[str, Any]]:
+    """What is directly in a folder."""
+    try:
+        return list(files.ls(path, detail=True))
+    except FileNotFoundError:
+        return []
 
 
 def _path(url: str) -> str:

@@ -1,7 +1,7 @@
 """The data types of the pipeline: frozen, checked once when they are made, and independent of files and orchestration.
 
 * `base.py`     array types, `DataError`, how tasks run, shared checks and look-ups
-* `images.py`   `EncodedImage`, `ImageTable`, `ImageSet`, `Selection`
+* `images.py`   `EncodedImage`, `PlacedImage`, `ImageTable`, `Elsewhere`, `ImageSet`, `Selection`
 * `teacher.py`  `Teacher`, `Features`
 * `labels.py`   `ViewPolicy`, `StoredViews`, `SoftLabels`, `LabelShape`, `LabelPack`
 * `score.py`    `Score`
@@ -28,7 +28,7 @@ from dcpipe.types.base import (
     require,
     run_in_turn,
 )
-from dcpipe.types.images import EncodedImage, ImageSet, ImageTable, Selection
+from dcpipe.types.images import Elsewhere, EncodedImage, ImageSet, ImageTable, PlacedImage, Selection
 from dcpipe.types.labels import (
     VIEW_ARRAYS,
     LabelPack,
@@ -50,6 +50,7 @@ __all__ = [
     "By",
     "Colour",
     "DataError",
+    "Elsewhere",
     "EncodedImage",
     "Features",
     "FloatArray",
@@ -62,6 +63,7 @@ __all__ = [
     "Map",
     "Mix",
     "NotApplicableError",
+    "PlacedImage",
     "Score",
     "Selection",
     "Sliceable",
