@@ -135,8 +135,8 @@ def read_piece(piece: Piece) -> bytes:
         content = stream.read(size)
     require(
         len(content) == size,
-        f"{file} has {start + len(content):,} bytes where {start + size:,} were expected; it has changed: restore it, "
-        "or run again",
+        f"{file} ends before byte {start + size:,}, where an image should end; it has changed, so restore it or run "
+        "again",
     )
     return content
 

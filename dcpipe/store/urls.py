@@ -93,7 +93,7 @@ def checked_url(where: str | Path) -> str:
         f"{text!r} would travel unencrypted, and anybody on the way could change it; write https://",
     )
     require(
-        bool(host) and text.isprintable() and not any(part.isspace() for part in text),
+        bool(host) and text.isprintable() and not any(map(str.isspace, text if scheme.startswith("http") else host)),
         f"{text!r} names no {'host' if scheme.startswith('http') else 'bucket'}, or has blanks in it; correct the URL",
     )
     require(
