@@ -52,17 +52,14 @@ class Images(Block):
     copies: bool = Field(default=True, alias="copy")  # `copy` is a method of pydantic's models
 
     @model_serializer(mode="wrap")
-    def _written(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The block as it is in params.yaml. `copy` is left out where it is true, so that such artifacts have the
-        lineage that they had before the key existed."""
+    def _as_in_the_file(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = serialize(self)
-        return {
-            "copy" if key == "copies" else key: value for key, value in content.items() if key != "copies" or not value
-        }
+        return {"copy" if key == "copies" else key: value for key, value in content.items()}
 
     def content(self) -> dict[str, Any]:
-        """All that decides what the images are, and no limit."""
-        return self.model_dump(mode="json", exclude={"max_leakage"})
+        """All that decides what the images are, and no limit. `copy` is left out where it is true, so that such
+        artifacts have the lineage that they had before the key existed."""
+        return self.model_dump(mode="json", exclude={"max_leakage"} | ({"copies"} if self.copies else set()))
 
 
 class Augmentation(Block):

@@ -39,12 +39,13 @@ class FolderSplit:
 
     def read(self, rows: IntArray) -> list[tuple[bytes, str]]:
         check_ascending(rows, len(self.files), str(self.root))
-        contents = overlapping(
-            lambda row: read_file(self.root / self.files[row], int(self.sizes[row])),
-            rows.tolist(),
-            isinstance(self.root, Remote),
-        )
-        return [(content, _printable(self.files[row])) for content, row in zip(contents, rows.tolist(), strict=True)]
+        files = [self.files[row] for row in rows.tolist()]
+        images = list(zip(files, self.sizes[rows].tolist(), strict=True))
+        contents = overlapping(self._read_one, images, isinstance(self.root, Remote))
+        return list(zip(contents, map(_printable, files), strict=True))
+
+    def _read_one(self, image: Image) -> bytes:
+        return read_file(self.root / image[0], image[1])
 
     @property
     def elsewhere(self) -> Elsewhere:

@@ -7,9 +7,8 @@ machine are read as they always were; remote ones by as few requests as possible
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -117,8 +116,10 @@ def read_file(file: Place, size: int | None = None, what: str = "image") -> byte
     """
     if isinstance(file, Remote):
         return urls.read(file.url, MAX_FILE) if size is None else read_piece(Piece(file, 0, size))
-    with _local(file, what):
+    try:
         return file.read_bytes()
+    except OSError as error:
+        raise _unreadable(what, file, error) from error
 
 
 def read_piece(piece: Piece) -> bytes:
@@ -130,9 +131,12 @@ def read_piece(piece: Piece) -> bytes:
     require(0 <= size <= MAX_FILE, f"an image in {file} has {size:,} bytes, more than the {MAX_FILE:,} it may have")
     if isinstance(file, Remote):
         return urls.read_range(file.url, start, start + size)
-    with _local(file, "file"), file.open("rb") as stream:
-        stream.seek(start)
-        content = stream.read(size)
+    try:
+        with file.open("rb") as stream:
+            stream.seek(start)
+            content = stream.read(size)
+    except OSError as error:
+        raise _unreadable("file", file, error) from error
     require(
         len(content) == size,
         f"{file} ends before byte {start + size:,}, where an image should end; it has changed, so restore it or run "
@@ -146,11 +150,5 @@ def read_pieces(pieces: Sequence[Piece]) -> list[bytes]:
     return overlapping(read_piece, pieces, any(isinstance(piece.file, Remote) for piece in pieces))
 
 
-@contextmanager
-def _local(file: Path, what: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{what} {file} cannot be read ({error.strerror}); restore it or run again without it"
-        ) from error
+def _unreadable(what: str, file: Path, error: OSError) -> DataError:
+    return DataError(f"{what} {file} cannot be read ({error.strerror}); restore it or run again without it")

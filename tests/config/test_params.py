@@ -66,6 +66,7 @@ def test_whether_images_are_copied_is_written_only_where_they_are_not() -> None:
     """Artifacts have the lineage that they had before there was a choice."""
     plain, indexed = (params.parse(changed("images.copy", value)).images for value in (True, False))
     assert plain == params.parse(LEGAL).images and plain.copies and not indexed.copies
+    assert (plain.model_dump()["copy"], indexed.model_dump()["copy"]) == (True, False)
     assert "copy" not in plain.content() and indexed.content() == {**plain.content(), "copy": False}
     whole = params.parse(changed("images.copy", False))
     assert whole.content()["images"] == indexed.content()
