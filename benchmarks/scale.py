@@ -43,6 +43,7 @@ PARAMS: dict[str, Any] = {
     "teacher": {"networks": {"main": {"network": "convnet-d4-w32"}}, "training": {"epochs": 1, "batch_size": 64}},
     "features": {"teacher": "main", "label_rate": {"views": 4}},
     "selection": {"method": "random", "ipc": 20},
+    "synthesis": {"method": "none"},
     "softlabels": {"teachers": ["main"], "views": 50},
     "compression": {"codec": "svd", "ratio": 4},
     "evaluation": {

@@ -26,7 +26,7 @@ class Forecast:
 
     def hours(self, stage: Stage, devices: int) -> float:
         """Hours of a stage; work whose cost nobody knows counts 0 (see `unknown`)."""
-        return sum((self.costs.seconds(work) or 0.0) * work.on(devices) for work in stage.work) / 3600
+        return sum(self.costs.seconds(work.on(devices)) or 0.0 for work in stage.work) / 3600
 
     def total(self, devices: int) -> float:
         """Hours of all stages, which run one after another."""

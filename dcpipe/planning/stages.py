@@ -156,15 +156,17 @@ def _teacher(setting: Setting, key: str) -> Stage:
     tested = counts.minival + counts.test or counts.train
     linear = setting.params.teacher.networks[key].head == "linear"
     samples, steps = block.epochs * counts.train, block.epochs * batches(counts.train, block.batch_size)
+    dealt = block.batch_size if samples else 1  # over the processes of a torchrun
     work = [
-        setting.decode(tested + (samples if streamed else counts.train)),
+        setting.decode(tested),
+        setting.decode(samples if streamed else counts.train, dealt),
         Work("read", setting.table_bytes + found.weights),
         Work("forward", tested, name=name, size=size, batch=block.batch_size),
     ]
     device = found.inference(block.batch_size)
     if samples:
         kind: Kind = "forward" if linear else "train"
-        work.append(Work(kind, samples, steps=steps, name=name, size=size, batch=block.batch_size))
+        work.append(Work(kind, samples, dealt, steps, name, size, block.batch_size, shared=True))
         device = device if linear else found.training(block.batch_size)
     part = setting.decoded(PART_ROWS)
     held = 0 if streamed else decoded
@@ -176,6 +178,7 @@ def _teacher(setting: Setting, key: str) -> Stage:
         scratch=4 * found.weights if samples else 0,
         host=BASE + (MIXED_PARTS + 3) * part + held,
         device=device + held,
+        spread="batches" if samples else "",
         remedy=Remedy(device="teacher.training.batch_size", host="images.size"),
     )
 

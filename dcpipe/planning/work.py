@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 # Passes of images through a network: without gradients, in training, in recovery (gradients of the images, through an
@@ -18,8 +18,9 @@ class Work:
 
     `amount`: images that pass through the network, are decoded, or are encoded as PNG; labels (views of images) that
     are packed; candidates times picks per class of a selection; bytes that are read and verified. `units`: in how many
-    pieces it is divided that can run on different devices; 1 if it runs on one. `steps`: of an optimiser. `name`: of
-    the network, the codec or the selector. `size`: side in pixels of what the network sees, or of decoded images;
+    pieces it is divided that can run on different devices; 1 if it runs on one. `steps`: of an optimiser. `shared`: the
+    pieces are those of each batch, so that every device takes every step. `name`: of the network, the codec or the
+    selector. `size`: side in pixels of what the network sees, or of decoded images;
     length of the vectors of a selection; classes of a label. `batch`: images per pass or step.
     """
 
@@ -30,10 +31,13 @@ class Work:
     name: str = ""
     size: int = 0
     batch: int = 1
+    shared: bool = False
 
-    def on(self, devices: int) -> float:
-        """The share of the work that the busiest of some devices does."""
-        return -(-self.units // devices) / self.units
+    def on(self, devices: int) -> Work:
+        """What the busiest of some devices does."""
+        pieces = batches(self.units, devices)
+        steps = self.steps if self.shared else batches(self.steps * pieces, self.units)
+        return replace(self, amount=batches(self.amount * pieces, self.units), steps=steps)
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ import os
 import re
 from dataclasses import dataclass
 
-from dcpipe.types import require
+from dcpipe.config import environment
+from dcpipe.types import DataError
 
 VARIABLE = "DCPIPE_WORKERS"
 LIMIT = "DCPIPE_TASK_MINUTES"
-MOST = 1024
 SCHEMES = ("tcp", "tls", "ucx", "ws", "wss")
 
 
@@ -38,27 +38,16 @@ def wanted() -> Workers | None:
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
         return None
+    minutes = environment.minutes(LIMIT, "after which a task is tried elsewhere")
     if re.fullmatch(rf"({'|'.join(SCHEMES)})://[^\s/]+:\d{{1,5}}", text):
-        return Workers(address=text, minutes=_minutes())
-    count = _one_per_device() if text == "auto" else int(text) if text.isascii() and text.isdigit() else 0
-    require(
-        1 <= count <= MOST,
-        f"{VARIABLE} is {text[:80]!r}; give a number of workers from 1 to {MOST:,}, auto, or the address of a Dask "
-        "scheduler such as tcp://127.0.0.1:8786",
-    )
-    return Workers(count=count, minutes=_minutes())
-
-
-def _minutes() -> float | None:
-    text = os.environ.get(LIMIT, "").strip()
-    if not text:
-        return None
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    require(0 < minutes < 1e6, f"{LIMIT} is {text[:80]!r}; give the minutes after which a task is tried elsewhere")
-    return minutes
+        return Workers(address=text, minutes=minutes)
+    count = _one_per_device() if text == "auto" else environment.processes(text)
+    if count is None:
+        raise DataError(
+            f"{VARIABLE} is {text[:80]!r}; give a number of workers from 1 to {environment.MOST_PROCESSES:,}, auto, or "
+            "the address of a Dask scheduler such as tcp://127.0.0.1:8786"
+        )
+    return Workers(count=count, minutes=minutes)
 
 
 def _one_per_device() -> int:

@@ -8,7 +8,7 @@ is published by one rename.
 * `artifact.py`  folders, digests, verification, publishing
 * `staging.py`   scratch folders that survive a kill: fingerprint, lock, free space
 * `notes.py`     unfinished work, from which an interrupted run resumes
-* `hashing.py`   SHA-256 of files, once in a process
+* `hashing.py`   SHA-256 of files, once as long as they do not change; `digests.py` is what processes share of it
 * `files.py`     files and folders that are written atomically
 * `urls.py`      objects of s3://, gs://, hf:// and https:// addresses
 * `images.py`, `teacher.py`, `features.py`, `selection.py`, `labels.py`, `scores.py`: the files of each kind of artifact

@@ -4,16 +4,21 @@ A stage opens its inputs, and what loads them opens them again; the images of Im
 remembered under the path, device, inode, size and times (of content and of status) of the file, in nanoseconds. A file
 that was written less than two seconds before it is hashed is not remembered: another write within the same tick of the
 disk's clock would leave no trace in its times (FAT counts in steps of two seconds).
+
+The stages of a workspace are processes of their own, which share what they know in a file, after `share`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+from dcpipe.store.digests import SharedDigests
 
 _SETTLED = 2 * 10**9  # nanoseconds
 
@@ -30,6 +35,14 @@ class _State(NamedTuple):
 
 
 _known: dict[_State, str] = {}
+_shared: SharedDigests | None = None
+
+
+def share(path: Path | None) -> None:
+    """From now on, also use the digests in the file `path`, which is made when needed, and add new ones to it. With
+    None, this process goes on with what it knows itself."""
+    global _shared
+    _shared = None if path is None else SharedDigests(path)
 
 
 def sha256(path: Path) -> str:
@@ -39,23 +52,32 @@ def sha256(path: Path) -> str:
 
 
 def sha256_once(path: Path) -> str:
-    """As `sha256`, but a file that this process has hashed, and that has not changed since, is not read again."""
-    before = _state(path)
-    if (digest := _known.get(before)) is not None:
-        return digest
-    started = time.time_ns()
+    """As `sha256`, but a file that has not changed since it was hashed, by this process or by one that shares what it
+    knows, is not read again."""
+    status = path.stat()
+    return _known.get(_state(path, status)) or (_shared and _shared.find(status)) or _read(path, status)
+
+
+def _read(path: Path, before: os.stat_result) -> str:
+    """The digest of a file, which is remembered if nothing was written to it meanwhile."""
+    state, started = _state(path, before), time.time_ns()
     digest = sha256(path)
-    if _state(path) == before and started - before.written > _SETTLED:
-        _known[before] = digest
+    if _state(path, path.stat()) == state and started - before.st_mtime_ns > _SETTLED:
+        _known[state] = digest
+        if _shared:
+            _shared.add(before, digest)
     return digest
 
 
 def sha256_all(paths: Iterable[Path], *, again: bool) -> list[str]:
     """The digests of files, in threads because hashing releases the GIL; `again` reads every byte now."""
+
+    def work(path: Path) -> str:
+        return _read(path, path.stat()) if again else sha256_once(path)
+
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return list(pool.map(sha256 if again else sha256_once, paths))
+        return list(pool.map(work, paths))
 
 
-def _state(path: Path) -> _State:
-    found = path.stat()
+def _state(path: Path, found: os.stat_result) -> _State:
     return _State(str(path.absolute()), found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

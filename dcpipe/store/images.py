@@ -26,8 +26,9 @@ from dcpipe.store.urls import is_url
 from dcpipe.types import By, DataError, Elsewhere, EncodedImage, ImageSet, ImageTable, require
 
 IMAGES = "images.parquet"
-# Rows of a table are picked one by one, and a pick reads its whole group. A set is read as a whole.
-TABLE_GROUP, SET_GROUP = 32, 256
+# Rows of a table are picked one by one, and a pick reads its whole group: so a group has few rows, and even fewer of
+# large images. A set is read as a whole.
+TABLE_GROUP, TABLE_GROUP_BYTES, SET_GROUP = 32, 2**19, 256
 # How much larger than its file a set may become in memory, as stored and as decoded grids, unless it is small: natural
 # images grow a few times as PNG is decoded, blank ones several hundred times.
 _GROWTH, _SMALL = 64, 2**30
@@ -84,9 +85,12 @@ def image_table(rows: Sequence[EncodedImage], classes: Sequence[str]) -> pa.Tabl
 
 
 def write_part(path: Path, rows: Sequence[EncodedImage], classes: Sequence[str]) -> None:
-    """Write a part of a table of images, `image_table` as a Parquet file, atomically."""
+    """Write a part of a table of images, `image_table` as a Parquet file, atomically. A row group has 32 rows, or fewer
+    if their images take more than half a megabyte on average."""
+    n_bytes = sum(len(row.data) for row in rows)
+    group = max(1, min(TABLE_GROUP, TABLE_GROUP_BYTES * len(rows) // max(1, n_bytes)))
     # The smallest and largest image of a group say nothing, and would take more bytes than small images leave over.
-    _write(path, image_table(rows, classes), TABLE_GROUP, ["id", "label"])
+    _write(path, image_table(rows, classes), group, ["id", "label"])
 
 
 def _write(path: Path, table: pa.Table, group: int, statistics: bool | list[str]) -> None:

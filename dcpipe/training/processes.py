@@ -26,12 +26,12 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dcpipe.types import require
+from dcpipe.config import environment
+from dcpipe.types import DataError, require
 
 VARIABLE = "DCPIPE_PROCESSES"
 LIMIT = "DCPIPE_PROCESS_MINUTES"
-MINUTES = "10"  # its default
-MOST = 1024
+MINUTES = 10.0  # its default
 
 
 def wanted(device: torch.device) -> int:
@@ -42,11 +42,12 @@ def wanted(device: torch.device) -> int:
     """
     text = os.environ.get(VARIABLE, "").strip() or "1"
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
-    count = max(1, gpus) if text == "auto" else int(text) if text.isascii() and text.isdigit() else 0
-    require(
-        1 <= count <= MOST,
-        f"{VARIABLE} is {text[:80]!r}; give a number of processes from 1 to {MOST:,}, or auto for one per visible GPU",
-    )
+    count = max(1, gpus) if text == "auto" else environment.processes(text)
+    if count is None:
+        raise DataError(
+            f"{VARIABLE} is {text[:80]!r}; give a number of processes from 1 to {environment.MOST_PROCESSES:,}, or "
+            "auto for one per visible GPU"
+        )
     waiting_minutes()
     if count == 1:
         return 1
@@ -64,16 +65,7 @@ def wanted(device: torch.device) -> int:
 
 def waiting_minutes() -> float:
     """How long a process waits for the others before it gives up: `DCPIPE_PROCESS_MINUTES`, by default 10."""
-    text = os.environ.get(LIMIT, MINUTES).strip()
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    require(
-        0 < minutes < 1e6,
-        f"{LIMIT} is {text[:80]!r}; give the minutes that a process waits for the others, or unset it",
-    )
-    return minutes
+    return environment.minutes(LIMIT, "that a process waits for the others") or MINUTES
 
 
 def rank_of_environment() -> int | None:

@@ -22,6 +22,7 @@ SHARED = (
     "dcpipe/config/blocks.py",
     "dcpipe/config/budget.py",
     "dcpipe/config/check.py",
+    "dcpipe/config/environment.py",
     "dcpipe/config/options.py",
     "dcpipe/config/params.py",
     "dcpipe/config/registry.py",

@@ -32,6 +32,7 @@ from dcpipe.shards import in_groups, is_shard
 from dcpipe.shards.progress import reporting_to
 from dcpipe.shards.workers import VARIABLE, Workers, wanted
 from dcpipe.stopping import leave, stopping_in_one_sentence
+from dcpipe.store import hashing
 from dcpipe.types import require
 from flows.running.code import code_digest
 from flows.running.inputs import Inputs
@@ -148,6 +149,13 @@ def _device(stage: str = "") -> torch.device:
     return pick_device(wanted)
 
 
+def share_digests() -> None:
+    """Let the stages of the workspace share what they know of files, so that only one of them hashes a file."""
+    root = store.scratch_root()
+    root.mkdir(parents=True, exist_ok=True)
+    hashing.share(root / "digests.sqlite")
+
+
 def choose_reporter(stage: str, name: str) -> tuple[Reporter, Server | None]:
     """The reporter for the mode and the state of the server, and the server that it uses."""
     mode = os.environ.get("DCPIPE_PREFECT", "auto")
@@ -185,6 +193,7 @@ def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
     name = f"{stage_name} {' '.join(keys)}".strip()
     reporter, server = choose_reporter(stage_name, name)
     run, started = Run(stage_name, params, reporter, name, _device(stage_name)), time.monotonic()
+    share_digests()
     if stage_name not in WITHOUT_ARITHMETIC:
         from dcpipe.training import keep_freed_memory
 

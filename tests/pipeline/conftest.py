@@ -5,11 +5,31 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from workspaces import ROOT, Workspace
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The environment of commands in the workspace of a folder, whose cache and remote are beside it."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DCPIPE_", "PREFECT_", "DVC_"))}
+    return kept | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DCPIPE_PREFECT": "off",
+        "OMP_NUM_THREADS": "1",  # sums depend on the number of threads, and these networks are tiny
+        "DCPIPE_DEVICE": "cpu",
+        "DCPIPE_CACHE": str(folder / "cache"),
+        "DCPIPE_REMOTE": str(folder / "remote"),
+        "DO_NOT_TRACK": "1",
+        "DVC_NO_ANALYTICS": "1",
+        "GIT_AUTHOR_NAME": "t",
+        "GIT_AUTHOR_EMAIL": "t@example.invalid",
+        "GIT_COMMITTER_NAME": "t",
+        "GIT_COMMITTER_EMAIL": "t@example.invalid",
+    }
 
 
 @pytest.fixture(scope="session")
@@ -37,22 +57,7 @@ def make_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
         (root / "data").mkdir()
         for name in (".gitignore", "dvc.yaml"):
             shutil.copy(ROOT / "data" / name, root / "data" / name)
-        env = {key: value for key, value in os.environ.items() if not key.startswith(("DCPIPE_", "PREFECT_", "DVC_"))}
-        env |= {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "DCPIPE_PREFECT": "off",
-            "OMP_NUM_THREADS": "1",  # sums depend on the number of threads, and these networks are tiny
-            "DCPIPE_DEVICE": "cpu",
-            "DCPIPE_CACHE": str(root.parent / "cache"),
-            "DCPIPE_REMOTE": str(root.parent / "remote"),
-            "DO_NOT_TRACK": "1",
-            "DVC_NO_ANALYTICS": "1",
-            "GIT_AUTHOR_NAME": "t",
-            "GIT_AUTHOR_EMAIL": "t@example.invalid",
-            "GIT_COMMITTER_NAME": "t",
-            "GIT_COMMITTER_EMAIL": "t@example.invalid",
-        }
-        workspace = Workspace(root, env)
+        workspace = Workspace(root, environment(root.parent))
         workspace.params()
         workspace.run("git", "init", "-q", "-b", "main")
         workspace.run("dvc", "init", "-q")
@@ -63,11 +68,24 @@ def make_workspace(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 
 
 @pytest.fixture(scope="session")
-def line(make_workspace: Callable[[str], Workspace]) -> Iterator[Workspace]:
-    """A workspace whose whole line has been reproduced once; tests read it."""
-    workspace = make_workspace("line")
-    workspace.first_repro = workspace.run("dvc", "repro")
-    yield workspace
+def line(make_workspace: Callable[[str], Workspace], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace whose whole line has been reproduced once; tests read it.
+
+    It is made by the first process of pytest that wants it. Every process has a copy of its own, with its cache,
+    because tests of several processes run commands in it at once.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
+    made, told = shared / "line", shared / "line.txt"
+    with FileLock(shared / "line.lock"):
+        if not told.exists():
+            first = make_workspace("line")
+            output = first.run("dvc", "repro")
+            first.root.parent.rename(made)
+            told.write_text(output, encoding="utf-8")
+    folder = tmp_path_factory.mktemp("line") / "copy"
+    shutil.copytree(made, folder, symlinks=True)
+    return Workspace(folder / "workspace", environment(folder), told.read_text(encoding="utf-8"))
 
 
 @pytest.fixture

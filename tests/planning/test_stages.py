@@ -41,9 +41,12 @@ def test_pretrained_teachers_are_only_tested_and_trained_ones_see_every_image_in
     epochs = {"epochs": 90, "batch_size": 256}
     [trained] = stages.teachers(setting("imagenet-1k-ipc10", IMAGENET, teacher=training(epochs)))
     assert trained.steps == 90 * -(-1_268_167 // 256)
-    assert of_kind(trained.work, "decode")[0].amount == 90 * 1_268_167 + 63_000, "it does not fit memory: streamed"
+    assert sum(work.amount for work in of_kind(trained.work, "decode")) == 90 * 1_268_167 + 63_000, "streamed"
+    [whole] = of_kind(trained.work, "train")
+    assert (whole.on(8).amount, whole.on(8).steps) == (-(-whole.amount // 8), whole.steps), "processes share each batch"
+    assert (pretrained.spread, trained.spread) == ("", "batches")
     [small, _] = stages.teachers(setting("digits", DIGITS))
-    assert small.steps == 40 * 21 and of_kind(small.work, "decode")[0].amount == 1294 + 144 + 359
+    assert small.steps == 40 * 21 and sum(work.amount for work in of_kind(small.work, "decode")) == 1294 + 144 + 359
 
 
 def training(changes: dict[str, object]) -> dict[str, object]:

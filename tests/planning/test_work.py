@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +15,10 @@ def test_the_busiest_device_has_its_share_when_units_are_dealt_in_turn(units: in
     dealt = [0] * devices
     for unit in range(units):
         dealt[unit % devices] += 1
-    assert Work("decode", 1, units).on(devices) == max(dealt) / units
+    work = Work("train", 7 * units, units, steps=3 * units)
+    assert work.on(devices) == replace(work, amount=7 * max(dealt), steps=3 * max(dealt))
+    together = replace(work, shared=True)
+    assert together.on(devices) == replace(together, amount=7 * max(dealt)), "every device takes every step"
 
 
 def test_a_stage_counts_passes_of_all_kinds_and_steps() -> None:

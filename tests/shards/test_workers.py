@@ -82,5 +82,6 @@ def test_other_minutes_are_refused(text: str, monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(DataError) as error:
         wanted()
     assert (
-        str(error.value) == f"DCPIPE_TASK_MINUTES is {text!r}; give the minutes after which a task is tried elsewhere"
+        str(error.value)
+        == f"DCPIPE_TASK_MINUTES is {text!r}; give the minutes after which a task is tried elsewhere, or unset it"
     )

@@ -58,6 +58,14 @@ def test_the_groups_of_tables_are_small_and_images_have_no_statistics(tmp_path: 
     assert kept == {"id": True, "image.bytes": False, "image.path": False, "label": True}
 
 
+@pytest.mark.parametrize(("each", "expected"), [(1 << 14, 32), (1 << 15, 16), (110_000, 4), (1 << 20, 1)])
+def test_groups_of_large_images_have_fewer_rows(tmp_path: Path, each: int, expected: int) -> None:
+    rows = [EncodedImage(i, bytes(each), f"{i}.png", 0) for i in range(40)]
+    store.write_part(tmp_path / "part.parquet", rows, CLASSES)
+    meta = pq.read_metadata(tmp_path / "part.parquet")
+    assert meta.row_group(0).num_rows == expected
+
+
 def test_sets_keep_their_bytes(tmp_path: Path) -> None:
     """Their digests are those of releases: groups of 256, with statistics."""
     store.save_set(tmp_path, image_set())
