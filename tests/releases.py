@@ -97,6 +97,13 @@ def build(folder: Path, some: Parts, stored: Path | None = None) -> store.Artifa
     return store.publish(scratch, folder, "release", meta, lineage)
 
 
+def with_pack(found: release.Release, pack: LabelPack) -> release.Release:
+    """A loaded release with other labels than those that it has read."""
+    other = replace(found)
+    other.__dict__["pack"] = pack  # where the property keeps what it has read
+    return other
+
+
 def logits_of(pack: dcpipe.LabelPack) -> torch.Tensor:
     """All logits f64 [n, K, c], decoded one by one."""
     whole = PackLabels(pack, torch.device("cpu"))

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add(_status, "status", "show which stages are built, the scores and the sizes", help_texts.STATUS)
     command.add_argument("--verify", action="store_true", help="verify every byte of every artifact below data/")
     command = add(_inspect, "inspect", "verify an artifact and list its arrays with their bytes", help_texts.INSPECT)
-    command.add_argument("what", metavar="PATH_or_TAG", help="a folder, a file, or NAME@vX.Y.Z")
+    command.add_argument("what", metavar="PATH_or_TAG", help="a folder, a file, NAME@vX.Y.Z, or the URL of a release")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
     add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", help_texts.EVALUATE)
     command = add(_study, "study", "compare selectors, codecs, syntheses, design choices", help_texts.STUDY)
@@ -89,13 +89,17 @@ def _parser() -> argparse.ArgumentParser:
     pushed = command.add_mutually_exclusive_group()
     pushed.add_argument("--no-push", action="store_true", help="do not copy the release to the DVC remote")
     pushed.add_argument("--with-stages", action="store_true", help="copy the outputs of all stages, source images too")
-    command = add(_pull, "pull", "fetch a release by its tag", help_texts.PULL)
-    command.add_argument("tag", metavar="NAME@vX.Y.Z")
+    command = add(_pull, "pull", "fetch a release by its tag or URL", help_texts.PULL)
+    command.add_argument("what", metavar="TAG_or_URL", help="NAME@vX.Y.Z, or s3://, gs://, hf:// or https://")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
-    command.add_argument("--out", type=Path, help="a folder that does not exist yet (default: NAME-vX.Y.Z)")
+    command.add_argument(
+        "--out", type=Path, help="a folder that does not exist yet (default: NAME-vX.Y.Z, or the last part of the URL)"
+    )
     command = add(_export, "export", "write a release as folders, Parquet or tensors", help_texts.EXPORT)
     command.add_argument("folder", type=Path, help="a folder that does not exist yet")
-    command.add_argument("--release", default="data/release", metavar="PATH_or_TAG", help="default: data/release")
+    command.add_argument(
+        "--release", default="data/release", metavar="PATH_or_TAG", help="or a URL; default: data/release"
+    )
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
     command.add_argument("--ipc", type=int, help="only the first IPC images of every class")
     command.add_argument("--format", default="folder", help="folder (default), parquet or ddranking")
@@ -189,12 +193,15 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from dcpipe.release import load, tags
+    from dcpipe.release import remote, tags
     from dcpipe.reports import tables
+    from dcpipe.store.urls import is_url
 
     path = Path(options.what)
-    if tags.TAG.fullmatch(options.what) and not path.exists():
-        path = load(options.what, repo=options.repo).path
+    if is_url(options.what):
+        path = remote.fetch(options.what)
+    elif tags.TAG.fullmatch(options.what) and not path.exists():
+        path = tags.fetch(options.what, options.repo)
     # Shapes must not be cut off at the width of the terminal.
     Console(soft_wrap=True).print(tables.inspect(path))
 
@@ -233,10 +240,10 @@ def _pull(options: argparse.Namespace) -> None:
     from dcpipe.release import pull
     from dcpipe.reports.columns import human
 
-    out = options.out or Path(options.tag.replace("@", "-"))
-    artifact = pull(options.tag, options.repo, out)
+    out = options.out or Path(options.what.rstrip("/").rpartition("/")[2].replace("@", "-"))
+    artifact = pull(options.what, options.repo, out)
     size = sum(record["bytes"] for record in artifact.files.values())
-    print(f"Pulled {options.tag} to {out}: {human(size)} in {len(artifact.files)} files, all verified.")
+    print(f"Pulled {options.what} to {out}: {human(size)} in {len(artifact.files)} files, all verified.")
 
 
 def _export(options: argparse.Namespace) -> None:

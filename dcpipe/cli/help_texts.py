@@ -112,6 +112,14 @@ first.
 PULL = """\
 Fetch data/release at a tag through DVC and verify it. `dvc get REPO data/release --rev TAG` fetches the same files. In
 Python, `dcpipe.load("NAME@vX.Y.Z", repo=...)` does this with a cache (DCPIPE_CACHE, or ~/.cache/dcpipe).
+
+A release that was copied into a bucket, a dataset repository of Hugging Face or a web server is pulled by the URL of
+its folder, without Git and DVC:
+
+    dcpipe pull s3://bucket/digits
+    dcpipe pull hf://datasets/user/name --out digits
+
+An interrupted download of a URL continues when the command is run again.
 """
 EXPORT = """\
 Write a release for other code, in one of these formats:

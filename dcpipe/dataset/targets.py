@@ -83,7 +83,7 @@ class PackLabels:
             f"codec {self.pack.codec!r} stores probabilities, but the loss needs raw logits; choose another codec, or "
             "a loss on distributions such as kl",
         )
-        return _targets(self.codec.decode(self.arrays, rows, stored, self.pack.shape, drawn), temperature)
+        return targets_of(self.codec.decode(self.arrays, rows, stored, self.pack.shape, drawn), temperature)
 
 
 def rows_of(pack: LabelPack, images: ImageSet) -> IntArray:
@@ -137,7 +137,7 @@ class OnlineLabels:
         self, rows: IntArray, stored: IntArray, drawn: Views, inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
         """softmax(mean logits of the teachers / T), or the mean logits."""
-        return _targets(networks.mean_logits(self.networks, self.teachers, inputs), temperature)
+        return targets_of(networks.mean_logits(self.networks, self.teachers, inputs), temperature)
 
 
 class HardLabels:
@@ -159,5 +159,6 @@ class HardLabels:
         return views.take(self.one_hot, rows)
 
 
-def _targets(logits: torch.Tensor, temperature: float | None) -> torch.Tensor:
+def targets_of(logits: torch.Tensor, temperature: float | None) -> torch.Tensor:
+    """softmax(logits / T), or the logits, f32."""
     return logits.float() if temperature is None else soften(logits, temperature)

@@ -17,10 +17,11 @@ import torch
 from torch import nn
 
 from dcpipe import softlabels, store, teacher, training
-from dcpipe.compression import Codec
+from dcpipe.compression import Codec, packing
 from dcpipe.compression.budget import Budget
 from dcpipe.config.params import CompressionBlock, SoftLabelsBlock
 from dcpipe.dataset import CondensedDataset
+from dcpipe.dataset.stored_labels import StoredLabels
 from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
 from dcpipe.evaluation.stored import Stored
 from dcpipe.evaluation.students import Protocol, train_student
@@ -32,7 +33,9 @@ from dcpipe.types import (
     LabelPack,
     LabelShape,
     Map,
+    Sliceable,
     SoftLabels,
+    StoredViews,
     Teacher,
     ViewPolicy,
     ViewSource,
@@ -80,6 +83,13 @@ class Contender:
         """The same images with the labels of a pack, which are decoded on the device when they are needed."""
         stored = replace(self.stored, pack=pack.file) if self.stored and pack.file else None
         return replace(self, labels=partial(PackLabels, pack, device), label_bytes=pack.n_bytes, stored=stored)
+
+    def with_stored_labels(self, logits: Sliceable, n_bytes: int, device: torch.device) -> Contender:
+        """The same images with uncompressed labels fp16 [n, K, c], of which only those of an epoch are read; as a file,
+        they take `n_bytes`."""
+        path = store.array_path(logits)
+        stored = replace(self.stored, logits=str(path)) if self.stored and path else None
+        return replace(self, labels=partial(StoredLabels, logits, device), label_bytes=n_bytes, stored=stored)
 
     def with_online_teachers(self, teachers: Mapping[str, Teacher], n_bytes: int, device: torch.device) -> Contender:
         """The same images, labelled online by the teachers at every step: labels take no bytes, but weights take
@@ -230,9 +240,12 @@ class Labeller:
             notes.remove(f"{name}.blocks")
         return notes.read_pack(name, labels.ids)
 
-    def uncompressed(self, labels: SoftLabels, notes: store.Notes) -> LabelPack:
-        """The labels in fp16 as a pack, which is written once to measure its size on disk."""
-        return self.pack(labels, Budget(), notes, "uncompressed")
+
+def uncompressed_bytes(labels: SoftLabels) -> int:
+    """Bytes of the file of some labels in fp16, as codec `none` would pack them."""
+    shape = LabelShape(*labels.logits.shape)
+    views = labels.policy.n_bytes if isinstance(labels.policy, StoredViews) else 0
+    return packing.file_bytes("none", Budget().plan(shape, labels.policy), shape, labels.policy) + views
 
 
 def score(

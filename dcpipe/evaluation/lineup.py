@@ -20,7 +20,7 @@ import numpy as np
 
 from dcpipe import selection, store
 from dcpipe.config.params import EvaluationBlock, Params
-from dcpipe.evaluation.contenders import Contender, Labeller, hard_contender, smaller
+from dcpipe.evaluation.contenders import Contender, Labeller, hard_contender, smaller, uncompressed_bytes
 from dcpipe.evaluation.students import Protocol
 from dcpipe.images import read_selection
 from dcpipe.selection.random import random
@@ -72,8 +72,8 @@ class Lineup:
         labels = self.labels
         rows = self._at_sizes(hard.renamed("own", f"{name}, {labels.pack.codec}").with_pack(labels.pack, device))
         if "uncompressed" in baselines:
-            whole = self.labeller.uncompressed(labels.uncompressed, self.notes)
-            rows.append(hard.renamed("uncompressed", f"{name}, uncompressed").with_pack(whole, device))
+            whole, named = labels.uncompressed, hard.renamed("uncompressed", f"{name}, uncompressed")
+            rows.append(named.with_stored_labels(whole.logits, uncompressed_bytes(whole), device))
         if "online" in baselines:
             online = hard.renamed("online", f"{name}, teacher online")
             rows.append(online.with_online_teachers(labels.teachers, labels.teacher_bytes, device))

@@ -71,6 +71,8 @@ def contender_of(stored: Stored, name: str, device: torch.device) -> Contender:
     contender = hard_contender(name, name, images, stored.policy, 0, device)
     if stored.pack:
         contender = contender.with_pack(store.read_pack(Path(stored.pack), images.decoded_ids), device)
+    if stored.logits:
+        contender = contender.with_stored_labels(store.open_blocks(Path(stored.logits)), 0, device)
     if stored.teachers:
         teachers = {artifact.path: store.teacher_of(artifact.open()) for artifact in stored.teachers}
         contender = contender.with_online_teachers(teachers, 0, device)

@@ -12,8 +12,9 @@ from dcpipe.types import ViewPolicy
 class Stored:
     """The file of the images, and how their views are drawn.
 
-    `pack`: the file of the labels, "" for other labels; `teachers`: those that label every batch. Without both, labels
-    are hard. `first`: only so many images per class are used, None for all.
+    `pack`: the file of packed labels, `logits`: the store of uncompressed ones, "" for other labels; `teachers`: those
+    that label every batch. Without any of them, labels are hard. `first`: only so many images per class are used, None
+    for all.
     """
 
     images: store.SetFile
@@ -21,3 +22,4 @@ class Stored:
     pack: str = ""
     teachers: tuple[store.Verified, ...] = ()
     first: int | None = None
+    logits: str = ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dcpipe import store
+from dcpipe.dataset import stored_labels
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.planning.counts import png_bytes
 from dcpipe.planning.stages import BASE, PACK_GROWTH, READ_GROWTH, Setting, manifest
@@ -66,28 +68,33 @@ def evaluation(setting: Setting) -> Stage:
         if setting.soft:
             work += [*setting.label(setting.random_shape), setting.pack(setting.random_shape)]
             scratch += setting.random_shape.reference_bytes + 2 * pack  # labels, then encoded blocks and their pack
-    whole = reference if "uncompressed" in kinds else 0
+    host, device = 0, pack
+    if "uncompressed" in kinds:
+        chunk = store.chunk_views((setting.shape.images, setting.shape.views, setting.shape.classes), "float16")
+        host, view = stored_labels.memory(setting.shape, chunk)
+        device = max(view, pack)
+        again = chunk // stored_labels.views_at_once(
+            setting.shape, chunk
+        )  # how often a chunk is read for all its views
+        work.append(Work("read", seeds * block.epochs * view * again, seeds))
     read = setting.table_bytes + setting.set_bytes + (reference + pack if setting.soft else 0)
     teacher_bytes = sum(setting.figures(*one).weights for one in teachers) if online else 0
     return Stage(
         "evaluation",
-        (*work, Work("read", read + whole)),
+        (*work, Work("read", read)),
         n_bytes=_CURVE * block.epochs * len(lineup)
         + min(_GRID_IMAGES, setting.stored) * png_bytes(size)
         + 400 * len(lineup)
         + 5_000
         + manifest(2),
         files=_FILES,
-        scratch=scratch + whole,
-        host=BASE + int(READ_GROWTH * setting.pixels) + int(PACK_GROWTH * max(whole, pack)),
-        device=setting.decoded(setting.shape.images)
-        + max(whole, pack)
-        + found.training(block.batch_size)
-        + teacher_bytes,
+        scratch=scratch,
+        host=BASE + int(READ_GROWTH * setting.pixels) + int(PACK_GROWTH * pack) + host,
+        device=setting.decoded(setting.shape.images) + device + found.training(block.batch_size) + teacher_bytes,
         spread="students, shards, blocks",
         remedy=Remedy(
-            disk="evaluation.baselines (leave `uncompressed` or `random` out)",
-            host="evaluation.baselines (leave `uncompressed` out)",
-            device="evaluation.baselines (leave `uncompressed` out) or evaluation.batch_size",
+            disk="evaluation.baselines (leave `random` out)",
+            host="selection.ipc or compression.ratio",
+            device="compression.ratio or evaluation.batch_size",
         ),
     )

@@ -2,7 +2,9 @@
 
 * `writing.py`     writes images, labels, teacher and scores into the folder, with its metadata
 * `card.py`        README.md, the dataset card
-* `reading.py`     loads images, labels, teacher and scores from a folder or a tag: `dcpipe.load`
+* `reading.py`     loads images, labels, teacher and scores from a folder, a URL or a tag: `dcpipe.load`
+* `pulling.py`     copies a release from a URL or a tag
+* `remote.py`      releases at s3://, gs://, hf:// and https://, of which only the files that are used are downloaded
 * `tags.py`        the git tags NAME@vX.Y.Z, and fetching the folder of a tag through DVC
 * `publishing.py`  creates such a tag, after checking that everything it needs exists
 * `exporting.py`   writes a release for other code: an ImageFolder with a dense label file, or one of the next two
@@ -16,8 +18,8 @@ from, and its `files` have the size and SHA-256 of each file, which are verified
 
 from dcpipe.release.exporting import export
 from dcpipe.release.publishing import publish
+from dcpipe.release.pulling import pull
 from dcpipe.release.reading import Release, load
-from dcpipe.release.tags import pull
 from dcpipe.release.writing import assemble
 
 __all__ = ["Release", "assemble", "export", "load", "publish", "pull"]

@@ -1,10 +1,13 @@
-"""Load a release from a folder or a tag, and make a dataset for training of it. The `pipeline` extra is not needed."""
+"""Load a release from a folder, a URL or a tag, and make a dataset for training of it.
+
+The `pipeline` extra is not needed.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +18,7 @@ from dcpipe import store
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
 from dcpipe.release import tags
+from dcpipe.release.remote import RemoteRelease, open_release
 from dcpipe.release.writing import TEACHER
 from dcpipe.store.documents import Channels, Open, Pixels, Size, Text, checked, shown
 from dcpipe.store.images import IMAGES, SetMeta, read_set
@@ -22,11 +26,13 @@ from dcpipe.store.labels import LABELS, read_policy
 from dcpipe.store.manifest import MANIFEST
 from dcpipe.store.scores import SCORES, read_scores
 from dcpipe.store.teacher import TeacherMeta, read_teacher
+from dcpipe.store.urls import is_url
 from dcpipe.types import (
     By,
     Colour,
     DataError,
     ImageSet,
+    IntArray,
     LabelPack,
     Score,
     StoredViews,
@@ -41,6 +47,7 @@ from dcpipe.views import multiformation
 
 REMEDY = "get the release again"
 LabelKind = Literal["pack", "teacher", "hard"]
+_STORED = "size"  # what the manifest says of stored views, and of no views that are drawn
 
 
 class _Evaluation(Open):
@@ -80,17 +87,29 @@ class ReleaseMeta(SetMeta):
 class Release:
     """A verified release.
 
-    `images` may be a smaller set (`ipc=`), but `pack` is always the whole pack. `manifest` is the metadata that
-    `write_release` returns, and `digest` identifies the content of the folder.
+    `images` may be a smaller set (`ipc=`), `ids` are those of the decoded images of the whole one. The labels and the
+    teacher of a release at a URL are downloaded when they are first used.
     """
 
-    path: Path
-    digest: str
+    source: store.Artifact | RemoteRelease
     images: ImageSet
-    pack: LabelPack | None
-    teacher: Teacher | None
+    ids: IntArray
     scores: tuple[Score, ...]
-    manifest: dict[str, Any]
+
+    @property
+    def path(self) -> Path:
+        """The folder with the files."""
+        return self.source.path
+
+    @property
+    def digest(self) -> str:
+        """What identifies the content."""
+        return self.source.digest
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The metadata that `write_release` returned."""
+        return self.source.meta
 
     @property
     def name(self) -> str:
@@ -100,20 +119,45 @@ class Release:
     def classes(self) -> tuple[str, ...]:
         return self.images.classes
 
+    @cached_property
+    def pack(self) -> LabelPack | None:
+        """The soft labels of the whole set; None if labels are hard. Raises `DataError` if they are others than those
+        that the manifest describes."""
+        if self.manifest["labels"] is None:
+            return None
+        manifest, views = self.path / MANIFEST, self.manifest["views"]
+        pack = store.read_pack(self.source.file(LABELS), self.ids)
+        stated = views if _STORED in views else store.describe_views(read_policy(views, manifest))
+        _agree(manifest, "views", stated, store.describe_views(pack.policy))
+        _agree(manifest, "labels", self.manifest["labels"], {"codec": pack.codec, **asdict(pack.shape)})
+        n = pack.shape.classes
+        require(n == len(self.classes), f"{manifest} has {len(self.classes)} classes, its labels {n}; {REMEDY}")
+        return pack
+
+    @cached_property
+    def teacher(self) -> Teacher | None:
+        """The teacher; None if the release has none. Raises `DataError` if it has other classes than the images."""
+        if self.manifest["teacher"] is None:
+            return None
+        teacher = read_teacher(self.source.file(TEACHER), self.manifest["teacher"])
+        check_same_classes(teacher.classes, self.classes, f"{self.path / MANIFEST}: teacher and images")
+        return teacher
+
     @property
     def policy(self) -> ViewSource:
         """The policy that views are drawn from, or the stored views. Raises `DataError` for stored views of a smaller
         set if they paste images that may not be in it."""
-        law = None if self.pack is None else self.pack.policy
-        if self.pack is None or not isinstance(law, StoredViews):
+        if _STORED not in self.manifest["views"]:
             return ViewPolicy(**self.manifest["views"])
-        if len(self.images.decoded_ids) == len(self.pack.ids):
-            return law
+        pack = self.pack
+        assert pack is not None and isinstance(pack.policy, StoredViews)
+        if len(self.images.decoded_ids) == len(pack.ids):
+            return pack.policy
         require(
-            law.mix == "none",
+            pack.policy.mix == "none",
             f"release {self.name}: its views paste images that a smaller set does not contain; load all of it",
         )
-        return law.select(rows_of(self.pack, self.images))
+        return pack.policy.select(rows_of(pack, self.images))
 
     @property
     def normalisation(self) -> tuple[Colour, Colour]:
@@ -139,7 +183,7 @@ class Release:
 
         Raises `DataError` if the release has no such labels.
         """
-        kind: LabelKind = labels or ("hard" if self.pack is None else "pack")
+        kind: LabelKind = labels or ("hard" if self.manifest["labels"] is None else "pack")
         if temperature is None:
             temperature = float(self.manifest["params"]["evaluation"]["temperature"])
         source = self._labels(kind, torch.device(device))
@@ -175,58 +219,52 @@ def load(
     ipc: int | None = None,
     by: By | None = None,
 ) -> Release:
-    """Load a release and verify every byte of it.
+    """Load a release and verify every byte of it that is used.
 
     Args:
-        where: the folder of a release, the tag `NAME@vX.Y.Z`, or NAME together with `revision`.
+        where: the folder of a release, its URL (s3://, gs://, hf:// or https://), the tag `NAME@vX.Y.Z`, or NAME
+            together with `revision`. From a URL, only the files that are used are downloaded, to `DCPIPE_CACHE`.
         revision: the version `vX.Y.Z` (or `X.Y.Z`) of NAME.
         repo: path or URL of the git repository that has the tag; by default the one around the current folder.
         ipc: load only the first `ipc` images of every class.
         by: how `ipc` counts if images are grids of f x f: `images` are the first stored images, `cells` the first
             ipc * f * f cells in the order of `multiformation.subset`; by default as the method of the set trained them.
 
-    Raises `DataError` if the folder or tag does not exist, if a file is missing or changed, or if `ipc` is out of
+    Raises `DataError` if the folder, URL or tag does not exist, if a file is missing or changed, or if `ipc` is out of
     range.
     """
+    source = _open(where, revision, repo)
+    meta, manifest = source.meta, source.path / MANIFEST
+    checked(ReleaseMeta, meta, manifest, REMEDY, "in meta")
+    if meta["labels"] is None or _STORED not in meta["views"]:
+        read_policy(meta["views"], manifest)
+    images = read_set(source.file(IMAGES), meta)
+    _agree(manifest, "images", meta["images"], len(images))
+    _agree(manifest, "size", meta["size"], int(images.images.shape[1]))
+    # The range of ipc is checked where the smallest class is known.
+    used = images if ipc is None else multiformation.subset(images, as_whole(ipc, "ipc", -sys.maxsize), by)
+    release = Release(source, used, images.decoded_ids, tuple(read_scores(source.file(SCORES))))
+    if isinstance(source, store.Artifact):
+        _ = release.pack, release.teacher  # what is here is checked now
+    return release
+
+
+def _open(where: str | Path, revision: str | None, repo: str | Path | None) -> store.Artifact | RemoteRelease:
+    if is_url(where):
+        require(revision is None and repo is None, f"{where} is a URL; leave revision and repo out")
+        return open_release(str(where))
     folder = Path(where)
     if revision is not None:
         folder = tags.fetch(f"{where}@v{revision.removeprefix('v')}", repo)
     elif tags.TAG.fullmatch(str(where)) and not folder.exists():
         folder = tags.fetch(str(where), repo)
     require(folder.is_dir(), f"{str(where)!r} is neither a folder nor a tag NAME@vX.Y.Z; give one of the two")
-    artifact = store.open_artifact(folder, "release", again=True)
-    meta, manifest = artifact.meta, folder / MANIFEST
-    checked(ReleaseMeta, meta, manifest, REMEDY, "in meta")
-    images = read_set(artifact.file(IMAGES), meta)
-    pack = None if meta["labels"] is None else store.read_pack(artifact.file(LABELS), images.decoded_ids)
-    teacher = None if meta["teacher"] is None else read_teacher(artifact.file(TEACHER), meta["teacher"])
-    scores = tuple(read_scores(artifact.file(SCORES)))
-    _check_agreement(manifest, meta, images, pack, teacher)
-    # The range of ipc is checked where the smallest class is known.
-    images = images if ipc is None else multiformation.subset(images, as_whole(ipc, "ipc", -sys.maxsize), by)
-    return Release(folder, artifact.digest, images, pack, teacher, scores, meta)
+    return store.open_artifact(folder, "release", again=True)
 
 
-def _check_agreement(
-    manifest: Path, meta: Mapping[str, Any], images: ImageSet, pack: LabelPack | None, teacher: Teacher | None
-) -> None:
+def _agree(manifest: Path, key: str, stated: Any, found: Any) -> None:
     """Raise `DataError` where the metadata of a release says something else than its files."""
-    kept = pack is not None and isinstance(pack.policy, StoredViews)
-    views = meta["views"] if kept else store.describe_views(read_policy(meta["views"], manifest))
-    stated = {"images": meta["images"], "size": meta["size"], "views": views, "labels": meta["labels"]}
-    found = {
-        "images": len(images),
-        "size": int(images.images.shape[1]),
-        "views": views if pack is None else store.describe_views(pack.policy),
-        "labels": None if pack is None else {"codec": pack.codec, **asdict(pack.shape)},
-    }
-    for key, value in stated.items():
-        require(
-            value == found[key],
-            f"{manifest} says that {key} is {shown(value)}, but its files have {shown(found[key])}; {REMEDY}",
-        )
-    if pack is not None:
-        n = pack.shape.classes
-        require(n == len(images.classes), f"{manifest} has {len(images.classes)} classes, its labels {n}; {REMEDY}")
-    if teacher is not None:
-        check_same_classes(teacher.classes, images.classes, f"{manifest}: teacher and images")
+    require(
+        stated == found,
+        f"{manifest} says that {key} is {shown(stated)}, but its files have {shown(found)}; {REMEDY}",
+    )

@@ -23,7 +23,7 @@ is published by one rename.
 """
 
 from dcpipe.store.artifact import SCHEMA, Artifact, Verified, digest_of, folder_bytes, open_artifact, publish
-from dcpipe.store.blocks import Blocks, array_path, array_size, create_blocks, open_blocks, shard_rows
+from dcpipe.store.blocks import Blocks, array_path, array_size, chunk_views, create_blocks, open_blocks, shard_rows
 from dcpipe.store.columns import read_columns, write_columns
 from dcpipe.store.features import load_features
 from dcpipe.store.files import replacing
@@ -59,6 +59,7 @@ __all__ = [
     "array_path",
     "array_size",
     "by_label",
+    "chunk_views",
     "clean",
     "create_blocks",
     "describe_views",

@@ -133,6 +133,12 @@ def _whole(shape: tuple[int, ...], chunk: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(-(-n // c) * c for n, c in zip(shape[1:], chunk[1:], strict=True))
 
 
+def chunk_views(shape: tuple[int, int, int], dtype: str) -> int:
+    """The views in an inner chunk of an array [image, view, class] of `create_blocks`: what reading one view reads."""
+    itemsize = np.dtype(dtype).itemsize
+    return _inner(shape, shard_rows(shape, itemsize), itemsize)[1]
+
+
 def array_path(array: Any) -> Path | None:
     """Where a Zarr array is on the local disk; None for arrays that are elsewhere, or only in memory."""
     root = getattr(getattr(array, "store", None), "root", None)

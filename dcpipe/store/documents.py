@@ -103,15 +103,15 @@ def loads(data: bytes | str) -> Any:
     return value
 
 
-def parse(data: bytes | str, path: Path, remedy: str) -> Any:
-    """As `loads`, of the file `path`, with `DataError` for all that is wrong."""
+def parse(data: bytes | str, path: Path | str, remedy: str) -> Any:
+    """As `loads`, of the file `path` or of a URL, with `DataError` for all that is wrong."""
     try:
         return loads(data)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged ({reason(error)}); {remedy}") from error
 
 
-def checked(model: type[Model], value: Any, path: Path, remedy: str, where: str = "") -> Model:
+def checked(model: type[Model], value: Any, path: Path | str, remedy: str, where: str = "") -> Model:
     """`value` as `model`, or a `DataError` naming the file, the first field that is wrong and the remedy. `where` is
     the place of `value` in the file."""
     try:

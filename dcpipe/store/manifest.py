@@ -105,17 +105,25 @@ def read_manifest(path: Path, schema: int, kind: str | None = None) -> Manifest:
         f"{path} contains no {kind or 'artifact'} (no {MANIFEST}); run `dvc repro` or `dvc pull` to make it",
     )
     data = read_bytes(manifest, MAX_BYTES, remedy)
+    return parse_manifest(data, path, schema, kind, remedy, "run `dvc repro` to rebuild it")
+
+
+def parse_manifest(
+    data: bytes, folder: Path | str, schema: int, kind: str | None, remedy: str, rebuild: str
+) -> Manifest:
+    """The manifest with the bytes `data`, its digests checked; of `kind`, or of any. Errors name `folder`, a path or a
+    URL, and end in `remedy`, or in `rebuild` for another schema."""
+    manifest = f"{folder}/{MANIFEST}"
     content = parse(data, manifest, remedy)
     if isinstance(content, dict) and isinstance(content.get("schema"), int):
         require(
             content["schema"] == schema,
-            f"{path} has schema {shown(content['schema'])}, but this version of dcpipe reads {schema}; "
-            "run `dvc repro` to rebuild it",
+            f"{folder} has schema {shown(content['schema'])}, but this version of dcpipe reads {schema}; {rebuild}",
         )
     found = checked(Manifest, content, manifest, remedy)
     require(
         kind is None or found.noun == kind,
-        f"{path} contains {shown(found.noun)}, expected {kind!r}; give the folder of the right stage",
+        f"{folder} contains {shown(found.noun)}, expected {kind!r}; give the folder of the right stage",
     )
     damaged = f"{manifest} is damaged: its {{}} does not match; {remedy}"
     require(

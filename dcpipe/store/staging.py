@@ -101,16 +101,18 @@ def index_folder() -> Path:
     return folder
 
 
-def need_space(n_bytes: int, what: str) -> None:
-    """Raises `DataError`, with both sizes, if an output cannot fit on the scratch disk."""
-    root = scratch_root()
+def need_space(
+    n_bytes: int,
+    what: str,
+    folder: Path | None = None,
+    remedy: str = "free some space or set DCPIPE_SCRATCH to a larger disk",
+) -> None:
+    """Raises `DataError`, with both sizes, if an output cannot fit on the disk of `folder`, by default that of
+    scratch."""
+    root = folder or scratch_root()
     root.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(root).free
-    require(
-        n_bytes <= free,
-        f"{what} needs {decimal(n_bytes)} but {root} has {decimal(free)} free; "
-        "free some space or set DCPIPE_SCRATCH to a larger disk",
-    )
+    require(n_bytes <= free, f"{what} needs {decimal(n_bytes)} but {root} has {decimal(free)} free; {remedy}")
 
 
 def clean() -> tuple[int, list[str]]:

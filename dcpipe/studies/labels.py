@@ -22,7 +22,7 @@ from pydantic import Field
 from dcpipe.compression.fidelity import fidelity
 from dcpipe.config.params import NOT_OF_STUDIES, CompressionBlock
 from dcpipe.config.values import Distinct, Positive
-from dcpipe.evaluation.contenders import Contender, Labeller, budget_of, hard_contender
+from dcpipe.evaluation.contenders import Contender, Labeller, budget_of, hard_contender, uncompressed_bytes
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.reports import figures, tabular
 from dcpipe.reports.columns import Column, decimals, human, mean_and_std, text, unless_noted
@@ -120,8 +120,7 @@ class LabelsStudy(Study):
         """The bytes of the labels of a cell and, for a codec, the seconds that packing took and the fidelity of the
         pack, or a note why there is no pack. The pack is saved in the notes, where `contender` reads it."""
         if cell.codec == UNCOMPRESSED:
-            whole = self.labeller(context, cell).uncompressed(context.soft_labels, context.notes)
-            return {"bytes": whole.n_bytes, "note": ""}
+            return {"bytes": uncompressed_bytes(context.soft_labels), "note": ""}
         if cell.budget is None:
             return {"bytes": sum(context.teacher_bytes.values()) if cell.codec == ONLINE else 0, "note": ""}
         if note := self.labeller(context, cell).budget_error(shape_of(context)):
@@ -154,8 +153,9 @@ class LabelsStudy(Study):
             return hard
         if cell.codec == ONLINE:
             return hard.with_online_teachers(context.teachers, sum(context.teacher_bytes.values()), context.device)
-        name = UNCOMPRESSED if cell.budget is None else f"pack-{cell}"
-        return hard.with_pack(notes.read_pack(name, labels.ids), context.device)
+        if cell.codec == UNCOMPRESSED:
+            return hard.with_stored_labels(labels.logits, uncompressed_bytes(labels), context.device)
+        return hard.with_pack(notes.read_pack(f"pack-{cell}", labels.ids), context.device)
 
     def report(self, context: StudyContext, rows: list[Row]) -> Report:
         block, labels, images = self.block, context.soft_labels, context.condensed

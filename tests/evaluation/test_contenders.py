@@ -12,6 +12,7 @@ import torch
 import yaml
 from condensed import decoded_by_hand
 from releases import SIZE, VIEWS, Parts, parts
+from view_cases import stored_views
 
 from dcpipe import networks, softlabels, store
 from dcpipe.compression.budget import Budget
@@ -19,9 +20,9 @@ from dcpipe.config import params, presets
 from dcpipe.config.params import CompressionBlock
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, OnlineLabels, PackLabels
-from dcpipe.evaluation.contenders import Labeller, smaller
+from dcpipe.evaluation.contenders import Labeller, smaller, uncompressed_bytes
 from dcpipe.store import encoding
-from dcpipe.types import BudgetError, By, DataError, LabelShape, run_in_turn
+from dcpipe.types import BudgetError, By, DataError, LabelShape, SoftLabels, run_in_turn
 from dcpipe.views import multiformation
 
 CPU = torch.device("cpu")
@@ -119,9 +120,15 @@ def test_labels_of_any_grids_are_of_decoded_images(notes: store.Notes, some: Par
     labels = labeller().soft_labels(some.images, {"main": some.teacher}, notes)
     assert labels.logits.shape == (48, VIEWS, 3) and labels.ids.tolist() == some.images.decoded_ids.tolist()
     np.testing.assert_allclose(labels.logits[:], logits_by_hand(some), rtol=2e-3, atol=2e-3)
-    whole = labeller().uncompressed(labels, notes)
+    whole = labeller().pack(labels, Budget(), notes, "whole")
     assert np.array_equal(whole.arrays["logits"][:], labels.logits[:])
-    assert whole.n_bytes == (notes.folder / "uncompressed.safetensors").stat().st_size
+    assert uncompressed_bytes(labels) == whole.n_bytes == (notes.folder / "whole.safetensors").stat().st_size
+
+
+def test_uncompressed_labels_count_their_stored_views(notes: store.Notes) -> None:
+    views = stored_views(4, 5, mix="cutmix_images")
+    labels = SoftLabels(np.zeros((4, 5, 3), np.float16), views, np.arange(4), ("a", "b", "c"), ("main",))
+    assert uncompressed_bytes(labels) == labeller().pack(labels, Budget(), notes, "whole").n_bytes
 
 
 def test_an_impossible_budget_leaves_no_files(notes: store.Notes, some: Parts) -> None:

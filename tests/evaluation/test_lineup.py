@@ -15,6 +15,7 @@ from releases import CLASSES, IPC, SIZE, VIEWS, Parts, parts
 from dcpipe import store
 from dcpipe.config import params, presets
 from dcpipe.config.params import CompressionBlock, Params
+from dcpipe.dataset.stored_labels import StoredLabels
 from dcpipe.dataset.targets import HardLabels, OnlineLabels, PackLabels
 from dcpipe.evaluation import lineup
 from dcpipe.evaluation.contenders import Contender, Labeller
@@ -85,11 +86,11 @@ def test_the_set_comes_first_and_every_row_has_its_sizes(some: Parts, train: Ima
     own, uncompressed, online, hard, random = rows
     assert some.pack is not None
     assert (own.image_bytes, own.label_bytes) == ((tmp_path / "own/images.parquet").stat().st_size, some.pack.n_bytes)
-    assert uncompressed.label_bytes == (tmp_path / "uncompressed.safetensors").stat().st_size
+    assert uncompressed.label_bytes == store.save_pack(tmp_path / "none.safetensors", some.pack)
     assert online.teacher_bytes == TEACHER_BYTES
     assert (online.label_bytes, hard.label_bytes, hard.teacher_bytes, own.teacher_bytes) == (0, 0, 0, 0)
     kinds = [type(row.labels()) for row in rows]
-    assert kinds == [PackLabels, PackLabels, OnlineLabels, HardLabels, PackLabels]
+    assert kinds == [PackLabels, StoredLabels, OnlineLabels, HardLabels, PackLabels]
     assert all(row.images is some.images for row in rows[:4])
     # As many random images as the set has, in rounds of one per class, all of train, and labelled for themselves.
     assert random.images.labels.tolist() == list(range(3)) * IPC

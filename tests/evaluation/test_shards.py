@@ -25,7 +25,7 @@ from dcpipe.types import ImageTable
 
 CPU = torch.device("cpu")
 PROTOCOL = Protocol("tiny", "convnet-d1-w4", Recipe(epochs=2), batch_size=4, temperature=4.0)
-KINDS = ("hard", "pack", "online", "first", "first of pack")
+KINDS = ("hard", "pack", "stored", "online", "first", "first of pack")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,8 @@ def contender(kind: str, some: Parts, folder: Path) -> Contender:
         assert some.pack is not None
         store.save_pack(folder / "labels.safetensors", some.pack)
         made = made.with_pack(store.read_pack(folder / "labels.safetensors", some.images.decoded_ids), CPU)
+    if kind == "stored":
+        made = made.with_stored_labels(stored_logits(some, folder), 99, CPU)
     if kind == "online":
         teacher = store.load_teacher(publish_teacher(folder / "teacher", some.teacher).path)
         made = made.with_online_teachers({"main": teacher}, 7, CPU)
@@ -57,6 +59,27 @@ def contender(kind: str, some: Parts, folder: Path) -> Contender:
         (folder / "small").mkdir()
         made = smaller(made, 2, store.Notes(folder / "small"))
     return made
+
+
+def stored_logits(some: Parts, folder: Path) -> Any:
+    """The logits of the pack, which is of codec `none`, as a label store."""
+    assert some.pack is not None
+    values = some.pack.arrays["logits"][:]
+    blocks = store.Notes(folder).blocks("labels", values.shape, "float16")
+    for block in blocks.missing():
+        blocks.write(block, values[blocks.span(block)])
+    return store.open_blocks(blocks.path)
+
+
+def test_labels_from_their_store_train_the_student_of_their_pack(
+    some: Parts, tables: tuple[ImageTable, ImageTable], tmp_path: Path
+) -> None:
+    longer = replace(PROTOCOL, recipe=Recipe(epochs=7))  # more epochs than views
+    outcomes = []
+    for kind in ("pack", "stored"):
+        made = contender(kind, some, tmp_path / kind)
+        outcomes.append(contenders.score(made, longer, *tables, 3, device=CPU, folder=tmp_path / kind))
+    assert outcomes[0] == outcomes[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)

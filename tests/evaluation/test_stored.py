@@ -50,6 +50,15 @@ def test_a_pack_is_known_by_its_file(some: Parts, tmp_path: Path) -> None:
     assert packed.renamed("a", "b").stored == packed.stored
 
 
+def test_uncompressed_labels_are_known_by_their_store(some: Parts, tmp_path: Path) -> None:
+    own = hard(some, tmp_path)
+    assert own.stored is not None
+    assert own.with_stored_labels(np.zeros((12, 5, 3), np.float16), 7, CPU).stored is None, "labels in memory"
+    array = store.Notes(tmp_path).blocks("labels", (12, 5, 3), "float16").array
+    kept = own.with_stored_labels(array, 7, CPU)
+    assert kept.stored == replace(own.stored, logits=str(tmp_path / "labels.zarr")) and kept.label_bytes == 7
+
+
 def test_teachers_are_known_by_their_artifacts(some: Parts, tmp_path: Path) -> None:
     own, artifact = hard(some, tmp_path), publish_teacher(tmp_path / "teacher", some.teacher)
     read = store.load_teacher(artifact.path)

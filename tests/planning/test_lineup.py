@@ -20,9 +20,24 @@ def test_imagenet_by_hand() -> None:
     assert of_kind(stage.work, "train")[0].amount == 15 * 300 * 50_000
     online, tests, random = 3 * 300 * 50_000, 15 * 50_000, 50_000 * 300
     assert sum(work.amount for work in of_kind(stage.work, "forward")) == online + tests + random
-    # Uncompressed labels, those of random images and twice their pack.
-    assert stage.scratch == pytest.approx(30e9 + 30e9 + 12e9 + 5e9, rel=0.01)
-    assert stage.host > 45e9 and stage.device > 30e9
+    # Labels of random images, twice their pack, and the images.
+    assert stage.scratch == pytest.approx(30e9 + 12e9 + 5e9, rel=0.01)
+    # Pixels and the pack as they are read; two times 15 views, and one more, of uncompressed labels.
+    pixels, pack, view = 50_000 * 224**2 * 3, 6e9, 50_000 * 1000 * 2
+    assert stage.host == pytest.approx(0.7e9 + 2.7 * pixels + 1.5 * pack + 31 * view, rel=0.01)
+    assert pixels + pack < stage.device < pixels + pack + 10e9, "and no more labels than the pack"
+    [streamed] = [work for work in of_kind(stage.work, "read") if work.units == 3]
+    assert streamed.amount == 3 * 300 * view
+
+
+def test_larger_sets_read_fewer_views_together() -> None:
+    large = setting("imagenet-1k-ipc50", IMAGENET)
+    content = {**large.params.selection.model_dump(mode="json"), "ipc": 200}
+    stage = evaluation(setting("imagenet-1k-ipc50", IMAGENET, selection=content))
+    pixels, view = 200_000 * 224**2 * 3, 200_000 * 1000 * 2
+    assert stage.host == pytest.approx(0.7e9 + 2.7 * pixels + 1.5 * 24e9 + 11 * view, rel=0.01)
+    [streamed] = [work for work in of_kind(stage.work, "read") if work.units == 3]
+    assert streamed.amount == 3 * 300 * view * 3, "each chunk of 15 views is read for 5 of them at a time"
 
 
 def test_rows_are_those_of_the_lineup() -> None:

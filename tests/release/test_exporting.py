@@ -128,7 +128,7 @@ def test_export_refuses_labels_that_are_not_of_single_files(tmp_path: Path) -> N
     drawn = views.draw(releases.POLICY, np.repeat(rows, shape.views), np.tile(np.arange(shape.views), len(rows)), 1)
     arrays = codec.encode(torch.zeros(shape.images, shape.views, shape.classes), rows, shape, drawn)
     half = replace(some.pack, codec="prune", settings=codec.settings, arrays=dict(arrays), policy=releases.POLICY)
-    pruned = replace(found, pack=half)
+    pruned = releases.with_pack(found, half)
     with pytest.raises(
         DataError, match=r"^release fish has labels of some views only, which do not fill a dense array"
     ):
