@@ -21,7 +21,7 @@ from dcpipe.planning.work import Kind, Remedy, Stage, Work, batches
 from dcpipe.types import LabelShape, require
 
 BASE = 700_000_000  # bytes of a process that has imported what a stage needs
-_INDEX_ROW = 80  # bytes of the place and the hash of an image
+_INDEX_ROW = 110  # bytes of the place and the hash of an image
 _NOTES = 150  # bytes that are remembered of each image while images are read
 _WRITERS = 2  # parts of images, and shards of labels, in work at a time
 READ_GROWTH = 2.7  # memory that reading a set takes, relative to its pixels

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dcpipe.store import parquet_footer
 from dcpipe.store.columns import REMEDY, check_column
 from dcpipe.store.documents import reading, shown
 from dcpipe.store.files import replacing
@@ -32,22 +33,28 @@ def write_index(path: Path, images: Sequence[PlacedImage]) -> None:
     """Write a part of an index, atomically."""
     columns = [pa.array(values, field.type) for values, field in zip(zip(*images, strict=True), SCHEMA, strict=True)]
     with replacing(path) as partial:
-        pq.write_table(pa.table(columns, schema=SCHEMA), partial)
+        pq.write_table(pa.table(columns, schema=SCHEMA), partial, compression="NONE", use_dictionary=False)
 
 
 def read_index(path: Path, rows: IntArray) -> list[PlacedImage]:
-    """Some rows of a part. Raises `DataError` for a file that is not an index, and for what cannot be a place."""
+    """Some rows of a part. Raises `DataError` for a file that is not an index, and for what cannot be a place.
+
+    The file must be stored as dcpipe stores it, unpacked: then what is read takes no more memory than it has bytes.
+    """
     with reading(path, "an index of images", REMEDY), pq.ParquetFile(path) as file:
         for column in SCHEMA:
             check_column(path, file.schema_arrow, column.name, column.type)
+        for chunk in parquet_footer.chunks(path):
+            require(chunk.plain, f"{path}: its column {shown(chunk.column)} is packed; {REMEDY}")
         table = file.read(columns=SCHEMA.names).take(rows)
-    for name in SCHEMA.names:
-        require(
-            name in OPTIONAL or table[name].null_count == 0,
-            f"{path}: some values of its column {name!r} are missing; {REMEDY}",
-        )
-    # Tuples from columns, because dictionaries from rows take three times as long.
-    images = list(itertools.starmap(PlacedImage, zip(*(column.to_pylist() for column in table.columns), strict=True)))
+        for name in SCHEMA.names:
+            require(
+                name in OPTIONAL or table[name].null_count == 0,
+                f"{path}: some values of its column {name!r} are missing; {REMEDY}",
+            )
+        # Tuples from columns, because dictionaries from rows take three times as long.
+        columns = (column.to_pylist() for column in table.columns)
+        images = list(itertools.starmap(PlacedImage, zip(*columns, strict=True)))
     for image in images:
         parts = image.file.split("/")
         require(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mutations import any_bytes
 from tar_shards import member, write_shard
 
 from dcpipe.images import tars
@@ -187,6 +189,29 @@ def test_archives_joined_by_cat_are_refused(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "s.tar", PAIR)
     path.write_bytes(2 * path.read_bytes())
     assert "goes on after the mark of its end, as if archives had been joined by cat" in refusal(path)
+
+
+@settings(max_examples=150)
+@given(seed=st.integers(0, 2**32))
+def test_a_damaged_archive_is_read_or_refused_in_one_sentence(
+    seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    members = {
+        **PAIR,
+        "b" * 120 + ".jpg": b"x" * 700,
+        "b" * 120 + ".json": b'{"label": 1}',
+        "é.png": b"y",
+        "é.txt": b"cat",
+    }
+    path = write_shard(tmp_path_factory.mktemp("t") / "s.tar", members, tarfile.PAX_FORMAT)
+    draw = random.Random(seed)
+    path.write_bytes(any_bytes(path.read_bytes().rstrip(b"\0") + bytes(1024), draw))
+    try:
+        found = index_of(path)
+    except DataError as error:
+        assert "\n" not in str(error) and "s.tar" in str(error)
+    else:
+        assert all(row["start"] + row["size"] <= path.stat().st_size for row in found)
 
 
 @pytest.mark.parametrize("claimed", [2**62, -512])
