@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from functools import partial
 from itertools import groupby
 from operator import attrgetter
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from dcpipe.images.base import Located, Source, is_text
 from dcpipe.images.parquet import Shard, pick
-from dcpipe.images.places import Piece, Place, Remote, overlapping, place, read_file, read_piece
+from dcpipe.images.places import Piece, Remote, overlapping, place, read_file, read_pieces
 from dcpipe.store.image_index import read_index
 from dcpipe.types import DataError, Elsewhere, EncodedImage, ImageTable, IntArray, PlacedImage, require
 
@@ -70,18 +69,16 @@ def read_encoded(table: ImageTable, part: int, rows: IntArray) -> list[tuple[byt
 def _contents(elsewhere: Elsewhere, images: Sequence[PlacedImage]) -> list[tuple[bytes, str]]:
     """The bytes that are where the images were, and a name for messages."""
     root = place(elsewhere.root)
+    if all(image.start is not None for image in images):
+        pieces = [Piece(root / image.file, image.start or 0, image.size) for image in images]
+        names = (f"{image.file}:{image.start}" for image in images)
+        return list(zip(read_pieces(pieces), names, strict=True))
     if any(image.row is None for image in images):
-        contents = overlapping(partial(_fetch, root), images, isinstance(root, Remote))
-        names = (image.file if image.start is None else f"{image.file}:{image.start}" for image in images)
-        return list(zip(contents, names, strict=True))
+        files = [(root / image.file, image.size) for image in images]
+        contents = overlapping(lambda file: read_file(*file), files, isinstance(root, Remote))
+        return list(zip(contents, (image.file for image in images), strict=True))
     picked = []
     for file, group in groupby(images, key=attrgetter("file")):
         rows = np.array([image.row for image in group], dtype=np.int64)
         picked += pick(Shard(root / file), rows, elsewhere.column)
     return picked
-
-
-def _fetch(root: Place, image: PlacedImage) -> bytes:
-    """The bytes of an image that is a file, or a part of an archive."""
-    file = root / image.file
-    return read_file(file, image.size) if image.start is None else read_piece(Piece(file, image.start, image.size))

@@ -7,7 +7,7 @@ machine are read as they always were; remote ones by as few requests as possible
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from dcpipe.types import DataError, require
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+GAP, RUN = 2**12, 2**23  # bytes between pieces that are read at once, and bytes of them together
 MAX_FILE = 2**30  # bytes of an image or of a list of classes; beyond, something is wrong, and memory would fill
 
 
@@ -146,8 +147,32 @@ def read_piece(piece: Piece) -> bytes:
 
 
 def read_pieces(pieces: Sequence[Piece]) -> list[bytes]:
-    """The bytes of each piece, in order; the requests for remote ones overlap. Raises the errors of `read_piece`."""
-    return overlapping(read_piece, pieces, any(isinstance(piece.file, Remote) for piece in pieces))
+    """The bytes of each piece, in order. Neighbours in a file are read at once, and requests for remote ones overlap.
+    Raises the errors of `read_piece`."""
+    runs = list(_runs(pieces))
+    whole = [Piece(run[0].file, run[0].start, run[-1].start + run[-1].size - run[0].start) for run in runs]
+    contents = overlapping(read_piece, whole, any(isinstance(piece.file, Remote) for piece in pieces))
+    return [
+        content[piece.start - run[0].start :][: piece.size]
+        for run, content in zip(runs, contents, strict=True)
+        for piece in run
+    ]
+
+
+def _runs(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+    """Consecutive pieces in groups, each of which is read at once: they follow each other in a file, with hardly more
+    than the headers of an archive between them, and take `RUN` bytes at most unless it is one piece."""
+    run: list[Piece] = []
+    for piece in pieces:
+        if run:
+            gap = piece.start - (run[-1].start + run[-1].size)
+            span = piece.start + piece.size - run[0].start
+            if piece.file != run[0].file or not 0 <= gap <= GAP or span > RUN:
+                yield run
+                run = []
+        run.append(piece)
+    if run:
+        yield run
 
 
 def _unreadable(what: str, file: Path, error: OSError) -> DataError:

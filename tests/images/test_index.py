@@ -76,7 +76,7 @@ def test_a_file_that_is_gone_or_shorter_is_named(indexed: ImageTable, tmp_path: 
     files = sorted(path for path in (tmp_path / "set").rglob("*") if path.is_file())
     for file in files:
         file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(DataError, match=r"has changed since|ends before byte \d+, where|cannot be read as Parquet"):
+    with pytest.raises(DataError, match=r"has changed since|ends before byte [\d,]+, where|cannot be read as Parquet"):
         images.read_part(indexed, 0)
     for file in files:
         file.unlink()
@@ -92,16 +92,18 @@ def test_a_table_with_fewer_rows_is_named(tmp_path: Path, scratch: Path) -> None
 
 
 def test_what_an_index_reads_from_a_bucket(tmp_path: Path, bucket: Bucket, scratch: Path) -> None:
-    """Of archives and folders, the bytes of the images that are wanted, and nothing else."""
+    """Of archives and folders, the bytes of the images that are wanted, and hardly anything else."""
     rows = np.array([3, 18, 19, 20, 39])
-    wanted = sorted(len(encode_png(image)) for image in pixels_of("train")[rows])
+    wanted = [len(encode_png(image)) for image in pixels_of("train")[rows]]
     for source in ("imagefolder", "webdataset"):
         options = write_set(tmp_path / source, source)
         url = bucket.put_folder(tmp_path / source, f"index-{source}")
         table = index_of(url, tmp_path, source, options)
         bucket.requests.clear()
         np.testing.assert_array_equal(images.read_rows(table, rows), pixels_of("train")[rows])
-        assert sorted(size_of(span) for method, _, span in bucket.requests) == wanted
+        asked = [size_of(span) for _, _, span in bucket.requests]
+        # Two of the images are neighbours in an archive, with a header and the rest of a block between them.
+        assert (len(asked), sum(asked) - sum(wanted) < 1024) == ({"imagefolder": 5, "webdataset": 4}[source], True)
 
 
 def size_of(span: str) -> int:

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from object_store import Bucket
 
 from dcpipe.images import places
 from dcpipe.images.listing import files_below, list_files
-from dcpipe.images.places import Piece, Place, Remote, names_in, open_file, place, read_file, read_pieces, relative
+from dcpipe.images.places import (
+    Piece,
+    Place,
+    Remote,
+    names_in,
+    open_file,
+    place,
+    read_file,
+    read_piece,
+    read_pieces,
+    relative,
+)
 from dcpipe.types import DataError
 
 FILES = {"a/1.png": b"one", "a/b c/é.png": b"two", "b/._1.png": b"x", "b/2.png": b"three", "c.txt": b"four"}
@@ -87,6 +101,41 @@ def test_urls_with_secrets_are_refused_and_not_repeated() -> None:
     with pytest.raises(DataError) as error:
         place("s3://key:sesame@bucket/x")
     assert "remove it" in str(error.value) and "sesame" not in str(error.value)
+
+
+@given(
+    pieces=st.lists(
+        st.tuples(st.sampled_from("ab"), st.integers(0, 90_000), st.sampled_from([0, 1, 700, 5000, 10_000])),
+        max_size=30,
+    ),
+    ordered=st.booleans(),
+)
+def test_neighbours_are_read_at_once(
+    pieces: list[tuple[str, int, int]], ordered: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "neighbours"
+    folder.mkdir(exist_ok=True)
+    contents = {name: np.random.default_rng(ord(name)).bytes(100_000) for name in "ab"}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    asked = [Piece(folder / name, start, size) for name, start, size in (sorted(pieces) if ordered else pieces)]
+    expected = [contents[piece.file.name][piece.start : piece.start + piece.size] for piece in asked]
+    with pytest.MonkeyPatch.context() as patch:
+        read: list[Piece] = []
+        patch.setattr(places, "RUN", 20_000)
+        patch.setattr(places, "read_piece", lambda piece: read.append(piece) or read_piece(piece))
+        assert read_pieces(asked) == expected
+    assert all(piece.size <= max(20_000, *(one.size for one in asked)) for piece in read)
+    wanted = sum(piece.size for piece in asked)
+    assert sum(piece.size for piece in read) <= wanted + places.GAP * len(asked)
+
+
+def test_the_images_of_an_archive_take_few_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(bytes(10**6))
+    read: list[Piece] = []
+    monkeypatch.setattr(places, "read_piece", lambda piece: read.append(piece) or read_piece(piece))
+    read_pieces([Piece(tmp_path / "a", start, 3000) for start in range(0, 900_000, 5120)])
+    assert len(read) == 1
 
 
 def test_requests_overlap_and_keep_their_order() -> None:

@@ -56,7 +56,9 @@ def test_a_bucket_is_asked_for_what_is_needed(source: str, bucket: Bucket, tmp_p
     if source == "parquet":
         assert n_bytes(bucket) <= 1.05 * len(groups) * GROUP * max(wanted.values())
     else:
-        assert n_bytes(bucket) == sum(wanted[int(row)] for row in rows) and len(bucket.requests) == len(rows)
+        # Neighbours in an archive are read at once, with the header and the rest of a block between them.
+        assert len(bucket.requests) == (4 if source == "imagefolder" else 3)
+        assert 0 <= n_bytes(bucket) - sum(wanted[int(row)] for row in rows) < 1024
     check_images({"train": train}, SIDE)
 
 
