@@ -134,8 +134,12 @@ def test_the_images_of_an_archive_take_few_reads(tmp_path: Path, monkeypatch: py
     (tmp_path / "a").write_bytes(bytes(10**6))
     read: list[Piece] = []
     monkeypatch.setattr(places, "read_piece", lambda piece: read.append(piece) or read_piece(piece))
-    read_pieces([Piece(tmp_path / "a", start, 3000) for start in range(0, 900_000, 5120)])
-    assert len(read) == 1
+    pieces = [Piece(tmp_path / "a", start, 3000) for start in range(0, 900_000, 5120)]
+    assert len(read_pieces(pieces)) == 176 and len(read) == 1
+    read.clear()
+    monkeypatch.setattr(places, "RUN", 100_000)
+    assert read_pieces(pieces) == 176 * [bytes(3000)]
+    assert len(read) == 10 and all(piece.size <= 100_000 for piece in read), "and no more at once"
 
 
 def test_requests_overlap_and_keep_their_order() -> None:
