@@ -149,14 +149,15 @@ def read_piece(piece: Piece) -> bytes:
 def read_pieces(pieces: Sequence[Piece]) -> list[bytes]:
     """The bytes of each piece, in order. Neighbours in a file are read at once, and requests for remote ones overlap.
     Raises the errors of `read_piece`."""
-    runs = list(_runs(pieces))
-    whole = [Piece(run[0].file, run[0].start, run[-1].start + run[-1].size - run[0].start) for run in runs]
-    contents = overlapping(read_piece, whole, any(isinstance(piece.file, Remote) for piece in pieces))
-    return [
-        content[piece.start - run[0].start :][: piece.size]
-        for run, content in zip(runs, contents, strict=True)
-        for piece in run
-    ]
+    remote = any(isinstance(piece.file, Remote) for piece in pieces)
+    return [content for contents in overlapping(_read_run, list(_runs(pieces)), remote) for content in contents]
+
+
+def _read_run(run: Sequence[Piece]) -> list[bytes]:
+    """The bytes of pieces that follow each other in a file."""
+    file, start, _ = run[0]
+    content = read_piece(Piece(file, start, run[-1].start + run[-1].size - start))
+    return [content[piece.start - start : piece.start - start + piece.size] for piece in run]
 
 
 def _runs(pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
