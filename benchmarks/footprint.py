@@ -10,8 +10,8 @@ A temporary workspace has so many JPEG files of 32 pixels in 100 folders, a tent
   checked params.yaml;
 * `read`: bytes that it asked the system for, less those of that process, and the ratio to the bytes that it must read,
   each once: the source for images; the images for features; vectors, R_C and keys for selection; the row groups of
-  picked images, and the ids and labels of all, for synthesis. Digests of inputs are not among them, because the stage
-  before has them.
+  picked images, and the ids and labels of all, for synthesis; and its own output, of which it computes the digests.
+  Digests of inputs are not among them, because the stage before has them.
 
 `disk` compares the bytes in use below data/ and DVC's cache with those of the artifacts. At most 300 MB, 1.3 and 1.1.
 """
@@ -140,6 +140,7 @@ def measure(stage: str, least: int) -> None:
         out = Path("measured.json")
         run(sys.executable, "-c", MEASURED, str(out), runs, stage)
         found[runs] = json.loads(out.read_text())
+    least += store.folder_bytes(Path("data") / stage)
     more, read = (found["run"][key] - found["import"][key] for key in ("peak", "read"))
     print(
         f"  {stage}: peak {found['run']['peak'] / 1e6:,.0f} MB, {more / 1e6:+,.0f} MB{mark(more <= MEMORY)}; "

@@ -20,6 +20,7 @@ from dcpipe.cli.printing import print_table
 from dcpipe.config import presets
 from dcpipe.stopping import write_any_text
 from dcpipe.types import DataError, describe_os_error, require
+from dcpipe.types.paths import local_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,6 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
     try:
+        for name, value in vars(options).items():
+            if isinstance(value, Path):
+                local_path(value, f"the argument {name}")
         run(options)
     except DataError as error:
         for line in str(error).splitlines():

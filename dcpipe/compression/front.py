@@ -30,6 +30,7 @@ from dcpipe.compression.budget import Budget
 from dcpipe.training import pick_device
 from dcpipe.types import IntArray, LabelPack, LabelShape, SoftLabels, ViewPolicy, check_logits, require, run_in_turn
 from dcpipe.types.arguments import as_array, as_ids, as_numbers
+from dcpipe.types.paths import local_path
 from dcpipe.views import views_of
 
 
@@ -79,7 +80,7 @@ class PackedLabels:
 
     def save(self, path: Path | str) -> int:
         """Write the labels to a safetensors file, which `load_labels` reads; returns its size in bytes."""
-        return store.save_pack(Path(path), self.pack)
+        return store.save_pack(local_path(path, "the file of a label pack"), self.pack)
 
 
 def compress(
@@ -132,5 +133,6 @@ def load_labels(path: Path | str, ids: IntArray | None = None) -> PackedLabels:
 
     Raises `DataError` for a file that is missing, damaged or of another kind.
     """
-    require(Path(path).is_file(), f"label pack {path} not found; give the path of a saved file")
-    return PackedLabels(store.read_pack(Path(path), ids))
+    file = local_path(path, "a label pack")
+    require(file.is_file(), f"label pack {path} not found; give the path of a saved file")
+    return PackedLabels(store.read_pack(file, ids))

@@ -20,6 +20,7 @@ from dcpipe.config.values import (
     AtLeastOne,
     Count,
     Distinct,
+    LocalPath,
     Natural,
     NotNegative,
     Positive,
@@ -95,7 +96,7 @@ class TeacherNetwork(Block):
     """
 
     network: str
-    weights: str | None = None
+    weights: LocalPath | None = None
     head: Head | None = None
     input_size: Count | None = None
     mean: Annotated[list[float], Field(min_length=3, max_length=3)] | None = None

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from dcpipe.types import DataError, ViewPolicy
+from dcpipe.types.paths import local_path
 
 # The bounds above are far beyond any use; they keep a number like 10^400 from what is computed with it.
 Count = Annotated[int, Field(ge=1, lt=2**31)]
@@ -66,6 +67,14 @@ def _distinct(values: list[Any]) -> list[Any]:
     return values
 
 
+def _local(path: str) -> str:
+    try:
+        local_path(path, "the value")
+    except DataError as error:
+        raise PydanticCustomError("local", "{reason}", {"reason": str(error)}) from error
+    return path
+
+
 def _strategy(name: str) -> str:
     try:
         return ViewPolicy(siamese=name).siamese
@@ -75,6 +84,7 @@ def _strategy(name: str) -> str:
 
 Distinct = AfterValidator(_distinct)
 Seeds = Annotated[list[Seed], Field(min_length=3), Distinct]
+LocalPath = Annotated[str, AfterValidator(_local)]
 Strategy = Annotated[str, AfterValidator(_strategy)]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from dcpipe.config.options import validated
-from dcpipe.config.values import Seed, Share
+from dcpipe.config.values import LocalPath, Seed, Share
 from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test, reads_files
 from dcpipe.store.urls import is_url
 from dcpipe.types import DataError, IntArray, require
@@ -100,7 +100,7 @@ def _count(*, name: str, arguments: Arguments | None = None, **others: Any) -> i
 def torchvision(
     *,
     name: str,
-    root: str,
+    root: LocalPath,
     download: bool = False,
     arguments: Arguments | None = None,
     test_share: Share = 0.2,

@@ -35,6 +35,7 @@ from dcpipe.interop.scan import Batches, Scan
 from dcpipe.release.writing import Origin, write_release
 from dcpipe.store.labels import LABELS
 from dcpipe.types import Colour, ImageSet, IntArray, LabelShape, SoftLabels, require
+from dcpipe.types.paths import local_path
 
 GROUP_BYTES = 2**30
 AGREEMENT = 1.5  # times chance: labels that agree with the classes of their images no more often are refused
@@ -127,6 +128,8 @@ def import_labels(
     """
     budget = budget or Budget()
     check_options(CODECS, budget.codec, budget.options)
+    label_store = local_path(label_store, "the label store")
+    images_folder, out = local_path(images_folder, "the folder of images"), local_path(out, "the folder of the release")
     require(not os.path.lexists(out), f"{out} exists; give a folder that does not, or remove it")
     batches = scan.find_batches(label_store)
     parent, folder = str(images_folder.absolute().parent), images_folder.name

@@ -24,6 +24,7 @@ from torch import nn
 from dcpipe.config import packages
 from dcpipe.store.torch_files import load_plain
 from dcpipe.types import DataError, require
+from dcpipe.types.paths import local_path
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".pth.tar", ".ckpt", ".bin")
 # Keys below which scripts store the tensors; the first one with a mapping is used.
@@ -65,8 +66,9 @@ def load_weights(network: nn.Module, name: str, weights: str, *, new: nn.Module 
     network: some are missing, left over, or have another shape. Also if numbers in it are not finite, or are integers
     where the network has none (a quantised network). The network is then unchanged.
     """
+    file = local_path(weights, "the file of a teacher's weights")
     if weights.endswith(WEIGHT_FILES):
-        state = _read_file(Path(weights))
+        state = _read_file(file)
     elif weights in packages.PACKAGES:
         state = _read_file(packages.verified(weights))
     else:

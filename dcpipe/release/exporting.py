@@ -18,6 +18,7 @@ from dcpipe.store.encoding import encode_all
 from dcpipe.store.files import new_folder
 from dcpipe.store.tensors import write
 from dcpipe.types import ImageSet, LabelPack, Sliceable, require
+from dcpipe.types.paths import local_path
 from dcpipe.views import multiformation
 
 
@@ -30,6 +31,7 @@ def export(release: Release, folder: Path, *, form: str = "folder", labels: bool
     labelling (a mixed view has no single image) or, for formats with every view, if the codec dropped views.
     """
     require(form in FORMS, f"unknown export format {form!r}; choose one of {', '.join(FORMS)}")
+    folder = local_path(folder, "the folder of an export")
     require(not os.path.lexists(folder), f"{folder} exists; give a folder that does not")
     pack = release.pack if labels else None
     require(

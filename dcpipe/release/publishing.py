@@ -13,6 +13,7 @@ from dcpipe import store
 from dcpipe.config import params as parameters
 from dcpipe.release.tags import RELEASE, TAG, git, release_tags
 from dcpipe.types import DataError, require
+from dcpipe.types.paths import local_path
 
 
 def publish(
@@ -103,7 +104,9 @@ def _ensure_remote(root: Path, say: Callable[[str], None]) -> None:
     """Set a default remote if there is none, with an absolute path, because a relative one would not work in clones."""
     if _dvc("config", "core.remote", cwd=root).strip():
         return
-    folder = Path(os.environ.get("DCPIPE_REMOTE") or "~/.local/share/dcpipe/remote").expanduser().absolute()
+    configured = os.environ.get("DCPIPE_REMOTE") or "~/.local/share/dcpipe/remote"
+    remedy = "unset it and run `dvc remote add --default NAME URL`"
+    folder = local_path(configured, "DCPIPE_REMOTE", remedy).expanduser().absolute()
     folder.mkdir(parents=True, exist_ok=True)
     _dvc("remote", "add", "--default", "local", str(folder), cwd=root)
     git("add", ".dvc/config", cwd=root)

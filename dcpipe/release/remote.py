@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock
@@ -24,6 +24,7 @@ from dcpipe.store.files import replacing, sync
 from dcpipe.store.hashing import sha256
 from dcpipe.store.manifest import MANIFEST, MAX_BYTES, FileRecord, Manifest, parse_manifest
 from dcpipe.types import DataError, require
+from dcpipe.types.paths import local_path
 
 PART = 16 * 2**20  # bytes of a request
 AT_ONCE = 4  # requests
@@ -86,6 +87,10 @@ def open_release(where: str, home: Path | None = None) -> RemoteRelease:
     except DataError as error:
         raise DataError(f"{url} is not the folder of a release: {error}") from error
     manifest = parse_manifest(data, url, store.SCHEMA, "release", _REMEDY, "update dcpipe")
+    inside = next(
+        (name for name in manifest.files for part in PurePosixPath(name).parents if str(part) in manifest.files), ""
+    )
+    require(not inside, f"{url}/{MANIFEST} lists {inside!r}, a file in a file; {_REMEDY}")
     name = hashlib.sha256(data).hexdigest()[:24]
     found = RemoteRelease(url, home or cache_root() / "urls" / name, manifest)
     found.path.mkdir(parents=True, exist_ok=True)
@@ -108,6 +113,7 @@ def pull(where: str, out: Path) -> store.Artifact:
     An interrupted download is continued by the next one. Raises `DataError` as `open_release` and `file` do, and if
     `out` exists.
     """
+    out = local_path(out, "the folder of a pulled release")
     require(not os.path.lexists(out), f"{out} exists; give a folder that does not, or remove it")
     name = hashlib.sha256(urls.checked_url(where).encode()).hexdigest()[:12]
     found = open_release(where, out.parent / f".pull-{out.name}-{name}")

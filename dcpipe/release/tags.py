@@ -18,6 +18,7 @@ from dcpipe import store
 from dcpipe.store.documents import reason
 from dcpipe.store.manifest import MANIFEST, read_manifest
 from dcpipe.types import DataError, require
+from dcpipe.types.paths import local_path
 
 TAG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*@v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 RELEASE = "data/release"
@@ -55,7 +56,7 @@ def release_tags(repo: str) -> dict[str, str]:
 
 def cache_root() -> Path:
     """`DCPIPE_CACHE`, or `~/.cache/dcpipe`."""
-    return Path(os.environ.get("DCPIPE_CACHE") or "~/.cache/dcpipe").expanduser().absolute()
+    return local_path(os.environ.get("DCPIPE_CACHE") or "~/.cache/dcpipe", "DCPIPE_CACHE").expanduser().absolute()
 
 
 def fetch(tag: str, repo: str | Path | None) -> Path:
@@ -85,6 +86,7 @@ def pull(tag: str, repo: str | Path | None, out: Path) -> store.Artifact:
     the known ones), if the data is in no remote, or if bytes differ from the digests of the release.
     """
     source = _address(repo)
+    out = local_path(out, "the folder of a pulled release")
     require(not os.path.lexists(out), f"{out} exists; give a folder that does not, or remove it")
     _object(tag, release_tags(source), source)
     return store.open_artifact(_download(tag, source, out), "release", again=True)

@@ -21,6 +21,7 @@ from dcpipe.store.artifact import Artifact
 from dcpipe.store.documents import Open, Strict, checked, parse, read_bytes, reading, shown
 from dcpipe.store.files import sync
 from dcpipe.types import DataError, require
+from dcpipe.types.paths import local_path
 
 SHARD_BYTES = 48 * 2**20
 CHUNK_BYTES = 384 * 2**10
@@ -94,6 +95,7 @@ def create_blocks(path: Path, shape: tuple[int, ...], dtype: str, rows: int | No
 
     `rows` is the number of rows per shard, a power of two; by default it is computed by `shard_rows`.
     """
+    path = local_path(path, "the folder of an array")
     itemsize = np.dtype(dtype).itemsize
     rows = rows or shard_rows(shape, itemsize)
     if (path / "zarr.json").exists():
@@ -147,6 +149,7 @@ def array_path(array: Any) -> Path | None:
 
 def open_blocks(path: Path) -> Any:
     """A finished array, read-only, which can be sliced like a NumPy array."""
+    path = local_path(path, "the folder of an array")
     require((path / "zarr.json").is_file(), f"{path} is not a Zarr array; run `dvc repro` to make it")
     return zarr.open_array(path, mode="r")
 

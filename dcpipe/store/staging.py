@@ -26,6 +26,7 @@ from rich.filesize import decimal
 from dcpipe.store.artifact import SCHEMA, Artifact, digest_of, folder_bytes, publish
 from dcpipe.store.files import PARTIAL, replacing
 from dcpipe.types import DataError, require
+from dcpipe.types.paths import local_path
 
 INDEXES = "source-indexes"
 _FINGERPRINT = re.compile(r"-[0-9a-f]{16}(\.notes)?")
@@ -53,7 +54,7 @@ def scratch_root() -> Path:
     configured = os.environ.get("DCPIPE_SCRATCH")
     if configured is None:
         return Path.cwd() / ".dcpipe" / "scratch"
-    root = Path(configured)
+    root = local_path(configured, "DCPIPE_SCRATCH")
     require(root.is_absolute(), f"DCPIPE_SCRATCH={configured!r} is relative; give an absolute path")
     return root
 

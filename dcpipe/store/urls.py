@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from dcpipe.types import DataError, require
+from dcpipe.types.paths import is_url as is_url
 
 Result = TypeVar("Result")
 
@@ -48,9 +49,6 @@ ACCESS = {
 PAUSES = (0.2, 1.0, 4.0)  # seconds before each further attempt at what the network lost
 CONNECTIONS = 16
 
-# Any scheme of two letters or more (one letter is a drive of Windows); `pathlib` makes `s3:/` of `s3://`.
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/|(?:s3|gs|gcs|hf|https?|file|ftp):", re.IGNORECASE)
-
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
@@ -60,12 +58,6 @@ class RemoteFile:
     url: str
     size: int
     version: str
-
-
-def is_url(where: str | Path) -> bool:
-    """Whether `where` is meant as a URL and not as a path of this machine: also if its scheme is unknown or it is
-    written wrongly, so that it is never taken for a folder with a colon in its name."""
-    return _URL.match(str(where)) is not None
 
 
 def checked_url(where: str | Path) -> str:
@@ -246,12 +238,19 @@ def _file_system(url: str) -> Any:
 
 @functools.cache
 def _s3_access() -> dict[str, Any]:
-    """Anonymous access if this machine has no credentials, because public buckets need none, and s3fs would refuse."""
+    """How s3fs is opened, where fsspec's configuration does not say otherwise.
+
+    Access is anonymous if this machine has no credentials, because public buckets need none, and s3fs would refuse. A
+    request is retried here and by s3fs; if botocore did so too, a server that is not there would take a minute to name.
+    """
     import botocore.session
     from fsspec.config import conf
 
-    given = conf.get("s3", {}).keys() & {"anon", "key", "secret", "token", "profile"}
-    return {} if given or botocore.session.Session().get_credentials() is not None else {"anon": True}
+    given = conf.get("s3", {}).keys()
+    once = {} if "config_kwargs" in given else {"config_kwargs": {"retries": {"max_attempts": 0}}}
+    if given & {"anon", "key", "secret", "token", "profile"}:
+        return once
+    return once if botocore.session.Session().get_credentials() is not None else {"anon": True, **once}
 
 
 def _entries(files: Any, path: str) -> list[dict[str, Any]]:

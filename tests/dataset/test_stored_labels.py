@@ -110,6 +110,7 @@ def test_every_label_is_read_once_a_round_and_before_it_is_needed() -> None:
 def test_views_at_once_fit_chunks_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert views_at_once(LabelShape(50_000, 300, 1000), 15) == 15
     assert views_at_once(LabelShape(200_000, 300, 1000), 15) == 5
+    assert views_at_once(LabelShape(100_000, 300, 1000), 15) == 5, "10 fit, but would cross the border of a chunk"
     assert views_at_once(LabelShape(10**7, 300, 1000), 16) == 1
     assert store.chunk_views((50_000, 300, 1000), "float16") == 15
 

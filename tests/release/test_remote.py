@@ -137,6 +137,16 @@ def test_no_file_leaves_the_folder(bucket: Bucket, made: Path, cache: Path, name
     assert not cache.exists()
 
 
+def test_no_file_is_inside_another(bucket: Bucket, made: Path, cache: Path) -> None:
+    url = bucket.put_folder(made, "inside")
+    bucket.put("inside/artifact.json", manifest_with(made, {"scores.json/a/b": {"bytes": 1, "sha256": "0" * 64}}))
+    with pytest.raises(
+        DataError, match=r"inside/artifact.json lists 'scores.json/a/b', a file in a file; ask its owner"
+    ):
+        remote.fetch(url)
+    assert not cache.exists()
+
+
 def test_a_manifest_cannot_fill_the_disk(bucket: Bucket, made: Path) -> None:
     url = bucket.put_folder(made, "huge")
     bucket.put("huge/artifact.json", manifest_with(made, {"images.parquet": {"bytes": 2**62, "sha256": "0" * 64}}))

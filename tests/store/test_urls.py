@@ -95,33 +95,6 @@ def server() -> Iterator[str]:
     http.server_close()
 
 
-@pytest.mark.parametrize(
-    ("where", "expected"),
-    [
-        ("s3://bucket/key", True),
-        ("S3://bucket", True),
-        ("https://host/file", True),
-        ("hf://datasets/user/name", True),
-        ("ftp://host/file", True),
-        ("file:///tmp/x", True),
-        ("s3:bucket/key", True),
-        (Path("s3://bucket/key"), True),
-        ("gs:/bucket", True),
-        ("abfs://container/x", True),
-        ("data/images", False),
-        ("/data/a:b", False),
-        ("C:/data", False),
-        (r"C:\data", False),
-        ("name@v1.0.0", False),
-        ("git@host:team/repository", False),
-        ("a b://c", False),
-        ("", False),
-    ],
-)
-def test_a_url_is_told_from_a_path(where: str | Path, expected: bool) -> None:
-    assert urls.is_url(where) is expected
-
-
 def test_urls_are_written_in_one_way() -> None:
     assert urls.checked_url("S3://bucket/Key/") == "s3://bucket/Key"
     assert urls.checked_url("hf://datasets/user/name@v1/file") == "hf://datasets/user/name@v1/file"
@@ -280,9 +253,24 @@ def test_the_network_gets_more_than_one_chance(server: str, hasty: None) -> None
         assert Lines.asked[path] == 1
 
 
-def test_a_server_that_is_not_there_is_named(hasty: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_there_is_named(hasty: None) -> None:
     with pytest.raises(DataError, match=r"http://127\.0\.0\.1:9/x cannot be reached"):
         urls.stat("http://127.0.0.1:9/x")
+
+
+def test_a_request_to_s3_is_repeated_in_one_place(
+    server: str, bucket: Bucket, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not by botocore as well, which would wait a minute for a server that is not there."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    forget_connections()
+    try:
+        with pytest.raises(DataError, match="s3://fails/503/9 cannot be reached"):
+            urls.read_range("s3://fails/503/9", 0, 10)
+    finally:
+        monkeypatch.undo()
+        forget_connections()
+    assert Lines.asked["/fails/503/9"] == 3
 
 
 def test_a_server_cannot_send_more_than_was_asked(server: str) -> None:
@@ -296,7 +284,7 @@ def test_a_server_cannot_send_more_than_was_asked(server: str) -> None:
 
 def test_public_buckets_need_no_credentials(stored: str, anonymous: None) -> None:
     assert urls.read_range(stored, 0, 5) == CONTENT[:5]
-    assert urls._s3_access() == {"anon": True}
+    assert urls._s3_access()["anon"]
 
 
 def test_threads_and_forks_read_at_the_same_time(stored: str) -> None:
