@@ -16,7 +16,6 @@ from PIL import Image
 from dcpipe.config.options import validated
 from dcpipe.config.values import LocalPath, Seed, Share
 from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test, reads_files
-from dcpipe.store.urls import is_url
 from dcpipe.types import DataError, IntArray, require
 
 Arguments = dict[str, str | bool | int]
@@ -77,16 +76,7 @@ class VisionSplit:
 
 def _paths(*, root: str, download: bool = False, **others: Any) -> list[Path]:
     """No paths if torchvision downloads the set, because it does so once and verifies checksums."""
-    return [] if download else [_folder(root)]
-
-
-def _folder(root: str) -> Path:
-    require(
-        not is_url(root),
-        f"images.options.root {root!r} is a URL, but torchvision reads files of this machine only; copy the set here, "
-        "or use the source parquet, imagefolder or webdataset",
-    )
-    return Path(root)
+    return [] if download else [Path(root)]
 
 
 def _count(*, name: str, arguments: Arguments | None = None, **others: Any) -> int | None:
@@ -117,7 +107,6 @@ def torchvision(
     `.classes`, or else the indices as text. Raises `DataError` for an unknown name or argument, for an argument that is
     missing, and for a set that torchvision cannot load.
     """
-    _folder(root)
     train_arguments, test_arguments = _arguments(name, arguments or {})
     train_set = _load(name, root, download, train_arguments)
     if train_arguments == test_arguments:

@@ -225,14 +225,3 @@ def test_torchvision_imagenet_has_two_cranes(tmp_path):
 def test_repeated_class_names_without_identifiers_get_their_index():
 
     assert vision._distinct(["a", "b", "a"], None) == ("a (0)", "b", "a (2)")
-
-
-def test_a_root_at_a_url_is_refused() -> None:
-    for work in (
-        images.SOURCES["torchvision"],
-        lambda **options: images.list_source(images.SOURCES["torchvision"], options),
-    ):
-        with pytest.raises(
-            DataError, match=r"images\.options\.root 's3://bucket/set' is a URL, but torchvision reads files of"
-        ):
-            work(name="CIFAR10", root="s3://bucket/set")
