@@ -36,8 +36,8 @@ from dcpipe.store.artifact import digest_of
 from dcpipe.store.documents import shown
 from dcpipe.store.files import replacing
 from dcpipe.store.staging import index_folder
-from dcpipe.store.urls import is_url
 from dcpipe.types import DataError, Elsewhere, IntArray, require
+from dcpipe.types.paths import is_url
 
 SUFFIX = ".tar"
 MOST_CLASSES = 1_000_000

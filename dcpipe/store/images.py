@@ -22,8 +22,8 @@ from dcpipe.store.encoding import encode_all
 from dcpipe.store.files import replacing
 from dcpipe.store.manifest import MANIFEST
 from dcpipe.store.pictures import open_image, size_of
-from dcpipe.store.urls import is_url
 from dcpipe.types import By, DataError, Elsewhere, EncodedImage, ImageSet, ImageTable, require
+from dcpipe.types.paths import is_url
 
 IMAGES = "images.parquet"
 # Rows of a table are picked one by one, and a pick reads its whole group: so a group has few rows, and even fewer of
