@@ -41,11 +41,6 @@ class Remote:
         last = self.url.rpartition("/")[2]
         return unquote(last) if self.is_web else last
 
-    @property
-    def parent(self) -> Remote:
-        """The folder that contains it."""
-        return Remote(self.url.rpartition("/")[0])
-
     def __truediv__(self, name: str) -> Remote:
         return Remote(urls.join(self.url, name)) if name else self
 

@@ -106,6 +106,20 @@ def test_what_an_index_reads_from_a_bucket(tmp_path: Path, bucket: Bucket, scrat
         assert (len(asked), sum(asked) - sum(wanted) < 1024) == ({"imagefolder": 5, "webdataset": 4}[source], True)
 
 
+@pytest.mark.parametrize("source", ["parquet", "webdataset"])
+def test_an_index_may_point_to_a_web_server(source: str, tmp_path: Path, bucket: Bucket, scratch: Path) -> None:
+    options, suffix = write_set(tmp_path / "set", source), {"parquet": "parquet", "webdataset": "tar"}[source]
+    for path in (tmp_path / "set").glob(f"*.{suffix}"):
+        bucket.put(f"web index/{path.name}", path.read_bytes(), public=True)
+    root = bucket.http(f"{bucket.url}/web%20index")
+    named = {"train": f"train-{{0..1}}.{suffix}", "test": f"test-{{0..1}}.{suffix}"}
+    table = index_of(root, tmp_path, source, {**options, **named})
+    np.testing.assert_array_equal(images.read_all(table), pixels_of("train"))
+    bucket.put(f"web index/train-1.{suffix}", b"changed", public=True)
+    with pytest.raises(DataError, match=rf"web%20index/train-1\.{suffix}"):
+        images.read_rows(table, np.array([39]))
+
+
 def size_of(span: str) -> int:
     """The bytes of a Range header."""
     first, last = span.removeprefix("bytes=").split("-")

@@ -44,7 +44,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, bucket: Bucket) -> Plac
 def test_both_kinds_of_places_do_the_same(root: Place) -> None:
     assert names_in(root) == (["c.txt"], ["a", "b"]) and names_in(root / "a") == (["1.png"], ["b c"])
     assert names_in(root / "nowhere") == ([], [])
-    assert (root / "a").name == "a" and (root / "a" / "1.png").parent == root / "a" and root / "" == root
+    assert (root / "a").name == "a" and root / "a" / "1.png" == root / "a/1.png" and root / "" == root
     file = root / "a/b c/é.png"
     assert relative(file, root) == "a/b c/é.png" and file.name == "é.png"
     assert read_file(file) == read_file(file, 3) == b"two"
