@@ -76,22 +76,37 @@ def files_below(place: Place) -> Iterator[Found]:
     """
     if isinstance(place, Remote):
         yield from _remote(place)
-        return
-    with _in_one_sentence(place):
-        for name, status in _walk(place, "", set()) if place.is_dir() else [(place.name, place.stat())]:
-            yield Found(name, status.st_size, str(status.st_mtime_ns), stat.S_ISLNK(status.st_mode))
+    elif place.is_dir():
+        with _in_one_sentence(place):
+            for name, status in _walk(place, "", set()):
+                yield _found(name, status)
+    else:
+        yield file_at(place)
+
+
+def file_at(file: Place) -> Found:
+    """The file at a place. Raises `DataError` if there is none."""
+    if isinstance(file, Remote):
+        remote = urls.stat(file.url)
+        return Found(file.name, remote.size, remote.version)
+    with _in_one_sentence(file):
+        return _found(file.name, file.stat())
+
+
+def _found(name: str, status: os.stat_result) -> Found:
+    return Found(name, status.st_size, str(status.st_mtime_ns), stat.S_ISLNK(status.st_mode))
 
 
 def _remote(place: Remote) -> list[Found]:
     """The files below a URL. Its folders are listed side by side, because a request tells a thousand names at most."""
     files, folders = ([], []) if place.is_web else urls.list_folder(place.url)
     if not files and not folders:
-        files = [urls.stat(place.url)]
+        return [file_at(place)]
     visible = [place / folder for folder in folders if not is_hidden(folder)]
     below = overlapping(lambda folder: urls.list_files(folder.url), visible, remote=True)
     found = []
     for file in (*files, *(file for listed in below for file in listed)):
-        name = file.url.removeprefix(f"{place.url}/") if file.url != place.url else place.name
+        name = file.url.removeprefix(f"{place.url}/")
         if not any(map(is_hidden, name.split("/"))):
             found.append(Found(name, file.size, file.version))
     return sorted(found)

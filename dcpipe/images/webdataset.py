@@ -28,7 +28,7 @@ from dcpipe.images.base import (
     reads_everything,
     reads_files,
 )
-from dcpipe.images.listing import files_below
+from dcpipe.images.listing import file_at
 from dcpipe.images.places import Piece, Place, Remote, open_file, overlapping, place, read_pieces, relative
 from dcpipe.images.shard_files import shards_of, shards_of_test, some_names
 from dcpipe.images.tars import SCHEMA, read_index
@@ -147,7 +147,7 @@ def _folder(path: str) -> Place:
 
 def _index(shard: Place, label_key: str) -> pa.Table:
     """The samples of a shard. The pass over it is made once for each version of it."""
-    [file] = files_below(shard)
+    file = file_at(shard)
     where = str(shard if isinstance(shard, Remote) else shard.absolute())
     version = {"shard": where, "size": file.size, "version": file.version, "label_key": label_key}
     kept = index_folder() / f"{digest_of(version)}.parquet"

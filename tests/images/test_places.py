@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from object_store import Bucket
 
 from dcpipe.images import places
-from dcpipe.images.listing import files_below, list_files
+from dcpipe.images.listing import file_at, files_below, list_files
 from dcpipe.images.places import (
     Piece,
     Place,
@@ -70,7 +70,9 @@ def test_both_kinds_are_listed_alike(root: Place) -> None:
     ]
     assert all(file.version and not file.lost for file in found)
     [one] = files_below(root / "c.txt")
-    assert (one.name, one.size, one.version) == found[3][:3]
+    assert (one.name, one.size, one.version) == found[3][:3] and file_at(root / "c.txt") == one
+    with pytest.raises(DataError, match=r"nowhere (does not exist|cannot be listed \(No such file or directory\))"):
+        file_at(root / "nowhere")
     whole = list_files([root])
     assert (whole.files, whole.bytes) == (4, 15)
     assert list_files([root / "b", root / "a"]) == list_files([root / "a", root / "b"])
