@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from dcpipe import images, store
-from dcpipe.images.index import check_located, placed, read_encoded
+from dcpipe.images.index import located, placed, read_encoded
 from dcpipe.types import EncodedImage, ImageTable, IntArray
 
 PART, SHARD, GROUP, CLASSES = 2048, 1000, 100, 10
@@ -87,7 +87,7 @@ def table_of(root: Path, source: str, options: dict[str, str], copy: bool) -> Im
             store.write_part(parts[-1], encoded, split.classes)
         else:
             store.write_index(parts[-1], placed(split, rows, encoded, source))
-    elsewhere = None if copy else check_located(split, source)
+    elsewhere = None if copy else located(split, source).elsewhere
     ids = np.arange(n)
     return ImageTable(tuple(parts), PART, ids, split.labels, split.classes, 8, GREY, GREY, elsewhere=elsewhere)
 

@@ -32,7 +32,7 @@ def images_stage(run: Run) -> None:
     check_same_classes(train.classes, test.classes, "train and test")
     if note := images.order_note(train.classes):
         print(f"images: {note}")
-    elsewhere = None if block.copies else images.check_located(train, block.source)
+    elsewhere = None if block.copies else images.located(train, block.source).elsewhere
     budget.planned(run.params, len(train.classes))  # refuses an impossible budget before any image is decoded
     smallest = int(np.bincount(train.labels[rows["train"]], minlength=len(train.classes)).min())
     require(

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dcpipe.config.registry import Registry
 from dcpipe.images.base import Source, order_note, reads_files, split_minival
 from dcpipe.images.decoding import decode
-from dcpipe.images.index import check_located
+from dcpipe.images.index import located
 from dcpipe.images.inspection import PartReport, duplicates, inspect_part, merge_reports
 from dcpipe.images.listing import Listing, list_source
 from dcpipe.images.reading import PART_ROWS, read_all, read_part, read_parts, read_rows, read_selection, stream
@@ -34,11 +34,11 @@ __all__ = [
     "Listing",
     "PartReport",
     "Source",
-    "check_located",
     "decode",
     "duplicates",
     "inspect_part",
     "list_source",
+    "located",
     "merge_reports",
     "order_note",
     "read_all",

@@ -20,22 +20,21 @@ from dcpipe.store.image_index import read_index
 from dcpipe.types import DataError, Elsewhere, EncodedImage, ImageTable, IntArray, PlacedImage, require
 
 
-def check_located(split: Source, source: str) -> Elsewhere:
-    """Where the files of a split are. Raises `DataError` for one whose images are in no files."""
-    if not isinstance(split, Located):
-        raise DataError(
-            f"images.copy is false, but the images of source {source!r} are in no files that could be read later; set "
-            "images.copy: true"
-        )
-    return split.elsewhere
+def located(split: Source, source: str) -> Located:
+    """The split, which knows where its images are. Raises `DataError` for one whose images are in no files."""
+    if isinstance(split, Located):
+        return split
+    raise DataError(
+        f"images.copy is false, but the images of source {source!r} are in no files that could be read later; set "
+        "images.copy: true"
+    )
 
 
 def placed(split: Source, rows: IntArray, images: Sequence[EncodedImage], source: str) -> list[PlacedImage]:
-    """Where ascending rows of a split are, with the hashes of their bytes, which were read as `images`."""
-    check_located(split, source)
-    assert isinstance(split, Located)
+    """Where ascending rows of a split are, with the hashes of their bytes, which were read as `images`. Raises
+    `DataError` as `located` does, and for names that no index can hold."""
     found = []
-    for image, where in zip(images, split.where(rows), strict=True):
+    for image, where in zip(images, located(split, source).where(rows), strict=True):
         require(
             is_text(where.file),
             f"images.copy is false, but the name of {image.path} is not UTF-8; rename it, or set images.copy: true",

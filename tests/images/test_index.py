@@ -12,7 +12,7 @@ from image_sources import SOURCES, TRAIN, labels_of, pixels_of, write_set
 from object_store import Bucket
 
 from dcpipe import images, store
-from dcpipe.images.index import check_located, placed, read_encoded
+from dcpipe.images.index import located, placed, read_encoded
 from dcpipe.store.encoding import encode_png
 from dcpipe.types import DataError, Elsewhere, EncodedImage, ImageTable
 
@@ -22,7 +22,7 @@ PART = 16
 def index_of(root: Path | str, folder: Path, source: str, options: dict[str, Any]) -> ImageTable:
     """The train split as an index in `folder`."""
     split = images.SOURCES[source](path=str(root), **options)["train"]
-    elsewhere, parts = check_located(split, source), []
+    elsewhere, parts = located(split, source).elsewhere, []
     for start in range(0, TRAIN, PART):
         rows = np.arange(start, min(start + PART, TRAIN))
         encoded = [
@@ -136,4 +136,4 @@ def test_names_that_no_index_can_hold_are_refused(tmp_path: Path, scratch: Path)
 
 def test_where_an_index_is_read_from(tmp_path: Path) -> None:
     split = images.SOURCES["parquet"](path=str(tmp_path / "set"), **write_set(tmp_path / "set", "parquet"))["test"]
-    assert check_located(split, "parquet") == Elsewhere(str(tmp_path / "set"), "image")
+    assert located(split, "parquet").elsewhere == Elsewhere(str(tmp_path / "set"), "image")
