@@ -6,8 +6,9 @@ everything on disk once.
 A temporary workspace has so many JPEG files of 32 pixels in 100 folders, a tenth of them for test. Stages run as
 `dvc repro` runs them, one after another. Printed for each stage:
 
-* `peak`: the most memory it had, and how much more that is than that of a process that has only imported the stage and
-  checked params.yaml;
+* `peak`: the most memory of its own that it had (looked at every 10 ms; files that are mapped into memory are not its
+  own, because the system may drop them), and how much more that is than that of a process that has only imported the
+  stage and checked params.yaml;
 * `read`: bytes that it asked the system for, less those of that process, and the ratio to the bytes that it must read,
   each once: the source for images; the images for features; vectors, R_C and keys for selection; the row groups of
   picked images, and the ids and labels of all, for synthesis; and its own output, of which it computes the digests.
@@ -54,12 +55,22 @@ PARAMS: dict[str, Any] = {
 }
 # Runs a stage, or only imports it and checks params.yaml, and writes what that took into a file.
 MEASURED = """
-import atexit, importlib, json, pathlib, resource, runpy, sys
+import atexit, importlib, json, pathlib, runpy, sys, threading, time
 out, runs, stage = sys.argv[1:]
+peak = 0
+def look():
+    global peak
+    status = pathlib.Path("/proc/self/status").read_text()
+    peak = max(peak, 1024 * int(status.partition("RssAnon:")[2].split()[0]))
+def watch():
+    while True:
+        look()
+        time.sleep(0.01)
 def report():
+    look()
     read = int(pathlib.Path("/proc/self/io").read_text().split()[1])
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     pathlib.Path(out).write_text(json.dumps({"read": read, "peak": peak}))
+threading.Thread(target=watch, daemon=True).start()
 atexit.register(report)
 importlib.import_module(f"flows.{stage}")
 from dcpipe.config import params
