@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import releases
 import yaml
+from object_store import Bucket
 
 import dcpipe
 from dcpipe import release, store
 from dcpipe.release import publishing, tags
+from dcpipe.store import urls
 from dcpipe.types import DataError
 
 
@@ -91,15 +93,33 @@ def _remote_has(folder: Path, content: bytes) -> bool:
     return content in {path.read_bytes() for path in files}
 
 
-@pytest.mark.pipeline
-def test_publish_and_pull_two_versions(repository: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    root = repository
+def _set_up_stages(root: Path) -> None:
+    """DVC, a stage that takes a prepared release, and one whose output is not for others."""
     publishing._dvc("init", "--quiet", cwd=root)
     (root / ".gitignore").write_text("/data\n")
     stage = {"cmd": "mkdir -p data && cp -r prepared data/release", "deps": ["prepared"], "outs": ["data/release"]}
     images = {"cmd": "mkdir -p data && printf 'as if they were images' > data/images", "outs": ["data/images"]}
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"images": images, "release": stage}}))
+
+
+@pytest.mark.pipeline
+def test_a_release_goes_through_a_remote_in_a_bucket(repository: Path, tmp_path: Path, bucket: Bucket) -> None:
+    _set_up_stages(repository)
+    publishing._dvc("remote", "add", "--default", "storage", f"{bucket.url}/remote", cwd=repository)
+    made = _commit_version(repository, 0)
+    release.publish("fish@v1.0.0", workspace=repository, say=lambda line: None)
+    kept = [file.size for file in urls.list_files(f"{bucket.url}/remote")]
+    assert len(kept) == len(releases.FILES) + 1, "the release, and the list of its files; nothing of other stages"
+    clone = tmp_path / "clone"
+    tags.git("clone", "--quiet", "--bare", str(repository), str(clone))
+    assert dcpipe.load("fish@v1.0.0", repo=clone).digest == made.digest
+
+
+@pytest.mark.pipeline
+def test_publish_and_pull_two_versions(repository: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    root = repository
+    _set_up_stages(root)
     tags.git("tag", "-a", "fish@v0.1.0", "-m", "before there was DVC", cwd=root)
     versions = {}
     for seed, tag in enumerate(("fish@v1.0.0", "fish@v1.1.0")):
