@@ -1,4 +1,5 @@
-"""images: convert any source to Parquet tables of train, minival and test, and decode and check every image once.
+"""images: convert any source to Parquet tables of train, minival and test, and decode and check every image once. With
+`copy: false`, the tables say where the images are instead of holding copies.
 
 Tasks: one per part of 2,048 images. Output: data/images, with pixel statistics and a report of train images that are
 also in test.
@@ -12,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from dcpipe import images
+from dcpipe import images, store
 from dcpipe.config import budget
 from dcpipe.images import leakage, shards
 from dcpipe.types import check_same_classes, require
@@ -31,6 +32,7 @@ def images_stage(run: Run) -> None:
     check_same_classes(train.classes, test.classes, "train and test")
     if note := images.order_note(train.classes):
         print(f"images: {note}")
+    elsewhere = None if block.copies else images.located(train, block.source).elsewhere
     budget.planned(run.params, len(train.classes))  # refuses an impossible budget before any image is decoded
     smallest = int(np.bincount(train.labels[rows["train"]], minlength=len(train.classes)).min())
     require(
@@ -43,7 +45,10 @@ def images_stage(run: Run) -> None:
         "classes": list(train.classes),
     }
     with run.staging("data/images", block.content(), Inputs({}), state) as staging:
-        job, parts = shards.Job(original, block.size, str(staging.root), str(staging.notes)), splits.parts()
+        job, parts = (
+            shards.Job(original, block.size, str(staging.root), str(staging.notes), block.copies),
+            splits.parts(),
+        )
         reports = run.map(
             partial(shards.write_part, job),
             parts,
@@ -72,6 +77,8 @@ def images_stage(run: Run) -> None:
             },
         }
         meta |= {key: value for key, value in block.content().items() if key in ("decoder", "test_crop")}
+        if elsewhere is not None:
+            meta["source"] = store.source_meta(elsewhere, [job.path(part) for part in parts])
         run.reporter.table("splits", [{"split": name, "images": len(rows[name])} for name in rows])
         run.reporter.markdown("duplicates", f"```json\n{json.dumps(repeated, indent=1)[:4000]}\n```")
         staging.publish("images", meta)

@@ -31,6 +31,7 @@ WRITERS = {
     "save_teacher",
     "staging_dir",
     "write_columns",
+    "write_index",
     "write_part",
 }
 # Modules whose tests stand in a file of another name, below tests/.

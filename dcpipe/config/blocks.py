@@ -134,4 +134,4 @@ def _keys_at(model: type[Block], location: tuple[int | str, ...]) -> list[str]:
             block = get_args(block)[0] if type(None) in get_args(block) else block  # `Block | None`
         else:  # a mapping of names to blocks
             block = get_args(block)[-1]
-    return list(block.model_fields)
+    return [field.alias or name for name, field in block.model_fields.items()]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from dcpipe.config import budget, check, packages, protocols
 from dcpipe.config.blocks import Block, checked, read
@@ -41,10 +41,11 @@ Crops = Literal["stored", "full"]
 class Images(Block):
     """Where images come from and how they are decoded.
 
-    `max_leakage` is the share of the test images that may also be train images; more stop the stage. `decoder: draft`
-    or `fast` decodes faster, to slightly other pixels (`dcpipe.images.decoding`). `test_crop` is the share of the
-    shorter side that the central squares of test and minival keep: 0.875 is "resize the shorter side to 256, crop 224",
-    how networks that are trained on random crops of whole images are tested.
+    With `copy: false`, data/images says where each image is in the source and what its SHA-256 is, instead of holding
+    a copy. `max_leakage` is the share of the test images that may also be train images; more stop the stage. `decoder:
+    draft` or `fast` decodes faster, to slightly other pixels (`dcpipe.images.decoding`). `test_crop` is the share of
+    the shorter side that the central squares of test and minival keep: 0.875 is "resize the shorter side to 256, crop
+    224", how networks that are trained on random crops of whole images are tested.
     """
 
     source: str
@@ -53,13 +54,20 @@ class Images(Block):
     minival: Share = 0.1
     seed: Seed = 0
     max_leakage: Share = 0.01
+    copies: bool = Field(default=True, alias="copy")  # `copy` is a method of pydantic's models
     decoder: Decoder = "exact"
     test_crop: PositiveShare = 1.0
 
+    @model_serializer(mode="wrap")
+    def _as_in_the_file(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialize(self)
+        return {"copy" if key == "copies" else key: value for key, value in content.items()}
+
     def content(self) -> dict[str, Any]:
-        """All that decides what the images are, and no limit. `decoder` and `test_crop` are left out where they change
-        nothing, so that such images have the digests that they had before these keys existed."""
-        return self.model_dump(mode="json", exclude={"max_leakage", *self.unchanged("decoder", "test_crop")})
+        """All that decides what the images are, and no limit. `copy`, `decoder` and `test_crop` are left out where they
+        change nothing, so that such images have the digests that they had before these keys existed."""
+        unchanged = self.unchanged("copies", "decoder", "test_crop")
+        return self.model_dump(mode="json", exclude={"max_leakage", *unchanged})
 
 
 class Augmentation(Block):

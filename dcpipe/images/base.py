@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
+from dcpipe.images.places import Place
 from dcpipe.random import Stream, permutation
 from dcpipe.store.documents import MAX_NAME, shown
-from dcpipe.types import IntArray, check_labels, check_same_classes, require
+from dcpipe.types import Elsewhere, IntArray, check_labels, check_same_classes, require
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -29,6 +29,26 @@ class Source(Protocol):
         ...
 
 
+class Where(NamedTuple):
+    """Where the bytes of an image are: a file, as a name with slashes below the root of the source, and in it a row of
+    a Parquet table, or the first byte in an archive, or neither where the file is the image."""
+
+    file: str
+    row: int | None = None
+    start: int | None = None
+
+
+@runtime_checkable
+class Located(Source, Protocol):
+    """A split whose images are in files as they are, so that they can be found again without their source."""
+
+    @property
+    def elsewhere(self) -> Elsewhere: ...
+    def where(self, rows: IntArray) -> list[Where]:
+        """Where each of these ascending rows is."""
+        ...
+
+
 def counts_classes(
     count: Callable[..., int | None],
 ) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
@@ -42,13 +62,20 @@ def counts_classes(
 
 
 def reads_files(
-    paths: Callable[..., Iterable[Path]],
+    paths: Callable[..., Iterable[Place]],
 ) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
-    """A decorator that says which local files and folders a source reads, given its options.
+    """A decorator that says which files and folders a source reads, given its options.
 
     Without it, changes of a source are not noticed by `dvc repro` (see `listing`).
     """
     return _attach("reads_files", paths)
+
+
+def reads_everything(
+    when: Callable[..., bool],
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """A decorator that says with which options a source reads all images in order to open. `dcpipe plan` does not."""
+    return _attach("reads_everything", when)
 
 
 def _attach(name: str, value: Any) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
@@ -89,7 +116,7 @@ def checked(train: Source, test: Source, where: str) -> dict[str, Source]:
     """
     for name in train.classes:
         require(
-            len(name) <= MAX_NAME and _is_text(name),
+            len(name) <= MAX_NAME and is_text(name),
             f"{where}: class name {shown(name)} cannot be stored; give it at most {MAX_NAME} characters of valid text",
         )
     for split, source in (("train", train), ("test", test)):
@@ -103,7 +130,7 @@ def checked(train: Source, test: Source, where: str) -> dict[str, Source]:
     return {"train": train, "test": test}
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     """Whether a name can be written as UTF-8; half a surrogate pair cannot."""
     try:
         name.encode()

@@ -1,4 +1,5 @@
-"""`imagefolder`: one folder per class, as torchvision's ImageFolder and the scripts of most papers expect it.
+"""`imagefolder`: one folder per class, as torchvision's ImageFolder and the scripts of most papers expect it, on this
+machine or in an object store.
 
 The order of classes is the most reported trap of the field: sorted folder names are WordNet ids in one copy of a data
 set and English names in another, and a teacher trained in the other order scores at chance. So the order can be given,
@@ -8,7 +9,6 @@ as a list or as the `class_to_idx` file that came with the teacher.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -17,11 +17,13 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dcpipe.config.options import validated
-from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes, reads_files
+from dcpipe.images.base import Source, Where, check_ascending, checked, class_list, counts_classes, reads_files
 from dcpipe.images.listing import files_below
+from dcpipe.images.places import Place, Remote, names_in, overlapping, place, read_file
 from dcpipe.store.documents import loads
-from dcpipe.types import DataError, IntArray, require
+from dcpipe.types import DataError, Elsewhere, IntArray, require
 
+Image = tuple[str, int]  # a file below the root, and its size in bytes
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
@@ -29,24 +31,49 @@ SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 class FolderSplit:
     """One split: the image files below `root`, sorted by class and then by name."""
 
-    root: Path
+    root: Place
     classes: tuple[str, ...]
     labels: IntArray
     files: tuple[str, ...]
+    sizes: IntArray  # in bytes
 
     def read(self, rows: IntArray) -> list[tuple[bytes, str]]:
         check_ascending(rows, len(self.files), str(self.root))
-        return [(_bytes(self.root / self.files[row]), _printable(self.files[row])) for row in rows]
+        files = [self.files[row] for row in rows.tolist()]
+        images = list(zip(files, self.sizes[rows].tolist(), strict=True))
+        contents = overlapping(self._read_one, images, isinstance(self.root, Remote))
+        return list(zip(contents, map(_printable, files), strict=True))
+
+    def _read_one(self, image: Image) -> bytes:
+        return read_file(self.root / image[0], image[1])
+
+    @property
+    def elsewhere(self) -> Elsewhere:
+        return Elsewhere(str(self.root))
+
+    def where(self, rows: IntArray) -> list[Where]:
+        return [Where(self.files[row]) for row in rows.tolist()]
 
 
 def _count(*, path: str, train: str = "train", classes: list[str] | str | None = None, **others: str) -> int:
-    return len(_classes(Path(path), train, classes))
+    return len(_classes(_root(path), train, classes))
 
 
 def _paths(
     *, path: str, train: str = "train", test: str = "val", classes: list[str] | str | None = None, **others: Any
-) -> list[Path]:
-    return [Path(path) / train, Path(path) / test, *([Path(classes)] if isinstance(classes, str) else [])]
+) -> list[Place]:
+    root = _root(path)
+    return [root / train, root / test, *([place(classes)] if isinstance(classes, str) else [])]
+
+
+def _root(path: str) -> Place:
+    root = place(path)
+    require(
+        not (isinstance(root, Remote) and root.is_web),
+        f"images.options.path {root} is on a web server, which has no list of files; put the images into tar shards "
+        "(source webdataset) or Parquet files (source parquet), or copy them to this machine",
+    )
+    return root
 
 
 @reads_files(_paths)
@@ -74,14 +101,14 @@ def imagefolder(
     suffix are ignored. Raises `DataError` for a missing folder, a class without train images, and a class folder that
     is not on the list.
     """
-    root = Path(path)
+    root = _root(path)
     require(not only_listed or classes is not None, "only_listed needs a list of classes; give images.options.classes")
     order = _classes(root, train, classes)
     splits = [_split(root, split, order, only_listed, split == train) for split in (train, test)]
     return checked(splits[0], splits[1], str(root))
 
 
-def _classes(root: Path, train: str, classes: list[str] | str | None) -> tuple[str, ...]:
+def _classes(root: Place, train: str, classes: list[str] | str | None) -> tuple[str, ...]:
     """Names in label order, from the list or from the folders of train."""
     return _order(classes) if classes is not None else tuple(_class_folders(root, train))
 
@@ -90,8 +117,10 @@ def _order(classes: Sequence[str] | str) -> tuple[str, ...]:
     if not isinstance(classes, str):
         return class_list(classes)
     try:
-        content: Any = loads(Path(classes).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        content: Any = loads(read_file(place(classes), what="class list"))
+    except DataError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"class list {classes} cannot be read as JSON ({error}); give a list or {{name: index}}"
         ) from error
@@ -106,33 +135,38 @@ def _order(classes: Sequence[str] | str) -> tuple[str, ...]:
     return class_list(content)
 
 
-def _class_folders(root: Path, split: str) -> list[str]:
+def _class_folders(root: Place, split: str) -> list[str]:
     folder = root / split
-    if not folder.is_dir():
-        present = sorted(entry.name for entry in root.iterdir() if entry.is_dir()) if root.is_dir() else []
+    files, folders = names_in(folder)
+    if not files and not folders and not (isinstance(folder, Path) and folder.is_dir()):
+        present = names_in(root)[1]
         require(
             False,
             f"image folder {folder} not found; {root} contains {', '.join(present[:10]) or 'no folders'}, so correct "
             "the path or the name of the split",
         )
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-    for entry in entries:
-        if entry.is_symlink() and not entry.exists():
-            _refuse_link(entry, "class folder")
-    names = sorted(entry.name for entry in entries if entry.is_dir())
+    if isinstance(folder, Path):
+        for entry in sorted(folder.iterdir()):
+            if not entry.name.startswith(".") and entry.is_symlink() and not entry.exists():
+                _refuse_link(entry, "class folder")
+    names = [name for name in folders if not name.startswith(".")]
     require(bool(names), f"image folder {folder} has no class folders; put each class's images in one")
     for name in names:
         require(_printable(name) == name, f"class folder {_printable(name)!r} in {folder} is not UTF-8; rename it")
     return names
 
 
-def _split(root: Path, split: str, classes: tuple[str, ...], only_listed: bool, every_class: bool) -> FolderSplit:
+def _split(root: Place, split: str, classes: tuple[str, ...], only_listed: bool, every_class: bool) -> FolderSplit:
     """The files of a split by class. With `every_class`, a class without a folder is refused."""
-    annotations = root / split / f"{split}_annotations.txt"
-    if annotations.is_file() and (root / split / "images").is_dir():
-        found = _annotated(root, split, annotations)
+    files, folders = names_in(root / split)
+    annotations = f"{split}_annotations.txt"
+    if annotations in files and "images" in folders:
+        found = _annotated(root, split, root / split / annotations)
     else:
-        found = {name: _images_below(root, root / split / name) for name in _class_folders(root, split)}
+        names = _class_folders(root, split)
+        wanted = [name for name in names if name in classes]
+        listed = overlapping(lambda name: _images_below(root, f"{split}/{name}"), wanted, isinstance(root, Remote))
+        found = {name: [] for name in names} | dict(zip(wanted, listed, strict=True))
     unknown = sorted(set(found).difference(classes))
     require(
         only_listed or not unknown,
@@ -148,21 +182,21 @@ def _split(root: Path, split: str, classes: tuple[str, ...], only_listed: bool, 
             bool(images) or not every_class,
             f"class folder {folder} has no images ({', '.join(sorted(SUFFIXES))}); add some",
         )
-    files = tuple(file for name in classes for file in found[name])
+    all_images = [image for name in classes for image in found[name]]
     labels = np.repeat(np.arange(len(classes), dtype=np.int64), [len(found[name]) for name in classes])
-    return FolderSplit(root, classes, labels, files)
+    sizes = np.array([size for _, size in all_images], dtype=np.int64)
+    return FolderSplit(root, classes, labels, tuple(file for file, _ in all_images), sizes)
 
 
-def _images_below(root: Path, folder: Path) -> list[str]:
-    """The image files below a folder, relative to `root`, sorted. Raises `DataError` for a link to nothing, which is
-    an image that is missing, and for a folder that cannot be read."""
-    place = folder.relative_to(root)
+def _images_below(root: Place, folder: str) -> list[Image]:
+    """The image files below a folder of `root`, sorted. Raises `DataError` for a link to nothing, which is an image
+    that is missing, and for a folder that cannot be read."""
     images = []
-    for name, status in files_below(folder):
-        if PurePath(name).suffix.lower() in SUFFIXES:
-            if stat.S_ISLNK(status.st_mode):
-                _refuse_link(folder / name, "image")
-            images.append((place / name).as_posix())
+    for found in files_below(root / folder):
+        if PurePath(found.name).suffix.lower() in SUFFIXES:
+            if found.lost:
+                _refuse_link(Path(str(root / folder)) / found.name, "image")
+            images.append((f"{folder}/{found.name}", found.size))
     return sorted(images)
 
 
@@ -173,11 +207,13 @@ def _refuse_link(path: Path, what: str) -> NoReturn:
     )
 
 
-def _annotated(root: Path, split: str, annotations: Path) -> dict[str, list[str]]:
+def _annotated(root: Place, split: str, annotations: Place) -> dict[str, list[Image]]:
     """The files of each class as the annotations give them; every file of `images` needs a line."""
+    content = read_file(annotations, what="the list")
     try:
-        lines = [line.split("\t") for line in annotations.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+        text = content.decode("utf-8")
+        lines = [line.split("\t") for line in text.splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
         raise DataError(f"{annotations} cannot be read ({error}); restore it") from error
     short = [line for line in lines if len(line) < 2]
     require(
@@ -187,23 +223,14 @@ def _annotated(root: Path, split: str, annotations: Path) -> dict[str, list[str]
     for file, name in ((line[0], line[1].strip()) for line in lines):
         first = class_of.setdefault(file, name)
         require(first == name, f"{annotations} gives {file} to classes {first!r} and {name!r}; keep one line")
-    found: dict[str, list[str]] = {}
-    for file in _images_below(root, root / split / "images"):
-        name = Path(file).name
+    found: dict[str, list[Image]] = {}
+    for file, size in _images_below(root, f"{split}/images"):
+        name = PurePath(file).name
         require(name in class_of, f"{annotations} has no line for {file}; add one or remove the file")
-        found.setdefault(class_of[name], []).append(file)
+        found.setdefault(class_of[name], []).append((file, size))
     return found
 
 
 def _printable(name: str) -> str:
     """A file's name as text; bytes that are not UTF-8 become escapes such as \\xe9."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"image {path} cannot be read ({error.strerror}); restore it or run again without it"
-        ) from error

@@ -1,20 +1,19 @@
 """`parquet`: a folder of Parquet files in the Hugging Face convention, read row group by row group.
 
-The files `SPLIT-*.parquet` are in the folder or in its subfolder `data/`. The column `image` is struct<bytes, path> or
-plain binary, `label` is an integer or a class name, and the class names are in the `huggingface` metadata of the
-schema. Large types, views and dictionaries of Arrow are read as the plain ones. All labels are read at once (8 bytes
-per image); of the encoded images, only the row groups that contain the requested rows are read.
+The files are found as `shard_files` describes, usually as `SPLIT-*.parquet`, on this machine or at a URL. The column
+`image` is struct<bytes, path> or plain binary, `label` is an integer or a class name, and the class names are in the
+`huggingface` metadata of the schema. Large types, views and dictionaries of Arrow are read as the plain ones. All
+labels are read at once (8 bytes per image); of the encoded images, only the row groups that contain the requested rows
+are read. Footers are read once and kept, so that of a remote file, too, nothing else is read.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,45 +21,78 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dcpipe.config.options import validated
-from dcpipe.images.base import Source, check_ascending, checked, class_list, counts_classes, reads_files
+from dcpipe.images.base import Source, Where, check_ascending, checked, class_list, counts_classes, reads_files
+from dcpipe.images.places import Place, Remote, open_file, overlapping, place, relative
+from dcpipe.images.shard_files import shards_of, shards_of_test, some_names
+from dcpipe.store import urls
 from dcpipe.store.documents import reason, shown
-from dcpipe.types import DataError, IntArray, require
+from dcpipe.types import DataError, Elsewhere, IntArray, require
 
-_TEST_NAMES = ("test", "validation", "valid", "val")
+SUFFIX = ".parquet"
+
+
+@dataclass(frozen=True, eq=False)
+class Shard:
+    """A Parquet file, and its size in bytes and its footer (pyarrow's `FileMetaData`) where they are known already."""
+
+    file: Place
+    size: int | None = None
+    footer: Any = None
+
+    def open(self) -> Any:
+        """The file, opened for reading; raises `DataError` if it is not Parquet."""
+        where = open_file(self.file, self.size) if isinstance(self.file, Remote) else self.file
+        return _guarded(self.file, lambda: pq.ParquetFile(where, metadata=self.footer))
 
 
 @dataclass(frozen=True, eq=False)
 class ParquetSplit:
-    """One split; `ends[i]` is the number of rows in files 0..i."""
+    """One split; `ends[i]` is the number of rows in shards 0..i."""
 
+    root: Place
     classes: tuple[str, ...]
     labels: IntArray
-    files: tuple[Path, ...]
+    shards: tuple[Shard, ...]
     ends: IntArray
-    image_column: str
+    column: str
 
     def read(self, rows: IntArray) -> list[tuple[bytes, str]]:
-        check_ascending(rows, len(self.labels), str(self.files[0].parent))
+        images = []
+        for shard, inside in self._by_shard(rows):
+            images += pick(shard, inside, self.column)
+        return images
+
+    @property
+    def elsewhere(self) -> Elsewhere:
+        return Elsewhere(str(self.root), self.column)
+
+    def where(self, rows: IntArray) -> list[Where]:
+        return [
+            Where(relative(shard.file, self.root), row=row)
+            for shard, inside in self._by_shard(rows)
+            for row in inside.tolist()
+        ]
+
+    def _by_shard(self, rows: IntArray) -> list[tuple[Shard, IntArray]]:
+        """The shards that contain these ascending rows, and which of their own rows these are."""
+        check_ascending(rows, len(self.labels), str(self.root))
         places = np.searchsorted(self.ends, rows, side="right")
         starts = np.concatenate([[0], self.ends[:-1]])
-        images = []
-        for place in np.unique(places):
-            images += pick(self.files[place], rows[places == place] - starts[place], self.image_column)
-        return images
+        return [(self.shards[shard], rows[places == shard] - starts[shard]) for shard in np.unique(places)]
 
 
 def _count(
     *, path: str, train: str = "train", classes: list[str] | None = None, label_column: str = "label", **others: str
 ) -> int | None:
     """The number of class names in the options, or else in the metadata of the first file; None if neither has them."""
-    files = _files(_folder(path), train)
-    names = classes or (_class_names(files[0], label_column) if files else None)
+    files = shards_of(_folder(path), train, SUFFIX)
+    names = classes or (_class_names(Shard(files[0]), label_column) if files else None)
     return None if names is None else len(names)
 
 
-def _paths(*, path: str, train: str = "train", test: str = "test", **others: Any) -> list[Path]:
+def _paths(*, path: str, train: str = "train", test: str = "test", **others: Any) -> list[Place]:
     root = _folder(path)
-    return [*_files(root, train), *_test_files(root, test)]
+    return [*shards_of(root, train, SUFFIX), *shards_of_test(root, test, SUFFIX)]
 
 
 @reads_files(_paths)
@@ -78,65 +110,36 @@ def parquet(
     """The splits of a Parquet folder.
 
     Args:
-        path: the folder.
-        train, test: names of the splits. If `test` is left at "test" and there is no such split, the first of
-            "validation", "valid" and "val" that exists is used.
+        path: the folder, or its URL.
+        train, test: names of the splits, or of their files (see `shard_files`). If `test` is left at "test" and there
+            is no such split, the first of "validation", "valid" and "val" that exists is used.
         classes: class names in label order, for a set that does not contain them, or to rename its classes.
         image_column, label_column: names of the columns.
 
     Raises `DataError` for a missing folder, split or shard, unreadable files, columns of the wrong type and bad labels.
     """
     root = _folder(path)
-    test_files = _test_files(root, test)
     splits = []
     given = None if classes is None else class_list(classes)
-    for split, files in ((train, _files(root, train)), (test, test_files)):
-        require(
-            bool(files),
-            f"{path} has no {split}-*.parquet (found {_parquet_files(root)}); correct path or the name of the split",
-        )
-        splits.append(_split(tuple(files), given, image_column, label_column))
+    for split, files in ((train, shards_of(root, train, SUFFIX)), (test, shards_of_test(root, test, SUFFIX))):
+        if not files:
+            found = some_names(root, SUFFIX, "no Parquet files")
+            raise DataError(f"{path} has no {split}-*.parquet (found {found}); correct path or the name of the split")
+        splits.append(_split(root, files, given, image_column, label_column))
     return checked(splits[0], splits[1], str(root))
 
 
-def _folder(path: str) -> Path:
-    require(Path(path).is_dir(), f"parquet folder {path} not found; correct images.options.path")
-    return Path(path)
-
-
-def _files(root: Path, split: str) -> list[Path]:
-    """The shards of a split in order, from the folder or its `data/`; none that their names promise may be missing."""
-    for folder in (root, root / "data"):
-        # Not a pattern, because the name of the split may contain signs that mean something in one.
-        start = folder / f"{split}-"
-        files = sorted(file for file in start.parent.glob("*.parquet") if file.name.startswith(start.name))
-        for file in files:
-            promised = re.search(r"-of-(\d+)", file.name)
-            require(
-                promised is None or int(promised[1]) == len(files),
-                f"{folder} has {len(files)} shards of {split!r} but {file.name} promises "
-                f"{int(promised[1]) if promised else 0}; download the missing ones or remove stray files",
-            )
-        if files:
-            return files
-    return []
-
-
-def _test_files(root: Path, test: str) -> list[Path]:
-    """The shards of the split `test`, or of the first of its usual names that exists."""
-    names = _TEST_NAMES if test == "test" else (test,)
-    return next((files for name in names if (files := _files(root, name))), [])
-
-
-def _parquet_files(root: Path) -> str:
-    names = sorted(file.name for folder in (root, root / "data") for file in folder.glob("*.parquet"))
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") if names else "no Parquet files"
+def _folder(path: str) -> Place:
+    root = place(path)
+    require(isinstance(root, Remote) or root.is_dir(), f"parquet folder {path} not found; correct images.options.path")
+    return root
 
 
 def _split(
-    files: tuple[Path, ...], given: tuple[str, ...] | None, image_column: str, label_column: str
+    root: Place, files: list[Place], given: tuple[str, ...] | None, image_column: str, label_column: str
 ) -> ParquetSplit:
-    named = _class_names(files[0], label_column)
+    first = _opened(files[0])
+    named = _class_names(first, label_column)
     if given is not None and named is not None:
         require(
             len(given) == len(named),
@@ -145,13 +148,24 @@ def _split(
     classes = given or named
     if classes is None:
         raise DataError(f"{files[0]} does not name its classes; give images.options.classes in label order")
-    labels = [_labels(file, image_column, label_column, classes) for file in files]
+    shards = (first, *overlapping(_opened, files[1:], isinstance(root, Remote)))
+    labels = overlapping(
+        lambda shard: _labels(shard, image_column, label_column, classes), shards, isinstance(root, Remote)
+    )
     ends = np.cumsum([len(part) for part in labels], dtype=np.int64)
-    return ParquetSplit(classes, np.concatenate(labels), files, ends, image_column)
+    return ParquetSplit(root, classes, np.concatenate(labels), shards, ends, image_column)
 
 
-def _class_names(path: Path, label_column: str) -> tuple[str, ...] | None:
-    with open_parquet(path) as file:
+def _opened(file: Place) -> Shard:
+    """A file with its footer."""
+    shard = Shard(file, urls.stat(file.url).size if isinstance(file, Remote) else None)
+    with shard.open() as opened:
+        return replace(shard, footer=opened.metadata)
+
+
+def _class_names(shard: Shard, label_column: str) -> tuple[str, ...] | None:
+    path = shard.file
+    with shard.open() as file:
         stored = (file.schema_arrow.metadata or {}).get(b"huggingface")
     if stored is None:
         return None
@@ -171,8 +185,9 @@ def _class_names(path: Path, label_column: str) -> tuple[str, ...] | None:
         ) from error
 
 
-def _labels(path: Path, image_column: str, label_column: str, classes: tuple[str, ...]) -> IntArray:
-    with open_parquet(path) as file:
+def _labels(shard: Shard, image_column: str, label_column: str, classes: tuple[str, ...]) -> IntArray:
+    path = shard.file
+    with shard.open() as file:
         schema = file.schema_arrow
         for column in (image_column, label_column):
             require(
@@ -210,7 +225,7 @@ def _labels(path: Path, image_column: str, label_column: str, classes: tuple[str
     return labels
 
 
-def _indices(path: Path, column: str, names: list[str], classes: tuple[str, ...]) -> IntArray:
+def _indices(path: Place, column: str, names: list[str], classes: tuple[str, ...]) -> IntArray:
     """Labels that are written as class names, as indices."""
     index = {name: i for i, name in enumerate(classes)}
     unknown = sorted(set(names).difference(index))
@@ -232,12 +247,7 @@ def _is_text(kind: Any) -> bool:
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
-def open_parquet(path: Path) -> Any:
-    """A Parquet file, opened for reading; raises `DataError` if it is not one."""
-    return _guarded(path, lambda: pq.ParquetFile(path))
-
-
-def _guarded(path: Path, read: Callable[[], Any]) -> Any:
+def _guarded(path: Place, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except (pa.ArrowException, OSError) as error:
@@ -249,12 +259,15 @@ def _images(file: Any, group: int, column: str) -> Any:
     return file.read_row_group(group, columns=[column], use_threads=False).column(0)
 
 
-def pick(path: Path, rows: IntArray, column: str = "image") -> list[tuple[bytes, str]]:
+def pick(shard: Shard, rows: IntArray, column: str = "image") -> list[tuple[bytes, str]]:
     """(bytes, name) of ascending rows of one file; only their row groups are read, one at a time."""
     picked: list[tuple[bytes, str]] = []
-    with open_parquet(path) as file:
+    path = shard.file
+    with shard.open() as file:
         meta = file.metadata
         ends = np.cumsum([meta.row_group(group).num_rows for group in range(meta.num_row_groups)], dtype=np.int64)
+        if len(rows) and rows[-1] >= meta.num_rows:
+            raise DataError(f"{path} has {meta.num_rows:,} rows, but not row {rows[-1]:,}; restore it, or run again")
         groups = np.searchsorted(ends, rows, side="right")
         for group in np.unique(groups):
             group_rows = rows[groups == group]

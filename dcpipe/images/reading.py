@@ -1,4 +1,5 @@
-"""Read the pixels of an `ImageTable`: one part, some rows, everything, or a stream in training order."""
+"""Read the pixels of an `ImageTable`: one part, some rows, everything, or a stream in training order. Whether the table
+has copies of the images or says where they are makes no difference here."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from dcpipe.images.ahead import ahead
 from dcpipe.images.decoding import DecodeSome, Pixels, decode_into, decode_squares
-from dcpipe.images.parquet import pick
+from dcpipe.images.index import read_encoded
 from dcpipe.random import PARTS_OF_EPOCH, Stream, permutation
 from dcpipe.types import ImageSet, ImageTable, IntArray, Selection, require
 
@@ -32,7 +33,7 @@ def _squares(table: ImageTable) -> DecodeSome:
 
 def _read_part(table: ImageTable, part: int, out: Pixels) -> None:
     span = _span(table, part)
-    encoded = pick(table.parts[part], np.arange(span.stop - span.start))
+    encoded = read_encoded(table, part, np.arange(span.stop - span.start))
     decode_into(out, encoded, table.ids[span], _squares(table))
 
 
@@ -67,7 +68,7 @@ def read_rows(table: ImageTable, rows: IntArray, decode_some: DecodeSome | None 
     for part in np.unique(places):
         low, high = np.searchsorted(places, [part, part + 1])
         part_rows = distinct[low:high]
-        encoded = pick(table.parts[part], part_rows - part * table.part_rows)
+        encoded = read_encoded(table, int(part), part_rows - part * table.part_rows)
         decode_into(images[low:high], encoded, table.ids[part_rows], decode_some or _squares(table))
     ordered: Pixels = images if np.array_equal(distinct, rows) else images[back]
     return ordered

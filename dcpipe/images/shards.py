@@ -10,6 +10,7 @@ import numpy as np
 
 from dcpipe import store
 from dcpipe.images import PART_ROWS, SOURCES, PartReport, Source, inspect_part, split_minival
+from dcpipe.images.index import placed
 from dcpipe.shards import opened
 from dcpipe.types import IntArray
 
@@ -30,13 +31,14 @@ class Original:
 
 @dataclass(frozen=True)
 class Job:
-    """What all parts have in common: where images come from, the side of decoded images in pixels, and the folders of
-    the parts and of the notes about them."""
+    """What all parts have in common: where images come from, the side of decoded images in pixels, the folders of the
+    parts and of the notes about them, and whether images are copied into the parts."""
 
     original: Original
     size: int
     folder: str
     notes: str
+    copies: bool = True
 
     def path(self, part: Part) -> Path:
         """The file of a part."""
@@ -75,10 +77,13 @@ def write_part(job: Job, part: Part) -> PartReport:
         return PartReport.from_json(json.loads(note.read_text(encoding="utf-8")))
     splits, (split, index) = splits_of(job.original), part
     rows = splits.rows[split][index * PART_ROWS : (index + 1) * PART_ROWS]
-    classes = splits.train.classes
-    encoded, report = inspect_part(splits.test if split == "test" else splits.train, rows, classes, job.size, rows)
+    source, classes = splits.test if split == "test" else splits.train, splits.train.classes
+    encoded, report = inspect_part(source, rows, classes, job.size, rows)
     with store.replacing(note) as partial:
         partial.write_text(json.dumps(report.to_json()), encoding="utf-8")
     path.parent.mkdir(exist_ok=True)
-    store.write_part(path, encoded, classes)
+    if job.copies:
+        store.write_part(path, encoded, classes)
+    else:
+        store.write_index(path, placed(source, rows, encoded, job.original.source))
     return report

@@ -116,7 +116,8 @@ def _recorded(block: Images, folder: Path) -> Counts | None:
         return None
     meta = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))["meta"]
     splits: Mapping[str, int] = meta["counts"]
-    n_bytes = store.folder_bytes(folder) // max(1, sum(splits.values()))
+    elsewhere = meta.get("source")  # of images that were not copied
+    n_bytes = (store.folder_bytes(folder) if elsewhere is None else elsewhere["bytes"]) // max(1, sum(splits.values()))
     return Counts(**splits, classes=len(meta["classes"]), image_bytes=n_bytes, origin=str(folder))
 
 
@@ -125,7 +126,11 @@ def _in_source(block: Images) -> Counts:
     if options.get("download"):
         options["download"] = False  # planning downloads nothing
     source = SOURCES[block.source]
+    whole = getattr(source, "reads_everything", None)
     try:
+        require(
+            whole is None or not whole(**options), f"source {block.source} at {options.get('path')} would be read whole"
+        )
         splits = source(**options)
         listing = list_source(source, options)
     except DataError as error:

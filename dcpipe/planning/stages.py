@@ -21,6 +21,7 @@ from dcpipe.planning.work import Kind, Remedy, Stage, Work, batches
 from dcpipe.types import LabelShape, require
 
 BASE = 700_000_000  # bytes of a process that has imported what a stage needs
+_INDEX_ROW = 110  # bytes of the place and the hash of an image
 _NOTES = 150  # bytes that are remembered of each image while images are read
 _WRITERS = 2  # parts of images and of features, and shards of labels, in work at a time
 READ_GROWTH = 2.7  # memory that reading a set takes, relative to its pixels
@@ -92,8 +93,13 @@ class Setting:
 
     @property
     def table_bytes(self) -> int:
-        """Bytes of data/images."""
+        """Bytes of all encoded images, wherever they are."""
         return self.counts.all * self.counts.image_bytes
+
+    @property
+    def images_bytes(self) -> int:
+        """Bytes of data/images, which has the encoded images, or an index of them."""
+        return self.table_bytes if self.params.images.copies else self.counts.all * _INDEX_ROW
 
     def decode(self, images: int, units: int = 1) -> Work:
         """The work of decoding some images of the table."""
@@ -125,13 +131,15 @@ def images(setting: Setting) -> Stage:
     part = PART_ROWS * (3 * counts.image_bytes + 3 * size**2)
     return Stage(
         "images",
-        (setting.decode(counts.all, parts), Work("read", 2 * setting.table_bytes, parts)),
-        n_bytes=setting.table_bytes + manifest(parts + 2),
+        (setting.decode(counts.all, parts), Work("read", setting.table_bytes + setting.images_bytes, parts)),
+        n_bytes=setting.images_bytes + manifest(parts + 2),
         files=parts + 2,
         scratch=_NOTES * counts.all,
         host=BASE + _WRITERS * part + 2 * _NOTES * counts.all,
         spread="parts",
-        remedy=Remedy(disk="images.size, or fewer classes in images.options"),
+        remedy=Remedy(
+            disk="images.copy (false reads the images from their source), or fewer classes in images.options"
+        ),
     )
 
 

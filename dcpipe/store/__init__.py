@@ -12,6 +12,7 @@ is published by one rename.
 * `files.py`     files and folders that are written atomically
 * `urls.py`      objects of s3://, gs://, hf:// and https:// addresses
 * `images.py`, `teacher.py`, `features.py`, `selection.py`, `labels.py`, `scores.py`: the files of each kind of artifact
+* `image_index.py`  where images are that were not copied
 * `encoding.py`  condensed images as PNG, in threads, and only once
 * `blocks.py`    chunked, sharded Zarr arrays that are filled shard by shard
 * `tensors.py`   safetensors files that are written without having them in memory
@@ -26,7 +27,8 @@ from dcpipe.store.blocks import Blocks, array_path, array_size, chunk_views, cre
 from dcpipe.store.columns import read_columns, write_columns
 from dcpipe.store.features import load_features
 from dcpipe.store.files import replacing
-from dcpipe.store.images import SetFile, load_set, save_set, set_of, table_of, write_part
+from dcpipe.store.image_index import write_index
+from dcpipe.store.images import SetFile, load_set, save_set, set_of, source_meta, table_of, write_part
 from dcpipe.store.labels import (
     describe_views,
     load_pack,
@@ -89,10 +91,12 @@ __all__ = [
     "set_of",
     "shard_rows",
     "sorted_rows",
+    "source_meta",
     "staging_dir",
     "table_of",
     "teacher_of",
     "view_specs",
     "write_columns",
+    "write_index",
     "write_part",
 ]

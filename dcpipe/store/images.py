@@ -17,12 +17,23 @@ from pydantic import Field
 from dcpipe.store import parquet_footer
 from dcpipe.store.artifact import Artifact, open_artifact
 from dcpipe.store.columns import REMEDY, check_column, read_columns
-from dcpipe.store.documents import Channels, Classes, Open, Pixels, Text, checked, of, reading, shown
+from dcpipe.store.documents import Channels, Classes, Open, Pixels, Size, Text, checked, of, reading, shown
 from dcpipe.store.encoding import encode_all
 from dcpipe.store.files import replacing
 from dcpipe.store.manifest import MANIFEST
 from dcpipe.store.pictures import open_image, size_of
-from dcpipe.types import By, DataError, Decoder, Decoding, EncodedImage, ImageSet, ImageTable, require
+from dcpipe.types import (
+    By,
+    DataError,
+    Decoder,
+    Decoding,
+    Elsewhere,
+    EncodedImage,
+    ImageSet,
+    ImageTable,
+    require,
+)
+from dcpipe.types.paths import is_url
 
 IMAGES = "images.parquet"
 # Rows of a table are picked one by one, and a pick reads its whole group: so a group has few rows, and even fewer of
@@ -43,6 +54,14 @@ class SetMeta(Open):
     by: By = "images"
 
 
+class _Source(Open):
+    """Where the images of an index are."""
+
+    root: str = Field(min_length=1, max_length=4096)
+    column: Text
+    bytes: Size
+
+
 class _TableMeta(Open):
     """What the images stage says of its tables."""
 
@@ -54,6 +73,7 @@ class _TableMeta(Open):
     splits: dict[Text, list[Text]]
     decoder: Decoder = "exact"
     test_crop: float = Field(default=1.0, gt=0.0, le=1.0)
+    source: _Source | None = None
 
 
 def image_table(rows: Sequence[EncodedImage], classes: Sequence[str]) -> pa.Table:
@@ -125,7 +145,20 @@ def table_of(artifact: Artifact, split: str) -> ImageTable:
             std=tuple(artifact.meta["std"]),
             origin=(str(artifact.path.absolute()), artifact.digest, split),
             decoding=Decoding(meta.decoder, 1.0 if split == "train" else meta.test_crop),
+            elsewhere=None if meta.source is None else _elsewhere(artifact, meta.source),
         )
+
+
+def source_meta(elsewhere: Elsewhere, parts: Sequence[Path]) -> dict[str, Any]:
+    """What the metadata of tables that say where images are has under `source`, with the bytes of all images."""
+    n_bytes = sum(int(read_columns(part, {"size": "int64"})["size"].sum()) for part in parts)
+    return {"root": elsewhere.root, "column": elsewhere.column, "bytes": n_bytes}
+
+
+def _elsewhere(artifact: Artifact, source: _Source) -> Elsewhere:
+    """The source of an index. Its path is relative to the workspace, in which the artifact is data/images."""
+    root = source.root if is_url(source.root) else str(artifact.path.absolute().parents[1] / source.root)
+    return Elsewhere(root, source.column)
 
 
 def save_set(folder: Path, images: ImageSet, stored: Path | None = None) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from dcpipe.store.files import PARTIAL, replacing
 from dcpipe.types import DataError, require
 from dcpipe.types.paths import local_path
 
+INDEXES = "source-indexes"
 _FINGERPRINT = re.compile(r"-[0-9a-f]{16}(\.notes)?")
 
 
@@ -94,6 +95,13 @@ def staging_dir(out: Path, lineage: dict[str, Any], state: dict[str, Any] | None
         lock.release()
 
 
+def index_folder() -> Path:
+    """A folder for what is found in a source by reading all of it. Every process of a run looks there first."""
+    folder = scratch_root() / INDEXES
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def need_space(
     n_bytes: int,
     what: str,
@@ -109,12 +117,14 @@ def need_space(
 
 
 def clean() -> tuple[int, list[str]]:
-    """Delete every staging folder that no run has locked. Returns the bytes freed and the outputs that are locked.
+    """Delete every staging folder that no run has locked, and the indexes of sources. Returns the bytes freed and the
+    outputs that are locked.
 
     Only folders of outputs that were staged here are deleted, because other programs may use the scratch root too.
     """
-    freed, locked = 0, []
-    root = scratch_root()
+    root, locked = scratch_root(), []
+    freed = folder_bytes(root / INDEXES)
+    shutil.rmtree(root / INDEXES, ignore_errors=True)
     # Both kinds of files, because some systems remove the lock file when the lock is released.
     for name in sorted({path.stem for kind in ("lock", "owner") for path in root.glob(f"*.{kind}")}):
         folders = [p for p in root.glob(f"{name}-*") if _FINGERPRINT.fullmatch(p.name.removeprefix(name))]

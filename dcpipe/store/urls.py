@@ -85,7 +85,7 @@ def checked_url(where: str | Path) -> str:
         f"{text!r} would travel unencrypted, and anybody on the way could change it; write https://",
     )
     require(
-        bool(host) and text.isprintable() and not any(part.isspace() for part in text),
+        bool(host) and text.isprintable() and not any(map(str.isspace, text if scheme.startswith("http") else host)),
         f"{text!r} names no {'host' if scheme.startswith('http') else 'bucket'}, or has blanks in it; correct the URL",
     )
     require(
@@ -119,6 +119,26 @@ def list_files(url: str) -> list[RemoteFile]:
     listed = [_remote(f"{scheme}://{name}", info) for name, info in sorted(found.items()) if not name.endswith("/")]
     require(bool(listed), f"there is nothing below {url}; correct the URL")
     return listed
+
+
+def list_folder(url: str) -> tuple[list[RemoteFile], list[str]]:
+    """The objects directly in the folder `url`, and the names of the folders in it, both in order; none if there is no
+    such folder.
+
+    Raises `DataError` for https, which has no list of files.
+    """
+    url = checked_url(url)
+    require(not url.startswith("http"), f"{url} has no list of its files, because it is https; name one file")
+    found = _attempt(url, lambda files: _entries(files, _path(url)))
+    scheme = url.partition("://")[0]
+    files, folders = [], []
+    for info in sorted(found, key=lambda info: str(info["name"])):
+        where = f"{scheme}://{info['name']}".rstrip("/")
+        if info.get("type") == "directory":
+            folders.append(where.rpartition("/")[2])
+        elif where != url:  # some stores have an empty object of the name of the folder
+            files.append(_remote(where, info))
+    return files, folders
 
 
 def read(url: str, limit: int) -> bytes:
@@ -231,6 +251,14 @@ def _s3_access() -> dict[str, Any]:
     if given & {"anon", "key", "secret", "token", "profile"}:
         return once
     return once if botocore.session.Session().get_credentials() is not None else {"anon": True, **once}
+
+
+def _entries(files: Any, path: str) -> list[dict[str, Any]]:
+    """What is directly in a folder."""
+    try:
+        return list(files.ls(path, detail=True))
+    except FileNotFoundError:
+        return []
 
 
 def _path(url: str) -> str:

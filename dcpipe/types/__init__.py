@@ -1,7 +1,7 @@
 """The data types of the pipeline: frozen, checked once when they are made, and independent of files and orchestration.
 
 * `base.py`     array types, `DataError`, how tasks run, shared checks and look-ups
-* `images.py`   `EncodedImage`, `ImageTable`, `Decoding`, `ImageSet`, `Selection`
+* `images.py`   `EncodedImage`, `PlacedImage`, `ImageTable`, `Elsewhere`, `Decoding`, `ImageSet`, `Selection`
 * `teacher.py`  `Teacher`, `Features`
 * `labels.py`   `ViewPolicy`, `StoredViews`, `SoftLabels`, `LabelShape`, `LabelPack`
 * `score.py`    `Score`
@@ -28,7 +28,17 @@ from dcpipe.types.base import (
     require,
     run_in_turn,
 )
-from dcpipe.types.images import EXACT, Decoder, Decoding, EncodedImage, ImageSet, ImageTable, Selection
+from dcpipe.types.images import (
+    EXACT,
+    Decoder,
+    Decoding,
+    Elsewhere,
+    EncodedImage,
+    ImageSet,
+    ImageTable,
+    PlacedImage,
+    Selection,
+)
 from dcpipe.types.labels import (
     VIEW_ARRAYS,
     LabelPack,
@@ -53,6 +63,7 @@ __all__ = [
     "DataError",
     "Decoder",
     "Decoding",
+    "Elsewhere",
     "EncodedImage",
     "Features",
     "FloatArray",
@@ -65,6 +76,7 @@ __all__ = [
     "Map",
     "Mix",
     "NotApplicableError",
+    "PlacedImage",
     "Score",
     "Selection",
     "Sliceable",

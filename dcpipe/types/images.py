@@ -37,6 +37,26 @@ class Decoding(NamedTuple):
 
 
 EXACT = Decoding()
+class PlacedImage(NamedTuple):
+    """Where an encoded image is, instead of its bytes: its id and label; its file, a name with slashes below the root
+    of the source; in that file its row, if it is a Parquet table, or its first byte, if it is an archive; its
+    size in bytes, and their SHA-256 (32 bytes)."""
+
+    id: int
+    label: int
+    file: str
+    row: int | None
+    start: int | None
+    size: int
+    sha256: bytes
+
+
+class Elsewhere(NamedTuple):
+    """The source that an index of images points into: `root`, the folder or URL that files are below, and `column`, in
+    which Parquet files have the images."""
+
+    root: str
+    column: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +67,7 @@ class ImageTable:
     last one possibly fewer. `size`: the side in pixels to which images are decoded. `mean`, `std`: per channel, of the
     pixels of the train split in [0, 1]. `origin`: folder and digest of the artifact that it was opened from and the
     name of the split, None for a table that is only in memory. `decoding`: how images become squares of pixels.
+    `elsewhere`: where the images are if they were not copied; `parts` then have the columns of `PlacedImage`.
     """
 
     parts: tuple[Path, ...]
@@ -59,6 +80,7 @@ class ImageTable:
     std: Colour
     origin: tuple[str, str, str] | None = None
     decoding: Decoding = EXACT
+    elsewhere: Elsewhere | None = None
 
     def __post_init__(self) -> None:
         check_labels(self.labels, self.classes, "image table")

@@ -62,6 +62,17 @@ def test_parameters_are_frozen() -> None:
         parsed.images.size = 9
 
 
+def test_whether_images_are_copied_is_written_only_where_they_are_not() -> None:
+    """Artifacts have the lineage that they had before there was a choice."""
+    plain, indexed = (params.parse(changed("images.copy", value)).images for value in (True, False))
+    assert plain == params.parse(LEGAL).images and plain.copies and not indexed.copies
+    assert (plain.model_dump()["copy"], indexed.model_dump()["copy"]) == (True, False)
+    assert "copy" not in plain.content() and indexed.content() == {**plain.content(), "copy": False}
+    whole = params.parse(changed("images.copy", False))
+    assert whole.content()["images"] == indexed.content()
+    assert params.parse(whole.model_dump(mode="json")) == whole, "what is written is read"
+
+
 def test_an_augmentation_makes_its_policy() -> None:
     block = params.Augmentation(scale_min=0.2, scale_max=0.9, flip=0.1)
     assert block.policy(3) == ViewPolicy(scale_min=0.2, scale_max=0.9, flip=0.1, mix="none", seed=3)
@@ -82,7 +93,7 @@ REFUSED = [
     (
         "images.zzz",
         3,
-        "unknown key 'images.zzz'; valid keys are source, options, size, minival, seed, max_leakage, "
+        "unknown key 'images.zzz'; valid keys are source, options, size, minival, seed, max_leakage, copy, "
         "decoder, test_crop",
     ),
     (

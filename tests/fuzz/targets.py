@@ -64,6 +64,7 @@ TARGETS = {
     "pack": Target("pack", "labels.safetensors", mutations.safetensors_file, load_pack),
     "images": Target("image set", "images.parquet", mutations.any_bytes, store.load_set),
     "tables": Target("images", "part-0.parquet", mutations.any_bytes, kinds.load_train),
+    "indexes": Target("image index", "part-0.parquet", mutations.any_bytes, kinds.load_index),
     "selection": Target("selection", "picks.parquet", mutations.any_bytes, store.load_selection),
     "teacher": Target("release", "teacher.safetensors", mutations.safetensors_file, load_release),
     "scores": Target("scores", "scores.json", mutations.json_file, store.load_scores),

@@ -111,7 +111,11 @@ def bytes_read(table: ImageTable, rows: list[int], monkeypatch: pytest.MonkeyPat
     sizes: list[int] = []
     wanted = np.array(rows)
     with monkeypatch.context() as patched, ExitStack() as files:  # pyarrow closes only what it opened
-        patched.setattr(parquet, "open_parquet", lambda path: pq.ParquetFile(files.enter_context(Counted(path, sizes))))
+        patched.setattr(
+            parquet.Shard,
+            "open",
+            lambda shard: pq.ParquetFile(files.enter_context(Counted(shard.file, sizes)), metadata=shard.footer),
+        )
         found = images.read_rows(table, wanted)
     assert len(found) == len(rows)
     return sum(sizes)

@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from image_sources import write_set
 from sent import STAGING, sent_bytes
 
 from dcpipe import images
 from dcpipe.images import shards
+from dcpipe.images.index import placed
 from dcpipe.images.shards import Job, Original, splits_of, write_part
 from dcpipe.store.columns import read_columns
+from dcpipe.store.image_index import read_index
 
 
 @pytest.fixture
@@ -84,6 +87,30 @@ def test_a_part_that_is_there_with_its_report_is_not_read_again(
     monkeypatch.setattr(shards, "inspect_part", lambda *given: calls.append(1) or inspect(*given))
     assert write_part(job, part) == report
     assert calls == ([] if lost == "neither" else [1]) and job.path(part).exists() and note.exists()
+
+
+def test_a_part_of_an_index_is_that_of_any_process_and_is_not_made_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"path": str(tmp_path / "set"), **write_set(tmp_path / "set", "imagefolder")}
+    for name in ("made", "notes"):
+        (tmp_path / name).mkdir()
+    original = Original("imagefolder", json.dumps(options), "", 0.2, 7)
+    job, part = Job(original, 6, str(tmp_path / "made"), str(tmp_path / "notes"), copies=False), ("minival", 0)
+    splits_of.forget()
+    report = write_part(job, part)
+    splits = splits_of(original)
+    rows = splits.rows["minival"]
+    encoded, expected = images.inspect_part(splits.train, rows, splits.train.classes, 6, rows)
+    assert report == expected
+    first, stored = job.path(part).read_bytes(), read_index(job.path(part), np.arange(len(rows)))
+    assert stored == placed(splits.train, rows, encoded, "imagefolder")
+    assert [tmp_path / "set" / image.file for image in stored] == [tmp_path / "set" / image.path for image in encoded]
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "inspect_part", None)
+        assert write_part(job, part) == report
+    job.path(part).unlink()
+    assert write_part(job, part) == report and job.path(part).read_bytes() == first
 
 
 def test_a_shard_of_imagenet_takes_few_bytes() -> None:

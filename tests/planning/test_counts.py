@@ -105,3 +105,21 @@ def test_nothing_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="it is not there"):
         count(images, NOWHERE, Given())
     assert asked["download"] is False
+
+
+def test_images_that_are_not_copied_have_the_bytes_that_they_have(tmp_path: Path) -> None:
+    images = block("digits").model_copy(update={"copies": False})
+    splits = {"train": 50, "minival": 4, "test": 6}
+    meta = {"classes": ["a", "b"], "counts": splits, "source": {"bytes": 60 * 1000}}
+    content = {"lineage": {"params": images.content()}, "meta": meta}
+    (tmp_path / "artifact.json").write_text(json.dumps(content), encoding="utf-8")
+    assert count(images, tmp_path, Given()).image_bytes == 1000
+
+
+def test_archives_at_a_url_are_not_read_to_be_counted() -> None:
+    images = Images(source="webdataset", options={"path": "s3://bucket/set"}, size=8)
+    with pytest.raises(DataError) as error:
+        count(images, NOWHERE, Given())
+    assert "(source webdataset at s3://bucket/set would be read whole); or give --images and" in str(error.value)
+    given = Given(images=1000, classes=10)
+    assert count(images, NOWHERE, given).classes == 10

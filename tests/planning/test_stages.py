@@ -31,6 +31,8 @@ def test_imagenet_by_hand() -> None:
     assert stages.compression(own).n_bytes == pytest.approx(6e9, rel=0.001)
     assert stages.images(own).files == parts + 7 + 25 + 2
     assert stages.images(own).n_bytes == pytest.approx(144e9, rel=0.01)
+    indexed = setting("imagenet-1k-ipc10", IMAGENET, images={"copy": False})
+    assert stages.images(indexed).n_bytes < 200e6 and stages.features(indexed).work == stages.features(own).work
 
 
 def test_pretrained_teachers_are_only_tested_and_trained_ones_see_every_image_in_every_epoch() -> None:

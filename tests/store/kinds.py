@@ -11,12 +11,15 @@ import numpy as np
 import torch
 
 from dcpipe import store
+from dcpipe.store.image_index import read_index
 from dcpipe.types import (
+    Elsewhere,
     EncodedImage,
     ImageSet,
     ImageTable,
     LabelPack,
     LabelShape,
+    PlacedImage,
     Score,
     Selection,
     Teacher,
@@ -118,6 +121,28 @@ def write_images(folder: Path) -> dict[str, Any]:
     }
 
 
+def write_index(folder: Path) -> dict[str, Any]:
+    """Images that were not copied: a file, a row of a table, and a part of an archive."""
+    meta = write_images(folder)
+    places = [("a/é.png", None, None), ("a.parquet", 3, None), ("a.tar", None, 512)]
+    rows = [
+        PlacedImage(int(i), int(k), *places[row % 3], 9, bytes([row] * 32))
+        for row, (i, k) in enumerate(zip(IDS, LABELS, strict=True))
+    ]
+    for part, some in (("part-0.parquet", rows[:3]), ("part-1.parquet", rows[3:])):
+        store.write_index(folder / part, some)
+    parts = [folder / "part-0.parquet", folder / "part-1.parquet"]
+    return meta | {"source": store.source_meta(Elsewhere("../set", "image"), parts)}
+
+
+def load_index(path: Path) -> ImageTable:
+    """The table, after all of its places were read."""
+    table = load_train(path)
+    for part, start in enumerate(range(0, len(table), table.part_rows)):
+        read_index(table.parts[part], np.arange(len(table.ids[start : start + table.part_rows])))
+    return table
+
+
 def load_train(path: Path) -> ImageTable:
     return store.table_of(store.open_artifact(path, "images"), "train")
 
@@ -146,6 +171,7 @@ KINDS = {
     "scores": Kind("scores", write_scores, store.load_scores),
     "features": Kind("features", write_features, store.load_features),
     "images": Kind("images", write_images, load_train),
+    "image index": Kind("images", write_index, load_index),
 }
 
 

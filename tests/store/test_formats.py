@@ -43,6 +43,14 @@ def test_metadata_and_files_that_the_store_writes(name: str, tmp_path: Path) -> 
     assert artifact.files.keys() <= set(files)
 
 
+def test_the_index_of_images_that_were_not_copied(tmp_path: Path) -> None:
+    artifact = KINDS["image index"].publish(tmp_path)
+    always, sometimes = documented_meta("images")
+    assert artifact.meta.keys() - {"source"} <= always and sometimes == {"source"}
+    for name in (*artifact.meta["source"], *pq.read_schema(artifact.path / "part-0.parquet").names):
+        assert f"`{name}`" in section("Images"), name
+
+
 def test_columns_of_the_parquet_files(tmp_path: Path) -> None:
     text = section("Images")
     store.save_set(tmp_path, releases.parts().images)

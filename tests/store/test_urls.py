@@ -101,6 +101,7 @@ def test_urls_are_written_in_one_way() -> None:
     assert urls.checked_url("hf://gpt2@main/file") == "hf://gpt2@main/file"
     assert urls.checked_url("http://localhost:80/x") == "http://localhost:80/x"
     assert urls.checked_url("http://[::1]:80/x") == "http://[::1]:80/x"
+    assert urls.checked_url("s3://bucket/hot dog/1 2.png") == "s3://bucket/hot dog/1 2.png"
     assert urls.checked_url("s3://bucket/what?#") == "s3://bucket/what?#"
     assert urls.join("s3://bucket/a/", "b c/d") == "s3://bucket/a/b c/d"
     assert urls.join("https://host/a", "b c/d#") == "https://host/a/b%20c/d%23"
@@ -116,7 +117,8 @@ def test_urls_are_written_in_one_way() -> None:
         ("s3://", "'s3://' names no bucket, or has blanks in it; correct the URL"),
         ("s3:///key", "names no bucket"),
         ("https:///x", "names no host"),
-        ("s3://bucket/a b", "has blanks in it"),
+        ("s3://buck et/a", "has blanks in it"),
+        ("https://host/a b", "has blanks in it"),
         ("s3://bucket/a\nb", "has blanks in it"),
         ("http://example.com/x", "would travel unencrypted, and anybody on the way could change it; write https://"),
         ("http://localhost.example.com/x", "would travel unencrypted"),
@@ -201,6 +203,17 @@ def test_files_are_listed_with_size_and_version(bucket: Bucket) -> None:
     assert urls.list_files(files[0].url) == files[:1]
     bucket.put("list/b", "changed")
     assert urls.list_files(f"{bucket.url}/list")[2].version != files[2].version
+
+
+def test_a_folder_has_files_and_folders(bucket: Bucket) -> None:
+    for key in ("folder/b", "folder/a", "folder/d e/x", "folder/c/x/y", "folder/", "folders/x"):
+        bucket.put(key, key)
+    for url in (f"{bucket.url}/folder", f"{bucket.url}/folder/"):
+        files, folders = urls.list_folder(url)
+        assert files == [urls.stat(f"{bucket.url}/folder/{name}") for name in "ab"] and folders == ["c", "d e"]
+    assert urls.list_folder(f"{bucket.url}/nowhere") == ([], [])
+    with pytest.raises(DataError, match="has no list of its files, because it is https; name one file"):
+        urls.list_folder("https://host/folder")
 
 
 def test_what_is_wrong_is_one_sentence(bucket: Bucket, stored: str) -> None:
