@@ -37,6 +37,8 @@ class Decoding(NamedTuple):
 
 
 EXACT = Decoding()
+
+
 class PlacedImage(NamedTuple):
     """Where an encoded image is, instead of its bytes: its id and label; its file, a name with slashes below the root
     of the source; in that file its row, if it is a Parquet table, or its first byte, if it is an archive; its

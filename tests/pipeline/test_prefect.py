@@ -130,15 +130,15 @@ def test_a_failing_stage_names_task_and_input(copy_of_line: Workspace, server: S
 
 
 def test_the_line_runs_as_one_flow(copy_of_line: Workspace, server: Server) -> None:
-    copy_of_line.params(compression={"codec": "prune", "ratio": 2})
+    copy_of_line.params(release={**TINY["release"], "licence": "CC0-1.0"})
     copy_of_line.run(sys.executable, "-m", "flows.condense", PREFECT_API_URL=server.url, DCPIPE_PREFECT="auto")
     runs = {run["name"]: run["state_type"] for run in server.query("flow_runs")}
     assert runs["condense tiny-digits"] == "COMPLETED"
-    assert runs["compression of tiny-digits"] == "COMPLETED"
+    assert runs["release of tiny-digits"] == "COMPLETED"
     stages = [artifact for artifact in server.query("artifacts") if artifact["key"] == "condense-stages"]
     rows = json.loads(max(stages, key=lambda artifact: artifact["created"])["data"])
     outcome = {row["stage"]: row["outcome"] for row in rows}
-    assert outcome["images"] == "skipped" and outcome["compression"] == "made"
+    assert outcome["images"] == "skipped" and outcome["release"] == "made"
     assert stages_run(copy_of_line.run("dvc", "repro")) == []
 
 

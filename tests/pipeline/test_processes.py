@@ -34,12 +34,11 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
     return condition()
 
 
-def test_a_training_in_two_processes_survives_a_kill(make_workspace: Callable[[str], Workspace]) -> None:
+def test_a_training_in_two_processes_survives_a_kill(copy_of_line: Workspace) -> None:
     """The stage alone is killed: its processes end too. It goes on where they were, and ends as an unbroken training,
     which is started here by the user's own torchrun."""
-    workspace = make_workspace("processes")
+    workspace = copy_of_line
     workspace.params(teacher={"networks": NETWORKS, "training": TRAINING})
-    workspace.stage("images")
     stage = workspace.start(sys.executable, "-m", "flows.teacher", "convnet", **TWO)
     checkpoint = ".dcpipe/scratch/data-teacher-*.notes/checkpoint.pt"
     assert wait_until(lambda: any(workspace.root.glob(checkpoint)) or stage.poll() is not None, 300)

@@ -45,7 +45,7 @@ def test_killed_at_random_moments_ends_the_same(copy_of_line: Workspace, noun: s
     shutil.rmtree(folder)
     chance = random.Random(noun)
     killed = 0
-    for _ in range(3):
+    for _ in range(2):
         process = copy_of_line.start(sys.executable, "-m", f"flows.{words[0]}", *words[1:], **env)
         time.sleep(whole * chance.uniform(0.55, 0.95))
         if process.poll() is None:
