@@ -85,7 +85,7 @@ def test_a_command_of_a_message_can_be_typed(command: str) -> None:
     elif tool == "prefect":
         subprocess.run([sys.executable, "-m", "prefect", *arguments, "--help"], check=True, capture_output=True)
     else:
-        assert arguments[0] in ("init", "add", "commit", "push", "config", "remote", "tag", "fetch")
+        assert arguments[0] in ("init", "add", "commit", "push", "config", "remote", "tag", "fetch", "diff")
 
 
 def test_extras_of_messages_exist() -> None:

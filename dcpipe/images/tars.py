@@ -10,6 +10,7 @@ file in the archive is refused. A packed archive (.tar.gz) is refused too, becau
 
 from __future__ import annotations
 
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -184,7 +185,7 @@ def _label(shard: Place, key: str, files: dict[str, bytes], label_key: str) -> i
                 "images.options.label_key"
             )
         if label is not None:
-            valid = isinstance(label, str) or (type(label) is int and 0 <= label < 2**62)
+            valid = isinstance(label, str) or (type(label) is int and 0 <= label <= sys.maxsize)
             require(
                 valid,
                 f"{where}: {label_key!r} of its .json is {shown(label)}, expected the number or the name of a class; "

@@ -5,7 +5,7 @@ remembered under the path, device, inode, size and times (of content and of stat
 that was written less than two seconds before it is hashed is not remembered: another write within the same tick of the
 disk's clock would leave no trace in its times (FAT counts in steps of two seconds).
 
-The stages of a workspace are processes of their own, which share what they know in a file, after `share`.
+The stages of a workspace are processes of their own, which share what they know in a file (`sharing`).
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,11 +39,16 @@ _known: dict[_State, str] = {}
 _shared: SharedDigests | None = None
 
 
-def share(path: Path | None) -> None:
-    """From now on, also use the digests in the file `path`, which is made when needed, and add new ones to it. With
-    None, this process goes on with what it knows itself."""
+@contextmanager
+def sharing(path: Path) -> Iterator[None]:
+    """A context manager in which digests in the file `path`, which is made when needed, are used and new ones added to
+    it."""
     global _shared
-    _shared = None if path is None else SharedDigests(path)
+    before, _shared = _shared, SharedDigests(path)
+    try:
+        yield
+    finally:
+        _shared = before
 
 
 def sha256(path: Path) -> str:

@@ -153,11 +153,11 @@ def _device(stage: str = "") -> torch.device:
     return pick_device(wanted)
 
 
-def share_digests() -> None:
-    """Let the stages of the workspace share what they know of files, so that only one of them hashes a file."""
+def digests_file() -> Path:
+    """What the stages of a workspace know of files, so that only one of them hashes a file; its folder exists."""
     root = store.scratch_root()
     root.mkdir(parents=True, exist_ok=True)
-    hashing.share(root / "digests.sqlite")
+    return root / "digests.sqlite"
 
 
 def choose_reporter(stage: str, name: str) -> tuple[Reporter, Server | None]:
@@ -197,13 +197,12 @@ def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
     name = f"{stage_name} {' '.join(keys)}".strip()
     reporter, server = choose_reporter(stage_name, name)
     run, started = Run(stage_name, params, reporter, name, _device(stage_name)), time.monotonic()
-    share_digests()
     if stage_name not in WITHOUT_ARITHMETIC:
         from dcpipe.training import keep_freed_memory
 
         keep_freed_memory(run.device)
     try:
-        with reporting_to(run.reporter.progress):
+        with reporting_to(run.reporter.progress), hashing.sharing(digests_file()):
             if server is None:
                 stage(run, *keys)
             else:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -111,36 +112,33 @@ def test_a_file_that_was_just_written_is_not_remembered(tmp_path: Path, hashed: 
 def test_processes_that_share_digests_read_a_file_once(
     kind: Kind, tmp_path: Path, hashed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hashing, "_shared", None)  # and again after the test
     kind.publish(tmp_path)
     out = tmp_path / "out"
     settle(out)
     for expected in (True, False, False):
-        hashing.share(tmp_path / "digests.sqlite")
         monkeypatch.setattr(hashing, "_known", {})  # another process
         hashed.clear()
-        store.open_artifact(out, kind.kind)
+        with hashing.sharing(tmp_path / "digests.sqlite"):
+            opened = store.open_artifact(out, kind.kind)
         assert bool(hashed) == expected
-    in_place(store.open_artifact(out, kind.kind).file(next(iter(store.open_artifact(out, kind.kind).files))))
-    with pytest.raises(DataError, match="is corrupt: SHA-256"):
-        store.open_artifact(out, kind.kind)
-    hashing.share(None)
-    hashed.clear()
-    monkeypatch.setattr(hashing, "_known", {})
-    with pytest.raises(DataError, match="is corrupt: SHA-256"):
-        store.open_artifact(out, kind.kind)
-    assert hashed
+    in_place(opened.file(next(iter(opened.files))))
+    for context in (hashing.sharing(tmp_path / "digests.sqlite"), nullcontext()):
+        monkeypatch.setattr(hashing, "_known", {})
+        with context, pytest.raises(DataError, match="is corrupt: SHA-256"):
+            store.open_artifact(out, kind.kind)
 
 
 def test_what_a_stage_publishes_is_not_hashed_by_the_next(
     kind: Kind, tmp_path: Path, hashed: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hashing, "_shared", None)
     monkeypatch.setattr(hashing, "_SETTLED", -1)  # as if every file had been written long ago
-    hashing.share(tmp_path / "digests.sqlite")
-    kind.publish(tmp_path)
-    assert hashed
-    hashed.clear()
+    with hashing.sharing(tmp_path / "digests.sqlite"):
+        kind.publish(tmp_path)
+        assert hashed
+        hashed.clear()
+        monkeypatch.setattr(hashing, "_known", {})
+        store.open_artifact(tmp_path / "out", kind.kind)
+    assert not hashed
     monkeypatch.setattr(hashing, "_known", {})
     store.open_artifact(tmp_path / "out", kind.kind)
-    assert not hashed
+    assert hashed, "outside, a process goes on with what it knows itself"

