@@ -99,8 +99,7 @@ def start(copy_of_line: Workspace, tmp_path: Path) -> Iterator[Callable[..., Sch
     started: list[Scheduler] = []
 
     def begin(port: int | None = None) -> Scheduler:
-        env = {**copy_of_line.env, "PYTHONPATH": str(copy_of_line.root)}
-        started.append(Scheduler(tmp_path, 2, env=env, port=port))
+        started.append(Scheduler(tmp_path, 2, env=copy_of_line.env, port=port))
         return started[-1]
 
     yield begin
