@@ -14,7 +14,7 @@ The methods also work on plain arrays:
 
 * `load`, `Release`, `CondensedDataset`, `CondensedLoader` read a release (`release/`, `dataset/`)
 * `select`, `compress`, `load_labels` apply methods to arrays (`selection/front.py`, `compression/front.py`)
-* the other names are the data types that stages read and write (`types/`)
+* the other names are the data types that stages read and write (`types/`); `__version__` is that of the package
 
 Names are imported on first use, so that a stage that needs one module does not depend on all of them.
 """
@@ -22,6 +22,7 @@ Names are imported on first use, so that a stage that needs one module does not 
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ _ELSEWHERE = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("dcpipe")
     if name not in __all__:
         raise AttributeError(f"module 'dcpipe' has no attribute {name!r}")
     return getattr(import_module(_ELSEWHERE.get(name, "dcpipe.types")), name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,7 @@ def test_other_names_are_no_attributes() -> None:
     with pytest.raises(AttributeError) as error:
         _ = dcpipe.lode  # type: ignore[attr-defined]  # that it is not there is the test
     assert str(error.value) == "module 'dcpipe' has no attribute 'lode'"
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert dcpipe.__version__ == version("dcpipe")

@@ -12,13 +12,13 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
 
 from dcpipe.cli import help_texts
 from dcpipe.cli.printing import print_table
-from dcpipe.config import presets
 from dcpipe.stopping import write_any_text
 from dcpipe.types import DataError, describe_os_error, require
 from dcpipe.types.paths import local_path
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dcpipe", description=help_texts.OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--version", action="version", version=f"dcpipe {version('dcpipe')}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(run: Callable[[argparse.Namespace], None], name: str, summary: str, lesson: str) -> argparse.ArgumentParser:
@@ -140,6 +141,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _init(options: argparse.Namespace) -> None:
+    from dcpipe.config import presets
+
     if options.list:
         Console(width=presets.WIDTH).print(presets.listing(options.preset or ""))
         return

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import releases
 
+import dcpipe
 from dcpipe import store
 from dcpipe.cli import commands as cli
 from dcpipe.config import presets
@@ -26,6 +29,24 @@ def test_help_shows_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().out
     assert all(f"\n    {command} " in told for command in COMMANDS)
     assert "dvc repro                 run the stages that are stale" in told  # line breaks are kept
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"dcpipe {dcpipe.__version__}\n"
+
+
+def test_help_imports_neither_parameters_nor_torch() -> None:
+    code = "import sys, dcpipe.cli as c\ntry: c.main(['--help'])\nexcept SystemExit: pass\n"
+    told = subprocess.run(
+        [sys.executable, "-c", f"{code}print({{'torch', 'pydantic', 'pyarrow', 'dvc'}} & set(sys.modules))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert told.splitlines()[-1] == "set()"
 
 
 def test_a_mistake_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
