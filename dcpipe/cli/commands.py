@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 
 from dcpipe.cli import help_texts
-from dcpipe.cli.printing import print_table
+from dcpipe.reports.printing import print_table
 from dcpipe.stopping import write_any_text
 from dcpipe.types import DataError, describe_os_error, require
 from dcpipe.types.paths import local_path

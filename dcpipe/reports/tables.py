@@ -52,10 +52,14 @@ def status(root: Path) -> RenderableType:
     notes = [f"Leakage: {found}."] if (found := leakage.recorded(root / PLACES["images"])) else []
     if not _made(root / PLACES["evaluation"]):
         return Group(stages, *notes, "No scores yet; `dvc repro` builds the stages that are missing.")
+    return Group(stages, *notes, workspace_scores(root))
+
+
+def workspace_scores(root: Path) -> Table:
+    """The score table of a workspace that has scores."""
     labels = _packed_labels(root / PLACES["compression"] / LABELS)
     made = _made(root / PLACES["synthesis"])
-    grid = _grid(made[0]) if made else 1
-    return Group(stages, *notes, score_table(store.load_scores(root / PLACES["evaluation"]), labels, grid))
+    return score_table(store.load_scores(root / PLACES["evaluation"]), labels, _grid(made[0]) if made else 1)
 
 
 def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: int = 1) -> Table:

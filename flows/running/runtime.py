@@ -48,6 +48,7 @@ if TYPE_CHECKING:  # importing torch takes seconds, which a stage without arithm
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+LAST = "release"  # stage of the pipeline
 WITHOUT_ARITHMETIC = ("images",)  # stages that compute nothing on a device
 MODES = ("auto", "require", "off")
 ON_WORKERS = 256  # threads of a flow that send shards to workers and wait
@@ -210,6 +211,10 @@ def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
     finally:
         run.close()
     print(f"{name}: done in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    if stage_name == LAST:
+        from flows.running.ending import tell
+
+        tell(Path.cwd())
 
 
 def _run_in_prefect(stage: Callable[..., None], run: Run, keys: tuple[str, ...], server: Server) -> None:

@@ -31,6 +31,7 @@ STAGES = (
 
 def test_the_first_repro_runs_every_stage(line: Workspace) -> None:
     output = line.first_repro
+    assert "The release is in data/release, " in output and "score, svd" in output
     for stage in STAGES:
         assert f"Running stage '{stage}'" in output
 

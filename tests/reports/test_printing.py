@@ -6,7 +6,7 @@ import pytest
 from rich.console import Group
 from rich.table import Table
 
-from dcpipe.cli.printing import print_table
+from dcpipe.reports.printing import print_table
 
 NAMES = [f"a column with a long name {number}" for number in range(8)]
 
