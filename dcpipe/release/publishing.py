@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dcpipe import store
 from dcpipe.config import params as parameters
-from dcpipe.release.tags import RELEASE, TAG, git, release_tags
+from dcpipe.release.tags import RELEASE, TAG, WORKSPACE, git, is_place, release_tags
 from dcpipe.types import DataError, require
 from dcpipe.types.paths import local_path
 
@@ -40,7 +40,7 @@ def publish(
     uncommitted changes, if `dvc repro` would run a stage, or if git does not know who tags.
     """
     root = Path.cwd() if workspace is None else workspace
-    _check_tag(tag, root)
+    place = _check_tag(tag, root)
     _check_committed(root)
     _check_reproduced(root)
     _check_identity(root)
@@ -50,37 +50,48 @@ def publish(
         if with_stages:
             _list_stages(root, say)
         _dvc("push", *([] if with_stages else [RELEASE]), cwd=root)
-    git("tag", "--annotate", tag, "--message", f"{tag}\n\nrelease digest {digest}", cwd=root)
+    message = f"{tag}\n\nrelease digest {digest}" + (f"\n{WORKSPACE}{place}" if place else "")
+    git("tag", "--annotate", tag, "--message", message, cwd=root)
     say(f"Tagged {tag}; its content is {digest[:12]}.")
     say(f"Next: git push origin HEAD {tag}")
 
 
-def _check_repository(root: Path) -> None:
-    """A tag names a whole repository, so the workspace must be one."""
+def _check_repository(root: Path) -> tuple[Path, str]:
+    """The repository of a workspace, and the workspace's path in it; "" if it is the whole repository."""
     try:
         top = Path(git("rev-parse", "--show-toplevel", cwd=root).strip())
     except DataError as error:
         raise DataError(f"{root} is in no git repository; run `git init` and `dvc init`, then commit") from error
+    if top.resolve() == root.resolve():
+        return top, ""
     require(
-        top.resolve() == root.resolve(),
-        f"{root} is a subfolder of the git repository {top}, and a release's tag names a whole repository; publish "
-        "from a repository of its own for this workspace",
+        (root / ".dvc").is_dir(),
+        f"{root} is a subfolder of the git repository {top}, in which DVC was not initialised; run "
+        "`dvc init --subdir` in it, then commit",
     )
+    place = root.resolve().relative_to(top.resolve()).as_posix()
+    require(
+        is_place(place),
+        f"{root} is in folders whose names have special characters, which a tag cannot state; rename them",
+    )
+    return top, place
 
 
-def _check_tag(tag: str, root: Path) -> None:
+def _check_tag(tag: str, root: Path) -> str:
+    """The workspace's path in its repository, if this tag may be made."""
     require(
         TAG.fullmatch(tag) is not None, f"{tag!r} is not a release tag; write NAME@vX.Y.Z, e.g. digits-score@v1.0.0"
     )
     name = parameters.load(root / "params.yaml").release.name
     given = tag.split("@")[0]
     require(given == name, f"tag {tag!r} names {given!r}, but release.name in params.yaml is {name!r}; make them equal")
-    _check_repository(root)
-    require(tag not in release_tags(str(root)), f"tag {tag} exists; a release never changes, so raise the version")
+    top, place = _check_repository(root)
+    require(tag not in release_tags(str(top)), f"tag {tag} exists; a release never changes, so raise the version")
+    return place
 
 
 def _check_committed(root: Path) -> None:
-    changed = git("status", "--porcelain", cwd=root).splitlines()
+    changed = git("status", "--porcelain", "--", ".", cwd=root).splitlines()
     if changed:
         raise DataError(f"git has {len(changed)} uncommitted changes, first {changed[0].strip()!r}; commit them first")
 

@@ -1,7 +1,8 @@
 """The git tags NAME@vX.Y.Z (in the format of gto) that name the versions of a release, and how to fetch a version.
 
 The tag names a commit, the dvc.lock of the commit contains a content hash, and the hash is looked up in a DVC remote
-(or in the cache of the repository). `dvc get REPO data/release --rev TAG` fetches the same bytes.
+(or in the cache of the repository). `dvc get REPO data/release --rev TAG` fetches the same bytes. Where the workspace
+is a folder of the repository (`dvc init --subdir`), the message of the tag says which.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from dcpipe import store
-from dcpipe.store.documents import reason
+from dcpipe.store.documents import reason, shown
 from dcpipe.store.manifest import MANIFEST, read_manifest
 from dcpipe.types import DataError, require
 from dcpipe.types.paths import local_path
 
 TAG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*@v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 RELEASE = "data/release"
+WORKSPACE = "workspace "  # begins a line in the message of a tag
+_PLACE = re.compile(r"[\w.+ -]+(/[\w.+ -]+)*")
 TRANSPORTS = ("file", "git", "http", "https", "ssh")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)", re.IGNORECASE)
 
@@ -52,6 +55,11 @@ def release_tags(repo: str) -> dict[str, str]:
     lines = (line.split("\t") for line in git("ls-remote", "--tags", "--refs", "--", repo).splitlines())
     tags = {reference.removeprefix("refs/tags/"): name for name, reference in lines}
     return {tag: name for tag, name in tags.items() if TAG.fullmatch(tag)}
+
+
+def is_place(place: str) -> bool:
+    """Whether a text can be the path of a workspace in its repository. A stranger's tag states it."""
+    return _PLACE.fullmatch(place) is not None and not {".", "..", ".git", ".dvc"} & set(place.split("/"))
 
 
 def cache_root() -> Path:
@@ -139,9 +147,13 @@ def _download(tag: str, source: str, out: Path) -> Path:
         folder = Path(temporary) / "release"
         try:
             files = DVCFileSystem(source, rev=tag)
-            tracked = files.exists(RELEASE)
+            place = _place(files.repo.scm.get_tag(tag), tag)
+            if place:
+                files = DVCFileSystem(source, rev=tag, subrepos=True)
+            release = f"{place}/{RELEASE}" if place else RELEASE
+            tracked = files.exists(release)
             if tracked:
-                _get(files, folder)
+                _get(files, release, folder)
         except (DvcException, DataIndexError, FileNotFoundError) as error:
             raise DataError(
                 f"{tag} is in no storage that {source} names ({_first_line(error)}); "
@@ -159,14 +171,26 @@ def _download(tag: str, source: str, out: Path) -> Path:
     return out
 
 
-def _get(files: Any, folder: Path) -> None:
+def _place(tag: Any, name: str) -> str:
+    """The path of the workspace in the repository, as the message of a tag states it; "" for the whole repository, and
+    for a tag without a message. Raises `DataError` for a path that leads elsewhere."""
+    lines = str(getattr(tag, "message", "")).splitlines()
+    place = next((line.removeprefix(WORKSPACE) for line in lines if line.startswith(WORKSPACE)), "")
+    require(
+        not place or is_place(place),
+        f"tag {name} says that its workspace is {shown(place)}, which is no folder of a repository; ask its owner",
+    )
+    return place
+
+
+def _get(files: Any, release: str, folder: Path) -> None:
     """Copy the manifest of a release, then the files that it lists, whose names are checked. A copy of the whole folder
     would follow a stranger's list in DVC, where a name may be anything."""
     folder.mkdir()
-    files.get_file(f"{RELEASE}/{MANIFEST}", str(folder / MANIFEST))
+    files.get_file(f"{release}/{MANIFEST}", str(folder / MANIFEST))
     for name in read_manifest(folder, store.SCHEMA, "release").files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        files.get_file(f"{RELEASE}/{name}", str(folder / name))
+        files.get_file(f"{release}/{name}", str(folder / name))
 
 
 def _first_line(error: BaseException) -> str:

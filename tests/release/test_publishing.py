@@ -35,12 +35,12 @@ def test_publish_checks_before_it_acts(repository: Path) -> None:
     assert refused("fish@v1.0.1") == "git has 1 uncommitted changes, first '?? new.txt'; commit them first"
 
 
-def test_publish_needs_a_repository_of_the_workspace_alone(repository: Path, tmp_path: Path) -> None:
+def test_publish_needs_a_repository_and_dvc_in_the_workspace(repository: Path, tmp_path: Path) -> None:
     below = repository / "project"
     below.mkdir()
     shutil.copy(repository / "params.yaml", below / "params.yaml")
     with pytest.raises(
-        DataError, match=r"project is a subfolder of the git repository .*; publish from a repository of"
+        DataError, match=r"project is a subfolder of the git repository .*; run `dvc init --subdir` in it, then commit$"
     ):
         release.publish("fish@v1.0.0", workspace=below)
     outside = tmp_path / "outside"
@@ -93,9 +93,10 @@ def _remote_has(folder: Path, content: bytes) -> bool:
     return content in {path.read_bytes() for path in files}
 
 
-def _set_up_stages(root: Path) -> None:
+def _set_up_stages(root: Path, *, initialise: bool = True) -> None:
     """DVC, a stage that takes a prepared release, and one whose output is not for others."""
-    publishing._dvc("init", "--quiet", cwd=root)
+    if initialise:
+        publishing._dvc("init", "--quiet", cwd=root)
     (root / ".gitignore").write_text("/data\n")
     stage = {"cmd": "mkdir -p data && cp -r prepared data/release", "deps": ["prepared"], "outs": ["data/release"]}
     images = {"cmd": "mkdir -p data && printf 'as if they were images' > data/images", "outs": ["data/images"]}
@@ -113,6 +114,26 @@ def test_a_release_goes_through_a_remote_in_a_bucket(repository: Path, tmp_path:
     clone = tmp_path / "clone"
     tags.git("clone", "--quiet", "--bare", str(repository), str(clone))
     assert dcpipe.load("fish@v1.0.0", repo=clone).digest == made.digest
+
+
+@pytest.mark.pipeline
+def test_a_workspace_in_a_folder_of_a_repository(repository: Path, tmp_path: Path) -> None:
+    below = repository / "sets" / "one"
+    below.mkdir(parents=True)
+    (repository / "params.yaml").rename(below / "params.yaml")
+    publishing._dvc("init", "--quiet", "--subdir", cwd=below)
+    _set_up_stages(below, initialise=False)
+    made = _commit_version(below, 0)
+    (repository / "elsewhere.txt").write_text("not committed, and not in the workspace")
+    release.publish("fish@v1.0.0", workspace=below, say=lambda line: None)
+    clone = tmp_path / "clone"
+    tags.git("clone", "--quiet", "--bare", str(repository), str(clone))
+    assert release.pull("fish@v1.0.0", clone, tmp_path / "pulled").digest == made.digest
+    assert dcpipe.load("fish@v1.0.0", repo=repository).digest == made.digest
+    for place in ("../one", "sets//one", "/sets/one", "sets/one\\n", ".git"):
+        tags.git("tag", "-a", "-f", "fish@v1.0.0", "-m", f"x\n\nworkspace {place}", cwd=repository)
+        with pytest.raises(DataError, match=r"tag fish@v1\.0\.0 says that its workspace is "):
+            release.pull("fish@v1.0.0", repository, tmp_path / "again")
 
 
 @pytest.mark.pipeline
