@@ -108,6 +108,20 @@ class Subset:
         return self.whole.read(self.rows[rows])
 
 
+@dataclass(frozen=True, eq=False)
+class LocatedSubset(Subset):
+    """As `Subset`, of a source whose images are in files."""
+
+    whole: Located
+
+    @property
+    def elsewhere(self) -> Elsewhere:
+        return self.whole.elsewhere
+
+    def where(self, rows: IntArray) -> list[Where]:
+        return self.whole.where(self.rows[rows])
+
+
 def checked(train: Source, test: Source, where: str) -> dict[str, Source]:
     """The two splits as a dict, after checking that they are consistent.
 
@@ -150,7 +164,22 @@ def split_minival(labels: IntArray, share: float, seed: int) -> tuple[IntArray, 
 def cut_test(whole: Source, share: float, seed: int) -> tuple[Subset, Subset]:
     """(train, test) of a source that comes in one piece; split as in `split_minival`, but with other random draws."""
     train, test = _cut(whole.labels, share, seed, Stream.TEST)
+    if isinstance(whole, Located):
+        return LocatedSubset(whole, train), LocatedSubset(whole, test)
     return Subset(whole, train), Subset(whole, test)
+
+
+def divided(whole: Source, share: float, seed: int, where: str) -> dict[str, Source]:
+    """The splits of a source that comes in one piece, as the options `test_share` and `seed` ask for; see `checked`.
+
+    Raises `DataError` if the share is so small that test would have no image.
+    """
+    train, test = cut_test(whole, share, seed)
+    require(
+        len(test.labels) > 0,
+        f"{where}: test_share {share:g} gives no image of any class to test; raise images.options.test_share",
+    )
+    return checked(train, test, where)
 
 
 def _cut(labels: IntArray, share: float, seed: int, stream: Stream) -> tuple[IntArray, IntArray]:

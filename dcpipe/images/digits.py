@@ -10,7 +10,7 @@ from PIL import Image
 
 from dcpipe.config.options import validated
 from dcpipe.config.values import Seed, Share
-from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test, reads_files
+from dcpipe.images.base import Source, check_ascending, counts_classes, divided, reads_files
 from dcpipe.images.decoding import Pixels
 from dcpipe.types import IntArray
 
@@ -44,8 +44,7 @@ def digits(*, test_share: Share = 0.2, seed: Seed = 0) -> dict[str, Source]:
     content = load_digits()
     pixels = np.floor(content.images * 255 / 16 + 0.5).astype(np.uint8)
     whole = Digits(CLASSES, content.target.astype(np.int64), pixels)
-    train, test = cut_test(whole, test_share, seed)
-    return checked(train, test, "digits")
+    return divided(whole, test_share, seed, "digits")
 
 
 def _png(pixels: Pixels) -> bytes:

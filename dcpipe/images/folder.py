@@ -17,7 +17,17 @@ from typing import Any, NoReturn
 import numpy as np
 
 from dcpipe.config.options import validated
-from dcpipe.images.base import Source, Where, check_ascending, checked, class_list, counts_classes, reads_files
+from dcpipe.config.values import PositiveShare, Seed
+from dcpipe.images.base import (
+    Source,
+    Where,
+    check_ascending,
+    checked,
+    class_list,
+    counts_classes,
+    divided,
+    reads_files,
+)
 from dcpipe.images.listing import files_below
 from dcpipe.images.places import Place, Remote, names_in, overlapping, place, read_file
 from dcpipe.store.documents import loads
@@ -63,7 +73,13 @@ def _paths(
     *, path: str, train: str = "train", test: str = "val", classes: list[str] | str | None = None, **others: Any
 ) -> list[Place]:
     root = _root(path)
-    return [root / train, root / test, *([place(classes)] if isinstance(classes, str) else [])]
+    splits = [train] if others.get("test_share") is not None else [train, test]
+    return [*(_folder(root, split) for split in splits), *([place(classes)] if isinstance(classes, str) else [])]
+
+
+def _folder(root: Place, split: str) -> Place:
+    """The folder of a split; "." is the root itself."""
+    return root if split == "." else root / split
 
 
 def _root(path: str) -> Place:
@@ -86,6 +102,8 @@ def imagefolder(
     test: str = "val",
     classes: list[str] | str | None = None,
     only_listed: bool = False,
+    test_share: PositiveShare | None = None,
+    seed: Seed = 0,
 ) -> dict[str, Source]:
     """Images in the folders `path`/`train`/CLASS/… and `path`/`test`/CLASS/….
 
@@ -93,6 +111,9 @@ def imagefolder(
     order, or a JSON file with such a list or with {name: index}; by default it is the sorted folder names of train.
     With `only_listed`, class folders that are not on the list are left out, for example to take ten classes of
     ImageNet. A class may have no folder in the split `test`.
+
+    With `test_share`, this share of every class of `train` becomes test, drawn by `seed`, and `test` is not read; with
+    `train: "."`, the class folders are those of `path`. So `{path: X, train: ".", test_share: 0.2}` reads X/CLASS/….
 
     A split may also be a folder `images` and a text file `SPLIT_annotations.txt` that gives a file's name and its class
     in the first two columns, separated by tabs, as Tiny-ImageNet is distributed.
@@ -104,8 +125,10 @@ def imagefolder(
     root = _root(path)
     require(not only_listed or classes is not None, "only_listed needs a list of classes; give images.options.classes")
     order = _classes(root, train, classes)
-    splits = [_split(root, split, order, only_listed, split == train) for split in (train, test)]
-    return checked(splits[0], splits[1], str(root))
+    whole = _split(root, train, order, only_listed, every_class=True)
+    if test_share is not None:
+        return divided(whole, test_share, seed, str(root))
+    return checked(whole, _split(root, test, order, only_listed, every_class=test == train), str(root))
 
 
 def _classes(root: Place, train: str, classes: list[str] | str | None) -> tuple[str, ...]:
@@ -136,14 +159,15 @@ def _order(classes: Sequence[str] | str) -> tuple[str, ...]:
 
 
 def _class_folders(root: Place, split: str) -> list[str]:
-    folder = root / split
+    folder = _folder(root, split)
     files, folders = names_in(folder)
     if not files and not folders and not (isinstance(folder, Path) and folder.is_dir()):
         present = names_in(root)[1]
         require(
             False,
             f"image folder {folder} not found; {root} contains {', '.join(present[:10]) or 'no folders'}, so correct "
-            "the path or the name of the split",
+            "the path or the name of the split; where test images are missing, set images.options.test_share: 0.2, and "
+            'where these are the folders of the classes, train: "." too',
         )
     if isinstance(folder, Path):
         for entry in sorted(folder.iterdir()):
@@ -158,23 +182,23 @@ def _class_folders(root: Place, split: str) -> list[str]:
 
 def _split(root: Place, split: str, classes: tuple[str, ...], only_listed: bool, every_class: bool) -> FolderSplit:
     """The files of a split by class. With `every_class`, a class without a folder is refused."""
-    files, folders = names_in(root / split)
+    files, folders = names_in(_folder(root, split))
     annotations = f"{split}_annotations.txt"
     if annotations in files and "images" in folders:
         found = _annotated(root, split, root / split / annotations)
     else:
-        names = _class_folders(root, split)
+        names, prefix = _class_folders(root, split), "" if split == "." else f"{split}/"
         wanted = [name for name in names if name in classes]
-        listed = overlapping(lambda name: _images_below(root, f"{split}/{name}"), wanted, isinstance(root, Remote))
+        listed = overlapping(lambda name: _images_below(root, f"{prefix}{name}"), wanted, isinstance(root, Remote))
         found = {name: [] for name in names} | dict(zip(wanted, listed, strict=True))
     unknown = sorted(set(found).difference(classes))
     require(
         only_listed or not unknown,
-        f"class folder {root / split / (unknown or [''])[0]} is not on the class list; add or move it, or set "
+        f"class folder {_folder(root, split) / (unknown or [''])[0]} is not on the class list; add or move it, or set "
         "only_listed: true to leave out all that are not listed",
     )
     for name in classes:
-        folder = root / split / name
+        folder = _folder(root, split) / name
         present = name in found or not every_class
         require(present, f"class folder {folder} not found; create it or take {name!r} off the class list")
         images = found.setdefault(name, [])

@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dcpipe.config.options import validated
-from dcpipe.images.base import Source, Where, check_ascending, checked, class_list, counts_classes, reads_files
+from dcpipe.config.values import PositiveShare, Seed
+from dcpipe.images.base import Source, Where, check_ascending, checked, class_list, counts_classes, divided, reads_files
 from dcpipe.images.places import Place, Remote, open_file, overlapping, place, relative
 from dcpipe.images.shard_files import shards_of, shards_of_test, some_names
 from dcpipe.store import urls
@@ -92,7 +93,8 @@ def _count(
 
 def _paths(*, path: str, train: str = "train", test: str = "test", **others: Any) -> list[Place]:
     root = _folder(path)
-    return [*shards_of(root, train, SUFFIX), *shards_of_test(root, test, SUFFIX)]
+    tested = [] if others.get("test_share") is not None else shards_of_test(root, test, SUFFIX)
+    return [*shards_of(root, train, SUFFIX), *tested]
 
 
 @reads_files(_paths)
@@ -106,6 +108,8 @@ def parquet(
     classes: list[str] | None = None,
     image_column: str = "image",
     label_column: str = "label",
+    test_share: PositiveShare | None = None,
+    seed: Seed = 0,
 ) -> dict[str, Source]:
     """The splits of a Parquet folder.
 
@@ -115,18 +119,26 @@ def parquet(
             is no such split, the first of "validation", "valid" and "val" that exists is used.
         classes: class names in label order, for a set that does not contain them, or to rename its classes.
         image_column, label_column: names of the columns.
+        test_share, seed: this share of every class of `train` becomes test, drawn by `seed`; `test` is not read then.
 
     Raises `DataError` for a missing folder, split or shard, unreadable files, columns of the wrong type and bad labels.
     """
     root = _folder(path)
-    splits = []
     given = None if classes is None else class_list(classes)
-    for split, files in ((train, shards_of(root, train, SUFFIX)), (test, shards_of_test(root, test, SUFFIX))):
+
+    def read(split: str, files: list[Place]) -> ParquetSplit:
         if not files:
             found = some_names(root, SUFFIX, "no Parquet files")
-            raise DataError(f"{path} has no {split}-*.parquet (found {found}); correct path or the name of the split")
-        splits.append(_split(root, files, given, image_column, label_column))
-    return checked(splits[0], splits[1], str(root))
+            raise DataError(
+                f"{path} has no {split}-*.parquet (found {found}); correct path or the name of the split, or, where "
+                "test images are missing, set images.options.test_share: 0.2"
+            )
+        return _split(root, files, given, image_column, label_column)
+
+    whole = read(train, shards_of(root, train, SUFFIX))
+    if test_share is not None:
+        return divided(whole, test_share, seed, str(root))
+    return checked(whole, read(test, shards_of_test(root, test, SUFFIX)), str(root))
 
 
 def _folder(path: str) -> Place:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dcpipe.config.options import validated
 from dcpipe.config.values import LocalPath, Seed, Share
-from dcpipe.images.base import Source, check_ascending, checked, counts_classes, cut_test, reads_files
+from dcpipe.images.base import Source, check_ascending, checked, counts_classes, divided, reads_files
 from dcpipe.types import DataError, IntArray, require
 
 Arguments = dict[str, str | bool | int]
@@ -111,8 +111,7 @@ def torchvision(
     train_set = _load(name, root, download, train_arguments)
     if train_arguments == test_arguments:
         whole = _split(train_set, name, None)
-        train, test = cut_test(whole, test_share, seed)
-        return checked(train, test, f"torchvision {name}")
+        return divided(whole, test_share, seed, f"torchvision {name}")
     first = _split(train_set, f"{name}-train", None)
     # Class names are those of train: for sets without names, counting the labels of test could give another number.
     second = _split(_load(name, root, download, test_arguments), f"{name}-test", first.classes)

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dcpipe.config.options import validated
+from dcpipe.config.values import PositiveShare, Seed
 from dcpipe.images.base import (
     Source,
     Where,
@@ -25,6 +26,7 @@ from dcpipe.images.base import (
     checked,
     class_list,
     counts_classes,
+    divided,
     reads_everything,
     reads_files,
 )
@@ -89,7 +91,8 @@ def _count(*, classes: list[str] | None = None, **others: Any) -> int | None:
 
 def _paths(*, path: str, train: str = "train", test: str = "test", **others: Any) -> list[Place]:
     root = _folder(path)
-    return [*shards_of(root, train, SUFFIX), *shards_of_test(root, test, SUFFIX)]
+    tested = [] if others.get("test_share") is not None else shards_of_test(root, test, SUFFIX)
+    return [*shards_of(root, train, SUFFIX), *tested]
 
 
 @reads_everything(lambda *, path, **others: is_url(path))
@@ -103,6 +106,8 @@ def webdataset(
     test: str = "test",
     classes: list[str] | None = None,
     label_key: str = "label",
+    test_share: PositiveShare | None = None,
+    seed: Seed = 0,
 ) -> dict[str, Source]:
     """The splits of a folder of tar shards, whose samples are a `key.jpg` (or jpeg, png, webp) and a label of the key.
 
@@ -114,19 +119,23 @@ def webdataset(
         classes: class names in label order. Without them, classes are numbered, and every label must be a number.
         label_key: the entry of `key.json` that is the label, for images without `key.cls`. It may be the number of a
             class or its name. Images with neither have their class's name in `key.txt`.
+        test_share, seed: this share of every class of `train` becomes test, drawn by `seed`; `test` is not read then.
 
     Raises `DataError` for missing shards, archives that are damaged or that cannot be read at random, and images
     without a label.
     """
     root = _folder(path)
     given = None if classes is None else class_list(classes)
+    wanted = [(train, shards_of(root, train, SUFFIX))]
+    if test_share is None:
+        wanted.append((test, shards_of_test(root, test, SUFFIX)))
     found = []
-    for split, shards in ((train, shards_of(root, train, SUFFIX)), (test, shards_of_test(root, test, SUFFIX))):
+    for split, shards in wanted:
         if not shards:
             names = some_names(root, (SUFFIX, ".tar.gz", ".tgz", ".tar.zst"), "no tar files")
             raise DataError(
                 f"{path} has no {split}-*{SUFFIX} (found {names}); correct path or the name of the split, and unpack "
-                "shards that are compressed"
+                "shards that are compressed; where test images are missing, set images.options.test_share: 0.2"
             )
         found.append((shards, overlapping(lambda shard: _index(shard, label_key), shards, isinstance(root, Remote))))
     if given is None:
@@ -134,6 +143,8 @@ def webdataset(
         require(largest < MOST_CLASSES, f"{path} has the label {largest:,}; number the classes from 0")
         given = tuple(map(str, range(largest + 1)))
     splits = [_split(root, shards, indexes, given, classes is not None) for shards, indexes in found]
+    if test_share is not None:
+        return divided(splits[0], test_share, seed, str(root))
     return checked(splits[0], splits[1], str(root))
 
 
