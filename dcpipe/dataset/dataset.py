@@ -113,6 +113,10 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         mixed = self.policy.mix != "none"
         self.partners = view_set.partners(self.rows, self.views, self.drawn) if mixed else None
 
+    def __repr__(self) -> str:
+        shown = f"{len(self.images):,} images of {len(self.images.classes)} classes, {type(self.labels).__name__}"
+        return f"<CondensedDataset: {shown}, views of {self.size} pixels, epoch {self.epoch}>"
+
     def __len__(self) -> int:
         return len(self.rows)
 

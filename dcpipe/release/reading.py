@@ -96,6 +96,13 @@ class Release:
     ids: IntArray
     scores: tuple[Score, ...]
 
+    def __repr__(self) -> str:
+        labels = self.manifest["labels"]
+        kind = "hard labels" if labels is None else f"labels of codec {labels['codec']}"
+        total = sum(self.manifest["bytes"].values())
+        shown = f"{len(self.images):,} images of {len(self.classes)} classes, {kind}"
+        return f"<Release {self.name}: {shown}, {total:,} bytes, digest {self.digest[:12]}>"
+
     @property
     def path(self) -> Path:
         """The folder with the files."""

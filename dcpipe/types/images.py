@@ -90,6 +90,9 @@ class ImageTable:
         expected = -(-len(self.ids) // self.part_rows)
         require(len(self.parts) == expected, f"image table: {len(self.parts)} parts found, {expected} expected")
 
+    def __repr__(self) -> str:
+        return f"<ImageTable: {len(self):,} images of {len(self.classes)} classes, read at {self.size}x{self.size}>"
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -139,6 +142,11 @@ class ImageSet:
         )
         valid = get_args(By)
         require(self.by in valid, f"image set: by is {self.by!r}; choose one of {', '.join(valid)}")
+
+    def __repr__(self) -> str:
+        height, width = self.images.shape[1:3]
+        cells = f", each a grid of {self.grid}x{self.grid}" if self.grid > 1 else ""
+        return f"<ImageSet: {len(self):,} images of {width}x{height}{cells}, {len(self.classes)} classes>"
 
     def __len__(self) -> int:
         return len(self.images)
@@ -191,6 +199,9 @@ class Selection:
         require(len(np.unique(self.ids)) == len(self.ids), f"selection {self.method}: an image is picked twice")
         same = len(self.ids) == len(self.labels) == len(self.gains)
         require(same, f"selection {self.method}: ids, labels and gains differ in length")
+
+    def __repr__(self) -> str:
+        return f"<Selection by {self.method}: {len(self):,} images>"
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -152,6 +152,10 @@ class SoftLabels:
     classes: tuple[str, ...]
     teachers: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        images, views, classes = self.logits.shape
+        return f"<SoftLabels: {images:,} images x {views} views x {classes} classes, by {', '.join(self.teachers)}>"
+
     def __post_init__(self) -> None:
         shape, n, c = self.logits.shape, len(self.ids), len(self.classes)
         fits = len(shape) == 3 and (shape[0], shape[2]) == (n, c)
@@ -229,6 +233,10 @@ class LabelPack:
     ids: IntArray
     n_bytes: int = 0
     file: str = ""
+
+    def __repr__(self) -> str:
+        shape = f"{self.shape.images:,} images x {self.shape.views} views x {self.shape.classes} classes"
+        return f"<LabelPack of codec {self.codec}: {shape}, {self.n_bytes:,} bytes>"
 
     def __post_init__(self) -> None:
         require(len(self.ids) == self.shape.images, f"label pack: {len(self.ids)} ids for {self.shape.images} images")

@@ -35,6 +35,10 @@ class Teacher:
     input_size: int | None = None
     origin: tuple[str, str] | None = None
 
+    def __repr__(self) -> str:
+        tested = ", ".join(f"{split} {value:.4g}" for split, value in self.accuracy.items())
+        return f"<Teacher: {self.network}, {len(self.classes)} classes, images of {self.size} pixels; {tested}>"
+
     def __post_init__(self) -> None:
         for name, tensor in self.weights.items():
             finite = not tensor.is_floating_point() or bool(tensor.isfinite().all())
@@ -61,6 +65,9 @@ class Features:
     ids: IntArray
     labels: IntArray
     rank: IntArray | None = None
+
+    def __repr__(self) -> str:
+        return f"<Features: vectors of {self.vectors.shape[1]} numbers of {len(self.ids):,} images>"
 
     def __post_init__(self) -> None:
         for name in ("vectors", "logits", "label_rate", "labels"):

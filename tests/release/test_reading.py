@@ -57,6 +57,21 @@ def test_one_changed_bit_is_found(made: Path, tmp_path: Path, name: str) -> None
         dcpipe.load(copy)
 
 
+def test_a_release_and_its_dataset_are_told_in_a_line(made: Path) -> None:
+    found = dcpipe.load(made)
+    total = sum(path.stat().st_size for path in made.iterdir() if path.name in found.manifest["bytes"])
+    assert repr(found) == (
+        f"<Release {found.name}: {len(found.images)} images of 3 classes, labels of codec "
+        f"{found.manifest['labels']['codec']}, {total:,} bytes, digest {found.digest[:12]}>"
+    )
+    dataset = found.dataset()
+    dataset.set_epoch(2)
+    assert repr(dataset) == (
+        f"<CondensedDataset: {len(dataset.images)} images of 3 classes, PackLabels, views of {dataset.size} pixels, "
+        "epoch 2>"
+    )
+
+
 def test_not_a_release() -> None:
     with pytest.raises(DataError, match=r"^'no/such' is neither a folder nor a tag NAME@vX.Y.Z; give one of the two$"):
         dcpipe.load("no/such")

@@ -126,3 +126,10 @@ def test_rows_of_a_table_are_those_of_its_ids() -> None:
     with pytest.raises(DataError) as error:
         table().rows_of(np.array([7, 5]))
     assert str(error.value) == "image 5 is not in this table of images; run `dvc repro` to pick from it again"
+
+
+def test_each_is_told_in_a_line() -> None:
+    assert repr(table()) == "<ImageTable: 3 images of 2 classes, read at 8x8>"
+    assert repr(image_set()) == "<ImageSet: 3 images of 4x4, 2 classes>"
+    assert repr(image_set(grid=2)) == "<ImageSet: 3 images of 4x4, each a grid of 2x2, 2 classes>"
+    assert repr(selection()) == "<Selection by score: 3 images>"

@@ -130,3 +130,8 @@ def test_logits_that_fp16_cannot_store_are_refused_in_any_float_type() -> None:
         DataError, match=r"^soft labels of image 7 \(row 12\) contain NaN, infinity .* in view 4; check"
     ):
         check_logits(logits.astype(np.float32), IDS, np.arange(10, 13))
+
+
+def test_each_is_told_in_a_line() -> None:
+    assert repr(soft_labels()) == "<SoftLabels: 3 images x 5 views x 2 classes, by a>"
+    assert repr(pack(n_bytes=12345)) == ("<LabelPack of codec none: 3 images x 5 views x 2 classes, 12,345 bytes>")

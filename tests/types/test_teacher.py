@@ -77,3 +77,8 @@ def test_the_lower_half_of_a_shortlist_is_counted(rank: list[int], share: float)
 def test_the_network_sees_images_at_their_own_size_unless_they_are_resized() -> None:
     assert teacher().input_size is None and teacher().network_size == 8
     assert teacher(input_size=32).network_size == 32 and teacher(input_size=32).size == 8
+
+
+def test_each_is_told_in_a_line() -> None:
+    assert repr(teacher()) == "<Teacher: convnet-d1-w1, 2 classes, images of 8 pixels; minival 50>"
+    assert repr(features()) == "<Features: vectors of 5 numbers of 3 images>"
