@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -48,7 +48,8 @@ class Shard:
 
 @dataclass(frozen=True, eq=False)
 class ParquetSplit:
-    """One split; `ends[i]` is the number of rows in shards 0..i."""
+    """One split; `ends[i]` is the number of rows in shards 0..i. `unnamed`: the class names are those that labels are
+    written as."""
 
     root: Place
     classes: tuple[str, ...]
@@ -56,6 +57,7 @@ class ParquetSplit:
     shards: tuple[Shard, ...]
     ends: IntArray
     column: str
+    unnamed: bool = False
 
     def read(self, rows: IntArray) -> list[tuple[bytes, str]]:
         images = []
@@ -83,11 +85,21 @@ class ParquetSplit:
 
 
 def _count(
-    *, path: str, train: str = "train", classes: list[str] | None = None, label_column: str = "label", **others: str
+    *,
+    path: str,
+    train: str = "train",
+    classes: list[str] | None = None,
+    label_column: str | None = None,
+    **others: Any,
 ) -> int | None:
     """The number of class names in the options, or else in the metadata of the first file; None if neither has them."""
+    if classes is not None:
+        return len(classes)
     files = shards_of(_folder(path), train, SUFFIX)
-    names = classes or (_class_names(Shard(files[0]), label_column) if files else None)
+    if not files:
+        return None
+    first = Shard(files[0])
+    names = _class_names(first, label_column or _column_of(first, "label", "ClassLabel", "label_column"))
     return None if names is None else len(names)
 
 
@@ -106,8 +118,8 @@ def parquet(
     train: str = "train",
     test: str = "test",
     classes: list[str] | None = None,
-    image_column: str = "image",
-    label_column: str = "label",
+    image_column: str | None = None,
+    label_column: str | None = None,
     test_share: PositiveShare | None = None,
     seed: Seed = 0,
 ) -> dict[str, Source]:
@@ -117,8 +129,10 @@ def parquet(
         path: the folder, or its URL.
         train, test: names of the splits, or of their files (see `shard_files`). If `test` is left at "test" and there
             is no such split, the first of "validation", "valid" and "val" that exists is used.
-        classes: class names in label order, for a set that does not contain them, or to rename its classes.
-        image_column, label_column: names of the columns.
+        classes: class names in label order, for a set that does not contain them, or to rename its classes. If labels
+            are texts and nothing names the classes, they are the labels of `train`, sorted.
+        image_column, label_column: names of the columns. By default they are "image" and "label", or else the only
+            column that is an Image, and the only one that is a ClassLabel, in the metadata.
         test_share, seed: this share of every class of `train` becomes test, drawn by `seed`; `test` is not read then.
 
     Raises `DataError` for a missing folder, split or shard, unreadable files, columns of the wrong type and bad labels.
@@ -136,6 +150,7 @@ def parquet(
         return _split(root, files, given, image_column, label_column)
 
     whole = read(train, shards_of(root, train, SUFFIX))
+    given = given or (whole.classes if whole.unnamed else None)
     if test_share is not None:
         return divided(whole, test_share, seed, str(root))
     return checked(whole, read(test, shards_of_test(root, test, SUFFIX)), str(root))
@@ -148,24 +163,53 @@ def _folder(path: str) -> Place:
 
 
 def _split(
-    root: Place, files: list[Place], given: tuple[str, ...] | None, image_column: str, label_column: str
+    root: Place, files: list[Place], given: tuple[str, ...] | None, image_column: str | None, label_column: str | None
 ) -> ParquetSplit:
     first = _opened(files[0])
-    named = _class_names(first, label_column)
+    images = image_column or _column_of(first, "image", "Image", "image_column")
+    labelled = label_column or _column_of(first, "label", "ClassLabel", "label_column")
+    named = _class_names(first, labelled)
     if given is not None and named is not None:
         require(
             len(given) == len(named),
             f"{files[0]} has {len(named)} classes but images.options.classes has {len(given)}; give one name per class",
         )
-    classes = given or named
+    is_remote = isinstance(root, Remote)
+    shards = (first, *overlapping(_opened, files[1:], is_remote))
+    values = overlapping(lambda shard: _values(shard, images, labelled), shards, is_remote)
+    classes = given or named or _texts(values)
     if classes is None:
         raise DataError(f"{files[0]} does not name its classes; give images.options.classes in label order")
-    shards = (first, *overlapping(_opened, files[1:], isinstance(root, Remote)))
-    labels = overlapping(
-        lambda shard: _labels(shard, image_column, label_column, classes), shards, isinstance(root, Remote)
-    )
+    labels = [_labels(shard.file, labelled, part, classes) for shard, part in zip(shards, values, strict=True)]
     ends = np.cumsum([len(part) for part in labels], dtype=np.int64)
-    return ParquetSplit(root, classes, np.concatenate(labels), shards, ends, image_column)
+    unnamed = given is None and named is None
+    return ParquetSplit(root, classes, np.concatenate(labels), shards, ends, images, unnamed)
+
+
+def _column_of(shard: Shard, usual: str, feature: str, option: str) -> str:
+    """The column with a usual name, or the only one that the metadata calls an Image or a ClassLabel, or the only one
+    that has the bytes of files."""
+    with shard.open() as file:
+        schema = file.schema_arrow
+    if usual in schema.names:
+        return usual
+    declared = {name: kind.get("_type") for name, kind in _features(shard).items() if isinstance(kind, dict)}
+    found = [name for name in schema.names if declared.get(name) == feature]
+    if not found and feature == "Image":
+        found = [name for name in schema.names if _is_binary(_content(schema.field(name).type))]
+    require(
+        len(found) == 1,
+        f"{shard.file} has no column {usual!r}, only {', '.join(schema.names)}; set images.options.{option} to one of "
+        "them",
+    )
+    return str(found[0])
+
+
+def _texts(values: Sequence[Any]) -> tuple[str, ...] | None:
+    """The class names of labels that are texts, sorted; None if they are numbers."""
+    if not all(_is_text(part.type) for part in values):
+        return None
+    return tuple(sorted({name for part in values for name in part.unique().to_pylist()}))
 
 
 def _opened(file: Place) -> Shard:
@@ -175,29 +219,35 @@ def _opened(file: Place) -> Shard:
         return replace(shard, footer=opened.metadata)
 
 
-def _class_names(shard: Shard, label_column: str) -> tuple[str, ...] | None:
-    path = shard.file
+def _features(shard: Shard) -> dict[str, Any]:
+    """The description of each column in the metadata of Hugging Face; empty without it."""
     with shard.open() as file:
         stored = (file.schema_arrow.metadata or {}).get(b"huggingface")
     if stored is None:
-        return None
+        return {}
     try:
-        names = json.loads(stored)["info"]["features"].get(label_column, {}).get("names")
+        return dict(json.loads(stored)["info"]["features"])
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise DataError(
-            f"{path}: its 'huggingface' metadata is damaged ({type(error).__name__}: {reason(error)}); "
+            f"{shard.file}: its 'huggingface' metadata is damaged ({type(error).__name__}: {reason(error)}); "
             "write the file again"
         ) from error
+
+
+def _class_names(shard: Shard, label_column: str) -> tuple[str, ...] | None:
+    described = _features(shard).get(label_column, {})
+    names = described.get("names") if isinstance(described, dict) else None
     try:
         return None if names is None else class_list(names)
     except DataError as error:
         raise DataError(
-            f"{path}: the class names in its 'huggingface' metadata must be a list of texts, got {shown(names)}; "
+            f"{shard.file}: the class names in its 'huggingface' metadata must be a list of texts, got {shown(names)}; "
             "write the file again"
         ) from error
 
 
-def _labels(shard: Shard, image_column: str, label_column: str, classes: tuple[str, ...]) -> IntArray:
+def _values(shard: Shard, image_column: str, label_column: str) -> Any:
+    """The labels of a shard as they are stored, integers or texts, after a check of both columns."""
     path = shard.file
     with shard.open() as file:
         schema = file.schema_arrow
@@ -206,11 +256,8 @@ def _labels(shard: Shard, image_column: str, label_column: str, classes: tuple[s
                 column in schema.names,
                 f"{path} has no column {column!r}, only {', '.join(schema.names)}; set image_column and label_column",
             )
-        kind = schema.field(image_column).type
-        if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
-            kind = kind.field("bytes").type
         require(
-            _is_binary(kind),
+            _is_binary(_content(schema.field(image_column).type)),
             f"{path}: column {image_column!r} is {schema.field(image_column).type}, expected struct<bytes, path> or "
             "binary, with the bytes of an image file in each row; write the images in that form",
         )
@@ -220,12 +267,17 @@ def _labels(shard: Shard, image_column: str, label_column: str, classes: tuple[s
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
         values = _guarded(path, lambda: values.cast(kind))
-    if _is_text(kind):
-        return _indices(path, label_column, values.to_pylist(), classes)
     require(
-        pa.types.is_integer(kind),
+        _is_text(kind) or pa.types.is_integer(kind),
         f"{path}: column {label_column!r} is {kind}, expected integers; encode the labels as integers",
     )
+    return values
+
+
+def _labels(path: Place, label_column: str, values: Any, classes: tuple[str, ...]) -> IntArray:
+    """Labels i64 of a shard."""
+    if _is_text(values.type):
+        return _indices(path, label_column, values.to_pylist(), classes)
     found = values.to_numpy()
     largest = int(found.max(initial=0))
     require(largest <= sys.maxsize, f"{path}: label {largest} is too large; number the classes from 0")
@@ -247,6 +299,11 @@ def _indices(path: Place, column: str, names: list[str], classes: tuple[str, ...
         "images.options.classes",
     )
     return np.array([index[name] for name in names], dtype=np.int64)
+
+
+def _content(kind: Any) -> Any:
+    """The type of the field `bytes` of a struct that has one; any other type as it is."""
+    return kind.field("bytes").type if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0 else kind
 
 
 def _is_binary(kind: Any) -> bool:

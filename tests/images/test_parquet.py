@@ -92,8 +92,43 @@ def test_parquet_columns_may_have_other_names(write_set, png):
     train = parquet(path, image_column="img", label_column="fine")["train"]
     assert train.labels.tolist() == [0, 1]
     assert [name for _, name in train.read(np.array([1]))] == ["train-0.parquet:1"]
-    with pytest.raises(DataError, match=r"has no column 'image', only img, fine; set image_column and label_column$"):
-        parquet(path, label_column="fine")
+    assert parquet(path)["train"].labels.tolist() == [0, 1], "the metadata says which column is which"
+    with pytest.raises(DataError, match=r"has no column 'picture', only img, fine; set image_column and label_column$"):
+        parquet(path, image_column="picture")
+
+
+def test_parquet_finds_columns_only_where_there_is_no_doubt(write_set, png):
+    picture = pa.array([{"bytes": png(np.zeros((2, 2, 3), np.uint8))}], pa.struct([("bytes", pa.binary())]))
+    columns = {"front": picture, "back": picture, "fine": pa.array([0]), "coarse": pa.array([0])}
+    path = write_set("train-0.parquet", [], feature="fine", **columns)
+    with pytest.raises(
+        DataError,
+        match=r"has no column 'image', only front, back, fine, coarse; set images\.options\.image_column to one of",
+    ):
+        parquet(path, test_share=0.5)
+    write_set("train-0.parquet", [], names=None, **columns)
+    with pytest.raises(
+        DataError, match=r"has no column 'label', .*; set images\.options\.label_column to one of them$"
+    ):
+        parquet(path, image_column="front", test_share=0.5)
+
+
+def test_labels_that_are_texts_name_the_classes(write_set, png):
+    picture = {"bytes": png(np.zeros((2, 2, 3), np.uint8)), "path": None}
+
+    def write(split, names):
+        return write_set(
+            f"{split}-0.parquet", [], names=None, image=pa.array([picture] * len(names), STRUCT), label=names
+        )
+
+    write("train", ["dog", "cat", "dog", "eel"])
+    path = write("test", ["eel", "cat"])
+    splits = parquet(path)
+    assert splits["train"].classes == splits["test"].classes == ("cat", "dog", "eel")
+    assert (splits["train"].labels.tolist(), splits["test"].labels.tolist()) == ([1, 0, 1, 2], [2, 0])
+    write("test", ["fox"])
+    with pytest.raises(DataError, match="label 'fox' of column 'label' is not on the class list"):
+        parquet(path)
 
 
 def test_parquet_refuses_what_it_cannot_use(write_set, tmp_path, png, read_all):
