@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -138,7 +137,8 @@ def run(stage: str, workers: int) -> tuple[float, float]:
             finally:
                 seconds.append(time.perf_counter() - start)
 
-    shutil.rmtree(".dcpipe/scratch", ignore_errors=True)
+    # A folder that no run has had: what this process and the workers have opened belongs to another.
+    os.environ["DCPIPE_SCRATCH"] = tempfile.mkdtemp(prefix="scratch-", dir=Path.cwd())
     function: Callable[[Any], None] = getattr(import_module(f"flows.{stage}"), f"{stage}_stage")
     with cluster_of(workers) as cluster:
         measured = Run(stage, parameters.load(), Timed(stage), workers=Workers(count=workers), _cluster=cluster)

@@ -8,6 +8,7 @@ the data.
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 from pydantic import Field
+from zarr.errors import ContainsArrayError
 
 from dcpipe.store.artifact import Artifact
 from dcpipe.store.documents import Open, Strict, checked, parse, read_bytes, reading, shown
@@ -98,20 +100,19 @@ def create_blocks(path: Path, shape: tuple[int, ...], dtype: str, rows: int | No
     path = local_path(path, "the folder of an array")
     itemsize = np.dtype(dtype).itemsize
     rows = rows or shard_rows(shape, itemsize)
-    if (path / "zarr.json").exists():
-        with zarr.config.set(_WRITE_EMPTY_CHUNKS):
-            return Blocks(zarr.open_array(path, mode="r+"), path, rows)
+    with zarr.config.set(_WRITE_EMPTY_CHUNKS), suppress(ContainsArrayError):  # another process may be faster
+        if not (path / "zarr.json").exists():
+            zarr.create_array(
+                path,
+                shape=shape,
+                shards=(rows, *_whole(shape, _inner(shape, rows, itemsize))),
+                chunks=_inner(shape, rows, itemsize),
+                dtype=dtype,
+                compressors=None,  # general compressors save only 0-9 % of fp16 logits, and may change with versions
+                fill_value=0,
+            )
     with zarr.config.set(_WRITE_EMPTY_CHUNKS):
-        array = zarr.create_array(
-            path,
-            shape=shape,
-            shards=(rows, *_whole(shape, _inner(shape, rows, itemsize))),
-            chunks=_inner(shape, rows, itemsize),
-            dtype=dtype,
-            compressors=None,  # general compressors save only 0-9 % of fp16 logits, and may change between versions
-            fill_value=0,
-        )
-    return Blocks(array, path, rows)
+        return Blocks(zarr.open_array(path, mode="r+"), path, rows)
 
 
 def array_size(shape: tuple[int, ...], dtype: str, rows: int | None = None) -> tuple[int, int]:

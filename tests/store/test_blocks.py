@@ -232,3 +232,17 @@ def test_the_size_of_an_array_is_known_before_it_is_made(
     shards = sum(path.stat().st_size for path in files if path.name != "zarr.json")
     assert store.array_size(shape, dtype, rows) == (shards + module.DESCRIPTION_BYTES, len(files))
     assert abs((tmp_path / "a.zarr" / "zarr.json").stat().st_size - module.DESCRIPTION_BYTES) < 100
+
+
+def test_another_process_may_create_it_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.zarr"
+    first = store.create_blocks(path, (4, 3), "float32", rows=2)
+    first.array[:2] = 1.0
+    looked = Path.exists
+
+    def not_yet(place: Path) -> bool:
+        return place.name != "zarr.json" and looked(place)
+
+    monkeypatch.setattr(Path, "exists", not_yet)  # it is created just after this process has looked
+    second = store.create_blocks(path, (4, 3), "float32", rows=2)
+    assert second.array[:].tolist() == first.array[:].tolist()
