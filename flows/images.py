@@ -45,10 +45,8 @@ def images_stage(run: Run) -> None:
         "classes": list(train.classes),
     }
     with run.staging("data/images", block.content(), Inputs({}), state) as staging:
-        job, parts = (
-            shards.Job(original, block.size, str(staging.root), str(staging.notes), block.copies),
-            splits.parts(),
-        )
+        job = shards.Job(original, block.size, str(staging.root), str(staging.notes), block.copies)
+        parts = splits.parts()
         reports = run.map(
             partial(shards.write_part, job),
             parts,

@@ -221,7 +221,7 @@ def _status(options: argparse.Namespace) -> None:
 def _inspect(options: argparse.Namespace) -> None:
     from dcpipe.release import remote, tags
     from dcpipe.reports import tables
-    from dcpipe.store.urls import is_url
+    from dcpipe.types.paths import is_url
 
     path = Path(options.what)
     if is_url(options.what):

@@ -182,6 +182,15 @@ def divided(whole: Source, share: float, seed: int, where: str) -> dict[str, Sou
     return checked(train, test, where)
 
 
+def train_and_test(splits: Sequence[Source], test_share: float | None, seed: int, where: str) -> dict[str, Source]:
+    """The splits of a source from its train and test, or from train alone where `test_share` of it becomes test; see
+    `checked` and `divided`."""
+    if test_share is not None:
+        return divided(splits[0], test_share, seed, where)
+    train, test = splits
+    return checked(train, test, where)
+
+
 def _cut(labels: IntArray, share: float, seed: int, stream: Stream) -> tuple[IntArray, IntArray]:
     require(0 <= share <= 1, f"images: the share of a split must be in 0..1, got {share}; correct it")
     order = permutation(seed, stream, len(labels))

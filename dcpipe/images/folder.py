@@ -22,11 +22,10 @@ from dcpipe.images.base import (
     Source,
     Where,
     check_ascending,
-    checked,
     class_list,
     counts_classes,
-    divided,
     reads_files,
+    train_and_test,
 )
 from dcpipe.images.listing import files_below
 from dcpipe.images.places import Place, Remote, names_in, overlapping, place, read_file
@@ -125,10 +124,9 @@ def imagefolder(
     root = _root(path)
     require(not only_listed or classes is not None, "only_listed needs a list of classes; give images.options.classes")
     order = _classes(root, train, classes)
-    whole = _split(root, train, order, only_listed, every_class=True)
-    if test_share is not None:
-        return divided(whole, test_share, seed, str(root))
-    return checked(whole, _split(root, test, order, only_listed, every_class=test == train), str(root))
+    wanted = [train] if test_share is not None else [train, test]
+    splits = [_split(root, split, order, only_listed, split == train) for split in wanted]
+    return train_and_test(splits, test_share, seed, str(root))
 
 
 def _classes(root: Place, train: str, classes: list[str] | str | None) -> tuple[str, ...]:

@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 
 from dcpipe.config.options import validated
 from dcpipe.config.values import PositiveShare, Seed
-from dcpipe.images.base import Source, Where, check_ascending, checked, class_list, counts_classes, divided, reads_files
-from dcpipe.images.places import Place, Remote, open_file, overlapping, place, relative
-from dcpipe.images.shard_files import shards_of, shards_of_test, some_names
+from dcpipe.images.base import Source, Where, check_ascending, class_list, counts_classes, reads_files, train_and_test
+from dcpipe.images.places import Place, Remote, open_file, overlapping, relative
+from dcpipe.images.shard_files import files_of, folder_of, shards_of, some_names, splits_of
 from dcpipe.store import urls
 from dcpipe.store.documents import reason, shown
 from dcpipe.types import DataError, Elsewhere, IntArray, require
@@ -95,18 +95,16 @@ def _count(
     """The number of class names in the options, or else in the metadata of the first file; None if neither has them."""
     if classes is not None:
         return len(classes)
-    files = shards_of(_folder(path), train, SUFFIX)
+    files = shards_of(folder_of(path, "parquet"), train, SUFFIX)
     if not files:
         return None
-    first = Shard(files[0])
+    first = _opened(files[0])
     names = _class_names(first, label_column or _column_of(first, "label", "ClassLabel", "label_column"))
     return None if names is None else len(names)
 
 
-def _paths(*, path: str, train: str = "train", test: str = "test", **others: Any) -> list[Place]:
-    root = _folder(path)
-    tested = [] if others.get("test_share") is not None else shards_of_test(root, test, SUFFIX)
-    return [*shards_of(root, train, SUFFIX), *tested]
+def _paths(*, path: str, **options: Any) -> list[Place]:
+    return files_of(folder_of(path, "parquet"), SUFFIX, **options)
 
 
 @reads_files(_paths)
@@ -137,29 +135,19 @@ def parquet(
 
     Raises `DataError` for a missing folder, split or shard, unreadable files, columns of the wrong type and bad labels.
     """
-    root = _folder(path)
+    root = folder_of(path, "parquet")
     given = None if classes is None else class_list(classes)
-
-    def read(split: str, files: list[Place]) -> ParquetSplit:
+    splits: list[ParquetSplit] = []
+    for split, files in splits_of(root, SUFFIX, train=train, test=test, test_share=test_share):
         if not files:
             found = some_names(root, SUFFIX, "no Parquet files")
             raise DataError(
                 f"{path} has no {split}-*.parquet (found {found}); correct path or the name of the split, or, where "
                 "test images are missing, set images.options.test_share: 0.2"
             )
-        return _split(root, files, given, image_column, label_column)
-
-    whole = read(train, shards_of(root, train, SUFFIX))
-    given = given or (whole.classes if whole.unnamed else None)
-    if test_share is not None:
-        return divided(whole, test_share, seed, str(root))
-    return checked(whole, read(test, shards_of_test(root, test, SUFFIX)), str(root))
-
-
-def _folder(path: str) -> Place:
-    root = place(path)
-    require(isinstance(root, Remote) or root.is_dir(), f"parquet folder {path} not found; correct images.options.path")
-    return root
+        splits.append(_split(root, files, given, image_column, label_column))
+        given = given or (splits[0].classes if splits[0].unnamed else None)
+    return train_and_test(splits, test_share, seed, str(root))
 
 
 def _split(

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from dcpipe.store import urls
 from dcpipe.types import DataError, require
+from dcpipe.types.paths import is_url
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -61,7 +62,7 @@ class Piece(NamedTuple):
 
 def place(where: str | Path) -> Place:
     """The place that an option names. Raises `DataError` for a URL that cannot be read."""
-    return Remote(urls.checked_url(where)) if urls.is_url(where) else Path(where)
+    return Remote(urls.checked_url(where)) if is_url(where) else Path(where)
 
 
 def overlapping(work: Callable[[Item], Result], items: Sequence[Item], remote: bool) -> list[Result]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import Any
 
-from dcpipe.images.places import Place, Remote, names_in
+from dcpipe.images.places import Place, Remote, names_in, place
 from dcpipe.store.documents import shown
 from dcpipe.types import require
 
@@ -43,6 +44,33 @@ def shards_of_test(root: Place, test: str, suffix: str) -> list[Place]:
     """The files of the split `test`; where that is its name, of the first of its usual names that has files."""
     names = TEST_NAMES if test == "test" else (test,)
     return next((files for name in names if (files := shards_of(root, name, suffix))), [])
+
+
+def folder_of(path: str, source: str) -> Place:
+    """The folder of a set of shards. Raises `DataError` if it is not there; a URL is only looked at when it is read."""
+    root = place(path)
+    require(isinstance(root, Remote) or root.is_dir(), f"{source} folder {path} not found; correct images.options.path")
+    return root
+
+
+def splits_of(
+    root: Place,
+    suffix: str,
+    *,
+    train: str = "train",
+    test: str = "test",
+    test_share: float | None = None,
+    **others: Any,
+) -> list[tuple[str, list[Place]]]:
+    """The names of train and test with their files; with `test_share`, test is a part of train and has none. The
+    options are those of a source, of which others do not matter here."""
+    splits = [(train, shards_of(root, train, suffix))]
+    return splits if test_share is not None else [*splits, (test, shards_of_test(root, test, suffix))]
+
+
+def files_of(root: Place, suffix: str, **options: Any) -> list[Place]:
+    """All files that a source with these options reads."""
+    return [file for _, files in splits_of(root, suffix, **options) for file in files]
 
 
 def some_names(root: Place, suffixes: str | tuple[str, ...], none: str) -> str:

@@ -23,16 +23,15 @@ from dcpipe.images.base import (
     Source,
     Where,
     check_ascending,
-    checked,
     class_list,
     counts_classes,
-    divided,
     reads_everything,
     reads_files,
+    train_and_test,
 )
 from dcpipe.images.listing import file_at
-from dcpipe.images.places import Piece, Place, Remote, open_file, overlapping, place, read_pieces, relative
-from dcpipe.images.shard_files import shards_of, shards_of_test, some_names
+from dcpipe.images.places import Piece, Place, Remote, open_file, overlapping, read_pieces, relative
+from dcpipe.images.shard_files import files_of, folder_of, some_names, splits_of
 from dcpipe.images.tars import SCHEMA, read_index
 from dcpipe.store.artifact import digest_of
 from dcpipe.store.documents import shown
@@ -89,10 +88,8 @@ def _count(*, classes: list[str] | None = None, **others: Any) -> int | None:
     return None if classes is None else len(classes)
 
 
-def _paths(*, path: str, train: str = "train", test: str = "test", **others: Any) -> list[Place]:
-    root = _folder(path)
-    tested = [] if others.get("test_share") is not None else shards_of_test(root, test, SUFFIX)
-    return [*shards_of(root, train, SUFFIX), *tested]
+def _paths(*, path: str, **options: Any) -> list[Place]:
+    return files_of(folder_of(path, "webdataset"), SUFFIX, **options)
 
 
 @reads_everything(lambda *, path, **others: is_url(path))
@@ -124,13 +121,10 @@ def webdataset(
     Raises `DataError` for missing shards, archives that are damaged or that cannot be read at random, and images
     without a label.
     """
-    root = _folder(path)
+    root = folder_of(path, "webdataset")
     given = None if classes is None else class_list(classes)
-    wanted = [(train, shards_of(root, train, SUFFIX))]
-    if test_share is None:
-        wanted.append((test, shards_of_test(root, test, SUFFIX)))
     found = []
-    for split, shards in wanted:
+    for split, shards in splits_of(root, SUFFIX, train=train, test=test, test_share=test_share):
         if not shards:
             names = some_names(root, (SUFFIX, ".tar.gz", ".tgz", ".tar.zst"), "no tar files")
             raise DataError(
@@ -143,17 +137,7 @@ def webdataset(
         require(largest < MOST_CLASSES, f"{path} has the label {largest:,}; number the classes from 0")
         given = tuple(map(str, range(largest + 1)))
     splits = [_split(root, shards, indexes, given, classes is not None) for shards, indexes in found]
-    if test_share is not None:
-        return divided(splits[0], test_share, seed, str(root))
-    return checked(splits[0], splits[1], str(root))
-
-
-def _folder(path: str) -> Place:
-    root = place(path)
-    require(
-        isinstance(root, Remote) or root.is_dir(), f"webdataset folder {path} not found; correct images.options.path"
-    )
-    return root
+    return train_and_test(splits, test_share, seed, str(root))
 
 
 def _index(shard: Place, label_key: str) -> pa.Table:

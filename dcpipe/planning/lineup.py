@@ -76,9 +76,8 @@ def evaluation(setting: Setting) -> Stage:
         chunk = store.chunk_views((setting.shape.images, setting.shape.views, setting.shape.classes), "float16")
         host, view = stored_labels.memory(setting.shape, chunk)
         device = max(view, pack)
-        again = chunk // stored_labels.views_at_once(
-            setting.shape, chunk
-        )  # how often a chunk is read for all its views
+        # How often a chunk is read for all its views.
+        again = chunk // stored_labels.views_at_once(setting.shape, chunk)
         work.append(Work("read", seeds * block.epochs * view * again, seeds))
     read = setting.table_bytes + setting.set_bytes + (reference + pack if setting.soft else 0)
     teacher_bytes = sum(setting.figures(*one).weights for one in teachers) if online else 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dcpipe import store
 from dcpipe.config import params as parameters
-from dcpipe.release.tags import RELEASE, TAG, WORKSPACE, git, is_place, release_tags
+from dcpipe.release.tags import RELEASE, TAG, WORKSPACE, git, is_place, release_tags, repository_of
 from dcpipe.types import DataError, require
 from dcpipe.types.paths import local_path
 
@@ -58,10 +58,9 @@ def publish(
 
 def _check_repository(root: Path) -> tuple[Path, str]:
     """The repository of a workspace, and the workspace's path in it; "" if it is the whole repository."""
-    try:
-        top = Path(git("rev-parse", "--show-toplevel", cwd=root).strip())
-    except DataError as error:
-        raise DataError(f"{root} is in no git repository; run `git init` and `dvc init`, then commit") from error
+    top = repository_of(root)
+    if top is None:
+        raise DataError(f"{root} is in no git repository; run `git init` and `dvc init`, then commit")
     if top.resolve() == root.resolve():
         return top, ""
     require(

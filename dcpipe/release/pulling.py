@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dcpipe import store
 from dcpipe.release import remote, tags
-from dcpipe.store.urls import is_url
 from dcpipe.types import require
+from dcpipe.types.paths import is_url
 
 
 def pull(where: str, repo: str | Path | None, out: Path) -> store.Artifact:

@@ -26,7 +26,6 @@ from dcpipe.store.labels import LABELS, read_policy
 from dcpipe.store.manifest import MANIFEST
 from dcpipe.store.scores import SCORES, read_scores
 from dcpipe.store.teacher import TeacherMeta, read_teacher
-from dcpipe.store.urls import is_url
 from dcpipe.types import (
     By,
     Colour,
@@ -43,6 +42,7 @@ from dcpipe.types import (
     require,
 )
 from dcpipe.types.arguments import as_whole
+from dcpipe.types.paths import is_url
 from dcpipe.views import multiformation
 
 REMEDY = "get the release again"

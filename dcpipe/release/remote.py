@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -118,10 +118,10 @@ def pull(where: str, out: Path) -> store.Artifact:
     name = hashlib.sha256(urls.checked_url(where).encode()).hexdigest()[:12]
     found = open_release(where, out.parent / f".pull-{out.name}-{name}")
     found.files()
-    store.open_artifact(found.path, "release", again=True)
+    artifact = store.open_artifact(found.path, "release", again=True)
     found.path.replace(out)
     shutil.rmtree(found.home)
-    return store.open_artifact(out, "release")
+    return replace(artifact, path=out)
 
 
 def _is(path: Path, record: FileRecord) -> bool:

@@ -42,12 +42,20 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+def repository_of(folder: Path) -> Path | None:
+    """The git repository around a folder, None if there is none."""
+    try:
+        return Path(git("rev-parse", "--show-toplevel", cwd=folder).strip())
+    except DataError:
+        return None
+
+
 def current_repository() -> str:
     """The git repository around the current folder."""
-    try:
-        return git("rev-parse", "--show-toplevel").strip()
-    except DataError as error:
-        raise DataError(f"{Path.cwd()} is not in a git repository; give repo=, the one that has the tag") from error
+    found = repository_of(Path.cwd())
+    if found is None:
+        raise DataError(f"{Path.cwd()} is not in a git repository; give repo=, the one that has the tag")
+    return str(found)
 
 
 def release_tags(repo: str) -> dict[str, str]:

@@ -25,7 +25,6 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 from dcpipe.types import DataError, require
-from dcpipe.types.paths import is_url as is_url
 
 Result = TypeVar("Result")
 

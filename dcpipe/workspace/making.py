@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 
+from dcpipe.release.tags import repository_of
 from dcpipe.types import DataError, require
-from dcpipe.workspace import digests, dvcfiles
+from dcpipe.workspace import digests, dvcfiles, links
 from dcpipe.workspace.code import ROOT
 
 PARAMS = "params.yaml"
@@ -73,28 +75,18 @@ def _files(params: str) -> Iterator[tuple[str, str]]:
 
 def _check_tools() -> None:
     require(shutil.which("git") is not None, "git is not installed, and a workspace is a git repository; install git")
-    try:
-        import dvc  # noqa: F401
-    except ImportError as error:
-        raise DataError('DVC is not installed; run `pip install "dcpipe[pipeline]"`') from error
+    require(find_spec("dvc") is not None, 'DVC is not installed; run `pip install "dcpipe[pipeline]"`')
 
 
 def _initialised(root: Path) -> Iterator[str]:
     """Initialise Git and DVC, and let DVC link files; what was done."""
-    from dcpipe.workspace import links
-
-    inside = subprocess.run(
-        ["git", "rev-parse", "--show-toplevel"], cwd=root, capture_output=True, text=True, check=False
-    )
-    if inside.returncode != 0:
+    top = repository_of(root)
+    if top is None:
         _run(root, "git", "init", "--quiet", "--initial-branch", "main")
-        top = root
-    else:
-        top = Path(inside.stdout.strip())
-        if top.resolve() != root.resolve():
-            yield f"The workspace is a folder of the git repository {top}."
+    below = top is not None and top.resolve() != root.resolve()
+    if below:
+        yield f"The workspace is a folder of the git repository {top}."
     if not (root / ".dvc").is_dir():
-        below = top.resolve() != root.resolve()
         _run(root, sys.executable, "-m", "dvc", "init", "--quiet", *(["--subdir"] if below else []))
         _run(root, sys.executable, "-m", "dvc", "config", "core.analytics", "false")
         _run(root, "git", "add", "--", ".dvc/config")

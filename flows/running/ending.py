@@ -10,10 +10,9 @@ from dcpipe.reports.printing import print_table
 from dcpipe.reports.tables import PLACES, workspace_scores
 
 
-def tell(root: Path) -> None:
-    """Print the score table of the workspace, and how to load and publish its release."""
+def tell(root: Path, name: str) -> None:
+    """Print the score table of the workspace, and how to load and publish its release `name`."""
     release = root / PLACES["release"]
-    name = store.open_artifact(release, "release").meta["name"]
     print_table(workspace_scores(root))
     print(
         f"The release is in {PLACES['release']}, {human(store.folder_bytes(release))}: "

@@ -214,7 +214,7 @@ def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
     if stage_name == LAST:
         from flows.running.ending import tell
 
-        tell(Path.cwd())
+        tell(Path.cwd(), params.release.name)
 
 
 def _run_in_prefect(stage: Callable[..., None], run: Run, keys: tuple[str, ...], server: Server) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from tar_shards import write_shard
 
 from dcpipe import images
 from dcpipe.images.base import Located, LocatedSubset
 from dcpipe.images.listing import list_source
+from dcpipe.store.encoding import encode_png
 from dcpipe.types import DataError
 
 pytestmark = pytest.mark.usefixtures("scratch")
@@ -25,9 +24,7 @@ LABELS = [label for label, n in enumerate(SIZES.values()) for _ in range(n)]
 
 
 def picture(number: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (4, 4), (number, 0, 0)).save(buffer, format="PNG")
-    return buffer.getvalue()
+    return encode_png(np.full((4, 4, 3), number, np.uint8))
 
 
 def folder(root: Path) -> dict[str, Any]:
@@ -49,13 +46,9 @@ def parquet(root: Path) -> dict[str, Any]:
 
 
 def tars(root: Path) -> dict[str, Any]:
-    root.mkdir()
-    with tarfile.open(root / "train-000000.tar", "w") as archive:
-        for number, label in enumerate(LABELS):
-            for name, data in ((f"{number:02d}.png", picture(number)), (f"{number:02d}.cls", str(label).encode())):
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
+    members = [(f"{number:02d}.png", picture(number)) for number in range(len(LABELS))]
+    members += [(f"{number:02d}.cls", str(label).encode()) for number, label in enumerate(LABELS)]
+    write_shard(root / "train-000000.tar", members)
     return {"classes": list(SIZES)}
 
 
@@ -74,7 +67,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Opened:
 def numbers(split: images.Source) -> list[int]:
     """What images of a split are."""
     encoded = split.read(np.arange(len(split.labels)))
-    return [int(np.asarray(Image.open(io.BytesIO(data)))[0, 0, 0]) for data, _ in encoded]
+    return [int(images.decode(data, 4, name)[0, 0, 0]) for data, name in encoded]
 
 
 def test_a_share_of_every_class_is_test_and_nothing_is_lost(opened: Opened) -> None:

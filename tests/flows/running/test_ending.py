@@ -25,7 +25,7 @@ def test_the_scores_and_the_way_to_the_release_are_told(tmp_path: Path, capsys: 
             meta = {"hard": False}
         store.publish(bench, tmp_path / "data" / name, kind, meta, {})
     release = releases.build(tmp_path / "data" / "release", some)
-    tell(tmp_path)
+    tell(tmp_path, release.meta["name"])
     told = capsys.readouterr().out
     assert all(score.name in told for score in some.scores)
     size = columns.human(store.folder_bytes(release.path))
