@@ -1,20 +1,21 @@
 """evaluation: train students from scratch on the condensed set and, under the same protocol, on its baselines.
 
-Rows: the set with its packed labels, with uncompressed labels, with the teacher online and with hard labels, and random
-images with labels that are made and packed in the same way. For each size in `evaluation.sizes`, also the first images
-of each class of the set and of the random images. Tasks: one per row and seed, which resume within a training.
+Rows: the set with its packed labels, with uncompressed labels, with the teacher online and with hard labels, random
+images with labels that are made and packed in the same way, and, on request, all training images. For each size in
+`evaluation.sizes`, also the first images of each class of the set and of the random images. Tasks: one per row and
+seed, which resume within a training.
 Output: data/evaluation with scores, metrics, plots and pictures.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dcpipe import store
-from dcpipe.evaluation import contenders, lineup, shards
+from dcpipe.evaluation import all_images, contenders, lineup, shards
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.reports import pictures, tabular
 from dcpipe.types import ImageSet, Score
@@ -35,28 +36,45 @@ def evaluation_stage(run: Run) -> None:
         "compression": params.compression.model_dump(mode="json"),
         "seed": params.selection.seed,
     }
+    upper_bound = "all_images" in block.baselines
+    if upper_bound:
+        settings["training"] = params.teacher.training.content()
     with run.staging("data/evaluation/scores", settings, inputs) as staging:
         notes = store.Notes(staging.notes)
         train, test = store.table_of(inputs["images"], "train"), store.table_of(inputs["images"], "test")
         rows = lineup_of(run, inputs, notes).contenders()
-        jobs = [(row, seed) for row in range(len(rows)) for seed in block.seeds]
-        contained = [shards.job_of(row, protocol, train, test, notes.folder, run.device) for row in rows]
-        stored = [job for job in contained if job is not None]
-        assert len(stored) == len(rows), "a contender of this stage is not on disk"
-        students = [shards.Student(stored[row], seed, f"result-{row}-{seed}") for row, seed in jobs]
-        names = {student: f"{rows[row].name}/seed {seed}" for student, (row, seed) in zip(students, jobs, strict=True)}
-        trained = run.map(shards.train, students, names.__getitem__, progress="students")
-        results = dict(zip(jobs, trained, strict=True))
-        outcomes = [[results[row, seed] for seed in block.seeds] for row in range(len(rows))]
-        scores = [lineup.score_of(*row, protocol, block) for row in zip(rows, outcomes, strict=True)]
-        curves = lineup.learning_curves({row.kind: students for row, students in zip(rows, outcomes, strict=True)})
-        sizes = [
-            row
-            for name, by_size in lineup.at_each_size(rows, scores, params)
-            for row in tabular.size_rows(name, by_size)
-        ]
-        write_reports(run, scores, curves, sizes, rows[0].images, inputs)
+        trainings: list[shards.Job | all_images.AllImages] = []
+        for row in rows:
+            job = shards.job_of(row, protocol, train, test, notes.folder, run.device)
+            assert job is not None, f"{row.name} is not on disk"
+            trainings.append(job)
+        if upper_bound:
+            trainings.append(all_images.training_of(params, train, test, notes.folder, run.device))
+        outcomes = train_students(run, trainings, block.seeds)
+        scores = [lineup.score_of(*row, protocol, block) for row in zip(rows, outcomes, strict=False)]
+        sizes = {
+            whole.kind: tabular.size_rows(whole.name, by_size)
+            for whole, by_size in lineup.at_each_size(rows, scores, params)
+        }
+        curves = lineup.learning_curves(rows, outcomes, protocol)
+        names = [row.kind for row in rows]
+        if upper_bound:
+            scores.append(all_images.score_of(outcomes[-1], params, train))
+            curves += lineup.learning_curve(all_images.NAME, all_images.LOSS, outcomes[-1])
+            names.append(all_images.KIND)
+        write_reports(run, dict(zip(names, scores, strict=True)), curves, sizes, rows[0].images, inputs)
         staging.publish("scores", store.save_scores(staging.root, scores))
+
+
+def train_students(
+    run: Run, trainings: Sequence[shards.Job | all_images.AllImages], seeds: Sequence[int]
+) -> list[list[dict[str, Any]]]:
+    """The outcomes of the students of each training, in the order of the seeds."""
+    jobs = [(row, seed) for row in range(len(trainings)) for seed in seeds]
+    students = [shards.Student(trainings[row], seed, f"result-{row}-{seed}") for row, seed in jobs]
+    titles = {student: f"{student.job.name}/seed {student.seed}" for student in students}
+    trained = iter(run.map(shards.train, students, titles.__getitem__, progress="students"))
+    return [[next(trained) for _ in seeds] for _ in trainings]
 
 
 def lineup_of(run: Run, inputs: Inputs, notes: store.Notes) -> lineup.Lineup:
@@ -83,25 +101,28 @@ def lineup_of(run: Run, inputs: Inputs, notes: store.Notes) -> lineup.Lineup:
 
 def write_reports(
     run: Run,
-    scores: Sequence[Score],
-    curves: Sequence[dict[str, float]],
-    sizes: Sequence[dict[str, Any]],
+    scores: Mapping[str, Score],
+    curves: Sequence[Mapping[str, Any]],
+    sizes: Mapping[str, list[dict[str, Any]]],
     images: ImageSet,
     inputs: Inputs,
 ) -> None:
-    """Write metrics, plots and pictures next to the scores: small files that Git and DVC display."""
+    """Write metrics, plots and pictures next to the scores: small files that Git and DVC display. `scores` are by kind
+    of row, with the condensed set first, and `sizes` are the rows of sets at every size, by kind."""
     folder = Path("data/evaluation")
     folder.mkdir(parents=True, exist_ok=True)
     fp16 = 2 * len(images.decoded_ids) * run.params.softlabels.views * len(images.classes)
-    rows = tabular.score_rows(scores, fp16)
+    rows = tabular.score_rows(list(scores.values()), fp16)
     accuracies = {key: artifact.meta["accuracy"] for key, artifact in inputs.teachers.items()}
-    metrics, picture = json.dumps(tabular.metrics(rows, accuracies, sizes), indent=1), pictures.grid(images)
+    averages = {kind: of_kind[-1]["accuracy"] for kind, of_kind in sizes.items() if run.params.evaluation.sizes}
+    metrics, picture = json.dumps(tabular.metrics(scores, accuracies, averages), indent=1), pictures.grid(images)
     for name, content in (("metrics.json", f"{metrics}\n".encode()), ("condensed.png", picture)):
         with store.replacing(folder / name) as partial:  # what is there may be a link into DVC's cache
             partial.write_bytes(content)
     tabular.write_csv(folder / "accuracy_bytes.csv", rows)
     tabular.write_csv(folder / "learning_curves.csv", curves)
-    tabular.write_csv(folder / "sizes.csv", [row for row in sizes if row["size"] != "average"])
+    at_sizes = [row for of_kind in sizes.values() for row in of_kind]
+    tabular.write_csv(folder / "sizes.csv", [row for row in at_sizes if row["size"] != "average"])
     if inputs["softlabels"].meta["method"] != "none":
         spectra = tabular.spectra(store.load_soft_labels(inputs.path("softlabels")))
     else:
@@ -109,7 +130,8 @@ def write_reports(
     tabular.write_csv(folder / "spectra.csv", spectra)
     run.reporter.table("scores", rows)
     if run.params.evaluation.sizes:
-        show_sizes(run, sizes, f"{scores[0].student}; {scores[0].protocol}")
+        own = next(iter(scores.values()))
+        show_sizes(run, at_sizes, f"{own.student}; {own.protocol}")
     run.reporter.image("condensed images", picture)
 
 

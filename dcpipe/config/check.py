@@ -133,6 +133,14 @@ def _sizes_are_possible(params: Params) -> None:
     )
 
 
+def _all_images_can_be_trained_on(params: Params) -> None:
+    require(
+        "all_images" not in params.evaluation.baselines or params.teacher.training.epochs > 0,
+        "evaluation.baselines has all_images, whose students are trained by the recipe of teacher.training, but "
+        "teacher.training.epochs is 0; leave all_images out, or give the teachers in weights and epochs",
+    )
+
+
 def _there_is_one_budget(params: Params) -> None:
     budget = params.compression
     require(
@@ -170,6 +178,7 @@ CHECKS: tuple[Callable[[Params], Any], ...] = (
     _augmentations_are_ranges,
     _teachers_are_trained_or_loaded,
     _sizes_are_possible,
+    _all_images_can_be_trained_on,
     _there_is_one_budget,
     _trainings_can_run,
     _networks_take_the_images,

@@ -34,7 +34,9 @@ from dcpipe.config.values import (
 from dcpipe.types import Decoder, Head, LabelShape, Mix, ViewPolicy, require
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-Baseline = Literal["random", "uncompressed", "online", "hard"]
+Baseline = Literal["random", "uncompressed", "online", "hard", "all_images"]
+# Training on all images can take longer than the rest of a pipeline, so it has to be asked for.
+_BASELINES: list[Baseline] = [name for name in get_args(Baseline) if name != "all_images"]
 Crops = Literal["stored", "full"]
 
 
@@ -246,14 +248,15 @@ NOT_OF_STUDIES = ("seeds", "baselines", "sizes")
 class EvaluationBlock(protocols.Settings, Block):
     """The protocol of students.
 
-    `baselines` are the rows in addition to that of the condensed set. `sizes` are smaller sets that are evaluated too:
+    `baselines` are the rows in addition to that of the condensed set; `all_images` is the student trained on all train
+    images with the recipe of `teacher.training`, the upper bound. `sizes` are smaller sets that are evaluated too:
     the first n images of each class. With `best_of` above 1, an accuracy is the best of so many tests during training,
     which the name of the protocol then shows; with 1, it is that of the test after the last epoch.
     """
 
     student: str
     seeds: Seeds = Field(default=[0, 1, 2])
-    baselines: Annotated[list[Baseline], Distinct] = Field(default=list(get_args(Baseline)))
+    baselines: Annotated[list[Baseline], Distinct] = Field(default=_BASELINES)
     sizes: Annotated[list[Count], Distinct] = Field(default=[])
     best_of: Count = 1
 

@@ -54,7 +54,8 @@ class Contender:
     `kind` is a short, unique name within a table; `name` is the name that is displayed. A contender that is a smaller
     size of another one has that contender's `kind` in `part_of` and its nominal number of images per class in `size`.
     It may store another number of images if it is made of cells. `file` has the encoded images if they are on disk;
-    `stored` says where everything is on disk, None if some of it is only in memory.
+    `stored` says where everything is on disk, None if some of it is only in memory. With `has_hard_labels`, students
+    learn from the classes of the images.
     """
 
     kind: str
@@ -69,6 +70,7 @@ class Contender:
     size: int | None = None
     file: Path | None = None
     stored: Stored | None = None
+    has_hard_labels: bool = False
 
     @property
     def ipc(self) -> int:
@@ -82,14 +84,21 @@ class Contender:
     def with_pack(self, pack: LabelPack, device: torch.device) -> Contender:
         """The same images with the labels of a pack, which are decoded on the device when they are needed."""
         stored = replace(self.stored, pack=pack.file) if self.stored and pack.file else None
-        return replace(self, labels=partial(PackLabels, pack, device), label_bytes=pack.n_bytes, stored=stored)
+        return replace(
+            self,
+            labels=partial(PackLabels, pack, device),
+            label_bytes=pack.n_bytes,
+            stored=stored,
+            has_hard_labels=False,
+        )
 
     def with_stored_labels(self, logits: Sliceable, n_bytes: int) -> Contender:
         """The same images with uncompressed labels fp16 [n, K, c], of which only those of an epoch are read; as a file,
         they take `n_bytes`."""
         path = store.array_path(logits)
         stored = replace(self.stored, logits=str(path)) if self.stored and path else None
-        return replace(self, labels=partial(StoredLabels, logits), label_bytes=n_bytes, stored=stored)
+        labels = partial(StoredLabels, logits)
+        return replace(self, labels=labels, label_bytes=n_bytes, stored=stored, has_hard_labels=False)
 
     def with_online_teachers(self, teachers: Mapping[str, Teacher], n_bytes: int, device: torch.device) -> Contender:
         """The same images, labelled online by the teachers at every step: labels take no bytes, but weights take
@@ -97,7 +106,8 @@ class Contender:
         online = partial(OnlineLabels, list(teachers.values()), len(self.images.decoded_ids), device)
         files = store.Verified.teachers(teachers.values())
         stored = replace(self.stored, teachers=files) if self.stored and files is not None else None
-        return replace(self, labels=online, label_bytes=0, teacher_bytes=n_bytes, stored=stored)
+        free = replace(self, labels=online, label_bytes=0, has_hard_labels=False)
+        return replace(free, teacher_bytes=n_bytes, stored=stored)
 
 
 def hard_contender(
@@ -113,7 +123,9 @@ def hard_contender(
     labels = partial(HardLabels, images.decoded_labels, len(images.classes), device)
     whole = None if file is None else store.SetFile.at(file, images)
     stored = Stored(whole, policy) if whole is not None and isinstance(policy, ViewPolicy) else None
-    return Contender(kind, name, images, labels, policy, image_bytes, label_bytes=0, file=file, stored=stored)
+    return Contender(
+        kind, name, images, labels, policy, image_bytes, label_bytes=0, file=file, stored=stored, has_hard_labels=True
+    )
 
 
 def smaller(whole: Contender, ipc: int, notes: store.Notes) -> Contender:

@@ -20,6 +20,7 @@ import numpy as np
 
 from dcpipe import selection, store
 from dcpipe.config.params import EvaluationBlock, Params
+from dcpipe.evaluation.all_images import LOSS
 from dcpipe.evaluation.contenders import Contender, Labeller, hard_contender, smaller, uncompressed_bytes
 from dcpipe.evaluation.students import Protocol
 from dcpipe.images import read_selection
@@ -115,25 +116,33 @@ def score_of(contender: Contender, outcomes: Sequence[Outcome], protocol: Protoc
     )
 
 
-def learning_curves(outcomes: Mapping[str, Sequence[Outcome]]) -> list[dict[str, float]]:
-    """One row per epoch: the training loss of each contender, by its kind, as the mean over its students."""
-    histories = {kind: [outcome["history"] for outcome in students] for kind, students in outcomes.items()}
-    epochs = len(next(iter(histories.values()))[0])
+def learning_curves(
+    contenders: Sequence[Contender], outcomes: Sequence[Sequence[Outcome]], protocol: Protocol
+) -> list[dict[str, Any]]:
+    """The rows of `learning_curve` of all contenders; `outcomes` may go on with those of other rows."""
+    curves: list[dict[str, Any]] = []
+    for contender, students in zip(contenders, outcomes, strict=False):
+        loss = LOSS if contender.has_hard_labels else protocol.loss
+        curves += learning_curve(contender.name, loss, students)
+    return curves
+
+
+def learning_curve(name: str, loss: str, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """One row per epoch: the name of the set, which loss its students minimise (different ones cannot be compared), the
+    epoch, and the training loss as mean and standard deviation over the students."""
+    losses = np.array([[row["loss"] for row in outcome["history"]] for outcome in outcomes])
+    deviations = losses.std(axis=0, ddof=1) if len(losses) > 1 else np.zeros(losses.shape[1])
     return [
-        {"epoch": epoch}
-        | {
-            kind: float(np.mean([history[epoch]["loss"] for history in students]))
-            for kind, students in histories.items()
-        }
-        for epoch in range(epochs)
+        {"set": name, "loss": loss, "epoch": epoch, "mean": float(mean), "std": float(std)}
+        for epoch, (mean, std) in enumerate(zip(losses.mean(axis=0), deviations, strict=True))
     ]
 
 
 def at_each_size(
     contenders: Sequence[Contender], scores: Sequence[Score], params: Params
-) -> Iterator[tuple[str, list[Score]]]:
-    """Name and scores of the condensed set, and of random images, at the sizes that `evaluation.sizes` lists, or at
-    full size if it lists none."""
+) -> Iterator[tuple[Contender, list[Score]]]:
+    """The contender and scores of the condensed set, and of random images, at the sizes that `evaluation.sizes` lists,
+    or at full size if it lists none."""
     sizes = params.evaluation.sizes or [params.selection.ipc]
     for whole in contenders:
         if whole is contenders[0] or whole.kind == "random":
@@ -142,4 +151,4 @@ def at_each_size(
                 for contender, score in zip(contenders, scores, strict=True)
                 if whole.kind in (contender.kind, contender.part_of)
             ]
-            yield whole.name, [score for score in of_whole if score.ipc in sizes]
+            yield whole, [score for score in of_whole if score.ipc in sizes]

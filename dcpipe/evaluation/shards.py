@@ -1,4 +1,4 @@
-"""The parallel part of an evaluation: one student, trained on a contender from one seed."""
+"""The parallel part of an evaluation: one student, trained on a contender, or on all images, from one seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 
 from dcpipe import store
 from dcpipe.evaluation import contenders
-from dcpipe.evaluation.contenders import Contender, first_images, hard_contender
+from dcpipe.evaluation.all_images import AllImages
+from dcpipe.evaluation.contenders import Contender, ReportProgress, first_images, hard_contender
 from dcpipe.evaluation.stored import Stored
 from dcpipe.evaluation.students import Protocol
 from dcpipe.shards import opened, progress
@@ -31,6 +32,10 @@ class Job:
     folder: str
     device: str
 
+    def score(self, seed: int, report: ReportProgress) -> dict[str, Any]:
+        """Train one student and test it, as `contenders.score` does."""
+        return work_of(self).score(seed, report)
+
 
 @dataclass(frozen=True, eq=False)
 class Work:
@@ -43,7 +48,7 @@ class Work:
     folder: Path
     device: torch.device
 
-    def score(self, seed: int) -> dict[str, Any]:
+    def score(self, seed: int, report: ReportProgress) -> dict[str, Any]:
         """The outcome of one student, as `contenders.score` returns it."""
         return contenders.score(
             self.contender,
@@ -53,7 +58,7 @@ class Work:
             seed,
             device=self.device,
             folder=self.folder,
-            report=progress.report,
+            report=report,
         )
 
 
@@ -92,16 +97,17 @@ def job_of(
 
 @dataclass(frozen=True)
 class Student:
-    """A student of a contender: its seed, and the name of the note that its outcome is saved in."""
+    """A student of a contender, or of all images: its seed, and the name of the note that its outcome is saved in."""
 
-    job: Job
+    job: Job | AllImages
     seed: int
     note: str
 
 
 def train(student: Student) -> dict[str, Any]:
     """The outcome of a student, which is read if it has been trained before."""
-    return trained(student.note, Path(student.job.folder), lambda: work_of(student.job).score(student.seed))
+    job = student.job
+    return trained(student.note, Path(job.folder), lambda: job.score(student.seed, progress.report))
 
 
 def trained(note: str, folder: Path, score: Callable[[], dict[str, Any]]) -> dict[str, Any]:

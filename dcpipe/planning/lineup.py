@@ -9,7 +9,7 @@ from dcpipe.dataset import stored_labels
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.images import kept
 from dcpipe.planning.counts import png_bytes
-from dcpipe.planning.stages import BASE, PACK_GROWTH, READ_GROWTH, Setting, manifest
+from dcpipe.planning.stages import BASE, PACK_GROWTH, READ_GROWTH, Setting, manifest, streams
 from dcpipe.planning.work import Remedy, Stage, Work, batches
 
 TEST_BATCH = 512
@@ -48,12 +48,25 @@ def evaluation(setting: Setting) -> Stage:
     students = len(lineup) * seeds
     tests = students * len(protocol_of(block).all_test_epochs)
     samples = seeds * block.epochs * sum(row.images for row in lineup)
+    training = params.teacher.training
     steps = seeds * block.epochs * sum(batches(row.images, block.batch_size) for row in lineup)
     work = [
         Work("train", samples, students, steps, block.student, size, block.batch_size),
         Work("forward", tests * counts.test, students, name=block.student, size=size, batch=TEST_BATCH),
         setting.decode(counts.test),  # once in every process
     ]
+    whole = 0
+    if "all_images" in block.baselines:
+        streamed = streams(setting)
+        whole = 0 if streamed else setting.decoded(counts.train)
+        seen, each = training.epochs * counts.train, batches(counts.train, training.batch_size)
+        work += [
+            setting.decode(seeds * (seen if streamed else counts.train), seeds),
+            Work(
+                "train", seeds * seen, seeds, seeds * training.epochs * each, block.student, size, training.batch_size
+            ),
+            Work("forward", seeds * counts.test, seeds, name=block.student, size=size, batch=training.batch_size),
+        ]
     kinds = {row.kind for row in lineup}
     teachers = [setting.network(key) for key in params.softlabels.teachers] if setting.soft else []
     online = seeds * block.epochs * sum(row.images for row in lineup if row.kind == "online")
@@ -91,8 +104,16 @@ def evaluation(setting: Setting) -> Stage:
         + manifest(2),
         files=_FILES,
         scratch=scratch,
-        host=BASE + (tested if in_memory else 0) + int(READ_GROWTH * setting.pixels) + int(PACK_GROWTH * pack) + host,
-        device=setting.decoded(setting.shape.images) + device + found.training(block.batch_size) + teacher_bytes,
+        host=BASE
+        + (tested if in_memory else 0)
+        + int(READ_GROWTH * setting.pixels)
+        + int(PACK_GROWTH * pack)
+        + host
+        + whole,
+        device=max(
+            setting.decoded(setting.shape.images) + device + found.training(block.batch_size) + teacher_bytes,
+            whole + found.training(training.batch_size) if "all_images" in block.baselines else 0,
+        ),
         spread="students, shards, blocks",
         remedy=Remedy(
             disk="evaluation.baselines (leave `random` out)",

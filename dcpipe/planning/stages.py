@@ -148,11 +148,18 @@ def teachers(setting: Setting) -> list[Stage]:
     return [_teacher(setting, key) for key in setting.params.teacher.networks]
 
 
+def streams(setting: Setting) -> bool:
+    """Whether train images are read anew in every epoch of `teacher.training`, because they do not fit in memory or are
+    cropped from whole ones."""
+    crops, decoded = setting.params.teacher.training.crops, setting.decoded(setting.counts.train)
+    return decoded > teacher.MEMORY_BYTES or crops == "full"
+
+
 def _teacher(setting: Setting, key: str) -> Stage:
     counts, block = setting.counts, setting.params.teacher.training
     name, size = setting.network(key)
     found, decoded = setting.figures(name, size), setting.decoded(counts.train)
-    streamed = decoded > teacher.MEMORY_BYTES or block.crops == "full"
+    streamed = streams(setting)
     tested = counts.minival + counts.test or counts.train
     linear = setting.params.teacher.networks[key].head == "linear"
     samples, steps = block.epochs * counts.train, block.epochs * batches(counts.train, block.batch_size)

@@ -96,7 +96,13 @@ def _score_table(meta: Mapping[str, Any], scores: Sequence[Score]) -> str:
     lines = [
         "Top-1 accuracy in percent on the test split, after the last epoch unless its protocol tells of the best of "
         "several tests, mean ± standard deviation over seeds; "
-        "every size is the measured size of files in bytes, `fp16` that of the same labels uncompressed.",
+        "every size is the measured size of files in bytes, `fp16` that of the same labels uncompressed."
+        + (
+            f" The row of {upper.name} is the upper bound: the same network, trained on them for {upper.epochs} epochs "
+            f"by the recipe of {upper.protocol}."
+            if (upper := next((score for score in scores if score.on_all_images), None))
+            else ""
+        ),
         "",
         "| row | protocol | student | images per class | accuracy | seeds | images | labels | teacher | fp16 |",
         "|-|-|-|-:|-:|-:|-:|-:|-:|-:|",
@@ -104,7 +110,7 @@ def _score_table(meta: Mapping[str, Any], scores: Sequence[Score]) -> str:
     lines += [
         f"| {s.name} | {s.protocol} | {s.student} | {s.ipc} | {s.mean:.1f} ± {s.std:.1f} | {len(s.accuracy)} "
         f"| {s.image_bytes:,} | {s.label_bytes:,} | {s.teacher_bytes:,} "
-        f"| {reference_bytes(meta['labels'], s.ipc, meta['grid']):,} |"
+        f"| {0 if s.on_all_images else reference_bytes(meta['labels'], s.ipc, meta['grid']):,} |"
         for s in scores
     ]
     return "\n".join(lines) if scores else "No student was trained on this release."

@@ -63,7 +63,8 @@ def workspace_scores(root: Path) -> Table:
 
 
 def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: int = 1) -> Table:
-    """One row per score. Facts that all rows share are in the title, the others have a column.
+    """One row per score. Facts that all rows share are in the title, the others have a column. Those of the upper
+    bound, which is not a condensed set, are below the table.
 
     `labels` is the shape of the label pack (images, views, classes), for the size in fp16, and `grid` the side of the
     grid that a stored image is.
@@ -75,16 +76,17 @@ def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: in
             "epochs": str(s.epochs),
             "ipc": str(s.ipc),
             "seeds": str(len(s.accuracy)),
-            "labels in fp16": human(reference_bytes(labels, s.ipc, grid)),
+            "labels in fp16": "0 B" if s.on_all_images else human(reference_bytes(labels, s.ipc, grid)),
         }
         for s in scores
     ]
-    shared = {name for name in facts[0] if len({row[name] for row in facts}) == 1}
+    of_sets = [row for s, row in zip(scores, facts, strict=True) if not s.on_all_images] or facts
+    shared = {name for name in facts[0] if len({row[name] for row in of_sets}) == 1}
     common = [f"{name} {facts[0][name]}" for name in facts[0] if name in shared]
     lines = [", ".join(common[start : start + 4]) for start in range(0, len(common), 4)]
     different = [name for name in facts[0] if name not in shared]
     table = Table(
-        title="\n".join([f"top-1 on test in percent, {when_tested(row['protocol'] for row in facts)}", *lines]),
+        title="\n".join([f"top-1 on test in percent, {when_tested(row['protocol'] for row in of_sets)}", *lines]),
         box=SIMPLE_HEAD,
         pad_edge=False,
     )
@@ -94,6 +96,12 @@ def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: in
     for s, row in zip(scores, facts, strict=True):
         sizes = (s.image_bytes, s.label_bytes, s.teacher_bytes, s.total_bytes)
         mean = f"{s.mean:.1f} ± {s.std:.1f}"
+        if s.on_all_images:
+            table.add_section()
+            table.caption = (
+                f"{s.name}: {s.ipc:,} per class, their classes as labels, {s.epochs:,} epochs by the "
+                f"recipe of {s.protocol}"
+            )
         table.add_row(s.name, *(row[name] for name in different), mean, *(human(size) for size in sizes))
     return table
 

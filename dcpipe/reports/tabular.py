@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ SPECTRUM_IMAGES = 256
 
 def score_rows(scores: Sequence[Score], reference_bytes: int) -> list[dict[str, Any]]:
     """One row per score: mean and standard deviation over seeds, all byte counts, and the size of the labels in
-    fp16."""
+    fp16, which those of all training images do not have."""
     return [
         {
             "set": score.name,
@@ -31,7 +32,7 @@ def score_rows(scores: Sequence[Score], reference_bytes: int) -> list[dict[str, 
             "std": round(score.std, 2),
             "image_bytes": score.image_bytes,
             "label_bytes": score.label_bytes,
-            "fp16_label_bytes": reference_bytes,
+            "fp16_label_bytes": 0 if score.on_all_images else reference_bytes,
             "teacher_bytes": score.teacher_bytes,
             "total_bytes": score.total_bytes,
         }
@@ -54,17 +55,30 @@ def size_rows(entry: str, scores: Sequence[Score]) -> list[dict[str, Any]]:
 
 
 def metrics(
-    rows: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, Score],
     teachers: Mapping[str, Mapping[str, float]],
-    sizes: Sequence[Mapping[str, Any]] = (),
+    averages: Mapping[str, float] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """The same rows by name, for `dvc metrics show` and `dvc metrics diff`; `sizes` are the rows of `size_rows`."""
-    keys = ("accuracy", "std", "seeds", "label_bytes", "total_bytes")
-    averages = {row["entry"]: {key: row[key] for key in keys[:3]} for row in sizes if row["size"] == "average"}
+    """A small tree of numbers for `dvc metrics` and `dvc exp show`, which show one column for each; the tables have the
+    rest.
+
+    Args:
+        scores: the rows by kind; the condensed set comes first and is named `set`.
+        teachers: accuracies by split, by teacher.
+        averages: accuracies over all sizes by kind, if there are several sizes.
+    """
+    own = next(iter(scores))
+
+    def named(values: Mapping[str, float]) -> dict[str, float]:
+        return {"set" if kind == own else kind.replace(" ", "_"): round(value, 2) for kind, value in values.items()}
+
+    tested = {name: by_split.get("test", next(iter(by_split.values()))) for name, by_split in teachers.items()}
     return {
-        "scores": {row["set"]: {key: row[key] for key in keys} for row in rows},
-        "teachers": {name: {split: round(value, 2) for split, value in acc.items()} for name, acc in teachers.items()},
-        **({"average over sizes": averages} if averages else {}),
+        "accuracy": named({kind: score.mean for kind, score in scores.items()}),
+        "std": named({kind: score.std for kind, score in scores.items()})["set"],
+        "bytes": {"labels": scores[own].label_bytes, "total": scores[own].total_bytes},
+        "teacher": {name: round(value, 2) for name, value in tested.items()},
+        **({"average": named(averages)} if averages else {}),
     }
 
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dcpipe.store import parquet_footer
 from dcpipe.store.columns import REMEDY, check_column
 from dcpipe.store.documents import reading, shown
 from dcpipe.store.files import replacing
-from dcpipe.types import IntArray, PlacedImage, require
+from dcpipe.types import ImageTable, IntArray, PlacedImage, require
 
 SCHEMA = pa.schema(
     [
@@ -34,6 +35,19 @@ def write_index(path: Path, images: Sequence[PlacedImage]) -> None:
     columns = [pa.array(values, field.type) for values, field in zip(zip(*images, strict=True), SCHEMA, strict=True)]
     with replacing(path) as partial:
         pq.write_table(pa.table(columns, schema=SCHEMA), partial, compression="NONE", use_dictionary=False)
+
+
+def encoded_bytes(table: ImageTable) -> int:
+    """The bytes of the encoded images of a table: those of its files or, where images were not copied, those that the
+    images have in their source."""
+    if table.elsewhere is None:
+        return sum(path.stat().st_size for path in table.parts)
+    total = 0
+    for path in table.parts:
+        with reading(path, "an index of images", REMEDY), pq.ParquetFile(path) as file:
+            check_column(path, file.schema_arrow, "size", SCHEMA.field("size").type)
+            total += pc.sum(file.read(columns=["size"])["size"]).as_py() or 0
+    return total
 
 
 def read_index(path: Path, rows: IntArray) -> list[PlacedImage]:

@@ -29,6 +29,7 @@ from dcpipe.evaluation.contenders import Contender, Labeller, ReportProgress
 from dcpipe.evaluation.students import Protocol
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, protocol_line, table_of, when_tested
+from dcpipe.shards import progress
 from dcpipe.studies.summary import Row
 from dcpipe.types import (
     DataError,
@@ -124,7 +125,7 @@ class StudyContext:
 
             def train(seed: int) -> dict[str, Any]:
                 """A student of a contender that is only in memory."""
-                return shards.trained(notes[seed], self.notes.folder, lambda: work.score(seed))
+                return shards.trained(notes[seed], self.notes.folder, lambda: work.score(seed, progress.report))
 
             titles = {seed: f"{label}/seed {seed}" for seed in missing}
             if job is None:

@@ -50,10 +50,11 @@ from dcpipe.types.labels import (
     check_logits,
     reference_bytes,
 )
-from dcpipe.types.score import Score
+from dcpipe.types.score import ALL_IMAGES_PROTOCOL, Score
 from dcpipe.types.teacher import Features, Head, Teacher
 
 __all__ = [
+    "ALL_IMAGES_PROTOCOL",
     "EXACT",
     "MIXES",
     "VIEW_ARRAYS",

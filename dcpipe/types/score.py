@@ -8,6 +8,9 @@ import numpy as np
 
 from dcpipe.types.base import require
 
+# The protocol of the row "all training images": the recipe of this block of params.yaml.
+ALL_IMAGES_PROTOCOL = "teacher.training"
+
 
 @dataclass(frozen=True)
 class Score:
@@ -32,6 +35,11 @@ class Score:
     @property
     def mean(self) -> float:
         return float(np.mean(self.accuracy))
+
+    @property
+    def on_all_images(self) -> bool:
+        """Whether it is the upper bound: that of students trained on all train images instead of a condensed set."""
+        return self.protocol == ALL_IMAGES_PROTOCOL
 
     @property
     def std(self) -> float:

@@ -14,6 +14,7 @@ from dcpipe.workspace import code
 from dcpipe.workspace.digests import CODE
 
 PIPELINE, SOURCES, STUDY = "dvc.yaml", "data/dvc.yaml", "studies/dvc.yaml"
+TEMPLATES = ".dvc/plots"  # where DVC looks for templates
 _HEADERS = {
     PIPELINE: "The pipeline. A stage has the name of its block in params.yaml and of its folder in data/.\n"
     "`code.yaml` says for which version of dcpipe the data was made; `dcpipe upgrade` changes it.",
@@ -67,6 +68,13 @@ def dvc_files(with_code: Code) -> dict[str, dict[str, Any]]:
     return {PIPELINE: _pipeline(with_code), SOURCES: _sources(), STUDY: _studies(with_code)}
 
 
+def templates() -> dict[str, str]:
+    """The templates of plots (Vega-Lite) that the pipeline names, as text by their path in the workspace."""
+    folder = files("dcpipe.workspace").joinpath("plots")
+    stored = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".json")), key=lambda entry: entry.name)
+    return {f"{TEMPLATES}/{entry.name}": entry.read_text(encoding="utf-8") for entry in stored}
+
+
 def text(path: str, content: Mapping[str, Any]) -> str:
     """A file as YAML, with a comment that says what it is."""
     header = "".join(f"# {line}\n" for line in _HEADERS[path].splitlines())
@@ -103,7 +111,7 @@ def _sources() -> dict[str, Any]:
 
 
 def _studies(with_code: Code) -> dict[str, Any]:
-    stages, plots = {}, []
+    stages = {}
     for name, study in STUDIES.items():
         reads: list[Any] = [{"params.yaml": None}] if study.reads is None else []
         stage = {
@@ -115,9 +123,8 @@ def _studies(with_code: Code) -> dict[str, Any]:
             "outs": [{f"data/study/{name}": {"cache": False}}],
         }
         stages[name] = _add(stage, "studies", "flows.studies", with_code)
-        shown = [*(f"{figure}.png" for figure in study.figures), *([study.pictures] if study.pictures else [])]
-        plots += [f"../data/study/{name}/{file}" for file in shown]
-    return {"stages": stages, "plots": plots}
+    # Without plots, because DVC complains of figures that have not been drawn yet; the studies print where theirs are.
+    return {"stages": stages}
 
 
 def _add(stage: dict[str, Any], name: str, module: str, with_code: Code) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,24 +37,29 @@ def make(root: Path, params: str) -> list[str]:
     Git and DVC are initialised where they are not yet; nothing is committed. Raises `DataError` if Git or DVC is not
     installed, or if a file is in the way.
     """
-    written = dict(_files(params))
+    written, templates = dict(_files(params)), dvcfiles.templates()
     require(not root.exists() or root.is_dir(), f"{root} is a file; give a folder that is new or empty")
     _check_tools()
-    in_the_way = [name for name in written if (root / name).exists()]
+    in_the_way = [name for name in (*written, *templates) if (root / name).exists()]
     require(
         not in_the_way,
         f"{root} has {', '.join(in_the_way[:3])} already; give a folder that is new, or remove "
         f"{'it' if len(in_the_way) == 1 else 'them'}",
     )
     root.mkdir(parents=True, exist_ok=True)
-    for name, text in written.items():
+    _write(root, written)
+    digests.write(root, digests.installed())
+    told = list(_initialised(root))
+    _write(root, templates)  # into the folder that `dvc init` makes
+    _run(root, "git", "add", "--", digests.CODE, *written, *templates)
+    return told
+
+
+def _write(root: Path, texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    digests.write(root, digests.installed())
-    told = list(_initialised(root))
-    _run(root, "git", "add", "--", digests.CODE, *written)
-    return told
 
 
 def _files(params: str) -> Iterator[tuple[str, str]]:

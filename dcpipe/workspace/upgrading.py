@@ -42,7 +42,7 @@ class Upgrade:
         """Write the files."""
         for path, text in self.files.items():
             target = self.root / path
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
         if self.after != self.before:
             digests.write(self.root, self.after)
@@ -67,7 +67,14 @@ def upgrade(root: Path) -> Upgrade:
     for path, content in dvcfiles.dvc_files(dvcfiles.Digests()).items():
         present = root / path
         found = yaml.safe_load(present.read_text(encoding="utf-8")) if present.exists() else {}
-        if not isinstance(found, dict) or found.get("stages") != content["stages"]:
+        if not isinstance(found, dict) or any(found.get(key) != content[key] for key in content):
             kept = {"artifacts": found["artifacts"]} if isinstance(found, dict) and "artifacts" in found else {}
             files[path] = dvcfiles.text(path, {**content, **kept})
+    templates = dvcfiles.templates()
+    files |= {path: templates[path] for path in templates if _read(root / path) != templates[path]}
     return Upgrade(root, before or {}, after, digests.changed(before, after), files)
+
+
+def _read(path: Path) -> str:
+    """The text of a file, "" if there is none."""
+    return path.read_text(encoding="utf-8") if path.is_file() else ""

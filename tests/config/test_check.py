@@ -261,7 +261,7 @@ def test_every_kind_of_problem_is_found() -> None:
 
 
 def test_weights_are_not_read() -> None:
-    content = changed({"teacher.training.epochs": 0})
+    content = changed({"teacher.training.epochs": 0, "evaluation.baselines": []})
     for network in content["teacher"]["networks"].values():
         network["weights"] = "nowhere.safetensors"
     assert params.parse(content).teacher.training.epochs == 0

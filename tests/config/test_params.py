@@ -142,7 +142,7 @@ REFUSED = [
     (
         "evaluation.baselines",
         ["best"],
-        "evaluation.baselines.0 is 'best': input should be 'random', 'uncompressed', 'online' or 'hard'",
+        "evaluation.baselines.0 is 'best': input should be 'random', 'uncompressed', 'online', 'hard' or 'all_images'",
     ),
     (
         "softlabels.mix",

@@ -148,13 +148,13 @@ def test_scores_at_each_size_are_of_the_set_and_of_random_images(
     evaluation = {"baselines": ["random", "hard"], "sizes": [2, IPC]}
     rows = contenders(some, train, tmp_path / "a", evaluation=evaluation)
     scores = [Score(row.name, "score", "net", row.ipc, (float(i),), 1, 1) for i, row in enumerate(rows)]
-    found = dict(lineup.at_each_size(rows, scores, params_of(evaluation=evaluation)))
+    found = {whole.name: own for whole, own in lineup.at_each_size(rows, scores, params_of(evaluation=evaluation))}
     assert {name: [(s.ipc, s.accuracy[0]) for s in own] for name, own in found.items()} == {
         "score, none": [(IPC, 0.0), (2, 1.0)],
         "random, none": [(IPC, 3.0), (2, 4.0)],
     }
-    without = dict(lineup.at_each_size(rows[:1], scores[:1], params_of()))
-    assert [s.ipc for s in without["score, none"]] == [IPC], "at its own size where none is listed"
+    [(_, without)] = lineup.at_each_size(rows[:1], scores[:1], params_of())
+    assert [s.ipc for s in without] == [IPC], "at its own size where none is listed"
 
 
 def test_a_score_is_what_its_students_reached(some: Parts, train: ImageTable, tmp_path: Path) -> None:
@@ -172,5 +172,20 @@ def test_curves_are_means_over_students() -> None:
     def outcome(*losses: float) -> dict[str, Any]:
         return {"accuracy": 1.0, "history": [{"epoch": e, "loss": loss} for e, loss in enumerate(losses)]}
 
-    found = lineup.learning_curves({"own": [outcome(4.0, 2.0), outcome(2.0, 1.0)], "hard": [outcome(1.0, 0.5)]})
-    assert found == [{"epoch": 0, "own": 3.0, "hard": 1.0}, {"epoch": 1, "own": 1.5, "hard": 0.5}]
+    several = lineup.learning_curve("own", "kl", [outcome(4.0, 2.0), outcome(2.0, 1.0)])
+    assert several == [
+        {"set": "own", "loss": "kl", "epoch": 0, "mean": 3.0, "std": pytest.approx(2**0.5)},
+        {"set": "own", "loss": "kl", "epoch": 1, "mean": 1.5, "std": pytest.approx(0.5**0.5)},
+    ]
+    [alone] = lineup.learning_curve("hard", "cross-entropy", [outcome(0.5)])
+    assert alone == {"set": "hard", "loss": "cross-entropy", "epoch": 0, "mean": 0.5, "std": 0.0}
+
+
+def test_a_curve_tells_which_loss_it_shows(some: Parts, train: ImageTable, tmp_path: Path) -> None:
+    rows = contenders(some, train, tmp_path)
+    outcomes = [[{"accuracy": 1.0, "history": [{"epoch": 0, "loss": 1.0}]}] for _ in rows]
+    found = {
+        row["set"]: row["loss"] for row in lineup.learning_curves(rows, outcomes, protocol_of(params_of().evaluation))
+    }
+    assert found.pop("score, hard labels") == "cross-entropy"
+    assert len(found) == 4 and set(found.values()) == {"kl"}

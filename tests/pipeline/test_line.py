@@ -76,8 +76,10 @@ def test_the_table_has_the_set_and_its_baselines_with_measured_bytes(line: Works
 
 def test_metrics_and_plots_show(line: Workspace) -> None:
     shown = json.loads(line.run("dvc", "metrics", "show", "--json"))
-    scores = shown[""]["data"]["data/evaluation/metrics.json"]["data"]["scores"]
-    assert "score, svd" in scores and scores["score, svd"]["label_bytes"] > 0
+    found = shown[""]["data"]["data/evaluation/metrics.json"]["data"]
+    assert list(found) == ["accuracy", "std", "bytes", "teacher"]
+    assert list(found["accuracy"]) == ["set", "uncompressed", "online", "hard", "random"]
+    assert found["bytes"]["labels"] == (line.root / "data/compression/labels.safetensors").stat().st_size
     line.run("dvc", "plots", "show", "-o", "dvc_plots")
     page = (line.root / "dvc_plots/index.html").read_text(encoding="utf-8")
     assert "accuracy" in page and "component" in page and "condensed" in page

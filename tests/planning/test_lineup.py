@@ -84,9 +84,20 @@ def test_a_student_takes_as_many_steps_as_are_counted(monkeypatch: pytest.Monkey
     assert evaluation(own).steps == 2 * 3 * len(steps), "two rows of three seeds"
 
 
+def test_students_of_all_images_take_what_their_recipe_says() -> None:
+    own = setting("digits", DIGITS)
+    block, training = own.params.evaluation.model_dump(mode="json"), own.params.teacher.training
+    without = evaluation(setting("digits", DIGITS, evaluation={**block, "baselines": ["hard"]}))
+    found = evaluation(setting("digits", DIGITS, evaluation={**block, "baselines": ["hard", "all_images"]}))
+    more = [one for one in of_kind(found.work, "train") if one not in of_kind(without.work, "train")]
+    assert [one.amount for one in more] == [3 * training.epochs * DIGITS.train]
+    assert found.steps - without.steps == 3 * training.epochs * -(-DIGITS.train // training.batch_size)
+
+
 def test_baselines_that_are_left_out_take_nothing() -> None:
     content = setting("digits", DIGITS).params.evaluation.model_dump(mode="json")
-    whole = evaluation(setting("digits", DIGITS))
+    content["baselines"] = ["random", "uncompressed", "online", "hard"]
+    whole = evaluation(setting("digits", DIGITS, evaluation=content))
     alone = evaluation(setting("digits", DIGITS, evaluation={**content, "baselines": []}))
     assert alone.steps * 5 == whole.steps
     assert not of_kind(alone.work, "pack") and not of_kind(alone.work, "encode")

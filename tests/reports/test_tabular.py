@@ -36,15 +36,16 @@ def test_a_row_a_score_with_every_byte() -> None:
     assert (second["accuracy"], second["std"], second["seeds"], second["total_bytes"]) == (0.33, 0.0, 1, 6000)
 
 
-def test_metrics_are_the_rows_by_name() -> None:
-    found = tabular.metrics(tabular.score_rows(SCORES, 800), {"main": {"minival": 61.23456, "test": 60.0}})
-    assert found == {
-        "scores": {
-            "score, svd": {"accuracy": 50.25, "std": 1.15, "seeds": 3, "label_bytes": 200, "total_bytes": 1200},
-            "score, teacher online": {"accuracy": 0.33, "std": 0.0, "seeds": 1, "label_bytes": 0, "total_bytes": 6000},
-        },
-        "teachers": {"main": {"minival": 61.23, "test": 60.0}},
+def test_metrics_are_a_small_tree_with_plain_keys() -> None:
+    rows = {"own": SCORES[0], "random 1": SCORES[1]}
+    teachers = {"main": {"minival": 61.23456, "test": 60.0}, "other": {"train": 99.999}}
+    assert tabular.metrics(rows, teachers) == {
+        "accuracy": {"set": 50.25, "random_1": 0.33},
+        "std": 1.15,
+        "bytes": {"labels": 200, "total": 1200},
+        "teacher": {"main": 60.0, "other": 100.0},
     }
+    assert tabular.metrics(rows, {}, {"own": 40.126, "random 1": 9.0})["average"] == {"set": 40.13, "random_1": 9.0}
 
 
 def test_sizes_have_the_average_of_each_seed_last() -> None:
@@ -58,8 +59,6 @@ def test_sizes_have_the_average_of_each_seed_last() -> None:
         {"entry": "mdc", "size": 3, "accuracy": 61.0, "std": 1.0, "seeds": 3},
         {"entry": "mdc", "size": "average", "accuracy": 51.0, "std": 1.0, "seeds": 3},  # of 50, 52 and 51
     ]
-    shown = tabular.metrics(tabular.score_rows(scores, 0), {}, rows)
-    assert shown["average over sizes"] == {"mdc": {"accuracy": 51.0, "std": 1.0, "seeds": 3}}
 
 
 def test_csv_reads_back(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dcpipe.store.image_index import SCHEMA, read_index, write_index
-from dcpipe.types import DataError, PlacedImage
+from dcpipe.store.image_index import SCHEMA, encoded_bytes, read_index, write_index
+from dcpipe.types import DataError, Elsewhere, ImageTable, PlacedImage
 
 ROWS = [
     PlacedImage(7, 1, "train/bee/é.png", None, None, 5, b"a" * 32),
@@ -33,6 +33,17 @@ def test_an_index_is_small_and_always_the_same(tmp_path: Path) -> None:
         write_index(tmp_path / name, rows)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     assert (tmp_path / "a").stat().st_size < 110 * len(rows)
+
+
+def test_the_bytes_of_images_are_those_in_their_source(tmp_path: Path) -> None:
+    paths = (tmp_path / "0", tmp_path / "1")
+    write_index(paths[0], ROWS[:2])
+    write_index(paths[1], ROWS[2:])
+    ids, labels, grey = np.array([7, 9, 4]), np.array([1, 0, 1]), (0.5, 0.5, 0.5)
+    table = ImageTable(paths, 2, ids, labels, ("ant", "bee"), 8, grey, grey, elsewhere=Elsewhere("source"))
+    assert encoded_bytes(table) == 5 + 6 + 0
+    copied = ImageTable(paths, 2, ids, labels, ("ant", "bee"), 8, grey, grey)
+    assert encoded_bytes(copied) == sum(path.stat().st_size for path in paths)
 
 
 @pytest.mark.parametrize(

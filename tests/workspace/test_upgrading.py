@@ -22,6 +22,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for path, content in dvcfiles.dvc_files(dvcfiles.Digests()).items():
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(dvcfiles.text(path, content), encoding="utf-8")
+    for path, text in dvcfiles.templates().items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
     digests.write(tmp_path, NOW)
     return tmp_path
 
@@ -50,8 +53,9 @@ def test_a_file_of_another_version_is_written_anew_and_keeps_its_artifacts(root:
     del content["stages"]["release"]
     path.write_text(yaml.safe_dump({**content, "artifacts": {"mine": {"path": "data/release"}}}), encoding="utf-8")
     (root / "studies" / "dvc.yaml").unlink()
+    (root / ".dvc/plots/curves.json").write_text("{}", encoding="utf-8")
     found = upgrade(root)
-    assert [*found.files] == ["dvc.yaml", "studies/dvc.yaml"] and found.stale == []
+    assert [*found.files] == ["dvc.yaml", "studies/dvc.yaml", ".dvc/plots/curves.json"] and found.stale == []
     assert "  dvc.yaml is written anew; `git diff dvc.yaml` shows what changed" in list(found.lines())
     found.apply()
     assert upgrade(root).files == {}
