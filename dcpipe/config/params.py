@@ -34,9 +34,10 @@ from dcpipe.config.values import (
 from dcpipe.types import Decoder, Head, LabelShape, Mix, ViewPolicy, require
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
-Baseline = Literal["random", "uncompressed", "online", "hard", "all_images"]
-# Training on all images can take longer than the rest of a pipeline, so it has to be asked for.
-_BASELINES: list[Baseline] = [name for name in get_args(Baseline) if name != "all_images"]
+Baseline = Literal["random", "uncompressed", "online", "hard", "equal_bytes", "all_images"]
+# The last two take more images than the set has, and all images more time than the rest of a pipeline may take, so they
+# have to be asked for.
+_BASELINES: list[Baseline] = [name for name in get_args(Baseline) if name not in ("equal_bytes", "all_images")]
 Crops = Literal["stored", "full"]
 
 
@@ -248,8 +249,9 @@ NOT_OF_STUDIES = ("seeds", "baselines", "sizes")
 class EvaluationBlock(protocols.Settings, Block):
     """The protocol of students.
 
-    `baselines` are the rows in addition to that of the condensed set; `all_images` is the student trained on all train
-    images with the recipe of `teacher.training`, the upper bound. `sizes` are smaller sets that are evaluated too:
+    `baselines` are the rows in addition to that of the condensed set: `equal_bytes` are as many random images with hard
+    labels as fit in its bytes, and `all_images` is the student trained on all train images with the recipe of
+    `teacher.training`, the upper bound. `sizes` are smaller sets that are evaluated too:
     the first n images of each class. With `best_of` above 1, an accuracy is the best of so many tests during training,
     which the name of the protocol then shows; with 1, it is that of the test after the last epoch.
     """

@@ -5,8 +5,10 @@
 * `online`: the teachers label every batch
 * `hard`: one-hot labels of the images' classes
 * `random`: equally many random real images, labelled and packed in the same way
+* `equal_bytes`: as many random real images with hard labels as fit in the bytes of the set with its labels
 
-The smaller sizes that `evaluation.sizes` lists are added for the set and for random images.
+The smaller sizes that `evaluation.sizes` lists are added for the set and for random images. The upper bound is not made
+from a set: see `all_images`.
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ class Lineup:
         n_bytes = self.image_file.stat().st_size
         hard = hard_contender("hard", f"{name}, hard labels", self.images, policy, n_bytes, device, self.image_file)
         if self.labels is None:
-            return [*self._at_sizes(hard), *self._random({})]
+            sized = self._at_sizes(hard)
+            return [*sized, *self._random({}), *self._equal_bytes(sized[0])]
         labels = self.labels
         rows = self._at_sizes(hard.renamed("own", f"{name}, {labels.pack.codec}").with_pack(labels.pack, device))
         if "uncompressed" in baselines:
@@ -80,17 +83,36 @@ class Lineup:
             rows.append(online.with_online_teachers(labels.teachers, labels.teacher_bytes, device))
         if "hard" in baselines:
             rows.append(hard)
-        return [*rows, *self._random(labels.teachers)]
+        return [*rows, *self._random(labels.teachers), *self._equal_bytes(rows[0])]
 
     def _random(self, teachers: Mapping[str, Teacher]) -> list[Contender]:
         """Random real images at every size; empty if they are not among the baselines."""
         if "random" not in self.params.evaluation.baselines:
             return []
-        block = self.params.selection
-        candidates = selection.candidates_without_features(self.train)
-        picks = random(candidates, block.ipc, block.seed, selection.Progress())
-        images = read_selection(self.train, candidates.selection(picks, "random"))
+        images = self._random_images(self.params.selection.ipc)
         return self._at_sizes(self.labeller.contender("random", images, teachers, self.notes.within("random")))
+
+    def _equal_bytes(self, whole: Contender) -> list[Contender]:
+        """As many random real images with hard labels as take no more bytes than a contender with its labels, judged by
+        the mean size of as many images as the set has; empty if they are not among the baselines, or if not even one
+        image per class fits."""
+        if "equal_bytes" not in self.params.evaluation.baselines:
+            return []
+        kind, budget, ipc = "equal_bytes", whole.image_bytes + whole.label_bytes, self.params.selection.ipc
+        sample = self.notes.within(f"{kind}-sample").image_bytes(self._random_images(ipc))
+        most = int(np.bincount(self.train.labels, minlength=len(self.train.classes)).min())
+        for fitting in range(min(most, budget * ipc // sample), 0, -1):
+            name = f"{kind}-{fitting}"
+            made = self.labeller.hard(kind, self._random_images(fitting), self.notes.within(name))
+            if made.image_bytes <= budget:
+                return [made.renamed(kind, "random, hard labels, equal bytes")]
+            self.notes.remove(name)
+        return []
+
+    def _random_images(self, ipc: int) -> ImageSet:
+        block, candidates = self.params.selection, selection.candidates_without_features(self.train)
+        picks = random(candidates, ipc, block.seed, selection.Progress())
+        return read_selection(self.train, candidates.selection(picks, "random"))
 
     def _at_sizes(self, whole: Contender) -> list[Contender]:
         """The contender, and the smaller sizes of it that `evaluation.sizes` lists."""

@@ -37,6 +37,10 @@ def rows(setting: Setting) -> list[Row]:
         found += [Row(kind, setting.shape.images) for kind in kinds]
     if "random" in block.baselines:
         found += [Row("random", size * classes) for size in sizes]
+    if "equal_bytes" in block.baselines:
+        image = png_bytes(params.images.size)
+        budget = setting.stored * image + (setting.pack_bytes if setting.soft else 0)
+        found.append(Row("equal_bytes", min(setting.counts.train, budget // image // classes * classes)))
     return found
 
 
@@ -78,6 +82,10 @@ def evaluation(setting: Setting) -> Stage:
     tested = setting.decoded(counts.test)
     in_memory = tested <= kept.MEMORY_BYTES
     scratch = 4 * found.weights + (0 if in_memory else tested)  # a checkpoint, and decoded test images
+    if "equal_bytes" in kinds:
+        more = setting.stored + next(row.images for row in lineup if row.kind == "equal_bytes")  # and a sample
+        work += [setting.decode(more), setting.encode(more)]
+        scratch += more * png_bytes(size)
     if "random" in kinds:
         work += [setting.decode(setting.stored), setting.encode(setting.stored)]
         scratch += setting.stored * png_bytes(size)

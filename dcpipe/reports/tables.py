@@ -76,15 +76,16 @@ def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: in
             "epochs": str(s.epochs),
             "ipc": str(s.ipc),
             "seeds": str(len(s.accuracy)),
-            "labels in fp16": "0 B" if s.on_all_images else human(reference_bytes(labels, s.ipc, grid)),
+            # What has no labels is not compared with labels in fp16.
+            "labels in fp16": human(reference_bytes(labels, s.ipc, grid)) if s.total_bytes > s.image_bytes else "",
         }
         for s in scores
     ]
     of_sets = [row for s, row in zip(scores, facts, strict=True) if not s.on_all_images] or facts
-    shared = {name for name in facts[0] if len({row[name] for row in of_sets}) == 1}
-    common = [f"{name} {facts[0][name]}" for name in facts[0] if name in shared]
+    found = {name: {row[name] for row in of_sets} - {""} for name in facts[0]}
+    common = [f"{name} {value}" for name, values in found.items() if len(values) == 1 for value in values]
     lines = [", ".join(common[start : start + 4]) for start in range(0, len(common), 4)]
-    different = [name for name in facts[0] if name not in shared]
+    different = [name for name, values in found.items() if len(values) > 1]
     table = Table(
         title="\n".join([f"top-1 on test in percent, {when_tested(row['protocol'] for row in of_sets)}", *lines]),
         box=SIMPLE_HEAD,

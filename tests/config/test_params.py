@@ -142,7 +142,8 @@ REFUSED = [
     (
         "evaluation.baselines",
         ["best"],
-        "evaluation.baselines.0 is 'best': input should be 'random', 'uncompressed', 'online', 'hard' or 'all_images'",
+        "evaluation.baselines.0 is 'best': input should be 'random', 'uncompressed', 'online', 'hard', 'equal_bytes' "
+        "or 'all_images'",
     ),
     (
         "softlabels.mix",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,26 @@ def test_contenders_are_those_requested(some: Parts, train: ImageTable, tmp_path
     assert [type(row.labels()) for row in rows] == [HardLabels, HardLabels]
     rows = contenders(some, train, tmp_path / "c", evaluation={"baselines": []}, softlabels=hard)
     assert [row.kind for row in rows] == ["hard"]
+
+
+def test_equal_bytes_are_as_many_random_images_as_fit_in_the_set_with_its_labels(
+    some: Parts, train: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluation: dict[str, object] = {"baselines": ["equal_bytes"]}
+    assert some.pack is not None
+    weighed = replace(some, pack=replace(some.pack, n_bytes=2000))
+    own, equal = contenders(weighed, train, tmp_path, evaluation=evaluation)
+    budget = own.image_bytes + own.label_bytes
+    assert equal.name == "random, hard labels, equal bytes" and equal.has_hard_labels
+    assert IPC < equal.ipc <= 6 and equal.image_bytes <= budget, "labels have become images"
+    if equal.ipc < 6:
+        assert equal.image_bytes * (equal.ipc + 2) / equal.ipc > budget, "and no place is left for two more per class"
+    assert equal.images.labels.tolist() == list(range(3)) * equal.ipc
+    assert equal.image_bytes == (tmp_path / f"equal_bytes-{equal.ipc}/images.parquet").stat().st_size
+    # A set that is smaller than one random image per class has no such row.
+    (tmp_path / "b").mkdir()
+    monkeypatch.setattr(store.Notes, "image_bytes", lambda self, images: 10**9)
+    assert len(contenders(weighed, train, tmp_path / "b", evaluation=evaluation)) == 1
 
 
 def test_smaller_sizes_follow_the_set_and_random_images(some: Parts, train: ImageTable, tmp_path: Path) -> None:
