@@ -37,6 +37,12 @@ def images(params: Block | None = None, device: str = "", workers: str = "") -> 
 
 
 @flow(validate_parameters=False)
+def judging(params: Block | None = None, device: str = "", workers: str = "") -> None:
+    """Train students on a release and on what it must be compared with; one task per row and seed."""
+    runtime.body_of_flow("judging")
+
+
+@flow(validate_parameters=False)
 def teacher(key: str, params: Block | None = None, device: str = "", workers: str = "") -> None:
     """Train the network `key` of `teacher.networks`, or load its weights, and measure its accuracy."""
     runtime.body_of_flow("teacher", key)
@@ -98,6 +104,7 @@ FLOWS: dict[str, Flow[..., None]] = {
         features,
         selection,
         synthesis,
+        judging,
         softlabels,
         compression,
         evaluation,

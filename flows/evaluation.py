@@ -22,6 +22,7 @@ from dcpipe.types import ImageSet, Score
 from flows.running.drawing import show_sizes
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
+from flows.running.students import train_students
 
 
 def evaluation_stage(run: Run) -> None:
@@ -66,17 +67,6 @@ def evaluation_stage(run: Run) -> None:
         staging.publish("scores", store.save_scores(staging.root, scores))
 
 
-def train_students(
-    run: Run, trainings: Sequence[shards.Job | all_images.AllImages], seeds: Sequence[int]
-) -> list[list[dict[str, Any]]]:
-    """The outcomes of the students of each training, in the order of the seeds."""
-    jobs = [(row, seed) for row in range(len(trainings)) for seed in seeds]
-    students = [shards.Student(trainings[row], seed, f"result-{row}-{seed}") for row, seed in jobs]
-    titles = {student: f"{student.job.name}/seed {student.seed}" for student in students}
-    trained = iter(run.map(shards.train, students, titles.__getitem__, progress="students"))
-    return [[next(trained) for _ in seeds] for _ in trainings]
-
-
 def lineup_of(run: Run, inputs: Inputs, notes: store.Notes) -> lineup.Lineup:
     """The images, labels and settings that the contenders are made from."""
     images = store.load_set(inputs.path("synthesis"))
@@ -90,6 +80,7 @@ def lineup_of(run: Run, inputs: Inputs, notes: store.Notes) -> lineup.Lineup:
         )
     return lineup.Lineup(
         params=run.params,
+        method=lineup.method_of(run.params),
         images=images,
         image_file=inputs["synthesis"].file("images.parquet"),
         labels=labels,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dcpipe.cli import help_texts
+from dcpipe.cli import help_texts, judging
 from dcpipe.reports.printing import print_table
 from dcpipe.stopping import write_any_text
 from dcpipe.types import DataError, describe_os_error, require
@@ -93,6 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", help_texts.EVALUATE)
     command = add(_study, "study", "compare selectors, codecs, syntheses, design choices", help_texts.STUDY)
     command.add_argument("name", nargs="?", metavar="NAME", help="a block of studies/params.yaml")
+    judging.add_judge(add(judging.judge, "judge", "train students on any condensed set, and compare", help_texts.JUDGE))
+    judging.add_compare(add(judging.compare, "compare", "show judgements side by side", help_texts.COMPARE))
     command = add(_publish, "publish", "tag this commit as a release", help_texts.PUBLISH)
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
     pushed = command.add_mutually_exclusive_group()

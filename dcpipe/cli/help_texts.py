@@ -109,6 +109,28 @@ data/study/NAME contains results.csv (one row per selector, ipc and seed; for re
 and ratio), summary.csv, figure.png and, in picked/ or images/, the images. Instead of images, data/study/labels has
 spectra.csv, ranks.csv and spectra.png, which show how low the rank of the labels is.
 """
+JUDGE = """\
+Train students on a condensed set, whoever made it, and on what it must be compared with, and print one table:
+
+    the set as it is shipped; its images with hard labels; with uncompressed labels and with the teacher online, if the
+    teacher is at hand (in the release, or by --teacher); as many random real images with the same kind of labels and
+    with hard ones; as many random images as fit in the bytes of the set; all training images, the upper bound
+
+Accuracy is that of the last epoch, with the standard deviation over the seeds. A run that was stopped goes on when the
+same command is given again. DCPIPE_WORKERS trains students side by side.
+
+    dcpipe judge digits-score@v1.0.0 --data digits
+    dcpipe judge data/release --students resnet18,mobilenet_v2
+
+The rows that --rows may name are uncompressed, online, hard, random, random_hard, equal_bytes and all_images. The
+results are written as JSON, CSV, Markdown and one HTML page.
+"""
+COMPARE = """\
+Show judgements of the same images side by side: every row with its difference to the first set over the seeds that
+both have, and the p-value of a paired t-test.
+
+    dcpipe compare judged/digits-score-v1.0.0 judged/digits-edc-v1.0.0 --out compared.html
+"""
 PUBLISH = """\
 Create the git tag NAME@vX.Y.Z, where NAME is release.name in params.yaml. Before that, git must be clean, `dvc status`
 must be empty and the tag must not exist. Then data/release is copied to the default DVC remote. If there is no remote,

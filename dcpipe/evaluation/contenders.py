@@ -82,11 +82,13 @@ class Contender:
         return replace(self, kind=kind, name=name)
 
     def with_pack(self, pack: LabelPack, device: torch.device) -> Contender:
-        """The same images with the labels of a pack, which are decoded on the device when they are needed."""
+        """The same images with the labels of a pack, which are decoded on the device when they are needed, in the views
+        that the pack has labels for."""
         stored = replace(self.stored, pack=pack.file) if self.stored and pack.file else None
         return replace(
             self,
             labels=partial(PackLabels, pack, device),
+            policy=pack.policy,
             label_bytes=pack.n_bytes,
             stored=stored,
             has_hard_labels=False,

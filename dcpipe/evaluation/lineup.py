@@ -34,11 +34,11 @@ Outcome = Mapping[str, Any]  # what `contenders.score` returns
 
 @dataclass(frozen=True, eq=False)
 class SoftLabelled:
-    """Soft labels of the condensed set, packed and uncompressed, and the teachers that gave them with their size in
-    bytes."""
+    """Soft labels of the condensed set, packed and, if they are at hand, uncompressed, and the teachers that gave them
+    with their size in bytes. Without teachers, there are no rows that need them, and other images have hard labels."""
 
     pack: LabelPack
-    uncompressed: SoftLabels
+    uncompressed: SoftLabels | None
     teachers: Mapping[str, Teacher]
     teacher_bytes: int
 
@@ -47,22 +47,18 @@ class SoftLabelled:
 class Lineup:
     """Makes the contenders; the condensed set comes first.
 
-    `image_file`: the file of `images`. `labels`: None if students learn from hard labels.
+    `method`: what the images are named after in the table. `image_file`: the file of `images`. `labels`: None if
+    students learn from hard labels.
     """
 
     params: Params
+    method: str
     images: ImageSet
     image_file: Path
     labels: SoftLabelled | None
     train: ImageTable
     labeller: Labeller
     notes: store.Notes
-
-    @property
-    def method(self) -> str:
-        """The method that made the images: the synthesis method, or the selector if there is no synthesis."""
-        method = self.params.synthesis.method
-        return self.params.selection.method if method == "none" else method
 
     def contenders(self) -> list[Contender]:
         """All of them, in the order of the table."""
@@ -75,10 +71,10 @@ class Lineup:
             return [*sized, *self._random({}), *self._equal_bytes(sized[0])]
         labels = self.labels
         rows = self._at_sizes(hard.renamed("own", f"{name}, {labels.pack.codec}").with_pack(labels.pack, device))
-        if "uncompressed" in baselines:
+        if "uncompressed" in baselines and labels.uncompressed is not None:
             whole, named = labels.uncompressed, hard.renamed("uncompressed", f"{name}, uncompressed")
             rows.append(named.with_stored_labels(whole.logits, uncompressed_bytes(whole)))
-        if "online" in baselines:
+        if "online" in baselines and labels.teachers:
             online = hard.renamed("online", f"{name}, teacher online")
             rows.append(online.with_online_teachers(labels.teachers, labels.teacher_bytes, device))
         if "hard" in baselines:
@@ -110,9 +106,7 @@ class Lineup:
         return []
 
     def _random_images(self, ipc: int) -> ImageSet:
-        block, candidates = self.params.selection, selection.candidates_without_features(self.train)
-        picks = random(candidates, ipc, block.seed, selection.Progress())
-        return read_selection(self.train, candidates.selection(picks, "random"))
+        return random_images(self.train, ipc, self.params.selection.seed)
 
     def _at_sizes(self, whole: Contender) -> list[Contender]:
         """The contender, and the smaller sizes of it that `evaluation.sizes` lists."""
@@ -121,6 +115,19 @@ class Lineup:
             whole,
             *(smaller(whole, size, self.notes.within(f"{whole.kind}-{size}")) for size in below),
         ]
+
+
+def random_images(train: ImageTable, ipc: int, seed: int) -> ImageSet:
+    """`ipc` random images per class."""
+    candidates = selection.candidates_without_features(train)
+    picks = random(candidates, ipc, seed, selection.Progress())
+    return read_selection(train, candidates.selection(picks, "random"))
+
+
+def method_of(params: Params) -> str:
+    """The method that made the images: the synthesis method, or the selector if there is no synthesis."""
+    method = params.synthesis.method
+    return params.selection.method if method == "none" else method
 
 
 def score_of(contender: Contender, outcomes: Sequence[Outcome], protocol: Protocol, block: EvaluationBlock) -> Score:

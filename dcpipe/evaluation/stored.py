@@ -10,7 +10,7 @@ from dcpipe.types import ViewPolicy
 
 @dataclass(frozen=True)
 class Stored:
-    """The file of the images, and how their views are drawn.
+    """The file of the images, and how their views are drawn, unless the pack says so itself.
 
     `pack`: the file of packed labels, `logits`: the store of uncompressed ones, "" for other labels; `teachers`: those
     that label every batch. Without any of them, labels are hard. `first`: only so many images per class are used, None

@@ -66,6 +66,7 @@ def contenders(some: Parts, train: ImageTable, folder: Path, **changes: dict[str
     stored = SoftLabelled(pack, labels, {"main": some.teacher}, TEACHER_BYTES)
     return Lineup(
         params=own,
+        method=lineup.method_of(own),
         images=some.images,
         image_file=store.Notes(folder).within("own").image_file(some.images),
         labels=None if own.softlabels.method == "none" else stored,
@@ -131,6 +132,24 @@ def test_equal_bytes_are_as_many_random_images_as_fit_in_the_set_with_its_labels
     (tmp_path / "b").mkdir()
     monkeypatch.setattr(store.Notes, "image_bytes", lambda self, images: 10**9)
     assert len(contenders(weighed, train, tmp_path / "b", evaluation=evaluation)) == 1
+
+
+def test_without_teachers_there_are_no_rows_that_need_them(some: Parts, train: ImageTable, tmp_path: Path) -> None:
+    pack = some.pack
+    assert pack is not None
+    own = params_of()
+    rows = Lineup(
+        params=own,
+        method="mine",
+        images=some.images,
+        image_file=store.Notes(tmp_path).within("own").image_file(some.images),
+        labels=SoftLabelled(pack, None, {}, 0),
+        train=train,
+        labeller=Labeller(own.softlabels, own.compression, CPU, run_in_turn),
+        notes=store.Notes(tmp_path),
+    ).contenders()
+    assert [row.name for row in rows] == ["mine, none", "mine, hard labels", "random, hard labels"]
+    assert [row.has_hard_labels for row in rows] == [False, True, True]
 
 
 def test_smaller_sizes_follow_the_set_and_random_images(some: Parts, train: ImageTable, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dcpipe.reports.figures.curves import curves
 from dcpipe.reports.figures.drops import drops
 from dcpipe.reports.figures.grouped import grouped
 from dcpipe.reports.figures.lines import lines
+from dcpipe.reports.figures.pareto import frontier, pareto
 from dcpipe.reports.figures.sizes import sizes
 from dcpipe.reports.figures.spectra import spectra
 
@@ -20,9 +21,11 @@ __all__ = [
     "codecs",
     "curves",
     "drops",
+    "frontier",
     "grouped",
     "lines",
     "need_matplotlib",
+    "pareto",
     "png",
     "sizes",
     "spectra",

@@ -1,0 +1,133 @@
+"""`dcpipe judge` and `dcpipe compare`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from dcpipe.reports.printing import print_table
+from dcpipe.types import require
+
+
+def add_judge(command: argparse.ArgumentParser) -> None:
+    """The arguments of `dcpipe judge`."""
+    command.add_argument("what", metavar="WHAT", help="NAME@vX.Y.Z, a folder with a release, or its URL")
+    command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
+    command.add_argument(
+        "--data", metavar="IMAGES", help="the original images: a preset such as digits, a params.yaml, or a folder"
+    )
+    command.add_argument("--students", default="", metavar="A,B", help="networks (default: that of the release)")
+    command.add_argument("--seeds", default="0,1,2", metavar="N,M", help="one student each (default: 0,1,2)")
+    command.add_argument("--protocol", metavar="NAME", help="how students are trained (default: as the release was)")
+    command.add_argument("--epochs", type=int, help="of students, instead of the protocol's number")
+    command.add_argument("--rows", default="", metavar="A,B", help="what the set is compared with (default: all)")
+    command.add_argument("--sizes", action="store_true", help="also the first 1, 2, ... images of each class")
+    command.add_argument(
+        "--teacher",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FOLDER",
+        help="a teacher that labelled the set, such as data/teacher/main; can be repeated",
+    )
+    command.add_argument("--out", type=Path, help="where work and results are kept (default: judged/NAME)")
+    command.set_defaults(run=judge)
+
+
+def add_compare(command: argparse.ArgumentParser) -> None:
+    """The arguments of `dcpipe compare`."""
+    command.add_argument("judgements", nargs="+", type=Path, metavar="FOLDER", help="folders of `dcpipe judge`")
+    command.add_argument("--out", type=Path, help="write the tables and a figure to this HTML file")
+    command.set_defaults(run=compare)
+
+
+def judge(options: argparse.Namespace) -> None:
+    """Write the request, then run the stage `images` and the judging in its folder."""
+    from dcpipe.judging import judgement, pages, request
+    from dcpipe.release import load
+    from dcpipe.store import open_artifact
+
+    out = options.out or Path("judged") / re.sub(r"[^\w.-]+", "-", Path(options.what.rstrip("/")).name)
+    release = load(options.what, repo=options.repo)
+    wishes = request.Wishes(
+        students=_words(options.students),
+        seeds=_numbers(options.seeds),
+        rows=_words(options.rows),
+        protocol=options.protocol,
+        epochs=options.epochs,
+        all_sizes=options.sizes,
+    )
+    base = None if options.data is None else request.described(options.data, out)
+    wanted, params = request.make(options.what, release, base, wishes)
+    for folder in options.teacher:
+        open_artifact(folder, "teacher")
+    wanted = wanted.model_copy(update={"teachers": [str(folder.absolute()) for folder in options.teacher]})
+    same, result = request.write(out, wanted, params), out / "data" / "judgement"
+    modules = [
+        *(() if request.has_images(out, params) else ("flows.images",)),
+        *(() if same and result.exists() else ("flows.judging",)),
+    ]
+    for module in modules:
+        done = subprocess.run([sys.executable, "-m", module], cwd=out, env=_environment(), check=False)
+        require(
+            done.returncode == 0,
+            f"judging {options.what} stopped; its message is above, and the same command goes on from there",
+        )
+    found = judgement.load(out)
+    for shown in pages.tables(found):
+        print_table(shown.table())
+    for note in pages.notes(found):
+        print(note)
+    print(f"Written: {result} (judgement.json, judgement.csv, judgement.md, index.html)")
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Print judgements side by side."""
+    from dcpipe.judging import comparing, judgement, pages
+
+    judgements = {
+        name: judgement.load(path) for name, path in zip(_names(options.judgements), options.judgements, strict=True)
+    }
+    comparing.check(judgements)
+    shown = []
+    for student in comparing.shared_students(list(judgements.values())):
+        lines, notes = list(comparing.lines(judgements, student)), list(comparing.warnings(judgements, student))
+        shown.append(pages.Shown(f"student {student}", comparing.COLUMNS, lines, notes))
+    for part in shown:
+        print_table(part.table())
+        for note in part.notes:
+            print(note)
+    if options.out is not None:
+        pictures = {"accuracy by bytes": pages.pareto(judgements)}
+        options.out.write_text(pages.document("compared", [part.html() for part in shown], pictures), encoding="utf-8")
+        print(f"Written: {options.out}")
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """The shortest ends of some paths that tell them apart."""
+    for depth in range(1, 1 + max(len(path.absolute().parts) for path in paths)):
+        names = ["/".join(path.absolute().parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in (part.strip() for part in text.split(",")) if word]
+
+
+def _numbers(text: str) -> list[int]:
+    words = _words(text)
+    wrong = [word for word in words if not word.isdigit()]
+    require(bool(words) and not wrong, f"--seeds is {text!r}; give whole numbers, as in 0,1,2")
+    return [int(word) for word in words]
+
+
+def _environment() -> dict[str, str]:
+    """This process's own modules for the processes of stages, wherever they run."""
+    paths = [path for path in sys.path if path and Path(path).is_dir()]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(str(Path(path).absolute()) for path in paths))}

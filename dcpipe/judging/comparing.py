@@ -1,0 +1,109 @@
+"""Several judgements side by side, with a paired test over seeds.
+
+Students of two sets that start from the same seed have the same initial weights and order of images, so their
+accuracies are compared in pairs: the mean difference, and the two-sided p-value of Student's t-test on the
+differences.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dcpipe.judging.judgement import ENOUGH, Judgement, Row
+from dcpipe.reports.columns import human
+from dcpipe.types import require
+
+COLUMNS = ("judgement", "set", "accuracy", "to the first", "p", "ipc", "labels", "total", "images seen")
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two rows compared: the mean difference in points of the second to the first over the seeds that both have, and
+    the p-value; None for fewer than `ENOUGH` pairs, and for differences that are all equal."""
+
+    difference: float
+    p: float | None
+    pairs: int
+
+
+def paired(first: Row, second: Row) -> Paired | None:
+    """The comparison of two rows; None if they have no seed in common."""
+    of_first, of_second = (dict(zip(row.seeds, row.accuracy, strict=True)) for row in (first, second))
+    common = sorted(of_first.keys() & of_second.keys())
+    if not common:
+        return None
+    differences = np.array([of_second[seed] - of_first[seed] for seed in common])
+    mean = float(differences.mean())
+    return Paired(mean, p_value(differences), len(common))
+
+
+def p_value(differences: np.ndarray) -> float | None:
+    """The two-sided p-value of Student's t-test that the mean of some differences is 0."""
+    n = len(differences)
+    if n < ENOUGH or np.ptp(differences) == 0:
+        return None
+    from scipy.stats import t
+
+    statistic = abs(float(differences.mean())) / (float(differences.std(ddof=1)) / math.sqrt(n))
+    return float(2 * t.sf(statistic, n - 1))
+
+
+def check(judgements: Mapping[str, Judgement]) -> None:
+    """Raises `DataError` for judgements that cannot be compared: on other test images, or of other networks."""
+    names, found = list(judgements), list(judgements.values())
+    require(len(found) > 1, "compare needs two or more judgements; give their folders")
+    for name, other in zip(names[1:], found[1:], strict=True):
+        same = (other.data.test, other.data.classes) == (found[0].data.test, found[0].data.classes)
+        require(
+            same,
+            f"{name} was tested on {other.data.test:,} images of {other.data.classes:,} classes, {names[0]} on "
+            f"{found[0].data.test:,} of {found[0].data.classes:,}; judge both with the same --data",
+        )
+
+
+def shared_students(judgements: Sequence[Judgement]) -> list[str]:
+    """The networks that all judgements have. Raises `DataError` if there is none."""
+    shared = [name for name in judgements[0].students() if all(name in one.students() for one in judgements)]
+    told = "; ".join(", ".join(one.students()) for one in judgements)
+    require(
+        bool(shared), f"these judgements have no student in common ({told}); judge one of them again with --students"
+    )
+    return shared
+
+
+def lines(judgements: Mapping[str, Judgement], student: str) -> Iterator[tuple[str, ...]]:
+    """The lines of the table of one network, in the order of `COLUMNS`: the rows of every judgement, each compared with
+    the set of the first one."""
+    first = next(iter(judgements.values())).of(student)[0]
+    for name, judgement in judgements.items():
+        for row in judgement.of(student):
+            result = None if row is first else paired(first, row)
+            yield (
+                name,
+                row.name,
+                row.told(),
+                "" if result is None else f"{result.difference:+.1f}",
+                "" if result is None or result.p is None else f"{result.p:.3f}",
+                f"{row.ipc:,}",
+                human(row.label_bytes),
+                human(row.total_bytes),
+                f"{row.images_seen:,}",
+            )
+
+
+def warnings(judgements: Mapping[str, Judgement], student: str) -> Iterator[str]:
+    """What makes the rows unequal, in sentences."""
+    protocols = {name: one.of(student)[0].protocol for name, one in judgements.items()}
+    if len(set(protocols.values())) > 1:
+        told = "; ".join(f"{name}: {protocol}" for name, protocol in protocols.items())
+        yield f"The protocols differ ({told}), so differences are not of the sets alone."
+    epochs = {name: one.of(student)[0].epochs for name, one in judgements.items()}
+    if len(set(epochs.values())) > 1:
+        yield f"Students were trained for other numbers of epochs: {', '.join(f'{k} {v}' for k, v in epochs.items())}."
+    sources = {one.data.source for one in judgements.values()}
+    if len(sources) > 1:
+        yield f"The images come from other sources ({', '.join(sorted(sources))}); that they are equal is not checked."

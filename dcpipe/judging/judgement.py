@@ -1,0 +1,144 @@
+"""The result of judging: one row per set and student, with everything that a claim needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from dcpipe.reports.tabular import write_csv
+from dcpipe.store.documents import Size, Strict, Text, checked, parse, read_bytes
+from dcpipe.store.files import replacing
+from dcpipe.types import require
+
+JUDGEMENT, TABLE = "judgement.json", "judgement.csv"
+MAX_BYTES = 64 * 2**20
+ENOUGH = 3  # seeds, from which a standard deviation is told
+
+
+class Row(Strict):
+    """A set and the students that were trained on it.
+
+    `kind` says what the row is compared as (`own`, `hard`, `random`, ...), `name` names it. `accuracy` is top-1 on test
+    in percent, one number per seed, after the last epoch unless `protocol` says otherwise. `images` are the training
+    images of an epoch. Bytes are measured on disk; `fp16_label_bytes` is what the labels would take uncompressed.
+    """
+
+    kind: Text
+    name: Text
+    student: Text
+    protocol: Text
+    ipc: Size
+    images: Size
+    epochs: Size
+    seeds: list[int] = Field(min_length=1, max_length=10_000)
+    accuracy: list[float] = Field(min_length=1, max_length=10_000)
+    image_bytes: Size
+    label_bytes: Size
+    teacher_bytes: Size
+    fp16_label_bytes: Size
+
+    @property
+    def total_bytes(self) -> int:
+        """All that has to be shipped to train such a student."""
+        return self.image_bytes + self.label_bytes + self.teacher_bytes
+
+    @property
+    def images_seen(self) -> int:
+        """Training images in all epochs together: the compute of a student."""
+        return self.images * self.epochs
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.accuracy))
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over seeds; None if there are too few to tell."""
+        return float(np.std(self.accuracy, ddof=1)) if len(self.accuracy) >= ENOUGH else None
+
+    def told(self) -> str:
+        """The accuracy in words: mean and deviation, or the numbers themselves if there are fewer than three."""
+        if self.std is not None:
+            return f"{self.mean:.1f} ± {self.std:.1f}"
+        return f"{', '.join(f'{value:.1f}' for value in self.accuracy)} (n = {len(self.accuracy)})"
+
+
+class Data(Strict):
+    """The images that students were tested on, and that random ones were taken from."""
+
+    source: Text
+    size: Size
+    classes: Size
+    train: Size
+    test: Size
+
+
+class Judgement(Strict):
+    """What was judged: `what` is how it was named, `name` and `digest` are the release's. `versions` are those of the
+    packages that trained the students, `device` is where."""
+
+    format: int = Field(default=1, ge=1, le=1)
+    what: Text
+    name: Text
+    digest: Text
+    data: Data
+    versions: dict[Text, Text] = Field(max_length=100)
+    device: Text
+    rows: list[Row] = Field(min_length=1, max_length=10_000)
+
+    def students(self) -> list[str]:
+        """The networks in the order in which they were trained."""
+        return list(dict.fromkeys(row.student for row in self.rows))
+
+    def of(self, student: str) -> list[Row]:
+        """The rows of one network."""
+        return [row for row in self.rows if row.student == student]
+
+    def row(self, kind: str, student: str) -> Row | None:
+        """One row; None if it was not run."""
+        return next((row for row in self.of(student) if row.kind == kind), None)
+
+    @property
+    def own(self) -> str:
+        """The kind of the row of the set as it is shipped."""
+        return self.rows[0].kind
+
+
+def save(folder: Path, judgement: Judgement) -> None:
+    """Write the judgement as JSON and, one line per row, as CSV."""
+    with replacing(folder / JUDGEMENT) as partial:
+        partial.write_text(json.dumps(judgement.model_dump(), indent=1) + "\n", encoding="utf-8")
+    write_csv(folder / TABLE, table(judgement.rows))
+
+
+def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as plain values, with what can be computed of them; `std` is empty where there are too few seeds."""
+    return [
+        {
+            **row.model_dump(exclude={"seeds", "accuracy"}),
+            "seeds": len(row.seeds),
+            "accuracy": round(row.mean, 2),
+            "std": "" if row.std is None else round(row.std, 2),
+            "total_bytes": row.total_bytes,
+            "images_seen": row.images_seen,
+        }
+        for row in rows
+    ]
+
+
+def load(path: Path) -> Judgement:
+    """The judgement in a folder of `dcpipe judge`, or in a JSON file. Raises `DataError` for anything else."""
+    places = [path, path / JUDGEMENT, path / "data" / "judgement" / JUDGEMENT]
+    file = next((place for place in places if place.is_file()), None)
+    require(
+        file is not None,
+        f"{path} has no {JUDGEMENT}; give the folder of a judgement, which `dcpipe judge TAG --out FOLDER` makes",
+    )
+    assert file is not None
+    content = read_bytes(file, MAX_BYTES, "judge the set again")
+    return checked(Judgement, parse(content, file, "judge the set again"), file, "judge the set again")

@@ -1,0 +1,206 @@
+"""What is judged, and how: two files in a folder, from which a run resumes.
+
+`params.yaml` has the parameters of the images, the labels and the protocol, as in a workspace, so that the stage
+`images` and the training of students are the same as there. `judge.yaml` has what a workspace does not know: which
+release is judged, with which teachers, on which students, from which seeds.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field
+
+from dcpipe.config import budget, presets
+from dcpipe.config.blocks import Block, checked, read
+from dcpipe.config.params import Params, parse
+from dcpipe.config.protocols import PROTOCOLS
+from dcpipe.config.values import Distinct
+from dcpipe.release import Release
+from dcpipe.types import DataError, require
+
+PARAMS, REQUEST = "params.yaml", "judge.yaml"
+Row = Literal["uncompressed", "online", "hard", "random", "random_hard", "equal_bytes", "all_images"]
+ROWS: tuple[Row, ...] = ("uncompressed", "online", "hard", "random", "random_hard", "equal_bytes", "all_images")
+TEACHER = "judge"  # the key that stands for the teachers in params.yaml
+
+
+class Request(Block):
+    """The content of judge.yaml.
+
+    `what` is how the set was named, `release` the folder that it was fetched to, `digest` its content. `teachers` are
+    folders of artifacts that labelled it; without any, there are no rows that need them. `students` are trained one
+    after another. `rows` are compared with the set.
+    """
+
+    what: str
+    release: str
+    digest: str
+    teachers: Annotated[list[str], Distinct] = Field(default=[])
+    students: Annotated[list[str], Distinct, Field(min_length=1)]
+    seeds: Annotated[list[int], Distinct, Field(min_length=1)]
+    rows: Annotated[list[Row], Distinct] = Field(default=list(ROWS))
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the user asked for; None or empty for what the release or the protocol decides."""
+
+    students: Sequence[str] = ()
+    seeds: Sequence[int] = (0, 1, 2)
+    rows: Sequence[str] = ()
+    protocol: str | None = None
+    epochs: int | None = None
+    all_sizes: bool = False
+
+
+def make(what: str, release: Release, base: Mapping[str, Any] | None, wishes: Wishes) -> tuple[Request, Params]:
+    """The request for a release.
+
+    Args:
+        what: how the user named it.
+        release: the set.
+        base: the content of a params.yaml that describes the original images and how they can be trained on, from a
+            preset or from the images themselves; None takes what the release says of them.
+        wishes: what the user asked for.
+
+    Raises `DataError` if the release does not say where its images come from and there is no `base`, and for students,
+    rows and protocols that cannot be.
+    """
+    own = release.manifest["params"]
+    complete = _is_complete(own)
+    if base is None:
+        require(
+            complete and not (own["images"].get("options") or {}).get("path"),
+            f"{what} does not say where its original images are; give --data: a preset such as digits, a folder, or "
+            "Parquet files",
+        )
+        base = own
+    content = _content(release, own if complete else None, base, wishes)
+    params = parse(content, f"the parameters for judging {what}")
+    unknown = [row for row in wishes.rows if row not in ROWS]
+    require(not unknown, f"--rows has {', '.join(unknown)}; choose from {', '.join(ROWS)}")
+    request = checked(
+        Request,
+        {
+            "what": what,
+            "release": str(release.path.absolute()),
+            "digest": release.digest,
+            "students": list(wishes.students) or [params.evaluation.student],
+            "seeds": list(wishes.seeds),
+            "rows": list(wishes.rows) or list(ROWS),
+        },
+        REQUEST,
+    )
+    for student in request.students:
+        parse({**content, "evaluation": {**content["evaluation"], "student": student}}, f"student {student}")
+    return request, params
+
+
+def _is_complete(params: Mapping[str, Any]) -> bool:
+    """Whether a release has the parameters of a workspace; imported ones do not."""
+    return all(name in params for name in Params.model_fields)
+
+
+def _content(
+    release: Release, own: Mapping[str, Any] | None, base: Mapping[str, Any], wishes: Wishes
+) -> dict[str, Any]:
+    """The parameters: images and the training on all of them from `base`, labels and protocol from the release where it
+    says so. What makes a set, which exists already, is left out."""
+    evaluation = dict((own or base)["evaluation"])
+    if wishes.protocol is not None:
+        # The protocol's own numbers, and of the others only those that it leaves open.
+        kept = ("student", *PROTOCOLS[wishes.protocol].free) if wishes.protocol in PROTOCOLS else evaluation
+        evaluation = {key: evaluation[key] for key in kept if key in evaluation} | {"protocol": wishes.protocol}
+    if wishes.epochs is not None:
+        evaluation["epochs"] = wishes.epochs
+    ipc = int(release.manifest["ipc"])
+    student = (*wishes.students, evaluation["student"])[0]
+    evaluation |= {
+        "student": student,
+        "seeds": [0, 1, 2],
+        "baselines": [row for row in ROWS if row != "random_hard"],
+        "sizes": list(range(1, ipc)) if wishes.all_sizes else [],
+    }
+    training = dict(base["teacher"]["training"])
+    if not training.get("epochs"):  # a preset whose teachers are pretrained
+        training["epochs"] = 100
+    labels = {**(own or base)["softlabels"], "teachers": [TEACHER], "method": "stored"}
+    packing = dict((own or base)["compression"])
+    if release.manifest["labels"] is None:
+        labels["method"], packing = "none", {"codec": "none"}
+    return {
+        "images": dict(base["images"]),
+        "teacher": {"networks": {TEACHER: {"network": student}}, "training": training},
+        "features": {"teacher": TEACHER},
+        "selection": {"method": "random", "ipc": ipc, "seed": (own or {"selection": {}})["selection"].get("seed", 0)},
+        "synthesis": {"method": "none"},
+        "softlabels": labels,
+        "compression": packing,
+        "evaluation": evaluation,
+        "release": {"name": _name(release), "licence": release.manifest["licence"]},
+    }
+
+
+def _name(release: Release) -> str:
+    """The name of the release as params.yaml allows names."""
+    plain = "".join(
+        sign if sign.isascii() and (sign.isalnum() or sign == "-") else "-" for sign in release.name.lower()
+    )
+    return plain.strip("-") or "judged"
+
+
+def write(folder: Path, request: Request, params: Params) -> bool:
+    """Write both files. Returns whether they were there already with the same content. Raises `DataError` if the folder
+    has a request for another set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path, same = folder / REQUEST, True
+    if path.exists():
+        earlier = read_request(folder)
+        require(
+            earlier.digest == request.digest,
+            f"{folder} has a judgement of {earlier.what} already; give another folder with --out",
+        )
+    for name, block in ((REQUEST, request), (PARAMS, params)):
+        text = yaml.safe_dump(block.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+        text = f"# Written by `dcpipe judge`.\n{text}"
+        if not (folder / name).exists() or (folder / name).read_text(encoding="utf-8") != text:
+            same = False
+            (folder / name).write_text(text, encoding="utf-8")
+    return same
+
+
+def has_images(folder: Path, params: Params) -> bool:
+    """Whether the stage `images` has run in a folder with these parameters."""
+    return budget.recorded_classes(params.images, folder / "data" / "images") is not None
+
+
+def read_request(folder: Path) -> Request:
+    """The request in a folder."""
+    return checked(Request, read(folder / REQUEST, "a request of `dcpipe judge`"), str(folder / REQUEST))
+
+
+def described(data: str, folder: Path) -> dict[str, Any]:
+    """The content of a params.yaml for the images that `--data` names: a preset, a params.yaml, or images that are
+    recognised. Paths are written so that they hold in `folder`."""
+    path = Path(data)
+    if data in presets.names():
+        return dict(presets.preset(data).params)
+    if path.name.endswith(".yaml") and path.is_file():
+        content = dict(read(path, "the parameters of a workspace"))
+        options = content.get("images", {}).get("options", {})
+        if isinstance(options.get("path"), str) and "://" not in options["path"]:
+            where = (path.absolute().parent / options["path"]).resolve()
+            options["path"] = os.path.relpath(where, folder.absolute())
+        return content
+    from dcpipe.workspace import own_images  # recognising images takes many imports
+
+    content = yaml.safe_load(own_images.text(data, folder))
+    if not isinstance(content, dict):
+        raise DataError(f"{data} is no description of images; give a preset, a params.yaml or a folder")
+    return content

@@ -1,0 +1,93 @@
+"""What students are trained on: the condensed set, its labels in other forms, random images and all images.
+
+The rows are those of the stage `evaluation`, made by the same code, so that a judgement of our own release has its
+numbers to the digit. `random_hard` is added: as many random images with hard labels, for the scores that compare
+images without the help of their labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dcpipe import store
+from dcpipe.config.params import Params
+from dcpipe.evaluation.contenders import Contender, Labeller
+from dcpipe.evaluation.lineup import Lineup, SoftLabelled, random_images
+from dcpipe.judging.request import TEACHER, Row
+from dcpipe.release import Release
+from dcpipe.store.images import IMAGES
+from dcpipe.store.labels import LABELS
+from dcpipe.types import ImageTable, SoftLabels, Teacher, ViewPolicy
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A release, and everything that its rows are made from. `teachers`: those that labelled it, by name, with their
+    size in bytes; empty if they are not at hand."""
+
+    release: Release
+    params: Params
+    rows: Sequence[Row]
+    teachers: Mapping[str, Teacher]
+    teacher_bytes: int
+    train: ImageTable
+    labeller: Labeller
+    notes: store.Notes
+
+    def contenders(self) -> list[Contender]:
+        """The rows in the order of the table, without that of all images, which is no set."""
+        chosen = [row for row in self.rows if row not in ("random_hard", "all_images")]
+        evaluation = self.params.evaluation.model_copy(update={"baselines": chosen})
+        found = Lineup(
+            params=self.params.model_copy(update={"evaluation": evaluation}),
+            method=self.release.name,
+            images=self.release.images,
+            image_file=self.release.source.file(IMAGES),
+            labels=self._labels(),
+            train=self.train,
+            labeller=self.labeller,
+            notes=self.notes,
+        ).contenders()
+        has_it = any(row.kind == "random" and row.has_hard_labels for row in found)
+        if "random_hard" in self.rows and not has_it:
+            found.insert(_after_random(found), self._random_hard())
+        return found
+
+    def _labels(self) -> SoftLabelled | None:
+        pack = self.release.pack
+        if pack is None:
+            return None
+        file = str(self.release.source.file(LABELS))
+        pack = replace(pack, file=file, n_bytes=Path(file).stat().st_size)
+        return SoftLabelled(pack, self._uncompressed(), self.teachers, self.teacher_bytes)
+
+    def _uncompressed(self) -> SoftLabels | None:
+        """The labels of the teachers themselves, in the views of the pack; None if that row is not wanted, if there are
+        no teachers, or if the views are stored ones or those of other parameters."""
+        pack, policy = self.release.pack, self.params.softlabels.policy
+        wanted = "uncompressed" in self.rows and self.teachers and pack is not None
+        if not wanted or pack is None or not isinstance(pack.policy, ViewPolicy) or pack.policy != policy:
+            return None
+        views = replace(self.labeller, softlabels=self.params.softlabels.model_copy(update={"views": pack.shape.views}))
+        return views.soft_labels(self.release.images, self.teachers, self.notes.within("own"))
+
+    def _random_hard(self) -> Contender:
+        """As many random real images as the set has, with hard labels."""
+        block, notes = self.params.selection, self.notes.within("random-hard")
+        images = random_images(self.train, block.ipc, block.seed)
+        return self.labeller.hard("random_hard", images, notes).renamed("random_hard", "random, hard labels")
+
+
+def _after_random(rows: Sequence[Contender]) -> int:
+    """The place after the last row of random images, or the end."""
+    places = [place for place, row in enumerate(rows) if "random" in (row.kind, row.part_of)]
+    return 1 + places[-1] if places else len(rows)
+
+
+def teachers_of(release: Release, given: Sequence[Teacher]) -> dict[str, Teacher]:
+    """The teachers that labelled a release, by name: those given, or the one that it contains if there was only one."""
+    if not given and release.teacher is not None and len(release.manifest["teachers"]) == 1:
+        given = [release.teacher]
+    return {f"{TEACHER}{number or ''}": teacher for number, teacher in enumerate(given)}

@@ -1,0 +1,160 @@
+"""judging: train students on a release and on what it must be compared with, and make tables, figures and a page.
+
+The folder has the files that `dcpipe judge` wrote (judge.yaml, params.yaml) and the output of the stage `images`.
+Tasks: one per row and seed. Output: data/judgement, with judgement.json, judgement.csv, judgement.md and index.html.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from dcpipe import store
+from dcpipe.evaluation import all_images, shards
+from dcpipe.evaluation.contenders import Contender, Labeller
+from dcpipe.evaluation.students import protocol_of
+from dcpipe.judging import judgement, pages, request
+from dcpipe.judging.rows import Judged, teachers_of
+from dcpipe.release import Release, load
+from dcpipe.reports import figures, pictures
+from dcpipe.types import ImageTable, LabelShape, check_same_classes, require
+from flows.running.inputs import Inputs
+from flows.running.runtime import Run, main
+from flows.running.students import train_students
+
+
+def judging_stage(run: Run) -> None:
+    """Make the rows, train and test students on them, and write the result."""
+    figures.need_matplotlib()
+    wanted = request.read_request(Path.cwd())
+    inputs = Inputs.open("images")
+    train, test = store.table_of(inputs["images"], "train"), store.table_of(inputs["images"], "test")
+    release = load(wanted.release)
+    require(
+        release.digest == wanted.digest,
+        f"{wanted.release} has changed since {wanted.what} was judged; judge it again in another folder",
+    )
+    check_same_classes(train.classes, release.classes, "the original images and the set")
+    artifacts = [store.open_artifact(Path(folder), "teacher") for folder in wanted.teachers]
+    teachers = teachers_of(release, [store.teacher_of(artifact) for artifact in artifacts])
+    weights = [artifact.file("weights.safetensors") for artifact in artifacts]
+    if teachers and not weights:
+        weights = [release.source.file("teacher.safetensors")]
+    settings = {
+        "request": wanted.model_dump(mode="json", exclude={"release"}),
+        "params": run.params.content(),
+        "teachers": [artifact.digest for artifact in artifacts],
+    }
+    with run.staging("data/judgement", settings, inputs) as staging:
+        notes = store.Notes(staging.notes)
+        judged = Judged(
+            release=release,
+            params=run.params,
+            rows=wanted.rows,
+            teachers=teachers,
+            teacher_bytes=sum(path.stat().st_size for path in weights),
+            train=train,
+            labeller=Labeller(run.params.softlabels, run.params.compression, run.device, run.map),
+            notes=notes,
+        )
+        contenders = judged.contenders()
+        found: list[judgement.Row] = []
+        for student in wanted.students:
+            found += rows_of(run, student, wanted, contenders, release, train, test, notes.within(student))
+        result = judgement.Judgement(
+            what=wanted.what,
+            name=release.name,
+            digest=release.digest,
+            data=judgement.Data(
+                source=run.params.images.source,
+                size=train.size,
+                classes=len(train.classes),
+                train=len(train),
+                test=len(test),
+            ),
+            versions={package: version(package) for package in ("dcpipe", "torch")},
+            device=run.device.type,
+            rows=found,
+        )
+        judgement.save(staging.root, result)
+        drawn = {"accuracy by bytes": pages.pareto({wanted.what: result}), "images": pictures.grid(release.images)}
+        (staging.root / "judgement.md").write_text(pages.markdown(result), encoding="utf-8")
+        (staging.root / "index.html").write_text(pages.page(result, drawn), encoding="utf-8")
+        run.reporter.table("judgement", judgement.table(found))
+        run.reporter.image("accuracy by bytes", drawn["accuracy by bytes"])
+        staging.publish("judgement", {"rows": len(found)})
+
+
+def rows_of(
+    run: Run,
+    student: str,
+    wanted: request.Request,
+    contenders: list[Contender],
+    release: Release,
+    train: ImageTable,
+    test: ImageTable,
+    notes: store.Notes,
+) -> list[judgement.Row]:
+    """The rows of one network."""
+    block = run.params.evaluation.model_copy(update={"student": student})
+    params = run.params.model_copy(update={"evaluation": block})
+    protocol = protocol_of(block, params.softlabels)
+    trainings: list[shards.Job | all_images.AllImages] = []
+    for row in contenders:
+        job = shards.job_of(row, protocol, train, test, notes.folder, run.device)
+        assert job is not None, f"{row.name} is not on disk"
+        trainings.append(job)
+    upper_bound = "all_images" in wanted.rows
+    if upper_bound:
+        trainings.append(all_images.training_of(params, train, test, notes.folder, run.device))
+    outcomes = train_students(run, trainings, wanted.seeds)
+    views = release.pack.shape.views if release.pack is not None else params.softlabels.views
+    found = [
+        judgement.Row(
+            kind=row.kind,
+            name=row.name,
+            student=student,
+            protocol=protocol.name,
+            ipc=row.ipc,
+            images=len(row.images.decoded_ids),
+            epochs=block.epochs,
+            seeds=wanted.seeds,
+            accuracy=_accuracies(reached),
+            image_bytes=row.image_bytes,
+            label_bytes=row.label_bytes,
+            teacher_bytes=row.teacher_bytes,
+            fp16_label_bytes=0
+            if row.has_hard_labels
+            else LabelShape(len(row.images.decoded_ids), views, len(train.classes)).reference_bytes,
+        )
+        for row, reached in zip(contenders, outcomes, strict=False)
+    ]
+    if upper_bound:
+        score = all_images.score_of(outcomes[-1], params, train)
+        found.append(
+            judgement.Row(
+                kind=all_images.KIND,
+                name=score.name,
+                student=student,
+                protocol=score.protocol,
+                ipc=score.ipc,
+                images=len(train),
+                epochs=score.epochs,
+                seeds=wanted.seeds,
+                accuracy=list(score.accuracy),
+                image_bytes=score.image_bytes,
+                label_bytes=0,
+                teacher_bytes=0,
+                fp16_label_bytes=0,
+            )
+        )
+    return found
+
+
+def _accuracies(outcomes: list[dict[str, Any]]) -> list[float]:
+    return [outcome["accuracy"] for outcome in outcomes]
+
+
+if __name__ == "__main__":
+    main(judging_stage, "judging")

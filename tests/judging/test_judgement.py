@@ -1,0 +1,64 @@
+"""Results of judging: numbers are those of their rows, files come back, and a stranger's file is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from judgements import NO_LABELS, judgement, row
+
+from dcpipe.judging.judgement import JUDGEMENT, TABLE, load, save
+from dcpipe.types import DataError
+
+OWN = row("own", [98.0, 98.2, 98.4])
+HARD = row("hard", [95.0], **NO_LABELS)
+
+
+def test_a_row_tells_what_a_claim_needs() -> None:
+    assert (OWN.total_bytes, OWN.images_seen) == (72_300, 3000)
+    assert OWN.told() == "98.2 ± 0.2"
+    assert HARD.told() == "95.0 (n = 1)", "no deviation of one seed"
+    assert row("own", [95.0, 96.06]).told() == "95.0, 96.1 (n = 2)"
+
+
+def test_rows_are_found_by_student_and_kind() -> None:
+    found = judgement(OWN, HARD, row("own", [90.0], "other"))
+    assert found.students() == ["net", "other"] and found.own == "own"
+    assert found.of("net") == [OWN, HARD] and found.row("hard", "net") == HARD
+    assert found.row("hard", "other") is None, "what was not run is absent"
+
+
+def test_files_come_back(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "judgement"
+    folder.mkdir(parents=True)
+    made = judgement(OWN, HARD)
+    save(folder, made)
+    assert load(tmp_path) == load(folder) == load(folder / JUDGEMENT) == made
+    with (folder / TABLE).open(encoding="utf-8", newline="") as stream:
+        first, second = csv.DictReader(stream)
+    assert (first["accuracy"], first["std"], first["seeds"], first["total_bytes"]) == ("98.2", "0.2", "3", "72300")
+    assert (second["std"], second["images_seen"], second["label_bytes"]) == ("", "3000", "0")
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"rows": []}, "rows: List should have at least 1 item"),
+        ({"format": 2}, "format: Input should be less than or equal to 1"),
+        ({"more": 1}, "more: Extra inputs are not permitted"),
+        ({"what": 3}, "what: Input should be a valid string"),
+    ],
+)
+def test_other_files_are_refused(change: dict[str, object], sentence: str, tmp_path: Path) -> None:
+    content = {**judgement(OWN).model_dump(), **change}
+    (tmp_path / JUDGEMENT).write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError) as error:
+        load(tmp_path)
+    assert sentence in str(error.value) and str(error.value).endswith("; judge the set again")
+
+
+def test_a_folder_without_a_judgement_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has no judgement.json; give the folder of a judgement, which `dcpipe judge"):
+        load(tmp_path)

@@ -1,0 +1,59 @@
+"""Pages: every row with its difference, several networks side by side, and a file that loads nothing."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from judgements import NO_LABELS, judgement, row
+from PIL import Image
+from rich.console import Console
+
+from dcpipe.judging import pages
+
+OWN, HARD = row("own", [98.0, 98.2, 98.4]), row("hard", [95.0, 95.2, 95.4], **NO_LABELS)
+OTHER = row("own", [90.0, 91.0, 92.0], "other")
+
+
+def test_cells_are_those_of_the_row() -> None:
+    first, second = pages.cells(judgement(OWN, HARD), "net")
+    assert first == ("set, own", "98.2 ± 0.2", "", "10", "22.5 kB", "49.8 kB", "200.0 kB", "0 B", "72.3 kB", "3,000")
+    assert second == ("set, hard", "95.2 ± 0.2", "-3.0", "10", "22.5 kB", "0 B", "", "0 B", "22.5 kB", "3,000")
+
+
+def test_other_networks_are_compared_with_the_first() -> None:
+    alone, both = judgement(OWN, HARD), judgement(OWN, HARD, OTHER)
+    assert len(pages.tables(alone)) == 1 and len(pages.tables(both)) == 3
+    assert pages.across(both) == [
+        ("set", "net", "other"),
+        ("set, own", "98.2 ± 0.2", "91.0 ± 1.0 (-7.2)"),
+        ("set, hard", "95.2 ± 0.2", ""),
+    ]
+
+
+def test_notes_explain_the_rows_that_are_there() -> None:
+    upper = row("all_images", [99.0], **NO_LABELS)
+    assert not any("upper bound" in note for note in pages.notes(judgement(OWN)))
+    told = " ".join(pages.notes(judgement(OWN, upper)))
+    assert "upper bound" in told and "dcpipe 0.1.0, torch 2" in told and "0123456789ab" in told
+
+
+def test_a_name_from_a_stranger_is_text() -> None:
+    evil = row("own", [1.0], name="<script>alert(1)</script> | `x`")
+    found = judgement(evil, what="[bold]x[/bold]<img src=x>")
+    text, page = pages.markdown(found), pages.page(found, {})
+    assert "<script>" not in text + page and "<img" not in text + page
+    assert "\\|" in text and "\\`x\\`" in text
+    console = Console(file=io.StringIO(), width=200)
+    console.print(pages.tables(found)[0].table())
+    assert isinstance(console.file, io.StringIO) and "<script>alert(1)</script> | `x`" in console.file.getvalue()
+
+
+def test_a_page_is_one_file() -> None:
+    found = judgement(OWN, HARD, OTHER)
+    picture = pages.pareto({"set@v1.0.0": found})
+    with Image.open(io.BytesIO(picture)) as image:
+        assert image.format == "PNG" and min(image.size) > 300
+    page = pages.page(found, {"accuracy by bytes": picture})
+    assert page.count("<table>") == 3 and "98.2 ± 0.2" in page
+    assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', page) == [] and "http" not in page

@@ -1,0 +1,103 @@
+"""Requests: what a release says of itself, what the user wishes, and what is refused before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from releases import build, hard, parts
+
+from dcpipe.config import presets
+from dcpipe.judging import request
+from dcpipe.judging.request import ROWS, Wishes, described, make, read_request, write
+from dcpipe.release import Release, load
+from dcpipe.types import DataError
+
+DIGITS = presets.preset("digits").params
+FAST = Wishes(students=["convnet-d1-w4"])
+
+
+@pytest.fixture
+def release(tmp_path: Path) -> Release:
+    build(tmp_path / "release", parts())
+    return load(tmp_path / "release")
+
+
+def test_a_release_is_judged_as_it_was_evaluated(release: Release) -> None:
+    wanted, params = make("fish@v1.0.0", release, None, Wishes())
+    assert (wanted.what, wanted.digest) == ("fish@v1.0.0", release.digest)
+    assert wanted.students == [DIGITS["evaluation"]["student"]] and wanted.seeds == [0, 1, 2]
+    assert wanted.rows == list(ROWS)
+    assert params.evaluation.epochs == DIGITS["evaluation"]["epochs"] and params.evaluation.sizes == []
+    assert params.softlabels.views == DIGITS["softlabels"]["views"]
+    assert params.selection.ipc == 4 and params.images.source == "digits"
+
+
+def test_wishes_replace_what_the_release_says(release: Release) -> None:
+    wishes = Wishes(["convnet-d1-w4", "convnet-d1-w8"], [5], ["hard"], "rded/cifar10/ipc10", 7, True)
+    wanted, params = make("fish", release, DIGITS, wishes)
+    assert (wanted.students, wanted.seeds, wanted.rows) == (["convnet-d1-w4", "convnet-d1-w8"], [5], ["hard"])
+    block = params.evaluation
+    assert (block.protocol, block.epochs, block.sizes) == ("rded/cifar10/ipc10", 7, [1, 2, 3])
+    published = make("fish", release, DIGITS, Wishes(protocol="rded/cifar10/ipc10"))[1].evaluation
+    assert published.loss == "kl_plain" and published.optimizer == "adamw", "the protocol's own numbers"
+
+
+def test_hard_labels_need_no_codec(tmp_path: Path) -> None:
+    build(tmp_path / "hard", hard(parts()))
+    _, params = make("hard", load(tmp_path / "hard"), DIGITS, FAST)
+    assert params.softlabels.method == "none" and params.compression.codec == "none"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "sentence"),
+    [
+        (Wishes(["resnet1888"]), "resnet1888"),
+        (Wishes(["convnet-d9-w4"]), "convnet-d9-w4"),
+        (Wishes(rows=["best"]), "--rows has best; choose from uncompressed, online"),
+        (Wishes(protocol="sre3l"), "evaluation.protocol is 'sre3l': unknown"),
+        (Wishes(epochs=0), "evaluation.epochs is 0"),
+        (Wishes(seeds=[1, 1]), "seeds is [1, 1]"),
+    ],
+)
+def test_wishes_that_cannot_be_are_refused(wishes: Wishes, sentence: str, release: Release) -> None:
+    with pytest.raises(DataError) as error:
+        make("fish", release, DIGITS, wishes)
+    assert sentence in str(error.value)
+
+
+def test_a_release_of_images_elsewhere_needs_data(release: Release, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = {**release.manifest, "params": {"evaluation": {"temperature": 4.0}}}
+    monkeypatch.setattr(Release, "manifest", property(lambda self: elsewhere))
+    with pytest.raises(DataError, match="does not say where its original images are; give --data: a preset such as"):
+        make("theirs", release, None, FAST)
+    _, params = make("theirs", release, DIGITS, FAST)
+    assert params.evaluation.protocol == "score"
+
+
+def test_files_come_back_and_another_set_is_not_mixed_in(release: Release, tmp_path: Path) -> None:
+    wanted, params = make("fish", release, None, FAST)
+    out = tmp_path / "judged"
+    assert not write(out, wanted, params)
+    assert read_request(out) == wanted and write(out, wanted, params), "now they are there"
+    assert not write(out, wanted.model_copy(update={"seeds": [4]}), params)
+    with pytest.raises(DataError, match="has a judgement of fish already; give another folder with --out"):
+        write(out, wanted.model_copy(update={"digest": "0" * 64}), params)
+
+
+def test_data_is_a_preset_or_a_file_of_parameters(tmp_path: Path) -> None:
+    assert described("digits", tmp_path / "out")["images"]["source"] == "digits"
+    content: dict[str, Any] = {"images": {"source": "imagefolder", "options": {"path": "pictures"}}}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    found = described(str(tmp_path / "mine/params.yaml"), tmp_path / "judged" / "x")
+    assert found["images"]["options"]["path"] == "../../mine/pictures"
+    assert request.has_images(tmp_path, make_params()) is False
+
+
+def make_params() -> Any:
+    from dcpipe.config.params import parse
+
+    return parse(DIGITS)
