@@ -1,0 +1,54 @@
+"""`dcpipe judge` from an empty folder: the rows of the stage `evaluation` to the digit, also after a kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from workspaces import Workspace
+
+from dcpipe import store
+from dcpipe.judging import judgement
+
+pytestmark = pytest.mark.pipeline
+NAMES = {"own": "score, svd", "uncompressed": "score, uncompressed", "online": "score, teacher online"} | {
+    "hard": "score, hard labels",
+    "random": "random, svd",
+}
+
+
+def test_a_killed_and_resumed_judgement_has_the_rows_of_the_evaluation(line: Workspace, tmp_path: Path) -> None:
+    away = Workspace(tmp_path, line.env)
+    rows = "uncompressed,online,hard,random,equal_bytes"
+    command = ["dcpipe", "judge", str(line.root / "data/release"), "--data", str(line.root / "params.yaml")]
+    command += ["--teacher", str(line.root / "data/teacher/convnet"), "--rows", rows, "--out", "judged"]
+    process, deadline = away.start(*command), time.monotonic() + 120
+    while not list(tmp_path.glob("judged/.dcpipe/scratch/data-judgement-*.notes/*/result-2-0.json")):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    told = away.run(*command, COLUMNS="200")
+    assert "images: done" not in told, "what was made before the kill is not made again"
+    found = judgement.load(tmp_path / "judged")
+    expected = {score.name: score for score in store.load_scores(line.root / "data/evaluation/scores")}
+    for kind, name in NAMES.items():
+        row = found.row(kind, "convnet-d2-w8")
+        assert row is not None
+        assert tuple(row.accuracy) == expected[name].accuracy, name
+        sizes = (expected[name].image_bytes, expected[name].label_bytes, expected[name].teacher_bytes)
+        assert (row.image_bytes, row.label_bytes, row.teacher_bytes) == sizes, name
+        assert row.name in told
+    equal, own = found.row("equal_bytes", "convnet-d2-w8"), found.rows[0]
+    assert equal is not None and equal.total_bytes <= own.total_bytes
+    page = (tmp_path / "judged/data/judgement/index.html").read_text(encoding="utf-8")
+    assert "data:image/png;base64," in page and "tiny-digits, svd" in page
+    # The same command again shows the result, and two judgements are compared.
+    assert "judging: done" not in away.run(*command)
+    other = [*command[:-1], "other", "--seeds", "0,1,2", "--rows", "hard"]
+    away.run(*other)
+    compared = away.run("dcpipe", "compare", "judged", "other", "--out", "compared.html", COLUMNS="200")
+    assert "+0.0" in compared and (tmp_path / "compared.html").is_file()
