@@ -24,6 +24,7 @@ from dcpipe.images.base import (
     check_ascending,
     class_list,
     counts_classes,
+    in_order,
     reads_files,
     train_and_test,
 )
@@ -107,7 +108,8 @@ def imagefolder(
     """Images in the folders `path`/`train`/CLASS/… and `path`/`test`/CLASS/….
 
     Files may be at any depth in the folder of their class and are sorted by path. `classes` is a list of names in label
-    order, or a JSON file with such a list or with {name: index}; by default it is the sorted folder names of train.
+    order, or a JSON file with such a list or with {name: index}; by default it is the folder names of train, sorted as
+    numbers where all are integers, else as text.
     With `only_listed`, class folders that are not on the list are left out, for example to take ten classes of
     ImageNet. A class may have no folder in the split `test`.
 
@@ -131,7 +133,7 @@ def imagefolder(
 
 def _classes(root: Place, train: str, classes: list[str] | str | None) -> tuple[str, ...]:
     """Names in label order, from the list or from the folders of train."""
-    return _order(classes) if classes is not None else tuple(_class_folders(root, train))
+    return _order(classes) if classes is not None else in_order(_class_folders(root, train))
 
 
 def _order(classes: Sequence[str] | str) -> tuple[str, ...]:

@@ -22,7 +22,16 @@ import pyarrow.parquet as pq
 
 from dcpipe.config.options import validated
 from dcpipe.config.values import PositiveShare, Seed
-from dcpipe.images.base import Source, Where, check_ascending, class_list, counts_classes, reads_files, train_and_test
+from dcpipe.images.base import (
+    Source,
+    Where,
+    check_ascending,
+    class_list,
+    counts_classes,
+    in_order,
+    reads_files,
+    train_and_test,
+)
 from dcpipe.images.places import Place, Remote, open_file, overlapping, relative
 from dcpipe.images.shard_files import files_of, folder_of, shards_of, some_names, splits_of
 from dcpipe.store import urls
@@ -128,7 +137,7 @@ def parquet(
         train, test: names of the splits, or of their files (see `shard_files`). If `test` is left at "test" and there
             is no such split, the first of "validation", "valid" and "val" that exists is used.
         classes: class names in label order, for a set that does not contain them, or to rename its classes. If labels
-            are texts and nothing names the classes, they are the labels of `train`, sorted.
+            are texts and nothing names the classes, they are the labels of `train`, sorted (numbers as such).
         image_column, label_column: names of the columns. By default they are "image" and "label", or else the only
             column that is an Image, and the only one that is a ClassLabel, in the metadata.
         test_share, seed: this share of every class of `train` becomes test, drawn by `seed`; `test` is not read then.
@@ -194,10 +203,10 @@ def _column_of(shard: Shard, usual: str, feature: str, option: str) -> str:
 
 
 def _texts(values: Sequence[Any]) -> tuple[str, ...] | None:
-    """The class names of labels that are texts, sorted; None if they are numbers."""
+    """The class names of labels that are texts, in order; None if they are numbers."""
     if not all(_is_text(part.type) for part in values):
         return None
-    return tuple(sorted({name for part in values for name in part.unique().to_pylist()}))
+    return in_order({name for part in values for name in part.unique().to_pylist()})
 
 
 def _opened(file: Place) -> Shard:
