@@ -41,6 +41,8 @@ Crops = Literal["stored", "full"]
 class Images(Block):
     """Where images come from and how they are decoded.
 
+    `on_corrupt`: whether images that cannot be decoded stop the stage, after all have been looked at, or are left out.
+
     With `copy: false`, data/images says where each image is in the source and what its SHA-256 is, instead of holding
     a copy. `max_leakage` is the share of the test images that may also be train images; more stop the stage. `decoder:
     draft` or `fast` decodes faster, to slightly other pixels (`dcpipe.images.decoding`). `test_crop` is the share of
@@ -54,6 +56,7 @@ class Images(Block):
     minival: Share = 0.1
     seed: Seed = 0
     max_leakage: Share = 0.01
+    on_corrupt: Literal["stop", "skip"] = "stop"
     copies: bool = Field(default=True, alias="copy")  # `copy` is a method of pydantic's models
     decoder: Decoder = "exact"
     test_crop: PositiveShare = 1.0
@@ -64,9 +67,10 @@ class Images(Block):
         return {"copy" if key == "copies" else key: value for key, value in content.items()}
 
     def content(self) -> dict[str, Any]:
-        """All that decides what the images are, and no limit. `copy`, `decoder` and `test_crop` are left out where they
-        change nothing, so that such images have the digests that they had before these keys existed."""
-        unchanged = self.unchanged("copies", "decoder", "test_crop")
+        """All that decides what the images are, and no limit. `copy`, `on_corrupt`, `decoder` and `test_crop` are
+        left out where they change nothing, so that such images have the digests that they had before these keys
+        existed."""
+        unchanged = self.unchanged("copies", "on_corrupt", "decoder", "test_crop")
         return self.model_dump(mode="json", exclude={"max_leakage", *unchanged})
 
 

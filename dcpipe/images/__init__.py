@@ -11,6 +11,9 @@ encoded images only on demand, so nothing larger than a part is ever in memory.
 * `ahead.py`       prepares the next piece of data while one is in use
 * `decoding.py`    decodes file bytes to pixels
 * `inspection.py`  decodes every image once: damaged files, pixel statistics, duplicates
+* `corruption.py`  what becomes of damaged files
+* `leakage.py`     test images that are also train images
+* `report.py`      what to know of a source: images per class, sizes, crops, duplicates
 * `listing.py`     lists the files of a source, so that changes of it are noticed
 * `outside.py`     what the stage `sources` writes about everything that is read from outside the workspace
 * `index.py`       images that were not copied: where they are, and whether they changed

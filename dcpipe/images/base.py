@@ -233,8 +233,8 @@ def order_note(classes: Sequence[str]) -> str:
     kind = orders.pop(tuple(classes))
     [other] = orders.values()
     return (
-        f"classes are named by integers in {kind} ({', '.join(classes[:5])}, ...); if a teacher was trained in {other}, "
-        "list the classes in images.options.classes"
+        f"classes are named by integers in {kind} ({', '.join(classes[:5])}, ...); if a teacher was trained in "
+        f"{other}, list the classes in images.options.classes"
     )
 
 

@@ -114,8 +114,8 @@ def webdataset(
         train, test: names of the splits, or of their files (see `shard_files`): `train` is all `train-*.tar`, and
             `imagenet1k-train-{0000..1023}.tar` names 1,024 files. If `test` is left at "test" and there is no such
             split, the first of "validation", "valid" and "val" that exists is used.
-        classes: class names in label order. Without them, labels that are all texts are the class names, sorted (numbers
-            as such), and other classes are numbered: then every label must be a number.
+        classes: class names in label order. Without them, labels that are all texts are the class names, sorted
+            (numbers as such), and other classes are numbered: then every label must be a number.
         label_key: the entry of `key.json` that is the label, for images without `key.cls`. It may be the number of a
             class or its name. Images with neither have their class's name in `key.txt`.
         test_share, seed: this share of every class of `train` becomes test, drawn by `seed`; `test` is not read then.
@@ -179,9 +179,7 @@ def _kept(path: Path) -> pa.Table | None:
         return None
 
 
-def _split(
-    root: Place, shards: list[Place], indexes: list[pa.Table], classes: tuple[str, ...]
-) -> TarSplit:
+def _split(root: Place, shards: list[Place], indexes: list[pa.Table], classes: tuple[str, ...]) -> TarSplit:
     lengths = [len(index) for index in indexes]
     labels = [_labels(shard, index, classes) for shard, index in zip(shards, indexes, strict=True)]
     whole = pa.concat_tables(indexes)

@@ -19,9 +19,15 @@ _FILES = {
 }
 
 
-def card(meta: Mapping[str, Any], scores: Sequence[Score], versions: Mapping[str, str], leakage: str = "") -> str:
-    """The Markdown of the card, from the metadata and scores of a release, the versions of the packages that made it,
-    and a clause about leakage."""
+def card(
+    meta: Mapping[str, Any],
+    scores: Sequence[Score],
+    versions: Mapping[str, str],
+    leakage: str = "",
+    source: Sequence[str] = (),
+) -> str:
+    """The Markdown of the card, from the metadata and scores of a release, the versions of the packages that made it, a
+    clause about leakage, and the lines of the report of the source images."""
     sections = [
         front_matter(meta, "images.parquet"),
         _summary(meta),
@@ -32,6 +38,7 @@ def card(meta: Mapping[str, Any], scores: Sequence[Score], versions: Mapping[str
         _file_table(meta),
         "## Loading",
         _loading(meta),
+        *(["## Source images", "\n".join(f"- {_inert(line)}" for line in source)] if source else []),
         "## Licence and sources",
         _sources(meta, versions),
     ]
@@ -127,6 +134,11 @@ def _loading(meta: Mapping[str, Any]) -> str:
         "`ipc=` loads fewer images per class. The images alone also load with "
         f'`datasets.load_dataset("parquet", data_files="images.parquet")`{stored}.'
     )
+
+
+def _inert(line: str) -> str:
+    """A line with the names of classes, which must not contain markup."""
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", html.escape(" ".join(line.split()), quote=False))
 
 
 def _sources(meta: Mapping[str, Any], versions: Mapping[str, str]) -> str:

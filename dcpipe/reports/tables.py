@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dcpipe import store
-from dcpipe.images import leakage
+from dcpipe.images import leakage, report
 from dcpipe.reports.columns import human, when_tested
 from dcpipe.reports.verification import describe, verify_all
 from dcpipe.store.documents import reading
@@ -49,7 +49,9 @@ def status(root: Path) -> RenderableType:
             label = stage if folder == root / place else f"{stage}/{folder.name}"
             digest = _manifest(folder).digest[:12]
             stages.add_row(label, "yes", human(store.folder_bytes(folder)), digest)
-    notes = [f"Leakage: {found}."] if (found := leakage.recorded(root / PLACES["images"])) else []
+    told = report.recorded(root / PLACES["images"])
+    notes = [escape(f"Images: {line}.") for line in told.lines()] if told else []
+    notes += [f"Leakage: {found}."] if (found := leakage.recorded(root / PLACES["images"])) else []
     if not _made(root / PLACES["evaluation"]):
         return Group(stages, *notes, "No scores yet; `dvc repro` builds the stages that are missing.")
     return Group(stages, *notes, workspace_scores(root))

@@ -93,7 +93,7 @@ REFUSED = [
     (
         "images.zzz",
         3,
-        "unknown key 'images.zzz'; valid keys are source, options, size, minival, seed, max_leakage, copy, "
+        "unknown key 'images.zzz'; valid keys are source, options, size, minival, seed, max_leakage, on_corrupt, copy, "
         "decoder, test_crop",
     ),
     (

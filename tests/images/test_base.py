@@ -132,8 +132,14 @@ def test_rows_must_ascend():
 @pytest.mark.parametrize(
     ("classes", "said"),
     [
-        ([str(i) for i in range(12)], "numerical order (0, 1, 2, 3, 4, ...); if a teacher was trained in the order of text"),
-        (sorted(str(i) for i in range(12)), "the order of text (0, 1, 10, 11, 2, ...); if a teacher was trained in num"),
+        (
+            [str(i) for i in range(12)],
+            "numerical order (0, 1, 2, 3, 4, ...); if a teacher was trained in the order of text",
+        ),
+        (
+            sorted(str(i) for i in range(12)),
+            "the order of text (0, 1, 10, 11, 2, ...); if a teacher was trained in num",
+        ),
         (["0", "1", "2"], ""),
         (["2", "1"], ""),
         (["a", "10", "2"], ""),
