@@ -3,7 +3,7 @@
 A source is a function of its options that returns the splits `train` and `test`. It reads all labels at once but the
 encoded images only on demand, so nothing larger than a part is ever in memory.
 
-* `digits.py`, `folder.py`, `parquet.py`, `vision.py`, `webdataset.py`  the sources
+* `digits.py`, `folder.py`, `listed.py`, `parquet.py`, `vision.py`, `webdataset.py`  the sources
 * `places.py`      files on this machine and at URLs, with the same operations
 * `shard_files.py` finds the files of a split in a set of shards
 * `tars.py`        finds the images and labels in a tar shard
@@ -59,6 +59,7 @@ SOURCES: Registry[Callable[..., dict[str, Source]]] = Registry(
     "image source",
     "dcpipe.sources",
     {
+        "csv": "dcpipe.images.listed:csv",
         "digits": "dcpipe.images.digits:digits",
         "imagefolder": "dcpipe.images.folder:imagefolder",
         "parquet": "dcpipe.images.parquet:parquet",
