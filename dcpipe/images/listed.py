@@ -139,7 +139,7 @@ def csv(
     """
     files, table = Files(_root(path, images)), read_table(place(path))
     table = named_columns(table, files)
-    columns = _Columns.of(table, files, image_column, label_column, split_column)
+    columns = find_columns(table, files, image_column, label_column, split_column)
     train_rows, test_rows = table, None
     if columns.split is not None:
         train_rows = _part(table, columns.split, (train,) if train else TRAIN_NAMES, "train")
@@ -161,32 +161,34 @@ def csv(
 
 
 @dataclass(frozen=True)
-class _Columns:
+class Columns:
     """The columns with the files, the labels, and what is train and test."""
 
     image: str
     label: str
     split: str | None
 
-    @classmethod
-    def of(cls, table: Table, files: Files, image: str | None, label: str | None, split: str | None) -> _Columns:
-        """The columns that are named, and those that can be found."""
-        image = image or _column_of_files(table, files)
-        rest = [name for name in table.columns if name != image]
-        by_name = {name.strip().lower(): name for name in reversed(rest)}
-        split = split or next((by_name[name] for name in SPLIT_NAMES if name in by_name and name != label), None)
-        rest = [name for name in rest if name != split]
-        label = label or next((by_name[name] for name in LABEL_NAMES if by_name.get(name) in rest), None)
-        if label is None:
-            require(
-                len(rest) == 1,
-                f"{table.file} has columns {', '.join(table.columns)}, and none of those without files is called "
-                f"{', '.join(LABEL_NAMES[:5])}; set images.options.label_column",
-            )
-            [label] = rest
-        for name in (image, label, *([split] if split else [])):
-            table.column(name)
-        return cls(image, label, split)
+
+def find_columns(
+    table: Table, files: Files, image: str | None = None, label: str | None = None, split: str | None = None
+) -> Columns:
+    """The columns that are named, and those that can be found. Raises `DataError` where they cannot be told apart."""
+    image = image or _column_of_files(table, files)
+    rest = [name for name in table.columns if name != image]
+    by_name = {name.strip().lower(): name for name in reversed(rest)}
+    split = split or next((by_name[name] for name in SPLIT_NAMES if by_name.get(name, label) != label), None)
+    rest = [name for name in rest if name != split]
+    label = label or next((by_name[name] for name in LABEL_NAMES if by_name.get(name) in rest), None)
+    if label is None:
+        require(
+            len(rest) == 1,
+            f"{table.file} has columns {', '.join(table.columns)}, and none of those without files is called "
+            f"{', '.join(LABEL_NAMES[:5])}; set images.options.label_column",
+        )
+        [label] = rest
+    for name in (image, label, *([split] if split else [])):
+        table.column(name)
+    return Columns(image, label, split)
 
 
 def read_table(file: Place) -> Table:
@@ -253,7 +255,7 @@ def _part(table: Table, column: str, names: Sequence[str], split: str) -> Table:
     )
 
 
-def _split(table: Table, columns: _Columns, files: Files, given: tuple[str, ...] | None) -> FolderSplit:
+def _split(table: Table, columns: Columns, files: Files, given: tuple[str, ...] | None) -> FolderSplit:
     """The images of some rows, sorted by file, and their labels."""
     labels = dict(_labelled(table, columns, files))
     classes = given or in_order(set(labels.values()))
@@ -273,7 +275,7 @@ def _split(table: Table, columns: _Columns, files: Files, given: tuple[str, ...]
     )
 
 
-def _labelled(table: Table, columns: _Columns, files: Files) -> Iterator[tuple[str, str]]:
+def _labelled(table: Table, columns: Columns, files: Files) -> Iterator[tuple[str, str]]:
     """The file and the class of each row."""
     entries, first = table.column(columns.image), dict[str, str]()
     found = [files.find(entry) for entry in entries]
