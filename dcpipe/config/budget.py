@@ -46,6 +46,12 @@ def planned(params: Params, n_classes: int) -> Planned | None:
         raise DataError(_unreached(params, plan)) from error
 
 
+def is_reached(params: Params, n_classes: int) -> bool:
+    """Whether the codec can reach the budget. It takes less time than to be told by `planned` what else would do."""
+    plan, block = _Plan(params, n_classes), params.compression
+    return plan.reaches(block.codec, block.options, block.bytes_of(plan.shape) or 0)
+
+
 def recorded_classes(images: Images, folder: Path) -> int | None:
     """The number of classes of the images in `folder`, data/images. None if there are no images, or if they were made
     with another block `images`."""

@@ -28,7 +28,7 @@ from dcpipe.images.base import (
     reads_files,
     train_and_test,
 )
-from dcpipe.images.listing import files_below
+from dcpipe.images.listing import files_below, is_hidden
 from dcpipe.images.places import Place, Remote, names_in, overlapping, place, read_file
 from dcpipe.store.documents import loads
 from dcpipe.types import DataError, Elsewhere, IntArray, require
@@ -173,7 +173,7 @@ def _class_folders(root: Place, split: str) -> list[str]:
         for entry in sorted(folder.iterdir()):
             if not entry.name.startswith(".") and entry.is_symlink() and not entry.exists():
                 _refuse_link(entry, "class folder")
-    names = [name for name in folders if not name.startswith(".")]
+    names = [name for name in folders if not is_hidden(name)]
     require(bool(names), f"image folder {folder} has no class folders; put each class's images in one")
     for name in names:
         require(_printable(name) == name, f"class folder {_printable(name)!r} in {folder} is not UTF-8; rename it")

@@ -19,12 +19,12 @@ from PIL import Image
 
 from dcpipe.config import budget
 from dcpipe.config.changes import changed
-from dcpipe.config.params import Params, parse
+from dcpipe.config.params import parse
 from dcpipe.config.presets.composing import Preset, compose
 from dcpipe.config.presets.writing import write
 from dcpipe.images import SOURCES, split_minival
 from dcpipe.images.places import Place, Remote
-from dcpipe.types import DataError, require
+from dcpipe.types import require
 from dcpipe.workspace.recognising import DATA, Recognised, recognise
 
 NAME = "my-images"
@@ -73,7 +73,10 @@ def text(data: str, root: Path, ipc: int | None = None) -> str:
         preset,
         params=changed(preset.params, chosen),
         comments={**preset.comments, **comments},
-        notes={**preset.notes, "source": f"your own images, {found.why}; the method is SCORE's (arXiv 2503.13935)"},
+        notes={
+            **preset.notes,
+            "source": f"your own images, with soft labels as in SCORE (arXiv 2503.13935); {found.why}",
+        },
     )
     return write(_affordable(filled, None if seen.counts is None else len(seen.counts)))
 
@@ -141,7 +144,7 @@ def _choices(
         if tiny
         else "Set flip: 0.0 in all three places where a mirrored image means something else, as text does."
     )
-    count = "not counted yet" if seen.counts is None else f"{seen.images:,}"
+    count = f"{seen.images:,}" + (", as is assumed before it is here" if seen.counts is None else "")
     comments = {
         "images.source": "; ".join([f"Recognised: {found.why}", *found.notes]) + ".",
         "images.size": about_size,
@@ -222,19 +225,11 @@ def _affordable(preset: Preset, n_classes: int | None) -> Preset:
         return preset
     for ratio in (10, 5, 4, 3, 2):
         tried = _with(preset, {"compression": {"codec": "rpca", "ratio": ratio}})
-        if _fits(parse(tried.params), n_classes):
+        if budget.is_reached(parse(tried.params), n_classes):
             return _commented(tried, "The highest of 10, 5, 4, 3 and 2 that the codec reaches for these labels.")
     tried = _with(preset, {"compression": {"codec": "none", "ratio": None}})
     shape = budget.label_shape(params, n_classes)
     return _commented(tried, f"The labels of {shape.images:,} images are too few to be packed.")
-
-
-def _fits(params: Params, n_classes: int) -> bool:
-    try:
-        budget.planned(params, n_classes)
-    except DataError:
-        return False
-    return True
 
 
 def _with(preset: Preset, changes: Mapping[str, Any]) -> Preset:

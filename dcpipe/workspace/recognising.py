@@ -156,7 +156,8 @@ def _whole(root: Place, files: Sequence[str], suffix: str) -> Recognised:
     """Files without splits. Their names must be such that braces can list them."""
     strange = next((name for name in files if set(name) & set("{},")), None)
     require(strange is None, f"{root}: rename {shown(strange)}, so that its name has neither braces nor commas")
-    pattern = files[0] if len(files) == 1 else "{" + ",".join(files) + "}"
+    stems = ",".join(name.removesuffix(suffix) for name in files)
+    pattern = files[0] if len(files) == 1 else f"{{{stems}}}{suffix}"
     why = f"{len(files)} files {suffix} without the name of a split"
     options = {"train": pattern, "test_share": TEST_SHARE}
     return _parquet_columns(Recognised(_SHARDS[suffix], options, why, root, notes=(_CUT,)))
@@ -305,7 +306,7 @@ def _torchvision(name: str) -> Recognised | None:
     options: dict[str, Any] = {"name": name, "root": "downloads"}
     if "download" in inspect.signature(make.__init__).parameters or name == "EMNIST":
         options["download"] = True
-    notes = []
+    notes = [] if "download" in options else ["torchvision does not download it: put its files below root"]
     if arguments is not None:
         options["arguments"] = arguments
         notes = [f"arguments of torchvision: {arguments}, of several that are possible"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import own_sets
 import pytest
 import releases
 
@@ -272,3 +273,32 @@ def test_options_of_codecs_are_plain_values(workspace: Path, capsys: pytest.Capt
         assert cli.main(["import-labels", "store", "images", "out", "--option", option]) == 2
         assert capsys.readouterr().err.startswith("dcpipe: --option takes NAME=VALUE")
     assert not (workspace / "x").exists()
+
+
+@pytest.mark.parametrize("order", [["my set", "--data", "pics"], ["--data", "pics", "--ipc", "2", "my set"]])
+def test_init_looks_at_images_of_ones_own(
+    order: list[str], workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_sets.folders("pics")(workspace)
+    assert cli.main(["init", "my-images", *order]) == 0
+    text = (workspace / "my set/params.yaml").read_text(encoding="utf-8")
+    assert "options: {path: ../pics, train: ., test_share: 0.2}" in text and "name: my-set-ipc" in text
+    assert ("ipc: 2\n" in text) == ("--ipc" in order)
+    assert capsys.readouterr().out.endswith("Next: cd 'my set' && dvc repro\n")
+
+
+def test_init_of_ones_own_images_needs_to_know_where_they_are(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["init", "my-images", "there"]) == 2
+    assert capsys.readouterr().err.startswith("dcpipe: init my-images needs --data; --data takes class folders (with")
+    assert cli.main(["init", "digits", "--data", "pics"]) == 2
+    assert capsys.readouterr().err == (
+        "dcpipe: --data and --ipc are for images of your own: `dcpipe init my-images --data PATH`, not digits\n"
+    )
+    assert cli.main(["init", "my-images", "--show"]) == 0
+    assert capsys.readouterr().out == presets.text("my-images") and not list(workspace.iterdir())
+    for wrong in (["init", "digits", "a", "b"], ["status", "x"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(wrong)
+        assert caught.value.code == 2 and "unrecognized arguments: " in capsys.readouterr().err
