@@ -36,7 +36,7 @@ def images_stage(run: Run) -> None:
     if note := images.order_note(train.classes):
         print(f"images: {note}")
     elsewhere = None if block.copies else images.located(train, block.source).elsewhere
-    budget.planned(run.params, len(train.classes))  # refuses an impossible budget before any image is decoded
+    # An impossible budget is refused before any image is decoded.
     _check_classes(run.params, train.classes, train.labels[rows["train"]])
     state = {
         "files": None if listing is None else listing.to_json(),
@@ -87,14 +87,18 @@ def _task_name(part: shards.Part) -> str:
 
 
 def _check_classes(params: Params, classes: Sequence[str], labels: IntArray) -> None:
-    """Raises `DataError` if a class has fewer train images than are to be selected."""
-    counts = np.bincount(labels, minlength=len(classes))
+    """Raises `DataError` if a class has fewer train images than are to be selected, or none, and if the codec cannot
+    reach the budget with these images."""
+    counts, selection = np.bincount(labels, minlength=len(classes)), params.selection
     smallest = int(counts.argmin())
+    require(counts[smallest] > 0, f"class {classes[smallest]!r} has no train images that can be read; restore some")
+    remedy = "" if params.synthesis.method != "none" else ", or set selection.small_classes: take_all"
     require(
-        params.selection.ipc <= counts[smallest],
-        f"selection.ipc is {params.selection.ipc} but class {classes[smallest]!r} has {counts[smallest]} train images; "
-        "lower ipc",
+        selection.ipc <= counts[smallest] or selection.takes_all,
+        f"selection.ipc is {selection.ipc} but class {classes[smallest]!r} has {counts[smallest]} train images; lower "
+        f"ipc{remedy}",
     )
+    budget.planned(params, len(classes), counts.tolist())
 
 
 def _without(

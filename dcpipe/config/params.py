@@ -8,7 +8,7 @@ are written; `check.resolved` fills in their defaults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -195,12 +195,30 @@ class FeaturesBlock(Block):
 
 
 class SelectionBlock(Block):
-    """Which selector picks `ipc` images per class."""
+    """Which selector picks `ipc` images per class.
+
+    `small_classes`: whether a class with fewer train images stops the pipeline or gives all that it has (`take_all`).
+    """
 
     method: str
     ipc: Count
+    small_classes: Literal["stop", "take_all"] = "stop"
     seed: Seed = 0
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether small classes give all that they have."""
+        return self.small_classes == "take_all"
+
+    def picked(self, counts: Sequence[int]) -> int:
+        """How many images are picked of classes with these numbers of train images."""
+        return sum(min(self.ipc, n) if self.takes_all else self.ipc for n in counts)
+
+    def content(self) -> dict[str, Any]:
+        """All that decides what is picked. `small_classes` is left out at its default, so that such selections have the
+        lineage that they had before the key existed."""
+        return self.model_dump(mode="json", exclude=self.unchanged("small_classes"))
 
 
 class SynthesisBlock(Block):
@@ -290,7 +308,10 @@ class Params(Block):
         A parameter that was added with a default that changes nothing is left out at this default, so that equal
         releases have equal digests in every version.
         """
-        content = self.model_dump(mode="json") | {"images": self.images.content()}
+        content = self.model_dump(mode="json") | {
+            "images": self.images.content(),
+            "selection": self.selection.content(),
+        }
         for name in ("centre", "unit_rows"):
             if not content["features"]["label_rate"][name]:
                 del content["features"]["label_rate"][name]
@@ -309,9 +330,9 @@ def load(path: Path = Path("params.yaml")) -> Params:
     with check.at(str(path)):
         for problem in check.problems(params):
             raise problem
-        n_classes = budget.recorded_classes(params.images, path.parent / "data" / "images")
-        if n_classes is not None:
-            budget.planned(params, n_classes)
+        recorded = budget.recorded(params.images, path.parent / "data" / "images")
+        if recorded is not None:
+            budget.planned(params, *recorded)
     return params
 
 

@@ -12,7 +12,7 @@ The smaller sizes that `evaluation.sizes` lists are added for the set and for ra
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ class Lineup:
         if "random" not in self.params.evaluation.baselines:
             return []
         block = self.params.selection
-        candidates = selection.candidates_without_features(self.train)
+        candidates = replace(selection.candidates_without_features(self.train), take_all=block.takes_all)
         picks = random(candidates, block.ipc, block.seed, selection.Progress())
         images = read_selection(self.train, candidates.selection(picks, "random"))
         return self._at_sizes(self.labeller.contender("random", images, teachers, self.notes.within("random")))

@@ -32,12 +32,14 @@ class ClassCount(Strict):
 
 
 class PerClass(Strict):
-    """Train images of a class: the fewest, the median and the most, and the classes that have the fewest."""
+    """Train images of a class: the fewest, the median and the most, the classes that have the fewest, and the number of
+    each in label order."""
 
     fewest: Size
     median: float = Field(ge=0)
     most: Size
     smallest: list[ClassCount]
+    counts: list[Size]
 
 
 class Report(Strict):
@@ -116,6 +118,7 @@ def report(
             median=float(np.median(counts)),
             most=int(counts.max()),
             smallest=[ClassCount(name=classes[label], images=int(counts[label])) for label in fewest],
+            counts=counts.tolist(),
         ),
         size=size,
         sides={

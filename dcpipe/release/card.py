@@ -70,13 +70,19 @@ def _summary(meta: Mapping[str, Any]) -> str:
             f"Each {carrier} carries soft labels of {labels['views']} augmented views by "
             f"{', '.join(meta['teachers']) or 'teachers that the source does not name'}, "
             f"stored by the codec `{labels['codec']}` in {meta['bytes']['labels.safetensors']:,} bytes{views} "
-            f"({reference_bytes(labels, meta['ipc'], meta['grid']):,} in fp16)."
+            f"({reference_bytes(labels, meta['ipc'], meta['grid'], meta.get('per_class')):,} in fp16)."
         )
     made = _making(meta["params"])
     return (
-        f"# {meta['name']}\n\nA condensed dataset for image classification, made with dcpipe: {meta['ipc']} images of "
-        f"each of {len(meta['classes'])} classes, {meta['size']}x{meta['size']} pixels, {made}. {_grids(meta)}{carried}"
+        f"# {meta['name']}\n\nA condensed dataset for image classification, made with dcpipe: {_count(meta)} of each "
+        f"of {len(meta['classes'])} classes, {meta['size']}x{meta['size']} pixels, {made}. {_grids(meta)}{carried}"
     )
+
+
+def _count(meta: Mapping[str, Any]) -> str:
+    """How many images there are of each class."""
+    fewest = f" ({min(meta['per_class'])} where there are no more)" if "per_class" in meta else ""
+    return f"{'up to ' if fewest else ''}{meta['ipc']} images{fewest}"
 
 
 def _grids(meta: Mapping[str, Any]) -> str:
@@ -111,7 +117,7 @@ def _score_table(meta: Mapping[str, Any], scores: Sequence[Score]) -> str:
     lines += [
         f"| {s.name} | {s.protocol} | {s.student} | {s.ipc} | {s.mean:.1f} ± {s.std:.1f} | {len(s.accuracy)} "
         f"| {s.image_bytes:,} | {s.label_bytes:,} | {s.teacher_bytes:,} "
-        f"| {reference_bytes(meta['labels'], s.ipc, meta['grid']):,} |"
+        f"| {reference_bytes(meta['labels'], s.ipc, meta['grid'], meta.get('per_class')):,} |"
         for s in scores
     ]
     return "\n".join(lines) if scores else "No student was trained on this release."

@@ -114,7 +114,7 @@ def write_release(
     meta = {
         "name": name,
         "classes": list(images.classes),
-        "ipc": int(np.bincount(images.labels, minlength=len(images.classes)).min()),
+        **_per_class(images, origin.params),
         "images": len(images),
         "grid": images.grid,
         **smaller_sizes(images),
@@ -133,6 +133,14 @@ def write_release(
         meta["view_bytes"] = law.n_bytes
     (folder / CARD).write_text(card(meta, scores, versions, origin.leakage, origin.source), encoding="utf-8")
     return meta
+
+
+def _per_class(images: ImageSet, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The number of images per class; where small classes gave all that they had, the most, and that of each."""
+    counts = images.per_class
+    if params.get("selection", {}).get("small_classes") == "take_all" and counts.min() < counts.max():
+        return {"ipc": images.most_per_class, "per_class": counts.tolist()}
+    return {"ipc": int(counts.min())}
 
 
 def _law(pack: LabelPack | None, params: Mapping[str, Any]) -> ViewSource:

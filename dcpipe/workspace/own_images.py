@@ -24,7 +24,7 @@ from dcpipe.config.presets.composing import Preset, compose
 from dcpipe.config.presets.writing import write
 from dcpipe.images import SOURCES, split_minival
 from dcpipe.images.places import Place, Remote
-from dcpipe.types import require
+from dcpipe.types import IntArray, require
 from dcpipe.workspace.recognising import DATA, Recognised, recognise
 
 NAME = "my-images"
@@ -50,7 +50,7 @@ class Seen:
     not here yet; the median of the shorter sides in pixels; whether all are squares of this side; how many were looked
     at."""
 
-    counts: np.ndarray[Any, np.dtype[np.int64]] | None
+    counts: IntArray | None
     side: int
     same: bool
     sample: int
@@ -78,7 +78,7 @@ def text(data: str, root: Path, ipc: int | None = None) -> str:
             "source": f"your own images, with soft labels as in SCORE (arXiv 2503.13935); {found.why}",
         },
     )
-    return write(_affordable(filled, None if seen.counts is None else len(seen.counts)))
+    return write(_affordable(filled, seen.counts))
 
 
 def _written(there: Place, root: Path) -> str:
@@ -123,6 +123,7 @@ def _choices(
     network, about_network = _network(size)
     epochs = int(np.clip(round(_PASSES / max(1, seen.images)), *_EPOCHS))
     per_class, about_ipc = _ipc(seen, ipc)
+    small = seen.counts is not None and per_class > seen.counts.min()
     n_classes = 10 if seen.counts is None else len(seen.counts)
     tiny = size < 32
     views = {"scale_min": 0.6 if tiny else 0.4, **({"flip": 0.0} if tiny else {})}
@@ -134,7 +135,7 @@ def _choices(
             "training": {"epochs": epochs, "batch_size": 64 if seen.images < 10_000 else 128, "augmentation": views},
         },
         "features": {"teacher": key, "augmentation": views},
-        "selection": {"ipc": per_class},
+        "selection": {"ipc": per_class, **({"small_classes": "take_all"} if small else {})},
         "softlabels": {"teachers": [key], "augmentation": views, "mix": "none" if tiny else "cutmix_labels"},
         "evaluation": {"student": network, "batch_size": int(np.clip(per_class * n_classes // 10, 10, 64))},
         "release": {"name": _release(data, root, per_class)},
@@ -201,14 +202,18 @@ def _ipc(seen: Seen, asked: int | None) -> tuple[int, str]:
     """Images per class, and why."""
     if seen.counts is None:
         return asked or IPC, "Images per class."
-    smallest = int(seen.counts.min())
-    told = f"the classes have {smallest:,} to {int(seen.counts.max()):,} train images"
-    if asked is not None:
-        require(asked <= smallest, f"--ipc is {asked}, but the smallest class has {smallest} train images; lower it")
-        return asked, f"Images per class, as asked; {told}."
-    if smallest < IPC:
-        return smallest, f"Images per class: no more, because {told}."
-    return IPC, f"Images per class; {told}."
+    most, ipc = int(seen.counts.max()), asked or IPC
+    require(
+        asked is None or asked <= most, f"--ipc is {asked}, but no class has more than {most} train images; lower it"
+    )
+    why = "Images per class" + (", as asked" if asked else "")
+    told = f"the classes have {int(seen.counts.min()):,} to {most:,} train images"
+    if ipc > most:
+        return most, f"{why}: no more, because {told}."
+    small = int((seen.counts < ipc).sum())
+    if small:
+        return ipc, f"{why}; {told}, and {small:,} of them, which have fewer, give all (small_classes)."
+    return ipc, f"{why}; {told}."
 
 
 def _release(data: str, root: Path, ipc: int) -> str:
@@ -218,17 +223,17 @@ def _release(data: str, root: Path, ipc: int) -> str:
     return f"{plain or NAME}-ipc{ipc}"
 
 
-def _affordable(preset: Preset, n_classes: int | None) -> Preset:
+def _affordable(preset: Preset, counts: IntArray | None) -> Preset:
     """The preset with the highest ratio of those that are usual which its codec reaches, or without compression."""
-    params = parse(preset.params)
-    if n_classes is None:
+    if counts is None:
         return preset
+    classes = len(counts), counts.tolist()
     for ratio in (10, 5, 4, 3, 2):
         tried = _with(preset, {"compression": {"codec": "rpca", "ratio": ratio}})
-        if budget.is_reached(parse(tried.params), n_classes):
+        if budget.is_reached(parse(tried.params), *classes):
             return _commented(tried, "The highest of 10, 5, 4, 3 and 2 that the codec reaches for these labels.")
     tried = _with(preset, {"compression": {"codec": "none", "ratio": None}})
-    shape = budget.label_shape(params, n_classes)
+    shape = budget.label_shape(parse(preset.params), *classes)
     return _commented(tried, f"The labels of {shape.images:,} images are too few to be packed.")
 
 

@@ -88,7 +88,7 @@ REFUSED = [
     (
         "selection.icp",
         3,
-        "unknown key 'selection.icp'; valid keys are method, ipc, seed, options; did you mean 'ipc'?",
+        "unknown key 'selection.icp'; valid keys are method, ipc, small_classes, seed, options; did you mean 'ipc'?",
     ),
     (
         "images.zzz",

@@ -168,7 +168,8 @@ def test_it_is_recognised_and_read_without_an_edit(
     assert artifact.meta["classes"] == list(classes)
     tables = [store.table_of(artifact, split) for split in ("train", "minival", "test")]
     assert all(set(table.labels.tolist()) == set(range(len(classes))) for table in (tables[0], tables[2]))
-    assert read_params.selection.ipc <= np.bincount(tables[0].labels).min()
+    fewest = np.bincount(tables[0].labels).min()
+    assert (read_params.selection.ipc > fewest) == read_params.selection.takes_all
 
 
 def test_all_corrupt_images_are_told_and_a_choice_goes_on(
@@ -226,12 +227,12 @@ def test_epochs_and_ipc_fit_the_number_of_images(tmp_path: Path, monkeypatch: py
     sets.both(sets.folders("", n=30), sets.folders("", classes=["rare"], n=5))(tmp_path / "data")
     found, text = made(tmp_path / "data", tmp_path / "ws", monkeypatch)
     assert found.teacher.training.epochs == 60 and "(train has 48)" in text
-    assert (
-        found.selection.ipc == 4 and "Images per class: no more, because the classes have 4 to 22 train images." in text
-    )
+    assert found.selection.ipc == 10 and found.selection.takes_all
+    assert "Images per class; the classes have 4 to 22 train images, and 1 of them, which have fewer, give all" in text
     assert found.compression.codec == "none" or found.compression.ratio is not None
-    assert made(tmp_path / "data", tmp_path / "ws", monkeypatch, ipc=3)[0].selection.ipc == 3
-    for wrong in (0, 5):
+    asked = made(tmp_path / "data", tmp_path / "ws", monkeypatch, ipc=3)[0].selection
+    assert asked.ipc == 3 and not asked.takes_all
+    for wrong in (0, 23):
         with pytest.raises(DataError, match=rf"^--ipc is {wrong}"):
             made(tmp_path / "data", tmp_path / "ws", monkeypatch, ipc=wrong)
 
