@@ -15,6 +15,7 @@ import dcpipe
 from dcpipe import store
 from dcpipe.cli import commands as cli
 from dcpipe.config import presets
+from dcpipe.images import report
 from dcpipe.reports import columns, tables
 from dcpipe.store.tensors import read_header
 from dcpipe.types import Score
@@ -161,6 +162,50 @@ def test_facts_that_all_rows_share_are_above_them() -> None:
     table = tables.score_table(scores, {"images": 20, "views": 5, "classes": 2})
     assert "protocol score, student resnet18, epochs 300, ipc 10\nseeds 2, labels in fp16 400 B" in str(table.title)
     assert [column.header for column in table.columns] == ["set", "accuracy", "images", "labels", "teacher", "total"]
+
+
+def test_status_counts_the_labels_of_small_classes(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some = releases.uneven()
+    for kind in ("compression", "synthesis", "scores"):
+        (workspace / kind).mkdir()
+    assert some.pack is not None
+    store.save_pack(workspace / "compression/labels.safetensors", some.pack)
+    store.publish(workspace / "compression", workspace / "data/compression", "compression", {"hard": False}, {})
+    meta = store.save_set(workspace / "synthesis", some.images)
+    store.publish(workspace / "synthesis", workspace / "data/synthesis", "synthesis", meta, {})
+    scores = [some.scores[0], Score("score, first 2", "score", "resnet18", 2, (50.0,), 1, 2)]
+    meta = store.save_scores(workspace / "scores", scores)
+    store.publish(workspace / "scores", workspace / "data/evaluation/scores", "scores", meta, {})
+    assert cli.main(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # 2 bytes x 7 or 5 images x 5 views x 3 classes
+    for row, size in (("score, none", "210 B"), ("score, first 2", "150 B")):
+        [line] = [line for line in lines if row in line]
+        assert size in line
+
+
+def test_status_tells_what_the_images_are_like(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = report.Report(
+        counts={"train": 9, "minival": 0, "test": 3},
+        classes=2,
+        per_class=report.PerClass(fewest=4, median=4.5, most=5, smallest=[], counts=[4, 5]),
+        size=8,
+        sides={"smallest": [1, 2], "median": [8, 8], "largest": [90, 9]},
+        enlarged_2x=0.25,
+        enlarged_4x=0.0001,
+        cropped=0.0,
+        grey=1.0,
+        repeated=0,
+        leaked=0,
+        skipped=2,
+    )
+    (workspace / "images").mkdir()
+    store.publish(workspace / "images", workspace / "data/images", "images", {}, {"report": found.model_dump()})
+    assert cli.main(["status"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Images: sizes 1x2 to 90x9, median 8x8, read at 8x8." in told
+    assert "Images: 25.0 % are enlarged more than 2x, under 0.1 % more than 4x;" in told
+    assert "Images: 2 corrupt images were left out." in told
 
 
 def test_a_damaged_manifest_is_named(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

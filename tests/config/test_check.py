@@ -184,11 +184,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "small classes with a joint choice": (
         {"selection.small_classes": "take_all"},
-        "selection.small_classes is take_all, but selector 'score' chooses in all classes together; choose another, such",
+        "selection.small_classes is take_all, but selector 'score' chooses in all classes together; choose another",
     ),
     "small classes that are synthesised": (
         {"selection": {"method": "random", "ipc": 3, "small_classes": "take_all"}, "synthesis": {"method": "rded"}},
-        "selection.small_classes is take_all, but synthesis 'rded' needs equally many images of each class; set synthesis",
+        "selection.small_classes is take_all, but synthesis 'rded' needs equally many images of each class; set",
     ),
     "a head without weights": (
         {"teacher.networks.convnet.head": "linear"},
