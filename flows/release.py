@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dcpipe import store
-from dcpipe.images import leakage
+from dcpipe.images import leakage, report
 from dcpipe.release.writing import assemble
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
@@ -18,7 +18,7 @@ def release_stage(run: Run) -> None:
     """Assemble the folder and publish it."""
     block, first = run.params.release, run.params.softlabels.teachers[0]
     inputs = Inputs.open("synthesis", "compression", "scores", teachers=[first])
-    settings = run.params.content()
+    settings, source = run.params.content(), report.recorded(Path("data/images"))
     with run.staging("data/release", settings, inputs) as staging:
 
         def gather(name: str) -> dict[str, object]:
@@ -37,6 +37,7 @@ def release_stage(run: Run) -> None:
                 licence=block.licence,
                 stored=inputs["synthesis"].file("images.parquet"),
                 leakage=leakage.recorded(Path("data/images")),
+                source=source.lines() if source else (),
             )
 
         [meta] = run.map(gather, [block.name], lambda name: f"assemble[{name}]", retries=2, progress="assemble")

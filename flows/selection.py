@@ -5,6 +5,8 @@ Output: data/selection with the ids of the picks and their gains, in pick order.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dcpipe import selection, store
 from dcpipe.selection import Picks, Progress
 from dcpipe.selection.score import note
@@ -17,9 +19,9 @@ def selection_stage(run: Run) -> None:
     block, inputs = run.params.selection, Inputs.open("features")
     features = store.load_features(inputs.path("features"))
     classes = tuple(inputs["features"].meta["classes"])
-    with run.staging("data/selection", block.model_dump(mode="json"), inputs) as staging:
+    with run.staging("data/selection", block.content(), inputs) as staging:
         notes = store.Notes(staging.notes)
-        candidates = selection.candidates_of(features, classes, staging.notes)
+        candidates = replace(selection.candidates_of(features, classes, staging.notes), take_all=block.takes_all)
         candidates.check(block.ipc, logits=selection.uses_logits(block.method))
 
         def progress(done: int, total: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ class Parts:
     scores: list[Score]
     with_teacher: bool = True
     name: str = "fish"
+    small_classes: str = "stop"
 
 
 def parts(seed: int = 0, policy: ViewPolicy = POLICY, grid: int = 1) -> Parts:
@@ -65,6 +67,21 @@ def parts(seed: int = 0, policy: ViewPolicy = POLICY, grid: int = 1) -> Parts:
     return Parts(images, pack, teacher, scores)
 
 
+def uneven() -> Parts:
+    """A set in which the second class has two images and the third has one: those of `parts` without the others."""
+    whole = parts()
+    kept = whole.images.ranks < np.array([IPC, 2, 1])[whole.images.labels]
+    images = ImageSet(*(array[kept] for array in (whole.images.images, whole.images.labels, whole.images.ids)), CLASSES)
+    assert whole.pack is not None
+    shape = LabelShape(len(images), VIEWS, len(CLASSES))
+    codec = CODECS["none"].plan(shape, shape.reference_bytes)
+    logits = logits_of(whole.pack)[torch.from_numpy(kept)].float()
+    drawn = views.draw(POLICY, np.repeat(images.ids, VIEWS), np.tile(np.arange(VIEWS), len(images)), len(images))
+    arrays = dict(codec.encode(logits, np.arange(len(images)), shape, drawn))
+    pack = LabelPack("none", codec.settings, arrays, shape, POLICY, images.ids)
+    return replace(whole, images=images, pack=pack, small_classes="take_all")
+
+
 def hard(some: Parts) -> Parts:
     """The same without soft labels."""
     return replace(some, pack=None, with_teacher=False)
@@ -89,12 +106,19 @@ def build(folder: Path, some: Parts, stored: Path | None = None) -> store.Artifa
         teacher=some.teacher,
         with_teacher=some.with_teacher,
         scores=some.scores,
-        params=settings(some.name).model_dump(mode="json"),
+        params=_params(some),
         lineage=lineage,
         licence="CC0-1.0",
         stored=stored,
     )
     return store.publish(scratch, folder, "release", meta, lineage)
+
+
+def _params(some: Parts) -> dict[str, Any]:
+    content = settings(some.name).model_dump(mode="json")
+    if some.small_classes == "stop":
+        return content
+    return {**content, "selection": {"method": "random", "ipc": IPC, "small_classes": some.small_classes}}
 
 
 def with_pack(found: release.Release, pack: LabelPack) -> release.Release:

@@ -24,12 +24,12 @@ def report(path: Path) -> list[str]:
     params.yaml or in the studies/params.yaml next to it."""
     params = load_blocks(path)
     mistakes = [f"{path}: {problem}" for problem in check.problems(params)]
-    planned, n_classes = None, None
+    planned, n_classes, counts = None, None, None
     notes: list[str] = []
     if not mistakes:  # the plan needs valid options
-        n_classes = _classes(params, path)
+        n_classes, counts = _classes(params, path)
         try:
-            planned = None if n_classes is None else budget.planned(params, n_classes)
+            planned = None if n_classes is None else budget.planned(params, n_classes, counts)
         except DataError as error:
             mistakes.append(f"{path}: {error}")
         wrong, notes = _studies(params, path)
@@ -63,21 +63,24 @@ def _studies(params: Params, path: Path) -> tuple[list[str], list[str]]:
     return list(mistakes), list(notes)  # without repetitions: a mistake in one block is reported for every study
 
 
-def _classes(params: Params, path: Path) -> int | None:
-    """The number of classes, from the images if they are there, else as the source counts them."""
-    n_classes = budget.recorded_classes(params.images, path.parent / "data" / "images")
-    if n_classes is None:
-        try:
-            n_classes = budget.counted_classes(params.images)
-        except DataError:  # the images are missing, which the stage `images` reports
-            return None
-    return n_classes
+def _classes(params: Params, path: Path) -> tuple[int | None, list[int] | None]:
+    """The number of classes and the train images of each, from the images if they are there; else the number alone, as
+    the source counts it."""
+    recorded = budget.recorded(params.images, path.parent / "data" / "images")
+    if recorded is not None:
+        return recorded
+    try:
+        return budget.counted_classes(params.images), None
+    except DataError:  # the images are missing, which the stage `images` reports
+        return None, None
 
 
 def _summary(params: Params, n_classes: int | None, planned: budget.Planned | None) -> Iterator[str]:
     images, labels, student = params.images, params.softlabels, params.evaluation
     classes = f"{n_classes} classes" if n_classes is not None else "classes are counted when the images are read"
-    yield f"set       {params.release.name}: {params.selection.ipc} images of {images.size} pixels per class, {classes}"
+    most = "up to " if params.selection.takes_all else ""
+    per_class = f"{most}{params.selection.ipc} images of {images.size} pixels per class"
+    yield f"set       {params.release.name}: {per_class}, {classes}"
     yield f"images    {images.source} {_said(images.options)}".rstrip()
     yield f"selection {params.selection.method} {_said(params.selection.options)}".rstrip()
     yield f"synthesis {params.synthesis.method} {_said(params.synthesis.options)}".rstrip()

@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, or 2 after printing one line per mistake in the request to standard error (130 after
     Ctrl-C)."""
     write_any_text()
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
     try:
         for name, value in vars(options).items():
@@ -50,6 +50,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments. `init NAME --data PATH DIR` is understood too: argparse takes no second optional argument after an
+    option."""
+    parser = _parser()
+    options, others = parser.parse_known_args(arguments)
+    if len(others) == 1 and not others[0].startswith("-") and vars(options).get("folder", ()) is None:
+        options.folder, others = Path(others[0]), []
+    if others:
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dcpipe", description=help_texts.OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -67,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     command = add(_init, "init", "make a workspace of a preset", help_texts.INIT)
     command.add_argument("preset", nargs="?", metavar="NAME", help="a preset; with --list, a word to look for")
     command.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="new or empty (default: the current one)")
+    command.add_argument("--data", metavar="PATH", help="my-images: a folder, a list, a URL, or a set of torchvision")
+    command.add_argument("--ipc", type=int, help="my-images: images per class (default: 10, or what all classes have)")
     instead = command.add_mutually_exclusive_group()
     instead.add_argument("--list", action="store_true", help="list all presets, or those that contain NAME")
     instead.add_argument("--show", action="store_true", help="print the file instead of writing it")
@@ -152,13 +166,13 @@ def _init(options: argparse.Namespace) -> None:
         options.preset is not None,
         "init needs the name of a preset; type `dcpipe init digits` for the smallest, `dcpipe init --list` to see all",
     )
-    text = presets.text(options.preset)
+    root: Path = options.folder or Path()
+    text = _params_text(options, root)
     if options.show:
         print(text, end="")
         return
     from dcpipe.workspace import links, making
 
-    root: Path = options.folder or Path()
     if making.is_workspace(root):
         target = root / "params.yaml"
         require(options.force or not target.exists(), f"{target} exists; --force replaces it")
@@ -169,6 +183,24 @@ def _init(options: argparse.Namespace) -> None:
     for line in told:
         print(line)
     print(f"{made} Next: {'' if options.folder is None else f'cd {shlex.quote(str(root))} && '}dvc repro")
+
+
+def _params_text(options: argparse.Namespace, root: Path) -> str:
+    """The text of the params.yaml that `init` writes: that of a preset, or one for the images at --data."""
+    from dcpipe.config import presets
+
+    if options.preset != "my-images":
+        require(
+            options.data is None and options.ipc is None,
+            f"--data and --ipc are for images of your own: `dcpipe init my-images --data PATH`, not {options.preset}",
+        )
+        return presets.text(options.preset)
+    from dcpipe.workspace import own_images
+
+    if options.data is None:
+        require(options.show, own_images.missing_data())
+        return presets.text(options.preset)
+    return own_images.text(options.data, root, options.ipc)
 
 
 def _upgrade(options: argparse.Namespace) -> None:

@@ -34,6 +34,15 @@ Make a workspace from a preset. A preset is a row of a published table, or a sma
                                 was published, what a run costs, and what the source leaves unstated
     dcpipe init NAME DIR        make a workspace in DIR, which is new or empty
 
+The preset my-images is for images of your own. It looks at them and writes parameters that fit, with a comment on each
+choice:
+
+    dcpipe init my-images --data PATH [--ipc 10] DIR
+
+PATH is one of: class folders, with or without splits such as train and val (Tiny-ImageNet as it is shipped, too); a
+folder of images with a .csv or .tsv that gives the class of each; Parquet files; tar shards (WebDataset); the URL of
+one of these, such as hf://datasets/USER/NAME; the name of a set of torchvision, such as CIFAR10.
+
 A workspace is a git repository, or a folder of one, in which `dvc repro` builds one condensed dataset. Git and DVC are
 initialised where they are not yet, and the files are added to git; nothing is committed. In a workspace that exists,
 `dcpipe init NAME --force` writes params.yaml alone. How the disk links files to DVC's cache is tried once, and

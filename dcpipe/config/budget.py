@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,14 +31,15 @@ class Planned:
     n_bytes: int
 
 
-def planned(params: Params, n_classes: int) -> Planned | None:
-    """The planned size of the labels; None for hard labels, which take no bytes.
+def planned(params: Params, n_classes: int, counts: Sequence[int] | None = None) -> Planned | None:
+    """The planned size of the labels; None for hard labels, which take no bytes. `counts` are the train images of each
+    class, where they are known: they matter if small classes give fewer images than others.
 
     Raises `DataError` if the codec cannot reach the budget, or if it does not support the views.
     """
     if params.softlabels.method == "none":
         return None
-    plan = _Plan(params, n_classes)
+    plan = _Plan(params, n_classes, counts)
     block = params.compression
     try:
         return Planned(plan.shape, plan.size(block.codec, block.options, block.bytes_of(plan.shape)))
@@ -46,13 +47,21 @@ def planned(params: Params, n_classes: int) -> Planned | None:
         raise DataError(_unreached(params, plan)) from error
 
 
-def recorded_classes(images: Images, folder: Path) -> int | None:
-    """The number of classes of the images in `folder`, data/images. None if there are no images, or if they were made
-    with another block `images`."""
+def is_reached(params: Params, n_classes: int, counts: Sequence[int] | None = None) -> bool:
+    """Whether the codec can reach the budget. It takes less time than to be told by `planned` what else would do."""
+    plan, block = _Plan(params, n_classes, counts), params.compression
+    return plan.reaches(block.codec, block.options, block.bytes_of(plan.shape) or 0)
+
+
+def recorded(images: Images, folder: Path) -> tuple[int, list[int] | None] | None:
+    """The number of classes of the images in `folder`, data/images, and the train images of each, if they were
+    recorded. None if there are no images, or if they were made with another block `images`."""
     try:
         content = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))
-        same = content["lineage"]["params"] == images.content()
-        return len(content["meta"]["classes"]) if same else None
+        if content["lineage"]["params"] != images.content():
+            return None
+        counts = content["lineage"].get("report", {}).get("per_class", {}).get("counts")
+        return len(content["meta"]["classes"]), counts
     except (
         OSError,
         ValueError,
@@ -79,17 +88,19 @@ def cells(params: Params) -> int:
     return math.prod(side**2 for _, side in options.with_role(values, "grid"))
 
 
-def label_shape(params: Params, n_classes: int) -> LabelShape:
-    """The shape of the soft labels of the condensed images."""
-    return LabelShape(params.selection.ipc * n_classes * cells(params), params.softlabels.views, n_classes)
+def label_shape(params: Params, n_classes: int, counts: Sequence[int] | None = None) -> LabelShape:
+    """The shape of the soft labels of the condensed images; for `counts`, see `planned`."""
+    block = params.selection
+    images = block.ipc * n_classes if counts is None else block.picked(counts)
+    return LabelShape(images * cells(params), params.softlabels.views, n_classes)
 
 
 class _Plan:
     """Plans for the labels that params.yaml describes."""
 
-    def __init__(self, params: Params, n_classes: int) -> None:
+    def __init__(self, params: Params, n_classes: int, counts: Sequence[int] | None = None) -> None:
         labels = params.softlabels
-        self.shape = label_shape(params, n_classes)
+        self.shape = label_shape(params, n_classes, counts)
         self.law = labels.augmentation.policy(labels.seed, labels.mix)
 
     def size(self, codec: str, options: Mapping[str, Any], budget: int | None) -> int:

@@ -141,6 +141,23 @@ def _all_images_can_be_trained_on(params: Params) -> None:
     )
 
 
+def _small_classes_are_allowed(params: Params) -> None:
+    selection = params.selection
+    if not selection.takes_all:
+        return
+    allowed = import_name("dcpipe.selection:allows_small_classes")
+    require(
+        allowed(selection.method),
+        f"selection.small_classes is take_all, but selector {selection.method!r} chooses in all classes together; "
+        "choose another, such as facility_location, or lower ipc and leave small_classes out",
+    )
+    require(
+        params.synthesis.method == "none",
+        f"selection.small_classes is take_all, but synthesis {params.synthesis.method!r} needs equally many images of "
+        "each class; set synthesis.method: none, or lower ipc and leave small_classes out",
+    )
+
+
 def _there_is_one_budget(params: Params) -> None:
     budget = params.compression
     require(
@@ -179,6 +196,7 @@ CHECKS: tuple[Callable[[Params], Any], ...] = (
     _teachers_are_trained_or_loaded,
     _sizes_are_possible,
     _all_images_can_be_trained_on,
+    _small_classes_are_allowed,
     _there_is_one_budget,
     _trainings_can_run,
     _networks_take_the_images,

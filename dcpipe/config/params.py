@@ -8,7 +8,7 @@ are written; `check.resolved` fills in their defaults.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -44,6 +44,8 @@ Crops = Literal["stored", "full"]
 class Images(Block):
     """Where images come from and how they are decoded.
 
+    `on_corrupt`: whether images that cannot be decoded stop the stage, after all have been looked at, or are left out.
+
     With `copy: false`, data/images says where each image is in the source and what its SHA-256 is, instead of holding
     a copy. `max_leakage` is the share of the test images that may also be train images; more stop the stage. `decoder:
     draft` or `fast` decodes faster, to slightly other pixels (`dcpipe.images.decoding`). `test_crop` is the share of
@@ -57,6 +59,7 @@ class Images(Block):
     minival: Share = 0.1
     seed: Seed = 0
     max_leakage: Share = 0.01
+    on_corrupt: Literal["stop", "skip"] = "stop"
     copies: bool = Field(default=True, alias="copy")  # `copy` is a method of pydantic's models
     decoder: Decoder = "exact"
     test_crop: PositiveShare = 1.0
@@ -67,9 +70,10 @@ class Images(Block):
         return {"copy" if key == "copies" else key: value for key, value in content.items()}
 
     def content(self) -> dict[str, Any]:
-        """All that decides what the images are, and no limit. `copy`, `decoder` and `test_crop` are left out where they
-        change nothing, so that such images have the digests that they had before these keys existed."""
-        unchanged = self.unchanged("copies", "decoder", "test_crop")
+        """All that decides what the images are, and no limit. `copy`, `on_corrupt`, `decoder` and `test_crop` are
+        left out where they change nothing, so that such images have the digests that they had before these keys
+        existed."""
+        unchanged = self.unchanged("copies", "on_corrupt", "decoder", "test_crop")
         return self.model_dump(mode="json", exclude={"max_leakage", *unchanged})
 
 
@@ -194,12 +198,30 @@ class FeaturesBlock(Block):
 
 
 class SelectionBlock(Block):
-    """Which selector picks `ipc` images per class."""
+    """Which selector picks `ipc` images per class.
+
+    `small_classes`: whether a class with fewer train images stops the pipeline or gives all that it has (`take_all`).
+    """
 
     method: str
     ipc: Count
+    small_classes: Literal["stop", "take_all"] = "stop"
     seed: Seed = 0
     options: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether small classes give all that they have."""
+        return self.small_classes == "take_all"
+
+    def picked(self, counts: Sequence[int]) -> int:
+        """How many images are picked of classes with these numbers of train images."""
+        return sum(min(self.ipc, n) if self.takes_all else self.ipc for n in counts)
+
+    def content(self) -> dict[str, Any]:
+        """All that decides what is picked. `small_classes` is left out at its default, so that such selections have the
+        lineage that they had before the key existed."""
+        return self.model_dump(mode="json", exclude=self.unchanged("small_classes"))
 
 
 class SynthesisBlock(Block):
@@ -291,7 +313,10 @@ class Params(Block):
         A parameter that was added with a default that changes nothing is left out at this default, so that equal
         releases have equal digests in every version.
         """
-        content = self.model_dump(mode="json") | {"images": self.images.content()}
+        content = self.model_dump(mode="json") | {
+            "images": self.images.content(),
+            "selection": self.selection.content(),
+        }
         for name in ("centre", "unit_rows"):
             if not content["features"]["label_rate"][name]:
                 del content["features"]["label_rate"][name]
@@ -310,9 +335,9 @@ def load(path: Path = Path("params.yaml")) -> Params:
     with check.at(str(path)):
         for problem in check.problems(params):
             raise problem
-        n_classes = budget.recorded_classes(params.images, path.parent / "data" / "images")
-        if n_classes is not None:
-            budget.planned(params, n_classes)
+        recorded = budget.recorded(params.images, path.parent / "data" / "images")
+        if recorded is not None:
+            budget.planned(params, *recorded)
     return params
 
 

@@ -74,8 +74,8 @@ class Contender:
 
     @property
     def ipc(self) -> int:
-        """Images per class."""
-        return self.size or len(self.images) // len(self.images.classes)
+        """Images per class, of the classes that have most."""
+        return self.size or self.images.most_per_class
 
     def renamed(self, kind: str, name: str) -> Contender:
         """The same contender under another kind and name, for a separate row."""

@@ -14,7 +14,7 @@ from a set: see `all_images`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,9 +95,12 @@ class Lineup:
         if "equal_bytes" not in self.params.evaluation.baselines:
             return []
         kind, budget, ipc = "equal_bytes", whole.image_bytes + whole.label_bytes, self.params.selection.ipc
-        sample = self.notes.within(f"{kind}-sample").image_bytes(self._random_images(ipc))
-        most = int(np.bincount(self.train.labels, minlength=len(self.train.classes)).min())
-        for fitting in range(min(most, budget * ipc // sample), 0, -1):
+        sample = self._random_images(ipc)
+        n_bytes = self.notes.within(f"{kind}-sample").image_bytes(sample)
+        sizes = np.bincount(self.train.labels, minlength=len(self.train.classes))
+        most = int(sizes.max() if self.params.selection.takes_all else sizes.min())
+        fits = budget * len(sample) // (n_bytes * len(sizes))  # per class
+        for fitting in range(min(most, fits), 0, -1):
             name = f"{kind}-{fitting}"
             made = self.labeller.hard(kind, self._random_images(fitting), self.notes.within(name))
             if made.image_bytes <= budget:
@@ -106,7 +109,8 @@ class Lineup:
         return []
 
     def _random_images(self, ipc: int) -> ImageSet:
-        return random_images(self.train, ipc, self.params.selection.seed)
+        block = self.params.selection
+        return random_images(self.train, ipc, block.seed, block.takes_all)
 
     def _at_sizes(self, whole: Contender) -> list[Contender]:
         """The contender, and the smaller sizes of it that `evaluation.sizes` lists."""
@@ -117,9 +121,9 @@ class Lineup:
         ]
 
 
-def random_images(train: ImageTable, ipc: int, seed: int) -> ImageSet:
-    """`ipc` random images per class."""
-    candidates = selection.candidates_without_features(train)
+def random_images(train: ImageTable, ipc: int, seed: int, take_all: bool = False) -> ImageSet:
+    """`ipc` random images per class or, with `take_all`, all of a class that has fewer."""
+    candidates = replace(selection.candidates_without_features(train), take_all=take_all)
     picks = random(candidates, ipc, seed, selection.Progress())
     return read_selection(train, candidates.selection(picks, "random"))
 

@@ -3,7 +3,7 @@
 A source is a function of its options that returns the splits `train` and `test`. It reads all labels at once but the
 encoded images only on demand, so nothing larger than a part is ever in memory.
 
-* `digits.py`, `folder.py`, `parquet.py`, `vision.py`, `webdataset.py`  the sources
+* `digits.py`, `folder.py`, `listed.py`, `parquet.py`, `vision.py`, `webdataset.py`  the sources
 * `places.py`      files on this machine and at URLs, with the same operations
 * `shard_files.py` finds the files of a split in a set of shards
 * `tars.py`        finds the images and labels in a tar shard
@@ -11,6 +11,9 @@ encoded images only on demand, so nothing larger than a part is ever in memory.
 * `ahead.py`       prepares the next piece of data while one is in use
 * `decoding.py`    decodes file bytes to pixels
 * `inspection.py`  decodes every image once: damaged files, pixel statistics, duplicates
+* `corruption.py`  what becomes of damaged files
+* `leakage.py`     test images that are also train images
+* `report.py`      what to know of a source: images per class, sizes, crops, duplicates
 * `listing.py`     lists the files of a source, so that changes of it are noticed
 * `outside.py`     what the stage `sources` writes about everything that is read from outside the workspace
 * `index.py`       images that were not copied: where they are, and whether they changed
@@ -56,6 +59,7 @@ SOURCES: Registry[Callable[..., dict[str, Source]]] = Registry(
     "image source",
     "dcpipe.sources",
     {
+        "csv": "dcpipe.images.listed:csv",
         "digits": "dcpipe.images.digits:digits",
         "imagefolder": "dcpipe.images.folder:imagefolder",
         "parquet": "dcpipe.images.parquet:parquet",

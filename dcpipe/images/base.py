@@ -215,15 +215,28 @@ def class_list(classes: Sequence[str]) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def order_note(classes: Sequence[str]) -> str:
-    """A sentence about class names that are integers in the order of text, such as 0, 1, 10, 2; else empty.
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Class names in the order that they get where nothing states one: as numbers if all are integers, else as text."""
+    known = sorted(names)
+    return tuple(sorted(known, key=int) if _are_integers(known) else known)
 
-    Sorted folders come in this order, and a teacher that was trained with the classes in numerical order would take
-    most of them for others.
+
+def order_note(classes: Sequence[str]) -> str:
+    """A sentence about class names that are integers, if their numerical order is not that of text; else empty.
+
+    ImageFolder of torchvision sorts folders as text: 0, 1, 10, 2. A teacher that was trained in the other order would
+    take most classes for others.
     """
-    if not all(name.isascii() and name.isdigit() for name in classes) or list(classes) == sorted(classes, key=int):
+    orders = {tuple(sorted(classes)): "the order of text", in_order(classes): "numerical order"}
+    if not _are_integers(classes) or len(orders) < 2 or tuple(classes) not in orders:
         return ""
+    kind = orders.pop(tuple(classes))
+    [other] = orders.values()
     return (
-        f"classes are named by integers in the order of text ({', '.join(classes[:5])}, ...); if a teacher was trained "
-        "in numerical order, list the classes in images.options.classes"
+        f"classes are named by integers in {kind} ({', '.join(classes[:5])}, ...); if a teacher was trained in "
+        f"{other}, list the classes in images.options.classes"
     )
+
+
+def _are_integers(names: Sequence[str]) -> bool:
+    return all(name.isascii() and name.isdigit() and len(name) < 19 for name in names)

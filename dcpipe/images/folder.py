@@ -24,10 +24,11 @@ from dcpipe.images.base import (
     check_ascending,
     class_list,
     counts_classes,
+    in_order,
     reads_files,
     train_and_test,
 )
-from dcpipe.images.listing import files_below
+from dcpipe.images.listing import files_below, is_hidden
 from dcpipe.images.places import Place, Remote, names_in, overlapping, place, read_file
 from dcpipe.store.documents import loads
 from dcpipe.types import DataError, Elsewhere, IntArray, require
@@ -107,7 +108,8 @@ def imagefolder(
     """Images in the folders `path`/`train`/CLASS/… and `path`/`test`/CLASS/….
 
     Files may be at any depth in the folder of their class and are sorted by path. `classes` is a list of names in label
-    order, or a JSON file with such a list or with {name: index}; by default it is the sorted folder names of train.
+    order, or a JSON file with such a list or with {name: index}; by default it is the folder names of train, sorted as
+    numbers where all are integers, else as text.
     With `only_listed`, class folders that are not on the list are left out, for example to take ten classes of
     ImageNet. A class may have no folder in the split `test`.
 
@@ -131,7 +133,7 @@ def imagefolder(
 
 def _classes(root: Place, train: str, classes: list[str] | str | None) -> tuple[str, ...]:
     """Names in label order, from the list or from the folders of train."""
-    return _order(classes) if classes is not None else tuple(_class_folders(root, train))
+    return _order(classes) if classes is not None else in_order(_class_folders(root, train))
 
 
 def _order(classes: Sequence[str] | str) -> tuple[str, ...]:
@@ -171,7 +173,7 @@ def _class_folders(root: Place, split: str) -> list[str]:
         for entry in sorted(folder.iterdir()):
             if not entry.name.startswith(".") and entry.is_symlink() and not entry.exists():
                 _refuse_link(entry, "class folder")
-    names = [name for name in folders if not name.startswith(".")]
+    names = [name for name in folders if not is_hidden(name)]
     require(bool(names), f"image folder {folder} has no class folders; put each class's images in one")
     for name in names:
         require(_printable(name) == name, f"class folder {_printable(name)!r} in {folder} is not UTF-8; rename it")

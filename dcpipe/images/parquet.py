@@ -18,11 +18,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dcpipe.config.options import validated
 from dcpipe.config.values import PositiveShare, Seed
-from dcpipe.images.base import Source, Where, check_ascending, class_list, counts_classes, reads_files, train_and_test
+from dcpipe.images.base import (
+    Source,
+    Where,
+    check_ascending,
+    class_list,
+    counts_classes,
+    in_order,
+    reads_files,
+    train_and_test,
+)
 from dcpipe.images.places import Place, Remote, open_file, overlapping, relative
 from dcpipe.images.shard_files import files_of, folder_of, shards_of, some_names, splits_of
 from dcpipe.store import urls
@@ -30,6 +40,8 @@ from dcpipe.store.documents import reason, shown
 from dcpipe.types import DataError, Elsewhere, IntArray, require
 
 SUFFIX = ".parquet"
+USUAL_LABELS = ("labels", "class", "category", "target", "y")
+MOST_NUMBERED = 1000  # classes without names
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +140,7 @@ def parquet(
         train, test: names of the splits, or of their files (see `shard_files`). If `test` is left at "test" and there
             is no such split, the first of "validation", "valid" and "val" that exists is used.
         classes: class names in label order, for a set that does not contain them, or to rename its classes. If labels
-            are texts and nothing names the classes, they are the labels of `train`, sorted.
+            are texts and nothing names the classes, they are the labels of `train`, sorted (numbers as such).
         image_column, label_column: names of the columns. By default they are "image" and "label", or else the only
             column that is an Image, and the only one that is a ClassLabel, in the metadata.
         test_share, seed: this share of every class of `train` becomes test, drawn by `seed`; `test` is not read then.
@@ -193,11 +205,49 @@ def _column_of(shard: Shard, usual: str, feature: str, option: str) -> str:
     return str(found[0])
 
 
+def class_columns(root: Place, train: str) -> tuple[dict[str, Any], str]:
+    """Options for the labels of a set that the source would refuse without them, and a sentence about the choice.
+
+    Of several columns that are class labels, the one with the most classes is chosen. Integers without names are
+    numbered classes.
+    """
+    shard = _opened(shards_of(root, train, SUFFIX)[0])
+    with shard.open() as file:
+        schema = file.schema_arrow
+    options: dict[str, Any] = {}
+    note = ""
+    labelled = "label"
+    if labelled not in schema.names:
+        counts = {name: len(names) for name in schema.names if (names := _class_names(shard, name)) is not None}
+        usual = [name for name in schema.names if name.lower() in USUAL_LABELS]
+        if len(counts) > 1:
+            labelled = max(counts, key=counts.__getitem__)
+            note = f"of the labels {', '.join(counts)}, {labelled} has the most classes"
+        elif not counts and usual:
+            labelled, note = usual[0], f"the labels are in the column {usual[0]}"
+        else:
+            return {}, ""
+        options["label_column"] = labelled
+    if _class_names(shard, labelled) is None and pa.types.is_integer(schema.field(labelled).type):
+        files = shards_of(root, train, SUFFIX)
+        largest = max(_guarded(other, partial(_largest, other, labelled)) for other in files)
+        require(largest < MOST_NUMBERED, f"{shard.file} has the label {largest:,}; give images.options.classes")
+        options["classes"] = [str(number) for number in range(largest + 1)]
+        note = f"{note}; the classes have no names, so they are numbers".removeprefix("; ")
+    return options, note
+
+
+def _largest(file: Place, column: str) -> int:
+    """The largest label in a file."""
+    with _opened(file).open() as opened:
+        return int(pc.max(opened.read(columns=[column]).column(0)).as_py() or 0)
+
+
 def _texts(values: Sequence[Any]) -> tuple[str, ...] | None:
-    """The class names of labels that are texts, sorted; None if they are numbers."""
+    """The class names of labels that are texts, in order; None if they are numbers."""
     if not all(_is_text(part.type) for part in values):
         return None
-    return tuple(sorted({name for part in values for name in part.unique().to_pylist()}))
+    return in_order({name for part in values for name in part.unique().to_pylist()})
 
 
 def _opened(file: Place) -> Shard:

@@ -25,6 +25,7 @@ from dcpipe.images.base import (
     check_ascending,
     class_list,
     counts_classes,
+    in_order,
     reads_everything,
     reads_files,
     train_and_test,
@@ -113,7 +114,8 @@ def webdataset(
         train, test: names of the splits, or of their files (see `shard_files`): `train` is all `train-*.tar`, and
             `imagenet1k-train-{0000..1023}.tar` names 1,024 files. If `test` is left at "test" and there is no such
             split, the first of "validation", "valid" and "val" that exists is used.
-        classes: class names in label order. Without them, classes are numbered, and every label must be a number.
+        classes: class names in label order. Without them, labels that are all texts are the class names, sorted
+            (numbers as such), and other classes are numbered: then every label must be a number.
         label_key: the entry of `key.json` that is the label, for images without `key.cls`. It may be the number of a
             class or its name. Images with neither have their class's name in `key.txt`.
         test_share, seed: this share of every class of `train` becomes test, drawn by `seed`; `test` is not read then.
@@ -133,11 +135,23 @@ def webdataset(
             )
         found.append((shards, overlapping(lambda shard: _index(shard, label_key), shards, isinstance(root, Remote))))
     if given is None:
-        largest = max(int(pc.max(index["label"]).as_py() or 0) for index in found[0][1])
-        require(largest < MOST_CLASSES, f"{path} has the label {largest:,}; number the classes from 0")
-        given = tuple(map(str, range(largest + 1)))
-    splits = [_split(root, shards, indexes, given, classes is not None) for shards, indexes in found]
+        given = _names([indexes for _, indexes in found]) or _numbers(path, found[0][1])
+    splits = [_split(root, shards, indexes, given) for shards, indexes in found]
     return train_and_test(splits, test_share, seed, str(root))
+
+
+def _names(splits: list[list[pa.Table]]) -> tuple[str, ...] | None:
+    """The class names in train, in order; None if labels of any split are numbers, which could be of another order."""
+    if any(index["class"].null_count for indexes in splits for index in indexes):
+        return None
+    return in_order({name for index in splits[0] for name in index["class"].unique().to_pylist()})
+
+
+def _numbers(path: str, indexes: list[pa.Table]) -> tuple[str, ...]:
+    """Names for classes that are numbered."""
+    largest = max(int(pc.max(index["label"]).as_py() or 0) for index in indexes)
+    require(largest < MOST_CLASSES, f"{path} has the label {largest:,}; number the classes from 0")
+    return tuple(map(str, range(largest + 1)))
 
 
 def _index(shard: Place, label_key: str) -> pa.Table:
@@ -165,11 +179,9 @@ def _kept(path: Path) -> pa.Table | None:
         return None
 
 
-def _split(
-    root: Place, shards: list[Place], indexes: list[pa.Table], classes: tuple[str, ...], named: bool
-) -> TarSplit:
+def _split(root: Place, shards: list[Place], indexes: list[pa.Table], classes: tuple[str, ...]) -> TarSplit:
     lengths = [len(index) for index in indexes]
-    labels = [_labels(shard, index, classes, named) for shard, index in zip(shards, indexes, strict=True)]
+    labels = [_labels(shard, index, classes) for shard, index in zip(shards, indexes, strict=True)]
     whole = pa.concat_tables(indexes)
     return TarSplit(
         root,
@@ -183,19 +195,19 @@ def _split(
     )
 
 
-def _labels(shard: Place, index: pa.Table, classes: tuple[str, ...], named: bool) -> IntArray:
+def _labels(shard: Place, index: pa.Table, classes: tuple[str, ...]) -> IntArray:
     """The labels of a shard's images as numbers."""
     numbers, names = index["label"], index["class"]
     if names.null_count == len(names):
         labels: IntArray = numbers.to_numpy().astype(np.int64)
         return labels
-    place_of = {name: number for number, name in enumerate(classes)} if named else {}
+    place_of = {name: number for number, name in enumerate(classes)}
     found = []
     for image, number, name in zip(index["name"].to_pylist(), numbers.to_pylist(), names.to_pylist(), strict=True):
         require(
             number is not None or name in place_of,
-            f"{shard}: the class of {shown(image)} is {shown(name)}, which is not on the class list; "
-            f"{'correct' if named else 'give'} images.options.classes",
+            f"{shard}: the class of {shown(image)} is {shown(name)}, which is not on the class list; correct "
+            "images.options.classes",
         )
         found.append(place_of[name] if number is None else number)
     return np.array(found, dtype=np.int64)

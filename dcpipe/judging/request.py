@@ -134,11 +134,14 @@ def _content(
     packing = dict((own or base)["compression"])
     if release.manifest["labels"] is None:
         labels["method"], packing = "none", {"codec": "none"}
+    picked = {"method": "random", "ipc": ipc, "seed": own["selection"].get("seed", 0) if own else 0}
+    if "per_class" in release.manifest:  # some classes have fewer images
+        picked["small_classes"] = "take_all"
     return {
         "images": dict(base["images"]),
         "teacher": {"networks": {TEACHER: {"network": student}}, "training": training},
         "features": {"teacher": TEACHER},
-        "selection": {"method": "random", "ipc": ipc, "seed": (own or {"selection": {}})["selection"].get("seed", 0)},
+        "selection": picked,
         "synthesis": {"method": "none"},
         "softlabels": labels,
         "compression": packing,
@@ -177,7 +180,7 @@ def write(folder: Path, request: Request, params: Params) -> bool:
 
 def has_images(folder: Path, params: Params) -> bool:
     """Whether the stage `images` has run in a folder with these parameters."""
-    return budget.recorded_classes(params.images, folder / "data" / "images") is not None
+    return budget.recorded(params.images, folder / "data" / "images") is not None
 
 
 def read_request(folder: Path) -> Request:

@@ -112,7 +112,7 @@ def _as_given(block: Images, images: int, given: Given) -> Counts:
 
 def _recorded(block: Images, folder: Path) -> Counts | None:
     """From the artifact, if it was made with this block."""
-    if budget.recorded_classes(block, folder) is None:
+    if budget.recorded(block, folder) is None:
         return None
     meta = json.loads((folder / "artifact.json").read_text(encoding="utf-8"))["meta"]
     splits: Mapping[str, int] = meta["counts"]

@@ -228,7 +228,8 @@ def select(setting: Setting) -> Stage:
     counts, block = setting.counts, setting.params.selection
     most = counts.train // counts.classes
     require(
-        block.ipc <= most, f"selection.ipc is {block.ipc}, but a class has {most:,} train images on average; lower ipc"
+        block.ipc <= most or block.takes_all,
+        f"selection.ipc is {block.ipc}, but a class has {most:,} train images on average; lower ipc",
     )
     d = setting.figures(*setting.network(setting.params.features.teacher)).features
     columns = d + (counts.classes if selection.uses_logits(block.method) else 0)

@@ -19,9 +19,15 @@ _FILES = {
 }
 
 
-def card(meta: Mapping[str, Any], scores: Sequence[Score], versions: Mapping[str, str], leakage: str = "") -> str:
-    """The Markdown of the card, from the metadata and scores of a release, the versions of the packages that made it,
-    and a clause about leakage."""
+def card(
+    meta: Mapping[str, Any],
+    scores: Sequence[Score],
+    versions: Mapping[str, str],
+    leakage: str = "",
+    source: Sequence[str] = (),
+) -> str:
+    """The Markdown of the card, from the metadata and scores of a release, the versions of the packages that made it, a
+    clause about leakage, and the lines of the report of the source images."""
     sections = [
         front_matter(meta, "images.parquet"),
         _summary(meta),
@@ -32,6 +38,7 @@ def card(meta: Mapping[str, Any], scores: Sequence[Score], versions: Mapping[str
         _file_table(meta),
         "## Loading",
         _loading(meta),
+        *(["## Source images", "\n".join(f"- {_inert(line)}" for line in source)] if source else []),
         "## Licence and sources",
         _sources(meta, versions),
     ]
@@ -63,13 +70,19 @@ def _summary(meta: Mapping[str, Any]) -> str:
             f"Each {carrier} carries soft labels of {labels['views']} augmented views by "
             f"{', '.join(meta['teachers']) or 'teachers that the source does not name'}, "
             f"stored by the codec `{labels['codec']}` in {meta['bytes']['labels.safetensors']:,} bytes{views} "
-            f"({reference_bytes(labels, meta['ipc'], meta['grid']):,} in fp16)."
+            f"({reference_bytes(labels, meta['ipc'], meta['grid'], meta.get('per_class')):,} in fp16)."
         )
     made = _making(meta["params"])
     return (
-        f"# {meta['name']}\n\nA condensed dataset for image classification, made with dcpipe: {meta['ipc']} images of "
-        f"each of {len(meta['classes'])} classes, {meta['size']}x{meta['size']} pixels, {made}. {_grids(meta)}{carried}"
+        f"# {meta['name']}\n\nA condensed dataset for image classification, made with dcpipe: {_count(meta)} of each "
+        f"of {len(meta['classes'])} classes, {meta['size']}x{meta['size']} pixels, {made}. {_grids(meta)}{carried}"
     )
+
+
+def _count(meta: Mapping[str, Any]) -> str:
+    """How many images there are of each class."""
+    fewest = f" ({min(meta['per_class'])} where there are no more)" if "per_class" in meta else ""
+    return f"{'up to ' if fewest else ''}{meta['ipc']} images{fewest}"
 
 
 def _grids(meta: Mapping[str, Any]) -> str:
@@ -110,7 +123,7 @@ def _score_table(meta: Mapping[str, Any], scores: Sequence[Score]) -> str:
     lines += [
         f"| {s.name} | {s.protocol} | {s.student} | {s.ipc} | {s.mean:.1f} ± {s.std:.1f} | {len(s.accuracy)} "
         f"| {s.image_bytes:,} | {s.label_bytes:,} | {s.teacher_bytes:,} "
-        f"| {0 if s.on_all_images else reference_bytes(meta['labels'], s.ipc, meta['grid']):,} |"
+        f"| {0 if s.on_all_images else reference_bytes(meta['labels'], s.ipc, meta['grid'], meta.get('per_class')):,} |"
         for s in scores
     ]
     return "\n".join(lines) if scores else "No student was trained on this release."
@@ -133,6 +146,11 @@ def _loading(meta: Mapping[str, Any]) -> str:
         "`ipc=` loads fewer images per class. The images alone also load with "
         f'`datasets.load_dataset("parquet", data_files="images.parquet")`{stored}.'
     )
+
+
+def _inert(line: str) -> str:
+    """A line with the names of classes, which must not contain markup."""
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", html.escape(" ".join(line.split()), quote=False))
 
 
 def _sources(meta: Mapping[str, Any], versions: Mapping[str, str]) -> str:

@@ -70,6 +70,7 @@ class ReleaseMeta(SetMeta):
 
     name: str = Field(min_length=1, max_length=200)
     ipc: Size
+    per_class: list[Size] | None = None
     images: Size
     size: Pixels
     mean: Channels
@@ -233,7 +234,7 @@ def load(
             together with `revision`. From a URL, only the files that are used are downloaded, to `DCPIPE_CACHE`.
         revision: the version `vX.Y.Z` (or `X.Y.Z`) of NAME.
         repo: path or URL of the git repository that has the tag; by default the one around the current folder.
-        ipc: load only the first `ipc` images of every class.
+        ipc: load only the first `ipc` images of every class, or all of a class that has fewer.
         by: how `ipc` counts if images are grids of f x f: `images` are the first stored images, `cells` the first
             ipc * f * f cells in the order of `multiformation.subset`; by default as the method of the set trained them.
 

@@ -43,6 +43,7 @@ def assemble(
     lineage: Mapping[str, Any],
     licence: str,
     leakage: str = "",
+    source: Sequence[str] = (),
     stored: Path | None = None,
 ) -> dict[str, Any]:
     """Write a release's files into the existing `folder` and return the metadata to publish it with.
@@ -60,6 +61,7 @@ def assemble(
             metadata, so that the digest of the release depends only on its content.
         licence: of the source images, as the owner of the workspace states it.
         leakage: a clause for the card about test images that are also train images; empty without any.
+        source: the lines of the report of the source images, for the card.
         stored: the file of the artifact `synthesis`, whose encoded images are taken as they are.
 
     Raises `DataError` if the pack or the teacher belongs to other images or to another class order.
@@ -71,15 +73,15 @@ def assemble(
     shipped = store.save_teacher(folder, teacher, TEACHER) if with_teacher else None
     labellers = params["softlabels"]["teachers"] if pack is not None else []
     teachers = [params["teacher"]["networks"][key]["network"] for key in labellers]
-    origin = Origin(teacher.mean, teacher.std, licence, params, teachers, shipped, leakage)
+    origin = Origin(teacher.mean, teacher.std, licence, params, teachers, shipped, leakage, source)
     return write_release(folder, name, images, pack, scores, origin, lineage.get("versions", {}), stored)
 
 
 @dataclass(frozen=True)
 class Origin:
     """Where a release comes from: the mean and std that students normalise with, the licence of the images, the
-    parameters as a mapping, the network names of the known teachers, the metadata of the included one, and a clause
-    about test images that are also train images."""
+    parameters as a mapping, the network names of the known teachers, the metadata of the included one, a clause about
+    test images that are also train images, and the lines of the report of the source images."""
 
     mean: Colour
     std: Colour
@@ -88,6 +90,7 @@ class Origin:
     teachers: Sequence[str] = ()
     shipped: Mapping[str, Any] | None = None
     leakage: str = ""
+    source: Sequence[str] = ()
 
 
 def write_release(
@@ -111,7 +114,7 @@ def write_release(
     meta = {
         "name": name,
         "classes": list(images.classes),
-        "ipc": int(np.bincount(images.labels, minlength=len(images.classes)).min()),
+        **_per_class(images, origin.params),
         "images": len(images),
         "grid": images.grid,
         **smaller_sizes(images),
@@ -128,8 +131,16 @@ def write_release(
     }
     if isinstance(law, StoredViews):
         meta["view_bytes"] = law.n_bytes
-    (folder / CARD).write_text(card(meta, scores, versions, origin.leakage), encoding="utf-8")
+    (folder / CARD).write_text(card(meta, scores, versions, origin.leakage, origin.source), encoding="utf-8")
     return meta
+
+
+def _per_class(images: ImageSet, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The number of images per class; where small classes gave all that they had, the most, and that of each."""
+    counts = images.per_class
+    if params.get("selection", {}).get("small_classes") == "take_all" and counts.min() < counts.max():
+        return {"ipc": images.most_per_class, "per_class": counts.tolist()}
+    return {"ipc": int(counts.min())}
 
 
 def _law(pack: LabelPack | None, params: Mapping[str, Any]) -> ViewSource:

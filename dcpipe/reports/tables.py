@@ -3,6 +3,7 @@ arrays."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from dcpipe import store
-from dcpipe.images import leakage
+from dcpipe.images import leakage, report
 from dcpipe.reports.columns import human, when_tested
 from dcpipe.reports.verification import describe, verify_all
+from dcpipe.store.columns import read_columns
 from dcpipe.store.documents import reading
+from dcpipe.store.images import IMAGES
 from dcpipe.store.labels import LABELS, read_pack_header
 from dcpipe.store.manifest import MANIFEST, Manifest, read_manifest
 from dcpipe.store.tensors import read_header
@@ -49,7 +52,9 @@ def status(root: Path) -> RenderableType:
             label = stage if folder == root / place else f"{stage}/{folder.name}"
             digest = _manifest(folder).digest[:12]
             stages.add_row(label, "yes", human(store.folder_bytes(folder)), digest)
-    notes = [f"Leakage: {found}."] if (found := leakage.recorded(root / PLACES["images"])) else []
+    told = report.recorded(root / PLACES["images"])
+    notes = [escape(f"Images: {line}.") for line in told.lines()] if told else []
+    notes += [f"Leakage: {found}."] if (found := leakage.recorded(root / PLACES["images"])) else []
     if not _made(root / PLACES["evaluation"]):
         return Group(stages, *notes, "No scores yet; `dvc repro` builds the stages that are missing.")
     return Group(stages, *notes, workspace_scores(root))
@@ -59,15 +64,20 @@ def workspace_scores(root: Path) -> Table:
     """The score table of a workspace that has scores."""
     labels = _packed_labels(root / PLACES["compression"] / LABELS)
     made = _made(root / PLACES["synthesis"])
-    return score_table(store.load_scores(root / PLACES["evaluation"]), labels, _grid(made[0]) if made else 1)
+    scores = store.load_scores(root / PLACES["evaluation"])
+    if not made:
+        return score_table(scores, labels)
+    return score_table(scores, labels, _grid(made[0]), _per_class(made[0]))
 
 
-def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: int = 1) -> Table:
+def score_table(
+    scores: Sequence[Score], labels: dict[str, Any] | None, grid: int = 1, per_class: Sequence[int] | None = None
+) -> Table:
     """One row per score. Facts that all rows share are in the title, the others have a column. Those of the upper
     bound, which is not a condensed set, are below the table.
 
-    `labels` is the shape of the label pack (images, views, classes), for the size in fp16, and `grid` the side of the
-    grid that a stored image is.
+    `labels` is the shape of the label pack (images, views, classes), for the size in fp16, `grid` the side of the grid
+    that a stored image is, and `per_class` the stored images of each class.
     """
     facts = [
         {
@@ -77,7 +87,9 @@ def score_table(scores: Sequence[Score], labels: dict[str, Any] | None, grid: in
             "ipc": str(s.ipc),
             "seeds": str(len(s.accuracy)),
             # What has no labels is not compared with labels in fp16.
-            "labels in fp16": human(reference_bytes(labels, s.ipc, grid)) if s.total_bytes > s.image_bytes else "",
+            "labels in fp16": human(reference_bytes(labels, s.ipc, grid, per_class))
+            if s.total_bytes > s.image_bytes
+            else "",
         }
         for s in scores
     ]
@@ -191,6 +203,12 @@ def _grid(folder: Path) -> int:
     if not isinstance(grid, int) or grid < 1:
         raise DataError(f"{folder / MANIFEST} is damaged (grid is {grid!r}); remove {folder} and run `dvc repro`")
     return grid
+
+
+def _per_class(folder: Path) -> list[int]:
+    """The images of each class in a set that has some of each."""
+    labels = read_columns(folder / IMAGES, {"label": "int64"})["label"]
+    return sorted(Counter(labels.tolist()).values())
 
 
 def _packed_labels(path: Path) -> dict[str, Any] | None:

@@ -14,12 +14,14 @@ from dcpipe.selection.base import Candidates, Picks, Progress, class_by_class, u
 from dcpipe.selection.candidates import candidates_of, candidates_without_features
 
 __all__ = [
+    "JOINT",
     "SELECTORS",
     "USES_LOGITS",
     "USES_SEED",
     "Candidates",
     "Picks",
     "Progress",
+    "allows_small_classes",
     "candidates_of",
     "candidates_without_features",
     "class_by_class",
@@ -62,6 +64,16 @@ def uses_seed(name: str) -> bool:
     """Whether the picks of a selector may depend on the seed. If they cannot, a study selects once for all seeds. A
     selector of another package is assumed to depend on it."""
     return name in USES_SEED or name not in SELECTORS.builtin
+
+
+# The built-in selectors that choose in all classes together, so that none of these may have fewer images than others.
+JOINT = frozenset({"score", "bait"})
+
+
+def allows_small_classes(name: str) -> bool:
+    """Whether a selector may give fewer images of small classes. A selector of another package is assumed to, if it
+    takes what `Candidates.wanted` says."""
+    return name not in JOINT
 
 
 # The built-in selectors that look at the teacher's logits; for the others, these are neither sorted nor checked.

@@ -51,10 +51,10 @@ def badge(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, bi
     with fewer than `ipc` images.
     """
 
-    def pick(label: int) -> tuple[IntArray, FloatArray]:
+    def pick(label: int, n: int) -> tuple[IntArray, FloatArray]:
         probabilities = candidates.class_probabilities(label)
         errors = errors_of(probabilities, probabilities.argmax(axis=1))
-        draws = [float(uniform(philox(seed, label, Draw.BADGE + step, 0))[0]) for step in range(1, ipc)]
+        draws = [float(uniform(philox(seed, label, Draw.BADGE + step, 0))[0]) for step in range(1, n)]
         return _seed(Gradients(errors, candidates.class_vectors(label), bias), draws)
 
     return class_by_class(candidates, ipc, progress, pick)

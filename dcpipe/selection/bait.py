@@ -43,7 +43,7 @@ differ:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -179,7 +179,7 @@ def bait(
     Raises `DataError` for a class with fewer than `ipc` images, for an option outside its range, and for one that does
     not suit the data: a ridge that is too small for the lengths of the vectors, or too little memory.
     """
-    candidates.check_ipc(ipc)
+    replace(candidates, take_all=False).check_ipc(ipc)
     wanted = np.minimum(int(oversample * ipc), np.diff(candidates.offsets))
     steps = 2 * int(wanted.sum()) - ipc * candidates.n_classes
     model = _initial_model(candidates, ridge, steps, memory_gib, torch.device(device))

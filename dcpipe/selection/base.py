@@ -17,7 +17,7 @@ class Candidates:
     `vectors` f32 [n, d], `logits` f32 [n, c] (memory-mapped or in memory), `label_rate` f64 [n] (R_C of each image,
     infinite for an image that is not on the shortlist), `offsets` i64 [c + 1], `classes` the names for error messages,
     `ids` i64 [n] of the images (by default their rows). Within a class, rows are in the order of the table, which also
-    resolves ties.
+    resolves ties. With `take_all`, a class of fewer images than are wanted gives all that it has.
     """
 
     vectors: Sliceable
@@ -26,6 +26,7 @@ class Candidates:
     offsets: IntArray
     classes: tuple[str, ...] = ()
     ids: IntArray | None = None
+    take_all: bool = False
 
     def rows(self, label: int) -> slice:
         """Rows of one class."""
@@ -71,19 +72,26 @@ class Candidates:
         """The name of a class for error messages."""
         return repr(self.classes[label] if self.classes else str(label))
 
+    def wanted(self, ipc: int) -> IntArray:
+        """How many images are to be picked of each class, i64 [c]; raises `DataError` as `check_ipc` does."""
+        self.check_ipc(ipc)
+        counts: IntArray = np.minimum(ipc, np.diff(self.offsets))
+        return counts
+
     def check_ipc(self, ipc: int) -> None:
-        """Raises `DataError` if a class has fewer than `ipc` images; it names the smallest class."""
+        """Raises `DataError` if a class has fewer than `ipc` images, unless it may; it names the smallest class."""
         sizes = np.diff(self.offsets)
         smallest = int(sizes.argmin())
         require(
-            ipc <= sizes[smallest],
+            ipc <= sizes[smallest] or self.take_all,
             f"selection.ipc is {ipc} but class {self.class_name(smallest)} has {int(sizes[smallest])} images; "
             f"use ipc <= {int(sizes[smallest])}",
         )
 
     def check(self, ipc: int, *, logits: bool = True) -> None:
-        """Raises `DataError` unless every class has `ipc` images, all vectors and logits are finite, and no vector is
-        zero. This takes one pass over the arrays, before any other work. Without `logits`, those are not read."""
+        """Raises `DataError` unless every class has `ipc` images (or may have fewer), all vectors and logits are
+        finite, and no vector is zero. This takes one pass over the arrays, before any other work. Without `logits`,
+        those are not read."""
         n = int(self.offsets[-1])
         for name, array in (("vectors", self.vectors), ("logits", self.logits), ("label_rate", self.label_rate)):
             require(
@@ -144,17 +152,18 @@ class Progress:
 
 
 def class_by_class(
-    candidates: Candidates, ipc: int, progress: Progress, pick: Callable[[int], tuple[IntArray, FloatArray]]
+    candidates: Candidates, ipc: int, progress: Progress, pick: Callable[[int, int], tuple[IntArray, FloatArray]]
 ) -> Picks:
-    """Picks of a selector that treats each class separately, in rounds of one image per class.
+    """Picks of a selector that treats each class separately, in rounds of one image of each class that has some left.
 
-    `pick(label)` returns `ipc` rows, relative to the first row of their class, i64 [ipc], and their gains f64 [ipc].
+    `pick(label, n)` returns n rows, relative to the first row of their class, i64 [n], and their gains f64 [n]; n is
+    `ipc`, or the size of a smaller class.
     """
-    candidates.check_ipc(ipc)
-    n_classes = candidates.n_classes
+    wanted, n_classes = candidates.wanted(ipc), candidates.n_classes
     rows, gains = np.empty((ipc, n_classes), dtype=np.int64), np.empty((ipc, n_classes))
-    for label in range(n_classes):
-        chosen, gains[:, label] = pick(label)
-        rows[:, label] = chosen + candidates.offsets[label]
+    for label, n in enumerate(wanted.tolist()):
+        chosen, gains[:n, label] = pick(label, n)
+        rows[:n, label] = chosen + candidates.offsets[label]
         progress.progress(ipc * (label + 1), ipc * n_classes)
-    return Picks(rows.reshape(-1), gains.reshape(-1))
+    picked = np.arange(ipc)[:, None] < wanted
+    return Picks(rows[picked], gains[picked])

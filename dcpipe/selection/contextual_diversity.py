@@ -50,8 +50,8 @@ def contextual_diversity(candidates: Candidates, ipc: int, seed: int, progress: 
     images.
     """
 
-    def pick(label: int) -> tuple[IntArray, FloatArray]:
-        return _traverse(candidates.class_probabilities(label), candidates.class_log_probabilities(label), ipc)
+    def pick(label: int, n: int) -> tuple[IntArray, FloatArray]:
+        return _traverse(candidates.class_probabilities(label), candidates.class_log_probabilities(label), n)
 
     return class_by_class(candidates, ipc, progress, pick)
 

@@ -60,12 +60,12 @@ def craig(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, gr
     prefix. `progress.earlier` is not used. Raises `DataError` if a class has fewer than `ipc` images.
     """
 
-    def pick(label: int) -> tuple[IntArray, FloatArray]:
+    def pick(label: int, n: int) -> tuple[IntArray, FloatArray]:
         probabilities = candidates.class_probabilities(label)
         errors = errors_of(probabilities, np.full(len(probabilities), label))
         apart, longest = _distances(errors, candidates.class_vectors(label) if gradient == "last_layer" else None)
         np.subtract(apart.max(), apart, out=apart)
-        return locate(apart, ipc, _TIE * longest)
+        return locate(apart, n, _TIE * longest)
 
     return class_by_class(candidates, ipc, progress, pick)
 

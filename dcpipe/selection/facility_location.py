@@ -37,9 +37,9 @@ def facility_location(candidates: Candidates, ipc: int, seed: int, progress: Pro
     `progress.earlier` is not used. Raises `DataError` if a class has fewer than `ipc` images.
     """
 
-    def pick(label: int) -> tuple[IntArray, FloatArray]:
+    def pick(label: int, n: int) -> tuple[IntArray, FloatArray]:
         units = candidates.class_units(label)
-        return locate(1 + units @ units.T, ipc, _TIE)
+        return locate(1 + units @ units.T, n, _TIE)
 
     return class_by_class(candidates, ipc, progress, pick)
 

@@ -58,8 +58,8 @@ def glister(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, 
     `ipc` gives a prefix. `progress.earlier` is not used. Raises `DataError` if a class has fewer than `ipc` images.
     """
 
-    def pick(label: int) -> tuple[IntArray, FloatArray]:
-        return _step(candidates.class_logits(label), candidates.class_vectors(label), label, ipc, eta)
+    def pick(label: int, n: int) -> tuple[IntArray, FloatArray]:
+        return _step(candidates.class_logits(label), candidates.class_vectors(label), label, n, eta)
 
     return class_by_class(candidates, ipc, progress, pick)
 

@@ -77,13 +77,13 @@ def gradmatch(
     `ipc` images and a negative `ridge`.
     """
 
-    def pick(label: int) -> tuple[IntArray, FloatArray]:
+    def pick(label: int, n: int) -> tuple[IntArray, FloatArray]:
         probabilities = candidates.class_probabilities(label)
         targets = np.full(len(probabilities), label)
         gradients = Gradients(errors_of(probabilities, targets), candidates.class_vectors(label), bias)
-        rows, gains = _pursue(gradients, ipc, ridge, non_negative)
+        rows, gains = _pursue(gradients, n, ridge, non_negative)
         shuffled = permutation(seed, label, len(probabilities), draw=Draw.GRADMATCH_FILL)
-        rest = shuffled[~np.isin(shuffled, rows)][: ipc - len(rows)]
+        rest = shuffled[~np.isin(shuffled, rows)][: n - len(rows)]
         return np.concatenate([rows, rest]), np.concatenate([gains, np.zeros(len(rest))])
 
     return class_by_class(candidates, ipc, progress, pick)

@@ -52,8 +52,8 @@ def graph_cut(candidates: Candidates, ipc: int, seed: int, progress: Progress, *
     fewer than `ipc` images.
     """
 
-    def pick(label: int) -> tuple[IntArray, FloatArray]:
-        return _cut(candidates.class_units(label), ipc, lam)
+    def pick(label: int, n: int) -> tuple[IntArray, FloatArray]:
+        return _cut(candidates.class_units(label), n, lam)
 
     return class_by_class(candidates, ipc, progress, pick)
 

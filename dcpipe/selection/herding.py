@@ -47,8 +47,8 @@ def herding(candidates: Candidates, ipc: int, seed: int, progress: Progress, *, 
     Raises `DataError` if a class has fewer than `ipc` images.
     """
 
-    def pick(label: int) -> tuple[IntArray, FloatArray]:
-        return _herd(candidates.class_units(label) if normalise else candidates.class_vectors(label), ipc)
+    def pick(label: int, n: int) -> tuple[IntArray, FloatArray]:
+        return _herd(candidates.class_units(label) if normalise else candidates.class_vectors(label), n)
 
     return class_by_class(candidates, ipc, progress, pick)
 

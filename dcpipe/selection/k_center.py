@@ -62,12 +62,12 @@ def k_center(
     Raises `DataError` for an unknown `start`, and if a class has fewer than `ipc` images.
     """
 
-    def pick(label: int) -> tuple[IntArray, FloatArray]:
+    def pick(label: int, n: int) -> tuple[IntArray, FloatArray]:
         vectors = candidates.class_units(label) if normalise else candidates.class_vectors(label)
         if start == "medoid":
-            return _traverse(vectors, ipc, None)
+            return _traverse(vectors, n, None)
         order = permutation(seed, label, len(vectors), draw=Draw.K_CENTER_START)
-        return _traverse(vectors, ipc, int(order[0]))
+        return _traverse(vectors, n, int(order[0]))
 
     return class_by_class(candidates, ipc, progress, pick)
 

@@ -20,11 +20,13 @@ def random(candidates: Candidates, ipc: int, seed: int, progress: Progress) -> P
     `progress.earlier` is not used, because picking again is cheaper than checking. Raises `DataError` if a class has
     fewer than `ipc` images.
     """
-    candidates.check_ipc(ipc)
-    sizes = np.diff(candidates.offsets)
-    shuffled = [permutation(seed, Stream.CLASS_PICKS + label, int(size))[:ipc] for label, size in enumerate(sizes)]
-    rows = (np.stack(shuffled, axis=1) + candidates.offsets[:-1]).reshape(-1)
-    gains = np.zeros(len(rows))
-    for end in range(len(sizes), len(rows) + 1, len(sizes)):
-        progress.report(Picks(rows[:end], gains[:end]))
-    return Picks(rows, gains)
+    wanted, sizes = candidates.wanted(ipc), np.diff(candidates.offsets)
+    rows = np.zeros((ipc, candidates.n_classes), dtype=np.int64)
+    for label, n in enumerate(wanted.tolist()):
+        shuffled = permutation(seed, Stream.CLASS_PICKS + label, int(sizes[label]))
+        rows[:n, label] = shuffled[:n] + candidates.offsets[label]
+    picked = np.arange(ipc)[:, None] < wanted
+    picks = Picks(rows[picked], np.zeros(int(picked.sum())))
+    for end in picked.sum(axis=1).cumsum().tolist():
+        progress.report(Picks(picks.rows[:end], picks.gains[:end]))
+    return picks

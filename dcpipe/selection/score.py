@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -99,7 +100,7 @@ def score(
     Raises `DataError` for a class with fewer than `ipc` images (or with fewer on the shortlist), for vectors that are
     not finite, for an option outside its range, and for earlier picks that do not belong to these candidates.
     """
-    candidates.check_ipc(ipc)
+    replace(candidates, take_all=False).check_ipc(ipc)
     for label in range(candidates.n_classes):
         kept = int(np.isfinite(candidates.label_rate[candidates.rows(label)]).sum())
         require(

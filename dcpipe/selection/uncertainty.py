@@ -107,9 +107,9 @@ def ranked(
     Raises `DataError` if a class has fewer than `ipc` images.
     """
 
-    def pick(label: int) -> tuple[IntArray, FloatArray]:
+    def pick(label: int, n: int) -> tuple[IntArray, FloatArray]:
         scores = score(candidates.class_probabilities(label), label)
-        rows = np.argsort(-scores if order == "hard" else scores, kind="stable")[:ipc]
+        rows = np.argsort(-scores if order == "hard" else scores, kind="stable")[:n]
         return rows, scores[rows]
 
     return class_by_class(candidates, ipc, progress, pick)

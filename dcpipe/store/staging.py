@@ -42,9 +42,10 @@ class StagingDir:
     out: Path
     lineage: dict[str, Any]
 
-    def publish(self, kind: str, meta: dict[str, Any]) -> Artifact:
-        """Turn the folder into the artifact at `out`; see `store.publish`."""
-        artifact = publish(self.root, self.out, kind, meta, self.lineage)
+    def publish(self, kind: str, meta: dict[str, Any], **told: Any) -> Artifact:
+        """Turn the folder into the artifact at `out`; see `store.publish`. What is `told` besides is recorded with the
+        lineage, so that it is no part of the content."""
+        artifact = publish(self.root, self.out, kind, meta, {**self.lineage, **told})
         shutil.rmtree(self.notes, ignore_errors=True)
         return artifact
 

@@ -171,15 +171,28 @@ class ImageSet:
         """Labels of the training images, i64 [n * f * f], in the order of `decoded_ids`."""
         return np.repeat(self.labels, self.grid**2)
 
+    @property
+    def per_class(self) -> IntArray:
+        """Rows of each class, i64 [c]. They are equal, unless small classes gave all that they had."""
+        counts: IntArray = np.bincount(self.labels, minlength=len(self.classes))
+        return counts
+
+    @property
+    def most_per_class(self) -> int:
+        """Rows of the class that has most: the nominal number of images per class."""
+        return int(self.per_class.max())
+
     def check_ipc(self, ipc: int) -> None:
-        """Raises `DataError` if some class has fewer than `ipc` rows, or if `ipc` is below 1."""
-        smallest = int(np.bincount(self.labels, minlength=len(self.classes)).min())
+        """Raises `DataError` if all classes have fewer than `ipc` rows, or if `ipc` is below 1."""
+        most, even = self.most_per_class, len(set(self.per_class.tolist())) == 1
         require(
-            1 <= ipc <= smallest, f"ipc is {ipc}, but this set has {smallest} images per class; choose 1..{smallest}"
+            1 <= ipc <= most,
+            f"ipc is {ipc}, but this set has {'' if even else 'up to '}{most} images per class; choose 1..{most}",
         )
 
     def prefix(self, ipc: int) -> ImageSet:
-        """The smaller condensed set: the first `ipc` rows of every class, in their order."""
+        """The smaller condensed set: the first `ipc` rows of every class, in their order, or all of a class that has
+        fewer."""
         self.check_ipc(ipc)
         keep = self.ranks < ipc
         return ImageSet(self.images[keep], self.labels[keep], self.ids[keep], self.classes, self.grid, self.by)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -204,16 +204,18 @@ class LabelShape:
         return None if ratio is None else int(self.reference_bytes * {"fp16": 1, "fp32": 2}[reference] / ratio)
 
 
-def reference_bytes(labels: Mapping[str, Any] | None, ipc: int, grid: int = 1) -> int:
+def reference_bytes(
+    labels: Mapping[str, Any] | None, ipc: int, grid: int = 1, per_class: Sequence[int] | None = None
+) -> int:
     """Bytes that the soft labels of the first `ipc` stored images per class take in fp16; 0 for hard labels.
 
     `labels` is the shape of a pack (`images`, `views`, `classes`), which counts decoded images: `grid`^2 per stored
-    image.
+    image. `per_class`: the stored images of each class, if they are not equally many.
     """
     if labels is None:
         return 0
-    per_class = labels["images"] // labels["classes"]
-    shown = labels["images"] * ipc * grid**2 // per_class
+    stored = per_class or [max(1, labels["images"] // labels["classes"] // grid**2)]
+    shown = labels["images"] * sum(min(ipc, n) for n in stored) // sum(stored)
     return LabelShape(shown, labels["views"], labels["classes"]).reference_bytes
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import own_sets
 import pytest
 import releases
 
@@ -14,6 +15,7 @@ import dcpipe
 from dcpipe import store
 from dcpipe.cli import commands as cli
 from dcpipe.config import presets
+from dcpipe.images import report
 from dcpipe.reports import columns, tables
 from dcpipe.store.tensors import read_header
 from dcpipe.types import Score
@@ -162,6 +164,50 @@ def test_facts_that_all_rows_share_are_above_them() -> None:
     assert [column.header for column in table.columns] == ["set", "accuracy", "images", "labels", "teacher", "total"]
 
 
+def test_status_counts_the_labels_of_small_classes(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    some = releases.uneven()
+    for kind in ("compression", "synthesis", "scores"):
+        (workspace / kind).mkdir()
+    assert some.pack is not None
+    store.save_pack(workspace / "compression/labels.safetensors", some.pack)
+    store.publish(workspace / "compression", workspace / "data/compression", "compression", {"hard": False}, {})
+    meta = store.save_set(workspace / "synthesis", some.images)
+    store.publish(workspace / "synthesis", workspace / "data/synthesis", "synthesis", meta, {})
+    scores = [some.scores[0], Score("score, first 2", "score", "resnet18", 2, (50.0,), 1, 2)]
+    meta = store.save_scores(workspace / "scores", scores)
+    store.publish(workspace / "scores", workspace / "data/evaluation/scores", "scores", meta, {})
+    assert cli.main(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # 2 bytes x 7 or 5 images x 5 views x 3 classes
+    for row, size in (("score, none", "210 B"), ("score, first 2", "150 B")):
+        [line] = [line for line in lines if row in line]
+        assert size in line
+
+
+def test_status_tells_what_the_images_are_like(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = report.Report(
+        counts={"train": 9, "minival": 0, "test": 3},
+        classes=2,
+        per_class=report.PerClass(fewest=4, median=4.5, most=5, smallest=[], counts=[4, 5]),
+        size=8,
+        sides={"smallest": [1, 2], "median": [8, 8], "largest": [90, 9]},
+        enlarged_2x=0.25,
+        enlarged_4x=0.0001,
+        cropped=0.0,
+        grey=1.0,
+        repeated=0,
+        leaked=0,
+        skipped=2,
+    )
+    (workspace / "images").mkdir()
+    store.publish(workspace / "images", workspace / "data/images", "images", {}, {"report": found.model_dump()})
+    assert cli.main(["status"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Images: sizes 1x2 to 90x9, median 8x8, read at 8x8." in told
+    assert "Images: 25.0 % are enlarged more than 2x, under 0.1 % more than 4x;" in told
+    assert "Images: 2 corrupt images were left out." in told
+
+
 def test_a_damaged_manifest_is_named(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workspace / "data/images").mkdir(parents=True)
     (workspace / "data/images/artifact.json").write_text("{")
@@ -272,3 +318,32 @@ def test_options_of_codecs_are_plain_values(workspace: Path, capsys: pytest.Capt
         assert cli.main(["import-labels", "store", "images", "out", "--option", option]) == 2
         assert capsys.readouterr().err.startswith("dcpipe: --option takes NAME=VALUE")
     assert not (workspace / "x").exists()
+
+
+@pytest.mark.parametrize("order", [["my set", "--data", "pics"], ["--data", "pics", "--ipc", "2", "my set"]])
+def test_init_looks_at_images_of_ones_own(
+    order: list[str], workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own_sets.folders("pics")(workspace)
+    assert cli.main(["init", "my-images", *order]) == 0
+    text = (workspace / "my set/params.yaml").read_text(encoding="utf-8")
+    assert "options: {path: ../pics, train: ., test_share: 0.2}" in text and "name: my-set-ipc" in text
+    assert ("ipc: 2\n" in text) == ("--ipc" in order)
+    assert capsys.readouterr().out.endswith("Next: cd 'my set' && dvc repro\n")
+
+
+def test_init_of_ones_own_images_needs_to_know_where_they_are(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["init", "my-images", "there"]) == 2
+    assert capsys.readouterr().err.startswith("dcpipe: init my-images needs --data; --data takes class folders (with")
+    assert cli.main(["init", "digits", "--data", "pics"]) == 2
+    assert capsys.readouterr().err == (
+        "dcpipe: --data and --ipc are for images of your own: `dcpipe init my-images --data PATH`, not digits\n"
+    )
+    assert cli.main(["init", "my-images", "--show"]) == 0
+    assert capsys.readouterr().out == presets.text("my-images") and not list(workspace.iterdir())
+    for wrong in (["init", "digits", "a", "b"], ["status", "x"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(wrong)
+        assert caught.value.code == 2 and "unrecognized arguments: " in capsys.readouterr().err

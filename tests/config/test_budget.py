@@ -116,13 +116,41 @@ def artifact(folder: Path, block: dict[str, Any], classes: int) -> None:
 def test_classes_are_those_of_the_images_that_are_there(tmp_path: Path) -> None:
     given = parameters()
     block = given.images.content()
-    assert budget.recorded_classes(given.images, tmp_path / "none") is None
+    assert budget.recorded(given.images, tmp_path / "none") is None
     artifact(tmp_path / "a", block, 7)
-    assert budget.recorded_classes(given.images, tmp_path / "a") == 7
+    assert budget.recorded(given.images, tmp_path / "a") == (7, None)
     artifact(tmp_path / "b", {**block, "size": 9}, 7)
-    assert budget.recorded_classes(given.images, tmp_path / "b") is None, "other images than params.yaml asks for"
+    assert budget.recorded(given.images, tmp_path / "b") is None, "other images than params.yaml asks for"
     (tmp_path / "a" / "artifact.json").write_text("{", encoding="utf-8")
-    assert budget.recorded_classes(given.images, tmp_path / "a") is None
+    assert budget.recorded(given.images, tmp_path / "a") is None
+
+
+def test_small_classes_give_fewer_labels(tmp_path: Path) -> None:
+    """The plan is for the images that there will be, once they are counted."""
+    content = yaml.safe_load(presets.text("digits"))
+    content["selection"] = {"method": "herding", "ipc": 10, "small_classes": "take_all"}
+    given = params.parse(content)
+    counts = [200, 3, 10, 9, *[50] * 6]
+    assert budget.label_shape(given, 10, counts).images == 10 + 3 + 10 + 9 + 60
+    assert budget.label_shape(given, 10).images == 100 == budget.label_shape(parameters(), 10, counts).images
+    planned = budget.planned(given, 10, counts)
+    assert planned is not None and planned.shape.images == 92 and planned.n_bytes <= planned.shape.reference_bytes / 4
+    path = tmp_path / "images" / "artifact.json"
+    artifact(tmp_path / "images", given.images.content(), 10)
+    known = json.loads(path.read_text(encoding="utf-8"))
+    known["lineage"]["report"] = {"per_class": {"counts": counts}}
+    path.write_text(json.dumps(known), encoding="utf-8")
+    assert budget.recorded(given.images, tmp_path / "images") == (10, counts)
+
+
+def test_reaching_a_budget_is_what_the_plan_says() -> None:
+    for ratio in (2, 4, 9, 12, 40):
+        given = params.parse(yaml.safe_load(presets.text("digits").replace("ratio: 4", f"ratio: {ratio}")))
+        try:
+            reached = budget.planned(given, 10) is not None
+        except DataError:
+            reached = False
+        assert budget.is_reached(given, 10) == reached
 
 
 def test_a_file_next_to_its_images_is_checked_against_them(tmp_path: Path) -> None:

@@ -180,7 +180,15 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an unknown key": (
         {"selection.metod": "score"},
-        "unknown key 'selection.metod'; valid keys are method, ipc, seed, options; did you mean 'method'?",
+        "unknown key 'selection.metod'; valid keys are method, ipc, small_classes, seed, options; did you mean 'meth",
+    ),
+    "small classes with a joint choice": (
+        {"selection.small_classes": "take_all"},
+        "selection.small_classes is take_all, but selector 'score' chooses in all classes together; choose another",
+    ),
+    "small classes that are synthesised": (
+        {"selection": {"method": "random", "ipc": 3, "small_classes": "take_all"}, "synthesis": {"method": "rded"}},
+        "selection.small_classes is take_all, but synthesis 'rded' needs equally many images of each class; set",
     ),
     "a head without weights": (
         {"teacher.networks.convnet.head": "linear"},

@@ -88,12 +88,12 @@ REFUSED = [
     (
         "selection.icp",
         3,
-        "unknown key 'selection.icp'; valid keys are method, ipc, seed, options; did you mean 'ipc'?",
+        "unknown key 'selection.icp'; valid keys are method, ipc, small_classes, seed, options; did you mean 'ipc'?",
     ),
     (
         "images.zzz",
         3,
-        "unknown key 'images.zzz'; valid keys are source, options, size, minival, seed, max_leakage, copy, "
+        "unknown key 'images.zzz'; valid keys are source, options, size, minival, seed, max_leakage, on_corrupt, copy, "
         "decoder, test_crop",
     ),
     (

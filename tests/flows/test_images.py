@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from object_store import Bucket
 
 from dcpipe import images, store
 from dcpipe.config import params, presets
+from dcpipe.images import report, shards
 from dcpipe.images.shards import splits_of
 from dcpipe.types import DataError
 from flows.images import images_stage
@@ -96,3 +98,95 @@ def test_images_in_no_file_cannot_be_left_where_they_are(scratch: Path, monkeypa
         "images.copy: true"
     )
     assert not scratch.exists(), "before any work"
+
+
+BROKEN = {"train/ant/03.png": b"", "train/bee/22.png": b"<html>", "train/bee/39.png": b"x", "test/ant/00.png": b"y"}
+
+
+def broken_set(folder: Path) -> dict[str, Any]:
+    """The set in class folders, four of its 52 images damaged."""
+    options = write_set(folder, "imagefolder")
+    for name, content in BROKEN.items():
+        (folder / name).write_bytes(content)
+    return {"path": str(folder), **options}
+
+
+def test_corrupt_images_are_all_told_at_once_and_listed(scratch: Path) -> None:
+    options = broken_set(scratch.parent / "set")
+    with pytest.raises(DataError) as error:
+        make("imagefolder", options)
+    listed = json.loads((scratch / "corrupt.json").read_text(encoding="utf-8"))
+    assert {image["file"] for image in listed} == set(BROKEN) and len(listed) == 4
+    assert str(error.value).startswith("4 of 52 images are corrupt: train/")
+    assert str(error.value).endswith(
+        f" and 1 more; {scratch}/corrupt.json lists all with the reasons; replace or remove them, or set "
+        "images.on_corrupt: skip to leave them out"
+    )
+    assert not Path("data/images").exists()
+
+
+@pytest.mark.parametrize("copy", [True, False])
+def test_corrupt_images_are_left_out_by_request(
+    scratch: Path, copy: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every row that is left is an intact image with its own id and label, and a killed run ends with the same."""
+    options = broken_set(scratch.parent / "set")
+    monkeypatch.setattr(shards, "PART_ROWS", 7)
+    monkeypatch.setattr(images, "PART_ROWS", 7)
+    made = make("imagefolder", options, on_corrupt="skip", copy=copy)
+    assert (
+        "images: 4 of 52 images are corrupt and left out; data/images/corrupt.json lists them"
+        in capsys.readouterr().out
+    )
+    assert sum(made.meta["counts"].values()) == 48 and made.meta["counts"]["test"] == 11
+    ids = {}
+    for split in ("train", "minival", "test"):
+        table, kind = store.table_of(made, split), "test" if split == "test" else "train"
+        np.testing.assert_array_equal(images.read_all(table), pixels_of(kind)[table.ids])
+        assert table.labels.tolist() == labels_of(kind)[table.ids].tolist()
+        ids[split] = table.ids.tolist()
+    assert sorted(ids["train"] + ids["minival"]) == [i for i in range(40) if i not in (3, 22, 39)]
+    assert ids["test"] == list(range(1, 12))
+    listed = json.loads(made.file("corrupt.json").read_text(encoding="utf-8"))
+    assert {image["file"] for image in listed} == set(BROKEN)
+    assert made.lineage["params"]["on_corrupt"] == "skip" and made.lineage["report"]["skipped"] == 4
+
+    again, calls = shards.write_again, list[Any]()
+
+    def killed(*given: Any) -> None:
+        calls.append(given)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        again(*given)
+
+    monkeypatch.setattr(shards, "write_again", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make("imagefolder", options, on_corrupt="skip", copy=copy)
+    assert make("imagefolder", options, on_corrupt="skip", copy=copy).digest == made.digest and len(calls) > 3
+
+
+def test_too_few_intact_images_are_refused(scratch: Path) -> None:
+    options = broken_set(scratch.parent / "set")
+    for file in sorted((scratch.parent / "set/train/ant").iterdir())[1:]:
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match=r"^selection\.ipc is 2 but class 'ant' has [01] train images; lower ipc, or"):
+        make("imagefolder", options, on_corrupt="skip")
+
+
+def test_intact_images_are_the_same_whatever_would_be_done_with_corrupt_ones(scratch: Path) -> None:
+    options = {"path": str(scratch.parent / "set"), **write_set(scratch.parent / "set", "imagefolder")}
+    stop, skip = (make("imagefolder", options, on_corrupt=policy) for policy in ("stop", "skip"))
+    assert stop.digest == skip.digest and "corrupt.json" not in skip.files
+    assert "on_corrupt" not in stop.lineage["params"]
+
+
+def test_the_report_is_told_and_kept_out_of_the_content(scratch: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = {"path": str(scratch.parent / "set"), **write_set(scratch.parent / "set", "imagefolder")}
+    made = make("imagefolder", options)
+    found = report.recorded(Path("data/images"))
+    assert found is not None and found.counts == made.meta["counts"] and "report" not in made.meta
+    printed = capsys.readouterr().out
+    assert all(f"images: {line}\n" in printed for line in found.lines())
+    assert found.lines()[2] == "sizes 6x6 to 6x6, median 6x6, read at 6x6" and set(made.files) == {
+        *("duplicates.json", "train/part-00000.parquet", "minival/part-00000.parquet", "test/part-00000.parquet")
+    }

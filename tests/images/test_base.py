@@ -132,17 +132,29 @@ def test_rows_must_ascend():
 @pytest.mark.parametrize(
     ("classes", "said"),
     [
-        ([str(i) for i in range(12)], False),
-        (sorted(str(i) for i in range(12)), True),
-        (["0", "1", "2"], False),
-        (["2", "1"], True),
-        (["a", "10", "2"], False),
-        (["cat", "dog"], False),
+        (
+            [str(i) for i in range(12)],
+            "numerical order (0, 1, 2, 3, 4, ...); if a teacher was trained in the order of text",
+        ),
+        (
+            sorted(str(i) for i in range(12)),
+            "the order of text (0, 1, 10, 11, 2, ...); if a teacher was trained in num",
+        ),
+        (["0", "1", "2"], ""),
+        (["2", "1"], ""),
+        (["a", "10", "2"], ""),
+        (["cat", "dog"], ""),
+        (["9" * 5000, "1"], ""),
     ],
 )
-def test_integers_in_the_order_of_text_are_mentioned(classes: list[str], said: bool) -> None:
+def test_the_order_of_integers_is_mentioned(classes: list[str], said: str) -> None:
     note = images.order_note(classes)
-    assert bool(note) == said
-    assert not said or note.startswith(
-        f"classes are named by integers in the order of text ({classes[0]}, {classes[1]}"
-    )
+    assert note.startswith(f"classes are named by integers in {said}" if said else "") and bool(note) == bool(said)
+
+
+def test_names_are_sorted_as_numbers_where_all_are() -> None:
+    assert base.in_order(map(str, range(11))) == tuple(map(str, range(11)))
+    assert base.in_order(["10", "9", "01", "1"]) == ("01", "1", "9", "10")
+    assert base.in_order(["10", "9", "ten"]) == ("10", "9", "ten")
+    assert base.in_order(["10", "9", "-1"]) == ("-1", "10", "9")
+    assert base.in_order(["10", "9", "²"]) == ("10", "9", "²")

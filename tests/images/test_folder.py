@@ -221,3 +221,12 @@ def test_an_annotated_image_has_one_class(tree):
     (root / "val" / "val_annotations.txt").write_text("1.png\tcat\n1.png\tdog\n")
     with pytest.raises(DataError, match=r"gives 1\.png to classes 'cat' and 'dog'; keep one line$"):
         folder(root)
+
+
+def test_folders_that_are_all_numbers_are_sorted_as_numbers(tree):
+    numbers = [f"{split}/{n}/{n}.png" for split in ("train", "val") for n in (10, 9, 0, 1)]
+    splits = folder(tree(dict.fromkeys(numbers)))
+    assert splits["train"].classes == splits["test"].classes == ("0", "1", "9", "10")
+    assert splits["train"].files == tuple(f"train/{n}/{n}.png" for n in (0, 1, 9, 10))
+    assert splits["train"].labels.tolist() == splits["test"].labels.tolist() == [0, 1, 2, 3]
+    assert folder(tree({"train/b/b.png": None}))["train"].classes == ("0", "1", "10", "9", "b")

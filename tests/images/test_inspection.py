@@ -107,12 +107,34 @@ def test_only_the_first_hundred_pairs_are_listed(make_source):
     assert found["first"] == [[i, i] for i in range(100)]
 
 
-def test_a_corrupt_image_is_named_with_its_id(make_source):
+def test_corrupt_images_are_reported_with_id_and_reason_and_all_others_measured(make_source):
     source, _ = make_source(n=10)
     items = list(source.items)
-    items[7] = (items[7][0][:40], "folder/seven.png")
-    with pytest.raises(DataError, match=r"^corrupt image folder/seven\.png \(id 1007\): .*; replace or remove it$"):
-        report_of(replace(source, items=items), range(5, 10), 6, shift=1000)
+    items[7], items[9] = (items[7][0][:40], "folder/seven.png"), (b"GIF, said he", "nine.png")
+    rows, report = report_of(replace(source, items=items), range(5, 10), 6, shift=1000)
+    assert [image.id for image in rows] == [1005, 1006, 1008]
+    assert [image[:2] for image in report.corrupt] == [(1007, "folder/seven.png"), (1009, "nine.png")]
+    assert report.corrupt[0].reason and "seven" not in report.corrupt[0].reason
+    assert report.corrupt[1].reason == ("its 12 bytes are none of the formats BMP, GIF, JPEG, PNG, PPM, TIFF, WEBP")
+    assert replace(report, corrupt=()) == report_of(source, [5, 6, 8], 6, shift=1000)[1]
+    assert images.PartReport.from_json(json.loads(json.dumps(report.to_json()))) == report
+
+
+def test_a_part_without_an_intact_image(make_source):
+    source, _ = make_source(n=3)
+    rows, report = report_of(replace(source, items=[(b"", f"{row}") for row in range(3)]), range(3), 6)
+    assert rows == [] and len(report.corrupt) == 3
+    assert (report.count, report.pixels, report.sums, report.squares) == (0, 0, (0, 0, 0), (0, 0, 0))
+
+
+def test_sides_and_grey_images_are_noted(make_source, png):
+    source, _ = make_source(n=4)
+    grey = np.random.default_rng(0).integers(0, 256, (9, 5), dtype=np.uint8)
+    tinted = np.repeat(grey[..., None], 3, axis=2)
+    tinted[8, 4] = 1, 2, 3
+    items = [(png(grey), "grey"), (png(tinted), "tinted"), (png(np.repeat(grey[..., None], 3, axis=2)), "rgb")]
+    _, report = report_of(replace(source, items=[*items, source.items[3]]), range(4), 6)
+    assert report.grey == 2 and report.sides == ((5, 9), (5, 9), (5, 9), (6, 6))
 
 
 def test_labels_and_ids_are_checked(make_source):

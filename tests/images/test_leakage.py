@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from card_facts import META
 
 from dcpipe.images import leakage
 from dcpipe.release.card import card
@@ -13,18 +14,6 @@ from dcpipe.types import DataError
 
 NONE = {"train_images": 0, "test_images": 0, "pairs": 0, "first": []}
 SOME = {"train_images": 3, "test_images": 2, "pairs": 3, "first": [[7, 1], [8, 1], [9, 4]]}
-META = {
-    "name": "x",
-    "licence": "unstated",
-    "labels": None,
-    "params": {"selection": {"method": "random"}, "synthesis": {"method": "none"}},
-    "ipc": 1,
-    "classes": ["a", "b"],
-    "size": 8,
-    "grid": 1,
-    "images": 2,
-    "bytes": {},
-}
 
 
 def test_it_is_described_with_numbers_and_not_at_all_without_duplicates() -> None:

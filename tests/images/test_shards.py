@@ -16,7 +16,7 @@ from sent import STAGING, sent_bytes
 from dcpipe import images
 from dcpipe.images import shards
 from dcpipe.images.index import placed
-from dcpipe.images.shards import Job, Original, splits_of, write_part
+from dcpipe.images.shards import Job, Original, changed_parts, parts_of, splits_of, write_again, write_part
 from dcpipe.store.columns import read_columns
 from dcpipe.store.image_index import read_index
 
@@ -40,7 +40,7 @@ def job(make_source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Jo
 
 def test_every_image_is_in_one_part(job: Job) -> None:
     splits = splits_of(job.original)
-    assert splits.parts() == [("train", 0), ("train", 1), ("train", 2), ("minival", 0), ("test", 0), ("test", 1)]
+    assert parts_of(splits.rows) == [("train", 0), ("train", 1), ("train", 2), ("minival", 0), ("test", 0), ("test", 1)]
     together = np.sort(np.concatenate([splits.rows["train"], splits.rows["minival"]]))
     assert together.tolist() == list(range(50)) and splits.rows["test"].tolist() == list(range(20))
     again = images.split_minival(splits.train.labels, 0.2, 7)
@@ -49,7 +49,7 @@ def test_every_image_is_in_one_part(job: Job) -> None:
 
 def test_a_part_has_its_rows_and_their_report(job: Job) -> None:
     splits = splits_of(job.original)
-    for part in splits.parts():
+    for part in parts_of(splits.rows):
         report = write_part(job, part)
         split, index = part
         rows = splits.rows[split][16 * index : 16 * index + 16]
@@ -63,7 +63,7 @@ def test_a_part_has_its_rows_and_their_report(job: Job) -> None:
 
 
 def test_the_same_part_has_the_same_bytes_in_any_order(job: Job, tmp_path: Path) -> None:
-    parts = splits_of(job.original).parts()
+    parts = parts_of(splits_of(job.original).rows)
     for part in parts:
         write_part(job, part)
     first = {part: job.path(part).read_bytes() for part in parts}
@@ -111,6 +111,35 @@ def test_a_part_of_an_index_is_that_of_any_process_and_is_not_made_twice(
         assert write_part(job, part) == report
     job.path(part).unlink()
     assert write_part(job, part) == report and job.path(part).read_bytes() == first
+
+
+@pytest.mark.parametrize("copies", [True, False])
+def test_parts_are_written_again_with_other_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: bool) -> None:
+    """As if the source had no other images: the same bytes as where the part had these rows from the start."""
+    options = {"path": str(tmp_path / "set"), **write_set(tmp_path / "set", "imagefolder")}
+    for name in ("made", "notes"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(shards, "PART_ROWS", 8)
+    original = Original("imagefolder", json.dumps(options), "", 0.2, 7)
+    job = Job(original, 6, str(tmp_path / "made"), str(tmp_path / "notes"), copies)
+    splits_of.forget()
+    before = splits_of(original).rows
+    for part in parts_of(before):
+        write_part(job, part)
+    first = {part: job.path(part).read_bytes() for part in parts_of(before)}
+    after = {**before, "train": np.delete(before["train"], [10, 12])}
+    changed = changed_parts(before, after)
+    assert [part for part, _ in changed] == [("train", 1), ("train", 2), ("train", 3)]
+    assert np.array_equal(np.concatenate([rows for _, rows in changed]), after["train"][8:])
+    for given in changed:
+        write_again(job, given)
+    stored = [read_columns(job.path(part), {"id": "int64", "label": "int64"}) for part, _ in changed]
+    assert np.concatenate([columns["id"] for columns in stored]).tolist() == after["train"][8:].tolist()
+    labels = splits_of(original).train.labels[after["train"][8:]]
+    assert np.concatenate([columns["label"] for columns in stored]).tolist() == labels.tolist()
+    for part, rows in changed_parts(after, before):
+        write_again(job, (part, rows))
+    assert {part: job.path(part).read_bytes() for part in first} == first
 
 
 def test_a_shard_of_imagenet_takes_few_bytes() -> None:

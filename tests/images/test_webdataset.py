@@ -90,7 +90,9 @@ def test_classes_are_numbered_or_named(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match=r"train-0\.tar: the class of '001\.png' is 'cat', which is not on the class list; "
     ):
-        tars(tmp_path)
+        tars(tmp_path)  # the labels of test are numbers, whose order nothing states
+    named = tars(tmp_path, test_share=0.5)
+    assert named["train"].classes == ("cat", "dog")
     with pytest.raises(DataError, match=r"the class of '002\.png' is 'dog', .* correct images\.options\.classes$"):
         tars(tmp_path, classes=["emu", "cat"])
     write(tmp_path, {"train-0.tar": [(1, "9" * 17)]})
@@ -164,3 +166,10 @@ def test_a_shard_that_shrinks_is_noticed_when_it_is_read(tmp_path: Path) -> None
         DataError, match=r"train-1\.tar ends before byte [\d,]+, where an image should end; it has changed"
     ):
         train.read(np.arange(4))
+
+
+def test_class_names_that_are_numbers_are_sorted_as_numbers(tmp_path: Path) -> None:
+    write(tmp_path, {"train-0.tar": [(1, "10"), (2, "9"), (3, "0")], "test-0.tar": [(4, "9")]}, "txt")
+    splits = tars(tmp_path)
+    assert splits["train"].classes == ("0", "9", "10") and splits["train"].labels.tolist() == [2, 1, 0]
+    assert splits["test"].labels.tolist() == [1]

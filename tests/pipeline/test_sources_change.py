@@ -49,7 +49,7 @@ def test_changes_of_the_source_are_noticed(make_workspace: Callable[[str], Works
     broken = folder / "train/c/00700.png"  # in the second part
     broken.write_bytes(b"broken")
     output = workspace.run(sys.executable, "-m", "flows.images", ok=False)
-    assert "corrupt image train/c/00700.png" in output and "Traceback" not in output
+    assert "images is corrupt: train/c/00700.png (its 6 bytes" in output and "Traceback" not in output
     broken.unlink()
     workspace.run("dvc", "repro", "images")
     files = {path.relative_to(folder).as_posix() for path in (folder / "train").rglob("*.png")}

@@ -44,6 +44,14 @@ def test_the_card_says_that_images_are_grids(made: Path, tmp_path: Path) -> None
     assert "grid" not in plain.split("## Scores")[0] and "as stored" not in plain
 
 
+def test_the_card_says_that_small_classes_gave_what_they_had(tmp_path: Path) -> None:
+    releases.build(tmp_path / "fish", releases.uneven())
+    text = (tmp_path / "fish" / "README.md").read_text(encoding="utf-8")
+    assert "made with dcpipe: up to 4 images (1 where there are no more) of each of 3 classes" in text
+    # 2 bytes x 7 images x 5 views x 3 classes
+    assert "(210 in fp16)" in text and "| 4,321 | 999 | 0 | 210 |" in text
+
+
 def test_values_cannot_end_the_block_of_parameters_nor_contain_markup() -> None:
     params = {"images": {"options": {"path": "a\n```\n# not a heading ````"}}}
     text = card._sources({"licence": "<script>x</script>\n\n# mine", "params": params}, {})

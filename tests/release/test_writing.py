@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import releases
@@ -60,3 +61,22 @@ def test_parquet_follows_the_hugging_face_convention(made: Path) -> None:
     features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
     assert features["image"] == {"_type": "Image"}
     assert features["label"] == {"_type": "ClassLabel", "names": list(releases.CLASSES)}
+
+
+def test_small_classes_that_gave_what_they_had_are_counted_and_loaded(tmp_path: Path) -> None:
+    """A set with fewer images of some classes; a smaller one has as many of them as there are."""
+    made = releases.build(tmp_path / "fish", releases.uneven())
+    assert made.meta["ipc"] == 4 and made.meta["per_class"] == [4, 2, 1]
+    whole, labels = dcpipe.load(made.path), releases.uneven().images.labels
+    for ipc, counts in ((1, [1, 1, 1]), (2, [2, 2, 1]), (3, [3, 2, 1]), (4, [4, 2, 1])):
+        less = dcpipe.load(made.path, ipc=ipc)
+        assert less.images.per_class.tolist() == counts and len(less.dataset()) == sum(counts)
+        rows = np.flatnonzero(whole.images.ranks < ipc)
+        assert less.images.labels.tolist() == labels[rows].tolist()
+        expected = [whole.dataset()[int(row)][1].tolist() for row in rows]
+        assert [less.dataset()[row][1].tolist() for row in range(len(rows))] == expected
+    with pytest.raises(DataError, match=r"^ipc is 5, but this set has up to 4 images per class; choose 1\.\.4$"):
+        dcpipe.load(made.path, ipc=5)
+    dcpipe.release.export(whole, tmp_path / "folders")
+    assert [len(list((tmp_path / "folders" / f"{c:05d}").iterdir())) for c in range(3)] == [4, 2, 1]
+    dcpipe.release.export(dcpipe.load(made.path, ipc=1), tmp_path / "equal", form="ddranking")

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pools import pool_of_vectors
 from scipy.special import log_softmax
 
 from dcpipe.selection import (
+    JOINT,
+    SELECTORS,
     Candidates,
     Picks,
     Progress,
+    allows_small_classes,
     candidates_of,
     candidates_without_features,
     class_by_class,
@@ -114,11 +118,50 @@ def test_class_by_class_picks_in_rounds_and_reports_progress() -> None:
         GOOD,
         2,
         Progress(progress=lambda done, total: told.append((done, total))),
-        lambda label: (np.array([1, 0]), np.array([label + 0.5, label])),
+        lambda label, n: (np.array([1, 0]), np.array([label + 0.5, label])),
     )
     assert isinstance(picks, Picks)
     assert picks.rows.tolist() == [1, 4, 0, 3] and picks.gains.tolist() == [0.5, 1.5, 0.0, 1.0]
     assert told == [(2, 4), (4, 4)]
+
+
+def test_small_classes_give_all_that_they_have_if_they_may() -> None:
+    pool = replace(pool_of_vectors(np.ones((8, 2)), [4, 1, 3]), take_all=True)
+    pool.check(3)
+    assert pool.wanted(3).tolist() == [3, 1, 3] and pool.wanted(1).tolist() == [1, 1, 1]
+    asked: list[tuple[int, int]] = []
+
+    def pick(label: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+        asked.append((label, n))
+        return np.arange(n)[::-1], np.full(n, float(label))
+
+    picks = class_by_class(pool, 3, Progress(), pick)
+    assert asked == [(0, 3), (1, 1), (2, 3)]
+    assert picks.rows.tolist() == [2, 4, 7, 1, 6, 0, 5] and picks.gains.tolist() == [0, 1, 2, 0, 2, 0, 2]
+    with pytest.raises(DataError, match=r"^selection\.ipc is 3 but class '1' has 1 images; use ipc <= 1$"):
+        replace(pool, take_all=False).wanted(3)
+
+
+@pytest.mark.parametrize("method", [name for name in SELECTORS.builtin if name not in JOINT])
+def test_selectors_that_choose_in_each_class_alone_take_all_of_small_ones(method: str) -> None:
+    """What they pick of the other classes is as if no class were small, and the first rounds are those of a smaller
+    set."""
+    draw = np.random.default_rng(3)
+    sizes, n = [6, 2, 5], 13
+    whole = replace(pool_of_vectors(draw.normal(size=(n, 4)), sizes), logits=draw.normal(size=(n, 3)), take_all=True)
+    picks = SELECTORS[method](whole, 4, 0, Progress())
+    labels = np.repeat([0, 1, 2], sizes)[picks.rows]
+    assert labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 2, 0, 2] and len(set(picks.rows.tolist())) == 10
+    assert SELECTORS[method](whole, 2, 0, Progress()).rows.tolist() == picks.rows[:6].tolist()
+
+
+@pytest.mark.parametrize("method", sorted(JOINT))
+def test_selectors_that_choose_in_all_classes_together_refuse_small_ones(method: str) -> None:
+    draw = np.random.default_rng(3)
+    whole = replace(pool_of_vectors(draw.normal(size=(5, 4)), [4, 1]), logits=draw.normal(size=(5, 2)), take_all=True)
+    with pytest.raises(DataError, match=r"^selection\.ipc is 2 but class '1' has 1 images; use ipc <= 1$"):
+        SELECTORS[method](whole, 2, 0, Progress())
+    assert not allows_small_classes(method) and allows_small_classes("herding")
 
 
 # --- from features, and back to images ---

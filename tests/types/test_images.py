@@ -95,7 +95,7 @@ def test_a_prefix_is_the_first_rows_of_every_class(sizes: list[int], seed: int, 
     n = len(labels)
     images = np.broadcast_to(np.arange(n, dtype=np.uint8)[:, None, None, None], (n, 2, 2, 3))
     whole = ImageSet(images, labels, np.arange(n) + 50, tuple(map(str, range(len(sizes)))), grid=2)
-    ipc = data.draw(st.integers(1, min(sizes)))
+    ipc = data.draw(st.integers(1, max(sizes)))
     rows = sorted(row for c in range(len(sizes)) for row in np.flatnonzero(labels == c)[:ipc])
     part = whole.prefix(ipc)
     assert part.ids.tolist() == [row + 50 for row in rows]
@@ -113,11 +113,16 @@ def test_decoded_images_have_ids_and_labels_of_their_own() -> None:
     assert plain.decoded_ids.tolist() == IDS.tolist() and plain.decoded_labels.tolist() == LABELS.tolist()
 
 
-@pytest.mark.parametrize("ipc", [0, 2])
-def test_a_prefix_larger_than_the_smallest_class_is_refused(ipc: int) -> None:
+@pytest.mark.parametrize("ipc", [0, 3])
+def test_a_prefix_larger_than_the_largest_class_is_refused(ipc: int) -> None:
+    whole = image_set()
+    assert whole.per_class.tolist() == [2, 1] and whole.most_per_class == 2
     with pytest.raises(DataError) as error:
-        image_set().prefix(ipc)  # classes have 2 and 1 images
-    assert str(error.value) == f"ipc is {ipc}, but this set has 1 images per class; choose 1..1"
+        whole.prefix(ipc)
+    assert str(error.value) == f"ipc is {ipc}, but this set has up to 2 images per class; choose 1..2"
+    assert whole.prefix(2).ids.tolist() == whole.ids.tolist(), "a smaller class gives all that it has"
+    with pytest.raises(DataError, match=r"^ipc is 2, but this set has 1 images per class; choose 1\.\.1$"):
+        whole.prefix(1).prefix(2)
 
 
 def test_rows_of_a_table_are_those_of_its_ids() -> None:

@@ -18,6 +18,7 @@ from dcpipe.types import (
     StoredViews,
     ViewPolicy,
     check_logits,
+    reference_bytes,
 )
 
 CLASSES = ("cat", "dog")
@@ -96,6 +97,17 @@ def test_labels_that_are_mixed_later_are_of_unmixed_views() -> None:
 
 def test_the_reference_counts_two_bytes_per_entry() -> None:
     assert LabelShape(10, 300, 1000).reference_bytes == 2 * 10 * 300 * 1000
+
+
+def test_the_reference_of_a_smaller_set() -> None:
+    shape = {"images": 40, "views": 5, "classes": 2}
+    assert reference_bytes(None, 3) == 0
+    assert [reference_bytes(shape, ipc) for ipc in (1, 7, 20)] == [2 * 2 * ipc * 5 * 2 for ipc in (1, 7, 20)]
+    assert reference_bytes(shape, 2, grid=2) == 2 * 2 * 2 * 4 * 5 * 2
+    uneven = {**shape, "images": 14}
+    assert [reference_bytes(uneven, ipc, per_class=[10, 4]) for ipc in (1, 4, 6, 10)] == [
+        2 * n * 5 * 2 for n in (2, 8, 10, 14)
+    ]
 
 
 def test_stored_views_are_checked() -> None:

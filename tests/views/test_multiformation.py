@@ -339,8 +339,8 @@ def test_subsets_of_a_set(ipc: int) -> None:
             lambda: subset(grids(2, 4), 1, "rows"),  # type: ignore[arg-type]
             "multi-formation: by is 'rows'; choose one of images, cells",
         ),
-        (lambda: subset(grids(2, 4), 3, "cells"), "ipc is 3, but this set has 2 images per class; choose 1..2"),
-        (lambda: subset(grids(2, 4), 3), "ipc is 3, but this set has 2 images per class; choose 1..2"),
+        (lambda: subset(grids(2, 4), 5, "cells"), "ipc is 5, but this set has up to 4 images per class; choose 1..4"),
+        (lambda: subset(grids(2, 4), 5), "ipc is 5, but this set has up to 4 images per class; choose 1..4"),
     ],
 )
 def test_refusals(call: Callable[[], object], sentence: str) -> None:
