@@ -1,4 +1,4 @@
-"""`rd3` and `hard`, which are the same for all data sets: their optimiser is Adam, and they differ in the labels alone."""
+"""`rd3` and `hard`, the same for all data sets: their optimiser is Adam, and they differ in the labels alone."""
 
 from __future__ import annotations
 
