@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dcpipe.cli import help_texts, judging
+from dcpipe.cli import help_texts, importing_images, judging
 from dcpipe.reports.printing import print_table
 from dcpipe.stopping import write_any_text
 from dcpipe.types import DataError, describe_os_error, require
@@ -152,6 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--std", type=float, nargs=3, help="for the normalisation of students (default: ImageNet's)")
     command.add_argument("--licence", default="unstated", help="of the images")
     command.add_argument("--force", action="store_true", help="import labels that do not agree with the classes")
+    about = "turn another project's images into a release"
+    importing_images.add_arguments(add(importing_images.run, "import-images", about, importing_images.HELP))
     add(_clean, "clean", "delete unfinished work", help_texts.CLEAN)
     return parser
 

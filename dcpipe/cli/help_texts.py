@@ -24,6 +24,10 @@ Whoever receives the dataset loads it like this:
 Soft labels that SRe2L, LPLD, G-VBSM or EDC stored can be turned into such a dataset too:
 
     dcpipe import-labels FKD_soft_label/ syn_imagenet/ OUT
+
+So can images that other projects condensed (DC, DSA, DM, MTT, DATM, IDC, DREAM, MDC, SRe2L, CDA, EDC, RDED, D4M):
+
+    dcpipe import-images SOURCE OUT
 """
 INIT = """\
 Make a workspace from a preset. A preset is a row of a published table, or a small set for a CPU:

@@ -11,10 +11,8 @@ All of this happens in a staging folder, so an interrupted import resumes there 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,12 @@ from dcpipe.compression import CODECS, packing
 from dcpipe.compression.budget import Budget
 from dcpipe.config.options import check_options
 from dcpipe.images.base import Source
-from dcpipe.images.decoding import open_rgb
 from dcpipe.images.folder import imagefolder
-from dcpipe.interop import scan
+from dcpipe.interop import releases, scan
+from dcpipe.interop.pictures import squares
 from dcpipe.interop.records import read_record
 from dcpipe.interop.scan import Batches, Scan
-from dcpipe.release.writing import Origin, write_release
+from dcpipe.release.writing import Origin
 from dcpipe.store.labels import LABELS
 from dcpipe.types import Colour, ImageSet, IntArray, LabelShape, SoftLabels, require
 from dcpipe.types.paths import local_path
@@ -129,8 +127,7 @@ def import_labels(
     budget = budget or Budget()
     check_options(CODECS, budget.codec, budget.options)
     label_store = local_path(label_store, "the label store")
-    images_folder, out = local_path(images_folder, "the folder of images"), local_path(out, "the folder of the release")
-    require(not os.path.lexists(out), f"{out} exists; give a folder that does not, or remove it")
+    images_folder, out = local_path(images_folder, "the folder of images"), releases.new_folder(out)
     batches = scan.find_batches(label_store)
     parent, folder = str(images_folder.absolute().parent), images_folder.name
     source = imagefolder(path=parent, train=folder, test=folder)["train"]
@@ -141,7 +138,7 @@ def import_labels(
         f"images have {side} pixels but views {size}: the teacher's views were shrunk with antialiasing, which dcpipe "
         "does not do; give images of the size of the views",
     )
-    versions = {package: version(package) for package in ("dcpipe", "numpy", "torch", "zarr")}
+    versions = releases.versions()
     lineage = {
         "import": {"layout": layout, "seed": seed, "size": size, "store": batches.digest},
         "budget": [budget.codec, dict(budget.options), budget.ratio, budget.bytes_per_image],
@@ -175,9 +172,7 @@ def import_labels(
 
         pack = packing.pack(budget.codec, codec, labels, encoded, device or torch.device("cpu"), each)
         origin = Origin(mean, std, licence, params=_params(scanned, batches, seed, temperature))
-        meta = write_release(staging.root, out.name, images, pack, [], origin, versions)
-        pack_bytes = (staging.root / LABELS).stat().st_size
-        artifact = staging.publish("release", meta)
+        artifact = releases.publish(staging, images, pack, origin, versions)
     return Imported(
         scanned.layout,
         len(batches),
@@ -186,7 +181,7 @@ def import_labels(
         scanned.left_over,
         scanned.agreed,
         sum(batches.sizes),
-        pack_bytes,
+        artifact.meta["bytes"][LABELS],
         scanned.views.n_bytes,
         artifact.digest,
     )
@@ -209,17 +204,9 @@ def read_images(source: Source) -> tuple[ImageSet, list[str]]:
     Raises `DataError`, which names an image, if images are not square or not all of one size.
     """
     files = source.read(np.arange(len(source.labels)))
-    pixels = [np.asarray(open_rgb(data, name)) for data, name in files]
-    height, width = pixels[0].shape[:2]
-    require(
-        height == width,
-        f"image {files[0][1]} is {width}x{height}; label stores of this kind only have crops of square images",
-    )
-    for (_, name), image in zip(files, pixels, strict=True):
-        shape = f"{image.shape[1]}x{image.shape[0]}"
-        require(image.shape == pixels[0].shape, f"image {name} is {shape}, others are {width}x{height}; give one size")
+    pixels = squares(files, "label stores of this kind only have crops of square images")
     ids = np.arange(len(files), dtype=np.int64)
-    return ImageSet(np.stack(pixels), source.labels, ids, source.classes), [name for _, name in files]
+    return ImageSet(pixels, source.labels, ids, source.classes), [name for _, name in files]
 
 
 def write_labels(notes: Path, batches: Batches, scanned: Scan, progress: Progress) -> store.Blocks:

@@ -15,7 +15,6 @@ scripts write the corners of the box as such. Anything that would call code is r
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dcpipe.store.torch_files import load_plain
-from dcpipe.types import DataError, IntArray, require
+from dcpipe.interop.tensors import array_of, is_plain
+from dcpipe.store.torch_files import read_plain
+from dcpipe.types import IntArray, require
 
 _WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -50,7 +50,7 @@ class Record:
 def read_record(path: Path) -> Record:
     """Read and check one file. Raises `DataError` if it is truncated, has another layout, or contains NaN, infinity or
     anything but tensors and plain numbers."""
-    entries = _load(path)
+    entries = read_plain(path)
     require(
         isinstance(entries, list) and 6 <= len(entries) <= 8,
         f"{path} contains {_described(entries)}, expected a list of 6 to 8 entries; give a store that SRe2L's scripts "
@@ -80,23 +80,6 @@ def read_record(path: Path) -> Record:
     return Record(box, (flip != 0).astype(np.uint8), mixed, mix_box, halves, index)
 
 
-def _load(path: Path) -> Any:
-    try:
-        whole = zipfile.is_zipfile(path)
-    except zipfile.BadZipFile:  # some damage to its end
-        whole = False
-    require(whole, f"{path} is truncated or not a file of torch.save; copy it again")
-    try:
-        return load_plain(path)
-    except Exception as error:  # the archive, the reader and the operating system raise many kinds of errors
-        if type(error).__name__ == "UnpicklingError":
-            raise DataError(
-                f"{path} contains something other than tensors and plain numbers; it was refused, and no code was run"
-            ) from error
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path} is damaged ({first}); copy it again") from error
-
-
 def _described(value: Any) -> str:
     return f"a list of {len(value)}" if isinstance(value, list) else type(value).__name__
 
@@ -104,25 +87,7 @@ def _described(value: Any) -> str:
 def _tensor(
     path: Path, entries: list[Any], place: int, name: str, kinds: str, dimensions: int | None
 ) -> npt.NDArray[Any]:
-    value = entries[place]
-    require(
-        isinstance(value, torch.Tensor) and value.layout == torch.strided,
-        f"{path}: entry {place} ({name}) is {type(value).__name__}, expected a tensor; the layout is another one",
-    )
-    held = value.untyped_storage().nbytes() if _is_plain(value) else 0
-    require(
-        _is_plain(value) and value.numel() * value.element_size() <= held,
-        f"{path}: entry {place} ({name}) is {list(value.shape)}, of which the file holds {held} bytes; copy it again",
-    )
-    try:
-        array: npt.NDArray[Any] = (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
-    except (TypeError, RuntimeError) as error:  # dtypes that NumPy lacks
-        raise DataError(f"{path}: entry {place} ({name}) is {value.dtype}; the layout is another one") from error
-    require(
-        array.dtype.kind in kinds and dimensions in (None, array.ndim),
-        f"{path}: entry {place} ({name}) is {array.dtype} {list(array.shape)}; the layout is another one",
-    )
-    return array.astype(np.int64) if kinds == "iu" else array
+    return array_of(entries[place], f"{path}: entry {place} ({name})", kinds, dimensions, "the layout is another one")
 
 
 def _mix(path: Path, entries: list[Any]) -> tuple[IntArray | None, tuple[int, int, int, int] | None]:
@@ -147,9 +112,4 @@ def _mix(path: Path, entries: list[Any]) -> tuple[IntArray | None, tuple[int, in
 def _is_whole(value: Any) -> bool:
     """Whether a value is a tensor of one integer; some versions write corners in this way."""
     whole = isinstance(value, torch.Tensor) and value.numel() == 1 and value.dtype in _WHOLE
-    return whole and _is_plain(value)
-
-
-def _is_plain(value: torch.Tensor) -> bool:
-    """Whether a tensor's numbers are in memory, one by one: not so for those of the meta device and quantised ones."""
-    return value.device.type == "cpu" and value.layout == torch.strided and not value.is_quantized
+    return whole and is_plain(value)

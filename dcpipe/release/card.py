@@ -63,6 +63,11 @@ def _summary(meta: Mapping[str, Any]) -> str:
     labels = meta["labels"]
     if labels is None:
         carried = "Its labels are the images' own classes."
+    elif "format" in meta["params"].get("import", {}):
+        carried = (
+            "Each image carries one soft label, which came with it and holds for all of its views, stored in "
+            f"{meta['bytes']['labels.safetensors']:,} bytes."
+        )
     else:
         views = f", {meta['view_bytes']:,} of them the views' crops and mixes" if "view_bytes" in meta else ""
         carrier = "image" if meta["grid"] == 1 else "decoded image"
@@ -96,7 +101,13 @@ def _grids(meta: Mapping[str, Any]) -> str:
 
 
 def _making(params: Mapping[str, Any]) -> str:
-    if "import" in params:
+    source = params.get("import", {})
+    if "format" in source:
+        return (
+            f"imported from {source['files']:,} file{'' if source['files'] == 1 else 's'} of another project "
+            f"({source['bytes']:,} bytes in format `{source['format']}`); what was stated and assumed of them is below"
+        )
+    if source:
         return (
             f"imported from {params['import']['files']:,} files of another program's soft labels (layout "
             f"`{params['import']['layout']}`), who made images and labels being unknown"

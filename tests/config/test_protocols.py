@@ -17,6 +17,7 @@ from dcpipe.training.schedules import SCHEDULES
 from dcpipe.types import DataError
 
 ADAMW = ("adamw", 1e-3, 0.01, "weights")
+ADAM = ("adamw", 1e-3, 0.0, "all")  # without decay, AdamW is Adam
 EDC_SGD, GVBSM_SGD = ("sgd", 0.1, 0.875, False, 5e-4, "weights"), ("sgd", 0.1, 0.9, False, 5e-4, "weights")
 ZETA_2, COSINE, SSRS, LINEAR = ("smoothing", 2.0), ("smoothing", 1.0), ("ssrs", 2.0), ("linear", 2.0)
 STEPS = ("multistep", [0.8, 0.9, 0.95], 0.5)
@@ -78,6 +79,11 @@ GOLDEN: dict[str, tuple[Any, ...]] = {
             *(("plain", 300, 151 / 300, 0), ("dsa", 1000, 501 / 1000, 0), ("randaug", 1000, 501 / 1000, 1)),
         )
     },
+}
+GOLDEN |= {
+    "rd3": (400, 50, ADAM, COSINE, ("kl_plain", 20.0), 0, 0, (0.08, 0, 1, CUT)),
+    "rd3/other-students": (400, 50, ADAM, ZETA_2, ("kl_plain", 20.0), 0, 0, (0.08, 0, 1, CUT)),
+    "hard": (400, 50, ADAM, COSINE, HARD, 0, 0, (0.08, 0, 1, "none")),
 }
 OBJECTS, DIGITS = "color_crop_flip_scale_rotate", "color_crop_scale_rotate"
 # name: what happens after the crop, and how many views are mixed, where it is not nothing and all
@@ -184,6 +190,9 @@ CHANGED: list[tuple[str, dict[str, Any], str]] = [
     ("edc-code/cifar100", {"nesterov": True}, "edc-code/cifar100 with nesterov true"),
     ("sre2l/imagenet-1k", {"lr": 5e-4, "warmup": 5}, "sre2l/imagenet-1k with lr 0.0005, warmup 5"),
     ("gvbsm/cifar10", {"weight_decay": 0.01}, "gvbsm/cifar10 with weight_decay 0.01"),
+    ("rd3", {"zeta": 2.0}, "rd3 with zeta 2"),
+    ("rd3/other-students", {"ema": 0.99, "epochs": 300}, "rd3/other-students with epochs 300, ema 0.99"),
+    ("hard", {"epochs": 1000}, "hard with epochs 1000"),
 ]
 
 

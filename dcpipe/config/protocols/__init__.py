@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from dcpipe.config.protocols import dcbench, edc, gvbsm, idc, rded, sre2l
+from dcpipe.config.protocols import dcbench, edc, gvbsm, hard, idc, rd3, rded, sre2l
 from dcpipe.config.protocols.row import PLAIN_VIEWS, Row
 from dcpipe.config.values import BelowOne, Count, Natural, NotNegative, Positive, PositiveShare, one_of
 
@@ -43,6 +43,8 @@ PROTOCOLS: dict[str, Row] = {
     **gvbsm.ROWS,
     **idc.ROWS,
     **dcbench.ROWS,
+    **rd3.ROWS,
+    **hard.ROWS,
 }
 
 

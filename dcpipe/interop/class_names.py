@@ -1,0 +1,79 @@
+"""Class names in the order of labels, from what a user has at hand: a list in a file, or an artifact of dcpipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dcpipe.store.artifact import SCHEMA
+from dcpipe.store.documents import Channels, Classes, Open, checked, parse, read_bytes
+from dcpipe.store.manifest import MANIFEST, read_manifest
+from dcpipe.types import Colour, require
+
+_LIMIT = 64 * 2**20  # bytes of a list
+_REMEDY = "give a JSON list, {name: index}, a text file with a name per line, or a folder such as data/images"
+
+
+@dataclass(frozen=True)
+class ClassNames:
+    """Names in the order of labels, and the mean and std of the pixels if their source says them."""
+
+    names: tuple[str, ...]
+    constants: tuple[Colour, Colour] | None = None
+
+
+class _Named(Open):
+    """What artifacts say of classes and pixels."""
+
+    classes: Classes
+    mean: Channels | None = None
+    std: Channels | None = None
+
+
+class _List(Open):
+    classes: Classes
+
+
+def read_class_names(path: Path) -> ClassNames:
+    """Class names from a folder of an artifact (images, a teacher, a release), a JSON file (a list in label order, or
+    {name: index}), or a text file with one name per line.
+
+    Raises `DataError` for anything else, and for names that repeat.
+    """
+    if path.is_dir():
+        manifest = read_manifest(path, SCHEMA)
+        meta = checked(_Named, manifest.meta, path / MANIFEST, _REMEDY, "in meta")
+        constants = None if meta.mean is None or meta.std is None else (_colour(meta.mean), _colour(meta.std))
+        return ClassNames(_distinct(meta.classes, path), constants)
+    require(path.is_file(), f"class list {path} is not there; {_REMEDY}")
+    data = read_bytes(path, _LIMIT, _REMEDY)
+    return ClassNames(_distinct(_listed(data, path), path))
+
+
+def _listed(data: bytes, path: Path) -> list[str]:
+    if path.suffix.lower() != ".json":
+        try:
+            lines = data.decode("utf-8").splitlines()
+        except UnicodeDecodeError:
+            lines = []
+        return checked(_List, {"classes": [line.strip() for line in lines if line.strip()]}, path, _REMEDY).classes
+    content: Any = parse(data, path, _REMEDY)
+    if isinstance(content, dict):
+        numbers = list(content.values())
+        require(
+            all(type(number) is int for number in numbers) and sorted(numbers) == list(range(len(numbers))),
+            f"{path}: its indices must be 0..{len(numbers) - 1}, each once; correct the file",
+        )
+        content = sorted(content, key=content.__getitem__)
+    return checked(_List, {"classes": content}, path, _REMEDY).classes
+
+
+def _distinct(names: list[str], path: Path) -> tuple[str, ...]:
+    require(len(set(names)) == len(names), f"{path}: class names repeat; make them distinct")
+    return tuple(names)
+
+
+def _colour(values: list[float]) -> Colour:
+    red, green, blue = values
+    return red, green, blue
