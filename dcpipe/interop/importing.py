@@ -33,6 +33,7 @@ from dcpipe.interop import scan
 from dcpipe.interop.records import read_record
 from dcpipe.interop.scan import Batches, Scan
 from dcpipe.release.writing import Origin, write_release
+from dcpipe.store.blocks import need_zarr
 from dcpipe.store.labels import LABELS
 from dcpipe.types import Colour, ImageSet, IntArray, LabelShape, SoftLabels, require
 from dcpipe.types.paths import local_path
@@ -131,6 +132,7 @@ def import_labels(
     label_store = local_path(label_store, "the label store")
     images_folder, out = local_path(images_folder, "the folder of images"), local_path(out, "the folder of the release")
     require(not os.path.lexists(out), f"{out} exists; give a folder that does not, or remove it")
+    need_zarr()  # for the labels as they are found, before hours of reading them
     batches = scan.find_batches(label_store)
     parent, folder = str(images_folder.absolute().parent), images_folder.name
     source = imagefolder(path=parent, train=folder, test=folder)["train"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from dcpipe import store
 from dcpipe.config import params as parameters
-from dcpipe.release.tags import RELEASE, TAG, WORKSPACE, git, is_place, release_tags, repository_of
+from dcpipe.release.tags import RELEASE, TAG, WORKSPACE, git, is_place, need_dvc, release_tags, repository_of
 from dcpipe.types import DataError, require
 from dcpipe.types.paths import local_path
 
@@ -145,6 +145,7 @@ def _list_stages(root: Path, say: Callable[[str], None]) -> None:
 
 
 def _dvc(*arguments: str, cwd: Path) -> str:
+    need_dvc("publishes releases")
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=cwd, capture_output=True, text=True)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]

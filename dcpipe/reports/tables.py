@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
-import zarr
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -136,7 +135,7 @@ def _inside(file: Path, size: int) -> tuple[list[tuple[str, str, list[int], int]
             return [("rows", "", [pq.read_metadata(file).num_rows], size)], []
     if file.suffix == ".zarr":
         with reading(file, "a Zarr array", remedy):
-            array = zarr.open_array(file, mode="r")
+            array = store.open_blocks(file)
             return [("array", str(array.dtype), list(array.shape), size)], []
     return [], []
 

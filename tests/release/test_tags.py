@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,6 +184,60 @@ def test_a_release_is_pulled_as_it_was_published(tracked: Path, made: Path, tmp_
     assert {path.name: path.read_bytes() for path in artifact.path.iterdir()} == {
         path.name: path.read_bytes() for path in made.iterdir()
     }
+
+
+@dvcs_warnings
+@pytest.mark.parametrize("kind", ["hardlink", "symlink"])
+@pytest.mark.parametrize("stored", ["cache", "remote"])
+def test_what_is_pulled_is_no_link_to_what_others_use(kind: str, stored: str, tracked: Path, tmp_path: Path) -> None:
+    """A cache, or a remote on the same disk, from which DVC would link."""
+    from dvc.repo import Repo
+
+    with Repo(str(tracked)) as repo:
+        with repo.config.edit() as config:
+            config["cache"]["type"] = kind
+            if stored == "remote":
+                config["remote"]["near"] = {"url": str(tmp_path / "near"), "type": kind}
+                config["core"]["remote"] = "near"
+        if stored == "remote":
+            repo.config.load()
+            repo.push()
+            shutil.rmtree(tracked / ".dvc/cache")
+    commit(tracked)
+    out = release.pull("fish@v1.0.0", tracked, tmp_path / "out").path
+    place = tracked / ".dvc/cache" if stored == "cache" else tmp_path / "near"
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in out.iterdir():
+        status = path.lstat()
+        assert (status.st_mode, status.st_nlink) == (stat.S_IFREG | 0o666 & ~umask, 1)
+        path.write_bytes(b"changed")
+    assert len(before) >= 6 and {path: path.read_bytes() for path in before} == before
+
+
+def test_without_dvc_a_tag_is_refused_and_a_folder_is_read(
+    repository: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dvc", None)
+    monkeypatch.chdir(repository)
+    tags.git("tag", "-a", "fish@v1.0.0", "-m", "x", cwd=repository)
+    told = 'DVC, which fetches releases by their tags, is not installed; run `pip install "dcpipe[dvc]"`'
+    for use in (
+        lambda: dcpipe.load("fish@v1.0.0"),
+        lambda: release.pull("fish@v1.0.0", None, tmp_path / "out"),
+    ):
+        with pytest.raises(DataError) as error:
+            use()
+        assert str(error.value) == told
+    dataset = dcpipe.load(made).dataset()
+    assert sum(len(images) for images, _ in dcpipe.CondensedLoader(dataset, 5)) == 12
+
+
+def test_without_git_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(DataError, match=r"^git is not installed, and releases have git tags; install git$"):
+        dcpipe.load("fish@v1.0.0", repo="https://host/x")
 
 
 @dvcs_warnings
