@@ -2,6 +2,7 @@
 
 * `dataset.py`  `CondensedDataset`, a map-style torch dataset
 * `loader.py`   `CondensedLoader`, whose batches never leave the device
+* `repeats.py`  the warning when `set_epoch` was forgotten
 * `targets.py`  the sources of soft labels: a label pack, the teachers online, or the hard labels
 """
 
