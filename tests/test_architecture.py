@@ -54,6 +54,8 @@ HEAVY = {"dask", "distributed", "sklearn", "scipy", "matplotlib", "prefect", "ti
     "s3fs",
     "botocore",
     "huggingface_hub",
+    "datasets",
+    "zarr",
 }
 
 

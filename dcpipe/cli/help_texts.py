@@ -134,11 +134,12 @@ An interrupted download of a URL continues when the command is run again.
 EXPORT = """\
 Write a release for other code, in one of these formats:
 
-    folder      FOLDER/00000/00000.png and so on (folders are class numbers, files are ranks in the class, so sorted
-                names are in the right order), classes.json and, for soft labels, labels.safetensors: logits fp16
-                [image, view, class] with the box and flip of every view
-    parquet     what `datasets.load_dataset(FOLDER)` of Hugging Face reads: images and labels; --logits adds the same
-                logits, boxes and flips as columns, which are large
+    folder      FOLDER/00000_tench/00000.png and so on, which ImageFolder of torchvision reads: sorted folders are in
+                label order (class names alone where they sort so), files are ranks in the class; classes.json and,
+                for soft labels, labels.safetensors: logits fp16 [image, view, class] with the box and flip of every
+                view
+    parquet     what `datasets.load_dataset(FOLDER)` of Hugging Face reads: images and labels, and croissant.json,
+                which describes them; --logits adds the same logits, boxes and flips as columns, which are large
     ddranking   images.pt, normalised, and labels.pt, the mean logits of each image (its class with --images-only),
                 sorted by class as DD-Ranking expects
 """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -160,6 +161,20 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def hard(self, items: IntArray) -> torch.Tensor:
         """Class numbers i64 [m] of the images of the items, even if another image is pasted into their views."""
         return views.take(self.classes_of, self.rows[items])
+
+    def to_hf(self, *, labels: bool = False) -> Any:
+        """The images as a `datasets.Dataset` in memory: `id`, `image` and `label`, a ClassLabel with the class names.
+
+        With `labels`, rows have the stored soft labels too: `logits`, `Array2D((K, c), "float16")` of K views of c
+        classes, and the `box`, `Array2D((K, 4), "float32")` (left, top, width, height as fractions), and `flip` u8 [K]
+        of each view. They take 2 K c bytes per image. `datasets` is in the extra of that name.
+
+        Raises `DataError` if it is not installed, if the labels are hard or a teacher's, if images were mixed before
+        labelling, and if the codec dropped views.
+        """
+        from dcpipe.dataset.huggingface import to_hf
+
+        return to_hf(self.images, self.labels if labels else None)
 
     def __getitems__(self, items: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """A list of samples, computed as one batch; `DataLoader` calls this."""

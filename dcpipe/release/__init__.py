@@ -7,10 +7,12 @@
 * `remote.py`      releases at s3://, gs://, hf:// and https://, of which only the files that are used are downloaded
 * `tags.py`        the git tags NAME@vX.Y.Z, and fetching the folder of a tag through DVC
 * `publishing.py`  creates such a tag, after checking that everything it needs exists
-* `exporting.py`   writes a release for other code: an ImageFolder with a dense label file, or one of the next two
+* `exporting.py`   writes a release for other code, in one of the next three formats
+* `folders.py`     an ImageFolder with a dense label file
 * `huggingface.py` Parquet that `datasets.load_dataset` reads
 * `ddranking.py`   the pair of tensors that DD-Ranking reads
-* `decoded.py`     the labels and views of a pack as dense arrays, for exports
+* `croissant.py`   a description for machines, which exports to Parquet and the Hub have
+* `hub.py`         copies a release into a dataset repository of Hugging Face
 
 As every artifact, a release has one manifest, `artifact.json`. Its `meta` describes the release and what it was made
 from, and its `files` have the size and SHA-256 of each file, which are verified when the release is loaded.
