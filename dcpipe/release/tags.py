@@ -22,12 +22,14 @@ from dcpipe.store.documents import reason, shown
 from dcpipe.store.files import replacing
 from dcpipe.store.manifest import MANIFEST, read_manifest
 from dcpipe.types import DataError, require
+from dcpipe.types.names import one_of, similar
 from dcpipe.types.paths import local_path
 
 TAG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*@v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 RELEASE = "data/release"
 WORKSPACE = "workspace "  # begins a line in the message of a tag
 _PLACE = re.compile(r"[\w.+ -]+(/[\w.+ -]+)*")
+_LISTED = 10  # tags of a repository in a message
 TRANSPORTS = ("file", "git", "http", "https", "ssh")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)", re.IGNORECASE)
 
@@ -149,9 +151,20 @@ def _address(repo: str | Path | None) -> str:
 
 
 def _object(tag: str, known: dict[str, str], source: str) -> str:
-    listed = ", ".join(sorted(known)) or "no release tags"
-    require(tag in known, f"{source} has no release tag {tag!r}; it has {listed}")
+    """The git object of a tag. Raises `DataError`, with the tags that may have been meant, if there is none."""
+    if tag not in known:
+        newest = sorted(known, key=_version, reverse=True)
+        meant = similar(tag.split("@")[0], newest) or similar(tag, newest)
+        listed = ", ".join(sorted(known)[:_LISTED]) + (" and others" if len(known) > _LISTED else "")
+        hint = f"did you mean {one_of(meant)}?" if meant else f"it has {listed or 'no release tags'}"
+        form = "" if TAG.fullmatch(tag) else ", which would be NAME@vX.Y.Z"
+        raise DataError(f"{source} has no release tag {tag!r}{form}; {hint}")
     return known[tag]
+
+
+def _version(tag: str) -> list[int]:
+    """X, Y and Z of a tag."""
+    return [int(number) for number in tag.rpartition("@v")[2].split(".")]
 
 
 def _download(tag: str, source: str, out: Path) -> Path:

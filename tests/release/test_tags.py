@@ -35,13 +35,25 @@ def test_not_release_tags(tag: str) -> None:
     assert tags.TAG.fullmatch(tag) is None
 
 
-def test_unknown_tag_lists_those_there_are(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no release tag 'fish@v1.0.0'; it has no release tags$"):
-        dcpipe.load("fish@v1.0.0", repo=repository)
-    for tag in ("fish@v2.0.0", "fish@v1.1.0", "not-a-release"):
+def test_an_unknown_tag_is_answered_by_those_that_may_be_meant(repository: Path, tmp_path: Path) -> None:
+    def told(tag: str) -> str:
+        with pytest.raises(DataError) as error:
+            release.pull(tag, repository, tmp_path / "out")
+        return str(error.value).removeprefix(f"{repository} has no release tag ")
+
+    assert told("fish@v1.0.0") == "'fish@v1.0.0'; it has no release tags"
+    for tag in ("fish@v2.0.0", "fish@v10.0.0", "birds@v1.0.0", "not-a-release"):
         tags.git("tag", "-a", tag, "-m", "x", cwd=repository)
-    with pytest.raises(DataError, match=r"has no release tag 'fish@v1.0.0'; it has fish@v1.1.0, fish@v2.0.0$"):
-        release.pull("fish@v1.0.0", repository, tmp_path / "out")
+    assert told("fish@v1.0.0") == "'fish@v1.0.0'; did you mean fish@v10.0.0 or fish@v2.0.0?"
+    assert told("fish") == "'fish', which would be NAME@vX.Y.Z; did you mean fish@v10.0.0 or fish@v2.0.0?"
+    assert told("bird@1.0.0") == "'bird@1.0.0', which would be NAME@vX.Y.Z; did you mean birds@v1.0.0?"
+    listed = "birds@v1.0.0, fish@v10.0.0, fish@v2.0.0"
+    assert told("whales") == f"'whales', which would be NAME@vX.Y.Z; it has {listed}"
+    for number in range(9):
+        tags.git("tag", "-a", f"set@v{number}.0.0", "-m", "x", cwd=repository)
+    assert told("whales@v1.0.0").endswith(
+        "fish@v2.0.0, set@v0.0.0, set@v1.0.0, set@v2.0.0, set@v3.0.0, set@v4.0.0, set@v5.0.0, set@v6.0.0 and others"
+    )
 
 
 def test_a_repository_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
