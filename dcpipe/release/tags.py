@@ -154,7 +154,8 @@ def _object(tag: str, known: dict[str, str], source: str) -> str:
     """The git object of a tag. Raises `DataError`, with the tags that may have been meant, if there is none."""
     if tag not in known:
         newest = sorted(known, key=_version, reverse=True)
-        meant = similar(tag.split("@")[0], newest) or similar(tag, newest)
+        names = similar(tag.split("@")[0], list(dict.fromkeys(other.split("@")[0] for other in newest)))
+        meant = [other for other in newest if other.split("@")[0] in names][:5]
         listed = ", ".join(sorted(known)[:_LISTED]) + (" and others" if len(known) > _LISTED else "")
         hint = f"did you mean {one_of(meant)}?" if meant else f"it has {listed or 'no release tags'}"
         form = "" if TAG.fullmatch(tag) else ", which would be NAME@vX.Y.Z"
