@@ -167,21 +167,25 @@ def _unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> str | Non
     return f"unknown command {name!r}; {hint}`dcpipe --help` shows all"
 
 
-def _enter_workspace() -> None:
-    """Change to the workspace around the current folder, if there is one, as the paths in its parameters are relative
-    to it."""
+def _enter_workspace() -> bool:
+    """Change to the workspace around the current folder, because paths in its parameters are relative to it. Returns
+    whether there is one."""
     from dcpipe.workspace.finding import root_of
 
     root = root_of(Path.cwd())
     if root is not None and root != Path.cwd():
         print(f"In the workspace {root}:", file=sys.stderr)
         os.chdir(root)
+    return root is not None
 
 
 def _params(given: Path | None) -> Path:
     """The parameter file that was given, or that of the workspace."""
-    if given is None:
-        _enter_workspace()
+    require(
+        given is not None or _enter_workspace(),
+        f"{Path.cwd()} is in no workspace, because neither it nor a folder above it has params.yaml; change to one, or "
+        "make one with `dcpipe init PRESET DIR`",
+    )
     return given or Path("params.yaml")
 
 

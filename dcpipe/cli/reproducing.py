@@ -13,7 +13,10 @@ from dcpipe.types import require
 
 def evaluate() -> None:
     """Reproduce the evaluation of the workspace that the current folder is."""
-    require(Path("dvc.yaml").is_file(), f"{Path.cwd()} has no dvc.yaml; run `dcpipe init PRESET DIR` for a workspace")
+    require(
+        Path("dvc.yaml").is_file(),
+        f"{Path.cwd()} has no dvc.yaml; change to a workspace's folder, or make one with `dcpipe init PRESET DIR`",
+    )
     _repro("evaluation")
 
 

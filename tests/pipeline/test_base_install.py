@@ -87,7 +87,7 @@ def test_a_release_is_read_with_the_base_dependencies_alone(base: Path, tmp_path
     ]
     told = run(base, tmp_path, "-m", "dcpipe.cli", "inspect", "fish")
     assert told.returncode == 0 and "verified, 5 files" in told.stdout, told.stderr
-    for arguments in (["pull", "fish@v1.0.0"], ["init", "digits", "set"], ["evaluate"]):
+    for arguments in (["pull", "fish@v1.0.0"], ["init", "digits", "set"]):
         refused = run(base, tmp_path, "-m", "dcpipe.cli", *arguments)
         assert refused.returncode == 2 and refused.stderr.startswith("dcpipe: DVC, which "), refused.stderr
         assert refused.stderr.count("\n") == 1
