@@ -233,9 +233,9 @@ def _upgrade(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
+    file = _params(options.file)
     from dcpipe.cli import checking
 
-    file = _params(options.file)
     if options.resolved:
         print(checking.resolved(file), end="")
         return
@@ -250,12 +250,13 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _plan(options: argparse.Namespace) -> None:
+    file = _params(options.file)
     from dcpipe.cli import planning
     from dcpipe.planning import table
     from dcpipe.planning.counts import Given
 
     given = Given(options.images, options.classes, options.test, options.image_bytes)
-    found = planning.plan(_params(options.file), given, planning.numbers(options.devices), options.device)
+    found = planning.plan(file, given, planning.numbers(options.devices), options.device)
     if options.json:
         print(json.dumps(table.as_json(found), indent=1))
         return

@@ -91,4 +91,4 @@ def test_a_release_is_read_with_the_base_dependencies_alone(base: Path, tmp_path
         refused = run(base, tmp_path, "-m", "dcpipe.cli", *arguments)
         assert refused.returncode == 2 and refused.stderr.startswith("dcpipe: DVC, which "), refused.stderr
         assert refused.stderr.count("\n") == 1
-    assert {path.name for path in tmp_path.iterdir()} == {"fish", "fish-scratch", ".git"}
+    assert {path.name for path in tmp_path.iterdir()} == {"fish", ".git"}
