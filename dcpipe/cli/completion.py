@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dcpipe.types import DataError, require
+from dcpipe.types import require
 from dcpipe.types.names import one_of
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
@@ -37,4 +37,4 @@ def commands_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentP
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             return dict(action.choices)
-    raise DataError("the parser has no commands; report this")
+    raise AssertionError("the parser has commands")
