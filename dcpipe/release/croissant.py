@@ -90,8 +90,8 @@ def describe(
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": meta["name"],
         "description": (
-            f"A condensed dataset for image classification: {meta['ipc']} images of {meta['size']}x{meta['size']} "
-            f"pixels for each of {len(meta['classes'])} classes."
+            f"A condensed dataset for image classification: images of {meta['size']}x{meta['size']} pixels, "
+            f"{len(meta['classes'])} classes."
         ),
         "license": meta["licence"],
         "keywords": ["dataset condensation", "dataset distillation", "image classification"],
