@@ -54,6 +54,8 @@ HEAVY = {"dask", "distributed", "sklearn", "scipy", "matplotlib", "prefect", "ti
     "s3fs",
     "botocore",
     "huggingface_hub",
+    "datasets",
+    "zarr",
 }
 
 
@@ -144,7 +146,18 @@ def test_importing_dcpipe_loads_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["flows.images", "flows.sources", "dcpipe.cli", "dcpipe.images.shards", "dcpipe.store"]
+    "module",
+    [
+        "flows.images",
+        "flows.sources",
+        "dcpipe.cli",
+        "dcpipe.cli.reproducing",
+        "dcpipe.cli.showing",
+        "dcpipe.images.shards",
+        "dcpipe.release.publishing",
+        "dcpipe.release.pulling",
+        "dcpipe.store",
+    ],
 )
 def test_what_computes_nothing_loads_no_torch(module: str) -> None:
     """It takes seconds, and `--help`, `status` and the table of images need none of it."""

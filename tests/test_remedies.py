@@ -90,5 +90,5 @@ def test_a_command_of_a_message_can_be_typed(command: str) -> None:
 
 def test_extras_of_messages_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {extra for text in MESSAGES for extra in re.findall(r"install dcpipe\[([a-z]+)\]", text)}
-    assert wanted and wanted <= set(project["optional-dependencies"])
+    wanted = {extra for text in MESSAGES for extra in re.findall(r"install \"?dcpipe\[([a-z0-9]+)\]", text)}
+    assert {"pipeline", "s3", "timm"} <= wanted <= set(project["optional-dependencies"])

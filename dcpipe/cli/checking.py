@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,9 +21,43 @@ from dcpipe.store.manifest import MAX_BYTES
 from dcpipe.types import DataError, NotApplicableError
 
 
-def report(path: Path) -> list[str]:
-    """A description of what will be built, line by line. Raises `DataError` with one line for each kind of problem in
-    params.yaml or in the studies/params.yaml next to it."""
+@dataclass(frozen=True)
+class Checked:
+    """What was found in a parameter file and in the studies/params.yaml next to it.
+
+    `mistakes`: a sentence for each kind of mistake. `notes`: what is no mistake, but worth knowing. `n_classes` and
+    `planned` are None where the images are not there, or where the parameters are wrong.
+    """
+
+    path: Path
+    params: Params
+    mistakes: list[str]
+    notes: list[str]
+    n_classes: int | None
+    planned: budget.Planned | None
+
+    def lines(self) -> list[str]:
+        """A description of what will be built, if there is no mistake."""
+        summary = _summary(self.params, self.n_classes, self.planned)
+        return [*summary, *(f"note      {note}" for note in self.notes), f"{self.path} is fine."]
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        planned = self.planned
+        return {
+            "file": str(self.path),
+            "mistakes": self.mistakes,
+            "notes": self.notes,
+            "name": self.params.release.name,
+            "ipc": self.params.selection.ipc,
+            "classes": self.n_classes,
+            "label_bytes": None if planned is None else planned.n_bytes,
+            "fp16_label_bytes": None if planned is None else planned.shape.reference_bytes,
+        }
+
+
+def check_all(path: Path) -> Checked:
+    """Check a parameter file. Raises `DataError` for one that cannot be read as parameters."""
     params = load_blocks(path)
     mistakes = [f"{path}: {problem}" for problem in check.problems(params)]
     planned, n_classes, counts = None, None, None
@@ -34,10 +70,8 @@ def report(path: Path) -> list[str]:
             mistakes.append(f"{path}: {error}")
         wrong, notes = _studies(params, path)
         mistakes += wrong
-    if mistakes:
-        raise DataError("\n".join(mistakes))
     notes += _outdated(path.parent / "data")
-    return [*_summary(params, n_classes, planned), *(f"note      {note}" for note in notes), f"{path} is fine."]
+    return Checked(path, params, mistakes, notes, n_classes, planned)
 
 
 def resolved(path: Path) -> str:

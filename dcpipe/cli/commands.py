@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -17,10 +16,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dcpipe.cli import help_texts, importing_images, judging
+from dcpipe.cli import completion, help_texts, importing_images, judging
+from dcpipe.cli.completion import commands_of
 from dcpipe.reports.printing import print_table
 from dcpipe.stopping import write_any_text
 from dcpipe.types import DataError, describe_os_error, require
+from dcpipe.types.names import one_of, similar
 from dcpipe.types.paths import local_path
 
 
@@ -28,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0, or 2 after printing one line per mistake in the request to standard error (130 after
     Ctrl-C)."""
     write_any_text()
-    options = _parsed(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    parser = _parser()
+    if (unknown := _unknown(words, parser)) is not None:
+        print(f"dcpipe: {unknown}", file=sys.stderr)
+        return 2
+    options = _parsed(words, parser)
     run: Callable[[argparse.Namespace], None] = options.run
     try:
         for name, value in vars(options).items():
@@ -50,11 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parsed(words: Sequence[str], parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The arguments. `init NAME --data PATH DIR` is understood too: argparse takes no second optional argument after an
     option."""
-    parser = _parser()
-    options, others = parser.parse_known_args(arguments)
+    options, others = parser.parse_known_args(words)
     if len(others) == 1 and not others[0].startswith("-") and vars(options).get("folder", ()) is None:
         options.folder, others = Path(others[0]), []
     if others:
@@ -67,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="dcpipe", description=help_texts.OVERVIEW, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"dcpipe {version('dcpipe')}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
     def add(run: Callable[[argparse.Namespace], None], name: str, summary: str, lesson: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
@@ -85,13 +90,16 @@ def _parser() -> argparse.ArgumentParser:
     instead.add_argument("--list", action="store_true", help="list all presets, or those that contain NAME")
     instead.add_argument("--show", action="store_true", help="print the file instead of writing it")
     command.add_argument("--force", action="store_true", help="replace the params.yaml of a workspace that exists")
+    command.add_argument("--json", action="store_true", help="with --list: print JSON")
     command = add(_upgrade, "upgrade", "build with the installed version from now on", help_texts.UPGRADE)
     command.add_argument("--dry-run", action="store_true", help="only say what would change")
     command = add(_check, "check", "find mistakes in params.yaml without running anything", help_texts.CHECK)
-    command.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), help="default: params.yaml")
-    command.add_argument("--resolved", action="store_true", help="print the parameters with every default filled in")
+    command.add_argument("file", nargs="?", type=Path, help="default: params.yaml of the workspace")
+    printed = command.add_mutually_exclusive_group()
+    printed.add_argument("--resolved", action="store_true", help="print the parameters with every default filled in")
+    printed.add_argument("--json", action="store_true", help="print what was found as JSON")
     command = add(_plan, "plan", "tell what every stage will take, before anything runs", help_texts.PLAN)
-    command.add_argument("file", nargs="?", type=Path, default=Path("params.yaml"), help="default: params.yaml")
+    command.add_argument("file", nargs="?", type=Path, help="default: params.yaml of the workspace")
     command.add_argument("--devices", default="1", metavar="N,M", help="numbers of devices, as in 1,8 (default: 1)")
     command.add_argument("--device", metavar="NAME", help="stored figures, such as h100; default: measure this machine")
     command.add_argument("--images", type=int, help="train images, if they are not here")
@@ -101,9 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="print exact numbers as JSON")
     command = add(_status, "status", "show which stages are built, the scores and the sizes", help_texts.STATUS)
     command.add_argument("--verify", action="store_true", help="verify every byte of every artifact below data/")
+    command.add_argument("--json", action="store_true", help="print exact numbers as JSON")
     command = add(_inspect, "inspect", "verify an artifact and list its arrays with their bytes", help_texts.INSPECT)
     command.add_argument("what", metavar="PATH_or_TAG", help="a folder, a file, NAME@vX.Y.Z, or the URL of a release")
     command.add_argument("--repo", help="git repository of the tag (path or URL; default: the current one)")
+    command.add_argument("--json", action="store_true", help="print exact numbers as JSON")
     add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", help_texts.EVALUATE)
     command = add(_study, "study", "compare selectors, codecs, syntheses, design choices", help_texts.STUDY)
     command.add_argument("name", nargs="?", metavar="NAME", help="a block of studies/params.yaml")
@@ -113,6 +123,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("tag", metavar="NAME@vX.Y.Z")
     pushed = command.add_mutually_exclusive_group()
     pushed.add_argument("--no-push", action="store_true", help="do not copy the release to the DVC remote")
+    command.add_argument(
+        "--remote", metavar="PATH_or_URL", help="where to copy it if no DVC remote is set; becomes the default remote"
+    )
     pushed.add_argument("--with-stages", action="store_true", help="copy the outputs of all stages, source images too")
     command = add(_pull, "pull", "fetch a release by its tag or URL", help_texts.PULL)
     command.add_argument("what", metavar="TAG_or_URL", help="NAME@vX.Y.Z, or s3://, gs://, hf:// or https://")
@@ -155,12 +168,51 @@ def _parser() -> argparse.ArgumentParser:
     about = "turn another project's images into a release"
     importing_images.add_arguments(add(importing_images.run, "import-images", about, importing_images.HELP))
     add(_clean, "clean", "delete unfinished work", help_texts.CLEAN)
+    command = add(_completion, "completion", "print a script by which a shell completes", help_texts.COMPLETION)
+    command.add_argument("shell", metavar="SHELL", help="bash, zsh, fish or tcsh")
     return parser
+
+
+def _unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> str | None:
+    """What to say of a command that does not exist; None if there is none."""
+    known = commands_of(parser)
+    name = next((word for word in words if not word.startswith("-")), None)
+    if name is None or name in known:
+        return None
+    meant = similar(name, list(known))
+    hint = f"did you mean {one_of(meant)}? " if meant else ""
+    return f"unknown command {name!r}; {hint}`dcpipe --help` shows all"
+
+
+def _enter_workspace() -> bool:
+    """Change to the workspace around the current folder, because paths in its parameters are relative to it. Returns
+    whether there is one."""
+    from dcpipe.workspace.finding import root_of
+
+    root = root_of(Path.cwd())
+    if root is not None and root != Path.cwd():
+        print(f"In the workspace {root}:", file=sys.stderr)
+        os.chdir(root)
+    return root is not None
+
+
+def _params(given: Path | None) -> Path:
+    """The parameter file that was given, or that of the workspace."""
+    require(
+        given is not None or _enter_workspace(),
+        f"{Path.cwd()} is in no workspace, because neither it nor a folder above it has params.yaml; change to one, or "
+        "make one with `dcpipe init PRESET DIR`",
+    )
+    return given or Path("params.yaml")
 
 
 def _init(options: argparse.Namespace) -> None:
     from dcpipe.config import presets
 
+    if options.list and options.json:
+        print(json.dumps(presets.as_json(options.preset or ""), indent=1, ensure_ascii=False))
+        return
+    require(not options.json, "--json is for the list of presets; write `dcpipe init --list --json`")
     if options.list:
         Console(width=presets.WIDTH).print(presets.listing(options.preset or ""))
         return
@@ -216,22 +268,30 @@ def _upgrade(options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> None:
+    file = _params(options.file)
     from dcpipe.cli import checking
 
     if options.resolved:
-        print(checking.resolved(options.file), end="")
+        print(checking.resolved(file), end="")
         return
-    for line in checking.report(options.file):
-        print(line)
+    found = checking.check_all(file)
+    if options.json:
+        print(json.dumps(found.as_json(), indent=1, ensure_ascii=False))
+    if found.mistakes:
+        raise DataError("\n".join(found.mistakes))
+    if not options.json:
+        for line in found.lines():
+            print(line)
 
 
 def _plan(options: argparse.Namespace) -> None:
+    file = _params(options.file)
     from dcpipe.cli import planning
     from dcpipe.planning import table
     from dcpipe.planning.counts import Given
 
     given = Given(options.images, options.classes, options.test, options.image_bytes)
-    found = planning.plan(options.file, given, planning.numbers(options.devices), options.device)
+    found = planning.plan(file, given, planning.numbers(options.devices), options.device)
     if options.json:
         print(json.dumps(table.as_json(found), indent=1))
         return
@@ -241,61 +301,41 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
-    from dcpipe.reports import tables, verification
+    from dcpipe.cli import showing
 
-    if not options.verify:
-        print_table(tables.status(Path.cwd()))
-        return
-    found = verification.verify_all(Path.cwd() / "data")
-    for line in found.lines(Path.cwd()):
-        print(line)
-    if found.damaged:
-        raise DataError("\n".join(found.damaged))
-    print(f"{len(found.whole)} artifacts are whole." if found.whole else "There is no artifact below data/ yet.")
+    _enter_workspace()
+    if options.verify:
+        showing.verification(Path.cwd(), options.json)
+    else:
+        showing.status(Path.cwd(), options.json)
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from dcpipe.release import remote, tags
-    from dcpipe.reports import tables
-    from dcpipe.types.paths import is_url
+    from dcpipe.cli import showing
 
-    path = Path(options.what)
-    if is_url(options.what):
-        path = remote.fetch(options.what)
-    elif tags.TAG.fullmatch(options.what) and not path.exists():
-        path = tags.fetch(options.what, options.repo)
-    # Shapes must not be cut off at the width of the terminal.
-    Console(soft_wrap=True).print(tables.inspect(path))
+    showing.inspect(options.what, options.repo, options.json)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro", "evaluation"], check=False)
-    require(done.returncode == 0, "`dvc repro evaluation` failed; its message is above")
+    from dcpipe.cli import reproducing
+
+    _enter_workspace()
+    reproducing.evaluate()
 
 
 def _study(options: argparse.Namespace) -> None:
-    from dcpipe import studies
+    from dcpipe.cli import reproducing
 
-    studies.check_name(options.name)
-    target = f"studies/dvc.yaml:{options.name}"
-    require(
-        Path("studies/dvc.yaml").is_file(),
-        f"{Path.cwd()} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of dcpipe there",
-    )
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], check=False)
-    require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
-    folder, study = Path("data/study") / options.name, studies.STUDIES[options.name]
-    print_table(study.table(folder / "summary.csv"))
-    first, *others = (folder / f"{name}.png" for name in study.figures)
-    figures = [str(first), *(str(other) for other in others if other.is_file())]  # some are drawn only on request
-    line = f"Figure{'s' if len(figures) > 1 else ''}: {' and '.join(figures)}"
-    print(f"{line}; pictures of the images: {folder / study.pictures}" if study.pictures else line)
+    _enter_workspace()
+    reproducing.study(options.name)
 
 
 def _publish(options: argparse.Namespace) -> None:
     from dcpipe.release import publish
 
-    publish(options.tag, push=not options.no_push, with_stages=options.with_stages)
+    require(not (options.no_push and options.remote), "--remote is where to push; leave --no-push out")
+    _enter_workspace()
+    publish(options.tag, push=not options.no_push, with_stages=options.with_stages, remote=options.remote)
 
 
 def _pull(options: argparse.Namespace) -> None:
@@ -318,42 +358,9 @@ def _export(options: argparse.Namespace) -> None:
 
 
 def _import_labels(options: argparse.Namespace) -> None:
-    import yaml
-    from rich.progress import Progress
+    from dcpipe.cli import importing
 
-    from dcpipe.compression.budget import Budget
-    from dcpipe.interop import import_labels
-    from dcpipe.interop.importing import IMAGENET_MEAN, IMAGENET_STD
-    from dcpipe.training import pick_device
-
-    pairs = [option.partition("=") for option in options.option]
-    require(all(equals for _, equals, _ in pairs), f"--option takes NAME=VALUE, got {options.option}")
-    try:
-        settings = {name: yaml.safe_load(value) for name, _, value in pairs}
-    except (yaml.YAMLError, RecursionError) as error:
-        raise DataError(f"--option takes NAME=VALUE with a plain value, got {options.option}") from error
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        shown = bar.add_task("import-labels", total=None)
-        imported = import_labels(
-            options.store,
-            options.images,
-            options.out,
-            budget=Budget(options.codec, settings, options.ratio, bytes_per_image=options.bytes_per_image),
-            layout=options.layout,
-            seed=options.seed,
-            size=options.size,
-            temperature=options.temperature,
-            mean=tuple(options.mean or IMAGENET_MEAN),
-            std=tuple(options.std or IMAGENET_STD),
-            licence=options.licence,
-            force=options.force,
-            device=pick_device(os.environ.get("DCPIPE_DEVICE", "auto")),
-            report=lambda done, total: bar.update(shown, completed=done, total=total),
-        )
-    for line in imported.lines():
-        print(line)
-    print(f"Imported to {options.out}. Next: dcpipe inspect {options.out}, or dcpipe.load({str(options.out)!r})")
+    importing.import_labels(options)
 
 
 def _clean(options: argparse.Namespace) -> None:
@@ -364,3 +371,7 @@ def _clean(options: argparse.Namespace) -> None:
     for name in locked:
         print(f"Skipped {name}: a run is writing it.")
     print(f"Freed {human(freed)} of unfinished work.")
+
+
+def _completion(options: argparse.Namespace) -> None:
+    print(completion.script(_parser(), options.shell))

@@ -146,9 +146,10 @@ both have, and the p-value of a paired t-test.
 """
 PUBLISH = """\
 Create the git tag NAME@vX.Y.Z, where NAME is release.name in params.yaml. Before that, git must be clean, `dvc status`
-must be empty and the tag must not exist. Then data/release is copied to the default DVC remote. If there is no remote,
-a local folder is set up as one (DCPIPE_REMOTE, or ~/.local/share/dcpipe/remote). The tag itself is not pushed; the last
-line of the output shows the command for it.
+must be empty and the tag must not exist. Then data/release is copied to the default DVC remote. If there is none, the
+one of --remote is set up, or else a local folder (DCPIPE_REMOTE, or ~/.local/share/dcpipe/remote). Whoever pulls the
+tag finds the remote in .dvc/config, so that file is committed before the tag is made; this is said before it is done.
+The tag itself is not pushed; the last line of the output shows the command for it.
 
 The other stages are not copied: the source images may be large, and their licence may forbid it. With --with-stages
 they are, so that others can continue from them after `dvc pull`; the bytes of each stage and the licence are printed
@@ -169,11 +170,12 @@ An interrupted download of a URL continues when the command is run again.
 EXPORT = """\
 Write a release for other code, in one of these formats:
 
-    folder      FOLDER/00000/00000.png and so on (folders are class numbers, files are ranks in the class, so sorted
-                names are in the right order), classes.json and, for soft labels, labels.safetensors: logits fp16
-                [image, view, class] with the box and flip of every view
-    parquet     what `datasets.load_dataset(FOLDER)` of Hugging Face reads: images and labels; --logits adds the same
-                logits, boxes and flips as columns, which are large
+    folder      FOLDER/00000_tench/00000.png and so on, which ImageFolder of torchvision reads: sorted folders are in
+                label order (class names alone where they sort so), files are ranks in the class; classes.json and,
+                for soft labels, labels.safetensors: logits fp16 [image, view, class] with the box and flip of every
+                view
+    parquet     what `datasets.load_dataset(FOLDER)` of Hugging Face reads: images and labels, and croissant.json,
+                which describes them; --logits adds the same logits, boxes and flips as columns, which are large
     ddranking   images.pt, normalised, and labels.pt, the mean logits of each image (its class with --images-only),
                 sorted by class as DD-Ranking expects
 """
@@ -193,6 +195,13 @@ is how often labels agree with the classes of their images, which is printed tog
 The budget applies to the labels. The parameters of the views come on top and are listed separately. After an
 interruption, run the command again to continue (work is in DCPIPE_SCRATCH, or .dcpipe/scratch, and takes at most two
 copies of the fp16 logits).
+"""
+COMPLETION = """\
+Print a script by which a shell completes commands, options, files, and the names of presets and studies:
+
+    dcpipe completion bash >> ~/.bash_completion
+    dcpipe completion zsh > ~/.zsh/completions/_dcpipe            a folder of fpath
+    dcpipe completion fish > ~/.config/fish/completions/dcpipe.fish
 """
 CLEAN = """\
 Delete the unfinished work of stages that were killed or changed from the scratch folder (DCPIPE_SCRATCH, or

@@ -2,6 +2,9 @@
 
 * `dataset.py`  `CondensedDataset`, a map-style torch dataset
 * `loader.py`   `CondensedLoader`, whose batches never leave the device
+* `decoded.py`  labels and views of a pack as dense arrays, for other code
+* `huggingface.py`  tables in the convention of Hugging Face
+* `repeats.py`  the warning when `set_epoch` was forgotten
 * `targets.py`  the sources of soft labels: a label pack, the teachers online, or the hard labels
 """
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch.utils.data import Dataset
 
 from dcpipe import views
 from dcpipe.dataset.items import Items
+from dcpipe.dataset.repeats import Repeats
 from dcpipe.dataset.targets import Beyond, HardLabels, Labels, PackLabels
 from dcpipe.training.losses import check_temperature
 from dcpipe.types import ImageSet, IntArray, LabelPack, StoredViews, ViewSource, require
@@ -28,8 +30,9 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Map-style torch dataset of (image f32 [3, s, s] in [0, 1], soft label f32 [c]).
 
     Call `set_epoch(e)` before each epoch, because the view numbers depend on it, and so do the labels drawn from a
-    pruned pack. The dataset works with any `DataLoader`, for which it implements `__getitems__`. `items(order)` is the
-    fast path: its batches copy nothing to the device. `batch(items)` does this for a single batch.
+    pruned pack. A warning says so, once, if an epoch is drawn twice without it. The dataset works with any
+    `DataLoader`, for which it implements `__getitems__`. `items(order)` is the fast path: its batches copy nothing to
+    the device. `batch(items)` does this for a single batch.
 
     Args:
         images: the condensed set. If its images are grids, they are decoded here.
@@ -76,6 +79,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         # In shared memory, so that persistent workers (`persistent_workers=True`) see a new epoch.
         self._requested_epoch: torch.Tensor = torch.zeros((), dtype=torch.int64)
         self._requested_epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch has no annotation of it
+        self.repeats = Repeats()
         self.set_epoch(0)
 
     @classmethod
@@ -103,6 +107,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             f"condensed dataset: epoch is {epoch!r}; give a whole number of 0 or more",
         )
         self._requested_epoch.fill_(int(epoch))
+        self.repeats.restart()
         self._draw(int(epoch))
 
     def _draw(self, epoch: int) -> None:
@@ -157,12 +162,31 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         """Class numbers i64 [m] of the images of the items, even if another image is pasted into their views."""
         return views.take(self.classes_of, self.rows[items])
 
+    def to_hf(self, *, labels: bool = False) -> Any:
+        """The images as a `datasets.Dataset` in memory: `id`, `image` and `label`, a ClassLabel with the class names.
+
+        With `labels`, rows have the stored soft labels too: `logits`, `Array2D((K, c), "float16")` of K views of c
+        classes, and the `box`, `Array2D((K, 4), "float32")` (left, top, width, height as fractions), and `flip` u8 [K]
+        of each view. They take 2 K c bytes per image. `datasets` is in the extra of that name.
+
+        Raises `DataError` if it is not installed, if the labels are hard or a teacher's, if images were mixed before
+        labelling, and if the codec dropped views.
+        """
+        from dcpipe.dataset.huggingface import to_hf
+
+        return to_hf(self.images, self.labels if labels else None)
+
     def __getitems__(self, items: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """A list of samples, computed as one batch; `DataLoader` calls this."""
+        samples = self._samples(items)
+        self.repeats.count(len(samples), len(self), self.epoch)
+        return samples
+
+    def __getitem__(self, item: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._samples([item])[0]
+
+    def _samples(self, items: Sequence[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         if (epoch := int(self._requested_epoch)) != self.epoch:  # set in another process since the last batch
             self._draw(epoch)
         inputs, targets = self.batch(np.asarray(items, dtype=np.int64))
         return list(zip(inputs, targets, strict=True))
-
-    def __getitem__(self, item: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.__getitems__([item])[0]

@@ -53,6 +53,7 @@ class CondensedLoader:
         )
         self.dataset, self.batch_size, self.seed, self.shuffle = dataset, batch_size, seed, shuffle
         self.rank, self.world, self.finish = rank, world, finish
+        self._finished = 0  # how often the dataset's epoch had been set when this loader last went through it
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch, as `CondensedDataset.set_epoch` does."""
@@ -72,10 +73,14 @@ class CondensedLoader:
         return self.dataset.items(of_rank), [slice(int(batch[0]), int(batch[-1]) + 1) for batch in batches]
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        repeats = self.dataset.repeats
+        if self._finished == repeats.choices:
+            repeats.warn(self.dataset.epoch)
         items, batches = self._epoch()
         for batch in batches:
             inputs, targets = items.batch(batch)
             yield self.finish(inputs), targets
+        self._finished = repeats.choices
 
     def batches(self, epoch: int) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
         """The batches of an epoch, in the form that `training.fit` takes."""

@@ -31,6 +31,7 @@ from dcpipe.interop.pictures import squares
 from dcpipe.interop.records import read_record
 from dcpipe.interop.scan import Batches, Scan
 from dcpipe.release.writing import Origin
+from dcpipe.store.blocks import need_zarr
 from dcpipe.store.labels import LABELS
 from dcpipe.types import Colour, ImageSet, IntArray, LabelShape, SoftLabels, require
 from dcpipe.types.paths import local_path
@@ -128,6 +129,7 @@ def import_labels(
     check_options(CODECS, budget.codec, budget.options)
     label_store = local_path(label_store, "the label store")
     images_folder, out = local_path(images_folder, "the folder of images"), releases.new_folder(out)
+    need_zarr()  # for the labels as they are found, before hours of reading them
     batches = scan.find_batches(label_store)
     parent, folder = str(images_folder.absolute().parent), images_folder.name
     source = imagefolder(path=parent, train=folder, test=folder)["train"]

@@ -8,12 +8,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dcpipe import store
 from dcpipe.config import params as parameters
-from dcpipe.release.tags import RELEASE, TAG, WORKSPACE, git, is_place, release_tags, repository_of
+from dcpipe.release.tags import RELEASE, TAG, WORKSPACE, git, is_place, need_dvc, release_tags, repository_of
 from dcpipe.types import DataError, require
-from dcpipe.types.paths import local_path
+from dcpipe.types.paths import is_url, local_path
 
 
 def publish(
@@ -21,6 +22,7 @@ def publish(
     *,
     push: bool = True,
     with_stages: bool = False,
+    remote: str | None = None,
     workspace: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -28,25 +30,30 @@ def publish(
 
     Args:
         tag: NAME@vX.Y.Z, where NAME is `release.name` of params.yaml; it must be new.
-        push: copy the release to the default DVC remote first. If there is no remote, a local folder becomes the remote
-            (`DCPIPE_REMOTE`, or `~/.local/share/dcpipe/remote`), and .dvc/config is committed with it. Without a push,
-            only those who can reach the cache of this workspace can fetch the tag.
+        push: copy the release to the default DVC remote first. Without a push, only those who can reach the cache of
+            this workspace can fetch the tag.
         with_stages: push the outputs of all other stages too, among them the source images. What they are, their bytes
             and the licence are said before anything is pushed.
+        remote: the path or URL that becomes the default DVC remote if there is none; by default a local folder does
+            (`DCPIPE_REMOTE`, or `~/.local/share/dcpipe/remote`). .dvc/config is committed then, because whoever pulls
+            the tag finds the remote there.
         workspace: the root of the repository; by default the current folder.
         say: called with messages about what was done and what to do next.
 
     Raises `DataError`, without changing anything, if the tag is malformed, exists or has another name, if git has
-    uncommitted changes, if `dvc repro` would run a stage, or if git does not know who tags.
+    uncommitted changes, if `dvc repro` would run a stage, if git does not know who tags, or if another default remote
+    is set than `remote`.
     """
     root = Path.cwd() if workspace is None else workspace
     place = _check_tag(tag, root)
     _check_committed(root)
     _check_reproduced(root)
     _check_identity(root)
+    new_remote = _remote_to_set(root, remote) if push else None
     digest = store.open_artifact(root / RELEASE, "release", again=True).digest
     if push:
-        _ensure_remote(root, say)
+        if new_remote is not None:
+            _set_remote(root, new_remote, say)
         if with_stages:
             _list_stages(root, say)
         _dvc("push", *([] if with_stages else [RELEASE]), cwd=root)
@@ -110,19 +117,46 @@ def _check_identity(root: Path) -> None:
         ) from error
 
 
-def _ensure_remote(root: Path, say: Callable[[str], None]) -> None:
-    """Set a default remote if there is none, with an absolute path, because a relative one would not work in clones."""
-    if _dvc("config", "core.remote", cwd=root).strip():
-        return
+def _remote_to_set(root: Path, wanted: str | None) -> str | None:
+    """The absolute path or URL that has to become the default remote; None if there is one."""
+    name = _dvc("config", "core.remote", cwd=root).strip()
+    if name:
+        url = _dvc("config", f"remote.{name}.url", cwd=root).strip()
+        require(
+            wanted is None or wanted in (name, url) or _absolute(wanted) == url,
+            f"the default DVC remote is {name!r} ({url}); leave --remote out, or run `dvc remote add --default --force "
+            "NAME URL` and commit",
+        )
+        return None
+    if wanted is not None:
+        return _absolute(wanted)
     configured = os.environ.get("DCPIPE_REMOTE") or "~/.local/share/dcpipe/remote"
     remedy = "unset it and run `dvc remote add --default NAME URL`"
-    folder = local_path(configured, "DCPIPE_REMOTE", remedy).expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    _dvc("remote", "add", "--default", "local", str(folder), cwd=root)
+    return str(local_path(configured, "DCPIPE_REMOTE", remedy).expanduser().absolute())
+
+
+def _absolute(remote: str) -> str:
+    """A URL, or an absolute path, because a relative one would not work in clones."""
+    require(
+        bool(remote.strip()) and not remote.startswith("-") and remote.isprintable(),
+        f"--remote is {remote!r}; give a folder or a URL",
+    )
+    require(
+        not is_url(remote) or urlsplit(remote).password is None,
+        "the URL of --remote has a password, which .dvc/config would keep; give it without",
+    )
+    return remote if is_url(remote) else str(Path(remote).expanduser().absolute())
+
+
+def _set_remote(root: Path, remote: str, say: Callable[[str], None]) -> None:
+    """Make a default remote, after saying so."""
+    say(f"No DVC remote is set: {remote} becomes the default one, and .dvc/config, which names it, is committed.")
+    if not is_url(remote):
+        say("It serves those who can read this folder; to change it, `dvc remote add --default --force NAME URL`.")
+        Path(remote).mkdir(parents=True, exist_ok=True)
+    _dvc("remote", "add", "--default", "storage" if is_url(remote) else "local", remote, cwd=root)
     git("add", ".dvc/config", cwd=root)
-    git("commit", "--quiet", "--message", f"Add the DVC remote {folder}", "--", ".dvc/config", cwd=root)
-    say(f"No DVC remote was set: added {folder} as the default and committed .dvc/config.")
-    say("That serves this machine only; for others, add a shared one with `dvc remote add --default NAME URL`.")
+    git("commit", "--quiet", "--message", f"Add the DVC remote {remote}", "--", ".dvc/config", cwd=root)
 
 
 def _list_stages(root: Path, say: Callable[[str], None]) -> None:
@@ -145,6 +179,7 @@ def _list_stages(root: Path, say: Callable[[str], None]) -> None:
 
 
 def _dvc(*arguments: str, cwd: Path) -> str:
+    need_dvc("publishes releases")
     done = subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=cwd, capture_output=True, text=True)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or [done.stderr.strip()]

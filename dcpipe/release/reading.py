@@ -17,7 +17,7 @@ from pydantic import Field
 from dcpipe import store
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
-from dcpipe.release import tags
+from dcpipe.release import hub, tags
 from dcpipe.release.remote import RemoteRelease, open_release
 from dcpipe.release.writing import TEACHER
 from dcpipe.store.documents import Channels, Open, Pixels, Size, Text, checked, shown
@@ -196,6 +196,27 @@ class Release:
             temperature = float(self.manifest["params"]["evaluation"]["temperature"])
         source = self._labels(kind, torch.device(device))
         return CondensedDataset(self.images, source, self.policy, temperature=temperature, size=size, device=device)
+
+    def push_to_hub(self, repo_id: str, *, token: str | None = None, private: bool | None = None) -> str:
+        """Copy the whole release, as it is, into a dataset repository of the Hugging Face Hub, in one commit.
+
+        Args:
+            repo_id: `user/name`; the repository is created if there is none.
+            token: one that may write; by default that of `hf auth login`, or `HF_TOKEN`.
+            private: whether a new repository is private; by default as the user's settings say.
+
+        Returns its address, which `dcpipe.load` takes. The package `huggingface_hub` is in the extra `hf`.
+
+        Raises `DataError` if it is not installed, if the release was loaded with `ipc`, or if the Hub refuses.
+        """
+        whole = int(self.manifest["images"])
+        require(
+            len(self.images) == whole,
+            f"release {self.name} was loaded with {len(self.images)} of its {whole} images; load it without ipc",
+        )
+        if isinstance(self.source, RemoteRelease):
+            self.source.files()
+        return hub.push(self.path, repo_id, token, private)
 
     def _labels(self, kind: LabelKind, device: torch.device) -> Labels:
         if kind == "hard":

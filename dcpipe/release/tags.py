@@ -10,21 +10,26 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from dcpipe import store
 from dcpipe.store.documents import reason, shown
+from dcpipe.store.files import replacing
 from dcpipe.store.manifest import MANIFEST, read_manifest
 from dcpipe.types import DataError, require
+from dcpipe.types.names import one_of, similar
 from dcpipe.types.paths import local_path
 
 TAG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*@v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 RELEASE = "data/release"
 WORKSPACE = "workspace "  # begins a line in the message of a tag
 _PLACE = re.compile(r"[\w.+ -]+(/[\w.+ -]+)*")
+_LISTED = 10  # tags of a repository in a message
 TRANSPORTS = ("file", "git", "http", "https", "ssh")
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://([^/]*)", re.IGNORECASE)
 
@@ -34,12 +39,19 @@ def git(*arguments: str, cwd: Path | None = None) -> str:
     # No prompt: if a repository needs a password, the command must fail, not wait. The allowed transports only move
     # data; others (`ext::`) start a program that the address names.
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": ":".join(TRANSPORTS)}
+    require(shutil.which("git") is not None, "git is not installed, and releases have git tags; install git")
     done = subprocess.run(["git", *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
         lines = (done.stderr.strip() or "no message").splitlines()
         reason = next((line for line in lines if line.startswith(("fatal:", "error:"))), lines[-1])
         raise DataError(f"git {arguments[0]} failed: {reason.rstrip('.')}; correct it and run again")
     return done.stdout
+
+
+def need_dvc(work: str, extra: str = "dvc") -> None:
+    """Raise `DataError` if DVC is not installed, which does some `work` and comes with an extra of dcpipe. Reading a
+    folder or a URL does not need it."""
+    require(find_spec("dvc") is not None, f'DVC, which {work}, is not installed; run `pip install "dcpipe[{extra}]"`')
 
 
 def repository_of(folder: Path) -> Path | None:
@@ -139,13 +151,26 @@ def _address(repo: str | Path | None) -> str:
 
 
 def _object(tag: str, known: dict[str, str], source: str) -> str:
-    listed = ", ".join(sorted(known)) or "no release tags"
-    require(tag in known, f"{source} has no release tag {tag!r}; it has {listed}")
+    """The git object of a tag. Raises `DataError`, with the tags that may have been meant, if there is none."""
+    if tag not in known:
+        newest = sorted(known, key=_version, reverse=True)
+        names = similar(tag.split("@")[0], list(dict.fromkeys(other.split("@")[0] for other in newest)))
+        meant = [other for other in newest if other.split("@")[0] in names][:5]
+        listed = ", ".join(sorted(known)[:_LISTED]) + (" and others" if len(known) > _LISTED else "")
+        hint = f"did you mean {one_of(meant)}?" if meant else f"it has {listed or 'no release tags'}"
+        form = "" if TAG.fullmatch(tag) else ", which would be NAME@vX.Y.Z"
+        raise DataError(f"{source} has no release tag {tag!r}{form}; {hint}")
     return known[tag]
+
+
+def _version(tag: str) -> list[int]:
+    """X, Y and Z of a tag."""
+    return [int(number) for number in tag.rpartition("@v")[2].split(".")]
 
 
 def _download(tag: str, source: str, out: Path) -> Path:
     """Download the release of a tag to a temporary folder next to `out`, verify it and rename it to `out`."""
+    need_dvc("fetches releases by their tags")
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexError
@@ -195,10 +220,19 @@ def _get(files: Any, release: str, folder: Path) -> None:
     """Copy the manifest of a release, then the files that it lists, whose names are checked. A copy of the whole folder
     would follow a stranger's list in DVC, where a name may be anything."""
     folder.mkdir()
-    files.get_file(f"{release}/{MANIFEST}", str(folder / MANIFEST))
+    _copy(files, f"{release}/{MANIFEST}", folder / MANIFEST)
     for name in read_manifest(folder, store.SCHEMA, "release").files:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        files.get_file(f"{release}/{name}", str(folder / name))
+        _copy(files, f"{release}/{name}", folder / name)
+
+
+def _copy(files: Any, name: str, path: Path) -> None:
+    """Get one file. Where DVC links it to a cache or a remote on this disk, the link becomes a file of its own, because
+    whoever pulls may write to what they pulled."""
+    files.get_file(name, str(path))
+    if path.is_symlink() or path.stat().st_nlink > 1:
+        with replacing(path) as own:
+            shutil.copyfile(path, own)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,73 +1,43 @@
-"""The tables of `dcpipe status` and `dcpipe inspect`: scores, and sizes that are measured on disk without loading
-arrays."""
+"""The tables of `dcpipe status` and `dcpipe inspect`, of what `states.py` and `contents.py` found."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-import zarr
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from dcpipe import store
-from dcpipe.images import leakage, report
 from dcpipe.reports.columns import human, when_tested
-from dcpipe.reports.verification import describe, verify_all
-from dcpipe.store.columns import read_columns
-from dcpipe.store.documents import reading
-from dcpipe.store.images import IMAGES
-from dcpipe.store.labels import LABELS, read_pack_header
-from dcpipe.store.manifest import MANIFEST, Manifest, read_manifest
-from dcpipe.store.tensors import read_header
-from dcpipe.types import DataError, Score, reference_bytes, require
-
-_DEEP = 3  # folders between a file of an artifact and its manifest
-PLACES = {
-    "images": "data/images",
-    "teacher": "data/teacher",
-    "features": "data/features",
-    "selection": "data/selection",
-    "synthesis": "data/synthesis",
-    "softlabels": "data/softlabels",
-    "compression": "data/compression",
-    "evaluation": "data/evaluation/scores",
-    "release": "data/release",
-}
+from dcpipe.reports.contents import Contents
+from dcpipe.reports.states import Scores, State, scores_of
+from dcpipe.types import Score, reference_bytes
 
 
-def status(root: Path) -> RenderableType:
-    """The artifacts of each stage in the workspace with their sizes, and the score table if there is one."""
+def status(found: State) -> RenderableType:
+    """The artifacts of each stage in a workspace with their sizes, and the score table if there is one."""
     stages = Table("stage", "made", "size", "digest", title="stages")
-    for stage, place in PLACES.items():
-        made = _made(root / place)
-        if not made:
-            stages.add_row(stage, "no", "", "")
-        for folder in made:
-            label = stage if folder == root / place else f"{stage}/{folder.name}"
-            digest = _manifest(folder).digest[:12]
-            stages.add_row(label, "yes", human(store.folder_bytes(folder)), digest)
-    told = report.recorded(root / PLACES["images"])
-    notes = [escape(f"Images: {line}.") for line in told.lines()] if told else []
-    notes += [f"Leakage: {found}."] if (found := leakage.recorded(root / PLACES["images"])) else []
-    if not _made(root / PLACES["evaluation"]):
+    for stage in found.stages:
+        label = stage.stage if stage.key is None else f"{stage.stage}/{stage.key}"
+        made = ("yes", human(stage.bytes), stage.digest[:12]) if stage.made else ("no", "", "")
+        stages.add_row(label, *made)
+    notes = [escape(f"Images: {line}.") for line in found.images]
+    notes += [f"Leakage: {found.leakage}."] if found.leakage else []
+    if found.scores is None:
         return Group(stages, *notes, "No scores yet; `dvc repro` builds the stages that are missing.")
-    return Group(stages, *notes, workspace_scores(root))
+    return Group(stages, *notes, _table(found.scores))
 
 
 def workspace_scores(root: Path) -> Table:
     """The score table of a workspace that has scores."""
-    labels = _packed_labels(root / PLACES["compression"] / LABELS)
-    made = _made(root / PLACES["synthesis"])
-    scores = store.load_scores(root / PLACES["evaluation"])
-    if not made:
-        return score_table(scores, labels)
-    return score_table(scores, labels, _grid(made[0]), _per_class(made[0]))
+    return _table(scores_of(root))
+
+
+def _table(found: Scores) -> Table:
+    return score_table(found.scores, found.labels, found.grid, found.per_class)
 
 
 def score_table(
@@ -119,98 +89,15 @@ def score_table(
     return table
 
 
-def inspect(path: Path) -> RenderableType:
-    """Every file of an artifact's folder (or one file), and in each every array with dtype, shape and bytes.
-
-    All artifacts in the folder, or the one that the file belongs to, are verified first: raises `DataError` naming the
-    damaged files.
-    """
-    require(path.exists(), f"{path} is neither a folder, a file nor a tag NAME@vX.Y.Z; give one of them")
-    table = Table("array", "dtype", "shape", title=escape(str(path)))
+def inspect(found: Contents) -> RenderableType:
+    """Every file, and in each every array with dtype, shape and bytes."""
+    table = Table("array", "dtype", "shape", title=escape(str(found.path)))
     table.add_column("bytes", justify="right")
-    notes: list[RenderableType] = [*_verification(path)]
-    root = path if path.is_dir() else path.parent
-    total = 0
-    for file in _files(path):
-        name = file.relative_to(root).as_posix()
-        size = store.folder_bytes(file) if file.is_dir() else file.stat().st_size
-        total += size
-        table.add_row(f"[bold]{escape(name)}[/bold]", "", "", f"{size:,}")
-        rows, told = _inside(file, size)
-        notes += [escape(f"{name}: {line}") for line in told]
-        for label, dtype, shape, n_bytes in rows:
-            table.add_row(f"  {escape(label)}", dtype, str(shape), f"{n_bytes:,}")
-    table.add_row("total", "", "", f"{total:,}")
-    return Group(table, *notes)
-
-
-def _inside(file: Path, size: int) -> tuple[list[tuple[str, str, list[int], int]], list[str]]:
-    """What a file of `size` bytes holds, (name, dtype, shape, bytes) each, and what its header says besides."""
-    remedy = "pull or rebuild it"
-    if file.suffix == ".safetensors":
-        header = read_header(file)
-        rows: list[tuple[str, str, list[int], int]] = [("header", "", [], header.n_bytes)]
-        rows += [(key, entry.dtype, list(entry.shape), entry.n_bytes) for key, entry in header.arrays.items()]
-        return rows, [f"{key} = {value}" for key, value in header.metadata.items()]
-    if file.suffix == ".parquet":
-        with reading(file, "Parquet", remedy):
-            return [("rows", "", [pq.read_metadata(file).num_rows], size)], []
-    if file.suffix == ".zarr":
-        with reading(file, "a Zarr array", remedy):
-            array = zarr.open_array(file, mode="r")
-            return [("array", str(array.dtype), list(array.shape), size)], []
-    return [], []
-
-
-def _verification(path: Path) -> list[str]:
-    """What verifying the artifacts at `path` found, or the one around it; raises `DataError` for damaged ones."""
-    folders = [path, *path.absolute().parents]
-    around = next((folder for folder in folders[: _DEEP + 1] if (folder / MANIFEST).is_file()), None)
-    root = path if around is None else around
-    found = verify_all(root)
-    if found.damaged:
-        raise DataError("\n".join(found.damaged))
-    if not found.whole:
-        return [f"not verified: there is no {MANIFEST} that vouches for it"]
-    if around is not None and len(found.whole) == 1:
-        return [describe(found.whole[0])]
-    return [escape(line) for line in found.lines(root)]
-
-
-def _files(path: Path) -> list[Path]:
-    """The files below a folder, where a Zarr array counts as one file, or the path itself if it is a file or array."""
-    if path.is_file() or path.suffix == ".zarr":
-        return [path]
-    arrays = sorted(path.rglob("*.zarr"))
-    inside = [p for p in path.rglob("*") if p.is_file() and not any(array in p.parents for array in arrays)]
-    return sorted([*arrays, *inside])
-
-
-def _made(folder: Path) -> list[Path]:
-    """The artifacts of a stage: the folder itself, or its subfolders, one per key."""
-    if (folder / "artifact.json").is_file():
-        return [folder]
-    return sorted(path.parent for path in folder.glob("*/artifact.json"))
-
-
-def _manifest(folder: Path) -> Manifest:
-    return read_manifest(folder, store.SCHEMA)
-
-
-def _grid(folder: Path) -> int:
-    """The grid of a set of images, from its manifest."""
-    grid = _manifest(folder).meta.get("grid")
-    if not isinstance(grid, int) or grid < 1:
-        raise DataError(f"{folder / MANIFEST} is damaged (grid is {grid!r}); remove {folder} and run `dvc repro`")
-    return grid
-
-
-def _per_class(folder: Path) -> list[int]:
-    """The images of each class in a set that has some of each."""
-    labels = read_columns(folder / IMAGES, {"label": "int64"})["label"]
-    return sorted(Counter(labels.tolist()).values())
-
-
-def _packed_labels(path: Path) -> dict[str, Any] | None:
-    """The shape of a label pack from its header, or None if there is no pack."""
-    return read_pack_header(path).shape.model_dump() if path.is_file() else None
+    notes = list(found.verified)
+    for file in found.files:
+        table.add_row(f"[bold]{escape(file.name)}[/bold]", "", "", f"{file.bytes:,}")
+        notes += [f"{file.name}: {key} = {value}" for key, value in file.header.items()]
+        for part in file.arrays:
+            table.add_row(f"  {escape(part.name)}", part.dtype, str(part.shape), f"{part.bytes:,}")
+    table.add_row("total", "", "", f"{found.bytes:,}")
+    return Group(table, *map(escape, notes))

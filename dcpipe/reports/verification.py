@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dcpipe.store.artifact import Artifact, verify
 from dcpipe.store.manifest import MANIFEST
@@ -22,6 +23,14 @@ class Verified:
     def lines(self, root: Path) -> list[str]:
         """A line for each whole artifact; its place is relative to `root`."""
         return [f"{_place(artifact.path, root)}: {describe(artifact)}" for artifact in self.whole]
+
+    def as_json(self, root: Path) -> dict[str, Any]:
+        """For programs; places are relative to `root`."""
+        whole = [
+            {"path": _place(artifact.path, root), "files": len(artifact.files), "digest": artifact.digest}
+            for artifact in self.whole
+        ]
+        return {"whole": whole, "damaged": list(self.damaged)}
 
 
 def describe(artifact: Artifact) -> str:

@@ -15,9 +15,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 from pydantic import Field
-from zarr.errors import ContainsArrayError
 
 from dcpipe.store.artifact import Artifact
 from dcpipe.store.documents import Open, Strict, checked, parse, read_bytes, reading, shown
@@ -100,7 +98,11 @@ def create_blocks(path: Path, shape: tuple[int, ...], dtype: str, rows: int | No
     path = local_path(path, "the folder of an array")
     itemsize = np.dtype(dtype).itemsize
     rows = rows or shard_rows(shape, itemsize)
-    with zarr.config.set(_WRITE_EMPTY_CHUNKS), suppress(ContainsArrayError):  # another process may be faster
+    zarr = need_zarr()
+    with (
+        zarr.config.set(_WRITE_EMPTY_CHUNKS),
+        suppress(zarr.errors.ContainsArrayError),
+    ):  # another process may be faster
         if not (path / "zarr.json").exists():
             zarr.create_array(
                 path,
@@ -152,7 +154,7 @@ def open_blocks(path: Path) -> Any:
     """A finished array, read-only, which can be sliced like a NumPy array."""
     path = local_path(path, "the folder of an array")
     require((path / "zarr.json").is_file(), f"{path} is not a Zarr array; run `dvc repro` to make it")
-    return zarr.open_array(path, mode="r")
+    return need_zarr().open_array(path, mode="r")
 
 
 _Count = Annotated[int, Field(ge=1, lt=2**40)]
@@ -213,7 +215,20 @@ def open_listed(artifact: Artifact, name: str, dimensions: int) -> Any:
         f"{path} has {taken:,} bytes, too few for shape {shape} in shards of {chunk}; {remedy}",
     )
     with reading(path, "a Zarr array", remedy):
-        return zarr.open_array(path, mode="r", zarr_format=3)
+        return need_zarr().open_array(path, mode="r", zarr_format=3)
+
+
+def need_zarr() -> Any:
+    """The package zarr, which readers of releases may lack. Raises `DataError` if it is not installed."""
+    try:
+        import zarr
+        import zarr.errors
+    except ImportError as error:
+        raise DataError(
+            "arrays of features and of uncompressed labels need zarr, which is not installed; run `pip install "
+            '"dcpipe[pipeline]"`'
+        ) from error
+    return zarr
 
 
 def _codec_names(codecs: list[dict[str, Any]]) -> set[str]:

@@ -307,13 +307,17 @@ def _attempt(url: str, work: Callable[[Any], Result]) -> Result:
         except DataError:
             raise
         except Exception as error:  # each service has errors of its own, and many are no OSError
-            final = _explanation(url, error)
-            if final is None and pause is not None:
+            if pause is not None and _explanation(url, error) is None:
                 time.sleep(pause)
                 continue
-            lost = f"{url} cannot be reached ({_reason(error)}); check the URL and the network, and run again"
-            raise DataError(final or lost) from error
+            raise DataError(sentence(url, error)) from error
     raise AssertionError  # the last attempt returns or raises
+
+
+def sentence(url: str, error: Exception) -> str:
+    """What an error of a store's client means, in one sentence."""
+    lost = f"{url} cannot be reached ({_reason(error)}); check the URL and the network, and run again"
+    return _explanation(url, error) or lost
 
 
 def _explanation(url: str, error: Exception) -> str | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+from dcpipe.release.tags import need_dvc
 from dcpipe.types import DataError
 
 _LINKS = ("reflink", "hardlink")
@@ -45,11 +46,12 @@ def set_up(root: Path) -> list[str]:
     disk. Returns what to tell the user; nothing if nothing changed, or if DVC does not know the folder. Raises
     `DataError` for settings that DVC cannot read.
     """
-    from dvc.config import Config, ConfigError
-
     folder = root / ".dvc"
     if not folder.is_dir():
         return []
+    need_dvc("builds the set", "pipeline")
+    from dvc.config import Config, ConfigError
+
     try:
         config = Config(str(folder))
         configured = config.read("local")["cache"].get("type")

@@ -7,12 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
 
-from dcpipe.release.tags import repository_of
+from dcpipe.release.tags import need_dvc, repository_of
 from dcpipe.types import DataError, require
 from dcpipe.workspace import digests, dvcfiles, links
 from dcpipe.workspace.code import ROOT
@@ -80,7 +79,7 @@ def _files(params: str) -> Iterator[tuple[str, str]]:
 
 def _check_tools() -> None:
     require(shutil.which("git") is not None, "git is not installed, and a workspace is a git repository; install git")
-    require(find_spec("dvc") is not None, 'DVC is not installed; run `pip install "dcpipe[pipeline]"`')
+    need_dvc("builds the set", "pipeline")
 
 
 def _initialised(root: Path) -> Iterator[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 from dcpipe import store
 from dcpipe.reports.columns import human
 from dcpipe.reports.printing import print_table
-from dcpipe.reports.tables import PLACES, workspace_scores
+from dcpipe.reports.states import PLACES
+from dcpipe.reports.tables import workspace_scores
 
 
 def tell(root: Path, name: str) -> None:

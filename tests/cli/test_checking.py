@@ -159,4 +159,4 @@ def test_the_studies_that_come_with_dcpipe_are_no_mistakes_beside_another_preset
     """They name the digits' teachers: beside other teachers they do not apply, which is a note."""
     shutil.copytree(ROOT / "studies", tmp_path / "studies")
     (tmp_path / "params.yaml").write_text(presets.text(name), encoding="utf-8")
-    assert checking.report(tmp_path / "params.yaml")[-1].endswith("params.yaml is fine.")
+    assert checking.check_all(tmp_path / "params.yaml").lines()[-1].endswith("params.yaml is fine.")

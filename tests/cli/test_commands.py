@@ -16,7 +16,7 @@ from dcpipe import store
 from dcpipe.cli import commands as cli
 from dcpipe.config import presets
 from dcpipe.images import report
-from dcpipe.reports import columns, tables
+from dcpipe.reports import columns, states, tables
 from dcpipe.store.tensors import read_header
 from dcpipe.types import Score
 
@@ -122,7 +122,7 @@ def test_init_show_prints_the_file_and_writes_nothing(workspace: Path, capsys: p
 def test_status_of_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["status"]) == 0
     told = capsys.readouterr().out
-    assert all(stage in told for stage in tables.PLACES)
+    assert all(stage in told for stage in states.PLACES)
     assert "yes" not in told
     assert "No scores yet; `dvc repro` builds the stages that are missing" in told
 

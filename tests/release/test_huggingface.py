@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import datasets
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import releases
@@ -48,6 +50,7 @@ def test_parquet_follows_the_hubs_conventions(made: Path, tmp_path: Path) -> Non
         release.export(found, folder, form="parquet", labels=labels)
         assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
             "README.md",
+            "croissant.json",
             "train-00000-of-00001.parquet",
         ]
         schema = pq.read_schema(folder / "data/train-00000-of-00001.parquet")
@@ -58,7 +61,28 @@ def test_parquet_follows_the_hubs_conventions(made: Path, tmp_path: Path) -> Non
         front = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
         [config] = front["configs"]
         assert (folder / config["data_files"][0]["path"]).is_file() and front["license_name"] == "CC0-1.0"
-    wanted = {"feature": {"dtype": "float16", "_type": "Value"}, "length": 15, "_type": "Sequence"}
-    assert features["logits"] == wanted
-    column = schema.field("logits").type
-    assert column.list_size == 15 and column.value_type == pa.float16()
+    assert features["logits"] == {"shape": [5, 3], "dtype": "float16", "_type": "Array2D"}
+
+
+def test_pyarrow_alone_reads_lists_and_datasets_arrays(made: Path, tmp_path: Path) -> None:
+    found = dcpipe.load(made)
+    assert found.pack is not None
+    release.export(found, tmp_path / "hub", form="parquet")
+    code = (
+        "import sys, pyarrow.parquet as pq; table = pq.read_table(sys.argv[1]); assert 'datasets' not in sys.modules; "
+        "print(table.schema.field('logits').type, *map(len, (x := table['logits'].to_pylist(), x[0], x[0][0])))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "hub/data/train-00000-of-00001.parquet")],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert told == "list<element: list<element: halffloat>> 12 5 3\n"
+    read = datasets.load_dataset(str(tmp_path / "hub"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert read.features["logits"] == datasets.Array2D((5, 3), "float16")
+    assert read.features["box"] == datasets.Array2D((5, 4), "float32")
+    assert read.features["label"].names == list(releases.CLASSES)
+    logits = np.array(read.with_format("numpy")[:]["logits"])
+    np.testing.assert_array_equal(logits, logits_of(found.pack).numpy())
+    np.testing.assert_array_equal(np.asarray(read[3]["image"]), found.images.images[3])

@@ -77,6 +77,24 @@ def test_publish_needs_a_name_before_it_pushes(repository: Path, monkeypatch: py
     assert called == ["status"], "nothing was pushed"
 
 
+@pytest.mark.parametrize(
+    ("remote", "sentence"),
+    [
+        ("s3://other", "the default DVC remote is 'near' (s3://bucket/x); leave --remote out, or run `dvc remote add "),
+        ("-x", "--remote is '-x'; give a folder or a URL"),
+        (" ", "--remote is ' '; give a folder or a URL"),
+        ("ssh://user:secret@host/x", "the URL of --remote has a password, which .dvc/config would keep; give it witho"),
+    ],
+)
+def test_a_remote_that_cannot_be_is_refused(remote: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"core.remote": "near\n", "remote.near.url": "s3://bucket/x\n"}
+    monkeypatch.setattr(publishing, "_dvc", lambda *arguments, cwd: config[arguments[1]])
+    with pytest.raises(DataError) as error:
+        publishing._remote_to_set(Path(), remote)
+    assert str(error.value).startswith(sentence) and "secret" not in str(error.value)
+    assert publishing._remote_to_set(Path(), "near") is publishing._remote_to_set(Path(), "s3://bucket/x") is None
+
+
 def _commit_version(root: Path, seed: int) -> store.Artifact:
     """Prepare a release, reproduce the stage that takes it, commit."""
     shutil.rmtree(root / "prepared", ignore_errors=True)
@@ -125,7 +143,14 @@ def test_a_workspace_in_a_folder_of_a_repository(repository: Path, tmp_path: Pat
     _set_up_stages(below, initialise=False)
     made = _commit_version(below, 0)
     (repository / "elsewhere.txt").write_text("not committed, and not in the workspace")
-    release.publish("fish@v1.0.0", workspace=below, say=lambda line: None)
+    said: list[str] = []
+    release.publish("fish@v1.0.0", workspace=below, say=said.append, remote=str(tmp_path / "shared"))
+    assert said[0] == (
+        f"No DVC remote is set: {tmp_path / 'shared'} becomes the default one, and .dvc/config, which names it, is "
+        "committed."
+    )
+    assert list((tmp_path / "shared").rglob("*")) and not (tmp_path / "remote").exists()
+    shutil.rmtree(below / ".dvc/cache")
     clone = tmp_path / "clone"
     tags.git("clone", "--quiet", "--bare", str(repository), str(clone))
     assert release.pull("fish@v1.0.0", clone, tmp_path / "pulled").digest == made.digest
@@ -148,7 +173,7 @@ def test_publish_and_pull_two_versions(repository: Path, tmp_path: Path) -> None
         release.publish(tag, workspace=root, say=said.append)
     assert _remote_has(tmp_path, b"as if they were images") is False, "only the release is for others"
     assert not any("Pushing" in line for line in said)
-    assert said[0] == f"No DVC remote was set: added {tmp_path / 'remote'} as the default and committed .dvc/config."
+    assert said[0].startswith(f"No DVC remote is set: {tmp_path / 'remote'} becomes the default one, and .dvc/config,")
     assert said[-1] == "Next: git push origin HEAD fish@v1.1.0"
     assert versions["fish@v1.0.0"] != versions["fish@v1.1.0"]
     assert tags.git("status", "--porcelain", cwd=root) == ""

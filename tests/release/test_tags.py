@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,13 +35,25 @@ def test_not_release_tags(tag: str) -> None:
     assert tags.TAG.fullmatch(tag) is None
 
 
-def test_unknown_tag_lists_those_there_are(repository: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no release tag 'fish@v1.0.0'; it has no release tags$"):
-        dcpipe.load("fish@v1.0.0", repo=repository)
-    for tag in ("fish@v2.0.0", "fish@v1.1.0", "not-a-release"):
+def test_an_unknown_tag_is_answered_by_those_that_may_be_meant(repository: Path, tmp_path: Path) -> None:
+    def told(tag: str) -> str:
+        with pytest.raises(DataError) as error:
+            release.pull(tag, repository, tmp_path / "out")
+        return str(error.value).removeprefix(f"{repository} has no release tag ")
+
+    assert told("fish@v1.0.0") == "'fish@v1.0.0'; it has no release tags"
+    for tag in ("fish@v2.0.0", "fish@v10.0.0", "birds@v1.0.0", "not-a-release"):
         tags.git("tag", "-a", tag, "-m", "x", cwd=repository)
-    with pytest.raises(DataError, match=r"has no release tag 'fish@v1.0.0'; it has fish@v1.1.0, fish@v2.0.0$"):
-        release.pull("fish@v1.0.0", repository, tmp_path / "out")
+    assert told("fish@v1.0.0") == "'fish@v1.0.0'; did you mean fish@v10.0.0 or fish@v2.0.0?"
+    assert told("fish") == "'fish', which would be NAME@vX.Y.Z; did you mean fish@v10.0.0 or fish@v2.0.0?"
+    assert told("bird@1.0.0") == "'bird@1.0.0', which would be NAME@vX.Y.Z; did you mean birds@v1.0.0?"
+    listed = "birds@v1.0.0, fish@v10.0.0, fish@v2.0.0"
+    assert told("whales") == f"'whales', which would be NAME@vX.Y.Z; it has {listed}"
+    for number in range(9):
+        tags.git("tag", "-a", f"set@v{number}.0.0", "-m", "x", cwd=repository)
+    assert told("whales@v1.0.0").endswith(
+        "fish@v2.0.0, set@v0.0.0, set@v1.0.0, set@v2.0.0, set@v3.0.0, set@v4.0.0, set@v5.0.0, set@v6.0.0 and others"
+    )
 
 
 def test_a_repository_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,6 +196,60 @@ def test_a_release_is_pulled_as_it_was_published(tracked: Path, made: Path, tmp_
     assert {path.name: path.read_bytes() for path in artifact.path.iterdir()} == {
         path.name: path.read_bytes() for path in made.iterdir()
     }
+
+
+@dvcs_warnings
+@pytest.mark.parametrize("kind", ["hardlink", "symlink"])
+@pytest.mark.parametrize("stored", ["cache", "remote"])
+def test_what_is_pulled_is_no_link_to_what_others_use(kind: str, stored: str, tracked: Path, tmp_path: Path) -> None:
+    """A cache, or a remote on the same disk, from which DVC would link."""
+    from dvc.repo import Repo
+
+    with Repo(str(tracked)) as repo:
+        with repo.config.edit() as config:
+            config["cache"]["type"] = kind
+            if stored == "remote":
+                config["remote"]["near"] = {"url": str(tmp_path / "near"), "type": kind}
+                config["core"]["remote"] = "near"
+        if stored == "remote":
+            repo.config.load()
+            repo.push()
+            shutil.rmtree(tracked / ".dvc/cache")
+    commit(tracked)
+    out = release.pull("fish@v1.0.0", tracked, tmp_path / "out").path
+    place = tracked / ".dvc/cache" if stored == "cache" else tmp_path / "near"
+    before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in out.iterdir():
+        status = path.lstat()
+        assert (status.st_mode, status.st_nlink) == (stat.S_IFREG | 0o666 & ~umask, 1)
+        path.write_bytes(b"changed")
+    assert len(before) >= 6 and {path: path.read_bytes() for path in before} == before
+
+
+def test_without_dvc_a_tag_is_refused_and_a_folder_is_read(
+    repository: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dvc", None)
+    monkeypatch.chdir(repository)
+    tags.git("tag", "-a", "fish@v1.0.0", "-m", "x", cwd=repository)
+    told = 'DVC, which fetches releases by their tags, is not installed; run `pip install "dcpipe[dvc]"`'
+    for use in (
+        lambda: dcpipe.load("fish@v1.0.0"),
+        lambda: release.pull("fish@v1.0.0", None, tmp_path / "out"),
+    ):
+        with pytest.raises(DataError) as error:
+            use()
+        assert str(error.value) == told
+    dataset = dcpipe.load(made).dataset()
+    assert sum(len(images) for images, _ in dcpipe.CondensedLoader(dataset, 5)) == 12
+
+
+def test_without_git_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(DataError, match=r"^git is not installed, and releases have git tags; install git$"):
+        dcpipe.load("fish@v1.0.0", repo="https://host/x")
 
 
 @dvcs_warnings

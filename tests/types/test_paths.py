@@ -82,7 +82,7 @@ LOCAL_ONLY: dict[str, Callable[[Path], object]] = {
     "scratch": lambda folder: set_variable("DCPIPE_SCRATCH", URL, store.scratch_root),
     "the cache": lambda folder: set_variable("DCPIPE_CACHE", URL, tags.cache_root),
     "the default remote": lambda folder: set_variable(
-        "DCPIPE_REMOTE", URL, lambda: publishing._ensure_remote(folder, print)
+        "DCPIPE_REMOTE", URL, lambda: publishing._remote_to_set(folder, None)
     ),
     "where a tag is pulled to": lambda folder: release.pull("fish@v1.0.0", folder, Path(URL)),
     "where a URL is pulled to": lambda folder: release.pull("s3://bucket/fish", None, Path(URL)),

@@ -7,16 +7,16 @@ was published, what a run costs, what the source leaves unstated, and the parame
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
+from typing import Any
 
 from rich.table import Table
 
 from dcpipe.config.presets.composing import Preset, compose, names
 from dcpipe.config.presets.writing import write
 from dcpipe.types import require
+from dcpipe.types.names import one_of, similar
 
-__all__ = ["Preset", "listing", "names", "preset", "text"]
+__all__ = ["Preset", "as_json", "listing", "names", "preset", "text"]
 
 WIDTH = 100  # of a listing, in characters
 
@@ -24,8 +24,8 @@ WIDTH = 100  # of a listing, in characters
 def preset(name: str) -> Preset:
     """A preset by its name. Raises `DataError`, with the most similar names, if there is none."""
     known = names()
-    close = [other for other in known if name and name in other] or difflib.get_close_matches(name, known)
-    hint = f"did you mean {_one_of(close[:5])}? " if close else ""
+    close = similar(name, known)
+    hint = f"did you mean {one_of(close)}? " if close else ""
     require(name in known, f"unknown preset {name!r}; {hint}`dcpipe init --list` shows all {len(known)}")
     return compose(name)
 
@@ -35,14 +35,35 @@ def text(name: str) -> str:
     return write(preset(name))
 
 
-def listing(word: str = "") -> Table:
-    """One line for each preset that has `word` in its name, paper or set. Raises `DataError` if there is none."""
+def found(word: str = "") -> list[Preset]:
+    """The presets that have `word` in their name, paper or set. Raises `DataError` if there is none."""
     shown = [one for one in map(compose, names()) if word.lower() in _searched(one)]
     require(bool(shown), f"no preset has {word!r} in its name, paper or set; `dcpipe init --list` shows all")
+    return shown
+
+
+def as_json(word: str = "") -> list[dict[str, Any]]:
+    """What `listing` shows, for programs: `ipc` and `classes` are numbers, the rest is text."""
+    return [
+        {
+            "name": one.name,
+            "dataset": one.facts["dataset"],
+            "classes": one.facts["classes"],
+            "ipc": one.params["selection"]["ipc"],
+            "source": one.listed["source"],
+            "published": one.listed["published"],
+            "cost": one.listed["cost"],
+        }
+        for one in found(word)
+    ]
+
+
+def listing(word: str = "") -> Table:
+    """One line for each preset that has `word` in its name, paper or set. Raises `DataError` if there is none."""
     table = Table("preset", "source", "classes x ipc", "top-1 in %", "cost", box=None, pad_edge=False)
     for column in table.columns:
         column.no_wrap = True
-    for one in shown:
+    for one in found(word):
         size = f"{one.facts['classes']} x {one.params['selection']['ipc']}"
         table.add_row(one.name, one.listed["source"], size, one.listed["published"], one.listed["cost"])
     return table
@@ -50,7 +71,3 @@ def listing(word: str = "") -> Table:
 
 def _searched(one: Preset) -> str:
     return " ".join([one.name, one.listed["source"], str(one.facts["dataset"])]).lower()
-
-
-def _one_of(found: Sequence[str]) -> str:
-    return " or ".join([", ".join(found[:-1]), found[-1]] if len(found) > 1 else found)

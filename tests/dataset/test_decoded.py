@@ -11,7 +11,7 @@ from releases import logits_of
 
 from dcpipe import views
 from dcpipe.compression import CODECS
-from dcpipe.release.decoded import Decoded, holds_all, parameters
+from dcpipe.dataset.decoded import Decoded, holds_all, parameters
 from dcpipe.types import DataError, LabelPack, ViewPolicy
 
 

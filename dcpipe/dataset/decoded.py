@@ -20,6 +20,19 @@ def holds_all(pack: LabelPack) -> bool:
     return bool(rebuild(pack, CODECS).holds(rows, stored, pack.shape).all())
 
 
+def check_dense(pack: LabelPack, owner: str, *, every_view: bool = True) -> None:
+    """Raise `DataError` if the labels are not of single images, or if `every_view` must have one and some have none.
+    `owner` names what has the labels."""
+    require(
+        pack.policy.mix != "cutmix_images",
+        f"{owner} has labels of mixed images, which have no single file; export only the images",
+    )
+    require(
+        not every_view or holds_all(pack),
+        f"{owner} has labels of some views only, which do not fill a dense array; export images only",
+    )
+
+
 def parameters(pack: LabelPack, rows: IntArray) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
     """Box f32 [n, K, 4] (left, top, width, height as fractions) and flip u8 [n, K] of all views of some rows.
 

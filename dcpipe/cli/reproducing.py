@@ -1,0 +1,45 @@
+"""Commands that run a part of the pipeline by `dvc repro` and show what came out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from dcpipe.release.tags import need_dvc
+from dcpipe.reports.printing import print_table
+from dcpipe.types import require
+
+
+def evaluate() -> None:
+    """Reproduce the evaluation of the workspace that the current folder is."""
+    require(
+        Path("dvc.yaml").is_file(),
+        f"{Path.cwd()} has no dvc.yaml; change to a workspace's folder, or make one with `dcpipe init PRESET DIR`",
+    )
+    _repro("evaluation")
+
+
+def study(name: str | None) -> None:
+    """Reproduce a study of the workspace that the current folder is, and print its table and where its figures are."""
+    from dcpipe import studies
+
+    studies.check_name(name)
+    assert name is not None
+    require(
+        Path("studies/dvc.yaml").is_file(),
+        f"{Path.cwd()} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of dcpipe there",
+    )
+    _repro(f"studies/dvc.yaml:{name}")
+    folder, found = Path("data/study") / name, studies.STUDIES[name]
+    print_table(found.table(folder / "summary.csv"))
+    first, *others = (folder / f"{figure}.png" for figure in found.figures)
+    figures = [str(first), *(str(other) for other in others if other.is_file())]  # some are drawn only on request
+    line = f"Figure{'s' if len(figures) > 1 else ''}: {' and '.join(figures)}"
+    print(f"{line}; pictures of the images: {folder / found.pictures}" if found.pictures else line)
+
+
+def _repro(target: str) -> None:
+    need_dvc("builds the set", "pipeline")
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], check=False)
+    require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
