@@ -17,6 +17,7 @@ from dcpipe import store
 from dcpipe.evaluation import contenders, lineup, shards
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.reports import pictures, tabular
+from dcpipe.reports.columns import human
 from dcpipe.types import ImageSet, Score
 from flows.running.drawing import show_sizes
 from flows.running.inputs import Inputs
@@ -55,6 +56,8 @@ def evaluation_stage(run: Run) -> None:
             for name, by_size in lineup.at_each_size(rows, scores, params)
             for row in tabular.size_rows(name, by_size)
         ]
+        for score in scores:
+            run.log.info(f"{score.name}: {score.mean:.1f} ± {score.std:.1f} % on test, {human(score.total_bytes)}")
         write_reports(run, scores, curves, sizes, rows[0].images, inputs)
         staging.publish("scores", store.save_scores(staging.root, scores))
 

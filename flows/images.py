@@ -31,7 +31,7 @@ def images_stage(run: Run) -> None:
     train, test, rows = splits.train, splits.test, splits.rows
     check_same_classes(train.classes, test.classes, "train and test")
     if note := images.order_note(train.classes):
-        print(f"images: {note}")
+        run.log.info(note)
     elsewhere = None if block.copies else images.located(train, block.source).elsewhere
     budget.planned(run.params, len(train.classes))  # refuses an impossible budget before any image is decoded
     smallest = int(np.bincount(train.labels[rows["train"]], minlength=len(train.classes)).min())
@@ -59,7 +59,7 @@ def images_stage(run: Run) -> None:
         mean, std = images.merge_reports(by_split["train"])
         repeated = images.duplicates([*by_split["train"], *by_split["minival"]], by_split["test"])
         if found := leakage.describe(repeated, len(rows["test"])):
-            print(f"images: {found}; data/images/duplicates.json lists them")
+            run.log.warning(f"{found}; data/images/duplicates.json lists them")
         leakage.check(repeated, len(rows["test"]), block.max_leakage)
         (staging.root / "duplicates.json").write_text(json.dumps(repeated, indent=1) + "\n", encoding="utf-8")
         meta = {

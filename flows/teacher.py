@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from dcpipe import images, store, teacher, training
+from dcpipe.shards import progress
 from dcpipe.teacher import ranks
 from dcpipe.teacher.jobs import Job, Outcome
 from dcpipe.types import IntArray, require
@@ -52,7 +53,7 @@ def teacher_stage(run: Run, key: str) -> None:
         )
 
         def report(row: dict[str, float]) -> None:
-            run.reporter.progress(f"teacher {key}", int(row["epoch"]) + 1, block.epochs, f"loss {row['loss']:.4f}")
+            progress.epoch(f"teacher {key}", row, block.epochs)
 
         def fit(_: str) -> Outcome:
             return ranks.train(job, report)
@@ -81,7 +82,7 @@ def teacher_stage(run: Run, key: str) -> None:
         (staging.root / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
         run.reporter.table(f"accuracy {key}", [{"split": s, "top-1 %": round(v, 2)} for s, v in accuracy.items()])
         staging.publish("teacher", meta)
-    print(f"teacher {key}: {network.network}, " + ", ".join(f"{s} {v:.2f} %" for s, v in accuracy.items()))
+    run.log.info("%s, accuracy on %s", network.network, ", ".join(f"{s} {v:.2f} %" for s, v in accuracy.items()))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from dcpipe.evaluation import contenders
 from dcpipe.evaluation.contenders import Contender, first_images, hard_contender
 from dcpipe.evaluation.stored import Stored
 from dcpipe.evaluation.students import Protocol
-from dcpipe.shards import opened, progress
+from dcpipe.shards import opened
 from dcpipe.types import ImageTable
 
 
@@ -53,7 +53,6 @@ class Work:
             seed,
             device=self.device,
             folder=self.folder,
-            report=progress.report,
         )
 
 
