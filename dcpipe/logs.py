@@ -73,7 +73,9 @@ class Terminal(logging.Handler):
         if self.level <= logging.DEBUG:
             start = f"{time.strftime('%H:%M:%S', time.localtime(record.created))} {record.levelname.lower()} {start}"
         try:
-            lines = (f"{start}{_printable(line)}\n" for line in self.format(record).splitlines() or [""])
+            # A piece of work may have the name of the stage.
+            text = self.format(record).removeprefix(f"{self.title}: ")
+            lines = (f"{start}{_printable(line)}\n" for line in text.splitlines() or [""])
             sys.stderr.write("".join(lines))
             sys.stderr.flush()
         except Exception:  # a pipe that nobody reads any more must not stop the work

@@ -56,6 +56,7 @@ def teacher_stage(run: Run, key: str) -> None:
             progress.epoch(f"teacher {key}", row, block.epochs)
 
         def fit(_: str) -> Outcome:
+            progress.report(f"teacher {key}", 0, block.epochs)
             return ranks.train(job, report)
 
         def measure(split: str) -> IntArray:

@@ -277,6 +277,8 @@ def score(
         batches = teacher.plain_batches(read_kept(test, folder), train.mean, train.std, 512, device)
         return training.accuracy(student, batches, device)
 
+    title, epochs = f"student {contender.name} {seed}", protocol.recipe.epochs
+    progress.report(title, 0, epochs)
     _, history = train_student(
         dataset,
         protocol,
@@ -286,7 +288,7 @@ def score(
         seed=seed,
         device=device,
         checkpoint=checkpoint,
-        report=lambda row: progress.epoch(f"student {contender.name} {seed}", row, protocol.recipe.epochs),
+        report=lambda row: progress.epoch(title, row, epochs),
         test=accuracy,
     )
     checkpoint.unlink(missing_ok=True)

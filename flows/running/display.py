@@ -38,11 +38,12 @@ FORMATS = {"loss": "{:.3g}", "accuracy": "{:.1f} %"}  # of the values that peopl
 
 @dataclass
 class Work:
-    """What is known of a piece of work under way: when it was first seen, and at which step; whether a line told of it;
-    and its bar."""
+    """What is known of a piece of work under way: when it was first seen, and with how many steps done; whether it has
+    moved, and whether a line told of it; and its bar."""
 
     since: float
     first: int
+    moved: bool = False
     told: bool = False
     bar: TaskID | None = None
 
@@ -68,6 +69,8 @@ class Display:
         with self.lock:
             now = time.monotonic()
             work = self.works.setdefault(step.title, Work(now, step.done))
+            if step.done > 0 and not work.moved:
+                work.first, work.moved = max(work.first, step.done - 1), True  # earlier steps may be of an earlier run
             ended = step.done >= step.total
             if ended:
                 del self.works[step.title]

@@ -142,6 +142,7 @@ class Prefect(Reporter):
         # One worker: a call in this thread. Several workers: the thread pool of the flow.
         results: list[Result] = []
         with self._phase(Step(title, 0, len(items))):
+            self.progress(title, 0, len(items))
             try:
                 calls: list[Callable[[], Any]] = (
                     [partial(task, item) for task, item in pairs]
@@ -235,6 +236,11 @@ class Prefect(Reporter):
             self.log.warning("cannot report to Prefect (%s); the work continues", type(error).__name__)
 
 
+def _tells_something(record: logging.LogRecord) -> bool:
+    """Whether a message of Prefect about a task says more than that it ended well, which hundreds do."""
+    return not record.getMessage().startswith("Finished in state Completed")
+
+
 class _Relay(logging.Handler):
     """Passes the messages of Prefect on to ours, as details."""
 
@@ -252,4 +258,5 @@ def take_over_logging() -> None:
     ours.propagate = False
     if not any(isinstance(handler, _Relay) for handler in ours.handlers):
         ours.addHandler(_Relay())
+        logging.getLogger("prefect.task_runs").addFilter(_tells_something)
     logging.raiseExceptions = False
