@@ -62,7 +62,7 @@ def repro(stage: str) -> Any:
 @flow(name="condense", log_prints=True, validate_parameters=False)
 def condense(targets: list[str] | None = None) -> Any:
     """Rebuild the stale stages one by one (of all stages, or of `targets` in the given order)."""
-    outcome: list[dict[str, str]] = []
+    outcome: list[dict[str, Any]] = []
     for stage in targets or stages():
         done = repro(stage)
         failed = isinstance(done, State)

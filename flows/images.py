@@ -14,9 +14,9 @@ from functools import partial
 import numpy as np
 
 from dcpipe import images, store
-from dcpipe.config import budget
 from dcpipe.images import leakage, shards
 from dcpipe.types import check_same_classes, require
+from flows.running.checking import check_budget
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
 
@@ -33,7 +33,7 @@ def images_stage(run: Run) -> None:
     if note := images.order_note(train.classes):
         run.log.info(note)
     elsewhere = None if block.copies else images.located(train, block.source).elsewhere
-    budget.planned(run.params, len(train.classes))  # refuses an impossible budget before any image is decoded
+    check_budget(run.params, len(train.classes))  # refuses an impossible budget before any image is decoded
     smallest = int(np.bincount(train.labels[rows["train"]], minlength=len(train.classes)).min())
     require(
         run.params.selection.ipc <= smallest,

@@ -16,10 +16,32 @@ As every artifact, a release has one manifest, `artifact.json`. Its `meta` descr
 from, and its `files` have the size and SHA-256 of each file, which are verified when the release is loaded.
 """
 
-from dcpipe.release.exporting import export
-from dcpipe.release.publishing import publish
-from dcpipe.release.pulling import pull
-from dcpipe.release.reading import Release, load
-from dcpipe.release.writing import assemble
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dcpipe.release.exporting import export
+    from dcpipe.release.publishing import publish
+    from dcpipe.release.pulling import pull
+    from dcpipe.release.reading import Release, load
+    from dcpipe.release.writing import assemble
 
 __all__ = ["Release", "assemble", "export", "load", "publish", "pull"]
+
+# Imported on first use: only reading and exporting need torch, which takes seconds.
+_HOMES = {
+    "Release": "reading",
+    "assemble": "writing",
+    "export": "exporting",
+    "load": "reading",
+    "publish": "publishing",
+    "pull": "pulling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dcpipe.release' has no attribute {name!r}")
+    return getattr(import_module(f"dcpipe.release.{_HOMES[name]}"), name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import platform
@@ -21,6 +20,7 @@ from dcpipe import logs
 from dcpipe.shards import progress
 from dcpipe.shards.attempts import attempt
 from dcpipe.shards.progress import Sink, Step
+from dcpipe.store.hashing import source_sha256
 from dcpipe.training.memory import keep_freed_memory
 from dcpipe.types import DataError, require
 
@@ -60,14 +60,12 @@ def setting_of(device: torch.device) -> Setting:
 @lru_cache(maxsize=1)
 def versions() -> tuple[tuple[str, str], ...]:
     """Name and version of everything that must be equal everywhere; for dcpipe, a digest of its source."""
-    root, source = Path(__file__).resolve().parents[1], hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        source.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    source = source_sha256(Path(__file__).resolve().parents[1])
     python = ".".join(platform.python_version_tuple()[:2])
     return (
         ("Python", python),
         *((name, version(name)) for name in PACKAGES),
-        ("dcpipe's source", source.hexdigest()[:12]),
+        ("dcpipe's source", source[:12]),
     )
 
 
