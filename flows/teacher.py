@@ -79,6 +79,8 @@ def teacher_stage(run: Run, key: str) -> None:
             trained_here=network.weights is None or network.head is not None,
             input_size=network.input_size,
         )
+        tested = {f"accuracy/{split}": value for split, value in accuracy.items()}
+        run.metrics.step(progress.Step(f"teacher {key}", block.epochs, block.epochs, values=tested))
         meta = store.save_teacher(staging.root, made)
         (staging.root / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
         run.reporter.table(f"accuracy {key}", [{"split": s, "top-1 %": round(v, 2)} for s, v in accuracy.items()])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import shlex
 import subprocess
@@ -17,11 +18,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dcpipe import logs
 from dcpipe.cli import help_texts
 from dcpipe.reports.printing import print_table
 from dcpipe.stopping import write_any_text
 from dcpipe.types import DataError, describe_os_error, require
 from dcpipe.types.paths import local_path
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,23 +34,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write_any_text()
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], None] = options.run
-    try:
-        for name, value in vars(options).items():
-            if isinstance(value, Path):
-                local_path(value, f"the argument {name}")
-        run(options)
-    except DataError as error:
-        for line in str(error).splitlines():
-            # Names in a stranger's files must not drive the terminal.
-            plain = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
-            print(f"dcpipe: {plain}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"dcpipe: {describe_os_error(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("dcpipe: stopped", file=sys.stderr)
-        return 130
+    with logs.shown("dcpipe") as handler:
+        try:
+            handler.setLevel(logs.level(options.level))
+            for name, value in vars(options).items():
+                if isinstance(value, Path):
+                    local_path(value, f"the argument {name}")
+            run(options)
+        except DataError as error:
+            _log.error("%s", error)
+            return 2
+        except OSError as error:
+            _log.error("%s", describe_os_error(error))
+            return 2
+        except KeyboardInterrupt:
+            _log.error("stopped")
+            return 130
     return 0
 
 
@@ -62,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
             name, help=summary, description=lesson, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         command.set_defaults(run=run)
+        logs.add_options(command)
         return command
 
     command = add(_init, "init", "make a workspace of a preset", help_texts.INIT)
@@ -233,8 +237,14 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro", "evaluation"], check=False)
-    require(done.returncode == 0, "`dvc repro evaluation` failed; its message is above")
+    _reproduce("evaluation", options.level)
+
+
+def _reproduce(target: str, level: str | None) -> None:
+    """Reproduce a stage of DVC, which says as much as this command. Raises `DataError` if that fails."""
+    said = {} if level is None else {logs.VARIABLE: level}
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], env={**os.environ, **said}, check=False)
+    require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
 
 
 def _study(options: argparse.Namespace) -> None:
@@ -246,8 +256,7 @@ def _study(options: argparse.Namespace) -> None:
         Path("studies/dvc.yaml").is_file(),
         f"{Path.cwd()} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of dcpipe there",
     )
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], check=False)
-    require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")
+    _reproduce(target, options.level)
     folder, study = Path("data/study") / options.name, studies.STUDIES[options.name]
     print_table(study.table(folder / "summary.csv"))
     first, *others = (folder / f"{name}.png" for name in study.figures)

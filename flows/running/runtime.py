@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -30,7 +30,7 @@ from dcpipe import logs, store
 from dcpipe.config import params as parameters
 from dcpipe.config.registry import plugin_versions
 from dcpipe.shards import in_groups, is_shard
-from dcpipe.shards.progress import reporting_to
+from dcpipe.shards.progress import Step, reporting_to
 from dcpipe.shards.workers import VARIABLE, Workers, wanted
 from dcpipe.stopping import leave, sentence_of, stopping_in_one_sentence
 from dcpipe.store import hashing
@@ -38,6 +38,7 @@ from dcpipe.workspace import digests
 from dcpipe.workspace.code import code_digest
 from flows.running import checking
 from flows.running.inputs import Inputs
+from flows.running.metrics import Metrics, chosen
 from flows.running.prefect_page import Prefect, ServerError
 from flows.running.reporting import Plain, Reporter
 from flows.running.server import Server, choose, prepare_client
@@ -66,12 +67,18 @@ class Run:
     name: str = ""
     device: torch.device = field(default_factory=lambda: _device())
     workers: Workers | None = field(default_factory=wanted)
+    metrics: Metrics = field(default_factory=Metrics)
     _cluster: Cluster | None = None
 
     @property
     def log(self) -> logging.Logger:
         """Where the stage says what it does, for terminal, file and page."""
         return self.reporter.log
+
+    def step(self, step: Step) -> None:
+        """Show how far a piece of work has come, and write its numbers where that is asked for."""
+        self.reporter.step(step)
+        self.metrics.step(step)
 
     @contextmanager
     def staging(
@@ -139,6 +146,7 @@ class Run:
     def close(self) -> None:
         """End the workers that were started here, and what is shown of their work."""
         self.reporter.close()
+        self.metrics.close()
         if self._cluster is not None:
             self._cluster.close()
 
@@ -170,24 +178,28 @@ def digests_file() -> Path:
     return root / "digests.sqlite"
 
 
-def choose_reporter(run: str, name: str, release: str) -> tuple[Reporter, Server | None]:
-    """The reporter of a run of the stage `run` for the mode and the state of the server, and the server that it uses.
+def choose_reporter(stage: str, name: str, release: str) -> tuple[Reporter, Server | None]:
+    """The reporter of a run of the stage for the mode and the state of the server, and the server that it uses.
 
     What is said of Prefect, the stage `sources` says once for a `dvc repro`.
     """
     server, sentence = choose()
-    logs.logger("flows.running").log(logging.DEBUG if "DVC_STAGE" in os.environ else logging.INFO, "%s", sentence)
+    if sentence:
+        level = logging.DEBUG if "DVC_STAGE" in os.environ else logging.INFO
+        logs.logger("flows.running").log(level, "%s", sentence)
     if server is None:
-        return Plain(run), None
+        return Plain(stage), None
     prepare_client(server)
-    return Prefect(run, name, tags_of(release)), server
+    return Prefect(stage, name, tags_of(release)), server
 
 
 def tags_of(release: str) -> list[str]:
     """The tags of a run in Prefect: the release, the workspace, and the commit if there is one."""
-    head = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    commit = [f"commit {head.stdout.strip()}"] if head.returncode == 0 else []
-    return [f"release {release}", f"workspace {Path.cwd()}", *commit]
+    tags = [f"release {release}", f"workspace {Path.cwd()}"]
+    with suppress(OSError, subprocess.CalledProcessError):  # there may be no git, no repository and no commit
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        tags.append(f"commit {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}")
+    return tags
 
 
 def main(stage: Callable[..., None], name: str, keyed: bool = False) -> None:
@@ -214,12 +226,13 @@ def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
     name = f"{stage_name} {' '.join(keys)}".strip()
     reporter, server = choose_reporter(stage_name, name, params.release.name)
     run, started = Run(stage_name, params, reporter, name, _device(stage_name)), time.monotonic()
+    run.metrics = chosen(name)
     if stage_name not in WITHOUT_ARITHMETIC:
         from dcpipe.training import keep_freed_memory
 
         keep_freed_memory(run.device)
     try:
-        with reporting_to(lambda step: run.reporter.step(step)), hashing.sharing(digests_file()):
+        with reporting_to(run.step), hashing.sharing(digests_file()):
             if server is None:
                 stage(run, *keys)
             else:
@@ -324,7 +337,7 @@ def body_of_flow(stage: str, *keys: str) -> Any:
     page = Prefect(stage, name)
     run = Run(stage, params, page, name)
     try:
-        with reporting_to(page.step), page.logging_to_page():
+        with reporting_to(run.step), page.logging_to_page():
             page.markdown("run", _links(run))
             getattr(module, f"{stage}_stage")(run, *keys)
     except Exception as error:
