@@ -11,6 +11,7 @@ folder. It also says, once for all stages, whether Prefect shows them.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from dcpipe import logs
@@ -21,13 +22,13 @@ from dcpipe.workspace import digests
 from flows.running import server
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """The command of the stage `sources`."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.sources", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     logs.add_options(parser)
-    level, log = parser.parse_args().level, logs.logger("flows.sources")
+    level, log = parser.parse_args(arguments).level, logs.logger("flows.sources")
     with logs.kept("sources"), stopping_in_one_sentence("sources", level):
         params = load_blocks(Path("params.yaml"))
         networks, block = params.teacher.networks, params.images

@@ -33,7 +33,7 @@ def stand_in(workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str, summar
     """A workspace whose `dvc repro` of a study writes `summary`; returns the commands that were run, without Python."""
     ran = []
 
-    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+    def run(command: list[str], env: dict[str, str], check: bool) -> subprocess.CompletedProcess[bytes]:
         ran.append(command[1:])
         folder = workspace / "data/study" / name
         folder.mkdir(parents=True)
@@ -181,7 +181,7 @@ def test_study_refuses_what_it_cannot_run(
         assert capsys.readouterr().err == sentence
     (workspace / "studies").mkdir()
     (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
-    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 1))
+    monkeypatch.setattr(subprocess, "run", lambda command, env, check: subprocess.CompletedProcess(command, 1))
     assert cli.main(["study", "selection"]) == 2
     told = capsys.readouterr().err
     assert told == "dcpipe: `dvc repro studies/dvc.yaml:selection` failed; its message is above\n"

@@ -29,7 +29,7 @@ def write_params(workspace: Path, **blocks: Any) -> None:
 
 def listed(workspace: Path) -> dict[str, Any]:
     """What the stage leaves."""
-    sources.main()
+    sources.main([])
     folder = workspace / "data" / "sources"
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.iterdir()}
 
@@ -105,6 +105,6 @@ def test_teachers_that_nobody_names_leave_the_folder_that_stages_depend_on(works
 def test_wrong_parameters_stop_in_one_sentence(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workspace / "params.yaml").unlink()
     with pytest.raises(SystemExit) as stop:
-        sources.main()
+        sources.main([])
     assert stop.value.code == 1
     assert capsys.readouterr().err.startswith("sources: params.yaml not found; run `dcpipe init PRESET`")

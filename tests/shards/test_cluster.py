@@ -18,6 +18,7 @@ from schedulers import Scheduler, free_port
 from dcpipe.shards import Group, progress, remote
 from dcpipe.shards import cluster as module
 from dcpipe.shards.cluster import Cluster
+from dcpipe.shards.progress import Step
 from dcpipe.shards.workers import Workers
 from dcpipe.types import DataError
 
@@ -97,13 +98,13 @@ def test_an_error_of_a_disk_is_tried_again(both: Cluster, tmp_path: Path) -> Non
 
 
 def test_progress_reaches_the_process_that_sent_the_shard(both: Cluster) -> None:
-    seen: list[tuple[Any, ...]] = []
-    with progress.reporting_to(lambda *report: seen.append(report)):
+    seen, last = list[Step](), Step("counted", 100, 100, "loss 0.5")
+    with progress.reporting_to(seen.append):
         both.call(shard_cases.reporting, 100, "count", 0)
         deadline = time.monotonic() + 10
-        while ("counted", 100, 100, "loss 0.5") not in seen and time.monotonic() < deadline:
+        while last not in seen and time.monotonic() < deadline:
             time.sleep(0.02)
-    assert seen[-1] == ("counted", 100, 100, "loss 0.5") and len(seen) < 10
+    assert seen[-1] == last and len(seen) < 10
 
 
 def test_no_more_shards_are_sent_than_workers_can_run(both: Cluster) -> None:

@@ -14,7 +14,7 @@ class DVCLive:
     """
 
     def __init__(self, folder: Path) -> None:
-        from dvclive import Live
+        from dvclive.live import Live
 
         self.live: Any = Live(str(folder), save_dvc_exp=False, dvcyaml=None, report=None)
 
