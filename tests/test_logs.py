@@ -63,7 +63,7 @@ def test_the_option_counts_for_more_than_the_variable(monkeypatch: pytest.Monkey
     monkeypatch.setenv("DCPIPE_LOG", "warning")
     assert logs.level() == logging.WARNING and logs.level("debug") == logging.DEBUG
     monkeypatch.setenv("DCPIPE_LOG", "loud")
-    with pytest.raises(DataError, match="^DCPIPE_LOG is 'loud'; use one of debug, info, warning$"):
+    with pytest.raises(DataError, match=r"^DCPIPE_LOG is 'loud'; use one of debug, info, warning$"):
         logs.level()
 
 

@@ -302,13 +302,19 @@ def load(path: Path = Path("params.yaml")) -> Params:
     If the stage `images` has run, the number of classes is known, and the budget is checked too.
     """
     params = load_blocks(path)
-    with check.at(str(path)):
-        for problem in check.problems(params):
-            raise problem
-        n_classes = budget.recorded_classes(params.images, path.parent / "data" / "images")
-        if n_classes is not None:
+    check_whole(params, str(path))
+    n_classes = budget.recorded_classes(params.images, path.parent / "data" / "images")
+    if n_classes is not None:
+        with check.at(str(path)):
             budget.planned(params, n_classes)
     return params
+
+
+def check_whole(params: Params, where: str) -> None:
+    """Raises `DataError` about the first mistake that the blocks do not find by themselves; see `check`."""
+    with check.at(where):
+        for problem in check.problems(params):
+            raise problem
 
 
 def load_blocks(path: Path) -> Params:
@@ -320,7 +326,5 @@ def load_blocks(path: Path) -> Params:
 def parse(content: Mapping[str, Any], where: str = "params.yaml") -> Params:
     """As `load`, from a mapping."""
     params = checked(Params, content, where)
-    with check.at(where):
-        for problem in check.problems(params):
-            raise problem
+    check_whole(params, where)
     return params

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import dcpipe
 from dcpipe import store
-from dcpipe.config import budget
+from dcpipe.config import budget, check
 from dcpipe.config import params as parameters
 from dcpipe.store.hashing import source_sha256
 
@@ -29,22 +29,25 @@ def load(trusting: bool = False) -> parameters.Params:
     Raises `DataError` about the first mistake.
     """
     params = parameters.load_blocks(FILE)
+    _once("whole", None, lambda: parameters.check_whole(params, str(FILE)), trusting)
     classes = budget.recorded_classes(params.images, Path("data/images"))
-    _once("all", classes, lambda: parameters.load(FILE), trusting)
+    if classes is not None:
+        with check.at(str(FILE)):
+            check_budget(params, classes, trusting=trusting)
     return params
 
 
-def check_budget(params: parameters.Params, n_classes: int) -> None:
+def check_budget(params: parameters.Params, n_classes: int, *, trusting: bool = True) -> None:
     """Raises `DataError` for a budget that the codec cannot reach with labels of so many classes."""
-    _once("budget", n_classes, lambda: budget.planned(params, n_classes), trusting=True)
+    _once("budget", n_classes, lambda: budget.planned(params, n_classes), trusting)
 
 
-def _once(what: str, classes: int | None, check: Callable[[], object], trusting: bool) -> None:
+def _once(what: str, classes: int | None, run: Callable[[], object], trusting: bool) -> None:
     """Run a check, unless it has passed before and that is to be trusted."""
     passed, remembered = _digest(what, classes), _remembered()
     if trusting and passed in remembered:
         return
-    check()
+    run()
     if passed not in remembered:
         _file().parent.mkdir(parents=True, exist_ok=True)
         with store.replacing(_file()) as partial:

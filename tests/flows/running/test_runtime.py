@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from fake_server import FakeServer
 
 from dcpipe import store
 from dcpipe.config import params, presets
@@ -23,8 +20,8 @@ from flows.running import runtime
 from flows.running.inputs import Inputs
 from flows.running.prefect_page import Prefect, ServerError
 from flows.running.reporting import Plain
-from flows.running.runtime import Run, choose_reporter
-from flows.running.server import CLIENT, Server
+from flows.running.runtime import Run
+from flows.running.server import Server
 
 NOBODY = "http://127.0.0.1:9/api"
 
@@ -237,7 +234,7 @@ class Dying(Prefect):
 
     def __init__(self, when: str) -> None:
         super().__init__("teacher")
-        self.when = when
+        self.when, self.alive = when, False
 
     def run_flow(self, flow: Any, name: str, parameters: Mapping[str, Any]) -> None:
         assert flow.name == self.stage and parameters["params"] and parameters["device"] == "cpu"
