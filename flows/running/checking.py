@@ -2,12 +2,11 @@
 
 Whether a network takes the images and a codec reaches its budget is found out by their own code, which imports torch:
 three seconds, for stages that compute nothing. So what has passed is remembered in the scratch folder, under a digest
-of the file, of the code of dcpipe, and of the folders that packages are installed in.
+of the parameters, of the code of dcpipe, and of the folders that packages are installed in.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -29,7 +28,7 @@ def load(trusting: bool = False) -> parameters.Params:
     Raises `DataError` about the first mistake.
     """
     params = parameters.load_blocks(FILE)
-    _once("whole", None, lambda: parameters.check_whole(params, str(FILE)), trusting)
+    _once("whole", params, None, lambda: parameters.check_whole(params, str(FILE)), trusting)
     classes = budget.recorded_classes(params.images, Path("data/images"))
     if classes is not None:
         with check.at(str(FILE)):
@@ -39,12 +38,12 @@ def load(trusting: bool = False) -> parameters.Params:
 
 def check_budget(params: parameters.Params, n_classes: int, *, trusting: bool = True) -> None:
     """Raises `DataError` for a budget that the codec cannot reach with labels of so many classes."""
-    _once("budget", n_classes, lambda: budget.planned(params, n_classes), trusting)
+    _once("budget", params, n_classes, lambda: budget.planned(params, n_classes), trusting)
 
 
-def _once(what: str, classes: int | None, run: Callable[[], object], trusting: bool) -> None:
+def _once(what: str, params: parameters.Params, classes: int | None, run: Callable[[], object], trusting: bool) -> None:
     """Run a check, unless it has passed before and that is to be trusted."""
-    passed, remembered = _digest(what, classes), _remembered()
+    passed, remembered = _digest(what, params, classes), _remembered()
     if trusting and passed in remembered:
         return
     run()
@@ -66,14 +65,14 @@ def _remembered() -> list[str]:
     return [entry for entry in content if isinstance(entry, str)] if isinstance(content, list) else []
 
 
-def _digest(what: str, classes: int | None) -> str:
+def _digest(what: str, params: parameters.Params, classes: int | None) -> str:
     """A digest of all that a verdict depends on. Installing a package changes the time of its folder."""
     folders = {path: Path(path).stat().st_mtime_ns for path in sys.path if Path(path).name.endswith("-packages")}
     return store.digest_of(
         {
             "what": what,
             "classes": classes,
-            "params": hashlib.sha256(FILE.read_bytes()).hexdigest(),
+            "params": params.model_dump(mode="json"),
             "code": source_sha256(Path(dcpipe.__file__).parent),
             "folders": folders,
         }
