@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from dcpipe import store
 from dcpipe.evaluation import contenders, lineup, shards
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.reports import pictures, tabular
-from dcpipe.reports.columns import human
 from dcpipe.types import ImageSet, Score
 from flows.running.drawing import show_sizes
 from flows.running.inputs import Inputs
@@ -57,7 +58,7 @@ def evaluation_stage(run: Run) -> None:
             for row in tabular.size_rows(name, by_size)
         ]
         for score in scores:
-            run.log.info(f"{score.name}: {score.mean:.1f} ± {score.std:.1f} % on test, {human(score.total_bytes)}")
+            run.log.info(f"{score.name}: {score.mean:.1f} ± {score.std:.1f} % on test, {decimal(score.total_bytes)}")
         write_reports(run, scores, curves, sizes, rows[0].images, inputs)
         staging.publish("scores", store.save_scores(staging.root, scores))
 
