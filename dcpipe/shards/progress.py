@@ -35,7 +35,11 @@ def report(title: str, done: int, total: int, note: str = "") -> None:
 
 def epoch(title: str, row: Mapping[str, float], epochs: int) -> None:
     """Report an epoch of a training of so many epochs, of which `row` has the number, from 0, the loss, the learning
-    rate, and the accuracy in percent if there was a test."""
+    rate, and the accuracy in percent if there was a test. If it has a number of batches, the epoch is not done."""
+    if "batch" in row:
+        note = f"batch {int(row['batch']):,}, loss {row['loss']:.3g}"
+        send(Step(title, int(row["epoch"]), epochs, note, unit="epoch"))
+        return
     values = {name: value for name, value in row.items() if name in ("loss", "lr", "accuracy")}
     send(Step(title, int(row["epoch"]) + 1, epochs, values=values, unit="epoch"))
 

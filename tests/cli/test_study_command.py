@@ -29,6 +29,20 @@ score,10,97.0,0.25,3,22500,44500,200000,12.5
 """
 
 
+def test_the_stage_says_as_much_as_the_command(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str | None] = []
+
+    def run(command: list[str], env: dict[str, str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        heard.append(env.get("DCPIPE_LOG"))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.delenv("DCPIPE_LOG", raising=False)
+    monkeypatch.setattr(subprocess, "run", run)
+    for option in ([], ["-q"], ["-v"]):
+        assert cli.main(["evaluate", *option]) == 0
+    assert heard == [None, "warning", "debug"]
+
+
 def stand_in(workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str, summary: str) -> list[list[str]]:
     """A workspace whose `dvc repro` of a study writes `summary`; returns the commands that were run, without Python."""
     ran = []

@@ -55,8 +55,10 @@ def test_an_epoch_has_its_numbers() -> None:
     seen: list[Step] = []
     with progress.reporting_to(seen.append):
         progress.epoch("student a", {"epoch": 11, "loss": 0.5, "lr": 0.1, "processes": 2}, 100)
+        progress.epoch("student a", {"epoch": 12, "batch": 1234, "loss": 0.45678}, 100)
         progress.epoch("student a", {"epoch": 99, "loss": 0.4, "lr": 0.0, "accuracy": 97.5}, 100)
     assert seen == [
         Step("student a", 12, 100, values={"loss": 0.5, "lr": 0.1}, unit="epoch"),
+        Step("student a", 12, 100, "batch 1,234, loss 0.457", unit="epoch"),
         Step("student a", 100, 100, values={"loss": 0.4, "lr": 0.0, "accuracy": 97.5}, unit="epoch"),
     ]
