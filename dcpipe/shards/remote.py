@@ -26,7 +26,7 @@ from dcpipe.types import DataError, require
 
 PACKAGES = ("numpy", "pillow", "pyarrow", "torch", "torchvision", "zarr")
 REPORT_SECONDS = 1.0
-Event = dict[str, Any]  # a step of progress or a message, as plain values
+Event = tuple[str, dict[str, Any]]  # "step" or "message", and its fields as plain values
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def run(call: Call, where: str, send: Callable[[Event], Any]) -> tuple[bool, Any
     raised, so that Dask does not log a traceback of each. Progress and messages are given to `send`, for `tell`."""
     try:
         prepare(call.setting, where)
-        with progress.reporting_to(Seldom(lambda step: send(asdict(step)))), logs.added(Sent(send, where)):
+        with progress.reporting_to(Seldom(lambda step: send(("step", asdict(step))))), logs.added(Sent(send, where)):
             return True, attempt(call.work, call.item, call.name, call.retries)
     except Exception as error:
         return False, _portable(error)
@@ -82,10 +82,11 @@ def run(call: Call, where: str, send: Callable[[Event], Any]) -> tuple[bool, Any
 
 def tell(event: Event) -> None:
     """In the process that sent a shard: display what a worker has sent."""
-    if "message" in event:
-        logging.getLogger(event["logger"]).log(event["level"], "%s", event["message"])
+    kind, fields = event
+    if kind == "step":
+        progress.send(Step(**fields))
     else:
-        progress.send(Step(**event))
+        logging.getLogger(fields["logger"]).log(fields["level"], "%s", fields["message"])
 
 
 class Sent(logging.Handler):
@@ -98,7 +99,7 @@ class Sent(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Send a record."""
         message = f"worker {self.where}: {self.format(record)}"
-        self.send({"logger": record.name, "level": record.levelno, "message": message})
+        self.send(("message", {"logger": record.name, "level": record.levelno, "message": message}))
 
 
 @lru_cache(maxsize=1)  # only what was set last is still so
