@@ -102,12 +102,13 @@ class Display:
             self.bars = Progress(*COLUMNS, console=self.terminal, transient=True)
             self.bars.start()
         note, title = ", ".join(details(step)), f"{step.title}{': ' if step.unit else ''}{step.unit}"
-        if work.bar is None:
+        if ended:
+            if work.bar is not None:
+                self.bars.remove_task(work.bar)
+        elif work.bar is None:
             work.bar = self.bars.add_task(title, total=step.total, completed=step.done, note=note)
-        elif ended:
-            self.bars.remove_task(work.bar)
         else:
-            self.bars.update(work.bar, completed=step.done, note=note)
+            self.bars.update(work.bar, completed=step.done, note=note, description=title)
 
 
 def line(step: Step) -> str:

@@ -98,6 +98,7 @@ def test_a_terminal_has_a_bar_with_the_numbers_unless_it_is_to_be_quiet(
             shown.bars.refresh()
         during = screen.getvalue()
         shown.show(epoch(10, 10, loss=0.25))
+        shown.show(Step("at once", 1, 1))
         left = [] if shown.bars is None else shown.bars.tasks
         shown.close()
     assert ("student score, rpca 0: epoch" in during and "3/10" in during and "loss 0.5" in during) == drawn
