@@ -143,7 +143,7 @@ def run(stage: str, workers: int) -> tuple[float, float]:
     with cluster_of(workers) as cluster:
         measured = Run(stage, parameters.load(), Timed(stage), workers=Workers(count=workers), _cluster=cluster)
         start = time.perf_counter()
-        with reporting_to(measured.reporter.progress):
+        with reporting_to(measured.step):
             function(measured)
         return sum(seconds), time.perf_counter() - start
 

@@ -21,6 +21,7 @@ Names are imported on first use, so that a stage that needs one module does not 
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
         Teacher,
         ViewPolicy,
     )
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # who imports dcpipe decides what is shown
 
 __all__ = [
     "CondensedDataset",

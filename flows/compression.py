@@ -47,12 +47,12 @@ def report(run: Run, pack: LabelPack, size: int, limit: int | None, teacher_byte
         "teacher bytes": teacher_bytes,
     }
     run.reporter.table("bytes", [{**row, **pack.settings}])
-    print(
-        f"compression: {pack.codec} {pack.settings}: {size:,} bytes, {row['bits per class']:,} bits per class; "
+    run.log.info(
+        f"{pack.codec} {pack.settings}: {size:,} bytes, {row['bits per class']:,} bits per class; "
         f"in fp16 {reference:,}, in fp32 {2 * reference:,}; the teachers' weights {teacher_bytes:,}"
     )
     if limit is not None and size < 0.98 * limit:
-        print(f"compression: {pack.codec} cannot use the whole budget: {limit - size:,} of {limit:,} bytes are left")
+        run.log.info(f"{pack.codec} cannot use the whole budget: {limit - size:,} of {limit:,} bytes are left")
 
 
 def report_rates(run: Run, pack: LabelPack, labels: SoftLabels) -> None:
@@ -61,7 +61,7 @@ def report_rates(run: Run, pack: LabelPack, labels: SoftLabels) -> None:
     if run.params.synthesis.method != "none" or not (folder / "artifact.json").is_file():
         return
     if found := foresight_of(store.load_features(folder), pack, labels, temperatures, run.device):
-        print(f"compression: {describe(found, min(len(labels.ids), MOST))}")
+        run.log.info(describe(found, min(len(labels.ids), MOST)))
 
 
 if __name__ == "__main__":

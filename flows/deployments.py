@@ -31,72 +31,72 @@ Block = dict[str, Any]
 
 
 @flow(validate_parameters=False)
-def images(params: Block | None = None, device: str = "", workers: str = "") -> None:
+def images(params: Block | None = None, device: str = "", workers: str = "") -> Any:
     """Convert the source to tables of train, minival and test; one task per part of 2,048 images."""
-    runtime.body_of_flow("images")
+    return runtime.body_of_flow("images")
 
 
 @flow(validate_parameters=False)
-def judging(params: Block | None = None, device: str = "", workers: str = "") -> None:
+def judging(params: Block | None = None, device: str = "", workers: str = "") -> Any:
     """Train students on a release and on what it must be compared with; one task per row and seed."""
-    runtime.body_of_flow("judging")
+    return runtime.body_of_flow("judging")
 
 
 @flow(validate_parameters=False)
-def teacher(key: str, params: Block | None = None, device: str = "", workers: str = "") -> None:
+def teacher(key: str, params: Block | None = None, device: str = "", workers: str = "") -> Any:
     """Train the network `key` of `teacher.networks`, or load its weights, and measure its accuracy."""
-    runtime.body_of_flow("teacher", key)
+    return runtime.body_of_flow("teacher", key)
 
 
 @flow(validate_parameters=False)
-def features(params: Block | None = None, device: str = "", workers: str = "") -> None:
+def features(params: Block | None = None, device: str = "", workers: str = "") -> Any:
     """Compute vector, logits and coding rate of every train image; one task per part of the table."""
-    runtime.body_of_flow("features")
+    return runtime.body_of_flow("features")
 
 
 @flow(validate_parameters=False)
-def selection(params: Block | None = None, device: str = "", workers: str = "") -> None:
+def selection(params: Block | None = None, device: str = "", workers: str = "") -> Any:
     """Pick images from the train split."""
-    runtime.body_of_flow("selection")
+    return runtime.body_of_flow("selection")
 
 
 @flow(validate_parameters=False)
-def synthesis(params: Block | None = None, device: str = "", workers: str = "") -> None:
+def synthesis(params: Block | None = None, device: str = "", workers: str = "") -> Any:
     """Refine the picked images."""
-    runtime.body_of_flow("synthesis")
+    return runtime.body_of_flow("synthesis")
 
 
 @flow(validate_parameters=False)
-def softlabels(params: Block | None = None, device: str = "", workers: str = "") -> None:
+def softlabels(params: Block | None = None, device: str = "", workers: str = "") -> Any:
     """Label views of every condensed image; one task per shard of the label store."""
-    runtime.body_of_flow("softlabels")
+    return runtime.body_of_flow("softlabels")
 
 
 @flow(validate_parameters=False)
-def compression(params: Block | None = None, device: str = "", workers: str = "") -> None:
+def compression(params: Block | None = None, device: str = "", workers: str = "") -> Any:
     """Pack the soft labels within the byte budget; one task per block of images."""
-    runtime.body_of_flow("compression")
+    return runtime.body_of_flow("compression")
 
 
 @flow(validate_parameters=False)
-def evaluation(params: Block | None = None, device: str = "", workers: str = "") -> None:
+def evaluation(params: Block | None = None, device: str = "", workers: str = "") -> Any:
     """Train students on the set and on its baselines; one task per student."""
-    runtime.body_of_flow("evaluation")
+    return runtime.body_of_flow("evaluation")
 
 
 @flow(validate_parameters=False)
-def release(params: Block | None = None, device: str = "", workers: str = "") -> None:
+def release(params: Block | None = None, device: str = "", workers: str = "") -> Any:
     """Put images, labels, scores and card into one folder."""
-    runtime.body_of_flow("release")
+    return runtime.body_of_flow("release")
 
 
 @flow(validate_parameters=False)
-def studies(key: str, params: Block | None = None, device: str = "", workers: str = "") -> None:
+def studies(key: str, params: Block | None = None, device: str = "", workers: str = "") -> Any:
     """Run the study `key` of studies/params.yaml; one task per selection, synthesis, pack and student."""
-    runtime.body_of_flow("studies", key)
+    return runtime.body_of_flow("studies", key)
 
 
-FLOWS: dict[str, Flow[..., None]] = {
+FLOWS: dict[str, Flow[..., Any]] = {
     found.name: found
     for found in (
         images,

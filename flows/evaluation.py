@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from dcpipe import store
 from dcpipe.evaluation import all_images, contenders, lineup, shards
 from dcpipe.evaluation.students import protocol_of
@@ -63,6 +65,8 @@ def evaluation_stage(run: Run) -> None:
             scores.append(all_images.score_of(outcomes[-1], params, train))
             curves += lineup.learning_curve(all_images.NAME, all_images.LOSS, outcomes[-1])
             names.append(all_images.KIND)
+        for score in scores:
+            run.log.info(f"{score.name}: {score.mean:.1f} ± {score.std:.1f} % on test, {decimal(score.total_bytes)}")
         write_reports(run, dict(zip(names, scores, strict=True)), curves, sizes, rows[0].images, inputs)
         staging.publish("scores", store.save_scores(staging.root, scores))
 

@@ -71,7 +71,7 @@ def features_stage(run: Run) -> None:
         spread = np.quantile(values, [0.05, 0.5, 0.95])
         quantiles = [{"quantile": q, "R_C": float(v)} for q, v in zip((5, 50, 95), spread, strict=True)]
         run.reporter.table("label rate", quantiles)
-        print(f"features: {features.describe_rates(values)}")
+        run.log.info(features.describe_rates(values))
         d = int(work.vectors.array.shape[1])
         staging.publish("features", {"n": n, "d": d, "classes": list(table.classes), "teacher": block.teacher})
 

@@ -16,10 +16,10 @@ from functools import partial
 import numpy as np
 
 from dcpipe import images, store
-from dcpipe.config import budget
 from dcpipe.config.params import Params
 from dcpipe.images import corruption, leakage, report, shards
 from dcpipe.types import IntArray, check_same_classes, require
+from flows.running.checking import check_budget
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
 
@@ -34,7 +34,7 @@ def images_stage(run: Run) -> None:
     train, test, rows = splits.train, splits.test, splits.rows
     check_same_classes(train.classes, test.classes, "train and test")
     if note := images.order_note(train.classes):
-        print(f"images: {note}")
+        run.log.info(note)
     elsewhere = None if block.copies else images.located(train, block.source).elsewhere
     # An impossible budget is refused before any image is decoded.
     _check_classes(run.params, train.classes, train.labels[rows["train"]])
@@ -55,7 +55,7 @@ def images_stage(run: Run) -> None:
         mean, std = images.merge_reports(by_split["train"])
         repeated = images.duplicates([*by_split["train"], *by_split["minival"]], by_split["test"])
         if found := leakage.describe(repeated, len(rows["test"])):
-            print(f"images: {found}; data/images/duplicates.json lists them")
+            run.log.warning(f"{found}; data/images/duplicates.json lists them")
         leakage.check(repeated, len(rows["test"]), block.max_leakage)
         (staging.root / "duplicates.json").write_text(json.dumps(repeated, indent=1) + "\n", encoding="utf-8")
         meta = {
@@ -79,7 +79,7 @@ def images_stage(run: Run) -> None:
         run.reporter.markdown("duplicates", f"```json\n{json.dumps(repeated, indent=1)[:4000]}\n```")
         staging.publish("images", meta, report=told.model_dump(mode="json"))
     for line in told.lines():
-        print(f"images: {line}")
+        run.log.info(line)
 
 
 def _task_name(part: shards.Part) -> str:
@@ -98,7 +98,7 @@ def _check_classes(params: Params, classes: Sequence[str], labels: IntArray) -> 
         f"selection.ipc is {selection.ipc} but class {classes[smallest]!r} has {counts[smallest]} train images; lower "
         f"ipc{remedy}",
     )
-    budget.planned(params, len(classes), counts.tolist())
+    check_budget(params, len(classes), counts.tolist())
 
 
 def _without(
@@ -112,9 +112,8 @@ def _without(
         corruption.write(path, corrupt)
         corruption.stop(corrupt, n, path)
     kept = corruption.without(rows, corrupt)
-    print(
-        f"images: {len(corrupt):,} of {n:,} images are corrupt and left out; data/images/{corruption.LIST} lists them"
-    )
+    told = f"{len(corrupt):,} of {n:,} images are corrupt and left out; data/images/{corruption.LIST} lists them"
+    run.log.warning(told)
     _check_classes(run.params, splits.train.classes, splits.train.labels[kept["train"]])
     require(len(kept["test"]) > 0, "every test image is corrupt; restore them, or set images.options.test_share")
     changed = shards.changed_parts(rows, kept)

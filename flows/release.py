@@ -29,7 +29,7 @@ def release_stage(run: Run) -> None:
                 name=name,
                 images=images,
                 pack=None if hard else store.load_pack(inputs.path("compression"), images.decoded_ids),
-                teacher=inputs.load_teachers()[first],
+                teacher=store.teacher_of(inputs.teachers[first], weights=block.teacher),
                 with_teacher=block.teacher,
                 scores=store.load_scores(inputs.path("scores")),
                 params=settings,

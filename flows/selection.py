@@ -39,7 +39,7 @@ def selection_stage(run: Run) -> None:
         [picks] = run.map(select, [block.method], lambda method: f"select[{method}]", progress="select")
         chosen = candidates.selection(picks, block.method)
         if block.method == "score" and (sentence := note(block.ipc, block.options)):
-            print(f"selection: {sentence}")
+            run.log.info(sentence)
         first = zip(chosen.labels[:50], chosen.ids[:50], chosen.gains[:50], strict=True)
         run.reporter.table(
             "first picks",
@@ -48,7 +48,7 @@ def selection_stage(run: Run) -> None:
         meta = store.save_selection(staging.root, chosen)
         if (share := features.lower_half(chosen.ids)) is not None:
             meta["lower_half"] = share
-            print(f"selection: {share:.1%} of the picks are from the lower half of the shortlist")
+            run.log.info(f"{share:.1%} of the picks are from the lower half of the shortlist")
         staging.publish("selection", meta)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from dcpipe import images, store, teacher, training
+from dcpipe.shards import progress
 from dcpipe.teacher import ranks
 from dcpipe.teacher.jobs import Job, Outcome
 from dcpipe.types import IntArray, require
@@ -52,9 +53,10 @@ def teacher_stage(run: Run, key: str) -> None:
         )
 
         def report(row: dict[str, float]) -> None:
-            run.reporter.progress(f"teacher {key}", int(row["epoch"]) + 1, block.epochs, f"loss {row['loss']:.4f}")
+            progress.epoch(f"teacher {key}", row, block.epochs)
 
         def fit(_: str) -> Outcome:
+            progress.report(f"teacher {key}", 0, block.epochs)
             return ranks.train(job, report)
 
         def measure(split: str) -> IntArray:
@@ -77,11 +79,13 @@ def teacher_stage(run: Run, key: str) -> None:
             trained_here=network.weights is None or network.head is not None,
             input_size=network.input_size,
         )
+        tested = {f"accuracy/{split}": value for split, value in accuracy.items()}
+        run.metrics.step(progress.Step(f"teacher {key}", block.epochs, block.epochs, values=tested))
         meta = store.save_teacher(staging.root, made)
         (staging.root / "history.json").write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
         run.reporter.table(f"accuracy {key}", [{"split": s, "top-1 %": round(v, 2)} for s, v in accuracy.items()])
         staging.publish("teacher", meta)
-    print(f"teacher {key}: {network.network}, " + ", ".join(f"{s} {v:.2f} %" for s, v in accuracy.items()))
+    run.log.info("%s, accuracy on %s", network.network, ", ".join(f"{s} {v:.2f} %" for s, v in accuracy.items()))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import shlex
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dcpipe import logs
 from dcpipe.cli import completion, help_texts, importing_images, judging
 from dcpipe.cli.completion import commands_of
 from dcpipe.reports.printing import print_table
@@ -23,6 +25,8 @@ from dcpipe.stopping import write_any_text
 from dcpipe.types import DataError, describe_os_error, require
 from dcpipe.types.names import one_of, similar
 from dcpipe.types.paths import local_path
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,23 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     options = _parsed(words, parser)
     run: Callable[[argparse.Namespace], None] = options.run
-    try:
-        for name, value in vars(options).items():
-            if isinstance(value, Path):
-                local_path(value, f"the argument {name}")
-        run(options)
-    except DataError as error:
-        for line in str(error).splitlines():
-            # Names in a stranger's files must not drive the terminal.
-            plain = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
-            print(f"dcpipe: {plain}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"dcpipe: {describe_os_error(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("dcpipe: stopped", file=sys.stderr)
-        return 130
+    with logs.shown("dcpipe") as handler:
+        try:
+            handler.setLevel(logs.level(options.level))
+            for name, value in vars(options).items():
+                if isinstance(value, Path):
+                    local_path(value, f"the argument {name}")
+            run(options)
+        except DataError as error:
+            _log.error("%s", error)
+            return 2
+        except OSError as error:
+            _log.error("%s", describe_os_error(error))
+            return 2
+        except KeyboardInterrupt:
+            _log.error("stopped")
+            return 130
     return 0
 
 
@@ -79,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
             name, help=summary, description=lesson, formatter_class=argparse.RawDescriptionHelpFormatter
         )
         command.set_defaults(run=run)
+        logs.add_options(command)
         return command
 
     command = add(_init, "init", "make a workspace of a preset", help_texts.INIT)
@@ -320,14 +324,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     from dcpipe.cli import reproducing
 
     _enter_workspace()
-    reproducing.evaluate()
+    reproducing.evaluate(options.level)
 
 
 def _study(options: argparse.Namespace) -> None:
     from dcpipe.cli import reproducing
 
     _enter_workspace()
-    reproducing.study(options.name)
+    reproducing.study(options.name, options.level)
 
 
 def _publish(options: argparse.Namespace) -> None:

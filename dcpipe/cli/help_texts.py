@@ -28,6 +28,15 @@ Soft labels that SRe2L, LPLD, G-VBSM or EDC stored can be turned into such a dat
 So can images that other projects condensed (DC, DSA, DM, MTT, DATM, IDC, DREAM, MDC, SRe2L, CDA, EDC, RDED, D4M):
 
     dcpipe import-images SOURCE OUT
+
+Environment variables decide how `dvc repro` runs, never what it makes:
+
+    DCPIPE_LOG=debug|info|warning             how much stages say; .dcpipe/logs has all of it, a file per run
+    DCPIPE_METRICS=tensorboard|dvclive        write losses and accuracies of every epoch to .dcpipe/metrics
+    DCPIPE_PREFECT=auto|require|off           whether a Prefect server shows the runs
+    DCPIPE_DEVICE=auto|cpu|cuda|mps           where stages compute
+    DCPIPE_WORKERS=N|auto|tcp://HOST:PORT     workers of Dask, for the parallel parts of stages
+    DCPIPE_PROCESSES=N|auto                   processes that train a teacher together
 """
 INIT = """\
 Make a workspace from a preset. A preset is a row of a published table, or a small set for a CPU:

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+from dcpipe import logs
 from dcpipe.release.tags import need_dvc
 from dcpipe.reports.printing import print_table
 from dcpipe.types import require
 
 
-def evaluate() -> None:
-    """Reproduce the evaluation of the workspace that the current folder is."""
+def evaluate(level: str | None) -> None:
+    """Reproduce the evaluation of the workspace that the current folder is; `level` is how much is said."""
     require(
         Path("dvc.yaml").is_file(),
         f"{Path.cwd()} has no dvc.yaml; change to a workspace's folder, or make one with `dcpipe init PRESET DIR`",
     )
-    _repro("evaluation")
+    _repro("evaluation", level)
 
 
-def study(name: str | None) -> None:
-    """Reproduce a study of the workspace that the current folder is, and print its table and where its figures are."""
+def study(name: str | None, level: str | None) -> None:
+    """Reproduce a study of the workspace that the current folder is, and print its table and where its figures are;
+    `level` is how much is said."""
     from dcpipe import studies
 
     studies.check_name(name)
@@ -30,7 +33,7 @@ def study(name: str | None) -> None:
         Path("studies/dvc.yaml").is_file(),
         f"{Path.cwd()} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of dcpipe there",
     )
-    _repro(f"studies/dvc.yaml:{name}")
+    _repro(f"studies/dvc.yaml:{name}", level)
     folder, found = Path("data/study") / name, studies.STUDIES[name]
     print_table(found.table(folder / "summary.csv"))
     first, *others = (folder / f"{figure}.png" for figure in found.figures)
@@ -39,7 +42,8 @@ def study(name: str | None) -> None:
     print(f"{line}; pictures of the images: {folder / found.pictures}" if found.pictures else line)
 
 
-def _repro(target: str) -> None:
+def _repro(target: str, level: str | None) -> None:
     need_dvc("builds the set", "pipeline")
-    done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], check=False)
+    said = {} if level is None else {logs.VARIABLE: level}
+    done = subprocess.run([sys.executable, "-m", "dvc", "repro", target], env={**os.environ, **said}, check=False)
     require(done.returncode == 0, f"`dvc repro {target}` failed; its message is above")

@@ -332,13 +332,19 @@ def load(path: Path = Path("params.yaml")) -> Params:
     If the stage `images` has run, the number of classes is known, and the budget is checked too.
     """
     params = load_blocks(path)
-    with check.at(str(path)):
-        for problem in check.problems(params):
-            raise problem
-        recorded = budget.recorded(params.images, path.parent / "data" / "images")
-        if recorded is not None:
+    check_whole(params, str(path))
+    recorded = budget.recorded(params.images, path.parent / "data" / "images")
+    if recorded is not None:
+        with check.at(str(path)):
             budget.planned(params, *recorded)
     return params
+
+
+def check_whole(params: Params, where: str) -> None:
+    """Raises `DataError` about the first mistake that the blocks do not find by themselves; see `check`."""
+    with check.at(where):
+        for problem in check.problems(params):
+            raise problem
 
 
 def load_blocks(path: Path) -> Params:
@@ -350,7 +356,5 @@ def load_blocks(path: Path) -> Params:
 def parse(content: Mapping[str, Any], where: str = "params.yaml") -> Params:
     """As `load`, from a mapping."""
     params = checked(Params, content, where)
-    with check.at(where):
-        for problem in check.problems(params):
-            raise problem
+    check_whole(params, where)
     return params

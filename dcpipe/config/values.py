@@ -39,12 +39,10 @@ def import_name(path: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def one_of(table: str | Collection[Any]) -> AfterValidator:
-    """The value must be in `table`: a collection, or the path "package.module:TABLE" of one, whose module is imported
-    when a value is checked. The error message lists texts and numbers in the same way."""
+def one_of(valid: Collection[Any]) -> AfterValidator:
+    """The value must be in `valid`. The error message lists texts and numbers in the same way."""
 
     def check(value: Any) -> Any:
-        valid = import_name(table) if isinstance(table, str) else table
         if value not in valid:
             raise PydanticCustomError("one_of", "Input should be {valid}", {"valid": listed(valid)})
         return value

@@ -16,8 +16,8 @@ from torch import nn
 
 from dcpipe import store, teacher, training
 from dcpipe.config.params import Params
-from dcpipe.evaluation.contenders import ReportProgress
 from dcpipe.images.kept import read_kept
+from dcpipe.shards import progress
 from dcpipe.store.image_index import encoded_bytes
 from dcpipe.teacher.jobs import Job
 from dcpipe.training import Recipe
@@ -37,15 +37,16 @@ class AllImages:
     folder: str
     name: str = NAME
 
-    def score(self, seed: int, report: ReportProgress) -> dict[str, Any]:
+    def score(self, seed: int) -> dict[str, Any]:
         """Train one student, or continue from its checkpoint, and test it after the last epoch. Returns `accuracy` in
         percent and `history`, one row per epoch."""
         folder, device = Path(self.folder), torch.device(self.training.device)
         checkpoint = folder / f"{KIND}-{seed}.pt"
         job = replace(self.training, seed=seed, checkpoint=str(checkpoint))
         assert job.recipe is not None
-        epochs = job.recipe.epochs
-        network, history = job.train(lambda row: report(f"student {NAME} {seed}", int(row["epoch"]) + 1, epochs))
+        title, epochs = f"student {NAME} {seed}", job.recipe.epochs
+        progress.report(title, 0, epochs)
+        network, history = job.train(lambda row: progress.epoch(title, row, epochs))
         accuracy = self._accuracy(network, folder, device)
         history[-1]["accuracy"] = accuracy
         checkpoint.unlink(missing_ok=True)

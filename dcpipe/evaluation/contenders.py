@@ -26,6 +26,7 @@ from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels,
 from dcpipe.evaluation.stored import Stored
 from dcpipe.evaluation.students import Protocol, train_student
 from dcpipe.images.kept import read_kept
+from dcpipe.shards import progress
 from dcpipe.types import (
     BudgetError,
     ImageSet,
@@ -41,9 +42,6 @@ from dcpipe.types import (
     ViewSource,
 )
 from dcpipe.views import multiformation
-
-# Shows the progress of a piece of work: its title, the number of steps done and the number of all steps.
-ReportProgress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -271,7 +269,6 @@ def score(
     *,
     device: torch.device,
     folder: Path,
-    report: ReportProgress = lambda title, done, total: None,
 ) -> dict[str, Any]:
     """Train one student on a contender and test it, after the last epoch or as often as the protocol specifies.
 
@@ -294,6 +291,8 @@ def score(
         batches = teacher.plain_batches(read_kept(test, folder), train.mean, train.std, 512, device)
         return training.accuracy(student, batches, device)
 
+    title, epochs = f"student {contender.name} {seed}", protocol.recipe.epochs
+    progress.report(title, 0, epochs)
     _, history = train_student(
         dataset,
         protocol,
@@ -303,7 +302,7 @@ def score(
         seed=seed,
         device=device,
         checkpoint=checkpoint,
-        report=lambda row: report(f"student {contender.name} {seed}", int(row["epoch"]) + 1, protocol.recipe.epochs),
+        report=lambda row: progress.epoch(title, row, epochs),
         test=accuracy,
     )
     checkpoint.unlink(missing_ok=True)

@@ -12,10 +12,10 @@ import torch
 from dcpipe import store
 from dcpipe.evaluation import contenders
 from dcpipe.evaluation.all_images import AllImages
-from dcpipe.evaluation.contenders import Contender, ReportProgress, first_images, hard_contender
+from dcpipe.evaluation.contenders import Contender, first_images, hard_contender
 from dcpipe.evaluation.stored import Stored
 from dcpipe.evaluation.students import Protocol
-from dcpipe.shards import opened, progress
+from dcpipe.shards import opened
 from dcpipe.types import ImageTable
 
 
@@ -32,9 +32,9 @@ class Job:
     folder: str
     device: str
 
-    def score(self, seed: int, report: ReportProgress) -> dict[str, Any]:
+    def score(self, seed: int) -> dict[str, Any]:
         """Train one student and test it, as `contenders.score` does."""
-        return work_of(self).score(seed, report)
+        return work_of(self).score(seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Work:
     folder: Path
     device: torch.device
 
-    def score(self, seed: int, report: ReportProgress) -> dict[str, Any]:
+    def score(self, seed: int) -> dict[str, Any]:
         """The outcome of one student, as `contenders.score` returns it."""
         return contenders.score(
             self.contender,
@@ -58,7 +58,6 @@ class Work:
             seed,
             device=self.device,
             folder=self.folder,
-            report=report,
         )
 
 
@@ -107,7 +106,7 @@ class Student:
 def train(student: Student) -> dict[str, Any]:
     """The outcome of a student, which is read if it has been trained before."""
     job = student.job
-    return trained(student.note, Path(job.folder), lambda: job.score(student.seed, progress.report))
+    return trained(student.note, Path(job.folder), lambda: job.score(student.seed))
 
 
 def trained(note: str, folder: Path, score: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ As every artifact, a release has one manifest, `artifact.json`. Its `meta` descr
 from, and its `files` have the size and SHA-256 of each file, which are verified when the release is loaded.
 """
 
+from __future__ import annotations
+
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,6 +10,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 PAUSE_SECONDS = 1.0
+_log = logging.getLogger(__name__)
 
 
 def attempt(work: Callable[[Item], Result], item: Item, name: str, retries: int) -> Result:
@@ -24,6 +25,6 @@ def attempt(work: Callable[[Item], Result], item: Item, name: str, retries: int)
                 if note not in getattr(error, "__notes__", ()):  # a worker has added it already
                     error.add_note(note)
                 raise
-            sys.stderr.write(f"task {name}: {error}; trying again\n")
+            _log.warning("task %s: %s; trying again", name, error)
             time.sleep(PAUSE_SECONDS)
     raise AssertionError

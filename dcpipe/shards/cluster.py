@@ -19,7 +19,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import threading
 import time
 import uuid
@@ -30,7 +29,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from dcpipe.shards import progress, remote
+from dcpipe.shards import remote
 from dcpipe.shards.functions import Group, in_turn
 from dcpipe.shards.workers import LIMIT, VARIABLE, Workers
 from dcpipe.types import DataError, require
@@ -38,7 +37,7 @@ from dcpipe.types import DataError, require
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-TOPIC = "dcpipe-progress"
+TOPIC = "dcpipe-reports"
 DEATHS = 3  # a shard that ends so many workers is the cause
 POLL_SECONDS = 10.0  # between two looks at whether there are still workers
 ALONE_SECONDS = 600.0  # without any worker, before a stage stops: a nanny may need a minute to start one again
@@ -60,6 +59,7 @@ CONFIG: Mapping[str, Any] = {
     "distributed.worker.daemon": True,
     "distributed.admin.tick.limit": "10m",  # no warnings while a shard computes
 }
+_log = logging.getLogger(__name__)
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -201,7 +201,7 @@ class Cluster:
         if not running:
             return False
         future.cancel()
-        sys.stderr.write(f"task {name}: no result after {self.seconds:g} s on {', '.join(running)}; trying elsewhere\n")
+        _log.warning("task %s: no result after %g s on %s; trying elsewhere", name, self.seconds, ", ".join(running))
         try:
             ended = self.client.run(_kill, workers=running, nanny=True, on_error="return")
         except KeyError:  # it has just gone away by itself
@@ -220,8 +220,8 @@ def _run_here(call: remote.Call) -> tuple[bool, Any]:
 
     worker = get_worker()
 
-    def send(*report: Any) -> None:
-        worker.log_event(TOPIC, report)
+    def send(event: remote.Event) -> None:
+        worker.log_event(TOPIC, event)
 
     return remote.run(call, worker.address, send)
 
@@ -233,7 +233,7 @@ def _kill(dask_worker: Any) -> None:
 
 def _show(event: tuple[float, Any]) -> None:
     """Display a report of a worker here."""
-    progress.report(*event[1])
+    remote.tell(event[1])
 
 
 def _dask() -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import logging
 import os
 import platform
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -16,14 +16,17 @@ from typing import Any
 
 import torch
 
+from dcpipe import logs
 from dcpipe.shards import progress
 from dcpipe.shards.attempts import attempt
-from dcpipe.shards.progress import Sink
+from dcpipe.shards.progress import Sink, Step
+from dcpipe.store.hashing import source_sha256
 from dcpipe.training.memory import keep_freed_memory
 from dcpipe.types import DataError, require
 
 PACKAGES = ("numpy", "pillow", "pyarrow", "torch", "torchvision", "zarr")
 REPORT_SECONDS = 1.0
+Event = tuple[str, dict[str, Any]]  # "step" or "message", and its fields as plain values
 
 
 @dataclass(frozen=True)
@@ -57,26 +60,46 @@ def setting_of(device: torch.device) -> Setting:
 @lru_cache(maxsize=1)
 def versions() -> tuple[tuple[str, str], ...]:
     """Name and version of everything that must be equal everywhere; for dcpipe, a digest of its source."""
-    root, source = Path(__file__).resolve().parents[1], hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        source.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    source = source_sha256(Path(__file__).resolve().parents[1])
     python = ".".join(platform.python_version_tuple()[:2])
     return (
         ("Python", python),
         *((name, version(name)) for name in PACKAGES),
-        ("dcpipe's source", source.hexdigest()[:12]),
+        ("dcpipe's source", source[:12]),
     )
 
 
-def run(call: Call, where: str, sink: Sink) -> tuple[bool, Any]:
+def run(call: Call, where: str, send: Callable[[Event], Any]) -> tuple[bool, Any]:
     """Call a shard on the worker `where`: (True, its result), or (False, the error). Errors are returned instead of
-    raised, so that Dask does not log a traceback of each."""
+    raised, so that Dask does not log a traceback of each. Progress and messages are given to `send`, for `tell`."""
     try:
         prepare(call.setting, where)
-        with progress.reporting_to(Seldom(sink)):
+        with progress.reporting_to(Seldom(lambda step: send(("step", asdict(step))))), logs.added(Sent(send, where)):
             return True, attempt(call.work, call.item, call.name, call.retries)
     except Exception as error:
         return False, _portable(error)
+
+
+def tell(event: Event) -> None:
+    """In the process that sent a shard: display what a worker has sent."""
+    kind, fields = event
+    if kind == "step":
+        progress.send(Step(**fields))
+    else:
+        logging.getLogger(fields["logger"]).log(fields["level"], "%s", fields["message"])
+
+
+class Sent(logging.Handler):
+    """Sends the messages of a shard, from level `info` on, to the process that sent it."""
+
+    def __init__(self, send: Callable[[Event], Any], where: str) -> None:
+        super().__init__(logging.INFO)
+        self.send, self.where = send, where
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record."""
+        message = f"worker {self.where}: {self.format(record)}"
+        self.send(("message", {"logger": record.name, "level": record.levelno, "message": message}))
 
 
 @lru_cache(maxsize=1)  # only what was set last is still so
@@ -104,16 +127,17 @@ def prepare(setting: Setting, where: str) -> None:
 
 
 class Seldom:
-    """A sink that passes on the reports of a title at most once per `REPORT_SECONDS`, and the last one always."""
+    """A sink that passes on the reports of a title at most once per `REPORT_SECONDS`, but the last one and those with
+    values always."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink, self.last = sink, dict[str, float]()
 
-    def __call__(self, title: str, done: int, total: int, note: str) -> None:
+    def __call__(self, step: Step) -> None:
         now = time.monotonic()
-        if done >= total or now - self.last.get(title, 0.0) >= REPORT_SECONDS:
-            self.last[title] = now
-            self.sink(title, done, total, note)
+        if step.values or step.done >= step.total or now - self.last.get(step.title, 0.0) >= REPORT_SECONDS:
+            self.last[step.title] = now
+            self.sink(step)
 
 
 def device_name(setting: Setting) -> str:

@@ -57,6 +57,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def source_sha256(root: Path) -> str:
+    """SHA-256 of the names and bytes of all Python files below a folder."""
+    whole = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        whole.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return whole.hexdigest()
+
+
 def sha256_once(path: Path) -> str:
     """As `sha256`, but a file that has not changed since it was hashed, by this process or by one that shares what it
     knows, is not read again."""

@@ -57,26 +57,28 @@ def load_teacher(path: Path) -> Teacher:
     return teacher_of(open_artifact(path, "teacher"))
 
 
-def teacher_of(artifact: Artifact) -> Teacher:
-    """The teacher of an open artifact `teacher`, with its weights on the CPU."""
-    teacher = read_teacher(artifact.file(WEIGHTS), artifact.meta)
+def teacher_of(artifact: Artifact, *, weights: bool = True) -> Teacher:
+    """The teacher of an open artifact `teacher`, with its weights on the CPU; or without them, which takes no torch."""
+    teacher = read_teacher(artifact.file(WEIGHTS), artifact.meta, weights=weights)
     return replace(teacher, origin=(str(artifact.path.absolute()), artifact.digest))
 
 
-def read_teacher(path: Path, meta: Mapping[str, Any]) -> Teacher:
+def read_teacher(path: Path, meta: Mapping[str, Any], *, weights: bool = True) -> Teacher:
     """A teacher from its weights file and the metadata that `save_teacher` returned, which the manifest next to the
     file holds; raises `DataError` for anything else. Whether the weights are its network's is found out when that is
     built: `networks.from_teacher`."""
-    from safetensors.torch import load_file
-
     found = checked(TeacherMeta, meta, path.with_name(MANIFEST), _REMEDY, "in its teacher's")
     read_header(path)
-    with reading(path, "safetensors", _REMEDY):
-        weights = load_file(path)
+    tensors = {}
+    if weights:
+        from safetensors.torch import load_file
+
+        with reading(path, "safetensors", _REMEDY):
+            tensors = load_file(path)
     with of(path):
         return Teacher(
             network=found.network,
-            weights=weights,
+            weights=tensors,
             classes=tuple(found.classes),
             mean=tuple(meta["mean"]),
             std=tuple(meta["std"]),

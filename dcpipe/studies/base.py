@@ -25,11 +25,10 @@ from dcpipe.config.blocks import Block
 from dcpipe.config.params import CompressionBlock, Params, SoftLabelsBlock
 from dcpipe.config.values import AtLeastOne, Count, Distinct, Seeds
 from dcpipe.evaluation import shards
-from dcpipe.evaluation.contenders import Contender, Labeller, ReportProgress
+from dcpipe.evaluation.contenders import Contender, Labeller
 from dcpipe.evaluation.students import Protocol
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, protocol_line, table_of, when_tested
-from dcpipe.shards import progress
 from dcpipe.studies.summary import Row
 from dcpipe.types import (
     DataError,
@@ -67,8 +66,8 @@ class StudyContext:
     """The data that a study works with, and the callbacks that run tasks and report progress.
 
     Images are selected from `train`, and students are tested on `test`. `artifacts` are folders by kind. `teachers` and
-    `teacher_bytes`, the bytes of their weights, are by key. `live` reports the progress of a synthesis, for
-    `synthesis.Progress`.
+    `teacher_bytes`, the bytes of their weights, are by key. `report` shows the progress of a piece of
+    work: its title, the steps done and all steps. `live` reports the progress of a synthesis, for `synthesis.Progress`.
     """
 
     train: ImageTable
@@ -79,7 +78,7 @@ class StudyContext:
     notes: store.Notes
     device: torch.device
     map_tasks: Map
-    report: ReportProgress
+    report: Callable[[str, int, int], None]
     live: Callable[[int, int, str, Callable[[], ImageSet]], None]
 
     @cached_property
@@ -125,7 +124,7 @@ class StudyContext:
 
             def train(seed: int) -> dict[str, Any]:
                 """A student of a contender that is only in memory."""
-                return shards.trained(notes[seed], self.notes.folder, lambda: work.score(seed, progress.report))
+                return shards.trained(notes[seed], self.notes.folder, lambda: work.score(seed))
 
             titles = {seed: f"{label}/seed {seed}" for seed in missing}
             if job is None:

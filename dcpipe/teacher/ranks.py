@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from dcpipe import logs
 from dcpipe.stopping import stopping_in_one_sentence
 from dcpipe.store.files import replacing
 from dcpipe.teacher.jobs import Job, Outcome
@@ -76,7 +77,7 @@ def follow() -> None:
 def main() -> None:
     """One process of those that `train` starts: its argument is the file of the job."""
     path = Path(sys.argv[1])
-    with torchrun.failures_written(path.parent):
+    with logs.shown(f"teacher, process {os.environ['RANK']}"), torchrun.failures_written(path.parent):
         job = Job.from_json(path.read_text(encoding="utf-8"))
         with processes.joined(torch.device(job.device)) as (group, mine):
             keep_freed_memory(mine)

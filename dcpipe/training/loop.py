@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from dcpipe.training.recipe import OPTIMIZERS, Recipe, grouped
 from dcpipe.types import IntArray, require
 
 Batch = tuple[torch.Tensor, Any]  # normalised inputs on the device, and the target that the loss takes
+REPORT_SECONDS = 10.0  # between two reports within an epoch; a copy of the loss from the GPU waits for all steps
 CHECKPOINT_SECONDS = "5"  # the default of DCPIPE_CHECKPOINT_SECONDS
 
 
@@ -83,7 +85,8 @@ def fit(
         seed: torch's global seed in every epoch is a function of this and of the epoch.
         device: where the network is trained.
         checkpoint: a file to resume from if it exists. It is written at most every few seconds, and once at the end.
-        report: called with each row as soon as its epoch is done.
+        report: called with each row as soon as its epoch is done, and every `REPORT_SECONDS` within an epoch with its
+            number, the mean loss so far and `batch`, the number of batches so far.
         evaluate: called with the network (the averaged one, if there is one) and the epoch after each epoch; what it
             returns is added to the row.
         group: the processes that train the network together. In each, `batches` gives its share of every batch, and
@@ -119,7 +122,8 @@ def fit(
             parameters["lr"] = lr
         chance = torch_seed(seed, epoch)  # for dropout and the like: independent of earlier epochs
         torch.manual_seed(torch_seed(chance, group.rank) if group.rank else chance)
-        mean_loss = _epoch(trained, network, batches(epoch), loss, optimizer, average, recipe, device, group)
+        heard = partial(_report_within, report, epoch) if group.rank == 0 else None
+        mean_loss = _epoch(trained, network, batches(epoch), loss, optimizer, average, recipe, device, group, heard)
         require(
             math.isfinite(mean_loss),
             f"training: the loss became {mean_loss} in epoch {epoch}; lower lr, which is {recipe.lr}",
@@ -148,10 +152,13 @@ def _epoch(
     recipe: Recipe,
     device: torch.device,
     group: Group,
+    heard: Callable[[int, float], None] | None,
 ) -> float:
-    """Train for one epoch and return the mean loss. Losses are summed on the device, so no step waits for the GPU.
-    `trained` is `network`, or contains it and averages its gradients over a group."""
+    """Train for one epoch and return the mean loss. Losses are summed on the device, so that steps do not wait for the
+    GPU. `trained` is `network`, or contains it and averages its gradients over a group. `heard` is called every
+    `REPORT_SECONDS` with the number of batches so far and their mean loss."""
     trained.train()
+    told = time.monotonic()
     total = torch.zeros((), device=device, dtype=torch.float64)
     steps = 0
     for inputs, target in batches:
@@ -168,10 +175,17 @@ def _epoch(
             _average(average, network, recipe.ema)
         total += value.detach()
         steps += 1
+        if heard is not None and time.monotonic() - told > REPORT_SECONDS:
+            heard(steps, float(total) / steps)
+            told = time.monotonic()
     require(steps > 0, "training: an epoch had no batches; check that the data is not empty")
     if average is not None:
         _copy_buffers(average, network)
     return float(group.mean(total / steps))
+
+
+def _report_within(report: Callable[[dict[str, float]], None], epoch: int, batch: int, loss: float) -> None:
+    report({"epoch": epoch, "batch": batch, "loss": loss})
 
 
 @torch.no_grad()

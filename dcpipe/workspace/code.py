@@ -28,6 +28,7 @@ SHARED = (
     "dcpipe/config/params.py",
     "dcpipe/config/registry.py",
     "dcpipe/config/values.py",
+    "dcpipe/logs.py",
     "dcpipe/shards/",
     "dcpipe/store/",
     "dcpipe/workspace/",

@@ -10,13 +10,14 @@ exit code 0.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -25,20 +26,22 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from dcpipe import store
+from dcpipe import logs, store
 from dcpipe.config import params as parameters
 from dcpipe.config.registry import plugin_versions
 from dcpipe.shards import in_groups, is_shard
-from dcpipe.shards.progress import reporting_to
+from dcpipe.shards.progress import Step, reporting_to
 from dcpipe.shards.workers import VARIABLE, Workers, wanted
-from dcpipe.stopping import leave, stopping_in_one_sentence
+from dcpipe.stopping import leave, sentence_of, stopping_in_one_sentence
 from dcpipe.store import hashing
-from dcpipe.types import require
 from dcpipe.workspace import digests
 from dcpipe.workspace.code import code_digest
+from flows.running import checking
 from flows.running.inputs import Inputs
-from flows.running.reporting import Plain, Prefect, Reporter, ServerError
-from flows.running.server import Server, configured, prepare_client
+from flows.running.metrics import Metrics, chosen
+from flows.running.prefect_page import Prefect, ServerError
+from flows.running.reporting import Plain, Reporter
+from flows.running.server import Server, choose, prepare_client
 
 if TYPE_CHECKING:  # importing torch takes seconds, which a stage without arithmetic does not need
     import torch
@@ -49,8 +52,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 LAST = "release"  # stage of the pipeline
-WITHOUT_ARITHMETIC = ("images",)  # stages that compute nothing on a device
-MODES = ("auto", "require", "off")
+WITHOUT_ARITHMETIC = ("images", "release")  # stages that compute nothing on a device
 ON_WORKERS = 256  # threads of a flow that send shards to workers and wait
 GRACE_SECONDS = 15.0
 
@@ -65,7 +67,18 @@ class Run:
     name: str = ""
     device: torch.device = field(default_factory=lambda: _device())
     workers: Workers | None = field(default_factory=wanted)
+    metrics: Metrics = field(default_factory=Metrics)
     _cluster: Cluster | None = None
+
+    @property
+    def log(self) -> logging.Logger:
+        """Where the stage says what it does, for terminal, file and page."""
+        return self.reporter.log
+
+    def step(self, step: Step) -> None:
+        """Show how far a piece of work has come, and write its numbers where that is asked for."""
+        self.reporter.step(step)
+        self.metrics.step(step)
 
     @contextmanager
     def staging(
@@ -75,7 +88,7 @@ class Run:
         see `store.staging_dir`."""
         code = code_digest(f"flows.{self.stage}")
         if remark := digests.remark(Path.cwd(), self.stage, code):
-            print(f"{self.name or self.stage}: {remark}", file=sys.stderr)
+            self.log.warning("%s", remark)
         lineage = {
             "stage": self.stage,
             "params": block,
@@ -89,8 +102,10 @@ class Run:
         if plugins := plugin_versions():  # the code digest does not cover other packages
             lineage["plugins"] = plugins
         rows = [{"input": name, "digest": digest} for name, digest in inputs.lineage.items()]
-        self.reporter.table(f"inputs of {Path(out).name}", rows)
+        # What stages share depends on no block.
+        self.reporter.table("inputs" if block is not None else f"inputs of {Path(out).name}", rows)
         with store.staging_dir(Path(out), lineage, state) as staging:
+            self.log.debug("%s is made in %s of %s", out, staging.root, dict(inputs.lineage))
             yield staging
 
     def map(
@@ -124,12 +139,14 @@ class Run:
             from dcpipe.shards.cluster import Cluster
 
             self._cluster = Cluster(self.workers, self.device)
-            print(f"{self.name or self.stage}: {self._cluster.describe()}", file=sys.stderr)
+            self.log.info("%s", self._cluster.describe())
             self.reporter.markdown("workers", self._cluster.describe())
         return self._cluster
 
     def close(self) -> None:
-        """End the workers that were started here."""
+        """End the workers that were started here, and what is shown of their work."""
+        self.reporter.close()
+        self.metrics.close()
         if self._cluster is not None:
             self._cluster.close()
 
@@ -161,20 +178,28 @@ def digests_file() -> Path:
     return root / "digests.sqlite"
 
 
-def choose_reporter(stage: str, name: str) -> tuple[Reporter, Server | None]:
-    """The reporter for the mode and the state of the server, and the server that it uses."""
-    mode = os.environ.get("DCPIPE_PREFECT", "auto")
-    require(mode in MODES, f"DCPIPE_PREFECT is {mode!r}; use one of {', '.join(MODES)}")
-    if mode == "off":
+def choose_reporter(stage: str, name: str, release: str) -> tuple[Reporter, Server | None]:
+    """The reporter of a run of the stage for the mode and the state of the server, and the server that it uses.
+
+    What is said of Prefect, the stage `sources` says once for a `dvc repro`.
+    """
+    server, sentence = choose()
+    if sentence:
+        level = logging.DEBUG if "DVC_STAGE" in os.environ else logging.INFO
+        logs.logger("flows.running").log(level, "%s", sentence)
+    if server is None:
         return Plain(stage), None
-    server = configured()
-    problem = server.problem()
-    if not problem:
-        prepare_client(server)
-        return Prefect(stage), server
-    require(mode != "require", f"DCPIPE_PREFECT=require but {problem}; run `prefect server start`")
-    print(f"{name}: {problem}; running without Prefect", file=sys.stderr)
-    return Plain(stage), None
+    prepare_client(server)
+    return Prefect(stage, name, tags_of(release)), server
+
+
+def tags_of(release: str) -> list[str]:
+    """The tags of a run in Prefect: the release, the workspace, and the commit if there is one."""
+    tags = [f"release {release}", f"workspace {Path.cwd()}"]
+    with suppress(OSError, subprocess.CalledProcessError):  # there may be no git, no repository and no commit
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        tags.append(f"commit {subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()}")
+    return tags
 
 
 def main(stage: Callable[..., None], name: str, keyed: bool = False) -> None:
@@ -187,30 +212,34 @@ def main(stage: Callable[..., None], name: str, keyed: bool = False) -> None:
     )
     if keyed:
         parser.add_argument("key", help="a key of the stage's block in params.yaml")
+    logs.add_options(parser)
     arguments = parser.parse_args()
-    with stopping_in_one_sentence(name):
-        run_stage(stage, name, *([arguments.key] if keyed else []))
+    keys = [arguments.key] if keyed else []
+    title = " ".join([name, *keys])
+    with logs.kept(title), stopping_in_one_sentence(title, arguments.level):
+        run_stage(stage, name, *keys)
 
 
 def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
     """Run one stage under Prefect if there is a server, else without it; the data is the same either way."""
-    params = parameters.load()
+    params = checking.load(trusting=stage_name in WITHOUT_ARITHMETIC)
     name = f"{stage_name} {' '.join(keys)}".strip()
-    reporter, server = choose_reporter(stage_name, name)
+    reporter, server = choose_reporter(stage_name, name, params.release.name)
     run, started = Run(stage_name, params, reporter, name, _device(stage_name)), time.monotonic()
+    run.metrics = chosen(name)
     if stage_name not in WITHOUT_ARITHMETIC:
         from dcpipe.training import keep_freed_memory
 
         keep_freed_memory(run.device)
     try:
-        with reporting_to(run.reporter.progress), hashing.sharing(digests_file()):
+        with reporting_to(run.step), hashing.sharing(digests_file()):
             if server is None:
                 stage(run, *keys)
             else:
                 _run_in_prefect(stage, run, keys, server)
     finally:
         run.close()
-    print(f"{name}: done in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    run.log.info("done in %.1f s", time.monotonic() - started)
     if stage_name == LAST:
         from flows.running.ending import tell
 
@@ -219,46 +248,69 @@ def run_stage(stage: Callable[..., None], stage_name: str, *keys: str) -> None:
 
 def _run_in_prefect(stage: Callable[..., None], run: Run, keys: tuple[str, ...], server: Server) -> None:
     """Run a stage in a Prefect flow. If Prefect fails, before, in or after the work, the rest is done without it."""
-    assert isinstance(run.reporter, Prefect)
+    page = run.reporter
+    assert isinstance(page, Prefect)
     failures: list[BaseException] = []
     finished, returned = threading.Event(), threading.Event()
 
-    def body() -> None:
+    def body() -> Any:
         try:
-            stage(run, *keys)
+            with page.logging_to_page():
+                page.markdown("run", _links(run))
+                stage(run, *keys)
         except ServerError:
             raise
         except BaseException as error:
             failures.append(error)
-            raise
+            return _failed(error)
         finished.set()
-        threading.Thread(target=_leave_unless, args=(returned, run.name), daemon=True).start()
+        threading.Thread(target=_leave_unless, args=(returned,), daemon=True).start()
+        return None
 
     try:
         if run.workers is not None:
-            run.reporter.threads = ON_WORKERS
+            page.threads = ON_WORKERS
         _bodies.append(body)
-        run.reporter.run_flow(_flow_of(run.stage), f"{run.name} of {run.params.release.name}", _shown(run, keys))
+        page.run_flow(_flow_of(run.stage), f"{run.name} of {run.params.release.name}", _shown(run, keys))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        if failures:
-            raise failures[-1] from None
-        reason = type(error.__cause__ or error).__name__
-        print(f"{run.name}: Prefect failed ({reason}); continuing without it", file=sys.stderr)
-        if not finished.is_set():  # finished work is in the staging folder, so only the rest is done again
-            run.reporter = Plain(run.stage)
-            with reporting_to(run.reporter.progress):
+        if not failures:
+            run.log.warning("Prefect failed (%s); continuing without it", type(error.__cause__ or error).__name__)
+            if not finished.is_set():  # finished work is in the staging folder, so only the rest is done again
+                page.close()
+                run.reporter = Plain(run.stage)
                 stage(run, *keys)
-        _leave(run.name)
+            _leave()
     finally:
         _bodies.clear()
         returned.set()
+    if failures:
+        raise failures[-1] from None
     if server.problem():
-        _leave(run.name)
+        _leave()
 
 
-_bodies: list[Callable[[], None]] = []  # of the stage that this process runs, for its flow
+def _failed(error: BaseException) -> Any:
+    """The state of a flow that has failed, with the sentence for people as its message. A bug is raised instead, and
+    Prefect logs its traceback."""
+    from prefect.states import Failed
+
+    if not (sentence := sentence_of(error)):
+        raise error
+    return Failed(message=sentence, data=error)
+
+
+def _links(run: Run) -> str:
+    """Where to look further, as Markdown."""
+    files = [
+        handler.baseFilename for handler in logging.getLogger("dcpipe").handlers if hasattr(handler, "baseFilename")
+    ]
+    rows = {"workspace": str(Path.cwd()), "parameters": str(Path("params.yaml").absolute()), "log": "".join(files)}
+    return "\n".join(f"* {name}: `{place}`" for name, place in rows.items() if place)
+
+
+_bodies: list[Callable[[], Any]] = []  # of the stage that this process runs, for its flow
 
 
 def _flow_of(stage: str) -> Any:
@@ -275,29 +327,34 @@ def _shown(run: Run, keys: tuple[str, ...]) -> dict[str, Any]:
     return {**({"key": keys[0]} if keys else {}), "params": block, "device": str(run.device), "workers": workers}
 
 
-def body_of_flow(stage: str, *keys: str) -> None:
+def body_of_flow(stage: str, *keys: str) -> Any:
     """What the flow of a stage does: the body that this process has prepared, or, if the flow is called or served by
     itself, the stage in the workspace of the current folder, recorded in dvc.lock as `dvc repro` does."""
     if _bodies:
-        _bodies.pop()()
-        return
+        return _bodies.pop()()
     module = import_module(f"flows.{stage}.stage" if stage == "studies" else f"flows.{stage}")
-    run = Run(stage, parameters.load(), Prefect(stage), f"{stage} {' '.join(keys)}".strip())
+    name, params = f"{stage} {' '.join(keys)}".strip(), checking.load()
+    page = Prefect(stage, name)
+    run = Run(stage, params, page, name)
     try:
-        with reporting_to(run.reporter.progress):
+        with reporting_to(run.step), page.logging_to_page():
+            page.markdown("run", _links(run))
             getattr(module, f"{stage}_stage")(run, *keys)
+    except Exception as error:
+        return _failed(error)
     finally:
         run.close()
     targets = {"teacher": "teacher@{}", "studies": "studies/dvc.yaml:{}"}
     subprocess.run(["dvc", "commit", "--force", targets.get(stage, stage).format(*keys)], check=True)
+    return None
 
 
-def _leave_unless(returned: threading.Event, name: str) -> None:
+def _leave_unless(returned: threading.Event) -> None:
     """Called when all data is published: waiting minutes for a sick server must not block the pipeline."""
     if not returned.wait(GRACE_SECONDS):
-        _leave(name)
+        _leave()
 
 
-def _leave(name: str) -> None:
+def _leave() -> None:
     """End the process successfully: threads of Prefect's client would wait for the server."""
-    leave(f"{name}: done; Prefect does not answer, so its page of this run stays incomplete", 0)
+    leave("done; Prefect does not answer, so its page of this run stays incomplete", 0)

@@ -16,8 +16,11 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dcpipe.types import require
+
 DEFAULT_API = "http://127.0.0.1:4200/api"
 PATIENCE_SECONDS = 5.0
+MODE, MODES = "DCPIPE_PREFECT", ("auto", "require", "off")
 VARIABLES = ("PREFECT_API_URL", "PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
 # Prefect's client waits a minute for an answer and tries seven times. These are values for someone who waits for a
 # stage; what the user sets counts.
@@ -59,8 +62,30 @@ class Server:
                 return self._sick(f"no answer in {PATIENCE_SECONDS:g} s")
             return f"no Prefect server at {self.url}"
 
+    @property
+    def page(self) -> str:
+        """Where a browser shows the runs."""
+        return f"{self.url.rstrip('/').removesuffix('/api')}/runs"
+
     def _sick(self, how: str) -> str:
         return f"the Prefect server at {self.url} does not work ({how})"
+
+
+def choose() -> tuple[Server | None, str]:
+    """The server that this process reports to, None for none, and what to tell people of it, "" for nothing.
+
+    Raises `DataError` for a mode that is none, and where a server is required but does not work.
+    """
+    mode = os.environ.get(MODE, "auto")
+    require(mode in MODES, f"{MODE} is {mode!r}; use one of {', '.join(MODES)}")
+    if mode == "off":
+        return None, ""
+    server = configured()
+    problem = server.problem()
+    if not problem:
+        return server, f"Prefect shows the runs at {server.page}"
+    require(mode != "require", f"{MODE}=require but {problem}; run `prefect server start`")
+    return None, f"{problem}; running without Prefect"
 
 
 def configured() -> Server:

@@ -29,11 +29,25 @@ score,10,97.0,0.25,3,22500,44500,200000,12.5
 """
 
 
+def test_the_stage_says_as_much_as_the_command(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str | None] = []
+
+    def run(command: list[str], env: dict[str, str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        heard.append(env.get("DCPIPE_LOG"))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.delenv("DCPIPE_LOG", raising=False)
+    monkeypatch.setattr(subprocess, "run", run)
+    for option in ([], ["-q"], ["-v"]):
+        assert cli.main(["evaluate", *option]) == 0
+    assert heard == [None, "warning", "debug"]
+
+
 def stand_in(workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str, summary: str) -> list[list[str]]:
     """A workspace whose `dvc repro` of a study writes `summary`; returns the commands that were run, without Python."""
     ran = []
 
-    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+    def run(command: list[str], env: dict[str, str], check: bool) -> subprocess.CompletedProcess[bytes]:
         ran.append(command[1:])
         folder = workspace / "data/study" / name
         folder.mkdir(parents=True)
@@ -181,7 +195,7 @@ def test_study_refuses_what_it_cannot_run(
         assert capsys.readouterr().err == sentence
     (workspace / "studies").mkdir()
     (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
-    monkeypatch.setattr(subprocess, "run", lambda command, check: subprocess.CompletedProcess(command, 1))
+    monkeypatch.setattr(subprocess, "run", lambda command, env, check: subprocess.CompletedProcess(command, 1))
     assert cli.main(["study", "selection"]) == 2
     told = capsys.readouterr().err
     assert told == "dcpipe: `dvc repro studies/dvc.yaml:selection` failed; its message is above\n"

@@ -23,6 +23,7 @@ from dcpipe.dataset.targets import HardLabels, OnlineLabels
 from dcpipe.evaluation import contenders
 from dcpipe.evaluation.students import Protocol, protocol_of, train_student
 from dcpipe.random import permutation
+from dcpipe.shards import progress
 from dcpipe.training import Recipe
 from dcpipe.types import DataError, Mix, ViewPolicy
 
@@ -276,29 +277,33 @@ def test_the_flow_asks_labels_for_what_the_loss_takes(
     """Students learn from packed labels and from hard labels under a protocol with raw logits."""
     images, pack = some().images, some().pack
     assert pack is not None
-    reports: list[tuple[str, int, int]] = []
+    reports: list[progress.Step] = []
     contender = contenders.hard_contender("own", f"score, {kind}", images, pack.policy, 0, CPU)
     contender = contender.with_pack(pack, CPU) if kind == "pack" else contender
     table: Any = SimpleNamespace(size=SIZE, classes=CLASSES, mean=MEAN, std=STD)
     monkeypatch.setattr(contenders, "read_kept", lambda test, folder: iter([(images.images, images.labels)]))
     protocol = replace(PROTOCOL, loss="mse_gt", gamma=0.1)
-    result = contenders.score(
-        contender,
-        protocol,
-        table,
-        table,
-        3,
-        device=CPU,
-        folder=tmp_path,
-        report=lambda *row: reports.append(row),
-    )
+    with progress.reporting_to(reports.append):
+        result = contenders.score(
+            contender,
+            protocol,
+            table,
+            table,
+            3,
+            device=CPU,
+            folder=tmp_path,
+        )
     dataset = hard(pack.policy) if kind == "hard" else raw()
     network, history = train(dataset, protocol, seed=3)
     pixels = torch.from_numpy(images.images).permute(0, 3, 1, 2) / 255.0
     right = network(views.normalise(pixels, MEAN, STD)).argmax(1) == torch.from_numpy(images.labels)
     accuracy = pytest.approx(100 * float(right.float().mean()))
     assert result == {"accuracy": accuracy, "history": [*history[:-1], {**history[-1], "accuracy": accuracy}]}
-    assert reports == [(f"student score, {kind} 3", epoch, 4) for epoch in range(1, 5)]
+    title = f"student score, {kind} 3"
+    assert [(step.title, step.done, step.total) for step in reports] == [(title, epoch, 4) for epoch in range(5)]
+    assert [dict(step.values) for step in reports[1:]] == [
+        {key: row[key] for key in ("loss", "lr", "accuracy") if key in row} for row in result["history"]
+    ]
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fake_server import FakeServer
 
 from dcpipe.config import presets
 from dcpipe.config.params import load_blocks
@@ -18,6 +19,7 @@ from flows import sources
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DCPIPE_PREFECT", "off")
     write_params(tmp_path)
     return tmp_path
 
@@ -29,7 +31,7 @@ def write_params(workspace: Path, **blocks: Any) -> None:
 
 def listed(workspace: Path) -> dict[str, Any]:
     """What the stage leaves."""
-    sources.main()
+    sources.main([])
     folder = workspace / "data" / "sources"
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.iterdir()}
 
@@ -45,6 +47,23 @@ def image_folder(workspace: Path) -> dict[str, Any]:
 def teacher(**weights: str) -> dict[str, Any]:
     networks = {key: {"network": "convnet-d2-w8", "weights": path} for key, path in weights.items()}
     return {"networks": networks, "training": {"epochs": 0, "batch_size": 64, "optimizer": "adamw", "lr": 0.01}}
+
+
+def test_it_says_once_for_all_stages_who_shows_them(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DCPIPE_PREFECT", "auto")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    listed(workspace)
+    assert capsys.readouterr().err == "sources: no Prefect server at http://127.0.0.1:9/api; running without Prefect\n"
+    with FakeServer() as server:
+        monkeypatch.setenv("PREFECT_API_URL", server.url)
+        listed(workspace)
+    assert capsys.readouterr().err == f"sources: Prefect shows the runs at {server.url.removesuffix('/api')}/runs\n"
+    monkeypatch.setenv("DCPIPE_PREFECT", "off")
+    listed(workspace)
+    assert capsys.readouterr().err == ""
+    assert len(list((workspace / ".dcpipe/logs").glob("*-sources-*.log"))) >= 1
 
 
 def test_the_digits_have_no_files_and_teachers_trained_here_no_weights(workspace: Path) -> None:
@@ -105,6 +124,6 @@ def test_teachers_that_nobody_names_leave_the_folder_that_stages_depend_on(works
 def test_wrong_parameters_stop_in_one_sentence(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (workspace / "params.yaml").unlink()
     with pytest.raises(SystemExit) as stop:
-        sources.main()
+        sources.main([])
     assert stop.value.code == 1
     assert capsys.readouterr().err.startswith("sources: params.yaml not found; run `dcpipe init PRESET`")

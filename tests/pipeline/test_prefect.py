@@ -54,7 +54,7 @@ class Server:
         raise AssertionError("the Prefect server did not start in two minutes")
 
     def query(self, what: str) -> list[dict[str, Any]]:
-        """All of flow_runs, task_runs or artifacts."""
+        """All of flow_runs, task_runs, artifacts or logs."""
         request = urllib.request.Request(
             f"{self.url}/{what}/filter", data=b'{"limit": 200}', headers={"Content-Type": "application/json"}
         )
@@ -101,12 +101,14 @@ def test_a_stage_shows_its_run_tasks_progress_and_artifacts(copy_of_line: Worksp
     assert {f"softlabels[{shard:05d}]" for shard in range(15)} <= set(tasks)
     assert "synthesise[none]" in tasks
     artifacts = {artifact["key"]: artifact for artifact in server.query("artifacts")}
-    assert artifacts["softlabels-softlabels-progress"]["type"] == "progress"
-    assert float(artifacts["softlabels-softlabels-progress"]["data"]) == 100.0
+    assert artifacts["softlabels-progress"]["type"] == "progress"
+    assert float(artifacts["softlabels-progress"]["data"]) == 100.0
+    assert artifacts["softlabels-progress"]["description"] == "softlabels: 15/15"
+    assert {f"workspace {copy_of_line.root}", "release tiny-digits"} <= set(runs["softlabels of tiny-digits"]["tags"])
     assert str(artifacts["synthesis-condensed-images"]["data"]).startswith("data:image/png;base64,")
     shown = runs["softlabels of tiny-digits"]["parameters"]
     assert shown == {"params": TINY["softlabels"] | shown["params"], "device": "cpu", "workers": ""}
-    inputs = {row["input"]: row["digest"] for row in json.loads(artifacts["softlabels-inputs-of-softlabels"]["data"])}
+    inputs = {row["input"]: row["digest"] for row in json.loads(artifacts["softlabels-inputs"]["data"])}
     assert inputs["synthesis"] == store.open_artifact(copy_of_line.root / "data/synthesis", "synthesis").digest
 
 
@@ -125,16 +127,49 @@ def test_a_failing_stage_names_task_and_input(copy_of_line: Workspace, server: S
         sys.executable, "-m", "flows.selection", ok=False, DCPIPE_PREFECT="require", PREFECT_API_URL=server.url
     )
     assert "selection.ipc is 500 but class" in output
+    assert "Traceback" not in output and output.count("selection.ipc is 500") == 1
     failed = [run for run in server.query("flow_runs") if run["name"] == "selection of tiny-digits"]
     assert [run["state_type"] for run in failed] == ["FAILED"]
+    assert failed[0]["state"]["message"].startswith("selection.ipc is 500 but class")
+
+
+def test_a_missing_input_is_one_sentence_in_the_terminal_and_on_the_page(
+    copy_of_line: Workspace, server: Server
+) -> None:
+    shutil.rmtree(copy_of_line.root / "data/softlabels")
+    output = copy_of_line.run(
+        sys.executable, "-m", "flows.compression", ok=False, DCPIPE_PREFECT="require", PREFECT_API_URL=server.url
+    )
+    sentence = "data/softlabels contains no softlabels (no artifact.json); run `dvc repro` or `dvc pull` to make it"
+    assert output.splitlines()[-1] == f"compression: {sentence}" and "Traceback" not in output
+    [run] = [run for run in server.query("flow_runs") if run["state"]["message"] == sentence]
+    told = [log["message"] for log in server.query("logs") if log["flow_run_id"] == run["id"]]
+    assert not any("Traceback" in message for message in told)
+
+
+def test_messages_of_a_stage_are_in_the_log_of_its_run(copy_of_line: Workspace, server: Server) -> None:
+    """Loss, accuracy and bytes."""
+    shutil.rmtree(copy_of_line.root / "data/teacher/convnet")
+    shutil.rmtree(copy_of_line.root / "data/compression")
+    with_server = {"DCPIPE_PREFECT": "require", "PREFECT_API_URL": server.url}
+    copy_of_line.stage("teacher", "convnet", **with_server)
+    copy_of_line.stage("compression", **with_server)
+    told = {log["message"]: log for log in server.query("logs") if log["name"].startswith("dcpipe.flows.")}
+    assert any(message.startswith("teacher convnet: epoch 6/6, loss 0.") for message in told)
+    assert any(message.startswith("convnet-d2-w8, accuracy on minival") for message in told)
+    assert any(" bytes, " in message and message.startswith("svd ") for message in told)
+    assert all(log["flow_run_id"] for log in told.values())
 
 
 def test_the_line_runs_as_one_flow(copy_of_line: Workspace, server: Server) -> None:
     copy_of_line.params(release={**TINY["release"], "licence": "CC0-1.0"})
     copy_of_line.run(sys.executable, "-m", "flows.condense", PREFECT_API_URL=server.url, DCPIPE_PREFECT="auto")
-    runs = {run["name"]: run["state_type"] for run in server.query("flow_runs")}
-    assert runs["condense tiny-digits"] == "COMPLETED"
-    assert runs["release of tiny-digits"] == "COMPLETED"
+    runs = {run["name"]: run for run in server.query("flow_runs")}
+    assert runs["condense tiny-digits"]["state_type"] == "COMPLETED"
+    assert runs["release of tiny-digits"]["state_type"] == "COMPLETED"
+    whole = runs["condense tiny-digits"]["id"]
+    parts = {task["id"]: task["name"] for task in server.query("task_runs") if task["flow_run_id"] == whole}
+    assert parts[runs["release of tiny-digits"]["parent_task_run_id"]] == "repro[release]"
     stages = [artifact for artifact in server.query("artifacts") if artifact["key"] == "condense-stages"]
     rows = json.loads(max(stages, key=lambda artifact: artifact["created"])["data"])
     outcome = {row["stage"]: row["outcome"] for row in rows}
@@ -146,9 +181,10 @@ def test_the_run_page_opens_in_a_browser(copy_of_line: Workspace, server: Server
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no Chromium on this machine; install Debian's package chromium to run this test")
-    shutil.rmtree(copy_of_line.root / "data/softlabels")
-    copy_of_line.stage("softlabels", DCPIPE_PREFECT="require", PREFECT_API_URL=server.url)
-    run = next(run for run in server.query("flow_runs") if run["name"] == "softlabels of tiny-digits")
+    copy_of_line.params(compression={"codec": "prune", "ratio": 2})
+    copy_of_line.stage("compression", DCPIPE_PREFECT="require", PREFECT_API_URL=server.url)
+    runs = [run for run in server.query("flow_runs") if run["name"] == "compression of tiny-digits"]
+    run = next(run for run in runs if run["parameters"]["params"]["codec"] == "prune")
     page = f"http://127.0.0.1:{server.port}/runs/flow-run/{run['id']}"
     flags = (
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -157,11 +193,16 @@ def test_the_run_page_opens_in_a_browser(copy_of_line: Workspace, server: Server
     )  # fmt: skip
     shot = tmp_path / "run.png"
     subprocess.run([browser, *flags, f"--screenshot={shot}", page], check=True, capture_output=True, timeout=120)
-    dom = subprocess.run(
-        [browser, *flags, "--dump-dom", page], check=True, capture_output=True, text=True, timeout=120
-    ).stdout
+    dom, parameters = (
+        subprocess.run(
+            [browser, *flags, "--dump-dom", address], check=True, capture_output=True, text=True, timeout=120
+        ).stdout
+        for address in (page, f"{page}?tab=Parameters")
+    )
     assert shot.stat().st_size > 10_000
-    assert "softlabels of tiny-digits" in dom
+    assert "compression of tiny-digits" in dom and "release tiny-digits" in dom
+    assert "prune" in dom and "bits per class" in dom, "the Logs tab has no messages"
+    assert "bytes_per_image" in parameters, "the Parameters tab is empty"
     assert "Can't connect to Server API" not in dom
 
 

@@ -137,7 +137,7 @@ def test_mistakes_stop_it_in_one_line(copy_of_line: Workspace) -> None:
     study_of(copy_of_line, selection={"ipc": [3, 1]})
     copy_of_line.params(compression={"codec": "svd", "ratio": 3})
     told = copy_of_line.run("dcpipe", "study", "selection", ok=False)
-    assert "studies: studies/params.yaml: selection, ipc 1: codec 'svd': its arrays take at least" in told
+    assert "studies selection: studies/params.yaml: selection, ipc 1: codec 'svd': its arrays take at least" in told
     assert "dcpipe: `dvc repro studies/dvc.yaml:selection` failed; its message is above" in told
     assert "Traceback" not in told
     told = copy_of_line.run("dcpipe", "study", "codecs", ok=False)

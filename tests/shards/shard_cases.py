@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from dcpipe import logs
 from dcpipe.shards import progress
 from dcpipe.types import BudgetError, DataError
 
@@ -85,3 +86,10 @@ def hang_once(mark: str) -> str:
         Path(mark).touch()
         time.sleep(600)
     return mark
+
+
+def talking(item: int) -> int:
+    progress.epoch("talking", {"epoch": 0, "loss": 0.25}, item)
+    logs.logger("talking").warning("%d %% of it is odd", item)
+    logs.logger("talking").debug("a detail")
+    return item

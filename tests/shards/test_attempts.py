@@ -16,7 +16,7 @@ def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return taken
 
 
-def test_errors_of_the_outside_world_are_tried_again(naps: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_the_outside_world_are_tried_again(naps: list[float], caplog: pytest.LogCaptureFixture) -> None:
     tries: list[int] = []
 
     def work(item: int) -> int:
@@ -27,7 +27,7 @@ def test_errors_of_the_outside_world_are_tried_again(naps: list[float], capsys: 
 
     assert attempt(work, 7, "part[7]", 2) == -7
     assert tries == [7, 7, 7] and naps == [1.0, 1.0]
-    assert capsys.readouterr().err == "task part[7]: the share is away; trying again\n" * 2
+    assert caplog.messages == ["task part[7]: the share is away; trying again"] * 2
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@ anywhere."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import pickle
 import re
@@ -16,7 +18,8 @@ import shard_cases
 import torch
 
 from dcpipe.config.registry import UnknownNameError
-from dcpipe.shards import remote
+from dcpipe.shards import progress, remote
+from dcpipe.shards.progress import Step
 from dcpipe.shards.remote import Call, Seldom, Setting, prepare, run, setting_of
 from dcpipe.types import BudgetError, DataError, NotApplicableError
 
@@ -35,7 +38,7 @@ def process_as_it_was() -> Iterator[None]:
 
 
 def sent(work: Any, item: Any, setting: Setting | None = None, retries: int = 0) -> tuple[bool, Any]:
-    return run(Call(work, item, "part[7]", retries, setting or setting_of(CPU)), WHERE, lambda *report: None)
+    return run(Call(work, item, "part[7]", retries, setting or setting_of(CPU)), WHERE, lambda event: None)
 
 
 def refusal(setting: Setting) -> str:
@@ -133,15 +136,40 @@ def test_errors_can_be_read_by_every_process(case: str) -> None:
 def test_reports_are_passed_on_seldom_but_the_last_one_always(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, seen = [100.0], list[Any]()
     monkeypatch.setattr(remote.time, "monotonic", lambda: clock[0])
-    sink = Seldom(lambda *report: seen.append(report))
+    sink = Seldom(seen.append)
     for done in range(1, 11):
-        sink("a", done, 10, "x")
-        sink("b", done, 20, "")
+        sink(Step("a", done, 10, "x"))
+        sink(Step("b", done, 20))
         clock[0] += 0.3
-    assert [report[1] for report in seen if report[0] == "a"] == [1, 5, 9, 10]
-    assert [report[1] for report in seen if report[0] == "b"] == [1, 5, 9]
-    sink("a", 10, 10, "y")
-    assert seen[-1] == ("a", 10, 10, "y")
+    assert [step.done for step in seen if step.title == "a"] == [1, 5, 9, 10]
+    assert [step.done for step in seen if step.title == "b"] == [1, 5, 9]
+    sink(Step("a", 10, 10, "y"))
+    assert seen[-1] == Step("a", 10, 10, "y")
+
+
+def test_epochs_are_all_passed_on_for_those_who_draw_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote.time, "monotonic", lambda: 100.0)
+    seen: list[Step] = []
+    sink = Seldom(seen.append)
+    for done in range(1, 5):
+        sink(Step("a", done, 10, values={"loss": 0.5}))
+    assert [step.done for step in seen] == [1, 2, 3, 4]
+
+
+def test_progress_and_messages_of_a_shard_arrive_where_it_was_sent_from(caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[remote.Event] = []
+    call = Call(shard_cases.talking, 3, "part[7]", 0, setting_of(CPU))
+    assert run(call, WHERE, lambda event: sent.append(json.loads(json.dumps(event)))) == (True, 3)
+    assert caplog.messages == [], "a worker shows nothing itself"
+    steps: list[Step] = []
+    caplog.set_level(logging.DEBUG, "dcpipe")
+    with progress.reporting_to(steps.append):
+        for event in sent:
+            remote.tell(event)
+    assert steps == [Step("talking", 1, 3, values={"loss": 0.25}, unit="epoch")]
+    assert [(record.name, record.levelname, record.message) for record in caplog.records] == [
+        ("dcpipe.talking", "WARNING", f"worker {WHERE}: 3 % of it is odd")
+    ]
 
 
 def test_the_name_of_a_device() -> None:

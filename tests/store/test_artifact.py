@@ -48,6 +48,18 @@ def test_what_is_written_is_read(name: str, tmp_path: Path) -> None:
         assert_same(found, made)
 
 
+def test_a_teacher_may_be_read_without_its_weights(tmp_path: Path) -> None:
+    """What a release says of the first teacher takes no torch."""
+    (tmp_path / "staging").mkdir()
+    meta = store.save_teacher(tmp_path / "staging", teacher())
+    store.publish(tmp_path / "staging", tmp_path / "out", "teacher", meta, LINEAGE)
+    artifact = store.open_artifact(tmp_path / "out", "teacher")
+    whole, without = store.teacher_of(artifact), store.teacher_of(artifact, weights=False)
+    assert without.weights == {} and len(whole.weights) > 0
+    for name in ("network", "classes", "mean", "std", "size", "accuracy", "input_size", "origin"):
+        assert getattr(without, name) == getattr(whole, name)
+
+
 def test_a_teacher_that_resizes_images_is_read_again_and_others_are_written_as_before(tmp_path: Path) -> None:
     for folder, made in (("as-is", teacher()), ("resized", replace(teacher(), input_size=16))):
         staging = tmp_path / folder

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fitting import CPU, assert_same_weights, batches, fit, make_network, steady
+from fitting import CPU, assert_same_weights, batches, fit, make_network, steady, still
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from dcpipe import training
-from dcpipe.training import Batch, Recipe, schedules
+from dcpipe.training import Batch, Recipe, loop, schedules
 from dcpipe.training.loop import checkpoint_pause
 from dcpipe.types import DataError
 
@@ -119,6 +119,24 @@ def test_a_resumed_run_goes_on_at_the_rates_that_its_losses_have_earned(
     resumed, rows = steady(recipe, checkpoint=checkpoint)
     assert_same_weights(resumed, whole)
     assert rows == history
+
+
+def test_a_long_epoch_is_heard_of_before_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And says nothing in a short one. Weights and history are the same."""
+    rows: list[dict[str, float]] = []
+    plain, history = steady(Recipe(2), report=rows.append)
+    assert rows == history
+    monkeypatch.setattr(loop, "REPORT_SECONDS", -1.0)
+    rows.clear()
+    heard, again = steady(Recipe(2), report=rows.append)
+    assert_same_weights(heard, plain)
+    assert again == history and [row for row in rows if "batch" not in row] == history
+    steps = len(list(still(0)))
+    assert [(row["epoch"], row["batch"]) for row in rows if "batch" in row] == [
+        (epoch, batch + 1) for epoch in range(2) for batch in range(steps)
+    ]
+    last = [row["loss"] for row in rows if row.get("batch") == steps]
+    assert last == [row["loss"] for row in history]
 
 
 def test_a_finished_checkpoint_trains_no_more(tmp_path: Path) -> None:

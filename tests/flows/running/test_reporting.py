@@ -1,24 +1,23 @@
-"""Two ways to run tasks: their order, their retries, what is raised, and what a person sees."""
+"""Tasks without a server: their order, their retries, what is raised, and what a person sees."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from dcpipe.shards import attempts
 from dcpipe.types import DataError
-from flows.running import reporting
-from flows.running.reporting import Plain, Prefect
+from flows.running.reporting import Plain
 
 
 @pytest.fixture
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Pauses before a second try, not slept through."""
     taken: list[float] = []
-    monkeypatch.setattr(reporting.time, "sleep", taken.append)
+    monkeypatch.setattr(attempts.time, "sleep", taken.append)
     return taken
 
 
@@ -44,7 +43,7 @@ def test_one_worker_keeps_the_order_of_work_and_several_share_it() -> None:
     plain_map(lambda _: both.wait(), [0, 1], workers=2)  # breaks unless two run at a time
 
 
-def test_errors_of_the_outside_world_are_tried_again(naps: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_of_the_outside_world_are_tried_again(naps: list[float], caplog: pytest.LogCaptureFixture) -> None:
     tries: list[int] = []
 
     def work(item: int) -> int:
@@ -55,7 +54,7 @@ def test_errors_of_the_outside_world_are_tried_again(naps: list[float], capsys: 
 
     assert plain_map(work, [0, 1, 2], retries=2) == [0, 1, 2]
     assert tries == [0, 1, 1, 1, 2] and naps == [1.0, 1.0]
-    assert capsys.readouterr().err == "task part[1]: the share is away; trying again\n" * 2
+    assert caplog.messages == ["task part[1]: the share is away; trying again"] * 2
 
 
 def test_the_first_failure_in_the_order_of_items_is_raised_and_what_waits_is_dropped() -> None:
@@ -92,82 +91,9 @@ def test_nothing_is_begun_after_a_failure(error: BaseException) -> None:
         assert begun == [0]
 
 
-def test_progress_is_printed_at_intervals(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    clock = [1000.0]
-    monkeypatch.setattr(reporting.time, "monotonic", lambda: clock[0])
-    reporter = Plain("teacher")
-    for done in range(1, 6):
-        reporter.progress("teacher a", done, 5, "loss 0.5")
-        clock[0] += 6
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == ["teacher a: 1/5 loss 0.5", "teacher a: 3/5 loss 0.5"]
-
-
 def test_what_only_a_page_can_show_is_left_out_plainly(capsys: pytest.CaptureFixture[str]) -> None:
     reporter = Plain("images")
     reporter.table("rows", [{"a": 1}])
     reporter.image("picture", b"")
     reporter.markdown("text", "words")
     assert capsys.readouterr() == ("", "")
-
-
-# --- prefect's page ---
-
-
-class Submitted:
-    """Stands for a task of Prefect in a flow of many threads."""
-
-    pool = ThreadPoolExecutor(8)
-
-    def __init__(self, work: Callable[[int], object], **options: object) -> None:
-        self.work = work
-
-    def with_options(self, **options: object) -> Submitted:
-        return self
-
-    def submit(self, item: int) -> Future[object]:
-        return self.pool.submit(self.work, item)
-
-
-def test_no_more_tasks_of_prefect_run_at_a_time_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With workers the flow has many threads, and tasks that run in this process must not all use them."""
-    monkeypatch.setattr("prefect.tasks.Task", Submitted)
-    running, most = list[int](), list[int]()
-
-    def work(item: int) -> int:
-        running.append(item)
-        most.append(len(running))
-        time.sleep(0.01)
-        running.remove(item)
-        return -item
-
-    reporter = Prefect("images")
-    reporter.alive = False
-    found = reporter.map(work, list(range(20)), str, retries=0, workers=2, title="parts")
-    assert found == [-item for item in range(20)] and max(most) == 2
-
-
-@pytest.mark.parametrize(
-    ("words", "key"),
-    [
-        (("condensed images",), "images-condensed-images"),
-        (("Student score, SVD 0", "progress"), "images-student-score-svd-0-progress"),
-        (("größe (±)",), "images-gr-e"),
-    ],
-)
-def test_keys_are_what_prefect_allows(words: tuple[str, ...], key: str) -> None:
-    assert Prefect("images").key(*words) == key
-
-
-def test_a_failure_to_report_is_printed_once_and_reporting_stops(capsys: pytest.CaptureFixture[str]) -> None:
-    reporter, calls = Prefect("images"), []
-
-    def fail() -> None:
-        calls.append(1)
-        raise ConnectionError
-
-    reporter.guard(lambda: calls.append(0))
-    reporter.guard(fail)
-    reporter.guard(fail)
-    assert calls == [0, 1]
-    assert capsys.readouterr().err == "images: cannot report to Prefect (ConnectionError); the work continues\n"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from fake_server import FakeServer
 
 from dcpipe import store
 from dcpipe.config import params, presets
@@ -20,79 +18,12 @@ from dcpipe.shards import Group, cluster, in_turn
 from dcpipe.types import DataError
 from flows.running import runtime
 from flows.running.inputs import Inputs
-from flows.running.reporting import Plain, Prefect, ServerError
-from flows.running.runtime import Run, choose_reporter
-from flows.running.server import CLIENT, Server
+from flows.running.prefect_page import Prefect, ServerError
+from flows.running.reporting import Plain
+from flows.running.runtime import Run
+from flows.running.server import Server
 
 NOBODY = "http://127.0.0.1:9/api"
-
-
-@pytest.fixture(autouse=True)
-def no_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", NOBODY)
-    monkeypatch.delenv("DCPIPE_PREFECT", raising=False)
-    for name in CLIENT:
-        monkeypatch.setenv(name, CLIENT[name])  # removed again after a test that sets them
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as fake:
-        yield fake
-
-
-# --- which reporter? ---
-
-
-@pytest.mark.parametrize("mode", ["off", "auto", None])
-def test_without_a_server_stages_run_plainly(
-    mode: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    if mode is not None:
-        monkeypatch.setenv("DCPIPE_PREFECT", mode)
-    reporter, url = choose_reporter("images", "images all")
-    assert isinstance(reporter, Plain) and reporter.stage == "images" and url is None
-    expected = "" if mode == "off" else f"images all: no Prefect server at {NOBODY}; running without Prefect\n"
-    assert capsys.readouterr() == ("", expected)
-
-
-def test_require_stops_without_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DCPIPE_PREFECT", "require")
-    sentence = f"^DCPIPE_PREFECT=require but no Prefect server at {NOBODY}; run `prefect server start`$"
-    with pytest.raises(DataError, match=sentence):
-        choose_reporter("images", "images")
-
-
-@pytest.mark.parametrize("mode", ["on", "", "AUTO"])
-def test_other_modes_are_refused(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DCPIPE_PREFECT", mode)
-    with pytest.raises(DataError, match=f"^DCPIPE_PREFECT is '{mode}'; use one of auto, require, off$"):
-        choose_reporter("images", "images")
-
-
-@pytest.mark.parametrize("mode", ["auto", "require", "off"])
-def test_with_a_server_stages_run_in_it_unless_it_is_switched_off(
-    mode: str, monkeypatch: pytest.MonkeyPatch, server: FakeServer
-) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", server.url)
-    monkeypatch.setenv("DCPIPE_PREFECT", mode)
-    reporter, used = choose_reporter("images", "images")
-    if mode == "off":
-        assert isinstance(reporter, Plain) and used is None and server.asked == []
-    else:
-        assert isinstance(reporter, Prefect) and used == Server(server.url)
-        assert os.environ["PREFECT_API_URL"] == server.url and server.asked == ["/api/flows/filter"]
-
-
-def test_a_sick_server_is_named_and_not_used(
-    monkeypatch: pytest.MonkeyPatch, server: FakeServer, capsys: pytest.CaptureFixture[str]
-) -> None:
-    server.status = 500
-    monkeypatch.setenv("PREFECT_API_URL", server.url)
-    reporter, used = choose_reporter("images", "images")
-    assert isinstance(reporter, Plain) and used is None
-    expected = f"images: the Prefect server at {server.url} does not work (status 500); running without Prefect\n"
-    assert capsys.readouterr().err == expected
 
 
 # --- a run ---
@@ -164,8 +95,9 @@ def run_with_workers(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_shards_are_sent_to_workers_and_other_functions_run_here(
-    run_with_workers: Run, capsys: pytest.CaptureFixture[str]
+    run_with_workers: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO", "dcpipe")
     run = run_with_workers
     assert run.map(lambda item: -item, [1, 2], str) == [-1, -2] and run.map(double, [4], str) == [8]
     assert started == [], "workers are started for nothing"
@@ -175,7 +107,7 @@ def test_shards_are_sent_to_workers_and_other_functions_run_here(
     assert run.map(double, [], str) == [] and run.map(double, [1, 2], str) == [2, 4]
     [cluster] = started
     assert sorted(cluster.sent[:5]) == [([item], f"part[{item}]", 2) for item in items] and len(cluster.sent) == 7
-    assert capsys.readouterr().err == "selection: workers: 2 x chip\n"
+    assert caplog.messages == ["workers: 2 x chip"]
     run.close()
     assert cluster.closed == 1
 
@@ -302,7 +234,7 @@ class Dying(Prefect):
 
     def __init__(self, when: str) -> None:
         super().__init__("teacher")
-        self.when = when
+        self.when, self.alive = when, False
 
     def run_flow(self, flow: Any, name: str, parameters: Mapping[str, Any]) -> None:
         assert flow.name == self.stage and parameters["params"] and parameters["device"] == "cpu"
@@ -321,8 +253,8 @@ def test_a_server_that_dies_costs_no_work_and_none_is_done_twice(
     left: list[str] = []
     alive = when == "never"
     fake = Fake("" if alive else "no Prefect server")
-    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying(when), fake))
-    monkeypatch.setattr(runtime, "_leave", left.append)
+    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name, release: (Dying(when), fake))
+    monkeypatch.setattr(runtime, "_leave", lambda: left.append("left"))
     command(monkeypatch, lambda run, key: done.append(type(run.reporter)), "main")
     assert done == [Plain if when == "before" else Dying]
     assert bool(left) == (not alive)
@@ -341,8 +273,8 @@ def test_prefect_that_fails_amid_the_work_is_left_and_the_work_continues(
         if not isinstance(run.reporter, Plain):
             raise ServerError("HTTPStatusError in Prefect") from OSError("500")
 
-    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), Fake("")))
-    monkeypatch.setattr(runtime, "_leave", lambda name: None)
+    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name, release: (Dying("never"), Fake("")))
+    monkeypatch.setattr(runtime, "_leave", lambda: None)
     command(monkeypatch, stage, "main")
     assert done == [Dying, Plain]
     assert "teacher main: Prefect failed (OSError); continuing without it" in capsys.readouterr().err
@@ -352,11 +284,11 @@ def test_a_server_that_holds_a_finished_run_is_left(monkeypatch: pytest.MonkeyPa
     left: list[str] = []
     returned = threading.Event()
     monkeypatch.setattr(runtime, "GRACE_SECONDS", 0.01)
-    monkeypatch.setattr(runtime, "_leave", left.append)
-    runtime._leave_unless(returned, "teacher")
+    monkeypatch.setattr(runtime, "_leave", lambda: left.append("left"))
+    runtime._leave_unless(returned)
     returned.set()
-    runtime._leave_unless(returned, "teacher")
-    assert left == ["teacher"]
+    runtime._leave_unless(returned)
+    assert left == ["left"]
 
 
 @pytest.mark.parametrize("error", [DataError("bad row"), KeyError("a bug")])
@@ -369,7 +301,7 @@ def test_a_failure_of_the_stage_itself_is_not_the_servers(
         calls.append(1)
         raise error
 
-    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), Fake("")))
+    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name, release: (Dying("never"), Fake("")))
     with pytest.raises(type(error)):
         runtime.run_stage(stage, "teacher", "main")
     assert calls == [1]
@@ -385,8 +317,10 @@ def test_bad_data_is_not_tried_again_where_the_server_died_too(
         calls.append(type(run.reporter))
         raise DataError("row 3 is not an image; remove it")
 
-    monkeypatch.setattr(runtime, "choose_reporter", lambda stage, name: (Dying("never"), Fake("no Prefect server")))
+    monkeypatch.setattr(
+        runtime, "choose_reporter", lambda stage, name, release: (Dying("never"), Fake("no Prefect server"))
+    )
     with pytest.raises(SystemExit) as ended:
         command(monkeypatch, stage, "main")
     assert ended.value.code == 1 and calls == [Dying]
-    assert capsys.readouterr() == ("", "teacher: row 3 is not an image; remove it\n")
+    assert capsys.readouterr() == ("", "teacher main: row 3 is not an image; remove it\n")
