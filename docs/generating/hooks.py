@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import commands
+import command_pages
+import key_tables
 import lessons
-import tables
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -26,12 +26,12 @@ MARKER = re.compile(r"^\{\{ (?P<word>\w+)(?P<arguments>(?: \S+)*) \}\}\n(?P<tabl
 LINK = re.compile(r"(\]\()((?:\.\./)+[^)#\s]+)")
 # A function of the arguments and of the Markdown table that follows the marker, or "".
 MARKERS: dict[str, Callable[..., str]] = {
-    "commands": commands.all_commands,
-    "family": tables.family,
-    "keys": tables.keys,
-    "options": tables.options,
-    "pipeline": tables.pipeline,
-    "protocols": tables.protocols,
+    "commands": command_pages.all_commands,
+    "family": key_tables.family,
+    "keys": key_tables.keys,
+    "options": key_tables.options,
+    "pipeline": key_tables.pipeline,
+    "protocols": key_tables.protocols,
     "lesson": lessons.lesson,
 }
 _OUTSIDE = "repository"  # folder of the site for files that are not below docs/

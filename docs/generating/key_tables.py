@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import lessons
+import planned
 from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -58,6 +59,7 @@ def keys(path: str, *, table: str) -> str:
     """The table of a block: `table` has the columns key and meaning, and default and values are put between them."""
     fields = keys_of(path)
     found = {key: (default_of(field), values_of(field.annotation, field.metadata)) for key, field in fields.items()}
+    found |= {key.removeprefix(f"{path}."): row for key, row in planned.KEYS.items() if key.startswith(f"{path}.")}
     return _joined("key", meanings(table), found)
 
 
