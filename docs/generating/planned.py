@@ -5,7 +5,7 @@ from __future__ import annotations
 
 # Commands, by how they begin.
 COMMANDS = (
-    "dcpipe init my-images --data",
+    "dcpipe init my-images",
     "dcpipe completion",
     "dcpipe status --json",
 )
