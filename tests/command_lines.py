@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -20,7 +18,6 @@ import yaml
 
 from dcpipe.cli import commands
 from dcpipe.config import params, presets
-from dcpipe.config.params import Params
 from dcpipe.studies import STUDIES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +94,9 @@ def check(command: str) -> None:
 @cache
 def known_variables() -> set[str]:
     """The environment variables of dcpipe that its code reads."""
-    texts = [path.read_text(encoding="utf-8") for folder in ("dcpipe", "flows") for path in (ROOT / folder).rglob("*.py")]
+    texts = [
+        path.read_text(encoding="utf-8") for folder in ("dcpipe", "flows") for path in (ROOT / folder).rglob("*.py")
+    ]
     return {name for text in texts for name in re.findall(r"\"(DCPIPE_[A-Z_]+)\"", text)}
 
 
@@ -157,7 +156,10 @@ def check_change(change: str) -> None:
     for block in blocks:
         wrong(block not in place, f"{key}: params.yaml of the demo has no {block!r}")
         place = place[block]
-    wrong((last in place) == key.startswith("+"), f"{key}: {'is there, leave the plus out' if last in place else 'is new, add a plus'}")
+    wrong(
+        (last in place) == key.startswith("+"),
+        f"{key}: {'is there, leave the plus out' if last in place else 'is new, add a plus'}",
+    )
     place[last] = yaml.safe_load(value)
     from dcpipe.config import budget
 

@@ -9,9 +9,7 @@ from dcpipe.cli import commands
 
 def all_commands(*, table: str = "") -> str:
     """A section for each command: its lesson, and a table of its arguments."""
-    [choices] = [
-        action for action in commands._parser()._actions if isinstance(action, argparse._SubParsersAction)
-    ]
+    [choices] = [action for action in commands._parser()._actions if isinstance(action, argparse._SubParsersAction)]
     summaries = {choice.dest: choice.help or "" for choice in choices._choices_actions}
     return "\n".join(_section(name, summaries.get(name, ""), parser) for name, parser in choices.choices.items())
 

@@ -1,8 +1,8 @@
 """What the site has beyond the pages of docs/: tables and lessons that the code knows, and files beside docs/.
 
-A line `{{ WORD ARGUMENTS }}` of a page is replaced by what the function of `MARKERS` with this name returns. A link from
-a page to a file outside docs/ works in the repository; in the site the file comes along: Markdown as a page, anything
-else as it is.
+A line `{{ WORD ARGUMENTS }}` of a page is replaced by what the function of `MARKERS` with this name returns. A link
+from a page to a file outside docs/ works in the repository; in the site the file comes along: Markdown as a page,
+anything else as it is.
 """
 
 from __future__ import annotations

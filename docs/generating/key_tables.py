@@ -82,8 +82,8 @@ def options(kind: str, name: str, *, table: str = "") -> str:
 
 
 def family(kind: str, *names: str, table: str) -> str:
-    """One table for the options of several methods, with a column of defaults for each; `-` where a method does not have
-    an option. `table` has the columns option and meaning."""
+    """One table for the options of several methods, with a column of defaults for each; `-` where a method does not
+    have an option. `table` has the columns option and meaning."""
     found = {name: Options.of(REGISTRIES[kind][name]) for name in names}
     wanted, meaning = [*dict.fromkeys(option for of in found.values() for option in of.names)], meanings(table)
     _same("option", meaning, wanted)
@@ -101,7 +101,7 @@ def pipeline(*, table: str) -> str:
     for name, content in dvcfiles.dvc_files(dvcfiles.Digests())[dvcfiles.PIPELINE]["stages"].items():
         stage = content.get("do", content)
         blocks = dict.fromkeys(entry.split(".")[0] for entry in stage["params"] if isinstance(entry, str))
-        outs = [out if isinstance(out, str) else [*out][0] for out in stage["outs"] + stage.get("metrics", [])]
+        outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"] + stage.get("metrics", [])]
         cells = [[*stage["deps"]], outs, [*blocks]]
         lines.append(f"| `{name}` | {' | '.join(', '.join(f'`{cell}`' for cell in part) for part in cells)} |")
     return "\n".join(lines)

@@ -6,8 +6,8 @@ With the folder of a release as argument, the picture of views and their labels 
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 FOLDER = Path(__file__).resolve().parents[1] / "pictures"
 # What each stage hands on.
@@ -36,7 +36,7 @@ def pipeline() -> str:
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
     ]
     corners = [(12 + _STEP * (n % _COLUMNS), 12 + _ROW * (n // _COLUMNS)) for n in range(len(PIPELINE))]
-    for (x, y), (after_x, after_y) in zip(corners, corners[1:], strict=False):
+    for (x, y), (after_x, after_y) in pairwise(corners):
         middle = y + _HIGH / 2
         if y == after_y:
             path = f"M{x + _WIDE} {middle}H{after_x - 2}"
@@ -49,8 +49,8 @@ def pipeline() -> str:
         parts += [
             f'<rect x="{x}" y="{y}" width="{_WIDE}" height="{_HIGH}" rx="8" fill="#e8eaf6" stroke="#3f51b5"/>',
             f'<text x="{centre}" y="{y + 24}" text-anchor="middle" font-size="16" font-weight="bold" fill="#1a237e">'
-            f"{escape(name)}</text>",
-            f'<text x="{centre}" y="{y + 44}" text-anchor="middle" font-size="12" fill="#37474f">{escape(gives)}</text>',
+            f"{name}</text>",
+            f'<text x="{centre}" y="{y + 44}" text-anchor="middle" font-size="12" fill="#37474f">{gives}</text>',
         ]
     return "\n".join([*parts, "</svg>", ""])
 

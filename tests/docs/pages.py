@@ -50,8 +50,8 @@ BLOCKS = [block for page in PAGES for block in blocks(page)]
 
 
 def commands_in(block: Block) -> list[str]:
-    """The commands of a block of a shell: all lines, or in a console those after `$ `. Comments are left out, and a line
-    that ends in a backslash goes on."""
+    """The commands of a block of a shell: all lines, or in a console those after `$ `. Comments are left out, and a
+    line that ends in a backslash goes on."""
     lines = block.text.replace("\\\n", " ").splitlines()
     if block.language == "console":
         lines = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
