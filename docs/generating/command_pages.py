@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+import lessons
+
 from dcpipe.cli import commands
 
 
@@ -16,7 +18,7 @@ def all_commands(*, table: str = "") -> str:
 
 def _section(name: str, summary: str, parser: argparse.ArgumentParser) -> str:
     lines = [f"## dcpipe {name}", "", f"{summary[:1].upper()}{summary[1:]}.", ""]
-    lines += ["```text", (parser.description or "").rstrip(), "```", ""]
+    lines += [lessons.as_markdown((parser.description or "").rstrip()), ""]
     rows = [action for action in parser._actions if action.dest != "help"]
     if rows:
         lines += ["| argument | |", "|---|---|"]

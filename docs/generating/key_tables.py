@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import types
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -32,6 +33,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "codec": CODECS,
 }
 REQUIRED = "(needed)"
+_VARIABLE = re.compile(r"\$\{[^}]*\}")  # of dvc.yaml, such as the name of a teacher
 
 
 def block_at(path: str) -> type[BaseModel]:
@@ -103,7 +105,8 @@ def pipeline(*, table: str) -> str:
         blocks = dict.fromkeys(entry.split(".")[0] for entry in stage["params"] if isinstance(entry, str))
         outs = [out if isinstance(out, str) else next(iter(out)) for out in stage["outs"] + stage.get("metrics", [])]
         cells = [[*stage["deps"]], outs, [*blocks]]
-        lines.append(f"| `{name}` | {' | '.join(', '.join(f'`{cell}`' for cell in part) for part in cells)} |")
+        row = " | ".join(", ".join(f"`{cell}`" for cell in part) for part in cells)
+        lines.append(f"| `{name}` | {_VARIABLE.sub('KEY', row)} |")
     return "\n".join(lines)
 
 
