@@ -89,11 +89,12 @@ def family(kind: str, *names: str, table: str) -> str:
     found = {name: Options.of(REGISTRIES[kind][name]) for name in names}
     wanted, meaning = [*dict.fromkeys(option for of in found.values() for option in of.names)], meanings(table)
     _same("option", meaning, wanted)
-    hints = {option: of.hints[option] for of in found.values() for option in of.names}
     lines = [f"| option | {' | '.join(names)} | values | meaning |", f"|{'---|' * (len(names) + 3)}"]
     for option in meaning:
-        defaults = [f"`{as_yaml(of.defaults.get(option))}`" if option in of.names else "-" for of in found.values()]
-        lines.append(f"| `{option}` | {' | '.join(defaults)} | {values_of(hints[option], ())} | {meaning[option]} |")
+        having = [of for of in found.values() if option in of.names]
+        values = " or ".join(dict.fromkeys(values_of(of.hints[option], ()) for of in having))
+        defaults = [f"`{as_yaml(of.defaults.get(option))}`" if of in having else "-" for of in found.values()]
+        lines.append(f"| `{option}` | {' | '.join(defaults)} | {values} | {meaning[option]} |")
     return "\n".join(lines)
 
 

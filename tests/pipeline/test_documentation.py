@@ -18,7 +18,7 @@ from dcpipe.cli import commands as cli
 
 NOT_RUN = {
     r"pip install |\./dev ": "makes or changes an environment",
-    r"cd ": "the test is where the command would lead",
+    r"cd |export ": "the test is where the command would lead",
     r"(DCPIPE_WORKERS|CUDA_VISIBLE_DEVICES)=|dask |srun |torchrun |dvc commit -f teacher": "several GPUs or machines",
     r"aws |gcloud |hf |git push|dvc remote add": "needs an account or a server",
     r"dcpipe (pull|inspect) (s3|https)://": "needs a server; tests/release has one",
