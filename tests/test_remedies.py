@@ -7,35 +7,14 @@ from __future__ import annotations
 
 import ast
 import re
-import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
+import command_lines
 import pytest
-import yaml
 
-from dcpipe.cli import commands
-
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = command_lines.ROOT
 COMMAND = re.compile(r"`((?:dcpipe|dvc|git|prefect) [^`]+)`")
-# What stands for a word of the user's, and the brackets of an f-string.
-WORDS = {
-    "{}": "teacher",
-    "NAME": "labels",
-    "PRESET": "digits",
-    "REPO": "somewhere",
-    "TAG": "digits@v1.0.0",
-    "NAME@vX.Y.Z": "digits@v1.0.0",
-    "STAGE": "teacher",
-    "URL": "/somewhere",
-}
-STAGES = {
-    name.split("@")[0]
-    for file in ("dvc.yaml", "data/dvc.yaml")
-    for name in yaml.safe_load((ROOT / file).read_text())["stages"]
-}
 
 
 def texts(path: Path) -> list[str]:
@@ -57,35 +36,13 @@ MESSAGES = [text for path in MODULES for text in texts(path)]
 COMMANDS = sorted({command for text in MESSAGES for command in COMMAND.findall(" ".join(text.split()))})
 
 
-def words(command: str) -> list[str]:
-    return [WORDS.get(word, word.replace("NAME", "labels").replace("{}", "teacher")) for word in shlex.split(command)]
-
-
 def test_there_are_commands() -> None:
     assert len(COMMANDS) > 12 and "dvc checkout --force" in COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_a_message_can_be_typed(command: str) -> None:
-    tool, *arguments = words(command)
-    if tool == "dcpipe":
-        try:
-            commands._parser().parse_args(arguments)
-        except SystemExit:  # the name of a command alone: its help must exist
-            assert len(arguments) == 1, command
-            with pytest.raises(SystemExit, match=r"^0$"):
-                commands._parser().parse_args([*arguments, "--help"])
-    elif tool == "dvc":
-        from dvc.cli.parser import get_main_parser
-
-        options = get_main_parser().parse_args(arguments)
-        if options.cmd == "repro":
-            named = {target.split(":")[-1].split("@")[0] for target in options.targets or []}
-            assert named <= STAGES | {"labels"}, f"{named - STAGES} is no stage"
-    elif tool == "prefect":
-        subprocess.run([sys.executable, "-m", "prefect", *arguments, "--help"], check=True, capture_output=True)
-    else:
-        assert arguments[0] in ("init", "add", "commit", "push", "config", "remote", "tag", "fetch", "diff")
+    command_lines.check(command)
 
 
 def test_extras_of_messages_exist() -> None:
