@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 
 from dcpipe import images, store
+from dcpipe.config import check
 from dcpipe.config.params import Params
 from dcpipe.images import corruption, leakage, report, shards
 from dcpipe.types import IntArray, check_same_classes, require
@@ -92,7 +93,7 @@ def _check_classes(params: Params, classes: Sequence[str], labels: IntArray) -> 
     counts, selection = np.bincount(labels, minlength=len(classes)), params.selection
     smallest = int(counts.argmin())
     require(counts[smallest] > 0, f"class {classes[smallest]!r} has no train images that can be read; restore some")
-    remedy = "" if params.synthesis.method != "none" else ", or set selection.small_classes: take_all"
+    remedy = "" if check.against_small_classes(params) else ", or set selection.small_classes: take_all"
     require(
         selection.ipc <= counts[smallest] or selection.takes_all,
         f"selection.ipc is {selection.ipc} but class {classes[smallest]!r} has {counts[smallest]} train images; lower "

@@ -17,7 +17,7 @@ STAGES = set(Params.model_fields)
 LIBRARY = sorted((ROOT / "dcpipe").rglob("*.py"))
 FLOWS = sorted((ROOT / "flows").rglob("*.py"))
 
-PARAMS_READERS = {"workspace", "config", "evaluation", "studies", "cli", "release", "interop", "planning"}
+PARAMS_READERS = {"workspace", "config", "evaluation", "studies", "cli", "release", "interop", "planning", "judging"}
 WRITERS = {
     "StagingDir",
     "create_blocks",
@@ -221,7 +221,7 @@ def test_exceptions_are_modules() -> None:
 
 def test_every_stage_has_a_flow_of_its_name_and_nothing_else_stands_beside_them() -> None:
     modules = {path.stem for path in (ROOT / "flows").glob("*.py")}
-    assert modules == STAGES | {"__init__", "condense", "deployments", "sources"}
+    assert modules == STAGES | {"__init__", "condense", "deployments", "judging", "sources"}
 
 
 def test_the_top_of_the_library_is_packages_and_few_modules() -> None:

@@ -141,21 +141,25 @@ def _all_images_can_be_trained_on(params: Params) -> None:
     )
 
 
+def against_small_classes(params: Params) -> str:
+    """Why small classes cannot give fewer images than others, and what to choose instead; "" if they can."""
+    method, synthesis = params.selection.method, params.synthesis.method
+    if not import_name("dcpipe.selection:allows_small_classes")(method):
+        return (
+            f"selector {method!r} chooses in all classes together; choose another, such as facility_location, or lower "
+            "ipc and leave small_classes out"
+        )
+    if synthesis != "none":
+        return (
+            f"synthesis {synthesis!r} needs equally many images of each class; set synthesis.method: none, or lower "
+            "ipc and leave small_classes out"
+        )
+    return ""
+
+
 def _small_classes_are_allowed(params: Params) -> None:
-    selection = params.selection
-    if not selection.takes_all:
-        return
-    allowed = import_name("dcpipe.selection:allows_small_classes")
-    require(
-        allowed(selection.method),
-        f"selection.small_classes is take_all, but selector {selection.method!r} chooses in all classes together; "
-        "choose another, such as facility_location, or lower ipc and leave small_classes out",
-    )
-    require(
-        params.synthesis.method == "none",
-        f"selection.small_classes is take_all, but synthesis {params.synthesis.method!r} needs equally many images of "
-        "each class; set synthesis.method: none, or lower ipc and leave small_classes out",
-    )
+    problem = against_small_classes(params) if params.selection.takes_all else ""
+    require(not problem, f"selection.small_classes is take_all, but {problem}")
 
 
 def _there_is_one_budget(params: Params) -> None:

@@ -38,13 +38,13 @@ def test_every_stage_tracks_the_schema_and_its_own_block(noun: str) -> None:
 
 @pytest.mark.parametrize("noun", NOUNS)
 def test_parameters_a_flow_reads_are_tracked(noun: str) -> None:
-    """`run.params.BLOCK` in a flow means BLOCK is in its params; images reads selection.ipc only to refuse early,
-    and compression reads the others only for a line that it prints."""
+    """`run.params.BLOCK` in a flow means BLOCK is in its params; images reads selection and synthesis only to refuse
+    early, and compression reads the others only for a line that it prints."""
     text = (ROOT / "flows" / f"{noun}.py").read_text(encoding="utf-8")
     tracked = {entry.split(".")[0] for entry in stages()[noun]["params"] if isinstance(entry, str)}
     read = {other for other in NOUNS if f"params.{other}" in text}
     assert read
-    allowed = {"images": {"selection"}, "synthesis": {"teacher"}, "evaluation": {"synthesis"}}
+    allowed = {"images": {"selection", "synthesis"}, "synthesis": {"teacher"}, "evaluation": {"synthesis"}}
     allowed["compression"] = {"features", "synthesis"}
     assert read - tracked <= allowed.get(noun, set())
 

@@ -18,7 +18,7 @@ STAGES = set(yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["st
 
 
 def test_there_is_a_flow_for_every_stage_and_for_studies() -> None:
-    assert set(deployments.FLOWS) == STAGES | {"studies"}
+    assert set(deployments.FLOWS) == STAGES | {"studies", "judging"}
     for name, flow in deployments.FLOWS.items():
         assert isinstance(flow, Flow) and getattr(deployments, name) is flow
         parameters = list(inspect.signature(flow.fn).parameters)

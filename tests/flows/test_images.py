@@ -24,11 +24,14 @@ from flows.running.runtime import Host, Run
 SIZE = 6
 
 
-def make(source: str, options: dict[str, Any], **changes: Any) -> store.Artifact:
-    """Run the stage in the current folder."""
+def make(
+    source: str, options: dict[str, Any], selection: dict[str, Any] | None = None, **changes: Any
+) -> store.Artifact:
+    """Run the stage in the current folder, with another block `selection` than that of the digits if one is given."""
     whole = yaml.safe_load(presets.text("digits"))
     whole["images"] = {"source": source, "options": options, "size": SIZE, "minival": 0.25, **changes}
     whole["selection"]["ipc"], whole["softlabels"]["method"] = 2, "none"
+    whole["selection"] = selection or whole["selection"]
     splits_of.forget()
     images_stage(Run("images", params.parse(whole), Plain("images"), device=Host(), workers=None))  # type: ignore[arg-type]
     return store.open_artifact(Path("data/images"), "images")
@@ -169,8 +172,17 @@ def test_too_few_intact_images_are_refused(scratch: Path) -> None:
     options = broken_set(scratch.parent / "set")
     for file in sorted((scratch.parent / "set/train/ant").iterdir())[1:]:
         file.write_bytes(b"")
-    with pytest.raises(DataError, match=r"^selection\.ipc is 2 but class 'ant' has [01] train images; lower ipc, or"):
+    with pytest.raises(DataError, match=r"^selection\.ipc is 2 but class 'ant' has 1 train images; lower ipc$"):
         make("imagefolder", options, on_corrupt="skip")
+    drawn = {"method": "random", "ipc": 2}
+    with pytest.raises(DataError, match=r"; lower ipc, or set selection\.small_classes: take_all$"):
+        make("imagefolder", options, drawn, on_corrupt="skip")
+    made = make("imagefolder", options, {**drawn, "small_classes": "take_all"}, on_corrupt="skip")
+    assert made.lineage["report"]["per_class"]["counts"][0] == 1
+    for file in (scratch.parent / "set/train/ant").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(DataError, match=r"^class 'ant' has no train images that can be read; restore some$"):
+        make("imagefolder", options, {**drawn, "small_classes": "take_all"}, on_corrupt="skip")
 
 
 def test_intact_images_are_the_same_whatever_would_be_done_with_corrupt_ones(scratch: Path) -> None:

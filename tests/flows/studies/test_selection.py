@@ -241,7 +241,9 @@ def test_a_selector_is_called_for_each_ipc_and_seed_with_its_options(
     def last(candidates: Candidates, ipc: int, seed: int, watch: Progress, *, skip: int = 0) -> Picks:
         calls.append((ipc, seed, skip))
         sizes = np.diff(candidates.offsets)
-        return class_by_class(candidates, ipc, watch, lambda y: (sizes[y] - skip - ipc + np.arange(ipc), np.zeros(ipc)))
+        return class_by_class(
+            candidates, ipc, watch, lambda y, n: (sizes[y] - skip - ipc + np.arange(ipc), np.zeros(ipc))
+        )
 
     monkeypatch.setitem(selection.SELECTORS, "last", last)
     monkeypatch.setattr(selection, "uses_seed", lambda name: False)

@@ -1,0 +1,92 @@
+"""Rows: those that can be made of what is at hand, named after the release, from the files of the release."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from image_tables import write_table
+from releases import CLASSES, IPC, SIZE, Parts, build, hard, parts
+
+from dcpipe import store
+from dcpipe.evaluation.contenders import Contender, Labeller
+from dcpipe.judging.request import ROWS, Wishes, make
+from dcpipe.judging.rows import Judged, teachers_of
+from dcpipe.release import Release, load
+from dcpipe.types import ImageTable, run_in_turn
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory: pytest.TempPathFactory) -> ImageTable:
+    source = np.random.default_rng(5)
+    pixels = source.integers(0, 256, (18, SIZE, SIZE, 3), dtype=np.uint8)
+    ids = source.permutation(500)[:18]
+    return write_table(tmp_path_factory.mktemp("train"), pixels, np.repeat(np.arange(3), 6), ids, 18, CLASSES)
+
+
+def released(folder: Path, some: Parts) -> Release:
+    build(folder, some)
+    return load(folder)
+
+
+def rows(release: Release, train: ImageTable, folder: Path, wishes: Wishes, teachers: bool = True) -> list[Contender]:
+    _, params = make("it", release, None, replace(wishes, students=["convnet-d1-w4"]))
+    policy = release.policy
+    augmentation = params.softlabels.augmentation.model_copy(update={"scale_min": policy.scale_min})
+    softlabels = params.softlabels.model_copy(update={"seed": policy.seed, "mix": "none", "augmentation": augmentation})
+    params = params.model_copy(update={"softlabels": softlabels})
+    folder.mkdir()
+    return Judged(
+        release=release,
+        params=params,
+        rows=wishes.rows or ROWS,
+        teachers=teachers_of(release, []) if teachers else {},
+        teacher_bytes=777,
+        train=train,
+        labeller=Labeller(params.softlabels, params.compression, CPU, run_in_turn),
+        notes=store.Notes(folder),
+    ).contenders()
+
+
+def test_a_release_with_its_teacher_has_all_rows(train: ImageTable, tmp_path: Path) -> None:
+    release = released(tmp_path / "release", parts())
+    found = {
+        row.kind: row
+        for row in rows(release, train, tmp_path / "notes", Wishes(rows=["online", "hard", "random_hard"]))
+    }
+    assert list(found) == ["own", "online", "hard", "random_hard"]
+    own = found["own"]
+    assert own.name == "fish, none" and own.label_bytes == (release.path / "labels.safetensors").stat().st_size
+    assert own.image_bytes == (release.path / "images.parquet").stat().st_size
+    assert own.stored is not None and own.stored.pack == str(release.path / "labels.safetensors")
+    assert found["online"].teacher_bytes == 777
+    random = found["random_hard"]
+    assert random.has_hard_labels and random.ipc == IPC and np.isin(random.images.ids, train.ids).all()
+
+
+def test_without_a_teacher_random_images_have_hard_labels(train: ImageTable, tmp_path: Path) -> None:
+    release = released(tmp_path / "release", replace(parts(), with_teacher=False))
+    found = rows(release, train, tmp_path / "notes", Wishes(rows=["uncompressed", "online", "random", "random_hard"]))
+    assert [(row.kind, row.name) for row in found] == [("own", "fish, none"), ("random", "random, hard labels")]
+
+
+def test_a_set_with_hard_labels(train: ImageTable, tmp_path: Path) -> None:
+    release = released(tmp_path / "release", hard(parts()))
+    found = rows(release, train, tmp_path / "notes", Wishes(rows=["hard", "random", "equal_bytes"]))
+    assert [row.kind for row in found] == ["hard", "random", "equal_bytes"]
+    assert all(row.has_hard_labels for row in found)
+    assert found[2].image_bytes <= found[0].image_bytes
+
+
+def test_teachers_are_those_given_or_the_only_one_of_the_release(tmp_path: Path) -> None:
+    release = released(tmp_path / "release", parts())
+    teacher = release.teacher
+    assert teacher is not None
+    assert list(teachers_of(release, [])) == ["judge"]
+    assert list(teachers_of(release, [teacher, teacher])) == ["judge", "judge1"]
+    assert teachers_of(released(tmp_path / "other", replace(parts(), with_teacher=False)), []) == {}
