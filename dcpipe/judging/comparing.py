@@ -42,14 +42,15 @@ def paired(first: Row, second: Row) -> Paired | None:
 
 
 def p_value(differences: np.ndarray) -> float | None:
-    """The two-sided p-value of Student's t-test that the mean of some differences is 0."""
+    """The two-sided p-value of Student's t-test that the mean of some differences is 0; None for fewer than `ENOUGH`
+    differences, and for differences that are all equal."""
     n = len(differences)
-    if n < ENOUGH or np.ptp(differences) == 0:
+    error = float(differences.std(ddof=1)) / math.sqrt(n) if n >= ENOUGH else 0.0
+    if error == 0:  # all are equal
         return None
     from scipy.stats import t
 
-    statistic = abs(float(differences.mean())) / (float(differences.std(ddof=1)) / math.sqrt(n))
-    return float(2 * t.sf(statistic, n - 1))
+    return float(2 * t.sf(abs(float(differences.mean())) / error, n - 1))
 
 
 def check(judgements: Mapping[str, Judgement]) -> None:

@@ -95,7 +95,7 @@ def test_a_budget_that_cannot_be_reached_is_refused_every_time(workspace: Path) 
     params = checking.load()
     for _ in range(2):
         with pytest.raises(DataError, match=r"leaves .* bytes for labels"):
-            checking.check_budget(params, 10)
+            checking.check_budget(params, 10, None)
 
 
 RUN = """
@@ -117,5 +117,5 @@ def loads_torch(module: str) -> bool:
 
 def test_stages_that_compute_nothing_load_no_torch(workspace: Path) -> None:
     assert not loads_torch("flows.sources")
-    checking.check_budget(checking.load(), 10)  # as the first run of the stage does
+    checking.check_budget(checking.load(), 10, None)  # as the first run of the stage does
     assert not loads_torch("flows.images")
