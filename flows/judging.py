@@ -6,6 +6,7 @@ Tasks: one per row and seed. Output: data/judgement, with judgement.json, judgem
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,7 @@ def rows_of(
     """The rows of one network."""
     block = run.params.evaluation.model_copy(update={"student": student})
     params = run.params.model_copy(update={"evaluation": block})
-    protocol = protocol_of(block, params.softlabels)
+    protocol = replace(protocol_of(block, params.softlabels), curve=wanted.curve)
     trainings: list[shards.Job | all_images.AllImages] = []
     for row in contenders:
         job = shards.job_of(row, protocol, train, test, notes.folder, run.device)
@@ -127,6 +128,7 @@ def rows_of(
             fp16_label_bytes=0
             if row.has_hard_labels
             else LabelShape(len(row.images.decoded_ids), views, len(train.classes)).reference_bytes,
+            curve=_curve(reached) if wanted.curve else [],
         )
         for row, reached in zip(contenders, outcomes, strict=False)
     ]
@@ -154,6 +156,12 @@ def rows_of(
 
 def _accuracies(outcomes: list[dict[str, Any]]) -> list[float]:
     return [outcome["accuracy"] for outcome in outcomes]
+
+
+def _curve(outcomes: list[dict[str, Any]]) -> list[tuple[int, float]]:
+    """The mean accuracy over the students after each number of epochs that they were tested after."""
+    tests = [{int(row["epoch"]) + 1: row["accuracy"] for row in o["history"] if "accuracy" in row} for o in outcomes]
+    return [(epoch, sum(test[epoch] for test in tests) / len(tests)) for epoch in sorted(tests[0])]
 
 
 if __name__ == "__main__":

@@ -144,8 +144,9 @@ same command is given again. DCPIPE_WORKERS trains students side by side.
     dcpipe judge digits-score@v1.0.0 --data digits
     dcpipe judge data/release --students resnet18,mobilenet_v2
 
-The rows that --rows may name are uncompressed, online, hard, random, random_hard, equal_bytes and all_images. The
-results are written as JSON, CSV, Markdown and one HTML page.
+The rows that --rows may name are uncompressed, online, hard, random, random_hard, equal_bytes, all_images, and plain
+(no augmentation, for DD-Ranking's augmentation-robust score; only if it is named). The results are written as JSON,
+CSV, Markdown and one HTML page.
 """
 COMPARE = """\
 Show judgements of the same images side by side: every row with its difference to the first set over the seeds that

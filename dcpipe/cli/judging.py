@@ -25,6 +25,9 @@ def add_judge(command: argparse.ArgumentParser) -> None:
     command.add_argument("--protocol", metavar="NAME", help="how students are trained (default: as the release was)")
     command.add_argument("--epochs", type=int, help="of students, instead of the protocol's number")
     command.add_argument("--rows", default="", metavar="A,B", help="what the set is compared with (default: all)")
+    command.add_argument(
+        "--curve", type=int, default=0, metavar="N", help="N more tests, for accuracy at equal compute"
+    )
     command.add_argument("--sizes", action="store_true", help="also the first 1, 2, ... images of each class")
     command.add_argument(
         "--teacher",
@@ -60,6 +63,7 @@ def judge(options: argparse.Namespace) -> None:
         protocol=options.protocol,
         epochs=options.epochs,
         all_sizes=options.sizes,
+        curve=options.curve,
     )
     base = None if options.data is None else request.described(options.data, out)
     wanted, params = request.make(options.what, release, base, wishes)

@@ -26,6 +26,7 @@ class Row(Strict):
     `kind` says what the row is compared as (`own`, `hard`, `random`, ...), `name` names it. `accuracy` is top-1 on test
     in percent, one number per seed, after the last epoch unless `protocol` says otherwise. `images` are the training
     images of an epoch. Bytes are measured on disk; `fp16_label_bytes` is what the labels would take uncompressed.
+    `curve` has the mean accuracy over seeds after some numbers of epochs, if more tests were asked for.
     """
 
     kind: Text
@@ -41,6 +42,7 @@ class Row(Strict):
     label_bytes: Size
     teacher_bytes: Size
     fp16_label_bytes: Size
+    curve: list[tuple[int, float]] = Field(default=[], max_length=100_000)
 
     @property
     def total_bytes(self) -> int:
@@ -120,7 +122,7 @@ def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """The rows as plain values, with what can be computed of them; `std` is empty where there are too few seeds."""
     return [
         {
-            **row.model_dump(exclude={"seeds", "accuracy"}),
+            **row.model_dump(exclude={"seeds", "accuracy", "curve"}),
             "seeds": len(row.seeds),
             "accuracy": round(row.mean, 2),
             "std": "" if row.std is None else round(row.std, 2),

@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from dcpipe.judging import fairness
 from dcpipe.judging.judgement import ENOUGH, Judgement, table
 from dcpipe.reports import figures
 from dcpipe.reports.columns import human
@@ -121,6 +122,8 @@ def notes(judgement: Judgement) -> Iterator[str]:
         yield "`all training images` is the upper bound: the same network, trained on them by the recipe of its row."
     if "equal_bytes" in kinds:
         yield "`equal bytes` are as many random images with hard labels as fit in the bytes of the set with its labels."
+    for student in judgement.students():
+        yield from fairness.sentences(judgement, student)
     versions = ", ".join(f"{name} {version}" for name, version in sorted(judgement.versions.items()))
     yield f"Judged with {versions}, on {judgement.device}; digest of the set {judgement.digest[:12]}."
 

@@ -20,13 +20,16 @@ from dcpipe.config import budget, presets
 from dcpipe.config.blocks import Block, checked, read
 from dcpipe.config.params import Params, parse
 from dcpipe.config.protocols import PROTOCOLS
-from dcpipe.config.values import Distinct
+from dcpipe.config.values import Distinct, Natural
 from dcpipe.release import Release
 from dcpipe.types import DataError, require
 
 PARAMS, REQUEST = "params.yaml", "judge.yaml"
-Row = Literal["uncompressed", "online", "hard", "random", "random_hard", "equal_bytes", "all_images"]
+Row = Literal["uncompressed", "online", "hard", "random", "random_hard", "equal_bytes", "plain", "all_images"]
+# `plain` has to be asked for: two more rows, which only the augmentation-robust score needs.
 ROWS: tuple[Row, ...] = ("uncompressed", "online", "hard", "random", "random_hard", "equal_bytes", "all_images")
+ALL_ROWS: tuple[Row, ...] = (*ROWS, "plain")
+NOT_OF_STAGES = ("random_hard", "plain")  # rows that the stage `evaluation` does not have
 TEACHER = "judge"  # the key that stands for the teachers in params.yaml
 
 
@@ -35,7 +38,8 @@ class Request(Block):
 
     `what` is how the set was named, `release` the folder that it was fetched to, `digest` its content. `teachers` are
     folders of artifacts that labelled it; without any, there are no rows that need them. `students` are trained one
-    after another. `rows` are compared with the set.
+    after another. `rows` are compared with the set. `curve`: so many tests in the course of training, evenly spaced,
+    which are recorded but do not count.
     """
 
     what: str
@@ -45,6 +49,7 @@ class Request(Block):
     students: Annotated[list[str], Distinct, Field(min_length=1)]
     seeds: Annotated[list[int], Distinct, Field(min_length=1)]
     rows: Annotated[list[Row], Distinct] = Field(default=list(ROWS))
+    curve: Natural = 0
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Wishes:
     protocol: str | None = None
     epochs: int | None = None
     all_sizes: bool = False
+    curve: int = 0
 
 
 def make(what: str, release: Release, base: Mapping[str, Any] | None, wishes: Wishes) -> tuple[Request, Params]:
@@ -83,8 +89,8 @@ def make(what: str, release: Release, base: Mapping[str, Any] | None, wishes: Wi
         base = own
     content = _content(release, own if complete else None, base, wishes)
     params = parse(content, f"the parameters for judging {what}")
-    unknown = [row for row in wishes.rows if row not in ROWS]
-    require(not unknown, f"--rows has {', '.join(unknown)}; choose from {', '.join(ROWS)}")
+    unknown = [row for row in wishes.rows if row not in ALL_ROWS]
+    require(not unknown, f"--rows has {', '.join(unknown)}; choose from {', '.join(ALL_ROWS)}")
     request = checked(
         Request,
         {
@@ -94,6 +100,7 @@ def make(what: str, release: Release, base: Mapping[str, Any] | None, wishes: Wi
             "students": list(wishes.students) or [params.evaluation.student],
             "seeds": list(wishes.seeds),
             "rows": list(wishes.rows) or list(ROWS),
+            "curve": wishes.curve,
         },
         REQUEST,
     )
@@ -124,7 +131,7 @@ def _content(
     evaluation |= {
         "student": student,
         "seeds": [0, 1, 2],
-        "baselines": [row for row in ROWS if row != "random_hard"],
+        "baselines": [row for row in ROWS if row not in NOT_OF_STAGES],
         "sizes": list(range(1, ipc)) if wishes.all_sizes else [],
     }
     training = dict(base["teacher"]["training"])

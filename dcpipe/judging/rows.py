@@ -2,7 +2,7 @@
 
 The rows are those of the stage `evaluation`, made by the same code, so that a judgement of our own release has its
 numbers to the digit. `random_hard` is added: as many random images with hard labels, for the scores that compare
-images without the help of their labels.
+images without the help of their labels, and `plain`: the set and random images without augmentation.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from pathlib import Path
 
 from dcpipe import store
 from dcpipe.config.params import Params
-from dcpipe.evaluation.contenders import Contender, Labeller
+from dcpipe.evaluation.contenders import Contender, Labeller, hard_contender
 from dcpipe.evaluation.lineup import Lineup, SoftLabelled, random_images
-from dcpipe.judging.request import TEACHER, Row
+from dcpipe.judging.request import NOT_OF_STAGES, TEACHER, Row
 from dcpipe.release import Release
 from dcpipe.store.images import IMAGES
 from dcpipe.store.labels import LABELS
 from dcpipe.types import ImageTable, SoftLabels, Teacher, ViewPolicy
+
+PLAIN = ViewPolicy(scale_min=1.0, ratio_min=1.0, ratio_max=1.0, flip=0.0)  # the whole image
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class Judged:
 
     def contenders(self) -> list[Contender]:
         """The rows in the order of the table, without that of all images, which is no set."""
-        chosen = [row for row in self.rows if row not in ("random_hard", "all_images")]
+        chosen = [row for row in self.rows if row not in (*NOT_OF_STAGES, "all_images")]
         evaluation = self.params.evaluation.model_copy(update={"baselines": chosen})
         found = Lineup(
             params=self.params.model_copy(update={"evaluation": evaluation}),
@@ -53,7 +55,7 @@ class Judged:
         has_it = any(row.kind == "random" and row.has_hard_labels for row in found)
         if "random_hard" in self.rows and not has_it:
             found.insert(_after_random(found), self._random_hard())
-        return found
+        return [*found, *self._plain()] if "plain" in self.rows else found
 
     def _labels(self) -> SoftLabelled | None:
         pack = self.release.pack
@@ -76,8 +78,26 @@ class Judged:
     def _random_hard(self) -> Contender:
         """As many random real images as the set has, with hard labels."""
         block, notes = self.params.selection, self.notes.within("random-hard")
-        images = random_images(self.train, block.ipc, block.seed)
+        images = random_images(self.train, block.ipc, block.seed, block.takes_all)
         return self.labeller.hard("random_hard", images, notes).renamed("random_hard", "random, hard labels")
+
+    def _plain(self) -> list[Contender]:
+        """The set and as many random images, shown whole and without any augmentation: with hard labels, or labelled
+        online by the teachers where the set has soft labels and they are at hand."""
+        block, device = self.params.selection, self.labeller.device
+        random = random_images(self.train, block.ipc, block.seed, block.takes_all)
+        random_file = self.notes.within("plain").image_file(random)
+        rows = []
+        for kind, name, images, file in (
+            ("plain", self.release.name, self.release.images, self.release.source.file(IMAGES)),
+            ("random_plain", "random", random, random_file),
+        ):
+            row = hard_contender(kind, name, images, PLAIN, file.stat().st_size, device, file)
+            if self.release.pack is not None and self.teachers:
+                row = row.with_online_teachers(self.teachers, self.teacher_bytes, device)
+            labels = "hard labels" if row.has_hard_labels else "teacher online"
+            rows.append(row.renamed(kind, f"{name}, {labels}, no augmentation"))
+        return rows
 
 
 def _after_random(rows: Sequence[Contender]) -> int:
