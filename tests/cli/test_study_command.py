@@ -38,6 +38,7 @@ def test_the_stage_says_as_much_as_the_command(workspace: Path, monkeypatch: pyt
 
     monkeypatch.delenv("DCPIPE_LOG", raising=False)
     monkeypatch.setattr(subprocess, "run", run)
+    (workspace / "dvc.yaml").write_text("{}", encoding="utf-8")
     for option in ([], ["-q"], ["-v"]):
         assert cli.main(["evaluate", *option]) == 0
     assert heard == [None, "warning", "debug"]

@@ -28,7 +28,7 @@ def test_commands_work_in_subfolders(
 ) -> None:
     ran: list[tuple[Path, list[str]]] = []
 
-    def run(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+    def run(command: list[str], env: dict[str, str], check: bool) -> subprocess.CompletedProcess[bytes]:
         ran.append((Path.cwd(), command[2:]))
         return subprocess.CompletedProcess(command, 1)
 

@@ -78,5 +78,6 @@ def test_small_classes_that_gave_what_they_had_are_counted_and_loaded(tmp_path: 
     with pytest.raises(DataError, match=r"^ipc is 5, but this set has up to 4 images per class; choose 1\.\.4$"):
         dcpipe.load(made.path, ipc=5)
     dcpipe.release.export(whole, tmp_path / "folders")
-    assert [len(list((tmp_path / "folders" / f"{c:05d}").iterdir())) for c in range(3)] == [4, 2, 1]
+    folders = sorted(path for path in (tmp_path / "folders").iterdir() if path.is_dir())
+    assert [len(list(folder.iterdir())) for folder in folders] == [4, 2, 1]
     dcpipe.release.export(dcpipe.load(made.path, ipc=1), tmp_path / "equal", form="ddranking")

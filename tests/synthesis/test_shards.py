@@ -99,11 +99,11 @@ def test_other_choices_images_and_seeds_are_other_jobs(tmp_path: Path) -> None:
 
 def test_a_worker_reports_the_steps_of_its_batch(stored: StoredWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "REPORT_SECONDS", -1.0)
-    told: list[tuple[str, int, int, str]] = []
-    with progress.reporting_to(lambda *report: told.append(report)):
+    told: list[progress.Step] = []
+    with progress.reporting_to(told.append):
         shards.recover_batch(job_in(stored, batch_size=3), 2)
-    assert [report[:3] for report in told] == [("batch 3 of 3", step, 5) for step in range(1, 6)]
-    assert all(note.startswith("match ") and "density" in note for *_, note in told)
+    assert [(step.title, step.done, step.total) for step in told] == [("batch 3 of 3", done, 5) for done in range(1, 6)]
+    assert all(step.note.startswith("match ") and "density" in step.note for step in told)
     shards.work_of.forget()
 
 
