@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from dcpipe.judging import fairness
-from dcpipe.judging.judgement import ENOUGH, Judgement, table
+from dcpipe.judging.judgement import ENOUGH, Judgement, Row, table
 from dcpipe.reports import figures
 from dcpipe.reports.columns import human
 
@@ -88,7 +88,7 @@ def conditions(judgement: Judgement, student: str) -> str:
     """What the rows of a network have in common, in one sentence."""
     row, data = judgement.of(student)[0], judgement.data
     return (
-        f"student {student}, protocol {row.protocol}, {row.epochs} epochs, {len(row.seeds)} seeds; top-1 on "
+        f"student {student}, protocol {row.protocol}, {row.epochs} epochs, {_seeds(row)}; top-1 on "
         f"{data.test:,} test images of {data.classes:,} classes ({data.source}, {data.size} x {data.size} pixels)"
     )
 
@@ -165,7 +165,11 @@ def pareto(judgements: Mapping[str, Judgement]) -> bytes:
 
 def _short(judgement: Judgement) -> str:
     row = judgement.rows[0]
-    return f"{row.student}, {row.protocol}, {row.epochs} epochs, {len(row.seeds)} seeds"
+    return f"{row.student}, {row.protocol}, {row.epochs} epochs, {_seeds(row)}"
+
+
+def _seeds(row: Row) -> str:
+    return f"{len(row.seeds)} seed{'s' if len(row.seeds) > 1 else ''}"
 
 
 def page(judgement: Judgement, pictures: Mapping[str, bytes]) -> str:
