@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;margin:1em 0}"
     "th,td{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}"
-    "th:first-child,td:first-child{text-align:left}img{max-width:100%}p.note{color:#555}"
+    "th:first-child,td:first-child{text-align:left}td+td{white-space:nowrap}img{max-width:100%}p.note{color:#555}"
 )
 
 
@@ -45,7 +46,7 @@ class Shown:
 
     def html(self) -> str:
         """As a part of a page."""
-        notes = "".join(f'<p class="note">{html.escape(note)}</p>' for note in self.notes)
+        notes = "".join(map(_noted, self.notes))
         return f"<p>{html.escape(self.title)}</p>{_grid([self.columns, *self.lines])}{notes}"
 
     def markdown(self) -> list[str]:
@@ -175,9 +176,15 @@ def _seeds(row: Row) -> str:
 def page(judgement: Judgement, pictures: Mapping[str, bytes]) -> str:
     """One HTML file with the tables, the notes and PNG pictures by title; it loads nothing from anywhere."""
     title = f"{judgement.what}, judged"
-    told = [f'<p class="note">{html.escape(note)}</p>' for note in notes(judgement)]
+    told = map(_noted, notes(judgement))
     body = [f"<h1>{html.escape(title)}</h1>", *(shown.html() for shown in tables(judgement)), *told]
     return document(title, body, pictures)
+
+
+def _noted(note: str) -> str:
+    """A note in HTML, where what stands between backticks is code, as in Markdown."""
+    coded = re.sub("`([^`]*)`", r"<code>\1</code>", html.escape(note))
+    return f'<p class="note">{coded}</p>'
 
 
 def document(title: str, body: Sequence[str], pictures: Mapping[str, bytes]) -> str:

@@ -35,7 +35,10 @@ def pareto(rows: Sequence[Row], split: str, conditions: str, by: str = "set") ->
         zorder=0,
         label="not beaten at fewer bytes",
     )
+    from matplotlib.ticker import LogLocator
+
     panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     panel.xaxis.set_major_formatter(lambda size, _: kilo(size))
     panel.minorticks_off()
     panel.set_xlabel("images, labels and teacher on disk")

@@ -279,3 +279,23 @@ def test_spectra_are_medians_of_images_and_of_classes() -> None:
     named = {line.get_label(): line.get_ydata() for line in classes.lines if not line.get_label().startswith("_")}
     np.testing.assert_allclose(named["lowest: dog"], np.median(values[20:], axis=0))
     np.testing.assert_allclose(named["highest: ant"], np.median(values[:20], axis=0))
+
+
+def test_a_pareto_figure_has_a_point_per_row_and_joins_those_that_are_not_beaten() -> None:
+    def row(name: str, accuracy: float, size: int, std: float | str = 0.5) -> dict[str, Any]:
+        return {"set": name, "accuracy": accuracy, "std": std, "total_bytes": size}
+
+    rows = [
+        row("a", 80, 20_000),
+        row("b", 75, 30_000),
+        row("c", 90, 70_000, ""),
+        row("d", 90, 80_000),
+        row("e", 70, 20_000),
+    ]
+    assert [row["set"] for row in figures.frontier(rows)] == ["a", "c"]
+    figure = figures.pareto(rows, "test", CONDITIONS)
+    [panel] = figure.axes
+    assert panel.get_xscale() == "log" and len(panel.containers) == len(rows)
+    [line] = [line for line in panel.lines if line.get_label() == "not beaten at fewer bytes"]
+    assert line.get_ydata().tolist() == [80, 90]
+    size_of(figures.png(figure))
