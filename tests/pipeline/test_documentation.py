@@ -9,9 +9,8 @@ import re
 import shlex
 from pathlib import Path
 
-import planned
 import pytest
-from pages import BLOCKS, commands_in, is_planned, name_of, program_of
+from pages import BLOCKS, commands_in, name_of, program_of
 from workspaces import Workspace
 
 from dcpipe.cli import commands as cli
@@ -38,8 +37,6 @@ STANDS_FOR = {
 
 def reason(command: str) -> str | None:
     """Why a command is not run; None if it is."""
-    if is_planned(command) or any(f"{name}=" in command for name in planned.VARIABLES):
-        return "not built yet"
     return next((why for pattern, why in NOT_RUN.items() if re.match(pattern, command)), None)
 
 
