@@ -13,6 +13,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 import yaml
@@ -57,6 +58,7 @@ def desk(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return real(where if Path(where).exists() else "digits", **options)
 
     monkeypatch.setattr(dcpipe, "load", load, raising=False)
+    monkeypatch.setattr(dcpipe.Release, "push_to_hub", create_autospec(dcpipe.Release.push_to_hub))  # needs an account
     monkeypatch.setattr(SELECTORS, "_set", {})  # a page adds one
     return tmp_path
 

@@ -12,7 +12,10 @@ import pytest
 from pages import BLOCKS, PAGES, commands_in, inline_commands, name_of
 
 SHELL = ("sh", "console")
-OF_THE_CODE = {"DCPIPE_RANKS_FOLDER"}  # variables that a process of dcpipe sets for those that it starts
+OF_THE_CODE = {
+    "DCPIPE_RANKS_FOLDER",
+    "DCPIPE_PARENT_TASK",
+}  # variables that a process of dcpipe sets for those that it starts
 FENCED = {(str(block), command) for block in BLOCKS if block.language in SHELL for command in commands_in(block)}
 INLINE = {(name_of(page), command) for page in PAGES for command in inline_commands(page)}
 COMMANDS = sorted({command: place for place, command in sorted(FENCED | INLINE, reverse=True)}.items())

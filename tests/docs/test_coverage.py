@@ -87,5 +87,5 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_readme_is_short_and_shows_the_table_of_the_demo() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme) < 8000
-    table = readme[readme.index("                     top-1 on test") :].split("```")[0]
+    table = readme[readme.index("                              top-1 on test") :].split("```")[0]
     assert table in text_of("quick_start.md")
