@@ -10,10 +10,10 @@ import shlex
 from itertools import takewhile
 from pathlib import Path
 
+import own_sets
 import pytest
 from command_lines import without_redirection
 from pages import BLOCKS, commands_in, name_of, program_of
-from PIL import Image
 from workspaces import Workspace
 
 from dcpipe.cli import commands as cli
@@ -69,10 +69,7 @@ def test_commands_run(copy_of_line: Workspace, tmp_path: Path, monkeypatch: pyte
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(copy_of_line.root)
     pets = tmp_path / "images of pets"
-    for name in ("cat", "dog"):
-        (pets / name).mkdir(parents=True)
-        for number in range(20):
-            Image.new("RGB", (40, 40), (number, 0, 0)).save(pets / name / f"{number}.png")
+    own_sets.folders("", classes=("cat", "dog"), n=20)(pets)
     done: set[str] = set()
     replacing = [command for command in COMMANDS if "--force" in command]  # they change params.yaml: last
     for written in [*(command for command in COMMANDS if command not in replacing), *replacing]:
