@@ -57,8 +57,14 @@ def wrong(when: bool, message: str) -> None:
 
 
 def words_of(command: str) -> list[str]:
-    """The words of a command, in which names stand for themselves."""
-    return [WORDS.get(word, word.replace("NAME", "labels").replace("{}", "teacher")) for word in shlex.split(command)]
+    """The words of a command, in which names stand for themselves, without the file that takes its output."""
+    words = [WORDS.get(word, word.replace("NAME", "labels").replace("{}", "teacher")) for word in shlex.split(command)]
+    return without_redirection(words)
+
+
+def without_redirection(words: list[str]) -> list[str]:
+    """The words before `>` or `>>`."""
+    return words[: next((place for place, word in enumerate(words) if word in (">", ">>")), None)]
 
 
 def simple_commands(line: str) -> Iterator[str]:
@@ -119,7 +125,7 @@ def parsed(parse: Callable[[list[str]], Any], arguments: list[str], shown: str) 
 def dcpipe(arguments: list[str]) -> None:
     if len(arguments) == 1 and not arguments[0].startswith("-"):  # the name of a command alone: its help must exist
         arguments = [*arguments, "--help"]
-    options = parsed(commands._parser().parse_args, arguments, "dcpipe")
+    options = parsed(lambda words: commands._parsed(words, commands._parser()), arguments, "dcpipe")
     if options is None:
         return
     if arguments[0] == "init" and options.preset not in (None, WORDS["NAME"]) and not options.list:
@@ -246,6 +252,7 @@ TOOLS: dict[str, Callable[[list[str]], None]] = {
     "prefect": prefect,
     "pytest": lambda arguments: None,
     "python": python,
+    "tensorboard": anything,
     "torchrun": torchrun,
     "./dev": dev,
     "pre-commit": anything,

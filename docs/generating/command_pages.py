@@ -8,6 +8,8 @@ import lessons
 
 from dcpipe.cli import commands
 
+OF_ALL = ("help", "level")  # which the page says once
+
 
 def all_commands(*, table: str = "") -> str:
     """A section for each command: its lesson, and a table of its arguments."""
@@ -19,7 +21,7 @@ def all_commands(*, table: str = "") -> str:
 def _section(name: str, summary: str, parser: argparse.ArgumentParser) -> str:
     lines = [f"## dcpipe {name}", "", f"{summary[:1].upper()}{summary[1:]}.", ""]
     lines += [lessons.as_markdown((parser.description or "").rstrip()), ""]
-    rows = [action for action in parser._actions if action.dest != "help"]
+    rows = [action for action in parser._actions if action.dest not in OF_ALL]
     if rows:
         lines += ["| argument | |", "|---|---|"]
         lines += [f"| {_written(action)} | {action.help or ''} |" for action in rows]

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import lessons
-import planned
 from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -20,7 +19,6 @@ from dcpipe.config import protocols as known
 from dcpipe.config.options import Options
 from dcpipe.config.params import Params
 from dcpipe.config.registry import Registry
-from dcpipe.config.values import import_name
 from dcpipe.images import SOURCES
 from dcpipe.selection import SELECTORS
 from dcpipe.synthesis import METHODS
@@ -61,7 +59,6 @@ def keys(path: str, *, table: str) -> str:
     """The table of a block: `table` has the columns key and meaning, and default and values are put between them."""
     fields = keys_of(path)
     found = {key: (default_of(field), values_of(field.annotation, field.metadata)) for key, field in fields.items()}
-    found |= {key.removeprefix(f"{path}."): row for key, row in planned.KEYS.items() if key.startswith(f"{path}.")}
     return _joined("key", meanings(table), found)
 
 
@@ -206,5 +203,5 @@ def _table_of(mark: Any) -> list[str] | None:
     function: Callable[..., Any] | None = mark.func if isinstance(mark, AfterValidator) else None
     if function is None or "one_of" not in function.__qualname__:
         return None
-    table = inspect.getclosurevars(function).nonlocals["table"]
-    return [str(name) for name in (import_name(table) if isinstance(table, str) else table)]
+    table = inspect.getclosurevars(function).nonlocals["valid"]
+    return [str(name) for name in table]

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import planned
 from command_lines import simple_commands
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,10 +72,6 @@ def inline_commands(page: Path) -> list[str]:
 def program_of(command: str) -> str:
     words = [word for word in command.split() if not re.match(r"[A-Z_]+=", word)]
     return words[0] if words else ""
-
-
-def is_planned(command: str) -> bool:
-    return command.startswith(planned.COMMANDS)
 
 
 def headings(page: Path) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from inspect import isfunction
 from pathlib import Path
 
 import key_tables
@@ -11,6 +12,7 @@ from pages import PAGES, ROOT, headings, links, name_of
 
 import dcpipe
 from dcpipe.config.params import Params
+from dcpipe.evaluation import ranking
 from dcpipe.networks import BUILDERS
 from dcpipe.studies import STUDIES
 
@@ -69,8 +71,13 @@ def test_studies_networks_and_exports_are_named() -> None:
     teacher = text_of("stages/teacher.md")
     for form in ("convnet-dN-wN", "resnet10-ap", "wrn-D-K", "efficientnet_lite0", "timm/NAME"):
         assert form in BUILDERS and form in teacher
-    documented = set(re.findall(r"^::: dcpipe\.\S+\.(\w+)$", text_of("api.md"), re.M))
-    assert documented == {*dcpipe.__all__}
+    documented = re.findall(r"^::: (dcpipe\.\S+)\.(\w+)$", text_of("api.md"), re.M)
+    assert {name for module, name in documented if module != ranking.__name__} == {*dcpipe.__all__}
+    scores = {
+        name for name, found in vars(ranking).items() if isfunction(found) and found.__module__ == ranking.__name__
+    }
+    public = {name for name in scores if not name.startswith("_")}
+    assert {name for module, name in documented if module == ranking.__name__} == public
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -87,5 +94,5 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_readme_is_short_and_shows_the_table_of_the_demo() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(readme) < 8000
-    table = readme[readme.index("                     top-1 on test") :].split("```")[0]
+    table = readme[readme.index("                              top-1 on test") :].split("```")[0]
     assert table in text_of("quick_start.md")

@@ -12,7 +12,6 @@ import hooks
 import key_tables
 import lessons
 import pictures
-import planned
 import pytest
 from pages import ROOT
 
@@ -84,9 +83,3 @@ def test_docstrings_keep_their_formulas_and_lose_no_sign() -> None:
 def test_the_picture_of_the_pipeline_is_the_drawn_one() -> None:
     assert (pictures.FOLDER / "pipeline.svg").read_text(encoding="utf-8") == pictures.pipeline()
     assert [name for name, _ in pictures.PIPELINE] == [*key_tables.Params.model_fields]
-
-
-@pytest.mark.parametrize("key", planned.KEYS)
-def test_planned_keys_do_not_exist_yet(key: str) -> None:
-    block, _, name = key.rpartition(".")
-    assert name not in key_tables.keys_of(block), f"{key} is built: take it off planned.KEYS"
