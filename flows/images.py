@@ -113,7 +113,8 @@ def _without(
         corruption.write(path, corrupt)
         corruption.stop(corrupt, n, path)
     kept = corruption.without(rows, corrupt)
-    told = f"{len(corrupt):,} of {n:,} images are corrupt and left out; data/images/{corruption.LIST} lists them"
+    are = "is" if len(corrupt) == 1 else "are"
+    told = f"{len(corrupt):,} of {n:,} images {are} corrupt and left out; data/images/{corruption.LIST} lists them"
     run.log.warning(told)
     _check_classes(run.params, splits.train.classes, splits.train.labels[kept["train"]])
     require(len(kept["test"]) > 0, "every test image is corrupt; restore them, or set images.options.test_share")

@@ -83,7 +83,11 @@ class Report(Strict):
             f"{_percent(self.cropped)} lose more than half of their area by the crop to a square",
             f"{_percent(self.grey)} are grey",
             f"{self.repeated:,} train images repeat another one, and {self.leaked:,} test images are also in train",
-            *([f"{self.skipped:,} corrupt images were left out"] if self.skipped else []),
+            *(
+                [f"{self.skipped:,} corrupt image{'s were' if self.skipped > 1 else ' was'} left out"]
+                if self.skipped
+                else []
+            ),
         ]
 
 

@@ -22,8 +22,10 @@ from dcpipe.config.params import Params, parse
 from dcpipe.config.protocols import PROTOCOLS
 from dcpipe.config.values import Distinct, Natural
 from dcpipe.release import Release
-from dcpipe.types import DataError, require
+from dcpipe.types import require
+from dcpipe.types.paths import is_url
 
+_PATHS = {"path", "images", "root", "classes"}  # options of image sources that are paths if they are texts
 PARAMS, REQUEST = "params.yaml", "judge.yaml"
 Row = Literal["uncompressed", "online", "hard", "random", "random_hard", "equal_bytes", "plain", "all_images"]
 # `plain` has to be asked for: two more rows, which only the augmentation-robust score needs.
@@ -204,13 +206,13 @@ def described(data: str, folder: Path) -> dict[str, Any]:
     if path.name.endswith(".yaml") and path.is_file():
         content = dict(read(path, "the parameters of a workspace"))
         options = content.get("images", {}).get("options", {})
-        if isinstance(options.get("path"), str) and "://" not in options["path"]:
-            where = (path.absolute().parent / options["path"]).resolve()
-            options["path"] = os.path.relpath(where, folder.absolute())
+        for key in _PATHS & options.keys():
+            if isinstance(options[key], str) and not is_url(options[key]):
+                where = (path.absolute().parent / options[key]).resolve()
+                options[key] = os.path.relpath(where, folder.absolute())
         return content
     from dcpipe.workspace import own_images  # recognising images takes many imports
 
-    content = yaml.safe_load(own_images.text(data, folder))
-    if not isinstance(content, dict):
-        raise DataError(f"{data} is no description of images; give a preset, a params.yaml or a folder")
+    content: dict[str, Any] = yaml.safe_load(own_images.text(data, folder))
+    content["images"]["on_corrupt"] = "skip"  # a judgement says how many images it used, and cannot wait for an edit
     return content

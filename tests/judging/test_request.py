@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from releases import build, hard, parts
 
 from dcpipe.config import presets
@@ -89,12 +90,30 @@ def test_files_come_back_and_another_set_is_not_mixed_in(release: Release, tmp_p
 
 def test_data_is_a_preset_or_a_file_of_parameters(tmp_path: Path) -> None:
     assert described("digits", tmp_path / "out")["images"]["source"] == "digits"
-    content: dict[str, Any] = {"images": {"source": "imagefolder", "options": {"path": "pictures"}}}
+    options = {"path": "pictures/list.csv", "images": "pictures", "classes": ["a", "b"], "train": "train"}
+    content: dict[str, Any] = {"images": {"source": "csv", "options": options}}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     found = described(str(tmp_path / "mine/params.yaml"), tmp_path / "judged" / "x")
-    assert found["images"]["options"]["path"] == "../../mine/pictures"
+    rebased = {"path": "../../mine/pictures/list.csv", "images": "../../mine/pictures"}
+    assert found["images"]["options"] == {**options, **rebased}
+    elsewhere = {"images": {"source": "parquet", "options": {"path": "s3://bucket/x", "classes": "/data/names.json"}}}
+    (tmp_path / "mine/params.yaml").write_text(yaml.safe_dump(elsewhere), encoding="utf-8")
+    found = described(str(tmp_path / "mine/params.yaml"), tmp_path / "judged" / "x")["images"]["options"]
+    assert found["path"] == "s3://bucket/x" and (tmp_path / "judged/x" / found["classes"]).resolve() == Path(
+        "/data/names.json"
+    )
+    for name in ("ant", "bee"):
+        write_pictures(tmp_path / "pictures" / name, 12)
+    seen = described(str(tmp_path / "pictures"), tmp_path / "judged" / "y")
+    assert seen["images"]["on_corrupt"] == "skip" and seen["images"]["source"] == "imagefolder"
     assert request.has_images(tmp_path, make_params()) is False
+
+
+def write_pictures(folder: Path, n: int) -> None:
+    folder.mkdir(parents=True)
+    for number in range(n):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
 
 
 def make_params() -> Any:
