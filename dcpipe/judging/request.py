@@ -213,6 +213,6 @@ def described(data: str, folder: Path) -> dict[str, Any]:
         return content
     from dcpipe.workspace import own_images  # recognising images takes many imports
 
-    content: dict[str, Any] = yaml.safe_load(own_images.text(data, folder))
-    content["images"]["on_corrupt"] = "skip"  # a judgement says how many images it used, and cannot wait for an edit
+    seen: dict[str, Any] = yaml.safe_load(own_images.text(data, folder))
+    seen["images"]["on_corrupt"] = "skip"  # a judgement says how many images it used, and cannot wait for an edit
     return content
