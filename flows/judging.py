@@ -158,10 +158,10 @@ def _accuracies(outcomes: list[dict[str, Any]]) -> list[float]:
     return [outcome["accuracy"] for outcome in outcomes]
 
 
-def _curve(outcomes: list[dict[str, Any]]) -> list[tuple[int, float]]:
+def _curve(outcomes: list[dict[str, Any]]) -> list[list[float]]:
     """The mean accuracy over the students after each number of epochs that they were tested after."""
     tests = [{int(row["epoch"]) + 1: row["accuracy"] for row in o["history"] if "accuracy" in row} for o in outcomes]
-    return [(epoch, sum(test[epoch] for test in tests) / len(tests)) for epoch in sorted(tests[0])]
+    return [[float(epoch), sum(test[epoch] for test in tests) / len(tests)] for epoch in sorted(tests[0])]
 
 
 if __name__ == "__main__":

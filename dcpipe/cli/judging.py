@@ -126,8 +126,8 @@ def _words(text: str) -> list[str]:
 
 def _numbers(text: str) -> list[int]:
     words = _words(text)
-    wrong = [word for word in words if not word.isdigit()]
-    require(bool(words) and not wrong, f"--seeds is {text!r}; give whole numbers, as in 0,1,2")
+    right = all(word.isascii() and word.isdigit() and len(word) < 10 for word in words)
+    require(bool(words) and right, f"--seeds is {text!r}; give whole numbers below 1,000,000,000, as in 0,1,2")
     return [int(word) for word in words]
 
 

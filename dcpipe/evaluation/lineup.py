@@ -99,8 +99,9 @@ class Lineup:
         n_bytes = self.notes.within(f"{kind}-sample").image_bytes(sample)
         sizes = np.bincount(self.train.labels, minlength=len(self.train.classes))
         most = int(sizes.max() if self.params.selection.takes_all else sizes.min())
-        fits = budget * len(sample) // (n_bytes * len(sizes))  # per class
-        for fitting in range(min(most, fits), 0, -1):
+        # What so many per class would take, if every image took as much as those of the sample do on average.
+        fitting_all = (n for n in range(1, most + 1) if np.minimum(n, sizes).sum() * n_bytes <= budget * len(sample))
+        for fitting in range(max(fitting_all, default=0), 0, -1):
             name = f"{kind}-{fitting}"
             made = self.labeller.hard(kind, self._random_images(fitting), self.notes.within(name))
             if made.image_bytes <= budget:

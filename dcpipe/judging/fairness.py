@@ -49,7 +49,11 @@ def at_equal_compute(judgement: Judgement, student: str) -> tuple[int, dict[str,
     """The number of images that the student with the fewest has seen, and the accuracy in percent of each row at that
     number; None unless tests in the course of training were asked for. The upper bound has its own recipe and is left
     out."""
-    curves = {row.name: (row.curve, row.images) for row in judgement.of(student) if row.curve}
+    curves = {
+        row.name: ([(int(epoch), accuracy) for epoch, accuracy in row.curve], row.images)
+        for row in judgement.of(student)
+        if row.curve
+    }
     return ranking.at_equal_compute(curves) if len(curves) > 1 else None
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from dcpipe.reports.tabular import write_csv
 from dcpipe.store.documents import Size, Strict, Text, checked, parse, read_bytes
@@ -17,6 +17,7 @@ from dcpipe.types import require
 
 JUDGEMENT, TABLE = "judgement.json", "judgement.csv"
 MAX_BYTES = 64 * 2**20
+Percent = Annotated[float, Field(ge=0, le=100)]
 ENOUGH = 3  # seeds, from which a standard deviation is told
 
 
@@ -37,12 +38,18 @@ class Row(Strict):
     images: Size
     epochs: Size
     seeds: list[int] = Field(min_length=1, max_length=10_000)
-    accuracy: list[float] = Field(min_length=1, max_length=10_000)
+    accuracy: list[Percent] = Field(min_length=1, max_length=10_000)
     image_bytes: Size
     label_bytes: Size
     teacher_bytes: Size
     fp16_label_bytes: Size
-    curve: list[tuple[int, float]] = Field(default=[], max_length=100_000)
+    curve: list[Annotated[list[float], Field(min_length=2, max_length=2)]] = Field(default=[], max_length=100_000)
+
+    @model_validator(mode="after")
+    def _one_accuracy_per_seed(self) -> Row:
+        if len(set(self.seeds)) != len(self.seeds) or len(self.accuracy) != len(self.seeds):
+            raise ValueError("needs distinct seeds and one accuracy for each")
+        return self
 
     @property
     def total_bytes(self) -> int:

@@ -37,11 +37,11 @@ class Shown:
 
     def table(self) -> Table:
         """For the terminal."""
-        shown = Table(title=self.title, box=SIMPLE_HEAD, pad_edge=False)
+        shown = Table(title=_shown(self.title), box=SIMPLE_HEAD, pad_edge=False)
         for index, name in enumerate(self.columns):
             shown.add_column(name, justify="right" if index else "left", no_wrap=True)
         for line in self.lines:
-            shown.add_row(*map(escape, line))
+            shown.add_row(*map(_shown, line))
         return shown
 
     def html(self) -> str:
@@ -52,6 +52,11 @@ class Shown:
     def markdown(self) -> list[str]:
         """As lines of Markdown."""
         return [f"{_plain(self.title)}:", "", *_pipes([self.columns, *self.lines]), ""]
+
+
+def _shown(text: str) -> str:
+    """A text for the terminal, which names from a stranger must not style or drive."""
+    return escape("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text))
 
 
 def tables(judgement: Judgement) -> list[Shown]:
@@ -155,13 +160,14 @@ def pareto(judgements: Mapping[str, Judgement]) -> bytes:
     of each stands before its sets."""
     several = len(judgements) > 1
     rows = [
-        {**row, "set": f"{name}: {row['name']}" if several else row["name"]}
+        # A dollar sign would start a formula of matplotlib.
+        {**row, "set": (f"{name}: {row['name']}" if several else row["name"]).replace("$", r"\$")}
         for name, judgement in judgements.items()
         for row in table(judgement.of(judgement.students()[0]))
     ]
     one = next(iter(judgements.values()))
     title = "; ".join(dict.fromkeys(_short(j) for j in judgements.values()))
-    return figures.png(figures.pareto(rows, "test", title or conditions(one, one.students()[0])))
+    return figures.png(figures.pareto(rows, "test", title.replace("$", r"\$") or conditions(one, one.students()[0])))
 
 
 def _short(judgement: Judgement) -> str:

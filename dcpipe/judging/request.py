@@ -128,7 +128,8 @@ def _content(
         evaluation = {key: evaluation[key] for key in kept if key in evaluation} | {"protocol": wishes.protocol}
     if wishes.epochs is not None:
         evaluation["epochs"] = wishes.epochs
-    ipc = int(release.manifest["ipc"])
+    counts = release.images.per_class
+    ipc = int(counts.max())
     student = (*wishes.students, evaluation["student"])[0]
     evaluation |= {
         "student": student,
@@ -144,7 +145,7 @@ def _content(
     if release.manifest["labels"] is None:
         labels["method"], packing = "none", {"codec": "none"}
     picked = {"method": "random", "ipc": ipc, "seed": own["selection"].get("seed", 0) if own else 0}
-    if "per_class" in release.manifest:  # some classes have fewer images
+    if counts.min() < ipc:  # some classes have fewer images
         picked["small_classes"] = "take_all"
     return {
         "images": dict(base["images"]),
@@ -215,4 +216,4 @@ def described(data: str, folder: Path) -> dict[str, Any]:
 
     seen: dict[str, Any] = yaml.safe_load(own_images.text(data, folder))
     seen["images"]["on_corrupt"] = "skip"  # a judgement says how many images it used, and cannot wait for an edit
-    return content
+    return seen

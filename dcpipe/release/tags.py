@@ -66,7 +66,7 @@ def current_repository() -> str:
     """The git repository around the current folder."""
     found = repository_of(Path.cwd())
     if found is None:
-        raise DataError(f"{Path.cwd()} is not in a git repository; give repo=, the one that has the tag")
+        raise DataError(f"{Path.cwd()} is not in a git repository; give repo= (or --repo), the one that has the tag")
     return str(found)
 
 

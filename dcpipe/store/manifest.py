@@ -125,13 +125,12 @@ def parse_manifest(
         kind is None or found.noun == kind,
         f"{folder} contains {shown(found.noun)}, expected {kind!r}; give the folder of the right stage",
     )
-    damaged = f"{manifest} is damaged: its {{}} does not match; {remedy}"
-    require(
-        found.digest == content_digest(schema, found.noun, content["meta"], content["files"]), damaged.format("digest")
-    )
+    damaged = f"{manifest} is damaged: its"
+    same = found.digest == content_digest(schema, found.noun, content["meta"], content["files"])
+    require(same, f"{damaged} digest does not match; {remedy}")
     if found.provenance is not None:
         expected = provenance_digest(content["lineage"], content.get("arrays", {}))
-        require(found.provenance == expected, damaged.format("provenance digest"))
+        require(found.provenance == expected, f"{damaged} provenance digest does not match; {remedy}")
         same = data == written(content)  # older versions could order keys in another way
         require(same, f"{manifest} is damaged: it is not written as dcpipe writes it; {remedy}")
     return found

@@ -45,6 +45,12 @@ def make(root: Path, params: str) -> list[str]:
         f"{root} has {', '.join(in_the_way[:3])} already; give a folder that is new, or remove "
         f"{'it' if len(in_the_way) == 1 else 'them'}",
     )
+    others = [entry.name for entry in root.iterdir() if not entry.name.startswith(".")] if root.exists() else []
+    require(
+        not others or repository_of(root) is not None,
+        f"{root} has {', '.join(sorted(others)[:3])} and is no part of a Git repository; give a folder that is new or "
+        "empty, so that your files do not become a part of the workspace",
+    )
     root.mkdir(parents=True, exist_ok=True)
     _write(root, written)
     digests.write(root, digests.installed())

@@ -138,7 +138,7 @@ def _choices(
         "selection": {"ipc": per_class, **({"small_classes": "take_all"} if small else {})},
         "softlabels": {"teachers": [key], "augmentation": views, "mix": "none" if tiny else "cutmix_labels"},
         "evaluation": {"student": network, "batch_size": int(np.clip(per_class * n_classes // 10, 10, 64))},
-        "release": {"name": _release(data, root, per_class)},
+        "release": {"name": _release(data, root)},
     }
     flip = (
         "Small images are often of signs, which mean something else when mirrored: nothing is flipped (flip: 0.5 does)."
@@ -216,11 +216,11 @@ def _ipc(seen: Seen, asked: int | None) -> tuple[int, str]:
     return ipc, f"{why}; {told}."
 
 
-def _release(data: str, root: Path, ipc: int) -> str:
+def _release(data: str, root: Path) -> str:
     """The name of the release: that of the workspace's folder, or of the data."""
     last = root.resolve().name or data.rstrip("/").rpartition("/")[2]
     plain = re.sub(r"[^a-z0-9]+", "-", last.lower()).strip("-")
-    return f"{plain or NAME}-ipc{ipc}"
+    return plain or NAME
 
 
 def _affordable(preset: Preset, counts: IntArray | None) -> Preset:

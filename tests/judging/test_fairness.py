@@ -44,8 +44,8 @@ def test_augmentation_robust_score_compares_one_kind_of_labels() -> None:
 
 
 def test_equal_compute_is_that_of_the_student_that_saw_the_fewest_images() -> None:
-    short = row("own", [60.0], curve=[(10, 50.0), (30, 60.0)])
-    long = row("equal_bytes", [70.0], images=300, curve=[(10, 55.0), (30, 70.0)])
+    short = row("own", [60.0], curve=[[10.0, 50.0], [30.0, 60.0]])
+    long = row("equal_bytes", [70.0], images=300, curve=[[10.0, 55.0], [30.0, 70.0]])
     found = judgement(short, long, WHOLE)
     assert fairness.at_equal_compute(found, "net") == (3000, {"set, own": 60.0, "set, equal_bytes": 55.0})
     told = " ".join(pages.notes(found))

@@ -33,7 +33,7 @@ def test_rows_are_found_by_student_and_kind() -> None:
 def test_files_come_back(tmp_path: Path) -> None:
     folder = tmp_path / "data" / "judgement"
     folder.mkdir(parents=True)
-    made = judgement(OWN, HARD)
+    made = judgement(OWN, row("hard", [95.0], **NO_LABELS, curve=[[10.0, 90.5], [30.0, 95.0]]))
     save(folder, made)
     assert load(tmp_path) == load(folder) == load(folder / JUDGEMENT) == made
     with (folder / TABLE).open(encoding="utf-8", newline="") as stream:
@@ -49,6 +49,9 @@ def test_files_come_back(tmp_path: Path) -> None:
         ({"format": 2}, "format: Input should be less than or equal to 1"),
         ({"more": 1}, "more: Extra inputs are not permitted"),
         ({"what": 3}, "what: Input should be a valid string"),
+        ({"rows": [OWN.model_dump() | {"accuracy": [98.0]}]}, "needs distinct seeds and one accuracy for each"),
+        ({"rows": [OWN.model_dump() | {"seeds": [0, 0, 0]}]}, "needs distinct seeds and one accuracy for each"),
+        ({"rows": [OWN.model_dump() | {"accuracy": [900.0] * 3}]}, "Input should be less than or equal to 100"),
     ],
 )
 def test_other_files_are_refused(change: dict[str, object], sentence: str, tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_notes_explain_the_rows_that_are_there() -> None:
 
 
 def test_a_name_from_a_stranger_is_text() -> None:
-    evil = row("own", [1.0], name="<script>alert(1)</script> | `x`")
+    evil = row("own", [1.0], "[/red]s\x1b[2J", name="<script>alert(1)</script> | `x`")
     found = judgement(evil, what="[bold]x[/bold]<img src=x>")
     text, page = pages.markdown(found), pages.page(found, {})
     assert "<script>" not in text + page and "<img" not in text + page
@@ -47,6 +47,8 @@ def test_a_name_from_a_stranger_is_text() -> None:
     console = Console(file=io.StringIO(), width=200)
     console.print(pages.tables(found)[0].table())
     assert isinstance(console.file, io.StringIO) and "<script>alert(1)</script> | `x`" in console.file.getvalue()
+    assert "[/red]s" in console.file.getvalue() and "\x1b[2J" not in console.file.getvalue()
+    assert pages.pareto({"a": judgement(row("own", [1.0], name=r"$\frac$"))})
 
 
 def test_a_page_is_one_file() -> None:

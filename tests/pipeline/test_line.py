@@ -150,7 +150,7 @@ BAD = {
     ),
     "source": (
         {"images": {"source": "digitz", "size": 8}},
-        "unknown image source 'digitz'; choose one of digits, imagefolder",
+        "unknown image source 'digitz'; choose one of csv, digits, imagefolder",
     ),
     "folder": (
         {"images": {"source": "parquet", "size": 8, "options": {"path": "no/such/folder"}}},

@@ -61,7 +61,9 @@ def test_a_repository_that_is_not_there(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(DataError, match=r"^git ls-remote failed: "):
         dcpipe.load("fish@v1.0.0", repo=tmp_path / "nowhere")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match=r"is not in a git repository; give repo=, the one that has the tag$"):
+    with pytest.raises(
+        DataError, match=r"is not in a git repository; give repo= \(or --repo\), the one that has the tag$"
+    ):
         dcpipe.load("fish@v1.0.0")
 
 

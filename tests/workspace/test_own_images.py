@@ -163,7 +163,7 @@ def test_it_is_recognised_and_read_without_an_edit(
         assert written.pop("images") == f"../data/{options['images']}"
     assert inside.startswith("../data") and read_params.images.source == source
     assert written == {key: value for key, value in options.items() if key != "images"}
-    assert "images: Recognised: " in text and read_params.release.name.startswith("my-set-ipc")
+    assert "images: Recognised: " in text and read_params.release.name.startswith("my-set")
     artifact = read(read_params)
     assert artifact.meta["classes"] == list(classes)
     tables = [store.table_of(artifact, split) for split in ("train", "minival", "test")]
