@@ -148,7 +148,7 @@ def _content(
     if counts.min() < ipc:  # some classes have fewer images
         picked["small_classes"] = "take_all"
     return {
-        "images": dict(base["images"]),
+        "images": _images(own, base),
         "teacher": {"networks": {TEACHER: {"network": student}}, "training": training},
         "features": {"teacher": TEACHER},
         "selection": picked,
@@ -158,6 +158,17 @@ def _content(
         "evaluation": evaluation,
         "release": {"name": _name(release), "licence": release.manifest["licence"]},
     }
+
+
+def _images(own: Mapping[str, Any] | None, base: Mapping[str, Any]) -> dict[str, Any]:
+    """The block `images`: that of `base` for sets of others. A release says itself at which size and with which split
+    its images were read, so that no image of it is tested on; then `base` says only where they are."""
+    given = dict(base["images"])
+    if own is None or own["images"]["source"] != given["source"]:
+        return given
+    places = {key: value for key, value in given.get("options", {}).items() if key in _PATHS}
+    policy = {key: given[key] for key in ("on_corrupt",) if key in given}
+    return {**own["images"], **policy, "options": {**own["images"].get("options", {}), **places}}
 
 
 def _name(release: Release) -> str:

@@ -46,6 +46,16 @@ def test_wishes_replace_what_the_release_says(release: Release) -> None:
     assert published.loss == "kl_plain" and published.optimizer == "adamw", "the protocol's own numbers"
 
 
+def test_a_release_is_tested_on_the_split_that_it_was_made_without(release: Release) -> None:
+    """Another share for test would put train images into test, and another size would read them otherwise."""
+    other = {**DIGITS, "images": {**DIGITS["images"], "options": {"test_share": 0.5, "seed": 3}, "size": 16}}
+    _, params = make("fish", release, other, FAST)
+    assert params.images.options == DIGITS["images"]["options"] and params.images.size == 8
+    elsewhere = {"source": "imagefolder", "options": {"path": "pictures"}, "size": 16}
+    _, params = make("fish", release, {**DIGITS, "images": elsewhere}, FAST)
+    assert params.images.source == "imagefolder" and params.images.size == 16, "images in another form"
+
+
 def test_hard_labels_need_no_codec(tmp_path: Path) -> None:
     build(tmp_path / "hard", hard(parts()))
     _, params = make("hard", load(tmp_path / "hard"), DIGITS, FAST)
