@@ -73,6 +73,7 @@ def judging_stage(run: Run) -> None:
                 classes=len(train.classes),
                 train=len(train),
                 test=len(test),
+                digest=inputs["images"].digest,
             ),
             versions={package: version(package) for package in ("dcpipe", "torch")},
             device=run.device.type,

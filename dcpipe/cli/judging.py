@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from dcpipe.reports.printing import print_table
-from dcpipe.types import require
+from dcpipe.types import DataError, require
 
 
 def add_judge(command: argparse.ArgumentParser) -> None:
@@ -73,7 +73,7 @@ def judge(options: argparse.Namespace) -> None:
     same, result = request.write(out, wanted, params), out / "data" / "judgement"
     modules = [
         *(() if request.has_images(out, params) else ("flows.images",)),
-        *(() if same and result.exists() else ("flows.judging",)),
+        *(() if same and _is_whole(out) else ("flows.judging",)),
     ]
     for module in modules:
         done = subprocess.run([sys.executable, "-m", module], cwd=out, env=_environment(), check=False)
@@ -86,7 +86,23 @@ def judge(options: argparse.Namespace) -> None:
         print_table(shown.table())
     for note in pages.notes(found):
         print(note)
+    first = wanted.students[0]
+    lacking = [row for row in ("uncompressed", "online") if row in wanted.rows and found.row(row, first) is None]
+    if lacking and release.manifest["labels"] is not None:
+        rows = " and ".join(lacking)
+        print(f"Not run: {rows}, which need the teacher that labelled the set; name it by --teacher FOLDER.")
     print(f"Written: {result} (judgement.json, judgement.csv, judgement.md, index.html)")
+
+
+def _is_whole(out: Path) -> bool:
+    """Whether a folder has a judgement that can be read."""
+    from dcpipe.judging import judgement
+
+    try:
+        judgement.load(out)
+    except DataError:
+        return False
+    return True
 
 
 def compare(options: argparse.Namespace) -> None:

@@ -105,6 +105,8 @@ def warnings(judgements: Mapping[str, Judgement], student: str) -> Iterator[str]
     epochs = {name: one.of(student)[0].epochs for name, one in judgements.items()}
     if len(set(epochs.values())) > 1:
         yield f"Students were trained for other numbers of epochs: {', '.join(f'{k} {v}' for k, v in epochs.items())}."
-    sources = {one.data.source for one in judgements.values()}
-    if len(sources) > 1:
-        yield f"The images come from other sources ({', '.join(sorted(sources))}); that they are equal is not checked."
+    if len({one.data.digest for one in judgements.values()}) > 1:
+        yield (
+            "The original images, or how they are split and read, are not the same (data/images has other digests), so "
+            "students were tested on other images."
+        )

@@ -78,13 +78,15 @@ class Row(Strict):
 
 
 class Data(Strict):
-    """The images that students were tested on, and that random ones were taken from."""
+    """The images that students were tested on, and that random ones were taken from; `digest` is that of data/images,
+    which has them as they were read."""
 
     source: Text
     size: Size
     classes: Size
     train: Size
     test: Size
+    digest: Text = ""
 
 
 class Judgement(Strict):

@@ -327,7 +327,7 @@ def test_init_looks_at_images_of_ones_own(
     own_sets.folders("pics")(workspace)
     assert cli.main(["init", "my-images", *order]) == 0
     text = (workspace / "my set/params.yaml").read_text(encoding="utf-8")
-    assert "options: {path: ../pics, train: ., test_share: 0.2}" in text and "name: my-set-ipc" in text
+    assert "options: {path: ../pics, train: ., test_share: 0.2}" in text and "name: my-set\n" in text
     assert ("ipc: 2\n" in text) == ("--ipc" in order)
     assert capsys.readouterr().out.endswith("Next: cd 'my set' && dvc repro\n")
 

@@ -57,3 +57,5 @@ def test_what_is_unequal_is_told() -> None:
     told = " ".join(comparing.warnings({"a": A, "b": longer}, "net"))
     assert "protocols differ (a: score; b: rded/cifar10)" in told and "a 30, b 300" in told
     assert list(comparing.warnings({"a": A, "b": B}, "net")) == []
+    other = judgement(row("own", [1.0]), data=A.data.model_copy(update={"digest": "1"}))
+    assert any("were tested on other images" in note for note in comparing.warnings({"a": A, "b": other}, "net"))
