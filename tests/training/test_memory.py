@@ -45,8 +45,11 @@ def page_faults(kept: str, where: str) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 @pytest.mark.parametrize("where", ["main", "thread"])
 def test_pages_are_used_again(where: str) -> None:
-    """Ten tensors of 80 MB are some 195,000 pages of 4 kB; those of one or two may still be new."""
-    assert page_faults("kept", where) < page_faults("returned", where) / 4
+    """Ten tensors of 80 MB are some 195,000 pages of 4 kB; those of one or two may still be new. What other threads
+    allocate at the time can lie in the way of half of them, so a program gets three tries; memory that is returned has
+    the same faults in every one."""
+    most = page_faults("returned", where) / 4
+    assert any(page_faults("kept", where) < most for _ in range(3))
 
 
 def test_a_gpu_has_its_own_allocator() -> None:
