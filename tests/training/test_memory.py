@@ -45,9 +45,9 @@ def page_faults(kept: str, where: str) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 @pytest.mark.parametrize(("where", "share"), [("main", 0.25), ("thread", 0.75)])
 def test_pages_are_used_again(where: str, share: float) -> None:
-    """Ten tensors of 80 MB are some 195,000 pages of 4 kB; those of one or two may still be new. In a thread, what others
-    allocate at the time lies in the way of up to seven of ten on a busy machine, so a program gets three tries; memory
-    that is returned has the same faults in every one."""
+    """Ten tensors of 80 MB are some 195,000 pages of 4 kB; those of one or two may still be new. In a thread, what
+    others allocate at the time lies in the way of up to seven of ten on a busy machine, so a program gets three tries;
+    memory that is returned has the same faults in every one."""
     most = share * page_faults("returned", where)
     assert any(page_faults("kept", where) < most for _ in range(3))
 
