@@ -75,7 +75,7 @@ class Terminal(logging.Handler):
         try:
             # A piece of work may have the name of the stage.
             text = self.format(record).removeprefix(f"{self.title}: ")
-            lines = (f"{start}{_printable(line)}\n" for line in text.splitlines() or [""])
+            lines = (f"{start}{printable(line)}\n" for line in text.splitlines() or [""])
             sys.stderr.write("".join(lines))
             sys.stderr.flush()
         except Exception:  # a pipe that nobody reads any more must not stop the work
@@ -144,5 +144,6 @@ def added(handler: logging.Handler) -> Iterator[None]:
         tree.propagate = before[1]
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
+    """A line for a terminal, which names in a stranger's files must not drive: control signs are escaped."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)

@@ -12,6 +12,7 @@ from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from dcpipe import logs
 from dcpipe.judging import fairness
 from dcpipe.judging.judgement import ENOUGH, Judgement, Row, table
 from dcpipe.reports import figures
@@ -56,7 +57,7 @@ class Shown:
 
 def _shown(text: str) -> str:
     """A text for the terminal, which names from a stranger must not style or drive."""
-    return escape("".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text))
+    return escape(logs.printable(text))
 
 
 def tables(judgement: Judgement) -> list[Shown]:
