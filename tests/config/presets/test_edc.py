@@ -47,6 +47,8 @@ EDC_NETWORKS = {
     "imagenet-10": ["resnet18", "mobilenet_v2", "shufflenet_v2_x0_5", "efficientnet_b0"],
     "imagenet-1k": ["resnet18", "mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5", "alexnet"],
 }
+EDC_SIZES = {"cifar10": 32, "cifar100": 32, "tiny-imagenet": 64, "imagenet-10": 224, "imagenet-1k": 224}
+MORE_OBSERVERS = [("convnet-d2-w64", 8), ("resnet10-w16", 8), ("resnet10-w16", 32)]  # of presets of our own
 EDC_EPOCHS = {"cifar10": 10, "cifar100": 50, "tiny-imagenet": 50, "imagenet-10": 20, "imagenet-1k": 0}
 
 
@@ -123,13 +125,17 @@ def test_pretrained_weights_have_names_of_torchvision() -> None:
         assert networks.expected_pixels(network.weights) is not None, name
 
 
-def observers_of_presets() -> list[tuple[str, int]]:
-    """Every network that observes, with its image size."""
+OBSERVERS = sorted({(network, EDC_SIZES[dataset]) for dataset in EDC_NETWORKS for network in EDC_NETWORKS[dataset]})
+
+
+def test_the_observers_are_those_of_the_presets() -> None:
+    # Written down above, as loading every preset takes seconds in each process that only looks for tests.
     matching = [load(name) for name in presets.names() if load(name).synthesis.method == "edc"]
-    return sorted({(its.network, own.images.size) for own in matching for its in own.teacher.networks.values()})
+    own = {(its.network, own.images.size) for own in matching for its in own.teacher.networks.values()}
+    assert own == {*OBSERVERS, *MORE_OBSERVERS}
 
 
-@pytest.mark.parametrize(("network", "size"), observers_of_presets())
+@pytest.mark.parametrize(("network", "size"), [*OBSERVERS, *MORE_OBSERVERS])
 def test_networks_can_observe(network: str, size: int) -> None:
     weights = {key: torch.zeros_like(its, device="cpu") for key, its in built(network, size).state_dict().items()}
     teacher = Teacher(network, weights, ("a", "b"), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), size, {})
