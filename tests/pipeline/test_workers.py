@@ -119,7 +119,9 @@ def test_workers_of_a_scheduler_that_is_there_and_a_worker_that_is_killed(
     line: Workspace, copy_of_line: Workspace, start: Callable[..., Scheduler]
 ) -> None:
     theirs = start()
-    again(copy_of_line, "softlabels", "compression", DCPIPE_WORKERS=theirs.address)  # others: on workers of this machine
+    again(
+        copy_of_line, "softlabels", "compression", DCPIPE_WORKERS=theirs.address
+    )  # others: on workers of this machine
     assert digests(copy_of_line) == digests(line)
     shutil.rmtree(copy_of_line.root / SHARDED["evaluation"])
     process = copy_of_line.start(sys.executable, "-m", "flows.evaluation", DCPIPE_WORKERS=theirs.address)
