@@ -7,10 +7,12 @@ source, labels belong to the pixels that the student sees.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -92,18 +94,25 @@ def train_student(
     checkpoint: Path | None = None,
     report: Callable[[dict[str, float]], None] = lambda row: None,
     test: Callable[[nn.Module], float] | None = None,
+    start: nn.Module | None = None,
+    extra: Callable[[nn.Module], torch.Tensor] | None = None,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train a new student by the protocol. Returns the network after the last epoch and one row (epoch, loss, lr) per
     epoch. The rows of epochs after which it was tested also have `accuracy`, the result of `test`.
 
-    The seed determines the initial weights and the order of items; views are those of the dataset.
+    The seed determines the initial weights and the order of items; views are those of the dataset. With `start`, a copy
+    of this network goes on from its weights instead of a new one. `extra` of the network is added to the loss.
     """
     torch.manual_seed(seed)
-    network = networks.build(protocol.student, n_classes, dataset.size)
+    network = networks.build(protocol.student, n_classes, dataset.size) if start is None else copy.deepcopy(start)
     loader = CondensedLoader(
         dataset, protocol.batch_size, seed=seed, finish=partial(views.normalise, mean=mean, std=std)
     )
-    loss, batches = _loss_and_batches(dataset, protocol, loader)
+    plain, batches = _loss_and_batches(dataset, protocol, loader)
+
+    def loss(logits: torch.Tensor, target: Any) -> torch.Tensor:
+        value = plain(logits, target)
+        return value if extra is None else value + extra(network)
 
     def evaluate(network: nn.Module, epoch: int) -> dict[str, float]:
         return {"accuracy": test(network)} if test is not None and epoch in protocol.all_test_epochs else {}

@@ -15,6 +15,7 @@ and with the scores of the workspace. The study's block in studies/params.yaml l
 * `variants.py`         params.yaml with changes, for `syntheses.py`, `ladder.py`, `sizes.py`, `students.py` and
                         `compressions.py`
 * `variant_cells.py`    runs such variants from picks to students
+* `own_set.py`          the condensed set of the workspace beside random images, for `slimming.py` and `continual.py`
 
 To add a study, write a file, and add a line to `STUDIES` and a stage to studies/dvc.yaml.
 """
@@ -32,11 +33,13 @@ from dcpipe.config.params import Params
 from dcpipe.studies.base import FILE, CellResult, Report, Study, StudyContext
 from dcpipe.studies.coefficients import CoefficientsStudy
 from dcpipe.studies.compressions import CompressionsStudy
+from dcpipe.studies.continual import ContinualStudy
 from dcpipe.studies.labels import LabelsStudy
 from dcpipe.studies.ladder import LadderStudy
 from dcpipe.studies.resilience import ResilienceStudy
 from dcpipe.studies.selection import SelectionStudy
 from dcpipe.studies.sizes import SizesStudy
+from dcpipe.studies.slimming import SlimmingStudy
 from dcpipe.studies.students import StudentsStudy
 from dcpipe.studies.syntheses import SynthesesStudy
 from dcpipe.types import DataError, NotApplicableError, require
@@ -64,6 +67,8 @@ STUDIES: dict[str, type[Study]] = {
     "sizes": SizesStudy,
     "students": StudentsStudy,
     "compressions": CompressionsStudy,
+    "slimming": SlimmingStudy,
+    "continual": ContinualStudy,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dcpipe.reports.figures.against import against
 from dcpipe.reports.figures.bars import bars
 from dcpipe.reports.figures.base import Figure, add_title, canvas, need_matplotlib, png
 from dcpipe.reports.figures.codecs import codecs
@@ -16,6 +17,7 @@ from dcpipe.reports.figures.spectra import spectra
 __all__ = [
     "Figure",
     "add_title",
+    "against",
     "bars",
     "canvas",
     "codecs",
