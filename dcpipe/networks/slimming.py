@@ -34,8 +34,10 @@ _CHANNELWISE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Identity, nn.Dropout, nn.Dropout2d),
     *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten),
 )
-_FUNCTIONS = {F.relu, F.relu6, F.silu, F.gelu, F.dropout, F.avg_pool2d, F.max_pool2d, F.adaptive_avg_pool2d}
-_FUNCTIONS |= {torch.relu, torch.flatten}
+_FUNCTIONS = (
+    *(torch.relu, F.relu, F.relu6, F.silu, F.gelu, F.dropout, torch.flatten),
+    *(F.avg_pool2d, F.max_pool2d, F.adaptive_avg_pool2d),
+)
 
 
 @dataclass(frozen=True)

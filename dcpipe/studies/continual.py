@@ -40,6 +40,7 @@ from pydantic import Field
 
 from dcpipe import images as reading
 from dcpipe import selection, store, teacher, training
+from dcpipe.config.values import Distinct
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import Labels
 from dcpipe.evaluation.contenders import Contender
@@ -66,7 +67,7 @@ class ContinualBlock(StudyBlock):
     memories have as many bytes as the condensed set with its labels, or as many images."""
 
     tasks: Annotated[int, Field(ge=2)]
-    memories: Annotated[list[Memory], Field(min_length=1)] = Field(default=list(get_args(Memory)))
+    memories: Annotated[list[Memory], Field(min_length=1), Distinct] = Field(default=list(get_args(Memory)))
     equal: Literal["bytes", "images"] = "bytes"
 
 

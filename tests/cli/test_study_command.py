@@ -179,12 +179,12 @@ def test_study_refuses_what_it_cannot_run(
         (
             ["study"],
             "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder, sizes, students, "
-            "compressions\n",
+            "compressions, slimming, continual\n",
         ),
         (
             ["study", "codecs"],
             "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels, resilience, syntheses, "
-            "ladder, sizes, students, compressions\n",
+            "ladder, sizes, students, compressions, slimming, continual\n",
         ),
         (
             ["study", "selection"],

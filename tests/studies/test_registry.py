@@ -63,6 +63,8 @@ LEGAL: dict[str, Any] = {
         "ipc": [10, 1],
         "seeds": [0, 1, 2],
     },
+    "slimming": {"ratios": [0.5, 0.2], "seeds": [0, 1, 2]},
+    "continual": {"tasks": 5, "memories": ["random", "condensed"], "seeds": [0, 1, 2]},
 }
 
 
@@ -129,7 +131,7 @@ REFUSED = [
         "selections",
         {},
         "unknown key 'selections'; valid keys are selection, coefficients, labels, resilience, syntheses, ladder, "
-        "sizes, students, compressions; did you mean 'selection'?",
+        "sizes, students, compressions, slimming, continual; did you mean 'selection'?",
     ),
     ("coefficients", None, "'coefficients' is missing; add it"),
     ("coefficients.base.beta", None, "'coefficients.base.beta' is missing; add it"),
@@ -185,6 +187,12 @@ REFUSED = [
     ("compressions.ratios", [5, 0.5], "compressions.ratios.1 is 0.5: input should be greater than or equal to 1"),
     ("compressions.ipc", [1, 1], "compressions.ipc is [1, 1]: 1 is listed more than once; list each once"),
     ("compressions.tests", -1, "compressions.tests is -1: input should be greater than or equal to 0"),
+    ("slimming.ratios", [1.0], "slimming.ratios.0 is 1.0: input should be less than 1"),
+    ("slimming.ratios", [0.5, 0.5], "slimming.ratios is [0.5, 0.5]: 0.5 is listed more than once; list each once"),
+    ("slimming.rate", 0, "slimming.rate is 0: input should be greater than 0"),
+    ("continual.tasks", 1, "continual.tasks is 1: input should be greater than or equal to 2"),
+    ("continual.memories", ["dm"], "continual.memories.0 is 'dm': input should be 'random', 'herding', "),
+    ("continual.memories", ["random", "random"], "continual.memories is ['random', 'random']: 'random' is listed"),
     ("compressions.codecs.svd.ratio", 5, "unknown key 'compressions.codecs.svd.ratio'; valid keys are codec, options"),
     ("labels.seeds", [1, 2], "labels.seeds is [1, 2]: list should have at least 3 items after validation, not 2"),
 ]
@@ -203,7 +211,10 @@ def test_what_is_wrong_is_refused_in_one_sentence(path: str, value: Any, sentenc
 def test_unknown_studies_list_the_known(tmp_path: Path) -> None:
     for name in STUDIES:
         studies.check_name(name)
-    known = "selection, coefficients, labels, resilience, syntheses, ladder, sizes, students, compressions"
+    known = (
+        "selection, coefficients, labels, resilience, syntheses, ladder, sizes, students, compressions, slimming, "
+        "continual"
+    )
     with pytest.raises(DataError, match=rf"^unknown study 'codecs'; choose one of {known}$"):
         load("codecs", tmp_path)
     with pytest.raises(DataError, match=rf"^name a study: {known}$"):
@@ -269,4 +280,4 @@ def test_the_study_file_of_this_repository_can_be_run(name: str, monkeypatch: py
     root = Path(__file__).resolve().parents[2]
     monkeypatch.chdir(root)
     study = studies.load(name, params.load(), blocks.read(Path("params.yaml"), "blocks"))
-    assert len(study.block.seeds) >= 3 and len(study.cells) >= 8 and study.settings
+    assert len(study.block.seeds) >= 3 and len(study.cells) >= 4 and study.settings
