@@ -21,6 +21,7 @@ from dcpipe.store.images import IMAGES
 from dcpipe.store.labels import LABELS
 from dcpipe.types import ImageTable, SoftLabels, Teacher, ViewPolicy
 
+UNCOMPRESSED = "own"  # the notes that have the uncompressed labels of the set
 PLAIN = ViewPolicy(scale_min=1.0, ratio_min=1.0, ratio_max=1.0, flip=0.0)  # the whole image
 
 
@@ -39,8 +40,8 @@ class Judged:
     notes: store.Notes
 
     def contenders(self) -> list[Contender]:
-        """The rows in the order of the table, without that of all images, which is no set."""
-        chosen = [row for row in self.rows if row not in (*NOT_OF_STAGES, "all_images")]
+        """The rows in the order of the table, without those of all images, which are no set."""
+        chosen = [row for row in self.rows if row not in NOT_OF_STAGES]
         evaluation = self.params.evaluation.model_copy(update={"baselines": chosen})
         found = Lineup(
             params=self.params.model_copy(update={"evaluation": evaluation}),
@@ -73,7 +74,7 @@ class Judged:
         if not wanted or pack is None or not isinstance(pack.policy, ViewPolicy) or pack.policy != policy:
             return None
         views = replace(self.labeller, softlabels=self.params.softlabels.model_copy(update={"views": pack.shape.views}))
-        return views.soft_labels(self.release.images, self.teachers, self.notes.within("own"))
+        return views.soft_labels(self.release.images, self.teachers, self.notes.within(UNCOMPRESSED))
 
     def _random_hard(self) -> Contender:
         """As many random real images as the set has, with hard labels."""

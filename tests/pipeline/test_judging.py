@@ -26,7 +26,7 @@ def test_a_killed_and_resumed_judgement_has_the_rows_of_the_evaluation(line: Wor
     command = ["dcpipe", "judge", str(line.root / "data/release"), "--data", str(line.root / "params.yaml")]
     command += ["--teacher", str(line.root / "data/teacher/convnet"), "--rows", rows, "--out", "judged"]
     process, deadline = away.start(*command), time.monotonic() + 120
-    while not list(tmp_path.glob("judged/.dcpipe/scratch/data-judgement-*.notes/*/result-2-0.json")):
+    while not list(tmp_path.glob("judged/.dcpipe/scratch/data-students-*.notes/*/result-online-0.json")):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
