@@ -58,8 +58,8 @@ def test_a_set_with_a_test_image_is_refused(tmp_path: Path) -> None:
         leaked(a_set(np.concatenate([pixels(1), pixels(0)[7:9]])), test, [train], tmp_path)
     assert str(error.value) == (
         "2 of 14 images of the set (14.29 %) are test images, pixel by pixel, and no train images, for example image "
-        "12 is test image 7, so accuracy measures memory; judge the set with the split that it was made without (--data), "
-        "or take these images out of it"
+        "12 is test image 7, so accuracy measures memory; judge the set with the split that it was made without "
+        "(--data), or take these images out of it"
     )
 
 
