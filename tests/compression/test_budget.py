@@ -95,7 +95,8 @@ def test_a_killed_compression_resumes_from_its_blocks(tmp_path: Path) -> None:
         ),
         (
             {"codec": "svd", "ratio": 2.0, "bytes_per_image": 9.0},
-            "codec 'svd' takes one of ratio and bytes_per_image, but ratio and bytes_per_image were given; give one of them",
+            "codec 'svd' takes one of ratio and bytes_per_image, but ratio and bytes_per_image were given; give one of "
+            "them",
         ),
         ({"ratio": 2.0}, "codec 'none' takes no budget, but ratio was given; leave ratio out"),
         ({"codec": "svd", "ratio": 0.0}, "codec 'svd': ratio is 0; give a number above 0"),
