@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _log.error("%s", error)
             return 2
         except BrokenPipeError:  # whoever read what is printed, such as `head`, has enough
-            with open(os.devnull, "w") as nowhere:  # so that Python finds no closed pipe when it ends
+            with Path(os.devnull).open("w") as nowhere:  # so that Python finds no closed pipe when it ends
                 os.dup2(nowhere.fileno(), sys.stdout.fileno())
             return 0
         except OSError as error:

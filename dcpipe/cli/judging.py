@@ -152,6 +152,11 @@ def _not_run(wanted: Request, found: Judgement, *, hard: bool) -> Iterator[str]:
             f"Not run: {' and '.join(teacher)}, which {need} the teacher that labelled the set; name it by --teacher "
             "FOLDER."
         )
+    if "equal_bytes_soft" in lacking and not hard:
+        yield (
+            "Not run: equal_bytes_soft, because no teacher is at hand, or because the row random is that already: no "
+            "more images fit, and no fewer have to be left out."
+        )
     if "all_images_at_compute" in lacking:
         yield (
             "Not run: all_images_at_compute, because students of the set see fewer images in all than there are "

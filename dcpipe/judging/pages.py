@@ -138,6 +138,11 @@ def notes(judgement: Judgement) -> Iterator[str]:
         )
     if "equal_bytes" in kinds:
         yield "`equal bytes` are as many random images with hard labels as fit in the bytes of the set with its labels."
+    if "equal_bytes_soft" in kinds:
+        yield (
+            "Random images in equal bytes with soft labels are as many as fit in the bytes of the set with its labels, "
+            "with labels that are made and packed as those of the row `random`."
+        )
     for student in judgement.students():
         yield from fairness.sentences(judgement, student)
     versions = ", ".join(f"{name} {version}" for name, version in sorted(judgement.versions.items()))

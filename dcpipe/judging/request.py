@@ -38,6 +38,7 @@ Row = Literal[
     "random",
     "random_hard",
     "equal_bytes",
+    "equal_bytes_soft",
     "all_images",
     "all_images_at_compute",
     "plain",
@@ -45,7 +46,8 @@ Row = Literal[
 ALL_ROWS: tuple[Row, ...] = get_args(Row)
 # `plain` has to be asked for: two more rows, which only the augmentation-robust score needs.
 ROWS: tuple[Row, ...] = tuple(row for row in ALL_ROWS if row != "plain")
-NOT_OF_STAGES = ("random_hard", "all_images_at_compute", "plain")  # rows that the stage `evaluation` does not have
+# Rows that the stage `evaluation` does not have.
+NOT_OF_STAGES = ("random_hard", "equal_bytes_soft", "all_images_at_compute", "plain")
 TEACHER = "judge"  # the key that stands for the teachers in params.yaml
 
 
