@@ -17,7 +17,7 @@ from typing import Any
 from rich.filesize import decimal
 
 from dcpipe import store
-from dcpipe.evaluation import all_images, contenders, lineup, shards
+from dcpipe.evaluation import all_images, contenders, lineup
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.reports import pictures, tabular
 from dcpipe.types import ImageSet, Score
@@ -46,15 +46,10 @@ def evaluation_stage(run: Run) -> None:
         notes = store.Notes(staging.notes)
         train, test = store.table_of(inputs["images"], "train"), store.table_of(inputs["images"], "test")
         rows = lineup_of(run, inputs, notes).contenders()
-        trainings: list[shards.Job | all_images.AllImages] = []
-        for row in rows:
-            job = shards.job_of(row, protocol, train, test, notes.folder, run.device)
-            assert job is not None, f"{row.name} is not on disk"
-            trainings.append(job)
-        if upper_bound:
-            trainings.append(all_images.training_of(params, train, test, notes.folder, run.device))
-        outcomes = train_students(run, trainings, block.seeds)
-        scores = [lineup.score_of(*row, protocol, block) for row in zip(rows, outcomes, strict=False)]
+        whole = {all_images.KIND: None} if upper_bound else {}
+        by_kind = train_students(run, rows, params, protocol, block.seeds, train, test, notes, whole)
+        outcomes = [by_kind[row.kind] for row in rows]
+        scores = [lineup.score_of(*row, protocol, block) for row in zip(rows, outcomes, strict=True)]
         sizes = {
             whole.kind: tabular.size_rows(whole.name, by_size)
             for whole, by_size in lineup.at_each_size(rows, scores, params)
@@ -62,8 +57,9 @@ def evaluation_stage(run: Run) -> None:
         curves = lineup.learning_curves(rows, outcomes, protocol)
         names = [row.kind for row in rows]
         if upper_bound:
-            scores.append(all_images.score_of(outcomes[-1], params, train))
-            curves += lineup.learning_curve(all_images.NAME, all_images.LOSS, outcomes[-1])
+            of_all = by_kind[all_images.KIND]
+            scores.append(all_images.score_of(of_all, params, train))
+            curves += lineup.learning_curve(all_images.NAME, all_images.LOSS, of_all)
             names.append(all_images.KIND)
         for score in scores:
             run.log.info(f"{score.name}: {score.mean:.1f} ± {score.std:.1f} % on test, {decimal(score.total_bytes)}")

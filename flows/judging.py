@@ -1,28 +1,33 @@
 """judging: train students on a release and on what it must be compared with, and make tables, figures and a page.
 
 The folder has the files that `dcpipe judge` wrote (judge.yaml, params.yaml) and the output of the stage `images`.
-Tasks: one per row and seed. Output: data/judgement, with judgement.json, judgement.csv, judgement.md and index.html.
+Tasks: one per row and seed. Output: data/judgement, with judgement.json, judgement.csv, judgement.md, metrics.json and
+index.html. Students and what they were trained on are kept in the scratch folder, so that a judgement with more seeds,
+rows or networks trains only what is missing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from dcpipe import store
-from dcpipe.evaluation import all_images, shards
+from dcpipe.evaluation import all_images
 from dcpipe.evaluation.contenders import Contender, Labeller
 from dcpipe.evaluation.students import protocol_of
-from dcpipe.judging import judgement, pages, request
-from dcpipe.judging.rows import Judged, teachers_of
+from dcpipe.judging import judgement, pages, request, tested
+from dcpipe.judging.rows import UNCOMPRESSED, Judged, teachers_of
 from dcpipe.release import Release, load
 from dcpipe.reports import figures, pictures
 from dcpipe.types import ImageTable, LabelShape, check_same_classes, require
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
-from flows.running.students import train_students
+from flows.running.students import Outcomes, train_students
+
+KEPT = Path("data/students")  # what the folder for students in the scratch folder is named after
 
 
 def judging_stage(run: Run) -> None:
@@ -42,57 +47,77 @@ def judging_stage(run: Run) -> None:
     weights = [artifact.file("weights.safetensors") for artifact in artifacts]
     if teachers and not weights:
         weights = [release.source.file("teacher.safetensors")]
-    settings = {
-        "request": wanted.model_dump(mode="json", exclude={"release"}),
-        "params": run.params.content(),
-        "teachers": [artifact.digest for artifact in artifacts],
-    }
-    with run.staging("data/judgement", settings, inputs) as staging:
-        notes = store.Notes(staging.notes)
+    params, digests = run.params, {"set": wanted.digest, "teachers": [artifact.digest for artifact in artifacts]}
+    settings = {**digests, "request": wanted.model_dump(mode="json", exclude={"release"}), "params": params.content()}
+    # What every row is made from, whichever rows, seeds and networks are asked for.
+    blocks = ("selection", "softlabels", "compression")
+    made_from = digests | {name: params.content()[name] for name in blocks}
+    with (
+        run.staging("data/judgement", settings, inputs) as staging,
+        store.staging_dir(KEPT, run.lineage(made_from, inputs)) as kept,
+    ):
+        notes = store.Notes(kept.notes)
+        remarks = list(_remarks(release, inputs, train, test, kept.notes))
         judged = Judged(
             release=release,
-            params=run.params,
+            params=params,
             rows=wanted.rows,
             teachers=teachers,
             teacher_bytes=sum(path.stat().st_size for path in weights),
             train=train,
-            labeller=Labeller(run.params.softlabels, run.params.compression, run.device, run.map),
+            labeller=Labeller(params.softlabels, params.compression, run.device, run.map),
             notes=notes,
         )
         contenders = judged.contenders()
         found: list[judgement.Row] = []
         for student in wanted.students:
-            found += rows_of(run, student, wanted, contenders, release, train, test, notes.within(student))
+            found += rows_of(run, student, wanted, contenders, release, train, test, notes)
         result = judgement.Judgement(
             what=wanted.what,
             name=release.name,
             digest=release.digest,
             data=judgement.Data(
-                source=run.params.images.source,
+                source=params.images.source,
                 size=train.size,
                 classes=len(train.classes),
                 train=len(train),
                 test=len(test),
                 digest=inputs["images"].digest,
+                test_digest=tested.digest(test, kept.notes),
             ),
             versions={package: version(package) for package in ("dcpipe", "torch")},
             device=run.device.type,
+            remarks=remarks,
             rows=found,
         )
         judgement.save(staging.root, result)
         drawn = {"accuracy by bytes": pages.pareto({wanted.what: result}), "images": pictures.grid(release.images)}
         (staging.root / "judgement.md").write_text(pages.markdown(result), encoding="utf-8")
         (staging.root / "index.html").write_text(pages.page(result, drawn), encoding="utf-8")
-        run.reporter.table("judgement", judgement.table(found))
+        run.reporter.table("judgement", judgement.table(result))
         run.reporter.image("accuracy by bytes", drawn["accuracy by bytes"])
         staging.publish("judgement", {"rows": len(found)})
+        notes.remove(UNCOMPRESSED)  # may take more than all else, and are made again if they are needed
+
+
+def _remarks(release: Release, inputs: Inputs, train: ImageTable, test: ImageTable, folder: Path) -> Iterator[str]:
+    """What a reader of the table has to know of this set. Raises `DataError` for a set with test images."""
+    known = [train, store.table_of(inputs["images"], "minival")]
+    if leaked := tested.leaked(release.images, test, known, folder):
+        yield f"{leaked}: accuracy on them measures memory."
+    height, width = release.images.images.shape[1:3]
+    if (height, width) != (train.size, train.size):
+        yield (
+            f"The set is stored at {width} x {height} pixels. Its views are resized to {train.size} x {train.size}, at "
+            "which students see all images and the test images; bytes are those of the set as it is stored."
+        )
 
 
 def rows_of(
     run: Run,
     student: str,
     wanted: request.Request,
-    contenders: list[Contender],
+    contenders: Sequence[Contender],
     release: Release,
     train: ImageTable,
     test: ImageTable,
@@ -102,15 +127,11 @@ def rows_of(
     block = run.params.evaluation.model_copy(update={"student": student})
     params = run.params.model_copy(update={"evaluation": block})
     protocol = replace(protocol_of(block, params.softlabels), curve=wanted.curve)
-    trainings: list[shards.Job | all_images.AllImages] = []
-    for row in contenders:
-        job = shards.job_of(row, protocol, train, test, notes.folder, run.device)
-        assert job is not None, f"{row.name} is not on disk"
-        trainings.append(job)
-    upper_bound = "all_images" in wanted.rows
-    if upper_bound:
-        trainings.append(all_images.training_of(params, train, test, notes.folder, run.device))
-    outcomes = train_students(run, trainings, wanted.seeds)
+    whole: dict[str, int | None] = {all_images.KIND: None} if all_images.KIND in wanted.rows else {}
+    seen = len(release.images.decoded_ids) * block.epochs
+    if all_images.AT_COMPUTE in wanted.rows and (epochs := all_images.epochs_at_compute(seen, train)):
+        whole[all_images.AT_COMPUTE] = epochs
+    outcomes = train_students(run, contenders, params, protocol, wanted.seeds, train, test, notes, whole)
     views = release.pack.shape.views if release.pack is not None else params.softlabels.views
     found = [
         judgement.Row(
@@ -122,28 +143,28 @@ def rows_of(
             images=len(row.images.decoded_ids),
             epochs=block.epochs,
             seeds=wanted.seeds,
-            accuracy=_accuracies(reached),
+            accuracy=_accuracies(outcomes[row.kind]),
             image_bytes=row.image_bytes,
             label_bytes=row.label_bytes,
             teacher_bytes=row.teacher_bytes,
             fp16_label_bytes=0
             if row.has_hard_labels
             else LabelShape(len(row.images.decoded_ids), views, len(train.classes)).reference_bytes,
-            curve=_curve(reached) if wanted.curve else [],
+            curve=_curve(outcomes[row.kind]) if wanted.curve else [],
         )
-        for row, reached in zip(contenders, outcomes, strict=False)
+        for row in contenders
     ]
-    if upper_bound:
-        score = all_images.score_of(outcomes[-1], params, train)
+    for kind, epochs_of in whole.items():
+        score = all_images.score_of(outcomes[kind], params, train)
         found.append(
             judgement.Row(
-                kind=all_images.KIND,
-                name=score.name,
+                kind=kind,
+                name=all_images.NAMES[kind],
                 student=student,
                 protocol=score.protocol,
                 ipc=score.ipc,
                 images=len(train),
-                epochs=score.epochs,
+                epochs=epochs_of or score.epochs,
                 seeds=wanted.seeds,
                 accuracy=list(score.accuracy),
                 image_bytes=score.image_bytes,
@@ -155,7 +176,7 @@ def rows_of(
     return found
 
 
-def _accuracies(outcomes: list[dict[str, Any]]) -> list[float]:
+def _accuracies(outcomes: Outcomes) -> list[float]:
     return [outcome["accuracy"] for outcome in outcomes]
 
 

@@ -47,9 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if isinstance(value, Path):
                     local_path(value, f"the argument {name}")
             run(options)
+            sys.stdout.flush()
         except DataError as error:
             _log.error("%s", error)
             return 2
+        except BrokenPipeError:  # whoever read what is printed, such as `head`, has enough
+            with Path(os.devnull).open("w") as nowhere:  # so that Python finds no closed pipe when it ends
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            return 0
         except OSError as error:
             _log.error("%s", describe_os_error(error))
             return 2

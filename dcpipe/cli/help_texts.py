@@ -138,17 +138,19 @@ Train students on a condensed set, whoever made it, and on what it must be compa
 
     the set as it is shipped; its images with hard labels; with uncompressed labels and with the teacher online, if the
     teacher is at hand (in the release, or by --teacher); as many random real images with the same kind of labels and
-    with hard ones; as many random images as fit in the bytes of the set; all training images, the upper bound
+    with hard ones; as many random images as fit in the bytes of the set; all training images, the upper bound, and for
+    no more images than students of the set see
 
 Accuracy is that of the last epoch, with the standard deviation over the seeds. A run that was stopped goes on when the
-same command is given again. DCPIPE_WORKERS trains students side by side.
+same command is given again, and one with more seeds, rows or networks trains what is missing. DCPIPE_WORKERS trains
+students side by side. In a workspace, dvc metrics show, dvc exp show and dvc plots show have the rows.
 
     dcpipe judge digits-score@v1.0.0 --data digits
     dcpipe judge data/release --students resnet18,mobilenet_v2
 
-The rows that --rows may name are uncompressed, online, hard, random, random_hard, equal_bytes, all_images, and plain
-(no augmentation, for DD-Ranking's augmentation-robust score; only if it is named). The results are written as JSON,
-CSV, Markdown and one HTML page.
+The rows that --rows may name are uncompressed, online, hard, random, random_hard, equal_bytes, equal_bytes_soft,
+all_images, all_images_at_compute, and plain (no augmentation, for DD-Ranking's augmentation-robust score; only if it is
+named). The results are written as JSON, CSV, Markdown and one HTML page.
 """
 COMPARE = """\
 Show judgements of the same images side by side: every row with its difference to the first set over the seeds that

@@ -22,9 +22,9 @@ Formats, recognised by their content:
     parquet    a file or folder of the Hugging Face hub
 
 Files may contain only tensors and plain numbers, and no code in them is run. What a file does not say has to be given:
-the classes in the order of its labels (a folder such as data/images, a JSON list, or a text file with a name per
-line), the constants it was normalised with, and the factor of grids. A guess is made only where the values can refute
-it, and all that was assumed is printed and recorded in the release.
+the classes in the order of its labels (a folder such as data/images, a folder of class folders, a JSON list, or a text
+file with a name per line), the constants it was normalised with, and the factor of grids. A guess is made only where
+the values can refute it, and all that was assumed is printed and recorded in the release.
 
 With --teacher, a trained network checks what the labels mean. An order of classes that it finds is printed, and applied
 with --reorder. Values are clamped to 0..1 and rounded to 8 bits; the share that was clamped is printed.

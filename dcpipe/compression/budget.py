@@ -41,9 +41,10 @@ class Budget:
         given = {name: value for name, value in limits.items() if value is not None}
         takes = "no budget" if self.codec == "none" else "one of ratio and bytes_per_image"
         found = " and ".join(given) or "neither"
+        remedy = f"leave {found} out" if self.codec == "none" else "give one of them"
         require(
             len(given) == (self.codec != "none"),
-            f"codec {self.codec!r} takes {takes}, but {found} {'were' if len(given) > 1 else 'was'} given",
+            f"codec {self.codec!r} takes {takes}, but {found} {'were' if len(given) > 1 else 'was'} given; {remedy}",
         )
         for name, value in given.items():
             number = isinstance(value, numbers.Real) and not isinstance(value, bool)

@@ -11,11 +11,12 @@ from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
 
 from dcpipe.config.values import Count, Positive, Share
 from dcpipe.types import DataError, describe_os_error, require
 
-__all__ = ["Block", "Count", "Positive", "Share", "checked", "lowered", "parse_yaml", "read", "remedy"]
+__all__ = ["Block", "Count", "Positive", "Share", "checked", "parse_yaml", "read", "remedy", "said"]
 
 
 class Block(BaseModel):
@@ -109,12 +110,16 @@ def _sentence(error: ValidationError, model: type[Block]) -> str:
         return f"unknown key {place!r}; valid keys are {', '.join(valid)}{hint}"
     if first["type"] == "missing":
         return f"{place!r} is missing; add it"
-    return f"{place} is {_REPR.repr(first['input'])}: {lowered(first['msg'])}{remedy(first['input'])}"
+    return f"{place} is {_REPR.repr(first['input'])}: {said(first)}{remedy(first['input'])}"
 
 
-def lowered(message: str) -> str:
-    """A message of pydantic with a lowercase first letter, to continue a sentence."""
-    return message[0].lower() + message[1:]
+def said(problem: ErrorDetails) -> str:
+    """A problem that pydantic found, in words that continue a sentence."""
+    kind, limits = problem["type"], problem.get("ctx", {})
+    if kind in ("too_short", "too_long"):
+        n, bound = (limits["min_length"], "least") if kind == "too_short" else (limits["max_length"], "most")
+        return f"give at {bound} {n} {'entry' if n == 1 else 'entries'}"
+    return problem["msg"][0].lower() + problem["msg"][1:]
 
 
 def remedy(value: Any) -> str:

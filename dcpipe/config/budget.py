@@ -139,13 +139,15 @@ def _unreached(params: Params, plan: _Plan) -> str:
     else:
         given = f"bytes_per_image {block.bytes_per_image:g}"
         fitting = [f"bytes_per_image {math.ceil(100 * least / shape.images) / 100:g} or more"]
+    if block.codec == "none":
+        fitting.insert(0, f"codec none without {given.split()[0]}")
     others = [name for name in CODECS.table() if name not in (block.codec, "none") and _can(plan, name, budget)]
     *some, last = others or [""]
     fitting += [f"codec {', '.join(some)} or {last}" if some else f"codec {last}"] if others else []
     return (
         f"compression.{given} leaves {budget:,} bytes for labels of {shape.images:,} images x {shape.views:,} views x "
         f"{shape.classes:,} classes, but codec {block.codec!r} needs {least:,}; choose "
-        + (", or ".join(fitting) or "codec none")
+        + (", or ".join(fitting) or f"codec none without {given.split()[0]}")
         + ("" if others else "; no other codec reaches this budget with its defaults")
     )
 

@@ -17,7 +17,7 @@ from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 from pydantic import Field, ValidationError, create_model
 
-from dcpipe.config.blocks import Block, lowered, remedy
+from dcpipe.config.blocks import Block, remedy, said
 from dcpipe.config.registry import Registry
 from dcpipe.config.values import OptionsOf, Role
 from dcpipe.types import DataError, require
@@ -124,7 +124,7 @@ class Options:
         place = key if several else ".".join(str(part) for part in first["loc"])
         value = given[key] if several else first["input"]
         messages = [first, *(other for other in others if several and other["loc"][0] == key)]
-        wanted = " or ".join(dict.fromkeys(lowered(message["msg"]) for message in messages))
+        wanted = " or ".join(dict.fromkeys(said(message) for message in messages))
         return f"{prefix}{place} is {value!r}: {wanted}{remedy(value)}"
 
 

@@ -13,7 +13,7 @@ from a set: see `all_images`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from dcpipe import selection, store
-from dcpipe.config.params import EvaluationBlock, Params
+from dcpipe.config.params import EvaluationBlock, Params, SelectionBlock
 from dcpipe.evaluation.all_images import LOSS
 from dcpipe.evaluation.contenders import Contender, Labeller, hard_contender, smaller, uncompressed_bytes
 from dcpipe.evaluation.students import Protocol
@@ -94,16 +94,10 @@ class Lineup:
         image per class fits."""
         if "equal_bytes" not in self.params.evaluation.baselines:
             return []
-        kind, budget, ipc = "equal_bytes", whole.image_bytes + whole.label_bytes, self.params.selection.ipc
-        sample = self._random_images(ipc)
-        n_bytes = self.notes.within(f"{kind}-sample").image_bytes(sample)
-        sizes = np.bincount(self.train.labels, minlength=len(self.train.classes))
-        most = int(sizes.max() if self.params.selection.takes_all else sizes.min())
-        # What so many per class would take, if every image took as much as those of the sample do on average.
-        fitting_all = (n for n in range(1, most + 1) if np.minimum(n, sizes).sum() * n_bytes <= budget * len(sample))
-        for fitting in range(max(fitting_all, default=0), 0, -1):
-            name = f"{kind}-{fitting}"
-            made = self.labeller.hard(kind, self._random_images(fitting), self.notes.within(name))
+        kind, budget = "equal_bytes", whole.image_bytes + whole.label_bytes
+        for ipc, images in random_within(self.train, self.params.selection, budget, self.notes):
+            name = f"{kind}-{ipc}"
+            made = self.labeller.hard(kind, images, self.notes.within(name))
             if made.image_bytes <= budget:
                 return [made.renamed(kind, "random, hard labels, equal bytes")]
             self.notes.remove(name)
@@ -127,6 +121,38 @@ def random_images(train: ImageTable, ipc: int, seed: int, take_all: bool = False
     candidates = replace(selection.candidates_without_features(train), take_all=take_all)
     picks = random(candidates, ipc, seed, selection.Progress())
     return read_selection(train, candidates.selection(picks, "random"))
+
+
+def random_within(
+    train: ImageTable,
+    block: SelectionBlock,
+    budget: int,
+    notes: store.Notes,
+    label_bytes: Callable[[int], int | None] = lambda images: 0,
+) -> Iterator[tuple[int, ImageSet]]:
+    """Random images in so many bytes: the most per class that fit if each takes as much as those of a sample of the
+    set's size do on average, and then one less per class at a time, because only their file says what they take.
+
+    Args:
+        train: where they are drawn from.
+        block: images per class of the sample, and the seed.
+        budget: bytes for images and labels.
+        notes: where the size of the sample is kept.
+        label_bytes: of the labels of so many images; None if there can be no labels of so few.
+    """
+    sample = random_images(train, block.ipc, block.seed, block.takes_all)
+    mean = notes.within("equal_bytes-sample").image_bytes(sample) / len(sample)
+    sizes = np.bincount(train.labels, minlength=len(train.classes))
+    most, fitting = int(sizes.max() if block.takes_all else sizes.min()), 0
+    for ipc in range(1, most + 1):
+        images = int(np.minimum(ipc, sizes).sum())
+        if images * mean > budget:
+            break
+        labels = label_bytes(images)
+        if labels is not None and images * mean + labels <= budget:
+            fitting = ipc
+    for ipc in range(fitting, 0, -1):
+        yield ipc, random_images(train, ipc, block.seed, block.takes_all)
 
 
 def method_of(params: Params) -> str:

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+from dcpipe.images.base import in_order
+from dcpipe.images.folder import SUFFIXES
+from dcpipe.images.listed import TRAIN_NAMES
+from dcpipe.images.listing import files_below, is_hidden
 from dcpipe.store.artifact import SCHEMA
 from dcpipe.store.documents import Channels, Classes, Open, checked, parse, read_bytes
 from dcpipe.store.manifest import MANIFEST, read_manifest
 from dcpipe.types import Colour, require
 
 _LIMIT = 64 * 2**20  # bytes of a list
-_REMEDY = "give a JSON list, {name: index}, a text file with a name per line, or a folder such as data/images"
+_REMEDY = (
+    "give a JSON list, {name: index}, a text file with a name per line, a folder of class folders, or one such as "
+    "data/images"
+)
 
 
 @dataclass(frozen=True)
 class ClassNames:
-    """Names in the order of labels, and the mean and std of the pixels if their source says them."""
+    """Names in the order of labels, the mean and std of the pixels if their source says them, and what was assumed of
+    the order, if anything."""
 
     names: tuple[str, ...]
     constants: tuple[Colour, Colour] | None = None
+    note: str = ""
 
 
 class _Named(Open):
@@ -36,11 +45,13 @@ class _List(Open):
 
 
 def read_class_names(path: Path) -> ClassNames:
-    """Class names from a folder of an artifact (images, a teacher, a release), a JSON file (a list in label order, or
-    {name: index}), or a text file with one name per line.
+    """Class names from a folder of an artifact (images, a teacher, a release), a folder of class folders, a JSON file
+    (a list in label order, or {name: index}), or a text file with one name per line.
 
     Raises `DataError` for anything else, and for names that repeat.
     """
+    if path.is_dir() and not (path / MANIFEST).is_file():
+        return _of_folders(path)
     if path.is_dir():
         manifest = read_manifest(path, SCHEMA)
         meta = checked(_Named, manifest.meta, path / MANIFEST, _REMEDY, "in meta")
@@ -49,6 +60,31 @@ def read_class_names(path: Path) -> ClassNames:
     require(path.is_file(), f"class list {path} is not there; {_REMEDY}")
     data = read_bytes(path, _LIMIT, _REMEDY)
     return ClassNames(_distinct(_listed(data, path), path))
+
+
+def _of_folders(path: Path) -> ClassNames:
+    """The names of class folders, below a folder such as train if there is one, in the order in which images of one's
+    own are read (`dcpipe.images.base.in_order`). A folder without images is no class."""
+    splits = (folder for folder in _visible(path) if folder.name.lower() in TRAIN_NAMES and _visible(folder))
+    split = next(splits, path)  # a class may be called train too
+    folders = _visible(split)
+    empty = next((folder for folder in folders if not _has_images(folder)), None)
+    require(
+        bool(folders) and empty is None,
+        f"{path} is no folder of class folders{'' if empty is None else f' ({empty} has no images)'}, nor one that "
+        f"dcpipe wrote; {_REMEDY}",
+    )
+    names = in_order(folder.name for folder in folders)
+    few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return ClassNames(names, note=f"class names are those of the folders in {split.name}, sorted: {few}")
+
+
+def _visible(path: Path) -> list[Path]:
+    return sorted(folder for folder in path.iterdir() if folder.is_dir() and not is_hidden(folder.name))
+
+
+def _has_images(folder: Path) -> bool:
+    return any(PurePath(file.name).suffix.lower() in SUFFIXES for file in files_below(folder))
 
 
 def _listed(data: bytes, path: Path) -> list[str]:

@@ -136,7 +136,7 @@ def import_images(
     options = replace(options or Options(), classes=None if named is None else named.names)
     form, found = read_set(source, form, options)
     pixels, clamped, note = _pixels(found, scale, source, force)
-    notes = [*found.notes, *note]
+    notes = [*found.notes, *note, *([named.note] if named is not None and named.note else [])]
     named_set = labelled(found, options.classes, None if judge is None else judge.classes, source)
     if judge is not None:
         stated = options.classes is not None or found.classes is not None

@@ -17,6 +17,7 @@ from dcpipe.judging.judgement import ENOUGH, Judgement, Row
 from dcpipe.reports.columns import human
 from dcpipe.types import require
 
+_REMEDY = "judge both with the same --data"
 COLUMNS = ("judgement", "set", "accuracy", "to the first", "p", "ipc", "labels", "total", "images seen")
 
 
@@ -54,15 +55,25 @@ def p_value(differences: np.ndarray) -> float | None:
 
 
 def check(judgements: Mapping[str, Judgement]) -> None:
-    """Raises `DataError` for judgements that cannot be compared: on other test images, or of other networks."""
+    """Raises `DataError` for judgements that cannot be compared, because students were tested on other images."""
     names, found = list(judgements), list(judgements.values())
     require(len(found) > 1, "compare needs two or more judgements; give their folders")
-    for name, other in zip(names[1:], found[1:], strict=True):
-        same = (other.data.test, other.data.classes) == (found[0].data.test, found[0].data.classes)
+    first = found[0].data
+    for name, other in zip(names[1:], (one.data for one in found[1:]), strict=True):
         require(
-            same,
-            f"{name} was tested on {other.data.test:,} images of {other.data.classes:,} classes, {names[0]} on "
-            f"{found[0].data.test:,} of {found[0].data.classes:,}; judge both with the same --data",
+            (other.test, other.classes) == (first.test, first.classes),
+            f"{name} was tested on {other.test:,} images of {other.classes:,} classes, {names[0]} on {first.test:,} of "
+            f"{first.classes:,}; {_REMEDY}",
+        )
+        require(
+            other.size == first.size,
+            f"{name} was tested on images of {other.size} x {other.size} pixels, {names[0]} on those of {first.size} x "
+            f"{first.size}; {_REMEDY}",
+        )
+        require(
+            other.test_digest == first.test_digest or "" in (other.test_digest, first.test_digest),
+            f"{name} was tested on other images than {names[0]}: there are as many, but their pixels or their division "
+            f"into classes differ; {_REMEDY}",
         )
 
 
@@ -85,7 +96,7 @@ def lines(judgements: Mapping[str, Judgement], student: str) -> Iterator[tuple[s
             result = None if row is first else paired(first, row)
             yield (
                 name,
-                row.name,
+                judgement.named(row),
                 row.told(),
                 "" if result is None else f"{result.difference:+.1f}",
                 "" if result is None or result.p is None else f"{result.p:.3f}",
@@ -105,8 +116,14 @@ def warnings(judgements: Mapping[str, Judgement], student: str) -> Iterator[str]
     epochs = {name: one.of(student)[0].epochs for name, one in judgements.items()}
     if len(set(epochs.values())) > 1:
         yield f"Students were trained for other numbers of epochs: {', '.join(f'{k} {v}' for k, v in epochs.items())}."
+    tests = {one.data.test_digest for one in judgements.values()}
+    if len(judgements) > 1 and "" in tests:
+        yield (
+            "Whether students were tested on the same images is not known, because an earlier version of dcpipe made "
+            "one of these judgements; judge it again in another folder to find out."
+        )
     if len({one.data.digest for one in judgements.values()}) > 1:
         yield (
-            "The original images, or how they are split and read, are not the same (data/images has other digests), so "
-            "students were tested on other images."
+            "The original images, or how they were read, are not all the same (data/images has other digests), so rows "
+            "of random and of all training images are not of the same images."
         )

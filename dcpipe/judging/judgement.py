@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,11 +10,13 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from dcpipe.reports.tabular import write_csv
+from dcpipe.store.artifact import SCHEMA
 from dcpipe.store.documents import Size, Strict, Text, checked, parse, read_bytes
 from dcpipe.store.files import replacing
-from dcpipe.types import require
+from dcpipe.store.manifest import read_manifest
+from dcpipe.types import DataError, require
 
-JUDGEMENT, TABLE = "judgement.json", "judgement.csv"
+JUDGEMENT, TABLE, METRICS = "judgement.json", "judgement.csv", "metrics.json"
 MAX_BYTES = 64 * 2**20
 Percent = Annotated[float, Field(ge=0, le=100)]
 ENOUGH = 3  # seeds, from which a standard deviation is told
@@ -79,7 +80,8 @@ class Row(Strict):
 
 class Data(Strict):
     """The images that students were tested on, and that random ones were taken from; `digest` is that of data/images,
-    which has them as they were read."""
+    which has them as they were read, and `test_digest` that of the test images (see `tested.digest`). Judgements of
+    earlier versions have none of the two."""
 
     source: Text
     size: Size
@@ -87,11 +89,13 @@ class Data(Strict):
     train: Size
     test: Size
     digest: Text = ""
+    test_digest: Text = ""
 
 
 class Judgement(Strict):
     """What was judged: `what` is how it was named, `name` and `digest` are the release's. `versions` are those of the
-    packages that trained the students, `device` is where."""
+    packages that trained the students, `device` is where. `remarks` are sentences about this set and these images that
+    a reader of the numbers has to know."""
 
     format: int = Field(default=1, ge=1, le=1)
     what: Text
@@ -100,6 +104,7 @@ class Judgement(Strict):
     data: Data
     versions: dict[Text, Text] = Field(max_length=100)
     device: Text
+    remarks: list[Text] = Field(default=[], max_length=100)
     rows: list[Row] = Field(min_length=1, max_length=10_000)
 
     def students(self) -> list[str]:
@@ -119,18 +124,27 @@ class Judgement(Strict):
         """The kind of the row of the set as it is shipped."""
         return self.rows[0].kind
 
+    def named(self, row: Row) -> str:
+        """The name of a row, with its epochs where they are not those of the set's students."""
+        other = row.epochs != self.of(row.student)[0].epochs
+        return f"{row.name}, {row.epochs} epoch{'' if row.epochs == 1 else 's'}" if other else row.name
+
 
 def save(folder: Path, judgement: Judgement) -> None:
-    """Write the judgement as JSON and, one line per row, as CSV."""
-    with replacing(folder / JUDGEMENT) as partial:
-        partial.write_text(json.dumps(judgement.model_dump(), indent=1) + "\n", encoding="utf-8")
-    write_csv(folder / TABLE, table(judgement.rows))
+    """Write the judgement as JSON and, one line per row, as CSV, and the numbers that DVC shows in columns."""
+    for name, content in ((JUDGEMENT, judgement.model_dump()), (METRICS, metrics(judgement))):
+        with replacing(folder / name) as partial:
+            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_csv(folder / TABLE, table(judgement))
 
 
-def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows as plain values, with what can be computed of them; `std` is empty where there are too few seeds."""
+def table(judgement: Judgement) -> list[dict[str, Any]]:
+    """The rows as plain values, with what can be computed of them; `std` is empty where there are too few seeds. `set`
+    tells all rows apart."""
+    several = len(judgement.students()) > 1
     return [
         {
+            "set": f"{judgement.named(row)}, {row.student}" if several else judgement.named(row),
             **row.model_dump(exclude={"seeds", "accuracy", "curve"}),
             "seeds": len(row.seeds),
             "accuracy": round(row.mean, 2),
@@ -138,8 +152,23 @@ def table(rows: Sequence[Row]) -> list[dict[str, Any]]:
             "total_bytes": row.total_bytes,
             "images_seen": row.images_seen,
         }
-        for row in rows
+        for row in judgement.rows
     ]
+
+
+def metrics(judgement: Judgement) -> dict[str, Any]:
+    """A small tree of numbers for each network, as `dvc metrics` and `dvc exp show` have of an evaluation
+    (`tabular.metrics`): `set` is the set as it is shipped, the others are by kind. `std` is there for enough seeds."""
+    found: dict[str, Any] = {}
+    for student in judgement.students():
+        own, *others = judgement.of(student)
+        accuracy = {row.kind.replace(" ", "_"): round(row.mean, 2) for row in others}
+        found[student] = {
+            "accuracy": {"set": round(own.mean, 2), **accuracy},
+            **({} if own.std is None else {"std": round(own.std, 2)}),
+            "bytes": {"labels": own.label_bytes, "total": own.total_bytes},
+        }
+    return found
 
 
 def load(path: Path) -> Judgement:
@@ -153,3 +182,13 @@ def load(path: Path) -> Judgement:
     assert file is not None
     content = read_bytes(file, MAX_BYTES, "judge the set again")
     return checked(Judgement, parse(content, file, "judge the set again"), file, "judge the set again")
+
+
+def is_current(folder: Path) -> bool:
+    """Whether a folder of `dcpipe judge` has a judgement that can be read and is on the images that are there now. What
+    else it depends on, `request.write` tells."""
+    try:
+        found, images = load(folder), read_manifest(folder / "data" / "images", SCHEMA)
+    except DataError:
+        return False
+    return found.data.digest == images.digest

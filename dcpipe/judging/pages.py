@@ -76,7 +76,7 @@ def cells(judgement: Judgement, student: str) -> list[tuple[str, ...]]:
     own = rows[0]
     return [
         (
-            row.name,
+            judgement.named(row),
             row.told(),
             "" if row is own else f"{row.mean - own.mean:+.1f}",
             f"{row.ipc:,}",
@@ -106,7 +106,7 @@ def across(judgement: Judgement) -> list[tuple[str, ...]]:
     first, *others = judgement.students()
     lines = [("set", first, *others)]
     for row in judgement.of(first):
-        line = [row.name, row.told()]
+        line = [judgement.named(row), row.told()]
         for student in others:
             other = judgement.row(row.kind, student)
             line.append("" if other is None else f"{other.told()} ({other.mean - row.mean:+.1f})")
@@ -116,6 +116,7 @@ def across(judgement: Judgement) -> list[tuple[str, ...]]:
 
 def notes(judgement: Judgement) -> Iterator[str]:
     """What the reader of a table has to know, in sentences."""
+    yield from judgement.remarks
     yield (
         "Accuracy is top-1 on test in percent after the last epoch, unless the protocol says otherwise, "
         f"as mean and standard deviation over seeds; with fewer than {ENOUGH} seeds, the numbers themselves."
@@ -125,10 +126,23 @@ def notes(judgement: Judgement) -> Iterator[str]:
         "were not run are absent."
     )
     kinds = {row.kind for row in judgement.rows}
-    if "all_images" in kinds:
-        yield "`all training images` is the upper bound: the same network, trained on them by the recipe of its row."
+    if (upper := next((row for row in judgement.rows if row.kind == "all_images"), None)) is not None:
+        yield (
+            "`all training images` is the upper bound: the same network, trained on their classes by a recipe of its "
+            f"own (teacher.training) for {upper.epochs} epochs. Neither `--epochs` nor `--protocol` changes it."
+        )
+    if "all_images_at_compute" in kinds:
+        yield (
+            "`all training images, equal compute` is that recipe for as many epochs as fit in the images that students "
+            "of the set see."
+        )
     if "equal_bytes" in kinds:
         yield "`equal bytes` are as many random images with hard labels as fit in the bytes of the set with its labels."
+    if "equal_bytes_soft" in kinds:
+        yield (
+            "Random images in equal bytes with soft labels are as many as fit in the bytes of the set with its labels, "
+            "with labels that are made and packed as those of the row `random`."
+        )
     for student in judgement.students():
         yield from fairness.sentences(judgement, student)
     versions = ", ".join(f"{name} {version}" for name, version in sorted(judgement.versions.items()))
@@ -140,7 +154,7 @@ def markdown(judgement: Judgement) -> str:
     lines = [f"# {_plain(judgement.what)}, judged", ""]
     for shown in tables(judgement):
         lines += shown.markdown()
-    return "\n".join([*lines, *(f"{note}\n" for note in notes(judgement))])
+    return "\n".join([*lines, *(f"{html.escape(note, quote=False)}\n" for note in notes(judgement))])
 
 
 def _pipes(lines: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -162,9 +176,9 @@ def pareto(judgements: Mapping[str, Judgement]) -> bytes:
     several = len(judgements) > 1
     rows = [
         # A dollar sign would start a formula of matplotlib.
-        {**row, "set": (f"{name}: {row['name']}" if several else row["name"]).replace("$", r"\$")}
+        {**row, "set": (f"{name}: {row['set']}" if several else row["set"]).replace("$", r"\$")}
         for name, judgement in judgements.items()
-        for row in table(judgement.of(judgement.students()[0]))
+        for row in table(judgement.model_copy(update={"rows": judgement.of(judgement.students()[0])}))
     ]
     one = next(iter(judgements.values()))
     title = "; ".join(dict.fromkeys(_short(j) for j in judgements.values()))

@@ -7,31 +7,47 @@ release is judged, with which teachers, on which students, from which seeds.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import Field
 
 from dcpipe.config import budget, presets
 from dcpipe.config.blocks import Block, checked, read
-from dcpipe.config.params import Params, parse
+from dcpipe.config.params import Images, Params, parse
 from dcpipe.config.protocols import PROTOCOLS
 from dcpipe.config.values import Distinct, Natural
+from dcpipe.images import SOURCES, list_source
 from dcpipe.release import Release
-from dcpipe.types import require
+from dcpipe.store.files import replacing
+from dcpipe.types import check_same_classes, require
 from dcpipe.types.paths import is_url
 
 _PATHS = {"path", "images", "root", "classes"}  # options of image sources that are paths if they are texts
 PARAMS, REQUEST = "params.yaml", "judge.yaml"
-Row = Literal["uncompressed", "online", "hard", "random", "random_hard", "equal_bytes", "plain", "all_images"]
+_LISTED = "data/sources/images.json"  # as in a workspace
+Row = Literal[
+    "uncompressed",
+    "online",
+    "hard",
+    "random",
+    "random_hard",
+    "equal_bytes",
+    "equal_bytes_soft",
+    "all_images",
+    "all_images_at_compute",
+    "plain",
+]
+ALL_ROWS: tuple[Row, ...] = get_args(Row)
 # `plain` has to be asked for: two more rows, which only the augmentation-robust score needs.
-ROWS: tuple[Row, ...] = ("uncompressed", "online", "hard", "random", "random_hard", "equal_bytes", "all_images")
-ALL_ROWS: tuple[Row, ...] = (*ROWS, "plain")
-NOT_OF_STAGES = ("random_hard", "plain")  # rows that the stage `evaluation` does not have
+ROWS: tuple[Row, ...] = tuple(row for row in ALL_ROWS if row != "plain")
+# Rows that the stage `evaluation` does not have.
+NOT_OF_STAGES = ("random_hard", "equal_bytes_soft", "all_images_at_compute", "plain")
 TEACHER = "judge"  # the key that stands for the teachers in params.yaml
 
 
@@ -39,15 +55,16 @@ class Request(Block):
     """The content of judge.yaml.
 
     `what` is how the set was named, `release` the folder that it was fetched to, `digest` its content. `teachers` are
-    folders of artifacts that labelled it; without any, there are no rows that need them. `students` are trained one
-    after another. `rows` are compared with the set. `curve`: so many tests in the course of training, evenly spaced,
-    which are recorded but do not count.
+    folders of artifacts that labelled it, and `teacher_digests` their content; without any, there are no rows that need
+    them. `students` are trained one after another. `rows` are compared with the set. `curve`: so many tests in the
+    course of training, evenly spaced, which are recorded but do not count.
     """
 
     what: str
     release: str
     digest: str
     teachers: Annotated[list[str], Distinct] = Field(default=[])
+    teacher_digests: list[str] = Field(default=[])
     students: Annotated[list[str], Distinct, Field(min_length=1)]
     seeds: Annotated[list[int], Distinct, Field(min_length=1)]
     rows: Annotated[list[Row], Distinct] = Field(default=list(ROWS))
@@ -179,17 +196,25 @@ def _name(release: Release) -> str:
     return plain.strip("-") or "judged"
 
 
+def check_free(folder: Path, request: Request) -> None:
+    """Raises `DataError` if the folder has a request for another set, or is a workspace."""
+    if not (folder / REQUEST).exists():
+        taken = (folder / PARAMS).exists()
+        require(not taken, f"{folder} has a {PARAMS} of something else; give another folder with --out")
+        return
+    earlier = read_request(folder)
+    require(
+        earlier.digest == request.digest,
+        f"{folder} has a judgement of {earlier.what} already; give another folder with --out",
+    )
+
+
 def write(folder: Path, request: Request, params: Params) -> bool:
     """Write both files. Returns whether they were there already with the same content. Raises `DataError` if the folder
     has a request for another set."""
+    check_free(folder, request)
     folder.mkdir(parents=True, exist_ok=True)
-    path, same = folder / REQUEST, True
-    if path.exists():
-        earlier = read_request(folder)
-        require(
-            earlier.digest == request.digest,
-            f"{folder} has a judgement of {earlier.what} already; give another folder with --out",
-        )
+    same = True
     for name, block in ((REQUEST, request), (PARAMS, params)):
         text = yaml.safe_dump(block.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
         text = f"# Written by `dcpipe judge`.\n{text}"
@@ -199,9 +224,47 @@ def write(folder: Path, request: Request, params: Params) -> bool:
     return same
 
 
-def has_images(folder: Path, params: Params) -> bool:
-    """Whether the stage `images` has run in a folder with these parameters."""
-    return budget.recorded(params.images, folder / "data" / "images") is not None
+def check_classes(images: Images, release: Release) -> None:
+    """Raises `DataError` if the source of the original images has other classes than the set, or them in another order.
+    Paths in its options hold in the current folder. No image is decoded; a source that reads all of its images to find
+    their classes is left to the stage `images`."""
+    where, source = "the original images (--data) and the set", SOURCES[images.source]
+    n = budget.counted_classes(images)
+    require(
+        n is None or n == len(release.classes),
+        f"{where}: {n} classes on one side and {len(release.classes)} on the other; give the images that the set was "
+        "made from",
+    )
+    reads_all = getattr(source, "reads_everything", None)
+    if reads_all is None or not reads_all(**images.options):
+        check_same_classes(source(**images.options)["train"].classes, release.classes, where)
+
+
+def listing(images: Images) -> dict[str, Any]:
+    """The files of the original images as they are now; empty for a source without files. Paths hold in the current
+    folder. Raises `DataError` for files that are not there."""
+    found = list_source(SOURCES[images.source], images.options)
+    return {} if found is None else found.to_json()
+
+
+def has_images(folder: Path, params: Params, found: Mapping[str, Any] | None) -> bool:
+    """Whether the stage `images` has run in a folder with these parameters, on the files `found`; None for whichever
+    there were."""
+    if budget.recorded(params.images, folder / "data" / "images") is None:
+        return False
+    try:
+        before = json.loads((folder / _LISTED).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):  # of an earlier version, or of a run that was stopped
+        return False
+    return found is None or bool(before == found)
+
+
+def note_listing(folder: Path, found: Mapping[str, Any]) -> None:
+    """Record which files the images in a folder were read from."""
+    path = folder / _LISTED
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 def read_request(folder: Path) -> Request:

@@ -1,8 +1,9 @@
 """What students are trained on: the condensed set, its labels in other forms, random images and all images.
 
 The rows are those of the stage `evaluation`, made by the same code, so that a judgement of our own release has its
-numbers to the digit. `random_hard` is added: as many random images with hard labels, for the scores that compare
-images without the help of their labels, and `plain`: the set and random images without augmentation.
+numbers to the digit. Added are `random_hard`: as many random images with hard labels, for the scores that compare
+images without the help of their labels; `equal_bytes_soft`: random images with soft labels in the bytes of the set; and
+`plain`: the set and random images without augmentation.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dcpipe import store
+from dcpipe.compression import packing
 from dcpipe.config.params import Params
 from dcpipe.evaluation.contenders import Contender, Labeller, hard_contender
-from dcpipe.evaluation.lineup import Lineup, SoftLabelled, random_images
+from dcpipe.evaluation.lineup import Lineup, SoftLabelled, random_images, random_within
 from dcpipe.judging.request import NOT_OF_STAGES, TEACHER, Row
 from dcpipe.release import Release
 from dcpipe.store.images import IMAGES
 from dcpipe.store.labels import LABELS
-from dcpipe.types import ImageTable, SoftLabels, Teacher, ViewPolicy
+from dcpipe.types import BudgetError, ImageTable, LabelShape, SoftLabels, Teacher, ViewPolicy
 
+UNCOMPRESSED = "own"  # the notes that have the uncompressed labels of the set
 PLAIN = ViewPolicy(scale_min=1.0, ratio_min=1.0, ratio_max=1.0, flip=0.0)  # the whole image
 
 
@@ -39,8 +42,8 @@ class Judged:
     notes: store.Notes
 
     def contenders(self) -> list[Contender]:
-        """The rows in the order of the table, without that of all images, which is no set."""
-        chosen = [row for row in self.rows if row not in (*NOT_OF_STAGES, "all_images")]
+        """The rows in the order of the table, without those of all images, which are no set."""
+        chosen = [row for row in self.rows if row not in NOT_OF_STAGES]
         evaluation = self.params.evaluation.model_copy(update={"baselines": chosen})
         found = Lineup(
             params=self.params.model_copy(update={"evaluation": evaluation}),
@@ -55,6 +58,8 @@ class Judged:
         has_it = any(row.kind == "random" and row.has_hard_labels for row in found)
         if "random_hard" in self.rows and not has_it:
             found.insert(_after_random(found), self._random_hard())
+        if "equal_bytes_soft" in self.rows and self.teachers and not found[0].has_hard_labels:
+            found += self._equal_bytes_soft(found[0])
         return [*found, *self._plain()] if "plain" in self.rows else found
 
     def _labels(self) -> SoftLabelled | None:
@@ -73,13 +78,41 @@ class Judged:
         if not wanted or pack is None or not isinstance(pack.policy, ViewPolicy) or pack.policy != policy:
             return None
         views = replace(self.labeller, softlabels=self.params.softlabels.model_copy(update={"views": pack.shape.views}))
-        return views.soft_labels(self.release.images, self.teachers, self.notes.within("own"))
+        return views.soft_labels(self.release.images, self.teachers, self.notes.within(UNCOMPRESSED))
 
     def _random_hard(self) -> Contender:
         """As many random real images as the set has, with hard labels."""
         block, notes = self.params.selection, self.notes.within("random-hard")
         images = random_images(self.train, block.ipc, block.seed, block.takes_all)
         return self.labeller.hard("random_hard", images, notes).renamed("random_hard", "random, hard labels")
+
+    def _equal_bytes_soft(self, own: Contender) -> list[Contender]:
+        """As many random images, labelled and packed as those of the row `random` are, as take no more bytes than the
+        set with its labels. Empty if that is the row `random` itself, or if not even one image per class fits."""
+        budget, block, kind = own.image_bytes + own.label_bytes, self.params.selection, "equal_bytes_soft"
+        for ipc, images in random_within(self.train, block, budget, self.notes, self._planned_bytes):
+            notes = self.notes.within(f"{kind}-{ipc}")
+            planned = self._planned_bytes(len(images))
+            if planned is None or notes.image_file(images).stat().st_size + planned > budget:
+                self.notes.remove(notes.folder.name)
+                continue
+            if ipc == block.ipc:
+                return []
+            made = self.labeller.contender(kind, images, self.teachers, notes)
+            codec = made.name.removeprefix(f"{kind}, ")
+            return [made.renamed(kind, f"random, {codec}, equal bytes")]
+        return []
+
+    def _planned_bytes(self, images: int) -> int | None:
+        """The bytes of the file of the labels of so many images; None if the codec cannot reach the budget with so
+        few."""
+        softlabels = self.params.softlabels
+        shape = LabelShape(images, softlabels.views, len(self.train.classes))
+        try:
+            codec = self.labeller.plan(shape)
+        except BudgetError:
+            return None
+        return packing.file_bytes(self.params.compression.codec, codec, shape, softlabels.policy)
 
     def _plain(self) -> list[Contender]:
         """The set and as many random images, shown whole and without any augmentation: with hard labels, or labelled

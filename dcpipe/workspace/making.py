@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,7 +22,9 @@ _SKELETON = "dcpipe.workspace.skeleton"
 # Files of the skeleton, without their leading dots, because packages leave hidden files out; and files that the
 # checkout of dcpipe has for itself, which the wheel contains as part of the skeleton.
 _OWN = {".gitignore": "gitignore", ".dvcignore": "dvcignore", "README.md": "README.md", "prefect.toml": "prefect.toml"}
-_COMMON = {"data/.gitignore": "data_gitignore", "studies/params.yaml": "studies.yaml"}
+_STUDIES = "studies/params.yaml"
+_COMMON = {"data/.gitignore": "data_gitignore", _STUDIES: "studies.yaml"}
+_OBSERVERS = re.compile(r"observers: \[([^\]]+)\]")  # of a variant, which is one line
 
 
 def is_workspace(root: Path) -> bool:
@@ -78,9 +81,21 @@ def _files(params: str) -> Iterator[tuple[str, str]]:
     skeleton = files(_SKELETON)
     for path, stored in _OWN.items():
         yield path, skeleton.joinpath(stored).read_text(encoding="utf-8").replace("{name}", name)
+    teachers = yaml.safe_load(params)["teacher"]["networks"]
     for path, stored in _COMMON.items():
         packaged = skeleton.joinpath(stored)
-        yield path, (packaged if packaged.is_file() else ROOT / path).read_text(encoding="utf-8")
+        text = (packaged if packaged.is_file() else ROOT / path).read_text(encoding="utf-8")
+        yield path, _applicable(text, teachers) if path == _STUDIES else text
+
+
+def _applicable(studies: str, teachers: Collection[str]) -> str:
+    """The text of studies/params.yaml without the variants that need teachers which this workspace does not have."""
+
+    def applies(line: str) -> bool:
+        named = _OBSERVERS.search(line)
+        return named is None or {name.strip() for name in named[1].split(",")} <= set(teachers)
+
+    return "".join(line for line in studies.splitlines(keepends=True) if applies(line))
 
 
 def _check_tools() -> None:

@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dcpipe.images.folder import SUFFIXES
-from dcpipe.images.listed import LISTS, TRAIN_NAMES, Files, find_columns, is_list, named_columns, read_table
+from dcpipe.images.listed import (
+    LISTS,
+    TRAIN_NAMES,
+    Columns,
+    Files,
+    Table,
+    find_columns,
+    is_list,
+    named_columns,
+    read_table,
+)
 from dcpipe.images.listing import files_below, is_hidden
 from dcpipe.images.parquet import class_columns
 from dcpipe.images.places import Place, Remote, names_in, place
@@ -101,8 +111,10 @@ def recognise(where: str) -> Recognised:
     for look in (_shards, _configurations, _splits, _listed, _class_folders):
         if (recognised := look(folder)) is not None:
             return recognised
-    if len(folder.folders) == 1 and not _images_in(folder):
+    incomplete = next(filter(None, (_incomplete(folder, name) for name in folder.files if is_list(name))), "")
+    if len(folder.folders) == 1 and not _images_in(folder) and not incomplete:
         return recognise(str(found / folder.folders[0]))
+    require(not incomplete, incomplete)
     raise DataError(f"{where} has {_contents(folder)}, which is none of the layouts that are recognised; {DATA}")
 
 
@@ -112,7 +124,8 @@ def _file(file: Path) -> Recognised:
         found = _list(_Folder.at(file.parent), file.name)
         require(
             found is not None,
-            f"{file} has no column with files of images beside it, or none with their classes; {DATA}",
+            _incomplete(_Folder.at(file.parent), file.name)
+            or f"{file} has no column with files of images beside it, or none with their classes; {DATA}",
         )
         assert found is not None
         return found
@@ -216,22 +229,48 @@ def _is_labelled(folder: _Folder, split: str, classes: set[str]) -> bool:
 
 
 def _listed(folder: _Folder) -> Recognised | None:
-    """A list with the class of each image: the one for train, and a second one for test if there is one."""
+    """A list with the class of each image: the one for train, and a second one for test if there is one. Raises
+    `DataError` if there are several that could be meant."""
     lists = [name for name in folder.files if is_list(name)]
-    order = sorted(lists, key=lambda name: ("train" not in name.lower(), any(t in name.lower() for t in TESTS), name))
-    for name in order:
+
+    def rank(name: str) -> tuple[bool, bool]:
+        lower = name.lower()
+        return "train" not in lower, any(test in lower for test in TESTS)
+
+    for name in sorted(lists, key=lambda name: (*rank(name), name)):
         if (found := _list(folder, name)) is not None:
-            return found
+            unused = [other for other in lists if other not in (name, found.options.get("test"))]
+            as_good = [other for other in unused if rank(other) == rank(name) and _list(folder, other) is not None]
+            require(
+                not as_good,
+                f"{folder.root} has several lists with files and classes ({', '.join([name, *as_good][:5])}); give one "
+                f"of them, such as --data {folder.root / name}",
+            )
+            return replace(found, notes=(*found.notes, f"not used: {', '.join(unused)}")) if unused else found
     return None
 
 
-def _list(folder: _Folder, name: str) -> Recognised | None:
-    """A list of which all files are in the folder, or else in a folder inside; None if they are not, or if its columns
-    cannot be told apart."""
+@dataclass(frozen=True)
+class _Reading:
+    """A list whose columns are told apart by the files of a folder: `inside`, of the list's own, which is ""."""
+
+    inside: str
+    files: Files
+    table: Table
+    columns: Columns
+
+    @property
+    def missing(self) -> list[str]:
+        """The entries that are no files of the folder."""
+        return [entry for entry in self.table.column(self.columns.image) if self.files.find(entry) is None]
+
+
+def _readings(folder: _Folder, name: str) -> Iterator[_Reading]:
+    """The ways in which a list may be read: by the files of its folder, and of each folder in that."""
     try:
         table = read_table(folder.root / name)
     except DataError:
-        return None
+        return
     for inside in ("", *folder.folders):
         try:
             files = Files(folder.root / inside)
@@ -239,18 +278,37 @@ def _list(folder: _Folder, name: str) -> Recognised | None:
             columns = find_columns(named, files)
         except DataError:
             continue
-        if any(files.find(entry) is None for entry in named.column(columns.image)):
-            continue
-        why = f"{name}, whose column {columns.image!r} names files and {columns.label!r} classes"
-        options: dict[str, Any] = {"images": folder.root / inside} if inside else {}
-        tests = [other for other in _tests_beside(folder, name) if _fits(folder, other, files)]
-        if columns.split is not None:
-            why += f", and {columns.split!r} splits"
-            return Recognised("csv", options, why, folder.root / name)
-        if tests:
-            return Recognised("csv", {**options, "test": tests[0]}, f"{why}; {tests[0]} is test", folder.root / name)
-        return Recognised("csv", {**options, "test_share": TEST_SHARE}, why, folder.root / name, notes=(_CUT,))
-    return None
+        yield _Reading(inside, files, named, columns)
+
+
+def _incomplete(folder: _Folder, name: str) -> str:
+    """Why a list is none, if most of its files are there, but not all; else empty."""
+    found = min(_readings(folder, name), key=lambda reading: len(reading.missing), default=None)
+    if found is None or not found.missing:
+        return ""
+    n, rows = len(found.missing), len(found.table.rows)
+    return (
+        f"{folder.root / name}: {n:,} of {rows:,} files are not in {found.files.folder}, or several have their name, "
+        f"first {shown(found.missing[0])}; restore the files, or remove their rows"
+    )
+
+
+def _list(folder: _Folder, name: str) -> Recognised | None:
+    """A list of which all files are in the folder, or else in a folder inside; None if they are not, or if its columns
+    cannot be told apart."""
+    found = next((reading for reading in _readings(folder, name) if not reading.missing), None)
+    if found is None:
+        return None
+    columns = found.columns
+    why = f"{name}, whose column {columns.image!r} names files and {columns.label!r} classes"
+    options: dict[str, Any] = {"images": folder.root / found.inside} if found.inside else {}
+    tests = [other for other in _tests_beside(folder, name) if _fits(folder, other, found.files)]
+    if columns.split is not None:
+        why += f", and {columns.split!r} splits"
+        return Recognised("csv", options, why, folder.root / name)
+    if tests:
+        return Recognised("csv", {**options, "test": tests[0]}, f"{why}; {tests[0]} is test", folder.root / name)
+    return Recognised("csv", {**options, "test_share": TEST_SHARE}, why, folder.root / name, notes=(_CUT,))
 
 
 def _tests_beside(folder: _Folder, name: str) -> Iterator[str]:

@@ -80,27 +80,30 @@ class Run:
         self.reporter.step(step)
         self.metrics.step(step)
 
+    def lineage(self, block: Any, inputs: Inputs) -> dict[str, Any]:
+        """Everything that a result of the stage depends on, which is made of `inputs` with the parameters `block`."""
+        packages = ("dcpipe", "numpy", "pillow", "torch", "torchvision", "zarr")
+        lineage = {
+            "stage": self.stage,
+            "params": block,
+            "inputs": inputs.lineage,
+            "code": code_digest(f"flows.{self.stage}"),
+            "versions": {package: version(package) for package in packages},
+            "device": self.device.type,
+        }
+        if plugins := plugin_versions():  # the code digest does not cover other packages
+            lineage["plugins"] = plugins
+        return lineage
+
     @contextmanager
     def staging(
         self, out: str, block: Any, inputs: Inputs, state: dict[str, Any] | None = None
     ) -> Iterator[store.StagingDir]:
         """The staging folder of an output; its lineage contains everything that the content depends on. For `state`,
         see `store.staging_dir`."""
-        code = code_digest(f"flows.{self.stage}")
-        if remark := digests.remark(Path.cwd(), self.stage, code):
+        lineage = self.lineage(block, inputs)
+        if remark := digests.remark(Path.cwd(), self.stage, lineage["code"]):
             self.log.warning("%s", remark)
-        lineage = {
-            "stage": self.stage,
-            "params": block,
-            "inputs": inputs.lineage,
-            "code": code,
-            "versions": {
-                package: version(package) for package in ("dcpipe", "numpy", "pillow", "torch", "torchvision", "zarr")
-            },
-            "device": self.device.type,
-        }
-        if plugins := plugin_versions():  # the code digest does not cover other packages
-            lineage["plugins"] = plugins
         rows = [{"input": name, "digest": digest} for name, digest in inputs.lineage.items()]
         # What stages share depends on no block.
         self.reporter.table("inputs" if block is not None else f"inputs of {Path(out).name}", rows)

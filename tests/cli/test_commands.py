@@ -51,6 +51,15 @@ def test_help_imports_neither_parameters_nor_torch() -> None:
     assert told.splitlines()[-1] == "set()"
 
 
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """As in `dcpipe init --list --json | head -1`."""
+    command = [sys.executable, "-m", "dcpipe.cli", "init", "--list", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 0
+
+
 def test_a_mistake_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["init", "digit"]) == 2
     captured = capsys.readouterr()

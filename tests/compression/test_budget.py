@@ -89,12 +89,16 @@ def test_a_killed_compression_resumes_from_its_blocks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"codec": "svd"}, "codec 'svd' takes one of ratio and bytes_per_image, but neither was given"),
+        (
+            {"codec": "svd"},
+            "codec 'svd' takes one of ratio and bytes_per_image, but neither was given; give one of them",
+        ),
         (
             {"codec": "svd", "ratio": 2.0, "bytes_per_image": 9.0},
-            "codec 'svd' takes one of ratio and bytes_per_image, but ratio and bytes_per_image were given",
+            "codec 'svd' takes one of ratio and bytes_per_image, but ratio and bytes_per_image were given; give one of "
+            "them",
         ),
-        ({"ratio": 2.0}, "codec 'none' takes no budget, but ratio was given"),
+        ({"ratio": 2.0}, "codec 'none' takes no budget, but ratio was given; leave ratio out"),
         ({"codec": "svd", "ratio": 0.0}, "codec 'svd': ratio is 0; give a number above 0"),
         ({"codec": "svd", "ratio": float("inf")}, "codec 'svd': ratio is inf; give a number above 0"),
         ({"codec": "svd", "ratio": "2"}, "codec 'svd': ratio is '2'; give a number above 0"),

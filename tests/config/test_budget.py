@@ -85,7 +85,9 @@ def test_a_ratio_that_nothing_reaches_says_so() -> None:
     )
     # A header may be larger than all labels.
     tiny = parameters(compression={"ratio": 2}, softlabels={"views": 1}, selection={"ipc": 1})
-    assert refusal(tiny).endswith("choose codec none; no other codec reaches this budget with its defaults")
+    assert refusal(tiny).endswith(
+        "choose codec none without ratio; no other codec reaches this budget with its defaults"
+    )
 
 
 def test_a_ratio_may_be_against_fp32() -> None:
@@ -100,6 +102,15 @@ def test_a_codec_that_cannot_serve_the_views_is_refused() -> None:
         softlabels={"mix": "cutmix_labels"},
     )
     assert refusal(given).startswith("codec 'prune' stores view 0 of only some images, but mix 'cutmix_labels' needs")
+
+
+@pytest.mark.parametrize(("key", "value"), [("ratio", 4), ("bytes_per_image", 10.0)])
+def test_a_budget_that_codec_none_cannot_reach_is_to_be_left_out(key: str, value: float) -> None:
+    """It does not advise itself with the budget that it has just refused."""
+    given = parameters(compression={"codec": "none", "ratio": None, key: value})
+    assert f"choose codec none without {key}" in refusal(given)
+    without = parameters(compression={"codec": "none", "ratio": None})
+    assert budget.planned(without, 10) is not None
 
 
 # --- the number of classes ---

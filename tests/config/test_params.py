@@ -137,7 +137,7 @@ REFUSED = [
     (
         "evaluation.seeds",
         [0, 1],
-        "evaluation.seeds is [0, 1]: list should have at least 3 items after validation, not 2",
+        "evaluation.seeds is [0, 1]: give at least 3 entries",
     ),
     (
         "evaluation.baselines",
@@ -154,7 +154,7 @@ REFUSED = [
     (
         "softlabels.teachers",
         [],
-        "softlabels.teachers is []: list should have at least 1 item after validation, not 0",
+        "softlabels.teachers is []: give at least 1 entry",
     ),
     (
         "features.label_rate",
@@ -164,7 +164,7 @@ REFUSED = [
     (
         "teacher.networks",
         {},
-        "teacher.networks is {}: dictionary should have at least 1 item after validation, not 0",
+        "teacher.networks is {}: give at least 1 entry",
     ),
     (
         "release.name",

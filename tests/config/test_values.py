@@ -74,9 +74,9 @@ REFUSED: list[tuple[str, Any, str]] = [
         "siamese: invalid strategy 'blur'; join different names of flip, color, crop, scale, rotate, cutout by _, "
         "as in color_crop, or in dsa:color_crop to apply one of them at a time",
     ),
-    ("seeds", [0, 1], "list should have at least 3 items after validation, not 2"),
+    ("seeds", [0, 1], "give at least 3 entries"),
     ("seeds", [0, 1, 0], "0 is listed more than once; list each once"),
-    ("teachers", [], "list should have at least 1 item after validation, not 0"),
+    ("teachers", [], "give at least 1 entry"),
     ("teachers", ["a", "b", "a"], "'a' is listed more than once; list each once"),
 ]
 

@@ -37,6 +37,46 @@ def test_artifacts_say_their_constants_too(tmp_path: Path) -> None:
     assert read_class_names(tmp_path / "set").constants is None
 
 
+def folders(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name / "more").mkdir(parents=True)
+        (root / name / "more" / "a.JPG").touch()
+    return root
+
+
+@pytest.mark.parametrize("split", ["", "train", "Training"])
+def test_class_folders_are_sorted_as_images_of_ones_own_are(tmp_path: Path, split: str) -> None:
+    root = folders(tmp_path / "set" / split, "tench", "goldfish", "white shark")
+    (root / ".cache").mkdir()
+    (root / "list.txt").touch()
+    if split:
+        folders(tmp_path / "set" / "val", "another")
+    found = read_class_names(tmp_path / "set")
+    assert (found.names, found.constants) == (("goldfish", "tench", "white shark"), None)
+    assert found.note.endswith(", sorted: goldfish, tench, white shark")
+    vehicles = folders(tmp_path / "vehicles", "train", "car")
+    (vehicles / "train" / "more" / "a.JPG").rename(vehicles / "train" / "a.jpg")
+    (vehicles / "train" / "more").rmdir()
+    assert read_class_names(vehicles).names == ("car", "train")
+    numbered = folders(tmp_path / "numbered", *map(str, range(11)))
+    assert read_class_names(numbered).names == tuple(map(str, range(11)))
+    assert (
+        read_class_names(numbered).note
+        == "class names are those of the folders in numbered, sorted: 0, 1, 2, 3, 4, ..."
+    )
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    folders(tmp_path / "data", "images")
+    (tmp_path / "data" / "teacher" / "main").mkdir(parents=True)
+    with pytest.raises(
+        DataError, match=r"data is no folder of class folders \(.*teacher has no images\), nor one that"
+    ):
+        read_class_names(tmp_path / "data")
+    with pytest.raises(DataError, match=r"main is no folder of class folders, nor one that dcpipe wrote; give a JSON"):
+        read_class_names(tmp_path / "data" / "teacher" / "main")
+
+
 def _folder(root: Path) -> Path:
     (root / "made").mkdir()
     return root / "made"
@@ -70,5 +110,5 @@ def test_nothing_there(tmp_path: Path) -> None:
         DataError, match=r"^class list .*nowhere is not there; give a JSON list, {name: index}, a text fi"
     ):
         read_class_names(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"artifact\.json"):
+    with pytest.raises(DataError, match=r"is no folder of class folders"):
         read_class_names(tmp_path)

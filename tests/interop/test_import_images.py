@@ -113,6 +113,18 @@ def test_a_shuffled_order_is_found_and_applied_only_on_request(tmp_path: Path, t
     assert np.array_equal(dcpipe.load(tmp_path / "named").images.images, images.images)
 
 
+def test_the_order_of_class_folders_is_told_and_checked(tmp_path: Path, teacher: Path) -> None:
+    for name in NAMES:
+        (tmp_path / "originals" / name).mkdir(parents=True)
+        (tmp_path / "originals" / name / "a.png").touch()
+    path = write_coloured(tmp_path, STATED)
+    told = import_images(path, tmp_path / "out", options=ONE, teacher=teacher, classes=tmp_path / "originals")
+    release = dcpipe.load(tmp_path / "out")
+    assert release.classes == NAMES
+    note = "class names are those of the folders in originals, sorted: colour 0, colour 1, colour 2, colour 3, colour 4"
+    assert f"{note}, ..." in told.notes and f"{note}, ..." in release.manifest["params"]["import"]["notes"]
+
+
 def test_soft_labels_move_with_their_classes(tmp_path: Path, teacher: Path) -> None:
     labels = np.repeat(np.arange(COLOURS), EACH)
     torch.save(torch.from_numpy(coloured(SHUFFLED[labels])).permute(0, 3, 1, 2).float() / 255, tmp_path / "images.pt")

@@ -46,6 +46,18 @@ def test_what_cannot_be_compared_is_refused() -> None:
     other = judgement(row("own", [1.0]), data=A.data.model_copy(update={"test": 10}))
     with pytest.raises(DataError, match="b was tested on 10 images of 10 classes, a on 359 of 10; judge both with the"):
         comparing.check({"a": A, "b": other})
+    for changes, sentence in (
+        (
+            {"size": 16},
+            "b was tested on images of 16 x 16 pixels, a on those of 8 x 8; judge both with the same --data",
+        ),
+        ({"test_digest": "2"}, "b was tested on other images than a: there are as many, but their pixels or their"),
+    ):
+        first = A.model_copy(update={"data": A.data.model_copy(update={"test_digest": "1"})})
+        other = judgement(row("own", [1.0]), data=first.data.model_copy(update=changes))
+        with pytest.raises(DataError) as error:
+            comparing.check({"a": first, "b": other})
+        assert sentence in str(error.value)
     with pytest.raises(DataError, match=r"no student in common \(net; resnet18\)"):
         comparing.shared_students([A, judgement(row("own", [1.0], "resnet18"))])
     comparing.check({"a": A, "b": B})
@@ -56,6 +68,14 @@ def test_what_is_unequal_is_told() -> None:
     longer = judgement(row("own", [1.0], protocol="rded/cifar10", epochs=300))
     told = " ".join(comparing.warnings({"a": A, "b": longer}, "net"))
     assert "protocols differ (a: score; b: rded/cifar10)" in told and "a 30, b 300" in told
-    assert list(comparing.warnings({"a": A, "b": B}, "net")) == []
-    other = judgement(row("own", [1.0]), data=A.data.model_copy(update={"digest": "1"}))
-    assert any("were tested on other images" in note for note in comparing.warnings({"a": A, "b": other}, "net"))
+    tested = A.data.model_copy(update={"digest": "0", "test_digest": "5"})
+    first = judgement(row("own", [1.0]), data=tested)
+    assert list(comparing.warnings({"a": first, "b": first}, "net")) == []
+    other = judgement(row("own", [1.0]), data=tested.model_copy(update={"digest": "1"}))
+    comparing.check({"a": first, "b": other})
+    [note] = comparing.warnings({"a": first, "b": other}, "net")
+    assert "rows of random and of all training images are not of the same images" in note
+    earlier = judgement(row("own", [1.0]), data=tested.model_copy(update={"test_digest": ""}))
+    comparing.check({"a": first, "b": earlier})
+    [note] = comparing.warnings({"a": first, "b": earlier}, "net")
+    assert note.startswith("Whether students were tested on the same images is not known, because an earlier version")

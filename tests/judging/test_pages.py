@@ -32,15 +32,38 @@ def test_other_networks_are_compared_with_the_first() -> None:
 
 
 def test_notes_explain_the_rows_that_are_there() -> None:
-    upper = row("all_images", [99.0], **NO_LABELS)
-    assert not any("upper bound" in note for note in pages.notes(judgement(OWN)))
+    upper = row("all_images", [99.0], **NO_LABELS, epochs=60)
+    assert not any("upper bound" in note or "equal compute" in note for note in pages.notes(judgement(OWN)))
     told = " ".join(pages.notes(judgement(OWN, upper)))
+    assert "for 60 epochs. Neither `--epochs` nor `--protocol` changes it." in told and "equal compute" not in told
+    same = row("all_images_at_compute", [90.0], **NO_LABELS, epochs=1)
+    assert "`all training images, equal compute` is that recipe" in " ".join(pages.notes(judgement(OWN, same)))
     assert "upper bound" in told and "dcpipe 0.1.0, torch 2" in told and "0123456789ab" in told
+
+
+def test_a_row_of_other_epochs_states_them_wherever_it_is_shown() -> None:
+    found = judgement(OWN, row("all_images", [99.0], **NO_LABELS, epochs=60), row("less", [9.0], epochs=1))
+    assert [line[0] for line in pages.cells(found, "net")] == [
+        "set, own",
+        "set, all_images, 60 epochs",
+        "set, less, 1 epoch",
+    ]
+    for text in (pages.markdown(found), pages.page(found, {})):
+        assert "set, all_images, 60 epochs" in text
+    both = judgement(*found.rows, OTHER)
+    assert pages.across(both)[2][0] == "set, all_images, 60 epochs"
+
+
+def test_remarks_on_this_set_come_before_what_holds_for_all() -> None:
+    found = judgement(OWN, remarks=["The set is stored at 64 x 64 pixels."])
+    assert next(iter(pages.notes(found))) == "The set is stored at 64 x 64 pixels."
+    for text in (pages.markdown(found), pages.page(found, {})):
+        assert "The set is stored at 64 x 64 pixels." in text
 
 
 def test_a_name_from_a_stranger_is_text() -> None:
     evil = row("own", [1.0], "[/red]s\x1b[2J", name="<script>alert(1)</script> | `x`")
-    found = judgement(evil, what="[bold]x[/bold]<img src=x>")
+    found = judgement(evil, what="[bold]x[/bold]<img src=x>", remarks=["<img src=y>"])
     text, page = pages.markdown(found), pages.page(found, {})
     assert "<script>" not in text + page and "<img" not in text + page
     assert "\\|" in text and "\\`x\\`" in text

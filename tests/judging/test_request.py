@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 import yaml
@@ -11,6 +13,7 @@ from PIL import Image
 from releases import build, hard, parts
 
 from dcpipe.config import presets
+from dcpipe.config.params import Params, parse
 from dcpipe.judging import request
 from dcpipe.judging.request import ROWS, Wishes, described, make, read_request, write
 from dcpipe.release import Release, load
@@ -117,16 +120,65 @@ def test_data_is_a_preset_or_a_file_of_parameters(tmp_path: Path) -> None:
         write_pictures(tmp_path / "pictures" / name, 12)
     seen = described(str(tmp_path / "pictures"), tmp_path / "judged" / "y")
     assert seen["images"]["on_corrupt"] == "skip" and seen["images"]["source"] == "imagefolder"
-    assert request.has_images(tmp_path, make_params()) is False
+
+
+def test_a_workspace_is_no_place_for_a_judgement(release: Release, tmp_path: Path) -> None:
+    """Its params.yaml would be replaced."""
+    wanted, params = make("fish", release, None, FAST)
+    (tmp_path / "params.yaml").write_text("mine", encoding="utf-8")
+    with pytest.raises(DataError, match=r"has a params.yaml of something else; give another folder with --out"):
+        write(tmp_path, wanted, params)
+    assert (tmp_path / "params.yaml").read_text(encoding="utf-8") == "mine"
+
+
+def pictures_params(folder: Path, names: tuple[str, ...]) -> Params:
+    for name in names:
+        write_pictures(folder / "train" / name, 3)
+        write_pictures(folder / "val" / name, 1)
+    content = {**DIGITS, "images": {"source": "imagefolder", "options": {"path": folder.name}, "size": 8}}
+    return parse(content)
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (("goldfish", "tench"), "the original images (--data) and the set: 2 classes on one side and 3 on the other"),
+        (("goldfish", "tench", "white shark"), "class 0 is 'goldfish' on one side and 'tench' on the other"),
+    ],
+)
+def test_images_of_other_classes_are_refused_before_any_work(
+    names: tuple[str, ...], sentence: str, release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as error:
+        request.check_classes(pictures_params(tmp_path / "pictures", names).images, release)
+    assert sentence in str(error.value)
+
+
+def test_images_in_the_order_of_the_set_pass(release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    images = pictures_params(tmp_path / "pictures", release.classes).images
+    ordered = images.model_copy(update={"options": {**images.options, "classes": list(release.classes)}})
+    request.check_classes(ordered, release)
+
+
+def test_other_files_at_the_same_place_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    params = pictures_params(tmp_path / "pictures", ("ant", "bee"))
+    before = request.listing(params.images)
+    assert before["files"] == 8 and not request.has_images(tmp_path, params, before)
+    (tmp_path / "data/images").mkdir(parents=True)
+    manifest = {"lineage": {"params": params.images.content()}, "meta": {"classes": ["ant", "bee"]}}
+    (tmp_path / "data/images/artifact.json").write_text(json.dumps(manifest), encoding="utf-8")
+    assert not request.has_images(tmp_path, params, before), "it is not known what they were read from"
+    request.note_listing(tmp_path, before)
+    assert request.has_images(tmp_path, params, before) and request.has_images(tmp_path, params, None)
+    write_pictures(tmp_path / "pictures/train/cat", 1)
+    assert not request.has_images(tmp_path, params, request.listing(params.images))
+    assert request.listing(parse(DIGITS).images) == {"files": 0, "bytes": 0, "sha256": ANY}
 
 
 def write_pictures(folder: Path, n: int) -> None:
     folder.mkdir(parents=True)
     for number in range(n):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
-
-
-def make_params() -> Any:
-    from dcpipe.config.params import parse
-
-    return parse(DIGITS)

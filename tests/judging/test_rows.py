@@ -12,6 +12,7 @@ from image_tables import write_table
 from releases import CLASSES, IPC, SIZE, Parts, build, hard, parts
 
 from dcpipe import store
+from dcpipe.config.params import CompressionBlock
 from dcpipe.evaluation.contenders import Contender, Labeller
 from dcpipe.judging.request import ROWS, Wishes, make
 from dcpipe.judging.rows import Judged, teachers_of
@@ -35,6 +36,10 @@ def released(folder: Path, some: Parts) -> Release:
 
 
 def rows(release: Release, train: ImageTable, folder: Path, wishes: Wishes, teachers: bool = True) -> list[Contender]:
+    return rows_of(release, train, folder, wishes, teachers).contenders()
+
+
+def rows_of(release: Release, train: ImageTable, folder: Path, wishes: Wishes, teachers: bool = True) -> Judged:
     _, params = make("it", release, None, replace(wishes, students=["convnet-d1-w4"]))
     policy = release.policy
     augmentation = params.softlabels.augmentation.model_copy(update={"scale_min": policy.scale_min})
@@ -50,7 +55,7 @@ def rows(release: Release, train: ImageTable, folder: Path, wishes: Wishes, teac
         train=train,
         labeller=Labeller(params.softlabels, params.compression, CPU, run_in_turn),
         notes=store.Notes(folder),
-    ).contenders()
+    )
 
 
 def test_a_release_with_its_teacher_has_all_rows(train: ImageTable, tmp_path: Path) -> None:
@@ -81,6 +86,43 @@ def test_a_set_with_hard_labels(train: ImageTable, tmp_path: Path) -> None:
     assert [row.kind for row in found] == ["hard", "random", "equal_bytes"]
     assert all(row.has_hard_labels for row in found)
     assert found[2].image_bytes <= found[0].image_bytes
+
+
+def soft_within(release: Release, train: ImageTable, folder: Path, views: int) -> list[Contender]:
+    """The rows with soft labels in the bytes of the set, packed in fp16 with so many views."""
+    wanted = rows_of(release, train, folder, Wishes(rows=["random", "equal_bytes_soft"]))
+    packed = CompressionBlock(codec="none")
+    softlabels = wanted.params.softlabels.model_copy(update={"views": views})
+    params = wanted.params.model_copy(update={"softlabels": softlabels, "compression": packed})
+    judged = replace(wanted, params=params, labeller=Labeller(softlabels, packed, CPU, run_in_turn))
+    return judged.contenders()
+
+
+def test_random_images_with_soft_labels_fill_the_bytes_of_the_set(tmp_path: Path) -> None:
+    """Images of one colour take fewer bytes than those of the set, so more of them fit."""
+    release = released(tmp_path / "release", parts())
+    (tmp_path / "train").mkdir()
+    flat = np.broadcast_to(np.arange(36, dtype=np.uint8)[:, None, None, None], (36, SIZE, SIZE, 3)).copy()
+    train = write_table(
+        tmp_path / "train", flat, np.repeat(np.arange(3), 12), np.arange(36, dtype=np.int64), 36, CLASSES
+    )
+    own, random, equal = soft_within(release, train, tmp_path / "a", views=2)
+    budget = own.image_bytes + own.label_bytes
+    assert (equal.kind, equal.name) == ("equal_bytes_soft", "random, none, equal bytes") and not equal.has_hard_labels
+    assert IPC == random.ipc < equal.ipc and equal.image_bytes + equal.label_bytes <= budget
+    more = soft_within(release, train, tmp_path / "b", views=60)
+    assert more[-1].ipc < IPC and more[-1].image_bytes + more[-1].label_bytes <= budget, "labels take most of it"
+    found = soft_within(release, train, tmp_path / "c", views=5000)
+    assert [row.kind for row in found] == ["own", "random"], "not even one image of each class fits"
+
+
+def test_random_images_in_equal_bytes_are_no_second_row_of_the_same(train: ImageTable, tmp_path: Path) -> None:
+    release = released(tmp_path / "release", parts())
+    found = soft_within(release, train, tmp_path / "a", views=4)
+    assert [row.kind for row in found] == ["own", "random"], "noise takes as many bytes as the noise of the set"
+    without = released(tmp_path / "bare", replace(parts(), with_teacher=False))
+    found = rows(without, train, tmp_path / "b", Wishes(rows=["equal_bytes_soft"]))
+    assert [row.kind for row in found] == ["own"], "there is nobody to label them"
 
 
 def test_teachers_are_those_given_or_the_only_one_of_the_release(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_a_killed_and_resumed_judgement_has_the_rows_of_the_evaluation(line: Wor
     command = ["dcpipe", "judge", str(line.root / "data/release"), "--data", str(line.root / "params.yaml")]
     command += ["--teacher", str(line.root / "data/teacher/convnet"), "--rows", rows, "--out", "judged"]
     process, deadline = away.start(*command), time.monotonic() + 120
-    while not list(tmp_path.glob("judged/.dcpipe/scratch/data-judgement-*.notes/*/result-2-0.json")):
+    while not list(tmp_path.glob("judged/.dcpipe/scratch/data-students-*.notes/*/result-online-0.json")):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[0]
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
@@ -48,6 +48,12 @@ def test_a_killed_and_resumed_judgement_has_the_rows_of_the_evaluation(line: Wor
     assert "data:image/png;base64," in page and "tiny-digits, svd" in page
     # The same command again shows the result, and two judgements are compared.
     assert "judging: done" not in away.run(*command)
+    # One more seed trains one more student of each row.
+    kept = found.row("hard", "convnet-d2-w8")
+    told = away.run(*command, "--seeds", "3,0,1,2", "--rows", "hard")
+    more = judgement.load(tmp_path / "judged").row("hard", "convnet-d2-w8")
+    assert kept is not None and more is not None and more.accuracy[1:] == kept.accuracy
+    assert "hard labels 3: epoch" in told and "hard labels 0: epoch" not in told
     other = [*command[:-1], "other", "--seeds", "0,1,2", "--rows", "hard"]
     away.run(*other)
     compared = away.run("dcpipe", "compare", "judged", "other", "--out", "compared.html", COLUMNS="200")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dcpipe.config import presets
+from dcpipe import studies
+from dcpipe.config import params, presets
 from dcpipe.types import DataError
 from dcpipe.workspace import digests, making
 
@@ -41,6 +42,20 @@ def test_a_new_folder_is_a_repository_with_all_that_a_build_needs(tmp_path: Path
     assert all(line.startswith("A  ") for line in status), "all is added, and nothing is committed"
     assert {"A  .gitignore", "A  code.yaml", "A  params.yaml", "A  data/dvc.yaml", "A  .dvc/config"} <= set(status)
     assert making.is_workspace(root)
+
+
+def test_studies_have_no_variants_for_teachers_that_are_not_there(tmp_path: Path) -> None:
+    """So that `dcpipe check` of a new workspace does not begin with notes about studies that do not apply."""
+    content = yaml.safe_load(PARAMS)
+    networks = content["teacher"]["networks"]
+    assert "resnet" in networks
+    del networks["resnet"]
+    making.make(tmp_path / "set", yaml.safe_dump(content))
+    path = tmp_path / "set" / "studies/params.yaml"
+    variants = yaml.safe_load(path.read_text(encoding="utf-8"))["syntheses"]["variants"]
+    whole = yaml.safe_load((ROOT / "studies/params.yaml").read_text(encoding="utf-8"))["syntheses"]["variants"]
+    assert whole.keys() - variants.keys() == {"sre2l", "cda"}
+    assert list(studies.problems(params.parse(content), content, path)) == []
 
 
 def test_a_folder_of_a_repository_stays_a_part_of_it(tmp_path: Path) -> None:

@@ -52,6 +52,41 @@ def test_a_second_list_is_test(tmp_path: Path) -> None:
     assert (found.source, found.options, found.place) == ("csv", {"test": "test.csv"}, tmp_path / "train.csv")
 
 
+def put_list(root: Path, name: str, rows: int, missing: int = 0, label: str = "x") -> None:
+    lines = [f"{i}.png,{label}{i % 2}\n" for i in range(rows)] + [f"lost {i}.png,{label}0\n" for i in range(missing)]
+    sets.put(root, name, "file,label\n" + "".join(lines))
+
+
+@pytest.mark.parametrize("inside", ["", "pictures/"])
+def test_a_list_with_missing_files_names_them(inside: str, tmp_path: Path) -> None:
+    sets.files({f"{inside}{i}.png": sets.picture(i) for i in range(8)})(tmp_path)
+    put_list(tmp_path, "labels.csv", 8, missing=2)
+    for where in (tmp_path, tmp_path / "labels.csv"):
+        with pytest.raises(DataError) as error:
+            recognise(str(where))
+        assert str(error.value) == (
+            f"{tmp_path}/labels.csv: 2 of 10 files are not in {tmp_path}, or several have their name, first "
+            "'lost 0.png'; restore the files, or remove their rows"
+        )
+
+
+def test_of_several_lists_none_is_chosen_silently(tmp_path: Path) -> None:
+    sets.files({f"{i}.png": sets.picture(i) for i in range(8)})(tmp_path)
+    put_list(tmp_path, "coarse.csv", 8)
+    put_list(tmp_path, "fine.tsv", 8)
+    (tmp_path / "fine.tsv").write_text((tmp_path / "coarse.csv").read_text().replace(",", "\t"))
+    with pytest.raises(DataError) as error:
+        recognise(str(tmp_path))
+    assert str(error.value) == (
+        f"{tmp_path} has several lists with files and classes (coarse.csv, fine.tsv); give one of them, such as --data "
+        f"{tmp_path}/coarse.csv"
+    )
+    assert recognise(str(tmp_path / "fine.tsv")).place == tmp_path / "fine.tsv"
+    put_list(tmp_path, "train.csv", 8)
+    found = recognise(str(tmp_path))
+    assert found.place == tmp_path / "train.csv" and "not used: coarse.csv, fine.tsv" in found.notes
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -79,7 +79,7 @@ def test_what_cannot_be_finished_is_refused_before_any_work(
         ({"ipc": [1, 500]}, r"^studies/params.yaml: syntheses: selection.ipc is 500 but class '\d' has \d+ images; "),
         (
             {"seeds": [0, 1]},
-            r"^studies/params.yaml: syntheses.seeds is \[0, 1\]: list should have at least 3 items",
+            r"^studies/params.yaml: syntheses.seeds is \[0, 1\]: give at least 3 entries",
         ),
         (
             {"ipc": [1, 2, 1]},
