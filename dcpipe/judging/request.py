@@ -21,6 +21,7 @@ from dcpipe.config import budget, presets
 from dcpipe.config.blocks import Block, checked, read
 from dcpipe.config.params import Images, Params, parse
 from dcpipe.config.protocols import PROTOCOLS
+from dcpipe.config.protocols.row import PLAIN_VIEWS
 from dcpipe.config.values import Distinct, Natural
 from dcpipe.images import SOURCES, list_source
 from dcpipe.release import Release
@@ -159,8 +160,10 @@ def _content(
         training["epochs"] = 100
     labels = {**(own or base)["softlabels"], "teachers": [TEACHER], "method": "stored"}
     packing = dict((own or base)["compression"])
-    if release.manifest["labels"] is None:
+    if not uses_own_labels(release, evaluation.get("protocol")):
         labels["method"], packing = "none", {"codec": "none"}
+        if wishes.protocol in PROTOCOLS and PROTOCOLS[wishes.protocol].views is not None:
+            labels |= _views(PROTOCOLS[wishes.protocol].views or {}, labels)  # no stored label ties them to others
     picked = {"method": "random", "ipc": ipc, "seed": own["selection"].get("seed", 0) if own else 0}
     if counts.min() < ipc:  # some classes have fewer images
         picked["small_classes"] = "take_all"
@@ -175,6 +178,20 @@ def _content(
         "evaluation": evaluation,
         "release": {"name": _name(release), "licence": release.manifest["licence"]},
     }
+
+
+def uses_own_labels(release: Release, protocol: str | None) -> bool:
+    """Whether students learn from the labels that the set is shipped with: if it has some, and the protocol does not
+    give other ones to every set."""
+    gives = PROTOCOLS[protocol].labels if protocol in PROTOCOLS else "own"
+    return release.manifest["labels"] is not None and gives == "own"
+
+
+def _views(views: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of `softlabels` that say how views are drawn, as a protocol has them."""
+    drawn = {**PLAIN_VIEWS, **views}
+    mix = drawn.pop("mix")
+    return {"augmentation": {**labels.get("augmentation", {}), **drawn}, "mix": mix}
 
 
 def _images(own: Mapping[str, Any] | None, base: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from pathlib import Path
 from dcpipe import store
 from dcpipe.compression import packing
 from dcpipe.config.params import Params
+from dcpipe.config.protocols import PROTOCOLS
 from dcpipe.evaluation.contenders import Contender, Labeller, hard_contender
 from dcpipe.evaluation.lineup import Lineup, SoftLabelled, random_images, random_within
-from dcpipe.judging.request import NOT_OF_STAGES, TEACHER, Row
+from dcpipe.judging.request import NOT_OF_STAGES, TEACHER, Row, uses_own_labels
 from dcpipe.release import Release
 from dcpipe.store.images import IMAGES
 from dcpipe.store.labels import LABELS
@@ -58,13 +59,40 @@ class Judged:
         has_it = any(row.kind == "random" and row.has_hard_labels for row in found)
         if "random_hard" in self.rows and not has_it:
             found.insert(_after_random(found), self._random_hard())
+        if not self._own_labels and "online" in self.rows and self.teachers:
+            found = self._online(found)
         if "equal_bytes_soft" in self.rows and self.teachers and not found[0].has_hard_labels:
             found += self._equal_bytes_soft(found[0])
         return [*found, *self._plain()] if "plain" in self.rows else found
 
+    @property
+    def _own_labels(self) -> bool:
+        return uses_own_labels(self.release, self.params.evaluation.protocol)
+
+    def _online(self, found: Sequence[Contender]) -> list[Contender]:
+        """The rows of a set without labels of its own, and the set and random images, each labelled online by the
+        teachers, before the same images with hard labels. If the protocol gives hard labels to every set, they are left
+        out."""
+        if PROTOCOLS[self.params.evaluation.protocol].labels == "hard":
+            return list(found)
+        rows: list[Contender] = []
+        for row in found:
+            whole = row.part_of or row.kind
+            if whole in ("hard", "random"):
+                online = row.with_online_teachers(self.teachers, self.teacher_bytes, self.labeller.device)
+                kind = row.kind.replace("hard", "online")
+                online = online.renamed(kind, row.name.replace("hard labels", "teacher online"))
+                rows.append(replace(online, part_of=row.part_of.replace("hard", "online")))
+            if whole == "random":
+                part_of = row.part_of and "random_hard"
+                row = replace(row, kind=row.kind.replace("random", "random_hard"), part_of=part_of)
+            if whole != "random" or "random_hard" in self.rows:
+                rows.append(row)
+        return sorted(rows, key=lambda row: (row.part_of or row.kind) not in ("online", "hard"))
+
     def _labels(self) -> SoftLabelled | None:
         pack = self.release.pack
-        if pack is None:
+        if pack is None or not self._own_labels:
             return None
         file = str(self.release.source.file(LABELS))
         pack = replace(pack, file=file, n_bytes=Path(file).stat().st_size)

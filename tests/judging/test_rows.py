@@ -14,6 +14,7 @@ from releases import CLASSES, IPC, SIZE, Parts, build, hard, parts
 from dcpipe import store
 from dcpipe.config.params import CompressionBlock
 from dcpipe.evaluation.contenders import Contender, Labeller
+from dcpipe.evaluation.students import protocol_of
 from dcpipe.judging.request import ROWS, Wishes, make
 from dcpipe.judging.rows import Judged, teachers_of
 from dcpipe.release import Release, load
@@ -112,7 +113,7 @@ def test_random_images_with_soft_labels_fill_the_bytes_of_the_set(tmp_path: Path
     assert IPC == random.ipc < equal.ipc and equal.image_bytes + equal.label_bytes <= budget
     more = soft_within(release, train, tmp_path / "b", views=60)
     assert more[-1].ipc < IPC and more[-1].image_bytes + more[-1].label_bytes <= budget, "labels take most of it"
-    found = soft_within(release, train, tmp_path / "c", views=5000)
+    found = soft_within(release, train, tmp_path / "c", views=600)
     assert [row.kind for row in found] == ["own", "random"], "not even one image of each class fits"
 
 
@@ -132,3 +133,34 @@ def test_teachers_are_those_given_or_the_only_one_of_the_release(tmp_path: Path)
     assert list(teachers_of(release, [])) == ["judge"]
     assert list(teachers_of(release, [teacher, teacher])) == ["judge", "judge1"]
     assert teachers_of(released(tmp_path / "other", replace(parts(), with_teacher=False)), []) == {}
+
+
+def test_a_set_without_labels_is_labelled_online_by_a_teacher_that_is_given(train: ImageTable, tmp_path: Path) -> None:
+    """As sets of others are, whose images come without labels: the set and random images, each before hard labels."""
+    release, teacher = released(tmp_path / "a", hard(parts())), released(tmp_path / "b", parts()).teacher
+    judged = rows_of(release, train, tmp_path / "notes", Wishes(rows=["online", "random", "random_hard"]))
+    assert teacher is not None
+    found = replace(judged, teachers={"judge": teacher}).contenders()
+    kinds = ["online", "hard", "random", "random_hard"]
+    assert [row.kind for row in found] == kinds
+    assert [row.name.split(", ")[1] for row in found] == ["teacher online", "hard labels"] * 2
+    assert [row.teacher_bytes for row in found] == [777, 0, 777, 0]
+    assert [row.has_hard_labels for row in found] == [False, True, False, True]
+    assert np.array_equal(found[2].images.ids, found[3].images.ids)
+    without = replace(judged, teachers={"judge": teacher}, rows=["online", "random"]).contenders()
+    assert [row.kind for row in without] == ["online", "hard", "random"]
+
+
+@pytest.mark.parametrize(("protocol", "kinds"), [("rd3", ["online", "hard", "random"]), ("hard", ["hard", "random"])])
+def test_a_protocol_that_gives_labels_leaves_those_of_the_set_aside(
+    protocol: str, kinds: list[str], train: ImageTable, tmp_path: Path
+) -> None:
+    """And its views, because no stored label ties them to others: the name does not say that they differ."""
+    release = released(tmp_path / "release", parts())
+    _, params = make(
+        "it", release, None, Wishes(students=["convnet-d1-w4"], protocol=protocol, rows=["online", "random"])
+    )
+    assert (params.softlabels.method, params.compression.codec) == ("none", "none")
+    assert protocol_of(params.evaluation, params.softlabels).name == protocol
+    judged = rows_of(release, train, tmp_path / "notes", Wishes(protocol=protocol, rows=["online", "random"]))
+    assert [row.kind for row in judged.contenders()] == kinds

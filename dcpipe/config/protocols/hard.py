@@ -2,8 +2,8 @@
 of soft labels: with these, random images come close to condensed ones, because most of the accuracy is the teacher's.
 
 Fixed by the paper, as far as notes of it say (its text was not at hand, and no code was found):
-* The label of an image is its class, one-hot, also for sets that were made with soft labels. So set
-  `softlabels.method: none`, or read the row "hard labels" of an evaluation.
+* The label of an image is its class, one-hot, also for sets that were made with soft labels: `dcpipe judge --protocol
+  hard` leaves their labels aside. In a workspace, set `softlabels.method: none`, or read the row "hard labels".
 * All sets, and random images, train with the same optimiser and the same compute, and so do all training images, which
   are then not the upper bound of their own best recipe.
 
@@ -18,4 +18,4 @@ from __future__ import annotations
 from dcpipe.config.protocols.rd3 import COMMON
 from dcpipe.config.protocols.row import Row
 
-ROWS: dict[str, Row] = {"hard": Row(COMMON | {"temperature": 1.0}, {})}
+ROWS: dict[str, Row] = {"hard": Row(COMMON | {"temperature": 1.0}, {}, labels="hard")}

@@ -41,6 +41,6 @@ COMMON: dict[str, Any] = {
 VIEWS = {"scale_min": 0.08, "mix": "cutmix_images"}
 
 ROWS: dict[str, Row] = {
-    "rd3": Row(COMMON, VIEWS),
-    "rd3/other-students": Row(COMMON | {"zeta": 2.0}, VIEWS),
+    "rd3": Row(COMMON, VIEWS, labels="online"),
+    "rd3/other-students": Row(COMMON | {"zeta": 2.0}, VIEWS, labels="online"),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 # How views are drawn if a paper does not say otherwise; the keys are those of softlabels.augmentation, and `mix`.
 PLAIN_VIEWS: Mapping[str, Any] = {
@@ -25,9 +25,11 @@ class Row:
 
     `views` are the settings in which the views of students, for which labels are stored, differ from `PLAIN_VIEWS`;
     with None, views are not checked. `free` are keys that the protocol leaves to params.yaml; they never count as
-    changes.
+    changes. `labels` are those that the protocol gives to every set, whatever labels it is shipped with: those of a
+    teacher that labels every batch, or the classes of the images; "own" leaves a set its own.
     """
 
     constants: Mapping[str, Any]
     views: Mapping[str, Any] | None
     free: tuple[str, ...] = ()
+    labels: Literal["own", "online", "hard"] = "own"
