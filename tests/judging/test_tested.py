@@ -85,8 +85,8 @@ def test_what_a_reader_has_to_know_is_told(tmp_path: Path) -> None:
     assert list(remarks(a_set(pixels(1)), test, [both], tmp_path)) == []
     [found] = remarks(a_set(pixels(0)), test, [both], tmp_path)
     assert found == (
-        "12 of 12 images of the set (100.00 %) are test images, pixel by pixel, which are train images too: accuracy on "
-        "them measures memory."
+        "12 of 12 images of the set (100.00 %) are test images, pixel by pixel, which are train images too: accuracy "
+        "on them measures memory."
     )
     [found] = remarks(a_set(pixels(1, 2 * SIZE)), test, [both], tmp_path)
     assert found.startswith(
