@@ -8,7 +8,7 @@ rows or networks trains only what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -57,7 +57,8 @@ def judging_stage(run: Run) -> None:
         store.staging_dir(KEPT, run.lineage(made_from, inputs)) as kept,
     ):
         notes = store.Notes(kept.notes)
-        remarks = list(_remarks(release, inputs, train, test, kept.notes))
+        known = [train, store.table_of(inputs["images"], "minival")]
+        remarks = list(tested.remarks(release.images, test, known, kept.notes))
         judged = Judged(
             release=release,
             params=params,
@@ -98,19 +99,6 @@ def judging_stage(run: Run) -> None:
         run.reporter.image("accuracy by bytes", drawn["accuracy by bytes"])
         staging.publish("judgement", {"rows": len(found)})
         notes.remove(UNCOMPRESSED)  # may take more than all else, and are made again if they are needed
-
-
-def _remarks(release: Release, inputs: Inputs, train: ImageTable, test: ImageTable, folder: Path) -> Iterator[str]:
-    """What a reader of the table has to know of this set. Raises `DataError` for a set with test images."""
-    known = [train, store.table_of(inputs["images"], "minival")]
-    if leaked := tested.leaked(release.images, test, known, folder):
-        yield f"{leaked}: accuracy on them measures memory."
-    height, width = release.images.images.shape[1:3]
-    if (height, width) != (train.size, train.size):
-        yield (
-            f"The set is stored at {width} x {height} pixels. Its views are resized to {train.size} x {train.size}, at "
-            "which students see all images and the test images; bytes are those of the set as it is stored."
-        )
 
 
 def rows_of(

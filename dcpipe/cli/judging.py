@@ -154,8 +154,8 @@ def _not_run(wanted: Request, found: Judgement, *, hard: bool) -> Iterator[str]:
         )
     if "equal_bytes_soft" in lacking and not hard:
         yield (
-            "Not run: equal_bytes_soft, because no teacher is at hand, or because the row random is that already: no "
-            "more images fit, and no fewer have to be left out."
+            "Not run: equal_bytes_soft, because no teacher is at hand, or because just as many random images fit as "
+            "the set has, which is the row random."
         )
     if "all_images_at_compute" in lacking:
         yield (

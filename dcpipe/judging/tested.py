@@ -27,6 +27,19 @@ def digest(test: ImageTable, folder: Path) -> str:
     return digest_of(sorted(sorted(hashes) for hashes in by_class))
 
 
+def remarks(images: ImageSet, test: ImageTable, known: Sequence[ImageTable], folder: Path) -> Iterator[str]:
+    """What a reader of the numbers has to know of a set and the images that its students are tested on, in sentences.
+    Arguments and errors are those of `leaked`."""
+    if found := leaked(images, test, known, folder):
+        yield f"{found}: accuracy on them measures memory."
+    height, width = images.images.shape[1:3]
+    if (height, width) != (test.size, test.size):
+        yield (
+            f"The set is stored at {width} x {height} pixels. Its views are resized to {test.size} x {test.size}, at "
+            "which students see all images and the test images; bytes are those of the set as it is stored."
+        )
+
+
 def leaked(images: ImageSet, test: ImageTable, known: Sequence[ImageTable], folder: Path) -> str:
     """A clause about images of a set that are test images pixel by pixel; empty without any.
 

@@ -9,7 +9,7 @@ import pytest
 from image_tables import write_table
 from releases import CLASSES, SIZE
 
-from dcpipe.judging.tested import digest, leaked
+from dcpipe.judging.tested import digest, leaked, remarks
 from dcpipe.types import DataError, ImageSet, ImageTable
 
 LABELS = np.repeat(np.arange(3), 4)
@@ -78,3 +78,17 @@ def test_a_set_of_another_size_is_compared_at_its_own(tmp_path: Path) -> None:
     test = table(tmp_path / "test", flat[:, :SIZE, :SIZE])
     with pytest.raises(DataError, match="image 0 is test image 2"):
         leaked(a_set(flat[2:3], np.zeros(1)), test, [], tmp_path)
+
+
+def test_what_a_reader_has_to_know_is_told(tmp_path: Path) -> None:
+    test, both = table(tmp_path / "test", pixels(0)), table(tmp_path / "train", pixels(0))
+    assert list(remarks(a_set(pixels(1)), test, [both], tmp_path)) == []
+    [found] = remarks(a_set(pixels(0)), test, [both], tmp_path)
+    assert found == (
+        "12 of 12 images of the set (100.00 %) are test images, pixel by pixel, which are train images too: accuracy "
+        "on them measures memory."
+    )
+    [found] = remarks(a_set(pixels(1, 2 * SIZE)), test, [both], tmp_path)
+    assert found.startswith(
+        "The set is stored at 16 x 16 pixels. Its views are resized to 8 x 8, at which students see"
+    )

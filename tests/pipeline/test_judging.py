@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from pathlib import Path
 
 import pytest
+from judgements import judgement as judgement_of
+from judgements import row
 from workspaces import Workspace
 
 from dcpipe import store
-from dcpipe.judging import judgement
+from dcpipe.judging import dvcfile, judgement
 
 pytestmark = pytest.mark.pipeline
 NAMES = {"own": "score, svd", "uncompressed": "score, uncompressed", "online": "score, teacher online"} | {
@@ -58,3 +61,18 @@ def test_a_killed_and_resumed_judgement_has_the_rows_of_the_evaluation(line: Wor
     away.run(*other)
     compared = away.run("dcpipe", "compare", "judged", "other", "--out", "compared.html", COLUMNS="200")
     assert "+0.0" in compared and (tmp_path / "compared.html").is_file()
+
+
+def test_dvc_shows_the_rows_of_a_judgement_in_a_workspace(copy_of_line: Workspace) -> None:
+    out = copy_of_line.root / "judged/digits"
+    (out / "data/judgement").mkdir(parents=True)
+    found = judgement_of(row("own", [98.0, 98.2, 98.4]), row("hard", [95.0, 96.0, 97.0]))
+    judgement.save(out / "data/judgement", found)
+    assert dvcfile.write(out, found)
+    shown = json.loads(copy_of_line.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    numbers = {Path(path).as_posix(): content["data"] for path, content in shown.items()}
+    assert numbers["judged/digits/data/judgement/metrics.json"]["net"]["accuracy"] == {"set": 98.2, "hard": 96.0}
+    assert "accuracy" in numbers["data/evaluation/metrics.json"]
+    copy_of_line.run("dvc", "plots", "show")
+    page = (copy_of_line.root / "dvc_plots/index.html").read_text(encoding="utf-8")
+    assert "set@v1.0.0, judged" in page and "set, hard" in page

@@ -224,7 +224,7 @@ def test_a_server_that_dies_does_not_stop_the_work(copy_of_line: Workspace, tmp_
         sys.executable, "-m", "flows.evaluation", DCPIPE_PREFECT="require", PREFECT_API_URL=mortal.url
     )
     notes = copy_of_line.root / ".dcpipe/scratch"
-    while not list(notes.glob("*.notes/result-*.json")):
+    while not list(notes.glob("*.notes/students-*/result-*.json")):
         assert process.poll() is None and time.monotonic() - started < 120
         time.sleep(0.1)
     mortal.stop()

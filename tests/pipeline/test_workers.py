@@ -125,7 +125,7 @@ def test_workers_of_a_scheduler_that_is_there_and_a_worker_that_is_killed(
     assert digests(copy_of_line) == digests(line)
     shutil.rmtree(copy_of_line.root / SHARDED["evaluation"])
     process = copy_of_line.start(sys.executable, "-m", "flows.evaluation", DCPIPE_WORKERS=theirs.address)
-    begun(copy_of_line, "result-*.json", process)
+    begun(copy_of_line, "students-*/result-*.json", process)
     victims = theirs.workers()
     assert len(victims) == 2
     os.kill(victims[0], signal.SIGKILL)
@@ -140,7 +140,7 @@ def test_a_scheduler_that_is_killed_stops_the_stage_and_a_rerun_goes_on(
     theirs = start()
     shutil.rmtree(copy_of_line.root / SHARDED["evaluation"])
     process = copy_of_line.start(sys.executable, "-m", "flows.evaluation", DCPIPE_WORKERS=theirs.address)
-    begun(copy_of_line, "result-*.json", process)
+    begun(copy_of_line, "students-*/result-*.json", process)
     theirs.kill_scheduler()
     output, _ = process.communicate(timeout=120)
     sentence = (
@@ -149,7 +149,7 @@ def test_a_scheduler_that_is_killed_stops_the_stage_and_a_rerun_goes_on(
     )
     assert output.splitlines()[-1] == sentence and process.returncode == 1 and "Traceback" not in output, output
     theirs.kill()
-    kept = {path: path.stat().st_mtime_ns for path in (copy_of_line.root / ".dcpipe/scratch").glob("*/result-*.json")}
+    kept = {path: path.stat().st_mtime_ns for path in (copy_of_line.root / ".dcpipe/scratch").glob("*/students-*/result-*.json")}
     assert kept and not (copy_of_line.root / SHARDED["evaluation"]).exists()
     again_there = start(theirs.port)
     process = copy_of_line.start(sys.executable, "-m", "flows.evaluation", DCPIPE_WORKERS=again_there.address)
