@@ -149,7 +149,8 @@ def test_a_scheduler_that_is_killed_stops_the_stage_and_a_rerun_goes_on(
     )
     assert output.splitlines()[-1] == sentence and process.returncode == 1 and "Traceback" not in output, output
     theirs.kill()
-    kept = {path: path.stat().st_mtime_ns for path in (copy_of_line.root / ".dcpipe/scratch").glob("*/students-*/result-*.json")}
+    finished = (copy_of_line.root / ".dcpipe/scratch").glob("*/students-*/result-*.json")
+    kept = {path: path.stat().st_mtime_ns for path in finished}
     assert kept and not (copy_of_line.root / SHARDED["evaluation"]).exists()
     again_there = start(theirs.port)
     process = copy_of_line.start(sys.executable, "-m", "flows.evaluation", DCPIPE_WORKERS=again_there.address)
