@@ -126,6 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", help_texts.EVALUATE)
     command = add(_study, "study", "compare selectors, codecs, syntheses, design choices", help_texts.STUDY)
     command.add_argument("name", nargs="?", metavar="NAME", help="a block of studies/params.yaml")
+    command.add_argument("sweep", nargs="?", metavar="SWEEP", help="of `sweep`: the entry of its `sweeps` to run")
     judging.add_judge(add(judging.judge, "judge", "train students on any condensed set, and compare", help_texts.JUDGE))
     judging.add_compare(add(judging.compare, "compare", "show judgements side by side", help_texts.COMPARE))
     command = add(_publish, "publish", "tag this commit as a release", help_texts.PUBLISH)
@@ -336,7 +337,7 @@ def _study(options: argparse.Namespace) -> None:
     from dcpipe.cli import reproducing
 
     _enter_workspace()
-    reproducing.study(options.name, options.level)
+    reproducing.study(options.name, options.level, options.sweep)
 
 
 def _publish(options: argparse.Namespace) -> None:

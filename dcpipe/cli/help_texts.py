@@ -118,6 +118,7 @@ Try many settings, train students on every result under the protocol of `evaluat
     resilience     what students lose as the labels of each selector are compressed further (SCORE, Fig. 5)
     syntheses      compare ways to make the images: EDC, G-VBSM, CDA, SRe2L, RDED, real images (EDC, Table 1)
     ladder         EDC's design choices, added one by one (EDC, Fig. 1 and Tables 3 to 5)
+    sweep          a named grid of settings, as in `dcpipe study sweep iterations-digits` (EDC, Tables 3 to 5, 11 to 21)
     sizes          one set at every smaller size, with baselines A, B and C of its base method (MDC, Table 1)
     students       several networks on one set, with their learning curves (SCORE, Table 4)
     compressions   image sets made in several ways, each with labels of every codec at every ratio (SCORE, Table 2)
