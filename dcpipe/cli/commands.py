@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--classes", type=int, help="classes, with --images")
     command.add_argument("--test", type=int, help="test images, with --images (default: a 25th of the train images)")
     command.add_argument("--image-bytes", type=int, help="bytes of an encoded image, with --images")
+    command.add_argument("--storage", action="store_true", help="only bytes of labels, for several ipc and ratios")
     command.add_argument("--json", action="store_true", help="print exact numbers as JSON")
     command = add(_status, "status", "show which stages are built, the scores and the sizes", help_texts.STATUS)
     command.add_argument("--verify", action="store_true", help="verify every byte of every artifact below data/")
@@ -297,10 +298,17 @@ def _check(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> None:
     file = _params(options.file)
     from dcpipe.cli import planning
-    from dcpipe.planning import table
+    from dcpipe.planning import storage, table
     from dcpipe.planning.counts import Given
 
     given = Given(options.images, options.classes, options.test, options.image_bytes)
+    if options.storage:
+        params, classes = planning.counted(file, given)
+        if options.json:
+            print(json.dumps(storage.storage(params, classes), indent=1))
+        else:
+            print_table(storage.table(params, classes))
+        return
     found = planning.plan(file, given, planning.numbers(options.devices), options.device)
     if options.json:
         print(json.dumps(table.as_json(found), indent=1))

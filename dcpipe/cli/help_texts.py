@@ -85,6 +85,7 @@ will not fit and which key to change.
     dcpipe plan --devices 1,8                   measure this machine for half a minute, for 1 and 8 devices like it
     dcpipe plan --device h100 --devices 1,8     from stored figures of a device; the table says where they are from
     dcpipe plan --images 1281167 --classes 1000 --test 50000     for images that are not here
+    dcpipe plan --storage     only the bytes of soft labels, at several numbers of images per class and several ratios
 
 Numbers of images come from data/images if it is there, else from the source. Passes, steps, files, and bytes of arrays
 and packs are counted as the stages make them. Bytes of encoded images, memory and hours are estimates: the time of

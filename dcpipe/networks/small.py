@@ -15,8 +15,8 @@
   and 192 channels, the first two 5x5 and the others 3x3, three 2x2 max poolings, and one linear layer on 4x4 pixels;
   larger feature maps are averaged to that size.
 * `vgg11_bn-small`: the convolutions of VGG11-BN, whose last feature map is averaged, and one linear layer on its 512
-  channels instead of three, as in the condensation papers (DC, MTT, EDC's Table 11). Five 2x2 max poolings need at least
-  32 pixels.
+  channels instead of three, as in the condensation papers (DC, MTT, EDC's Table 11). Five 2x2 max poolings need at
+  least 32 pixels.
 
 Everything else comes from torchvision, including the initialisation. torchvision is imported only when a network is
 built, because the import takes as long as that of torch and most processes build none of these networks.

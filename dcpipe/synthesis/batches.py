@@ -70,7 +70,7 @@ class Whole:
         count = np.zeros(total.shape[:2], dtype=np.int64)
         steps = np.arange(engine.choices.iterations)
         for number in range(len(engine.rows)):
-            turns = np.array([engine.turn(number, step) for step in steps])
+            turns = np.array([engine.turn(number, int(step)) for step in steps])
             total[steps, turns] += engine.notes.terms(number).double().numpy()
             count[steps, turns] += 1
         return [

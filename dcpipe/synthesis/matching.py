@@ -130,8 +130,8 @@ class Matcher:
     def distance(
         self, means: torch.Tensor, variances: torch.Tensor, other_means: torch.Tensor, other_variances: torch.Tensor
     ) -> torch.Tensor:
-        """The distance between the statistics of two versions of the batch, all f32 [m, entries]: that of the loss, with
-        the other version in place of the real images, and with equal weights of all layers (EDC, Eq. 6)."""
+        """The distance between the statistics of two versions of the batch, all f32 [m, entries] (EDC, Eq. 6): that of
+        the loss, with the other version in place of the real images, and with equal weights of all layers."""
         apart = [pooled(self.rows, *its) for its in ((means, variances), (other_means, other_variances))]
         norms = self._norms(torch.stack(apart[0], dim=1) - torch.stack(apart[1], dim=1))
         total: torch.Tensor = torch.einsum("r,rks->", self.row_weights, norms)

@@ -264,9 +264,7 @@ class Engine:
         """Which observer measures in a step of a batch."""
         return (number * self.choices.iterations + step) % len(self.observers)
 
-    def _gradient(
-        self, batch: Batch, number: int, observer: Observer, matcher: Matcher, labels: torch.Tensor
-    ) -> Terms:
+    def _gradient(self, batch: Batch, number: int, observer: Observer, matcher: Matcher, labels: torch.Tensor) -> Terms:
         """Give the pixels the gradient of one step, and return the terms of its loss."""
         if not (self.choices.flat and self.choices.flatness == "sam"):
             terms = self.terms(batch, number, observer, matcher, labels)

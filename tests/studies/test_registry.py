@@ -49,6 +49,11 @@ LEGAL: dict[str, Any] = {
         "seeds": [0, 1, 2],
     },
     "ladder": {"variants": {"small-batch": {"evaluation": {"batch_size": 5}}}, "ipc": [1], "seeds": [0, 1, 2]},
+    "sweep": {
+        "run": "zeta",
+        "sweeps": {"zeta": {"grid": {"evaluation.zeta": [1.0, 2.0]}, "ipc": [1]}},
+        "seeds": [0, 1, 2],
+    },
     "sizes": {
         "methods": {"mdc": {"synthesis": {"method": "mdc"}}, "idc": {"baselines": ["A", "C"]}},
         "ipc": 10,

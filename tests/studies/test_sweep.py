@@ -112,7 +112,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"grid": {}}, "sweep.sweeps.it has neither variants nor grid; give one of them"),
     ({"grid": {"zeta": [1.0]}}, "sweep.sweeps.it.grid has the key 'zeta'; give BLOCK.KEY or BLOCK.options.KEY, where"),
     ({"grid": {"images.size": [8]}}, "sweep.sweeps.it.grid has the key 'images.size'; give BLOCK.KEY or "),
-    ({"grid": {"evaluation.zeta": [-1.0]}}, "sweep.sweeps.it.grid.evaluation.zeta has the value -1.0, which cannot be "),
+    (
+        {"grid": {"evaluation.zeta": [-1.0]}},
+        "sweep.sweeps.it.grid.evaluation.zeta has the value -1.0, which cannot be ",
+    ),
     ({"grid": {"evaluation.zeta": [1.0, 1.0]}}, "sweep.sweeps.it has the point zeta-1.0 more than once; list each "),
     ({"grid": {"evaluation.zeta": []}}, "sweep.sweeps.it.grid.evaluation.zeta"),
     ({"ipc": []}, "sweep.sweeps.it.ipc is []: list should have at least 1 item"),

@@ -45,7 +45,9 @@ class Official:
         self.own = np.stack([singles[world.labels == c].mean(0) for c in range(3)])
         for layer, kind, span in self.kinds:
             if kind == "bn":
-                stored = [self.teacher.weights[f"{layer}.running_{which}"].double().numpy() for which in ("mean", "var")]
+                stored = [
+                    self.teacher.weights[f"{layer}.running_{which}"].double().numpy() for which in ("mean", "var")
+                ]
                 self.overall[:, span] = stored
             if kind == "patch":
                 self.own[:, :, span] = self.own[:, ::-1, span]
