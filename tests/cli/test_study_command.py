@@ -195,13 +195,13 @@ def test_study_refuses_what_it_cannot_run(
     for words, sentence in (
         (
             ["study"],
-            "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder, sizes, students, "
-            "compressions, slimming, continual\n",
+            "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder, sweep, sizes, "
+            "students, compressions, slimming, continual\n",
         ),
         (
             ["study", "codecs"],
             "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels, resilience, syntheses, "
-            "ladder, sizes, students, compressions, slimming, continual\n",
+            "ladder, sweep, sizes, students, compressions, slimming, continual\n",
         ),
         (
             ["study", "selection"],

@@ -118,7 +118,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"grid": {"evaluation.zeta": [1.0, 1.0]}}, "sweep.sweeps.it has the point zeta-1.0 more than once; list each "),
     ({"grid": {"evaluation.zeta": []}}, "sweep.sweeps.it.grid.evaluation.zeta"),
-    ({"ipc": []}, "sweep.sweeps.it.ipc is []: list should have at least 1 item"),
+    ({"ipc": []}, "sweep.sweeps.it.ipc is []: give at least 1 entry"),
 ]
 
 
