@@ -132,6 +132,9 @@ def dcpipe(arguments: list[str]) -> None:
         presets.preset(options.preset)
     if arguments[0] == "study":
         wrong(options.name not in STUDIES, f"no study {options.name!r}")
+        swept = yaml.safe_load((ROOT / "studies/params.yaml").read_text(encoding="utf-8"))["sweep"]["sweeps"]
+        known = options.sweep in (None, WORDS["NAME"]) or (options.name == "sweep" and options.sweep in swept)
+        wrong(not known, f"study {options.name} has no sweep {options.sweep!r}")
 
 
 def dvc(arguments: list[str]) -> None:

@@ -42,7 +42,9 @@ TESTED_IN = {
         "store/test_artifact.py",
     ),
     # A synthesis method is a choice of options of one engine: one file runs all methods of an engine.
-    **dict.fromkeys([f"synthesis/{name}.py" for name in ("sre2l", "cda", "gvbsm", "edc")], "synthesis/test_methods.py"),
+    **dict.fromkeys(
+        [f"synthesis/{name}.py" for name in ("sre2l", "cda", "gvbsm", "edc", "edc_code")], "synthesis/test_methods.py"
+    ),
     **dict.fromkeys(
         [f"synthesis/{name}.py" for name in ("dc", "dsa", "dm", "idc", "dream", "mdc")],
         "synthesis/test_gradient_methods.py",

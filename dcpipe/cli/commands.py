@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--classes", type=int, help="classes, with --images")
     command.add_argument("--test", type=int, help="test images, with --images (default: a 25th of the train images)")
     command.add_argument("--image-bytes", type=int, help="bytes of an encoded image, with --images")
+    command.add_argument("--storage", action="store_true", help="only bytes of labels, for several ipc and ratios")
     command.add_argument("--json", action="store_true", help="print exact numbers as JSON")
     command = add(_status, "status", "show which stages are built, the scores and the sizes", help_texts.STATUS)
     command.add_argument("--verify", action="store_true", help="verify every byte of every artifact below data/")
@@ -126,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     add(_evaluate, "evaluate", "train students on the set and test them (`dvc repro evaluation`)", help_texts.EVALUATE)
     command = add(_study, "study", "compare selectors, codecs, syntheses, design choices", help_texts.STUDY)
     command.add_argument("name", nargs="?", metavar="NAME", help="a block of studies/params.yaml")
+    command.add_argument("sweep", nargs="?", metavar="SWEEP", help="of `sweep`: the entry of its `sweeps` to run")
     judging.add_judge(add(judging.judge, "judge", "train students on any condensed set, and compare", help_texts.JUDGE))
     judging.add_compare(add(judging.compare, "compare", "show judgements side by side", help_texts.COMPARE))
     command = add(_publish, "publish", "tag this commit as a release", help_texts.PUBLISH)
@@ -296,10 +298,17 @@ def _check(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> None:
     file = _params(options.file)
     from dcpipe.cli import planning
-    from dcpipe.planning import table
+    from dcpipe.planning import storage, table
     from dcpipe.planning.counts import Given
 
     given = Given(options.images, options.classes, options.test, options.image_bytes)
+    if options.storage:
+        params, classes = planning.counted(file, given)
+        if options.json:
+            print(json.dumps(storage.storage(params, classes), indent=1))
+        else:
+            print_table(storage.table(params, classes))
+        return
     found = planning.plan(file, given, planning.numbers(options.devices), options.device)
     if options.json:
         print(json.dumps(table.as_json(found), indent=1))
@@ -336,7 +345,7 @@ def _study(options: argparse.Namespace) -> None:
     from dcpipe.cli import reproducing
 
     _enter_workspace()
-    reproducing.study(options.name, options.level)
+    reproducing.study(options.name, options.level, options.sweep)
 
 
 def _publish(options: argparse.Namespace) -> None:

@@ -85,6 +85,7 @@ will not fit and which key to change.
     dcpipe plan --devices 1,8                   measure this machine for half a minute, for 1 and 8 devices like it
     dcpipe plan --device h100 --devices 1,8     from stored figures of a device; the table says where they are from
     dcpipe plan --images 1281167 --classes 1000 --test 50000     for images that are not here
+    dcpipe plan --storage     only the bytes of soft labels, at several numbers of images per class and several ratios
 
 Numbers of images come from data/images if it is there, else from the source. Passes, steps, files, and bytes of arrays
 and packs are counted as the stages make them. Bytes of encoded images, memory and hours are estimates: the time of
@@ -118,6 +119,7 @@ Try many settings, train students on every result under the protocol of `evaluat
     resilience     what students lose as the labels of each selector are compressed further (SCORE, Fig. 5)
     syntheses      compare ways to make the images: EDC, G-VBSM, CDA, SRe2L, RDED, real images (EDC, Table 1)
     ladder         EDC's design choices, added one by one (EDC, Fig. 1 and Tables 3 to 5)
+    sweep          a named grid of settings, as in `dcpipe study sweep iterations-digits` (EDC, Tables 3 to 5, 11 to 21)
     sizes          one set at every smaller size, with baselines A, B and C of its base method (MDC, Table 1)
     students       several networks on one set, with their learning curves (SCORE, Table 4)
     compressions   image sets made in several ways, each with labels of every codec at every ratio (SCORE, Table 2)

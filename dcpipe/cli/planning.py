@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dcpipe.config.params import load_blocks, parse
+from dcpipe.config.params import Params, load_blocks, parse
 from dcpipe.planning import Forecast, forecast
 from dcpipe.planning.calibration import calibrate
 from dcpipe.planning.costs import Costs, Stored, device
@@ -36,6 +36,12 @@ def plan(path: Path, given: Given, devices: Sequence[int], stored: str | None) -
         machine = this_machine(path.absolute().parent, here)
         costs = calibrate(params, counts.classes, [work for stage in stages for work in stage.work], here)
     return forecast(setting, stages, costs, devices, machine)
+
+
+def counted(path: Path, given: Given) -> tuple[Params, int]:
+    """The parameters of a file, and the number of classes. Raises `DataError` as `plan` does."""
+    params = parse(load_blocks(path).model_dump(mode="json"), str(path))
+    return params, count(params.images, path.parent / "data" / "images", given).classes
 
 
 def numbers(text: str) -> list[int]:

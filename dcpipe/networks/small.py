@@ -14,6 +14,9 @@
 * `alexnet-small`: the AlexNet of DC (Zhao, Mopuri & Bilen, ICLR 2021). It has five convolutions with 128, 192, 256, 192
   and 192 channels, the first two 5x5 and the others 3x3, three 2x2 max poolings, and one linear layer on 4x4 pixels;
   larger feature maps are averaged to that size.
+* `vgg11_bn-small`: the convolutions of VGG11-BN, whose last feature map is averaged, and one linear layer on its 512
+  channels instead of three, as in the condensation papers (DC, MTT, EDC's Table 11). Five 2x2 max poolings need at
+  least 32 pixels.
 
 Everything else comes from torchvision, including the initialisation. torchvision is imported only when a network is
 built, because the import takes as long as that of torch and most processes build none of these networks.
@@ -109,6 +112,14 @@ def _alexnet(n_classes: int) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(channels * 4 * 4, n_classes))
 
 
+def _vgg11_bn(n_classes: int) -> nn.Module:
+    features = _torchvision("vgg11_bn", n_classes).get_submodule("features")
+    head = nn.Linear(512, n_classes)
+    nn.init.normal_(head.weight, 0.0, 0.01)  # as torchvision's VGG initialises its linear layers
+    nn.init.zeros_(head.bias)
+    return nn.Sequential(features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+
+
 SMALL: dict[str, Callable[[int], nn.Module]] = {
     "resnet18-small": _resnet("resnet18"),
     "resnet50-small": _resnet("resnet50"),
@@ -120,6 +131,7 @@ SMALL: dict[str, Callable[[int], nn.Module]] = {
     "densenet121-small": _densenet121(32),
     "densenet121-k12-small": _densenet121(12),
     "alexnet-small": _alexnet,
+    "vgg11_bn-small": _vgg11_bn,
 }
 
 

@@ -14,6 +14,7 @@ an artifact or keeps anything.
 * `calibration.py`  the same, measured here in half a minute
 * `machine.py`      what the machine has, and what will not fit
 * `forecast.py`     hours for several numbers of devices, and the bottleneck
+* `storage.py`      bytes of soft labels by images per class and ratio
 * `table.py`        the table, and the same as JSON
 """
 

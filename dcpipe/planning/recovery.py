@@ -12,7 +12,7 @@ from dcpipe.planning.stages import BASE, READ_GROWTH, Setting, manifest
 from dcpipe.planning.work import Remedy, Stage, Work, batches
 
 # The methods of recovery, and whether they measure the statistics of the real images first.
-MEASURES = {"sre2l": False, "cda": False, "gvbsm": True, "edc": True}
+MEASURES = {"sre2l": False, "cda": False, "gvbsm": True, "edc": True, "edc-code": True}
 BY_ROUNDS = ("sre2l", "cda")  # a batch has one image of each class
 STATISTICS_BATCH = 256
 _CROPS, _CROPS_BATCH = 5, 256  # of mosaics that recovery starts from
@@ -100,8 +100,9 @@ def _recovered(setting: Setting, method: str, options: Mapping[str, Any]) -> Sta
     for place, (name, size) in enumerate(turns):
         steps = len(range(place, iterations * pieces, len(turns)))
         samples = iterations * stored * (place + 1) // len(turns) - iterations * stored * place // len(turns)
-        work.append(Work("recover", samples, pieces, steps, name, size, batch))
-        if options.get("flat"):
+        sam = bool(options.get("flat")) and options["flatness"] == "sam"
+        work += [Work("recover", samples, pieces, steps, name, size, batch)] * (2 if sam else 1)
+        if options.get("flat") and not sam:
             work.append(Work("forward", samples, pieces, name=name, size=size, batch=batch))
     held = 20 * batch * setting.params.images.size**2 * 3  # pixels, average, gradient and two moments, float32
     statistics = 8 * (counts.classes + 1) * entries

@@ -12,8 +12,8 @@ and with the scores of the workspace. The study's block in studies/params.yaml l
                         `compressions.py`
 * `drops.py`            the accuracy that is lost as labels are compressed, paired by seed
 * `labels.py`           compares codecs on the same labels
-* `variants.py`         params.yaml with changes, for `syntheses.py`, `ladder.py`, `sizes.py`, `students.py` and
-                        `compressions.py`
+* `variants.py`         params.yaml with changes, for `syntheses.py`, `ladder.py`, `sweep.py`, `sizes.py`, `students.py`
+                        and `compressions.py`
 * `variant_cells.py`    runs such variants from picks to students
 * `own_set.py`          the condensed set of the workspace beside random images, for `slimming.py` and `continual.py`
 
@@ -41,6 +41,7 @@ from dcpipe.studies.selection import SelectionStudy
 from dcpipe.studies.sizes import SizesStudy
 from dcpipe.studies.slimming import SlimmingStudy
 from dcpipe.studies.students import StudentsStudy
+from dcpipe.studies.sweep import SweepStudy
 from dcpipe.studies.syntheses import SynthesesStudy
 from dcpipe.types import DataError, NotApplicableError, require
 
@@ -64,6 +65,7 @@ STUDIES: dict[str, type[Study]] = {
     "resilience": ResilienceStudy,
     "syntheses": SynthesesStudy,
     "ladder": LadderStudy,
+    "sweep": SweepStudy,
     "sizes": SizesStudy,
     "students": StudentsStudy,
     "compressions": CompressionsStudy,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from statistics import fmean
 from typing import ClassVar
 
@@ -16,9 +17,10 @@ class LadderStudy(SynthesesStudy):
 
     title: ClassVar[str] = "add EDC's design choices one by one (EDC, Fig. 1)"
 
-    def chain(self, name: str) -> list[Variant]:
-        names = list(self.block.variants)
-        return [self.block.variants[rung] for rung in names[: names.index(name) + 1]]
+    @cached_property
+    def chains(self) -> dict[str, list[Variant]]:
+        rungs = self.block.variants
+        return {name: list(rungs.values())[: place + 1] for place, name in enumerate(rungs)}
 
     def summary(self, rows: Sequence[Row]) -> list[Row]:
         """Adds `gain`, in points over the previous variant at the same ipc; "" for the first one."""

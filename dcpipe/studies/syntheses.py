@@ -45,17 +45,24 @@ class SynthesesStudy(VariantCellsStudy):
         decimals("seconds", 1),
     )
 
-    def chain(self, name: str) -> list[Variant]:
-        """The variants whose changes are applied, in this order; here only the variant itself."""
-        return [self.block.variants[name]]
+    @cached_property
+    def chains(self) -> dict[str, list[Variant]]:
+        """By the name of a row: the variants whose changes are applied, in this order; here only the variant itself."""
+        return {name: [variant] for name, variant in self.block.variants.items()}
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        """The numbers of images per class."""
+        sizes: Sequence[int] = self.block.ipc
+        return sizes
 
     @cached_property
     def cells(self) -> list[VariantCell]:
         cells = []
-        for name in self.block.variants:
-            for ipc in sorted(self.block.ipc):
+        for name, chain in self.chains.items():
+            for ipc in sorted(self.sizes):
                 with self.error_context(name):
-                    cells.append(VariantCell(name, ipc, *settings(self.chain(name), ipc, self.content)))
+                    cells.append(VariantCell(name, ipc, *settings(chain, ipc, self.content)))
         return cells
 
     def run(self, context: StudyContext, cell: VariantCell) -> CellResult:

@@ -34,6 +34,7 @@ METHODS: Registry[Callable[..., ImageSet]] = Registry(
         "cda": "dcpipe.synthesis.cda:cda",
         "gvbsm": "dcpipe.synthesis.gvbsm:gvbsm",
         "edc": "dcpipe.synthesis.edc:edc",
+        "edc-code": "dcpipe.synthesis.edc_code:edc_code",
         "dc": "dcpipe.synthesis.dc:dc",
         "dsa": "dcpipe.synthesis.dsa:dsa",
         "dm": "dcpipe.synthesis.dm:dm",

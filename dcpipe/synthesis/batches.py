@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,29 @@ class Whole:
         for number in range(len(self.engine.rows)):
             notes = self.engine.progress.notes
             require(self._keep(number), f"synthesis: batch {number} is not in {notes}; run the stage again")
+        self.engine.progress.record("loss", self.losses())
         return self._image_set()
+
+    def losses(self) -> list[dict[str, Any]]:
+        """A table of the weighted terms of the loss by step and observer, each the mean over the batches in which this
+        observer measured in this step (EDC, Fig. 3)."""
+        engine, names = self.engine, list(self.engine.observers)
+        total = np.zeros((engine.choices.iterations, len(names), len(engine.term_names)))
+        count = np.zeros(total.shape[:2], dtype=np.int64)
+        steps = np.arange(engine.choices.iterations)
+        for number in range(len(engine.rows)):
+            turns = np.array([engine.turn(number, int(step)) for step in steps])
+            total[steps, turns] += engine.notes.terms(number).double().numpy()
+            count[steps, turns] += 1
+        return [
+            {
+                "step": int(step),
+                "observer": names[turn],
+                "batches": int(count[step, turn]),
+                **dict(zip(engine.term_names, (total[step, turn] / count[step, turn]).round(6).tolist(), strict=True)),
+            }
+            for step, turn in np.argwhere(count)
+        ]
 
     def report(self, batch: Batch, number: int, note: str) -> None:
         """Report the progress of a batch among all, the terms of its loss, and the current images."""

@@ -44,9 +44,16 @@ class RecoveryNotes:
         names = {path.name for path in self.folder.iterdir()}
         return [n for n in range(count) if _finished(n) not in names or self.finished(n) is None]
 
-    def finish(self, number: int, images: Images) -> None:
-        """Save the images of a batch and remove its checkpoint."""
-        self._write(_finished(number), images=torch.from_numpy(images))
+    def terms(self, number: int) -> torch.Tensor:
+        """The terms of the loss f32 [steps, terms] of a batch that is finished."""
+        saved = self._read(_finished(number))
+        assert saved is not None
+        terms: torch.Tensor = saved["terms"]
+        return terms
+
+    def finish(self, number: int, images: Images, terms: torch.Tensor) -> None:
+        """Save the images of a batch, and the terms of its loss f32 [steps, terms], and remove its checkpoint."""
+        self._write(_finished(number), images=torch.from_numpy(images), terms=terms.cpu())
         (self.folder / checkpoint_of(number)).unlink(missing_ok=True)
 
     def save(self, number: int, state: Mapping[str, Any]) -> None:

@@ -93,6 +93,8 @@ class Matcher:
                 targets.append(torch.einsum("g,gse->se", share, own)[None])
                 weights.append(1 - alpha)
         self.rows = torch.cat(rows)
+        # The same weights by row: a single row that is compared with several targets has all of them.
+        self.row_weights = torch.tensor(weights if len(rows) > 1 else [sum(weights)], device=device)
         self.targets = torch.cat(targets)  # [terms, 2, entries]; a single row of the batch is compared with all of them
         self.weights = torch.tensor(weights, device=device)
         lengths = [segment.stop - segment.start for segment in observer.segments]
@@ -117,15 +119,29 @@ class Matcher:
             else:
                 self.running = a * self.running + (1 - a) * now
             batch = self.running + (batch - now)
-        squared = (batch - self.targets).square()
-        sums = squared.new_zeros(*squared.shape[:2], len(self.layer_weights)).index_add(2, self.segment, squared)
-        norms = sums.clamp_min(1e-30).sqrt()  # the clamp: no gradient, rather than an infinite one, at distance zero
+        norms = self._norms(batch - self.targets)
         weights = self.layer_weights
         if uniforms is not None and self.settings.drop > 0:
             dropped = self.droppable & (uniforms[self.layer] < self.settings.drop)
             weights = weights.masked_fill(dropped, 0.0)
         total: torch.Tensor = torch.einsum("t,tks,s->", self.weights, norms, weights)
         return total
+
+    def distance(
+        self, means: torch.Tensor, variances: torch.Tensor, other_means: torch.Tensor, other_variances: torch.Tensor
+    ) -> torch.Tensor:
+        """The distance between the statistics of two versions of the batch, all f32 [m, entries] (EDC, Eq. 6): that of
+        the loss, with the other version in place of the real images, and with equal weights of all layers."""
+        apart = [pooled(self.rows, *its) for its in ((means, variances), (other_means, other_variances))]
+        norms = self._norms(torch.stack(apart[0], dim=1) - torch.stack(apart[1], dim=1))
+        total: torch.Tensor = torch.einsum("r,rks->", self.row_weights, norms)
+        return total
+
+    def _norms(self, differences: torch.Tensor) -> torch.Tensor:
+        """Euclidean norms of [terms, 2, entries] over the entries of each segment."""
+        squared = differences.square()
+        sums = squared.new_zeros(*squared.shape[:2], len(self.layer_weights)).index_add(2, self.segment, squared)
+        return sums.clamp_min(1e-30).sqrt()  # the clamp: no gradient, rather than an infinite one, at distance zero
 
 
 def needs_statistics(settings: Matching, layers: str) -> bool:

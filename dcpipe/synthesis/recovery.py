@@ -33,7 +33,7 @@ from dcpipe.synthesis.checkpoints import Images, RecoveryNotes, fingerprint
 from dcpipe.synthesis.initial import Pixels, initial
 from dcpipe.synthesis.matching import Matcher, Matching, needs_statistics
 from dcpipe.synthesis.observers import Layers, Observer
-from dcpipe.synthesis.regularisers import Direction, class_groups, densification, flatness
+from dcpipe.synthesis.regularisers import Direction, Flatness, class_groups, densification, flatness
 from dcpipe.synthesis.statistics import Statistics, Variance
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation, uniforms
 from dcpipe.types import ImageSet, IntArray, require
@@ -49,7 +49,9 @@ class Recovery:
     `observers`: names of teachers, None for all. `layers`: the layers whose inputs are measured; `patch`: side of a
     patch in pixels (None: 16 for images of at least 128 pixels, else 4). `weight`, `cross_entropy`, `density`: weights
     of the matching loss, the cross-entropy and the densification term. `flat`: weight of the flatness term, with
-    `decay` (beta) of the running average of the images and `temperature`. `variance`: of class statistics, see
+    `decay` (beta) of the running average of the images and `temperature`; `flatness` says which: `logits` (EDC, Eq. 7),
+    `statistics` (Eq. 6), or `sam`, where the gradient is that at X + `flat` g / |g|, with g the gradient at X and its
+    norm over all pixels of the batch (Foret et al., ICLR 2021). `variance`: of class statistics, see
     `statistics.collect`. `initial`: what recovery starts from; `factor` and `candidates` are RDED's. `order`: batches
     of whole classes (`classes`), or of one image of many classes (`rounds`, SRe2L).
     """
@@ -64,6 +66,7 @@ class Recovery:
     cross_entropy: float = 1.0
     density: float = 0.0
     flat: float = 0.0
+    flatness: Flatness = "logits"
     decay: float = 0.99
     temperature: float = 4.0
     direction: Direction = "paper"
@@ -79,7 +82,7 @@ class Recovery:
 @dataclass(eq=False)
 class Batch:
     """Images that are being optimised: normalised pixels f32 [m, 3, s, s], their running average, the state of Adam,
-    and the `groups` of images that densification compares."""
+    the `groups` of images that densification compares, and the `terms` of the loss, f32 [terms], of every step."""
 
     pixels: torch.Tensor
     average: torch.Tensor
@@ -87,6 +90,7 @@ class Batch:
     matchers: list[Matcher]
     groups: list[torch.Tensor]
     step: int = 0
+    terms: list[torch.Tensor] = field(default_factory=list)
 
     def state(self) -> dict[str, Any]:
         """The contents of a checkpoint."""
@@ -96,6 +100,7 @@ class Batch:
             "optimizer": self.optimizer.state_dict(),
             "running": [matcher.running for matcher in self.matchers],
             "step": self.step,
+            "terms": torch.stack(self.terms),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -103,7 +108,7 @@ class Batch:
         with torch.no_grad():
             self.pixels.copy_(state["pixels"])
             self.average.copy_(state["average"])
-        self.step = state["step"]
+        self.step, self.terms = state["step"], list(state["terms"].to(self.pixels.device))
         self.optimizer.load_state_dict(state["optimizer"])
         for matcher, running in zip(self.matchers, state["running"], strict=True):
             matcher.running = running if running is None else running.to(self.pixels.device)
@@ -170,7 +175,7 @@ class Engine:
             f"synthesis: pixels of batch {number} became NaN or infinite; lower lr ({self.choices.lr})",
         )
         images = self.rounded(batch.pixels)
-        self.notes.finish(number, images)
+        self.notes.finish(number, images, torch.stack(batch.terms))
         return images
 
     @cached_property
@@ -230,19 +235,52 @@ class Engine:
         choices, labels = self.choices, self.labels[self._on_device(rows)]
         observers = list(self.observers.values())
         while batch.step < choices.iterations:
-            turn = (number * choices.iterations + batch.step) % len(observers)
+            turn = self.turn(number, batch.step)
             for group in batch.optimizer.param_groups:
                 group["lr"] = choices.lr * (1 + math.cos(math.pi * batch.step / choices.iterations)) / 2
-            terms = self.terms(batch, number, observers[turn], batch.matchers[turn], labels)
-            loss = torch.stack(list(terms.values())).sum()
             batch.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            terms = self._gradient(batch, number, observers[turn], batch.matchers[turn], labels)
+            batch.terms.append(torch.stack(list(terms.values())).detach())
             batch.optimizer.step()
             with torch.no_grad():
                 torch.maximum(torch.minimum(batch.pixels, self.high), self.low, out=batch.pixels)
                 batch.average.lerp_(batch.pixels, 1 - choices.decay)
             batch.step += 1
             yield terms
+
+    @property
+    def term_names(self) -> list[str]:
+        """The names of the terms of the loss, in their order."""
+        choices = self.choices
+        weights = {
+            "match": 1.0,
+            "cross-entropy": choices.cross_entropy,
+            "flatness": choices.flat if choices.flatness != "sam" else 0.0,
+            "density": choices.density,
+        }
+        return [name for name, weight in weights.items() if weight]
+
+    def turn(self, number: int, step: int) -> int:
+        """Which observer measures in a step of a batch."""
+        return (number * self.choices.iterations + step) % len(self.observers)
+
+    def _gradient(self, batch: Batch, number: int, observer: Observer, matcher: Matcher, labels: torch.Tensor) -> Terms:
+        """Give the pixels the gradient of one step, and return the terms of its loss."""
+        if not (self.choices.flat and self.choices.flatness == "sam"):
+            terms = self.terms(batch, number, observer, matcher, labels)
+            torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+            return terms
+        own, running = batch.pixels.detach().clone(), matcher.running
+        there = torch.stack(list(self.terms(batch, number, observer, matcher, labels).values())).sum()
+        [ascent] = torch.autograd.grad(there, batch.pixels)
+        matcher.running = running  # the two passes are one turn of the observer
+        with torch.no_grad():
+            batch.pixels.add_(ascent * (self.choices.flat / ascent.norm().clamp_min(1e-12)))
+        terms = self.terms(batch, number, observer, matcher, labels)
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            batch.pixels.copy_(own)
+        return terms
 
     def terms(self, batch: Batch, number: int, observer: Observer, matcher: Matcher, labels: torch.Tensor) -> Terms:
         """The weighted terms of one step's loss, by name."""
@@ -263,10 +301,14 @@ class Engine:
         terms = {"match": choices.weight * matcher.loss(means, variances, drawn)}
         if choices.cross_entropy:
             terms["cross-entropy"] = choices.cross_entropy * F.cross_entropy(logits, labels)
-        if choices.flat:
+        if choices.flat and choices.flatness == "logits":
             with torch.no_grad(), half:  # as above, or the logits of equal images would differ
                 then = observer.logits(augmented(batch.average))
             terms["flatness"] = choices.flat * flatness(logits, then, choices.temperature, choices.direction)
+        if choices.flat and choices.flatness == "statistics":
+            with torch.no_grad(), half:
+                _, *earlier = observer.measure(augmented(batch.average))
+            terms["flatness"] = choices.flat * matcher.distance(means, variances, *earlier)
         if choices.density:
             terms["density"] = choices.density * densification(batch.pixels, batch.groups)
         return terms

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 Direction = Literal["paper", "code"]
+Flatness = Literal["logits", "statistics", "sam"]
 _SPREAD = 4.0  # temperature of the target spectrum, as published
 
 

@@ -12,7 +12,7 @@ from dcpipe.reports.figures.subsets import subset_figure
 from dcpipe.types import ImageSet
 from flows.running.runtime import Run
 
-Rows = list[dict[str, int]]
+Rows = list[dict[str, Any]]
 
 PICTURE_SECONDS = 20.0  # between live pictures
 # By name of a table that a method records: the title of its figure, and the function (rows, conditions) -> figure.
@@ -47,18 +47,19 @@ class Records:
 
     def update(self, name: str, rows: Rows) -> None:
         """Replace the rows of a table. Raises `DataError` if matplotlib is missing, before hours of work, not after."""
-        if name not in self.tables:
+        if name in FIGURES and name not in self.tables:
             figures.need_matplotlib()
         self.tables[name] = rows
-        if self.run.reporter.watched and time.monotonic() - self.shown > PICTURE_SECONDS:
+        if name in FIGURES and self.run.reporter.watched and time.monotonic() - self.shown > PICTURE_SECONDS:
             self._show(name)
             self.shown = time.monotonic()
 
     def save(self, folder: Path) -> None:
-        """Write each table to NAME.csv and NAME.png in the folder, and display its figure."""
+        """Write each table to NAME.csv in the folder; if it has a figure, also to NAME.png, and display this."""
         for name, rows in self.tables.items():
             tabular.write_csv(folder / f"{name}.csv", rows)
-            (folder / f"{name}.png").write_bytes(self._show(name))
+            if name in FIGURES:
+                (folder / f"{name}.png").write_bytes(self._show(name))
 
     def _show(self, name: str) -> bytes:
         title, draw = FIGURES[name]

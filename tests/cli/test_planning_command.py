@@ -42,3 +42,13 @@ def test_mistakes(arguments: list[str], sentence: str, workspace: Path, capsys: 
     (workspace / "params.yaml").write_text(presets.text("imagenet-1k-ipc10"), encoding="utf-8")
     assert cli.main(["plan", *arguments]) == 2
     assert capsys.readouterr().err.startswith(f"dcpipe: {sentence}")
+
+
+def test_storage_measures_nothing(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (workspace / "params.yaml").write_text(presets.text("imagenet-1k-ipc10"), encoding="utf-8")
+    arguments = ["plan", "--storage", *IMAGENET[2:]]
+    assert cli.main([*arguments, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["ipc"]: row["fp32"] for row in rows}[50] == 60_000_000_000
+    assert cli.main(arguments) == 0
+    assert "60.0 GB" in capsys.readouterr().out

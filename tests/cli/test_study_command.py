@@ -93,6 +93,23 @@ def test_study_resilience_shows_drops(
     assert "Figure: data/study/resilience/figure.png; pictures of the images: data/study/resilience/picked" in told
 
 
+def test_a_sweep_is_chosen_by_its_name(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = stand_in(
+        workspace, monkeypatch, "sweep", VARIANTS.replace("gain,", "").replace(",2.5,", ",").replace(",,", ",")
+    )
+    path = workspace / "studies/params.yaml"
+    path.write_text("sweep:\n  # which\n  run: a  # this\n  sweeps: {a: {}, b: {}}\nsizes: {}\n", encoding="utf-8")
+    assert cli.main(["study", "sweep", "c"]) == 2
+    assert "there is no sweep 'c'; choose one of a, b" in capsys.readouterr().err and not ran
+    assert cli.main(["study", "selection", "b"]) == 2
+    assert "study selection has no entries to choose from; leave b out" in capsys.readouterr().err and not ran
+    assert cli.main(["study", "sweep", "b"]) == 0
+    assert ran == [["-m", "dvc", "repro", "studies/dvc.yaml:sweep"]]
+    assert path.read_text(encoding="utf-8").splitlines()[2] == "  run: b"
+
+
 @pytest.mark.parametrize("name", ["syntheses", "ladder"])
 def test_study_of_variants_shows_bytes_and_gains(
     name: str, workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -178,13 +195,13 @@ def test_study_refuses_what_it_cannot_run(
     for words, sentence in (
         (
             ["study"],
-            "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder, sizes, students, "
-            "compressions, slimming, continual\n",
+            "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder, sweep, sizes, "
+            "students, compressions, slimming, continual\n",
         ),
         (
             ["study", "codecs"],
             "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels, resilience, syntheses, "
-            "ladder, sizes, students, compressions, slimming, continual\n",
+            "ladder, sweep, sizes, students, compressions, slimming, continual\n",
         ),
         (
             ["study", "selection"],

@@ -40,6 +40,7 @@ def test_networks_that_fit(name: str, size: int) -> None:
         ("vit_b_16", 32, "network 'vit_b_16' does not take images of 32 pixels (Wrong image height! Expected 224"),
         ("inception_v3", 32, "network 'inception_v3' does not take images of 32 pixels (Calculated padded input size"),
         ("alexnet-small", 4, "network 'alexnet-small' does not take images of 4 pixels ("),
+        ("vgg11_bn-small", 16, "network 'vgg11_bn-small' does not take images of 16 pixels ("),
         ("convnet", 32, "unknown network 'convnet'; use one of convnet-dN-wN, resnet10-wN, "),
         ("timm/resnet9000", 32, "network 'timm/resnet9000': timm has no model 'resnet9000'; close names: "),
     ],

@@ -19,6 +19,7 @@ NAMES = [
     "efficientnet_b0-small",
     "densenet121-k12-small",
     "alexnet-small",
+    "vgg11_bn-small",
 ]
 
 # name -> stages (submodules) and the side of what each makes of 32 pixels
@@ -35,6 +36,7 @@ STAGES: dict[str, dict[str, int]] = {
     | {f"features.denseblock{i + 1}": s for i, s in enumerate([32, 16, 8, 4])}
     | {f"features.transition{i + 1}": s for i, s in enumerate([16, 8, 4])},
     "alexnet-small": {"0": 32, "2": 16, "3": 16, "5": 8, "6": 8, "8": 8, "10": 8, "12": 4, "13": 4},
+    "vgg11_bn-small": {f"0.{i}": s for i, s in zip([2, 3, 7, 14, 21, 28], [32, 16, 8, 4, 2, 1], strict=True)},
 }
 
 # Channels that come into each block of `densenet121-k12-small`, and its layers: blocks add 12 a layer, what is between
@@ -57,6 +59,8 @@ PARAMETERS = {
         + [2 * 384 + 385 * 10]
     ),
     "alexnet-small": 9728 + 614_592 + 442_624 + 442_560 + 331_968 + 30_730,
+    # torchvision's with fewer classes, without its first two linear layers, and a head of 512 channels
+    "vgg11_bn-small": 132_868_840 - 4097 * 1000 - 4097 * 4096 - 25_089 * 4096 + 513 * 10,
 }
 
 
@@ -109,7 +113,7 @@ def test_logits_are_finite_and_weights_come_back(name: str, size: int) -> None:
 
 def test_what_the_classifier_reads() -> None:
     widths = {"wrn-16-2": 128, "mobilenet_v2_x0_5-small": 1280, "shufflenet_v2_x0_5-small": 1024}
-    widths |= {"efficientnet_b0-small": 1280, "alexnet-small": 192 * 16}
+    widths |= {"efficientnet_b0-small": 1280, "alexnet-small": 192 * 16, "vgg11_bn-small": 512}
     widths |= {"densenet121-small": 1024, "densenet121-k12-small": 384}
     assert {name: networks.head(networks.build(name, 2, 32)).in_features for name in widths} == widths
 

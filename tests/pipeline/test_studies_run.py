@@ -140,8 +140,8 @@ def test_mistakes_stop_it_in_one_line(copy_of_line: Workspace) -> None:
     assert "Traceback" not in told
     told = copy_of_line.run("dcpipe", "study", "codecs", ok=False)
     legal = (
-        "selection, coefficients, labels, resilience, syntheses, ladder, sizes, students, compressions, slimming, "
-        "continual"
+        "selection, coefficients, labels, resilience, syntheses, ladder, sweep, sizes, students, compressions, "
+        "slimming, continual"
     )
     assert told == f"dcpipe: unknown study 'codecs'; choose one of {legal}\n"
 

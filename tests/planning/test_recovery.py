@@ -28,7 +28,7 @@ def test_edc_on_imagenet_by_hand() -> None:
     assert stage.n_bytes == pytest.approx(1e9, rel=0.01)
 
 
-@pytest.mark.parametrize("method", ["sre2l", "cda", "gvbsm", "edc"])
+@pytest.mark.parametrize("method", ["sre2l", "cda", "gvbsm", "edc", "edc-code"])
 def test_steps_and_images_are_those_that_the_engine_takes(
     method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,6 +49,11 @@ LEGAL: dict[str, Any] = {
         "seeds": [0, 1, 2],
     },
     "ladder": {"variants": {"small-batch": {"evaluation": {"batch_size": 5}}}, "ipc": [1], "seeds": [0, 1, 2]},
+    "sweep": {
+        "run": "zeta",
+        "sweeps": {"zeta": {"grid": {"evaluation.zeta": [1.0, 2.0]}, "ipc": [1]}},
+        "seeds": [0, 1, 2],
+    },
     "sizes": {
         "methods": {"mdc": {"synthesis": {"method": "mdc"}}, "idc": {"baselines": ["A", "C"]}},
         "ipc": 10,
@@ -131,7 +136,7 @@ REFUSED = [
         "selections",
         {},
         "unknown key 'selections'; valid keys are selection, coefficients, labels, resilience, syntheses, ladder, "
-        "sizes, students, compressions, slimming, continual; did you mean 'selection'?",
+        "sweep, sizes, students, compressions, slimming, continual; did you mean 'selection'?",
     ),
     ("coefficients", None, "'coefficients' is missing; add it"),
     ("coefficients.base.beta", None, "'coefficients.base.beta' is missing; add it"),
@@ -212,8 +217,8 @@ def test_unknown_studies_list_the_known(tmp_path: Path) -> None:
     for name in STUDIES:
         studies.check_name(name)
     known = (
-        "selection, coefficients, labels, resilience, syntheses, ladder, sizes, students, compressions, slimming, "
-        "continual"
+        "selection, coefficients, labels, resilience, syntheses, ladder, sweep, sizes, students, compressions, "
+        "slimming, continual"
     )
     with pytest.raises(DataError, match=rf"^unknown study 'codecs'; choose one of {known}$"):
         load("codecs", tmp_path)

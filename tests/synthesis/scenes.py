@@ -43,6 +43,7 @@ class World:
     folder: Path
     nets: dict[str, str] = field(default_factory=lambda: dict(NETS))
     passes: int = 0
+    recorded: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     told: list[tuple[int, int, str]] = field(default_factory=list)
     interrupt: Callable[[int, str], None] = lambda count, note: None
 
@@ -68,7 +69,7 @@ class World:
             self.told.append((done, total, note))
             self.interrupt(len(self.told), note)
 
-        return Progress(self.folder / "notes", self.folder / "shared", report)
+        return Progress(self.folder / "notes", self.folder / "shared", report, self.recorded.__setitem__)
 
 
 EVERYTHING = Recovery(

@@ -15,6 +15,7 @@ from slow_observers import teacher_of
 from dcpipe.synthesis.checkpoints import RecoveryNotes, checkpoint_of, fingerprint
 from dcpipe.types import DataError
 
+TERMS = torch.tensor([[1.0, 2.0], [0.5, 1.5]])  # of two steps
 STATE = {"step": 3, "pixels": torch.arange(4.0)}
 FIRST, SECOND = np.full((2, 4, 4, 3), 7, dtype=np.uint8), np.full((1, 4, 4, 3), 9, dtype=np.uint8)
 
@@ -23,7 +24,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     notes = RecoveryNotes(tmp_path, "run")
     assert notes.load(1) is None and notes.finished(0) is None
     notes.save(1, STATE)
-    notes.finish(0, FIRST)
+    notes.finish(0, FIRST, TERMS)
     found, images = notes.load(1), notes.finished(0)
     assert found is not None and found["step"] == 3 and torch.equal(found["pixels"], STATE["pixels"])
     assert images is not None and images.dtype == np.uint8 and np.array_equal(images, FIRST)
@@ -34,8 +35,8 @@ def test_a_finished_batch_has_no_checkpoint(tmp_path: Path) -> None:
     notes = RecoveryNotes(tmp_path, "run")
     notes.save(0, STATE)
     notes.save(12, STATE)
-    notes.finish(12, FIRST)
-    notes.finish(2, SECOND)
+    notes.finish(12, FIRST, TERMS)
+    notes.finish(2, SECOND, TERMS)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "recovery-00000-open.pt",
         "recovery-00002.pt",
@@ -55,7 +56,7 @@ def test_a_batch_is_written_before_its_checkpoint_is_removed(tmp_path: Path, mon
 
     monkeypatch.setattr(torch, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        notes.finish(0, FIRST)
+        notes.finish(0, FIRST, TERMS)
     assert notes.missing(1) == [0] and notes.load(0) is not None
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint_of(0)]
 
@@ -63,16 +64,16 @@ def test_a_batch_is_written_before_its_checkpoint_is_removed(tmp_path: Path, mon
 def test_a_finished_batch_that_is_replaced_while_it_is_read_stays_as_it_was(tmp_path: Path) -> None:
     """Images are mapped, not read; a second worker may write the same batch."""
     notes = RecoveryNotes(tmp_path, "run")
-    notes.finish(0, FIRST)
+    notes.finish(0, FIRST, TERMS)
     images = notes.finished(0)
-    notes.finish(0, FIRST + 1)
+    notes.finish(0, FIRST + 1, TERMS)
     assert images is not None and np.array_equal(images, FIRST)
 
 
 def test_notes_of_another_run_are_ignored(tmp_path: Path) -> None:
     old = RecoveryNotes(tmp_path, "old")
     old.save(1, STATE)
-    old.finish(0, FIRST)
+    old.finish(0, FIRST, TERMS)
     old.save_ids(np.arange(3))
     notes = RecoveryNotes(tmp_path, "new")
     assert notes.load(1) is None and notes.finished(0) is None and notes.missing(2) == [0, 1]

@@ -16,7 +16,7 @@ from dcpipe.config.options import check_options
 from dcpipe.synthesis import METHODS, recovery
 from dcpipe.types import DataError, ImageSet
 
-RECOVERED = ("sre2l", "cda", "gvbsm", "edc")
+RECOVERED = ("sre2l", "cda", "gvbsm", "edc", "edc-code")
 LABELS = [0, 1, 2, 0, 1, 2]
 # The settings in which one option is changed: few steps, a loss in which matching matters, networks with batch norms.
 BASE: dict[str, dict[str, Any]] = {
@@ -24,6 +24,7 @@ BASE: dict[str, dict[str, Any]] = {
     "cda": {"observers": ["res"], "iterations": 3, "weight": 1.0},
     "gvbsm": {"observers": ["res", "conv"], "iterations": 3, "weight": 1.0},
     "edc": {"observers": ["res", "conv"], "iterations": 3, "weight": 1.0, "flat": 100.0},
+    "edc-code": {"observers": ["res", "conv"], "iterations": 3, "weight": 1.0, "flat": 1000.0},
 }
 COMMON = [
     ("observers", ["wide"], {}),
@@ -59,6 +60,8 @@ OWN: dict[str, list[tuple[str, Any, dict[str, Any]]]] = {
         ("momentum", 0.0, {}),
         ("average", "zero", {}),
         ("flat", 0.0, {}),
+        ("flatness", "statistics", {}),
+        ("flatness", "sam", {"flat": 1.0}),
         ("decay", 0.0, {}),
         ("temperature", 1.0, {}),
         ("direction", "code", {"flat": 1000.0}),
@@ -68,6 +71,8 @@ OWN: dict[str, list[tuple[str, Any, dict[str, Any]]]] = {
         ("candidates", 3, {"initial": "rded"}),
     ],
 }
+OPPOSITE = {"classes": "each", "variance": "total", "swapped": False, "average": "first", "direction": "paper"}
+OWN["edc-code"] = [(name, OPPOSITE.get(name, value), beside) for name, value, beside in OWN["edc"]]
 CHANGES = [
     (method, *change)
     for method in RECOVERED
@@ -209,6 +214,8 @@ def test_from_noise_the_selected_pixels_do_not_matter(world: World, method: str)
         ("edc", {"variance": "between"}, "variance is 'between': input should be 'total' or 'within'"),
         ("edc", {"average": "last"}, "average is 'last': input should be 'first' or 'zero'"),
         ("edc", {"direction": "back"}, "direction is 'back': input should be 'paper' or 'code'"),
+        ("edc", {"flatness": "none"}, "flatness is 'none': input should be 'logits', 'statistics' or 'sam'"),
+        ("edc-code", {"flat": -1}, "flat is -1: input should be greater than or equal to 0"),
         ("edc", {"flat": -1}, "flat is -1: input should be greater than or equal to 0"),
         ("edc", {"decay": 1}, "decay is 1: input should be less than 1"),
         ("edc", {"temperature": -1}, "temperature is -1: input should be greater than 0"),

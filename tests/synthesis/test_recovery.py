@@ -269,3 +269,28 @@ def test_teachers_of_other_colours_share_the_pixels(tmp_path: Path) -> None:
     logits = engine.observers["res"].logits(images)
     slow = F.cross_entropy(logits, engine.labels[torch.from_numpy(rows)])
     assert terms["cross-entropy"].item() == pytest.approx(slow.item(), rel=1e-4)
+
+
+def test_the_course_of_the_loss_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By step and observer, the mean over batches; with 3 observers and 4 steps the turns of batches differ."""
+    seen: dict[tuple[int, str], list[dict[str, float]]] = {}
+    terms = Engine.terms
+
+    def noted(self: Engine, batch: Any, number: int, observer: Any, *rest: Any) -> Any:
+        found = terms(self, batch, number, observer, *rest)
+        seen.setdefault((batch.step, observer.name), []).append({name: its.item() for name, its in found.items()})
+        return found
+
+    monkeypatch.setattr(Engine, "terms", noted)
+    world = World(tmp_path, THREE)
+    made(world, replace(EVERYTHING, iterations=4, batch_size=2))
+    rows = world.recorded["loss"]
+    assert [(row["step"], row["observer"]) for row in rows] == sorted(
+        seen, key=lambda key: (key[0], list(THREE).index(key[1]))
+    )
+    for row in rows:
+        own = seen[row["step"], row["observer"]]
+        assert row["batches"] == len(own) and list(row)[3:] == list(own[0])
+        for name in own[0]:
+            assert row[name] == pytest.approx(sum(one[name] for one in own) / len(own), abs=1e-5)
+    assert {row["batches"] for row in rows} == {1, 2}

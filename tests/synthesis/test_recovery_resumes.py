@@ -53,6 +53,7 @@ def test_a_run_killed_repeatedly_gives_the_same_images(tmp_path: Path, every: in
             assert kills < 30, "it does not get on"
     assert kills >= 2
     assert result.images.tobytes() == expected.images.tobytes()
+    assert pieces.recorded == whole.recorded and len(whole.recorded["loss"]) == 2 * EVERYTHING.iterations
 
 
 @pytest.mark.usefixtures("always")
@@ -112,8 +113,8 @@ def test_a_run_killed_between_batches_goes_on_with_the_next_one(
     expected = made(whole)
     finish = RecoveryNotes.finish
 
-    def killed(self: RecoveryNotes, number: int, images: Any) -> None:
-        finish(self, number, images)
+    def killed(self: RecoveryNotes, number: int, images: Any, terms: Any) -> None:
+        finish(self, number, images, terms)
         monkeypatch.undo()
         raise KilledError
 
