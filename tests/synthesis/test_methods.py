@@ -189,7 +189,7 @@ def test_from_noise_the_selected_pixels_do_not_matter(world: World, method: str)
         ("sre2l", {"lr": 0}, "lr is 0: input should be greater than 0"),
         ("sre2l", {"weight": float("nan")}, "weight is nan: input should be a finite number"),
         ("sre2l", {"batch_size": 0}, "batch_size is 0: input should be greater than or equal to 1"),
-        ("sre2l", {"observers": []}, "observers is []: list should have at least 1 item after validation, not 0"),
+        ("sre2l", {"observers": []}, "observers is []: give at least 1 entry"),
         ("sre2l", {"initial": "white"}, "initial is 'white': input should be 'noise', 'real' or 'rded'"),
         ("sre2l", {"jitter": -1}, "jitter is -1: input should be greater than or equal to 0"),
         ("sre2l", {"first": -1}, "first is -1: input should be greater than or equal to 0"),
