@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class SynthesisContext:
         return {name: self.observers[name] for name in chosen}
 
 
-def _unrecorded(name: str, rows: list[dict[str, int]]) -> None:
+def _unrecorded(name: str, rows: Sequence[Mapping[str, float]]) -> None:
     """The default of `Progress.record`, which records nothing."""
 
 
@@ -54,9 +54,9 @@ class Progress:
     """How a method saves and reports its progress. `notes`: a folder for checkpoints, from which a method may resume.
     `shared`: a folder for results that are the same for every run with these images and teachers (statistics).
     `report(done, total, note, images)`: shows progress; the function `images` is called only if they are displayed.
-    `record(name, rows)`: stores a small table of all decisions so far. None of them may change the result."""
+    `record(name, rows)`: stores a small table of all decisions, or measurements, so far. None of them may change the result."""
 
     notes: Path
     shared: Path
     report: Callable[[int, int, str, Callable[[], ImageSet]], None]
-    record: Callable[[str, list[dict[str, int]]], None] = _unrecorded
+    record: Callable[[str, Sequence[Mapping[str, float]]], None] = _unrecorded
