@@ -54,7 +54,8 @@ class Progress:
     """How a method saves and reports its progress. `notes`: a folder for checkpoints, from which a method may resume.
     `shared`: a folder for results that are the same for every run with these images and teachers (statistics).
     `report(done, total, note, images)`: shows progress; the function `images` is called only if they are displayed.
-    `record(name, rows)`: stores a small table of all decisions, or measurements, so far. None of them may change the result."""
+    `record(name, rows)`: stores a small table of all decisions, or measurements, so far. None of them may
+    change the result."""
 
     notes: Path
     shared: Path

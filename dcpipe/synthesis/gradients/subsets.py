@@ -165,10 +165,10 @@ class Subsets:
     """The current choice for every class, and the earlier ones. Immutable: `after` and `entered` return the next state.
 
     `chosen` i64 [c]: n*, from outer loop `since` on. `previous` i64 [c]: the last n* of another size, 0 at first.
-    `finished` i64 [c, N - 1]: the outer loop from which n* = column + 1 counts as finished. `measured` f64 [times, rows,
-    N - 1]: the distances of every measurement, one row per class if `class_wise`, otherwise one row; `loops` i64
-    [times]: the outer loops that they were measured in (paper, Table 7). `history` i64 [changes, 3, c]: the outer loops in which n* or the number of frozen images changed, with both new
-    values (paper, Fig. 5).
+    `finished` i64 [c, N - 1]: the outer loop from which n* = column + 1 counts as finished. `measured` f64 [times,
+    rows, N - 1]: the distances of every measurement, one row per class if `class_wise`, otherwise one row; `loops` i64
+    [times]: the outer loops that they were measured in (paper, Table 7). `history` i64 [changes, 3, c]: the outer loops
+    in which n* or the number of frozen images changed, with both new values (paper, Fig. 5).
     """
 
     rules: Rules
