@@ -7,6 +7,9 @@ N and scored at each of these sizes, and by the average over them. Instead, a ba
 * B: N runs of one image per class, each from other real images and with the next seed, joined
 * C: the first images of one run at N; the cheapest, and what a method for every size has to beat
 
+With `runs`, a method and its baselines are condensed several times with other seeds (Table 6). Each run is an entry,
+and `runs.csv` has means and deviations over runs, which the seeds of students do not show.
+
 The degradation of a smaller size is the accuracy that it lacks compared with a set made for this size (A).
 """
 
@@ -38,9 +41,11 @@ RESULTS = ("entry", "size", "seed", "accuracy", *BYTES, *MADE_BY)
 
 
 class Method(Variant):
-    """A variant of params.yaml whose run is scored at every size or, with `baselines`, which is run as these."""
+    """A variant of params.yaml whose run is scored at every size or, with `baselines`, which is run as these. `runs`:
+    how many times it is condensed, each time with another seed."""
 
     baselines: Annotated[list[Baseline], Distinct] = Field(default=[])
+    runs: Count = 1
 
 
 class SizesBlock(StudyBlock):
@@ -64,13 +69,20 @@ class SizesBlock(StudyBlock):
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the figure: a method with its run at N (which is also baseline C), or with baseline A or B."""
+    """A line of the figure: a method with its run at N (which is also baseline C), or with baseline A or B. `run`, from
+    1, is the number of the condensation if there are several, else None."""
 
     method: str
     baseline: Baseline | None
+    run: int | None = None
+
+    @property
+    def of_all_runs(self) -> str:
+        """The name that the entries of all runs share."""
+        return f"{self.method}-{self.baseline}" if self.baseline else self.method
 
     def __str__(self) -> str:
-        return f"{self.method}-{self.baseline}" if self.baseline else self.method
+        return self.of_all_runs if self.run is None else f"{self.of_all_runs}-run{self.run}"
 
 
 @dataclass(frozen=True)
@@ -147,7 +159,10 @@ class SizesStudy(VariantCellsStudy):
         baselines = {str(entry): entry.baseline or "" for entry in entries(self.block)}
         drawn = [{**row, "baseline": baselines[row["entry"]]} for row in summary]
         figure = figures.png(figures.sizes(drawn, self.block.split, conditions(rows)))
-        return Report({"results": arranged(rounded(rows), RESULTS), "summary": summary}, {"figure": figure})
+        tables = {"results": arranged(rounded(rows), RESULTS), "summary": summary}
+        if over_runs := summarise_runs(summary, list(entries(self.block))):
+            tables["runs"] = over_runs
+        return Report(tables, {"figure": figure})
 
     @classmethod
     def lines(cls, rows: Sequence[Row]) -> list[Row]:
@@ -169,20 +184,28 @@ class SizesStudy(VariantCellsStudy):
 
 
 def entries(block: SizesBlock) -> Iterator[Entry]:
-    """The entries in the order of the file, and the baselines of a method in the order A, B, C."""
+    """The entries in the order of the file, the baselines of a method in the order A, B, C, and then their runs."""
     for name, method in block.methods.items():
-        yield from (Entry(name, baseline) for baseline in (*sorted(method.baselines),) or (None,))
+        for baseline in (*sorted(method.baselines),) or (None,):
+            yield from (Entry(name, baseline, run) for run in runs_of(method))
+
+
+def runs_of(method: Method) -> Sequence[int | None]:
+    """The numbers of a method's runs, from 1; None for the only one."""
+    return range(1, method.runs + 1) if method.runs > 1 else (None,)
 
 
 def made_for_size(block: SizesBlock) -> dict[str, str]:
     """By entry, the baseline A that its degradation is counted from: that of the same method, or else the only one in
-    the study. Entries without such a baseline are left out."""
+    the study. With several runs, it is that of the same run, or else of the first. Entries without such a baseline are
+    left out."""
     with_a = [name for name, method in block.methods.items() if "A" in method.baselines]
     references = {}
     for entry in entries(block):
         method = entry.method if entry.method in with_a else with_a[0] if len(with_a) == 1 else None
         if method is not None and entry.baseline != "A":
-            references[str(entry)] = str(Entry(method, "A"))
+            run = entry.run if entry.method == method else runs_of(block.methods[method])[0]
+            references[str(entry)] = str(Entry(method, "A", run))
     return references
 
 
@@ -190,13 +213,15 @@ def parts(entry: Entry, size: int, ipc: int) -> tuple[Part, ...]:
     """The runs that the `size` images per class of an entry come from; equal parts of one method are one run.
 
     For A, the run from the first `size` rounds of the picks. For B, the runs k from round k with seed + k. Otherwise
-    the run from all `ipc` rounds, of which the first `size` images of each class are used.
+    the run from all `ipc` rounds, of which the first `size` images of each class are used. Later runs of a method have
+    seeds that none of the earlier ones has, those of B included.
     """
+    step = 0 if entry.run is None else (entry.run - 1) * ipc
     if entry.baseline == "A":
-        return (Part(0, size),)
+        return (Part(0, size, step),)
     if entry.baseline == "B":
-        return tuple(Part(k, k + 1, k) for k in range(size))
-    return (Part(0, ipc),)
+        return tuple(Part(k, k + 1, step + k) for k in range(size))
+    return (Part(0, ipc, step),)
 
 
 def cell_of(whole: VariantCell, entry: Entry, size: int) -> SizeCell:
@@ -253,3 +278,18 @@ def summarise_sizes(results: Sequence[Row], seconds: Mapping[str, float], agains
         goal = reached.get((against.get(row["entry"], ""), row["size"]))
         row["degradation"] = "" if goal is None else round(goal - row["accuracy"], 3)
     return rows
+
+
+def summarise_runs(summary: Sequence[Row], among: Sequence[Entry]) -> list[Row]:
+    """For each method and baseline with several runs, a row per size and one for the average: mean and deviation
+    (n - 1) over runs of the accuracies in `summary`, each of which is a mean over students (MDC, Table 6)."""
+    several = {str(entry): entry.of_all_runs for entry in among if entry.run is not None}
+    named = [{**row, "entry": several[row["entry"]]} for row in summary if row["entry"] in several]
+    return [
+        {
+            **{key: group[0][key] for key in ("entry", "size")},
+            **spread([row["accuracy"] for row in group]),
+            "runs": len(group),
+        }
+        for group in grouped(named, ("entry", "size"))
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class SynthesisContext:
         return {name: self.observers[name] for name in chosen}
 
 
-def _unrecorded(name: str, rows: list[dict[str, Any]]) -> None:
+def _unrecorded(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """The default of `Progress.record`, which records nothing."""
 
 
@@ -55,10 +55,10 @@ class Progress:
     """How a method saves and reports its progress. `notes`: a folder for checkpoints, from which a method may resume.
     `shared`: a folder for results that are the same for every run with these images and teachers (statistics).
     `report(done, total, note, images)`: shows progress; the function `images` is called only if they are displayed.
-    `record(name, rows)`: stores a small table of all decisions so far, or of the course of the loss. None of them may
+    `record(name, rows)`: stores a small table of all decisions, measurements or losses so far. None of them may
     change the result."""
 
     notes: Path
     shared: Path
     report: Callable[[int, int, str, Callable[[], ImageSet]], None]
-    record: Callable[[str, list[dict[str, Any]]], None] = _unrecorded
+    record: Callable[[str, Sequence[Mapping[str, Any]]], None] = _unrecorded

@@ -8,8 +8,8 @@ The result can be loaded at any size: `dcpipe.load(..., ipc=3)`.
 
 `metric` is the measure by which a subset is chosen (Table 5). `feature` distances cost next to nothing, `gradient`
 distances cost another pass in each step that measures, and `accuracy` costs N - 1 trainings of `epochs` epochs per
-measurement, which are evaluated on `judged` real images per class (`gradients/accuracies.py`). The chosen subsets and
-the frozen images are passed to `progress.record`.
+measurement, which are evaluated on `judged` real images per class (`gradients/accuracies.py`). The chosen subsets, the
+frozen images and the distances are passed to `progress.record`.
 
 `freeze` and `begin` (whether subsets start in loop 0 or 1) follow the paper by default and the official code with
 `code`. If images are grids, a subset consists of the first stored images (`by: images`), or of the first cells (`by:

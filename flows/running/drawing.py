@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from dcpipe.reports import figures, pictures, tabular
-from dcpipe.reports.figures.subsets import subset_figure
+from dcpipe.reports.figures.subsets import distance_figure, subset_figure
 from dcpipe.types import ImageSet
 from flows.running.runtime import Run
 
-Rows = list[dict[str, Any]]
+Rows = Sequence[Mapping[str, Any]]
 
 PICTURE_SECONDS = 20.0  # between live pictures
 # By name of a table that a method records: the title of its figure, and the function (rows, conditions) -> figure.
-FIGURES: dict[str, tuple[str, Callable[[Rows, str], Any]]] = {"subsets": ("subsets over time", subset_figure)}
+FIGURES: dict[str, tuple[str, Callable[[Rows, str], Any]]] = {
+    "subsets": ("subsets over time", subset_figure),
+    "distances": ("distances of subsets", distance_figure),
+}
 
 
 class LiveImages:

@@ -99,10 +99,12 @@ def test_an_artifact_holds_images_table_and_figure(scratch: Path) -> None:
         staging.publish("selection", store.save_selection(staging.root, chosen))
     synthesis_stage(run)
     first = store.open_artifact(Path("data/synthesis"), "synthesis")
-    assert set(first.files) == {"images.parquet", "subsets.csv", "subsets.png"}
+    assert set(first.files) == {"images.parquet", "subsets.csv", "subsets.png", "distances.csv", "distances.png"}
     decided = table(Path("data/synthesis/subsets.csv"))
     assert [*decided[0]] == ["loop", "class", "subset", "frozen"]
     assert (decided[0]["loop"], decided[-1]["loop"]) == ("0", "3") and {row["class"] for row in decided} == {"-1"}
+    measured = table(Path("data/synthesis/distances.csv"))
+    assert [(row["loop"], row["size"]) for row in measured] == [(str(t), n) for t in range(4) for n in ("1", "2")]
     assert store.load_set(Path("data/synthesis")).images.shape == (30, 8, 8, 3)
     synthesis_stage(run)
     assert store.open_artifact(Path("data/synthesis"), "synthesis").digest == first.digest

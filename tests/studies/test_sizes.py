@@ -90,6 +90,38 @@ def test_joined_sets_keep_rows_and_their_beginnings(counts: list[int], grid: int
     assert np.array_equal(joined.prefix(counts[0]).ids, sets[0].ids)
 
 
+def test_runs_are_entries_whose_seeds_differ() -> None:
+    """Also from those that B joins; the first run is the only one's, so it is not made again."""
+    methods = {"mdc": {"runs": 2}, "idc": {"baselines": ["A", "B"], "runs": 2}}
+    block = block_of(ipc=3, methods=methods)
+    names = ["mdc-run1", "mdc-run2", *("idc-A-run1", "idc-A-run2", "idc-B-run1", "idc-B-run2")]
+    assert [str(entry) for entry in sizes.entries(block)] == names
+    study = SizesStudy("sizes", block, tiny.run_of("studies").params, tiny.PARAMS)
+    seeds = {str(cell): [run.params.synthesis.seed for run in cell.runs] for cell in study.cells}
+    assert seeds["mdc-run1-ipc3"] == seeds["idc-A-run1-ipc3"] == [0]
+    assert seeds["mdc-run2-ipc1"] == seeds["idc-A-run2-ipc2"] == [3]
+    assert (seeds["idc-B-run1-ipc3"], seeds["idc-B-run2-ipc3"]) == ([0, 1, 2], [3, 4, 5])
+    cells = {str(cell): cell for cell in study.cells}
+    alone = SizesStudy("sizes", block_of(ipc=3, methods={"mdc": {}}), study.params, tiny.PARAMS)
+    digests = [cell.digest("selection", "synthesis") for cell in alone.cells]
+    assert digests == [cells[f"mdc-run1-ipc{n}"].digest("selection", "synthesis") for n in (1, 2, 3)]
+    assert digests[0] != cells["mdc-run2-ipc1"].digest("selection", "synthesis")
+    against = {"mdc-run1": "idc-A-run1", "mdc-run2": "idc-A-run1"}
+    assert sizes.made_for_size(block) == against | {f"idc-B-run{k}": f"idc-A-run{k}" for k in (1, 2)}
+
+
+def test_means_over_runs() -> None:
+    """As in Table 6; a method with one run has no such row."""
+    block = block_of(methods={"mdc": {"runs": 4}, "idc": {}}, ipc=1)
+    found = (58.37, 58.73, 58.90, 59.55)
+    summary = [{"entry": f"mdc-run{k}", "size": "average", "accuracy": a} for k, a in enumerate(found, 1)]
+    summary.append({"entry": "idc", "size": "average", "accuracy": 53.15})
+    [row] = sizes.summarise_runs(summary, list(sizes.entries(block)))
+    mean, std = statistics.fmean(found), statistics.stdev(found)
+    assert row == {"entry": "mdc", "size": "average", "accuracy": round(mean, 3), "std": round(std, 3), "runs": 4}
+    assert sizes.summarise_runs(summary[-1:], list(sizes.entries(block))) == []
+
+
 def test_sets_that_do_not_fit_are_not_joined() -> None:
     with pytest.raises(DataError) as error:
         sizes.joined([rounds(1), rounds(1, 3, grid=2)])
@@ -106,7 +138,7 @@ def test_sets_that_do_not_fit_are_not_joined() -> None:
             {"methods": {"idc": {"baselines": ["A", "A"]}}},
             "s.yaml: methods.idc.baselines is ['A', 'A']: 'A' is listed more than once; list each once",
         ),
-        ({"seeds": [0, 1]}, "s.yaml: seeds is [0, 1]: list should have at least 3 items after validation, not 2"),
+        ({"seeds": [0, 1]}, "s.yaml: seeds is [0, 1]: give at least 3 entries"),
         (
             {"methods": {"idc": {"baselines": ["D"]}}},
             "s.yaml: methods.idc.baselines.0 is 'D': input should be 'A', 'B'",
@@ -115,7 +147,7 @@ def test_sets_that_do_not_fit_are_not_joined() -> None:
         (
             {"methods": {"idc": {"baseline": ["A"]}}},
             "s.yaml: unknown key 'methods.idc.baseline'; valid keys are selection, synthesis, softlabels, compression, "
-            "evaluation, labels, baselines; did you mean 'baselines'?",
+            "evaluation, labels, baselines, runs; did you mean 'baselines'?",
         ),
     ],
 )

@@ -1,6 +1,7 @@
-"""A figure of how subsets were chosen (MDC, Fig. 5): the chosen subset and its frozen part over outer loops.
+"""Figures of how subsets were chosen (MDC, Fig. 5 and Table 7): the chosen subset and its frozen part over outer loops,
+and the distances by which it was chosen.
 
-Its rows are those that methods record with `synthesis.Progress.record` under the name "subsets".
+Their rows are those that methods record with `synthesis.Progress.record` under the names "subsets" and "distances".
 """
 
 from __future__ import annotations
@@ -41,6 +42,26 @@ def subset_figure(rows: Sequence[Row], conditions: str) -> Figure:
     panel.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
     panel.legend(fontsize=8, frameon=False, ncols=2, loc="upper left")
     add_title(figure, "Subsets chosen and frozen", conditions)
+    return figure
+
+
+def distance_figure(rows: Sequence[Row], conditions: str) -> Figure:
+    """The distance of every candidate over the outer loops that measured, from 0: a line per size, the lighter the
+    larger the size. If each class chooses its own subset, distances are means over classes.
+
+    `rows` have `loop`, `class` (-1: all), `size` and `distance`; they are sorted by loop, class and size.
+    """
+    loops, sizes = (np.array(list(dict.fromkeys(row[name] for row in rows))) for name in ("loop", "size"))
+    found = _by_class(rows, "distance", len(loops)).reshape(len(loops), -1, len(sizes)).mean(1)
+    figure, [panel] = canvas(1, 1, 7.2, 3.6)
+    for size, distances, alpha in zip(sizes.tolist(), found.T, np.linspace(1, 0.3, len(sizes)).tolist(), strict=True):
+        panel.plot(loops, distances, color=BLUE, alpha=alpha, marker="o", markersize=3, label=f"{size}")
+    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.set_xlabel("outer loop")
+    panel.set_ylabel("distance from real images")
+    panel.grid(axis="y", color=GREY, alpha=0.3, linewidth=0.5)
+    panel.legend(title="images a class", fontsize=8, frameon=False, ncols=5)
+    add_title(figure, "Distances of subsets", conditions)
     return figure
 
 

@@ -19,7 +19,7 @@ does not see the images of the others, but every group would need the same netwo
 images of all classes, and DM's are cheap.
 
 A killed run resumes in the middle of an outer loop; all random numbers are functions of (seed, loop, step). MDC's
-choices and frozen images are passed to `progress.record` after each decision and at the end.
+choices, frozen images and distances are passed to `progress.record` after each decision and at the end.
 """
 
 from __future__ import annotations
@@ -259,6 +259,8 @@ class Engine:
     def _record(self, loop: int) -> None:
         if self.subsets is not None:
             self.progress.record("subsets", self.subsets.rows(loop))
+            if len(self.subsets.loops):
+                self.progress.record("distances", self.subsets.distance_rows())
 
     def _subset_note(self) -> str:
         if self.subsets is None:

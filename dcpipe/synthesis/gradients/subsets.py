@@ -44,7 +44,7 @@ Freeze = Literal["code", "paper", "none"]
 Metric = Literal["feature", "gradient", "accuracy"]
 
 _NEVER = np.iinfo(np.int64).max
-_SAVED = ("chosen", "previous", "finished", "last", "history")  # in a checkpoint
+_SAVED = ("chosen", "previous", "finished", "measured", "loops", "history")  # in a checkpoint
 
 
 def _counts(owners: IntArray) -> IntArray:
@@ -165,10 +165,10 @@ class Subsets:
     """The current choice for every class, and the earlier ones. Immutable: `after` and `entered` return the next state.
 
     `chosen` i64 [c]: n*, from outer loop `since` on. `previous` i64 [c]: the last n* of another size, 0 at first.
-    `finished` i64 [c, N - 1]: the outer loop from which n* = column + 1 counts as finished. `last` f64 [rows, N - 1]:
-    the latest distances, one row per class if `class_wise`, otherwise one row; no rows before the first measurement.
-    `history` i64 [changes, 3, c]: the outer loops in which n* or the number of frozen images changed, with both new
-    values (paper, Fig. 5).
+    `finished` i64 [c, N - 1]: the outer loop from which n* = column + 1 counts as finished. `measured` f64 [times,
+    rows, N - 1]: the distances of every measurement, one row per class if `class_wise`, otherwise one row; `loops` i64
+    [times]: the outer loops that they were measured in (paper, Table 7). `history` i64 [changes, 3, c]: the outer loops
+    in which n* or the number of frozen images changed, with both new values (paper, Fig. 5).
     """
 
     rules: Rules
@@ -176,7 +176,8 @@ class Subsets:
     previous: IntArray
     finished: IntArray
     since: int
-    last: FloatArray
+    measured: FloatArray
+    loops: IntArray
     history: IntArray
 
     @classmethod
@@ -185,7 +186,9 @@ class Subsets:
         c, n = rules.n_classes, rules.ipc - 1
         ones, zeros = np.ones(c, dtype=np.int64), np.zeros(c, dtype=np.int64)
         since, none = 1 if rules.begin == "code" else 0, np.empty((0, 3, c), dtype=np.int64)
-        return cls(rules, ones, zeros, np.full((c, n), _NEVER), since, np.empty((0, n)), none)
+        rows = c if rules.class_wise else 1
+        unmeasured = np.empty((0, rows, n)), np.empty(0, dtype=np.int64)
+        return cls(rules, ones, zeros, np.full((c, n), _NEVER), since, *unmeasured, none)
 
     def sizes(self, loop: int) -> IntArray:
         """n* of each class in outer loop `loop`, i64 [c]; 0 if the loss has no subset term."""
@@ -216,18 +219,20 @@ class Subsets:
             "Rules.measures first",
         )
         now = self._checked(loop, distances)
-        if not len(self.last):
-            return replace(self, last=now)
-        change = np.abs(now - self.last)
+        added = replace(self, measured=np.concatenate([self.measured, now[None]]), loops=np.append(self.loops, loop))
+        if not len(self.measured):
+            return added
+        last = self.measured[-1]
+        change = np.abs(now - last)
         if rules.rate == "relative":
             growth = np.where(change > 0, np.inf, 0.0)  # for a distance that was 0
-            change = np.divide(change, np.abs(self.last), out=growth, where=self.last != 0)
+            change = np.divide(change, np.abs(last), out=growth, where=last != 0)
         chosen = np.broadcast_to(change.argmax(axis=1) + 1, self.chosen.shape).astype(np.int64)
         given_up = chosen != self.chosen
         finished = self.finished.copy()
         finished[given_up, self.chosen[given_up] - 1] = self.since + rules.period
         previous = np.where(given_up, self.chosen, self.previous)
-        return Subsets(rules, chosen, previous, finished, loop + 1, now, self.history)
+        return replace(added, chosen=chosen, previous=previous, finished=finished, since=loop + 1)
 
     def entered(self, loop: int) -> Subsets:
         """The state in outer loop `loop`, added to `history` if it is new. Must be called for all loops in order."""
@@ -249,6 +254,18 @@ class Subsets:
             {"loop": first, "class": name, "subset": int(sizes[name]), "frozen": int(frozen[name])}
             for first, sizes, frozen in changes
             for name in names
+        ]
+
+    def distance_rows(self) -> list[dict[str, float]]:
+        """The record of all measurements: a row for each outer loop, class and candidate of n images per class, with
+        its distance in six digits, since the last ones depend on the machine. `class` is -1 if all classes share one
+        choice."""
+        names = range(self.rules.n_classes) if self.rules.class_wise else (-1,)
+        return [
+            {"loop": int(loop), "class": name, "size": n, "distance": float(f"{distance:.6g}")}
+            for loop, found in zip(self.loops, self.measured, strict=True)
+            for name, by_size in zip(names, found, strict=True)
+            for n, distance in enumerate(by_size.tolist(), 1)
         ]
 
     def _checked(self, loop: int, distances: torch.Tensor) -> FloatArray:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from dcpipe.reports import figures
-from dcpipe.reports.figures.subsets import subset_figure
+from dcpipe.reports.figures.subsets import distance_figure, subset_figure
 
 SHARED = [(0, -1, 0, 0), (1, -1, 1, 0), (100, -1, 3, 1), (200, -1, 2, 0), (299, -1, 2, 0)]
 OWN = [(0, 0, 1, 0), (0, 1, 1, 0), (50, 0, 4, 1), (50, 1, 1, 0), (99, 0, 4, 1), (99, 1, 1, 0)]
@@ -54,3 +54,12 @@ def test_a_file_is_the_same_bytes_each_time(table: list[tuple[int, int, int, int
     assert png == figures.png(subset_figure(rows_of(table), "mdc")) and b"Software" not in png
     with Image.open(io.BytesIO(png)) as image:
         assert np.asarray(image.convert("L")).std() > 5
+
+
+def test_distances_have_a_line_per_size() -> None:
+    """Means over classes, at the loops that measured."""
+    by_place = {(t, label, n): 10.0 * t + 3 * label + n for t in (0, 4) for label in (0, 1) for n in (1, 2)}
+    rows = [{"loop": t, "class": c, "size": n, "distance": found} for (t, c, n), found in by_place.items()]
+    [panel] = distance_figure(rows, "mdc").axes
+    lines = {line.get_label(): (line.get_xdata().tolist(), line.get_ydata().tolist()) for line in panel.lines}
+    assert lines == {"1": ([0, 4], [2.5, 42.5]), "2": ([0, 4], [3.5, 43.5])}

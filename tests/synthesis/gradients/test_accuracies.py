@@ -221,7 +221,7 @@ def test_the_choice_follows_what_accuracies_change_most(
         assert torch.equal(images, dict(ends)[loop]), "images as they are at the end of the loop"
     assert sizes == [1, 1, 1, 1, 2, 2, 2, 2, 1, 1]
     assert engine.subsets is not None
-    np.testing.assert_allclose(engine.subsets.last, [[0.5, 0.5]])
+    np.testing.assert_allclose(engine.subsets.measured[-1], [[0.5, 0.5]])
 
 
 @pytest.mark.parametrize("base", ["idc", "dm"])

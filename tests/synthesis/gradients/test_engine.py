@@ -150,6 +150,9 @@ def test_a_set_records_whether_its_subsets_are_of_images_or_cells(world: World) 
     assert world.engine(**ALONE)._image_set().by == "images"
 
 
+_UNWEIGHTED = Nested(weight=0.0, freeze="none", period=2)
+
+
 @pytest.mark.parametrize(("begin", "first"), [("code", 0), ("paper", 1)])
 def test_first_loops_and_measurements(world: World, begin: str, first: int) -> None:
     rules = {"begin": begin, "period": 2}
@@ -166,7 +169,8 @@ def test_first_loops_and_measurements(world: World, begin: str, first: int) -> N
         both = [told[2 * loop + k][3] for k in range(2)]
         means.append(torch.stack([d for d in both if d is not None]).mean((0, 1))[:-1])
     assert engine.subsets is not None
-    np.testing.assert_allclose(engine.subsets.last[0], means[2].numpy(), rtol=1e-12)
+    np.testing.assert_allclose(engine.subsets.measured[:, 0], torch.stack(means).numpy(), rtol=1e-12)
+    assert engine.subsets.loops.tolist() == [0, 1, 3]
     second, third = (int((b - a).abs().argmax()) + 1 for a, b in pairwise(means))
     assert sizes[4:8] == [(second,) * 3] * 4 and sizes[8:] == [(third,) * 3] * 2
 
@@ -176,20 +180,33 @@ def test_what_was_chosen_is_handed_over_after_each_decision_and_at_the_end(world
     engine = world.engine(ipc=4, outer=7, inner=2, lr=20.0, subsets=nested)
     told = spied(engine)
     engine.run()
-    assert {name for name, _ in world.records} == {"subsets"}
-    ends = [rows[-1]["loop"] for _, rows in world.records]
+    subsets, distances = ([rows for name, rows in world.records if name == kept] for kept in ("subsets", "distances"))
+    assert len(subsets) + len(distances) == len(world.records)
+    ends = [rows[-1]["loop"] for rows in subsets]
     assert ends == [0, 1, 2, 4, 6, 6]  # the first state, one more by the code, decisions for loops 2, 4 and 6, the end
-    for end, (_, rows) in zip(ends, world.records, strict=True):
+    assert [rows[-1]["loop"] for rows in distances] == [0, 1, 3, 5, 5], "what was measured before these loops"
+    assert engine.subsets is not None and distances[-1] == engine.subsets.distance_rows()
+    assert len(distances[-1]) == 4 * 3 * 3, "measurements, classes, candidates"
+    for end, rows in zip(ends, subsets, strict=True):
         held = [row for row in rows if row["loop"] == end]
         assert [row["class"] for row in held] == [0, 1, 2]
         sizes, frozen, *_ = told[2 * end]
         assert [row["subset"] for row in held] == list(sizes) and [row["frozen"] for row in held] == list(frozen)
-    whole = world.records[-1][1]
-    assert [rows for _, rows in world.records][-2] == whole and len({row["subset"] for row in whole}) > 2
+    whole = subsets[-1]
+    assert subsets[-2] == whole and len({row["subset"] for row in whole}) > 2
     without = world.engine(outer=2)
     world.records.clear()
     without.run()
     assert world.records == []
+
+
+def test_distances_are_recorded_where_the_subset_has_no_weight(world: World) -> None:
+    """Table 7's control: the images are those of the base method."""
+    made = [world.engine(ipc=3, outer=4, inner=2, lr=5.0, subsets=nested) for nested in (None, _UNWEIGHTED)]
+    assert np.array_equal(*(engine.run().images for engine in made))
+    name, rows = world.records[-1]
+    assert name == "distances" and [row["loop"] for row in rows[::2]] == [0, 1, 3]
+    assert min(row["distance"] for row in rows) > 0
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_classes_share_the_choice_by_their_mean_or_choose_separately() -> None:
         state = Subsets.begin(Rules(ipc=4, n_classes=2, period=5, class_wise=class_wise)).after(0, before)
         state = state.after(4, now)
         assert state.sizes(5).tolist() == sizes
-        assert len(state.last) == (2 if class_wise else 1)
+        assert state.measured.shape[1] == (2 if class_wise else 1)
 
 
 def test_opposite_changes_of_classes_cancel_in_the_mean() -> None:
@@ -251,6 +251,18 @@ def test_rows_of_the_record() -> None:
     assert own.rows(2) == [dict(zip(names, row, strict=True)) for row in each]
 
 
+def test_rows_of_distances() -> None:
+    """Means over classes unless these choose for themselves, in six digits, the whole set left out."""
+    found = torch.tensor([[1.23456789, 2, 9], [3, 4, 9]], dtype=torch.float64)
+    names = ("loop", "class", "size", "distance")
+    shared = Subsets.begin(Rules(ipc=3, n_classes=2, period=2)).after(0, found).after(1, found / 2)
+    rows = [(0, -1, 1, 2.11728), (0, -1, 2, 3.0), (1, -1, 1, 1.05864), (1, -1, 2, 1.5)]
+    assert shared.distance_rows() == [dict(zip(names, row, strict=True)) for row in rows]
+    own = Subsets.begin(Rules(ipc=3, n_classes=2, period=2, class_wise=True)).after(0, found)
+    rows = [(0, 0, 1, 1.23457), (0, 0, 2, 2.0), (0, 1, 1, 3.0), (0, 1, 2, 4.0)]
+    assert own.distance_rows() == [dict(zip(names, row, strict=True)) for row in rows]
+
+
 @pytest.mark.parametrize("class_wise", [False, True])
 def test_a_run_resumed_at_any_loop_gives_the_same_result(tmp_path: Path, class_wise: bool) -> None:
     rules = Rules(ipc=5, n_classes=3, period=2, class_wise=class_wise)
@@ -267,6 +279,7 @@ def test_a_run_resumed_at_any_loop_gives_the_same_result(tmp_path: Path, class_w
         if rules.measures(loop):
             straight, halting = straight.after(loop, measured[loop]), halting.after(loop, measured[loop])
     assert len(seen) > 1, "something was frozen"
+    assert halting.distance_rows() == straight.distance_rows() != []
     with pytest.raises(DataError, match=r"checkpoint has \[classes, subsets\] = \[3, 4\], but the rules need \[3, 5\]"):
         Subsets.resume(Rules(ipc=6, n_classes=3), straight.state())
 
@@ -277,9 +290,9 @@ def test_a_state_shares_no_memory_with_its_inputs_and_outputs(class_wise: bool) 
     state = Subsets.begin(Rules(ipc=3, n_classes=2, period=2, class_wise=class_wise)).after(0, total)
     kept = state.state()
     total += 5
-    kept["last"] += 5
+    kept["measured"] += 5
     kept["chosen"] += 1
-    assert (state.last == 0).all() and state.sizes(1).tolist() == [1, 1]
+    assert (state.measured == 0).all() and state.sizes(1).tolist() == [1, 1]
     resumed = Subsets.resume(state.rules, kept)
     kept["chosen"] += 1
     assert resumed.chosen.tolist() == [2, 2]
