@@ -70,6 +70,8 @@ class Draw(Allocation):
     CUTMIX = 340  # gradient matching, whether and where a batch is mixed: by step, 0
     CENTROIDS = 500  # initial centroids of k-means: by step, image
     SUBSET_TEST = 1000  # seed of the network that evaluates a subset: by outer loop, size of the subset
+    EXPERT = 1001  # seed of an expert: by number, 0
+    SEGMENT = 1002  # expert, start epoch and seed of an iteration of trajectory matching: by iteration, 0
     NOISE = 1024, 2**62  # initial pixels, as many draws as an image needs: by 0, image
 
     BADGE = (

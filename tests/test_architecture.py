@@ -49,6 +49,7 @@ TESTED_IN = {
         [f"synthesis/{name}.py" for name in ("dc", "dsa", "dm", "idc", "dream", "mdc")],
         "synthesis/test_gradient_methods.py",
     ),
+    "synthesis/mtt.py": "synthesis/trajectories/test_engine.py",
 }
 # Packages whose tests are still grouped by what they check, as presets and figures are, and not by module.
 GROUPED = {"cli", "config", "evaluation", "interop", "reports", "studies"}

@@ -1,4 +1,5 @@
-"""The stage `synthesis`: nothing to do, mosaics (RDED), recovery (SRe2L, CDA, G-VBSM, EDC), or gradient matching."""
+"""The stage `synthesis`: nothing to do, mosaics (RDED), recovery (SRe2L, CDA, G-VBSM, EDC), gradient matching or
+matching of trajectories (MTT)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from dcpipe.config.check import SYNTHESIS
 from dcpipe.planning.gradients import METHODS as MATCHING
 from dcpipe.planning.gradients import matching
 from dcpipe.planning.stages import BASE, READ_GROWTH, Setting, manifest
+from dcpipe.planning.trajectories import trajectories
 from dcpipe.planning.work import Remedy, Stage, Work, batches
 
 # The methods of recovery, and whether they measure the statistics of the real images first.
@@ -23,6 +25,8 @@ def synthesis(setting: Setting) -> Stage:
     method, (_, options) = setting.params.synthesis.method, SYNTHESIS.resolved(setting.params)
     if method in MATCHING:
         return matching(setting, method, options)
+    if method == "mtt":
+        return trajectories(setting, options)
     if method in MEASURES:
         return _recovered(setting, method, options)
     work = [setting.decode(setting.stored), setting.encode(setting.stored)]

@@ -12,6 +12,7 @@ its labels and ids.
   start from (`initial.py`)
 * `dc`, `dsa`, `idc`, `dream`     gradient matching; `dm` is feature matching, and `mdc` adds every smaller size to
   any of them. All have one engine (`gradients/`). They need no teacher, and students learn from hard labels
+* `mtt`                          matching of training trajectories (`trajectories/`); no teacher, hard labels
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ METHODS: Registry[Callable[..., ImageSet]] = Registry(
         "idc": "dcpipe.synthesis.idc:idc",
         "dream": "dcpipe.synthesis.dream:dream",
         "mdc": "dcpipe.synthesis.mdc:mdc",
+        "mtt": "dcpipe.synthesis.mtt:mtt",
     },
     ("start", "context", "seed", "progress"),
 )

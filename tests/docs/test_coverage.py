@@ -20,7 +20,9 @@ DOCS = ROOT / "docs"
 METHOD_PAGES = {
     "selector": ("methods/selectors.md", "methods/score.md"),
     "codec": ("methods/codecs.md",),
-    "synthesis": ("methods/index.md", "methods/statistical_matching.md", "methods/gradient_matching.md"),
+    "synthesis": tuple(
+        f"methods/{page}.md" for page in ("index", "statistical_matching", "gradient_matching", "trajectory_matching")
+    ),
     "source": ("stages/images.md",),
 }
 

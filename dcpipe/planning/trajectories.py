@@ -1,0 +1,46 @@
+"""The stage `synthesis` by matching trajectories (MTT), on one device: experts, then second derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dcpipe.planning.stages import BASE, READ_GROWTH, Setting, manifest
+from dcpipe.planning.work import Remedy, Stage, Work, batches
+
+
+def trajectories(setting: Setting, options: Mapping[str, Any]) -> Stage:
+    """The stage with the resolved options of `mtt`. Experts that an earlier run has trained are counted again."""
+    counts, size, name = setting.counts, setting.params.images.size, options["network"]
+    epochs, taught = options["experts"] * options["expert_epochs"], min(options["expert_batch"], counts.train)
+    students, batch = options["iterations"] * options["steps"], min(options["batch"] or setting.stored, setting.stored)
+    whole, left = divmod(options["steps"], batches(setting.stored, batch))
+    # Chunks of a permutation: all images in each whole turn, and the first ones in the turn that is left.
+    seen = options["iterations"] * (whole * setting.stored + left * batch)
+    work = [
+        setting.decode(counts.train),
+        setting.encode(setting.stored),
+        Work(
+            "train",
+            epochs * counts.train,
+            steps=epochs * batches(counts.train, taught),
+            name=name,
+            size=size,
+            batch=taught,
+        ),
+        Work("match", seen, steps=students, name=name, size=size, batch=batch),
+    ]
+    if options["through"] != "unrolled":
+        work.append(Work("train", seen, steps=students, name=name, size=size, batch=batch))
+    found, real = setting.figures(name, size), setting.decoded(counts.train)
+    graphs = options["steps"] if options["through"] == "unrolled" else 1
+    return Stage(
+        "synthesis",
+        (*work, Work("read", setting.table_bytes)),
+        n_bytes=setting.set_bytes + manifest(3),
+        files=3,
+        scratch=8 * setting.pixels + (epochs + options["experts"]) * found.weights,
+        host=BASE + real + int(READ_GROWTH * setting.pixels),
+        device=real + 12 * setting.pixels + 3 * graphs * batch * found.outputs + (options["steps"] + 8) * found.weights,
+        remedy=Remedy(disk="synthesis.options.experts", host="images.size", device="synthesis.options.batch"),
+    )

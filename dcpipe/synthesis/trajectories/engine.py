@@ -1,0 +1,201 @@
+"""The loop of trajectory matching: images and a step size with which students reach the weights of experts.
+
+An iteration draws an expert and a start epoch s, uniformly and with replacement, lets a student with the weights of
+epoch s take `steps` steps on condensed images, each under new augmentation, and compares it with the expert `span`
+epochs later (`unrolling.py`). Images are in normalised space and move by SGD with momentum.
+
+The step size a stays above 0, which the official code does not ensure: log a is what SGD moves, at rate
+`lr_rate` / a_0^2, so that its first step changes a by as much as a step of `lr_rate` on a itself.
+
+Start epochs are below a bound which grows from `grow_from` to `start_below` during the first `grow_for` iterations, as
+in DATM (Guo et al., ICLR 2024): bound = grow_from + floor((start_below - grow_from) t / grow_for).
+
+All random numbers are functions of (seed, iteration), so a killed run that resumes makes the same images.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from dcpipe import training
+from dcpipe.random import Draw, Stream, permutation, philox, uniform
+from dcpipe.synthesis.base import Progress, SynthesisContext
+from dcpipe.synthesis.gradients.choices import check_alone
+from dcpipe.synthesis.gradients.real import RealImages
+from dcpipe.synthesis.gradients.teaching import Teaching, uniform_draws
+from dcpipe.synthesis.initial import noise
+from dcpipe.synthesis.trajectories import experts, unrolling
+from dcpipe.types import ImageSet, IntArray, require
+from dcpipe.views import siamese
+
+CHECKPOINT = "trajectories.pt"
+REPORT_SECONDS = 2.0
+ROWS = 100  # of the record
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The choices of a run; `dcpipe.synthesis.mtt` describes them."""
+
+    network: str
+    iterations: int
+    steps: int
+    span: int
+    start_from: int
+    start_below: int
+    grow_from: int | None
+    grow_for: int
+    lr: float
+    momentum: float
+    rate: float
+    lr_rate: float
+    batch: int | None
+    strategy: str
+    initial: str
+    through: unrolling.Through
+    skip_above: float | None
+    experts: int
+    expert_epochs: int
+    expert_lr: float
+    expert_batch: int
+
+    def bound(self, iteration: int) -> int:
+        """Start epochs of an iteration are below it."""
+        if self.grow_from is None:
+            return self.start_below
+        grown = self.grow_from + (self.start_below - self.grow_from) * iteration // self.grow_for
+        return min(self.start_below, grown)
+
+    def segment(self, seed: int, iteration: int) -> tuple[int, int, int]:
+        """Expert, start epoch and the seed of all other random numbers of an iteration."""
+        words = philox(seed, iteration, Draw.SEGMENT, 0)
+        first, second = uniform(words)[:2]
+        expert, span = int(first * self.experts), self.bound(iteration) - self.start_from
+        return expert, self.start_from + int(second * span), int(words[2])
+
+
+class Engine:
+    """The images f32 [n, 3, s, s] in normalised space, in the order of the start, and the log of the step size."""
+
+    def __init__(
+        self, start: ImageSet, context: SynthesisContext, seed: int, progress: Progress, choices: Choices
+    ) -> None:
+        self.start, self.progress, self.choices, self.seed = start, progress, choices, seed
+        self.device = context.device
+        teaching = Teaching(choices.expert_lr, 0.0, 0.0, choices.expert_batch, choices.strategy)
+        size = start.images.shape[1]
+        self.recipe = experts.Recipe(choices.network, len(start.classes), size, choices.expert_epochs, teaching, seed)
+        network = self.recipe.untrained(0)
+        check_alone(network, choices.network)
+        self.student = unrolling.Student(network.to(self.device))
+        self.real = RealImages(context, len(start.classes), seed, 1)
+        self.labels = torch.from_numpy(start.labels).to(self.device)
+        if choices.initial == "noise":
+            drawn = noise(start, context, seed, progress, mean=(0, 0, 0), std=(1, 1, 1))(np.arange(len(start)))
+            self.pixels = drawn.to(self.device)
+        else:
+            plain = torch.from_numpy(start.images).to(self.device).permute(0, 3, 1, 2).float() / 255
+            self.pixels = (plain - self.real.mean) / self.real.std
+        self.velocity = torch.zeros_like(self.pixels)
+        self.log_rate, self.rate_velocity, self.iteration = math.log(choices.rate), 0.0, 0
+        self.rows: list[list[float]] = []
+
+    def run(self) -> ImageSet:
+        """Experts, then all iterations, from the checkpoint if there is one."""
+        choices, path = self.choices, self.progress.notes / CHECKPOINT
+        self.paths = [self._expert(number) for number in range(choices.experts)]
+        if path.exists():
+            self._restore(torch.load(path, map_location="cpu", weights_only=True))
+        pause, every = training.checkpoint_pause(), max(1, choices.iterations // ROWS)
+        saved = reported = time.monotonic()
+        while self.iteration < choices.iterations:
+            loss = self._iterate()
+            if self.iteration % every == 0 or self.iteration + 1 == choices.iterations:
+                self.rows.append([self.iteration, loss, self.rate])
+            if time.monotonic() - reported > REPORT_SECONDS:
+                note = f"loss {loss:.4g}, step size {self.rate:.4g}"
+                self.progress.report(self.iteration, choices.iterations, note, self._image_set)
+                reported = time.monotonic()
+            self.iteration += 1
+            if time.monotonic() - saved > pause:
+                training.save_checkpoint(path, self._state())
+                saved = time.monotonic()
+        names = ("iteration", "loss", "step size")
+        self.progress.record(
+            "trajectories", [{names[0]: int(t), names[1]: loss, names[2]: rate} for t, loss, rate in self.rows]
+        )
+        return self._image_set()
+
+    @property
+    def rate(self) -> float:
+        """The step size."""
+        return math.exp(self.log_rate)
+
+    def _expert(self, number: int) -> Any:
+        epochs, total = self.choices.expert_epochs, self.choices.experts * self.choices.expert_epochs
+
+        def report(epoch: int) -> None:
+            note = f"expert {number + 1} of {self.choices.experts}"
+            self.progress.report(number * epochs + epoch, total, note, lambda: self.start)
+
+        return experts.train(self.recipe, number, self.real, self.progress.shared, report)
+
+    def _iterate(self) -> float:
+        """One update of images and step size; returns the loss."""
+        choices = self.choices
+        expert, begin, own = choices.segment(self.seed, self.iteration)
+        first, last = (row.to(self.device) for row in experts.read(self.paths[expert], begin, begin + choices.span))
+        pixels, rate = self.pixels.detach().requires_grad_(True), self.rate
+
+        def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            rows = self._batch(own, step)
+            some = torch.from_numpy(rows).to(self.device)
+            images = pixels[some]
+            if choices.strategy:
+                images = siamese.apply(images, siamese.draw(choices.strategy, uniform_draws(own, step, rows)))
+            return images, self.labels[some]
+
+        found = unrolling.gradients(self.student, first, last, batches, choices.steps, rate, [pixels], choices.through)
+        loss = float(found.loss)
+        if choices.skip_above is not None and loss > choices.skip_above:
+            return loss
+        self.velocity.mul_(choices.momentum).add_(found.leaves[0])
+        self.pixels = (pixels - choices.lr * self.velocity).detach()
+        self.rate_velocity = choices.momentum * self.rate_velocity + rate * float(found.rate)
+        self.log_rate -= choices.lr_rate / choices.rate**2 * self.rate_velocity
+        sound = math.isfinite(loss) and abs(self.log_rate) < 50 and bool(self.pixels.isfinite().all())
+        require(
+            sound,
+            f"synthesis: images or step size diverged in iteration {self.iteration} (loss {loss:.4g}, step size "
+            f"{rate:.4g}); lower lr ({choices.lr}) or lr_rate ({choices.lr_rate})",
+        )
+        return loss
+
+    def _batch(self, own: int, step: int) -> IntArray:
+        """Rows of the condensed images of a step: each once, in random order, before any comes again."""
+        n = len(self.start)
+        size = min(self.choices.batch or n, n)
+        turn, place = divmod(step, -(-n // size))
+        return permutation(own, Stream.MATCHER_EPOCH + turn, n)[place * size : (place + 1) * size]
+
+    def _image_set(self) -> ImageSet:
+        plain = self.pixels.detach() * self.real.std + self.real.mean
+        whole = plain.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        return replace(self.start, images=whole.cpu().numpy())
+
+    def _state(self) -> dict[str, Any]:
+        """The contents of a checkpoint."""
+        numbers = {"log_rate": self.log_rate, "rate_velocity": self.rate_velocity, "iteration": self.iteration}
+        return {"pixels": self.pixels, "velocity": self.velocity, "rows": self.rows, **numbers}
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.pixels, self.velocity = state["pixels"].to(self.device), state["velocity"].to(self.device)
+        self.log_rate, self.rate_velocity = state["log_rate"], state["rate_velocity"]
+        self.iteration, self.rows = state["iteration"], state["rows"]

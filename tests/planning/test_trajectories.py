@@ -1,0 +1,46 @@
+"""Trajectory matching: passes and steps against counted calls of the method itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from matching_scenes import NETWORK, World, start_of
+from planned import look, setting
+
+from dcpipe import synthesis
+from dcpipe.config.options import Options
+from dcpipe.planning.counts import Counts
+from dcpipe.planning.trajectories import trajectories
+from dcpipe.synthesis.trajectories.unrolling import Student
+
+TINY: dict[str, Any] = {
+    **{"network": NETWORK, "iterations": 2, "steps": 5, "span": 1, "start_below": 2, "batch": 4},
+    **{"experts": 2, "expert_epochs": 2, "expert_batch": 16},
+}
+
+
+@pytest.mark.parametrize("through", ["exact", "unrolled", "tesla"])
+def test_calls_are_counted_as_the_method_makes_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, through: str
+) -> None:
+    calls: list[int] = []
+    loss = Student.loss
+
+    def counting(self: Student, weights: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        calls.append(len(images))
+        return loss(self, weights, images, labels)
+
+    monkeypatch.setattr(Student, "loss", counting)
+    world, run = World(tmp_path), synthesis.METHODS["mtt"]
+    options = TINY | {"through": through}
+    run(start_of(2), world.context, 0, world.progress, **options)
+    own = setting("digits", Counts(33, 0, 6, 3, 300, "a test"), selection={"method": "random", "ipc": 2, "options": {}})
+    stage = trajectories(own, Options.of(run).resolve(options, "mtt"))
+    assert stage.steps == len(calls) + 2 * 2 * 3
+    assert stage.forwards == sum(calls) + 2 * 2 * 33
+    assert not stage.spread and not stage.omitted
+    more = trajectories(own, Options.of(run).resolve(options | {"experts": 3}, "mtt"))
+    assert more.scratch - stage.scratch == 3 * look("", 3, 8).weights  # rows of one expert

@@ -1,0 +1,163 @@
+"""The loop of trajectory matching: ranges, batches, step size, and the method as a stage runs it."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matching_scenes import NETWORK, KilledError, World, start_of
+
+from dcpipe import training
+from dcpipe.config.options import check_options
+from dcpipe.synthesis import METHODS
+from dcpipe.synthesis.trajectories import engine
+from dcpipe.synthesis.trajectories.engine import Choices
+from dcpipe.types import DataError, ImageSet
+
+TINY: dict[str, Any] = {
+    **{"network": NETWORK, "iterations": 4, "steps": 3, "span": 1, "start_below": 3, "lr": 300.0, "rate": 0.05},
+    **{"lr_rate": 1e-3, "experts": 2, "expert_epochs": 3, "expert_lr": 0.05, "expert_batch": 16},
+}
+CHANGES: list[tuple[str, Any, dict[str, Any]]] = [
+    ("network", "convnet-d1-w4", {}),
+    ("iterations", 2, {}),
+    ("steps", 3, {}),
+    ("span", 2, {"start_below": 2}),
+    ("start_from", 2, {}),
+    ("start_below", 1, {}),
+    ("grow_from", 1, {}),
+    ("grow_for", 1, {"grow_from": 1}),
+    ("lr", 100.0, {}),
+    ("momentum", 0.0, {}),
+    ("rate", 0.1, {}),
+    ("lr_rate", 0.0, {}),
+    ("batch", 4, {}),
+    ("strategy", "", {}),
+    ("initial", "noise", {}),
+    ("through", "tesla", {}),
+    ("skip_above", 1e-6, {}),
+    ("experts", 3, {}),
+    ("expert_epochs", 4, {}),
+    ("expert_lr", 0.02, {}),
+    ("expert_batch", 8, {}),
+]
+SAME = {"expert_epochs"}  # more epochs than are matched give the same images
+
+
+def choices(**changed: Any) -> Choices:
+    defaults = {p.name: p.default for p in inspect.signature(METHODS["mtt"]).parameters.values()}
+    return Choices(**{f.name: (defaults | changed)[f.name] for f in fields(Choices)})
+
+
+def run(world: World, ipc: int = 2, seed: int = 0, **options: Any) -> ImageSet:
+    check_options(METHODS, "mtt", options)
+    (world.folder / engine.CHECKPOINT).unlink(missing_ok=True)
+    return METHODS["mtt"](start_of(ipc), world.context, seed, world.progress, **options)
+
+
+def test_every_option_changes_something(tmp_path: Path) -> None:
+    parameters = inspect.signature(METHODS["mtt"]).parameters.values()
+    assert {name for name, *_ in CHANGES} == {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    world, made, few = World(tmp_path), {}, TINY | {"iterations": 3, "steps": 2}
+    for name, value, beside in CHANGES:
+        if str(beside) not in made:
+            made[str(beside)] = run(world, **few | beside).images
+        other = run(world, **few | beside | {name: value}).images
+        assert np.array_equal(made[str(beside)], other) == (name in SAME), name
+
+
+def test_exact_and_unrolled_make_the_same_images(tmp_path: Path) -> None:
+    made = [run(World(tmp_path), **TINY, through=through).images.astype(int) for through in ("exact", "unrolled")]
+    assert np.abs(made[0] - made[1]).max() <= 1  # in float32 both are rounded
+
+
+def test_labels_and_ids_are_those_of_the_start_and_the_seed_matters(tmp_path: Path) -> None:
+    start, result = start_of(2), run(World(tmp_path), **TINY)
+    assert result.images.dtype == np.uint8 and result.images.shape == start.images.shape
+    assert np.array_equal(result.labels, start.labels) and np.array_equal(result.ids, start.ids)
+    assert not np.array_equal(result.images, run(World(tmp_path), seed=1, **TINY).images)
+
+
+@pytest.mark.parametrize(("expert_epoch", "iteration"), [(2, -1), (-1, 1), (-1, 3)])
+def test_a_killed_run_resumes_to_the_same_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expert_epoch: int, iteration: int
+) -> None:
+    one, world, method = World(tmp_path / "a"), World(tmp_path / "b", kill_at=expert_epoch), METHODS["mtt"]
+    whole = run(one, **TINY).images
+    monkeypatch.setattr(training, "checkpoint_pause", lambda: -1.0)
+    iterate, made = engine.Engine._iterate, []
+
+    def killed(self: engine.Engine) -> float:
+        if self.iteration == iteration and iteration not in made:
+            made.append(iteration)
+            raise KilledError
+        made.append(self.iteration)
+        return iterate(self)
+
+    monkeypatch.setattr(engine.Engine, "_iterate", killed)
+    with pytest.raises(KilledError):
+        method(start_of(2), world.context, 0, world.progress, **TINY)
+    world.kill_at = -1
+    assert np.array_equal(method(start_of(2), world.context, 0, world.progress, **TINY).images, whole)
+    assert sorted(made) == sorted([0, 1, 2, 3, *([iteration] if iteration >= 0 else [])])  # none is repeated
+    assert world.records == one.records
+
+
+def test_the_step_size_stays_positive_and_is_recorded(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    run(world, **TINY | {"lr_rate": 3e-2, "iterations": 12})
+    [(name, rows)] = world.records
+    assert name == "trajectories" and [row["iteration"] for row in rows] == list(range(12))
+    sizes = [row["step size"] for row in rows]
+    assert min(sizes) > 0 and len(set(sizes)) == 12
+
+
+def test_ranges_grow_as_in_datm() -> None:
+    own = choices(start_below=20, grow_from=10, grow_for=1000)
+    table = {0: 10, 99: 10, 100: 11, 500: 15, 999: 19, 1000: 20, 5000: 20}
+    assert {t: own.bound(t) for t in table} == table
+    assert choices(start_below=20).bound(0) == 20
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 9), st.integers(1, 10))
+def test_segments_are_inside_their_range(seed: int, iteration: int, first: int, more: int) -> None:
+    own = choices(start_from=first, start_below=first + more, experts=7)
+    expert, begin, _ = own.segment(seed, iteration)
+    assert 0 <= expert < 7 and first <= begin < first + more
+
+
+def test_batches_take_every_image_before_any_comes_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    own = engine.Engine(start_of(3), world.context, 0, world.progress, choices(**TINY, batch=4))
+    for turn in range(2):
+        rows = [own._batch(5, 3 * turn + place) for place in range(3)]
+        assert [len(part) for part in rows] == [4, 4, 1]
+        assert sorted(np.concatenate(rows)) == list(range(9))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start_below": 50}, "set expert_epochs: 51"),
+        ({"start_from": 20}, "start_from < grow_from <= start_below"),
+        ({"grow_from": 21}, "start_from < grow_from <= start_below"),
+        ({"rate": 0.0}, "rate"),
+        ({"through": "half"}, "through"),
+    ],
+)
+def test_bad_options_are_refused_before_any_work(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_options(METHODS, "mtt", options)
+
+
+def test_networks_with_batch_norm_and_divergence_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="group norm"):
+        run(World(tmp_path), **TINY | {"network": "resnet10-w16"})
+    with pytest.raises(DataError, match="lower lr"):
+        run(World(tmp_path), **TINY | {"lr": 1e38})
