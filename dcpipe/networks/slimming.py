@@ -12,7 +12,9 @@ without channels would cut the network in two.
 Which channels can be removed. Those of a batch norm behind a convolution, if everything that uses them is a convolution
 or a linear layer behind channelwise operations that map 0 to 0. This holds for all channels of a VGG, and for those
 within the blocks of a ResNet, and of its stem if only convolutions use it; the widths that residual sums share stay, as
-in the official code for pre-activation ResNets. Batch norms beside grouped or depthwise convolutions keep theirs.
+in the official code for pre-activation ResNets. Batch norms beside grouped or depthwise convolutions keep theirs, as do
+those before a linear layer that does not take all channels and pixels of an image in one row, and those of layers whose
+parameters are used elsewhere too.
 """
 
 from __future__ import annotations
@@ -32,10 +34,10 @@ Mask = torch.Tensor  # bool [channels], on the CPU: which of them stay
 # Operations on each channel alone that map 0 to 0, so that a channel of zeros stays one.
 _CHANNELWISE = (
     *(nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Identity, nn.Dropout, nn.Dropout2d),
-    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Flatten),
+    *(nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d),
 )
 _FUNCTIONS = (
-    *(torch.relu, F.relu, F.relu6, F.silu, F.gelu, F.dropout, torch.flatten),
+    *(torch.relu, F.relu, F.relu6, F.silu, F.gelu, F.dropout),
     *(F.avg_pool2d, F.max_pool2d, F.adaptive_avg_pool2d),
 )
 
@@ -73,7 +75,7 @@ def groups_of(network: nn.Module) -> list[Group]:
     for node in graph.nodes:
         if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
             continue
-        before = node.args[0]
+        before = node.all_input_nodes[0]
         producer = modules.get(str(before.target)) if before.op == "call_module" else None
         if not isinstance(producer, nn.Conv2d) or producer.groups != 1 or len(before.users) != 1:
             continue
@@ -82,7 +84,8 @@ def groups_of(network: nn.Module) -> list[Group]:
             found.append(Group(str(node.target), str(before.target), tuple(consumers)))
     names = [name for group in found for name in (group.norm, group.producer, *group.consumers)]
     calls = [str(node.target) for node in graph.nodes if node.op == "call_module"]
-    shared = {name for name in names if calls.count(name) > 1}
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    shared = read | {name for name in names if calls.count(name) > 1}
     found = [group for group in found if not shared & {group.norm, group.producer, *group.consumers}]
     if not found:
         raise NotApplicableError(
@@ -94,17 +97,30 @@ def groups_of(network: nn.Module) -> list[Group]:
 
 def _consumers(norm: fx.Node, modules: Mapping[str, nn.Module]) -> list[str]:
     """The layers that use the channels of a batch norm; empty if something else uses them too."""
-    waiting, found = list(norm.users), []
+    found: list[str] = []
+    waiting = [(node, False) for node in norm.users]  # with whether channels and pixels are in one row
     while waiting:
-        node = waiting.pop(0)
+        node, flat = waiting.pop(0)
         module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1):
+        if isinstance(module, nn.Linear if flat else nn.Conv2d) and getattr(module, "groups", 1) == 1:
             found.append(str(node.target))
         elif isinstance(module, _CHANNELWISE) or (node.op == "call_function" and node.target in _FUNCTIONS):
-            waiting += list(node.users)
+            waiting += [(user, flat) for user in node.users]
+        elif _flattens_images(node, module):
+            waiting += [(user, True) for user in node.users]
         else:
             return []
     return found
+
+
+def _flattens_images(node: fx.Node, module: nn.Module | None) -> bool:
+    """Whether an operation makes one row of each image [c, h, w], channel after channel."""
+    if isinstance(module, nn.Flatten):
+        return (module.start_dim, module.end_dim) == (1, -1)
+    if node.op != "call_function" or node.target is not torch.flatten:
+        return False
+    given = dict(zip(("start_dim", "end_dim"), node.args[1:], strict=False)) | node.kwargs
+    return (given.get("start_dim", 0), given.get("end_dim", -1)) == (1, -1)
 
 
 def scales(network: nn.Module, groups: list[Group]) -> dict[str, torch.Tensor]:
@@ -191,17 +207,24 @@ def size_of(network: nn.Module, pixels: int) -> Size:
 @torch.no_grad()
 def recalibrate(network: nn.Module, batches: Iterable[torch.Tensor]) -> nn.Module:
     """Replace the running statistics of all batch norms by their means over these batches of inputs, in place; weights
-    stay as they are."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    stay as they are. A batch counts by its number of images. Dropout is off.
+
+    A last batch of one image is left out, because its channels may have one value each, which has no variance.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
+    network.eval()
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # a cumulative mean
-    network.train()
+        norm.train()
     count = 0
     for inputs in batches:
+        if len(inputs) == 1 and count:
+            continue
+        count += len(inputs)
+        for norm in norms:
+            norm.momentum = len(inputs) / count
         network(inputs)
-        count += 1
     if not count:
         raise DataError("slimming: there are no images to take the statistics of")
     for norm, momentum in zip(norms, momenta, strict=True):

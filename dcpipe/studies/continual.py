@@ -83,7 +83,11 @@ class ContinualCell:
 
 class SeenLabels:
     """Distributions of other labels, cut to the classes seen so far and scaled to a sum of 1; nothing is left for
-    other classes. It equals the softmax of the logits of these classes alone."""
+    other classes. It equals the softmax of the logits of these classes alone.
+
+    A label that gives all these classes a probability of 0, as `topk` does if it keeps other classes only, tells them
+    not apart, so it becomes uniform over them.
+    """
 
     def __init__(self, whole: Labels, seen: IntArray, n_classes: int, device: torch.device) -> None:
         self.whole, self.n_images = whole, whole.n_images
@@ -104,7 +108,9 @@ class SeenLabels:
         """The cut targets f32 [m, c]."""
         assert temperature is not None
         cut = self.whole.targets(located, inputs, temperature) * self.seen
-        return cut / cut.sum(1, keepdim=True).clamp_min(1e-30)
+        mass = cut.sum(1, keepdim=True)
+        cut = torch.where(mass > 0, cut, self.seen)
+        return cut / cut.sum(1, keepdim=True)
 
 
 class ContinualStudy(Study):
@@ -151,7 +157,7 @@ class ContinualStudy(Study):
         return [ContinualCell(memory) for memory in self.block.memories]
 
     def check(self, context: StudyContext) -> None:
-        """Also refuses more tasks than classes."""
+        """Also refuses more tasks than classes, and tasks that could not be tested."""
         super().check(context)
         n_classes = len(context.train.classes)
         with self.error_context("tasks"):
@@ -159,6 +165,14 @@ class ContinualStudy(Study):
                 self.block.tasks <= n_classes,
                 f"{self.block.tasks} tasks cannot be made of {n_classes} classes; give at most {n_classes}",
             )
+            tested = np.unique(context.test.labels)
+            for seed in self.block.seeds:
+                for number, classes in enumerate(task_classes(n_classes, self.block.tasks, seed), 1):
+                    require(
+                        bool(np.isin(classes, tested).any()),
+                        f"no class of task {number} of seed {seed} has images in the split {self.block.split!r}; give "
+                        "fewer tasks, or another split",
+                    )
 
     def run(self, context: StudyContext, cell: ContinualCell) -> CellResult:
         whole, n_classes = self._memory(context, cell.memory), len(context.train.classes)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -107,6 +110,67 @@ def test_a_layer_that_is_used_twice_keeps_its_channels() -> None:
         slimming.groups_of(Twice())
 
 
+class Called(nn.Module):
+    """A convolution, a batch norm, and a function of them and another layer."""
+
+    def __init__(self, rest: Callable[[Any, torch.Tensor], torch.Tensor], last: nn.Module) -> None:
+        super().__init__()
+        self.first, self.norm, self.last, self.rest = nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), last, rest
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.rest(self, inputs)
+
+
+def plain(net: Any, inputs: torch.Tensor) -> torch.Tensor:
+    return torch.relu(net.norm(net.first(inputs)))
+
+
+REFUSED: dict[str, Callable[[], nn.Module]] = {
+    "linear along rows of pixels": lambda: Called(lambda net, x: net.last(plain(net, x)), nn.Linear(8, 4)),
+    "pixels flattened alone": lambda: Called(lambda net, x: net.last(plain(net, x).flatten(2)), nn.Linear(64, 4)),
+    "function on pixels alone": lambda: Called(
+        lambda net, x: net.last(torch.flatten(plain(net, x), start_dim=2)), nn.Linear(64, 4)
+    ),
+    "whole batch in one row": lambda: Called(
+        lambda net, x: net.last(torch.flatten(F.adaptive_avg_pool2d(plain(net, x), 1))), nn.Linear(18, 4)
+    ),
+    "module on pixels alone": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 1), nn.BatchNorm2d(6), nn.Flatten(2), nn.Linear(64, 4)
+    ),
+    "weight used elsewhere": lambda: Called(
+        lambda net, x: net.last(plain(net, x)) + F.conv2d(x, net.first.weight).sum(), nn.Conv2d(6, 4, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_channels_that_are_mixed_otherwise_stay(name: str) -> None:
+    network = REFUSED[name]()
+    network(torch.randn(3, 3, 8, 8))  # it does compute something
+    with pytest.raises(NotApplicableError, match="no batch norm whose channels can be removed"):
+        slimming.groups_of(network)
+
+
+FOLLOWED: dict[str, Callable[[], nn.Module]] = {
+    "named input": lambda: Called(
+        lambda net, x: net.last(torch.relu(net.norm(input=net.first(x)))), nn.Conv2d(6, 4, 1)
+    ),
+    "function": lambda: Called(lambda net, x: net.last(torch.flatten(plain(net, x), 1)), nn.Linear(384, 4)),
+    "named": lambda: Called(lambda net, x: net.last(torch.flatten(plain(net, x), start_dim=1)), nn.Linear(384, 4)),
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_calls_in_every_form_are_followed(name: str) -> None:
+    network = scaled(FOLLOWED[name]())
+    groups = slimming.groups_of(network)
+    masks = slimming.masks_of(network, groups, 0.5)
+    inputs = torch.randn(3, 3, 8, 8).double()
+    masked, pruned = slimming.masked(network, groups, masks), slimming.pruned(network, groups, masks)
+    assert torch.allclose(masked.eval()(inputs), pruned.eval()(inputs), atol=1e-12)
+    assert len(pruned.get_parameter("norm.weight")) == 2  # floor(6 / 2) + 1 go
+
+
 @given(st.integers(0, 1000), st.floats(0.0, 0.99))
 def test_the_threshold_is_global_and_strict(seed: int, ratio: float) -> None:
     network = scaled(vgg(), seed)
@@ -168,3 +232,22 @@ def test_recalibration_takes_the_mean_statistics_of_the_batches() -> None:
     assert not network.training and norm.momentum == 0.1
     with pytest.raises(DataError, match="no images"):
         slimming.recalibrate(network, [])
+
+
+def test_recalibration_weighs_batches_by_their_images() -> None:
+    network = nn.Sequential(nn.Dropout(0.9), nn.BatchNorm2d(3))
+    slimming.recalibrate(network, [torch.zeros(512, 3, 2, 2), torch.ones(8, 3, 2, 2)])
+    found = network.get_buffer("1.running_mean")
+    assert found.tolist() == pytest.approx([8 / 520] * 3)  # dropout would give 0 or 10 in each pixel of the second
+
+
+def test_recalibration_does_not_stop_at_a_last_image() -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(3), nn.Flatten(), nn.BatchNorm1d(3))
+
+    batch = torch.randn(5, 3, 2, 2)
+    with_one = slimming.recalibrate(network(), [batch, torch.randn(1, 3, 2, 2)])
+    without = slimming.recalibrate(network(), [batch])
+    for key, value in with_one.state_dict().items():
+        assert torch.equal(value, without.state_dict()[key])
+    assert with_one.get_buffer("3.running_var").tolist() != [1.0] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,35 @@ def test_cut_labels_are_the_softmax_of_the_classes_seen() -> None:
     cut = continual.SeenLabels(Whole(), seen, 10, torch.device("cpu")).targets({}, torch.zeros(6), 2.0)  # type: ignore[arg-type]
     assert torch.allclose(cut[:, seen], torch.softmax(logits[:, seen] / 2, 1), atol=1e-6)
     assert cut.sum(1) == pytest.approx(torch.ones(6)) and (cut > 0).sum() == 18
+
+
+def test_labels_without_mass_on_the_classes_seen_are_uniform_over_them() -> None:
+    """Of `topk`, which keeps other classes only, and of a teacher that is sure of another class."""
+    import torch
+
+    logits = torch.tensor([[-torch.inf, -torch.inf, -torch.inf, 2.0], [0.0, 1.0, 2.0, 80.0]])
+
+    class Whole:
+        n_images = 2
+
+        def targets(self, located: Any, inputs: Any, temperature: float) -> torch.Tensor:
+            return torch.softmax(logits / temperature, 1)
+
+    cut = continual.SeenLabels(Whole(), np.array([0, 1]), 4, torch.device("cpu")).targets({}, torch.zeros(2), 1.0)  # type: ignore[arg-type]
+    assert cut[0].tolist() == [0.5, 0.5, 0, 0]
+    assert cut[1].tolist() == pytest.approx([*torch.softmax(logits[1, :2], 0).tolist(), 0, 0], abs=1e-5)
+
+
+def test_tasks_that_cannot_be_tested_are_refused() -> None:
+    """Class 5 has no test images, and with seed 0 it is the last of ten tasks."""
+    study = study_of(tasks=10)
+    labels = np.arange(9).repeat(2)
+    labels[labels == 5] = 9
+    context = SimpleNamespace(
+        train=SimpleNamespace(classes=tuple("abcdefghij"), size=8), test=SimpleNamespace(labels=labels), teachers={}
+    )
+    with pytest.raises(DataError, match=r"no class of task 10 of seed 0 has images in the split 'test'; give fewer"):
+        study.check(context)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("tasks", "sentence"), [(11, "11 tasks cannot be made of 10 classes; give at most 10")])
