@@ -127,6 +127,8 @@ def test_entries_stay_where_they_are() -> None:
         "CUTMIX": (340, 1),
         "CENTROIDS": (500, 1),
         "SUBSET_TEST": (1000, 1),
+        "EXPERT": (1001, 1),
+        "SEGMENT": (1002, 1),
         "NOISE": (1024, 2**62),
         "BADGE": (0, 2**32),
         "PURSUIT": (0, 1),

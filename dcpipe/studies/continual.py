@@ -292,7 +292,8 @@ class ContinualStudy(Study):
 
 def task_classes(n_classes: int, tasks: int, seed: int) -> list[IntArray]:
     """The classes of each task: NumPy's legacy permutation for a seed, as DM's code draws it, in nearly equal parts."""
-    order = np.random.RandomState(seed).permutation(n_classes).astype(np.int64)
+    order = np.arange(n_classes)
+    np.random.RandomState(seed).shuffle(order)  # what `permutation` does
     return [np.asarray(part) for part in np.array_split(order, tasks)]
 
 

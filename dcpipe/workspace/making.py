@@ -24,7 +24,8 @@ _SKELETON = "dcpipe.workspace.skeleton"
 _OWN = {".gitignore": "gitignore", ".dvcignore": "dvcignore", "README.md": "README.md", "prefect.toml": "prefect.toml"}
 _STUDIES = "studies/params.yaml"
 _COMMON = {"data/.gitignore": "data_gitignore", _STUDIES: "studies.yaml"}
-_OBSERVERS = re.compile(r"observers: \[([^\]]+)\]")  # of a variant, which is one line
+# Of a variant, which is one line; lines within a sweep, which names the preset that it is for, are further in.
+_OBSERVERS = re.compile(r"^ {4}[\w.-]+: .*observers: \[([^\]]+)\]")
 
 
 def is_workspace(root: Path) -> bool:

@@ -21,7 +21,7 @@ def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
     [
         (["pu"], {"publish", "pull"}),
         (["init", "digits-"], {"digits-edc", "digits-mdc"}),
-        (["study", "s"], {"selection", "sizes", "slimming", "students", "syntheses"}),
+        (["study", "s"], {"selection", "sizes", "slimming", "students", "sweep", "syntheses"}),
         (["export", "--fo"], {"--format"}),
         (["export", "--format", ""], {"folder", "parquet", "ddranking"}),
         (["completion", "z"], {"zsh"}),

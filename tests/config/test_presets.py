@@ -47,12 +47,12 @@ def test_source_accuracy_and_cost_are_stated(name: str) -> None:
 
 
 UNKNOWN = {
-    "digit": "did you mean digits, digits-edc or digits-mdc? `dcpipe init --list` shows all 65",
-    "tiny-imagenet-ipc1": "did you mean tiny-imagenet-ipc10? `dcpipe init --list` shows all 65",
+    "digit": "did you mean digits, digits-edc or digits-mdc? `dcpipe init --list` shows all 69",
+    "tiny-imagenet-ipc1": "did you mean tiny-imagenet-ipc10? `dcpipe init --list` shows all 69",
     "cifar10-mcd-ipc10": "did you mean cifar10-mdc-ipc10, cifar100-mdc-ipc10 or cifar10-dc-ipc10? `dcpipe init --list` "
-    "shows all 65",
-    "": "`dcpipe init --list` shows all 65",
-    "zzz": "`dcpipe init --list` shows all 65",
+    "shows all 69",
+    "": "`dcpipe init --list` shows all 69",
+    "zzz": "`dcpipe init --list` shows all 69",
 }
 
 

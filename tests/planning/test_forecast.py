@@ -44,7 +44,8 @@ def test_every_preset_can_be_planned(name: str) -> None:
     classes = int(presets.preset(name).facts["classes"] or 0)
     own = setting(name, Counts(classes * 500, classes * 10, classes * 50, classes, 3000, "a test"))
     plan = forecast(own, stages_of(own), Flat(1e-3), [1, 8], ROOMY)
-    assert not plan.unknown and 0 < plan.total(8) <= plan.total(1)
+    left_out = ["synthesis: the trainings of MDC's metric accuracy"] if "mdc-accuracy" in name else []
+    assert [*plan.unknown] == left_out and 0 < plan.total(8) <= plan.total(1)
     trained = any(stage.steps for stage in plan.stages if stage.name.startswith("teacher"))
     assert trained == (own.params.teacher.training.epochs > 0)
     assert all(stage.n_bytes > 0 and stage.files > 0 and stage.host > 0 for stage in plan.stages)

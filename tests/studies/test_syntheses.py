@@ -57,7 +57,7 @@ def test_cells_that_agree_in_blocks_have_one_digest() -> None:
 @pytest.mark.parametrize(
     ("block", "sentence"),
     [
-        ({}, "{}.variants is {{}}: dictionary should have at least 1 item after validation, not 0"),
+        ({}, "{}.variants is {{}}: give at least 1 entry"),
         (
             {"a": {"images": {}}},
             "unknown key '{}.variants.a.images'; valid keys are selection, synthesis, softlabels, ",
