@@ -34,14 +34,12 @@ SHORT: dict[str, Any] = {"network": "convnet-d2-w4", "outer": 2, "inner": 2, "re
 DSA = {**SHORT, "strategy": "dsa:color_crop_cutout_scale_rotate"}
 # A rate at which so few steps move u8 pixels.
 IDC = {**SHORT, "learn_images": 8, "lr": 5.0}
-# Method, options and the grid of what comes out.
+# Method, options and the grid of what comes out. `dsa` and `dream`, which differ from `dc` and `idc` by options or by
+# which images they take, run in the tests of the engine.
 METHODS: list[tuple[str, dict[str, Any], int]] = [
     ("dc", {**SHORT, "network": "convnet-d1-w4", "learn_epochs": 1}, 1),
-    ("dsa", {**DSA, "learn_epochs": 1}, 1),
     ("dm", DSA, 1),
     ("idc", {**IDC, "factor": 2}, 2),
-    ("dream", {**IDC, "factor": 2}, 2),
-    ("mdc", {"base": "idc", "options": {**IDC, "factor": 1, "outer": 3}, "period": 1}, 1),
     ("mdc", {"base": "dream", "options": {**IDC, "factor": 2}, "period": 1}, 2),
 ]
 AFTER = ["softlabels", "compression", "evaluation", "release"]
@@ -108,13 +106,13 @@ def workspace(built: Workspace, tmp_path: Path) -> Workspace:
 
 
 def test_methods_of_single_images_are_values_of_synthesis_method(workspace: Workspace) -> None:
-    each_makes_other_images(workspace, METHODS[:3])
+    each_makes_other_images(workspace, METHODS[:2])
 
 
 def test_methods_of_grids_and_mdc_are_values_of_synthesis_method(workspace: Workspace) -> None:
     """And of the last, students learn and a release holds it."""
     data = workspace.root / "data"
-    each_makes_other_images(workspace, METHODS[3:], whole=True)
+    each_makes_other_images(workspace, METHODS[2:], whole=True)
     score, *others = store.load_scores(data / "evaluation/scores")
     assert (score.name, score.protocol) == ("mdc, hard labels", "idc/mnist with epochs 1")
     assert (score.ipc, len(score.accuracy), score.label_bytes) == (3, 3, 0)

@@ -29,7 +29,6 @@ SMALL: dict[str, Any] = {
 METHODS: dict[str, dict[str, Any]] = {
     "rded": {"candidates": 12, "crops": 2, "scale_min": 0.5},
     "sre2l": {"observers": ["resnet"], "iterations": 5, "jitter": 1},
-    "cda": {"observers": ["resnet"], "iterations": 5, "jitter": 1},
     "gvbsm": {"iterations": 4, "pad": 1, "jitter": 1},
     "edc": {"iterations": 4},
 }
