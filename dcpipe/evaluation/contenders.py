@@ -7,7 +7,7 @@ selectors and variants.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from dcpipe.images.kept import read_kept
 from dcpipe.shards import progress
 from dcpipe.types import (
     BudgetError,
+    Colour,
     ImageSet,
     ImageTable,
     LabelPack,
@@ -276,8 +277,56 @@ def score(
     run continues from its checkpoint in `folder`. Pixels are normalised by the mean and deviation of `train`.
     """
     stem = f"{contender.name}-{seed}".replace("/", "-").replace(" ", "-")
-    checkpoint = folder / f"{stem}.pt"
-    labels = contender.labels()
+
+    def accuracy(student: nn.Module) -> float:
+        return training.accuracy(student, test_batches(test, folder, train.mean, train.std, device), device)
+
+    _, history = trained(
+        contender,
+        protocol,
+        train,
+        seed,
+        device=device,
+        checkpoint=folder / f"{stem}.pt",
+        title=f"student {contender.name} {seed}",
+        test=accuracy,
+    )
+    counted = max(row["accuracy"] for row in history if int(row["epoch"]) in protocol.test_epochs)
+    return {"accuracy": counted, "history": history}
+
+
+def trained(
+    contender: Contender,
+    protocol: Protocol,
+    train: ImageTable,
+    seed: int,
+    *,
+    device: torch.device,
+    checkpoint: Path,
+    title: str,
+    labels: Labels | None = None,
+    colours: tuple[Colour, Colour] | None = None,
+    test: Callable[[nn.Module], float] | None = None,
+    start: nn.Module | None = None,
+    extra: Callable[[nn.Module], torch.Tensor] | None = None,
+) -> tuple[nn.Module, list[dict[str, float]]]:
+    """Train one student on a contender, as `train_student` does, and show its progress under a title. A killed run
+    continues from the checkpoint, which is removed in the end.
+
+    Args:
+        contender: the images and their labels.
+        protocol: how the student is trained.
+        train: the images that the set was made from, which give the size of views and the classes.
+        seed: of the student.
+        device: where it is trained.
+        checkpoint: the file to continue from.
+        title: what progress is shown under.
+        labels: instead of those of the contender.
+        colours: mean and deviation that pixels are normalised by, instead of those of `train`.
+        test, start, extra: see `train_student`.
+    """
+    labels = contender.labels() if labels is None else labels
+    mean, std = colours or (train.mean, train.std)
     dataset = CondensedDataset(
         contender.images,
         labels,
@@ -286,25 +335,29 @@ def score(
         size=train.size,
         device=device,
     )
-
-    def accuracy(student: nn.Module) -> float:
-        batches = teacher.plain_batches(read_kept(test, folder), train.mean, train.std, 512, device)
-        return training.accuracy(student, batches, device)
-
-    title, epochs = f"student {contender.name} {seed}", protocol.recipe.epochs
+    epochs = protocol.recipe.epochs
     progress.report(title, 0, epochs)
-    _, history = train_student(
+    found = train_student(
         dataset,
         protocol,
         n_classes=len(train.classes),
-        mean=train.mean,
-        std=train.std,
+        mean=mean,
+        std=std,
         seed=seed,
         device=device,
         checkpoint=checkpoint,
         report=lambda row: progress.epoch(title, row, epochs),
-        test=accuracy,
+        test=test,
+        start=start,
+        extra=extra,
     )
     checkpoint.unlink(missing_ok=True)
-    counted = max(row["accuracy"] for row in history if int(row["epoch"]) in protocol.test_epochs)
-    return {"accuracy": counted, "history": history}
+    return found
+
+
+def test_batches(
+    test: ImageTable, folder: Path, mean: Colour, std: Colour, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Whole images of a split, normalised, with their labels; they are decoded once for all students that share the
+    folder."""
+    return teacher.plain_batches(read_kept(test, folder), mean, std, 512, device)

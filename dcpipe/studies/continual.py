@@ -39,19 +39,18 @@ import torch
 from pydantic import Field
 
 from dcpipe import images as reading
-from dcpipe import selection, store, teacher, training
+from dcpipe import selection, store, training
 from dcpipe.config.values import Distinct
-from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import Labels
+from dcpipe.evaluation import contenders
 from dcpipe.evaluation.contenders import Contender
 from dcpipe.evaluation.lineup import random_images
-from dcpipe.evaluation.students import Protocol, protocol_of, train_student
-from dcpipe.images.kept import read_kept
+from dcpipe.evaluation.students import Protocol, protocol_of
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text
-from dcpipe.shards import progress
 from dcpipe.studies.base import BYTES, CellResult, Report, Study, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, summarise
+from dcpipe.training import losses
 from dcpipe.types import ImageSet, IntArray, require
 from dcpipe.views import Views
 
@@ -150,7 +149,7 @@ class ContinualStudy(Study):
             self.needs_stored_labels()
             with self.error_context("memories"):
                 require(
-                    self.protocol.loss not in ("mse_gt",),
+                    losses.LOSSES[self.protocol.loss].space != "logits",
                     f"loss {self.protocol.loss!r} takes raw logits, which cannot be cut to the classes seen; take "
                     "another protocol, or remove the memory condensed",
                 )
@@ -263,30 +262,18 @@ class ContinualStudy(Study):
         n_classes, labels = len(context.train.classes), made.labels()
         if not made.has_hard_labels:
             labels = SeenLabels(labels, seen, n_classes, context.device)
-        dataset = CondensedDataset(
-            made.images,
-            labels,
-            made.policy,
-            temperature=self.protocol.target_temperature(made.labels()),
-            size=context.train.size,
-            device=context.device,
-        )
-        checkpoint, epochs = context.notes.folder / f"{note}.pt", self.protocol.recipe.epochs
-        mean, std = context.train.mean, context.train.std
-        network, _ = train_student(
-            dataset,
+        network, _ = contenders.trained(
+            made,
             self.protocol,
-            n_classes=n_classes,
-            mean=mean,
-            std=std,
-            seed=seed,
+            context.train,
+            seed,
             device=context.device,
-            checkpoint=checkpoint,
-            report=lambda row: progress.epoch(note, row, epochs),
+            checkpoint=context.notes.folder / f"{note}.pt",
+            title=note,
+            labels=labels,
         )
-        checkpoint.unlink(missing_ok=True)
-        parts = read_kept(context.test, context.notes.folder)
-        batches = teacher.plain_batches(parts, mean, std, 512, context.device)
+        mean, std = context.train.mean, context.train.std
+        batches = contenders.test_batches(context.test, context.notes.folder, mean, std, context.device)
         return training.confusion(network, batches, n_classes, context.device)
 
 

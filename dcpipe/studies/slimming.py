@@ -20,7 +20,7 @@ Cost. One student of few images per row, ratio and seed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar
@@ -31,14 +31,12 @@ from torch import nn
 
 from dcpipe import networks, teacher, training
 from dcpipe.config.values import Distinct
-from dcpipe.dataset import CondensedDataset
+from dcpipe.evaluation import contenders
 from dcpipe.evaluation.contenders import Contender
-from dcpipe.evaluation.students import Protocol, protocol_of, train_student
-from dcpipe.images.kept import read_kept
+from dcpipe.evaluation.students import Protocol, protocol_of
 from dcpipe.networks import slimming
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, mean_and_std, size, text
-from dcpipe.shards import progress
 from dcpipe.studies import own_set
 from dcpipe.studies.base import BYTES, CellResult, Report, Study, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, rounded, summarise
@@ -178,7 +176,7 @@ class SlimmingStudy(Study):
         def repair(seed: int) -> float:
             note = f"{cell}-{seed}".replace(" ", "").replace(",", "-")
             if (kept := context.notes.load_json(note)) is None:
-                network = self._trained(context, smaller, made, self.protocol, seed, note)
+                network = self._trained(context, smaller, made, seed, note)
                 kept = {"accuracy": self._accuracy(context, network)}
                 context.notes.save_json(note, kept)
             return float(kept["accuracy"])
@@ -211,13 +209,11 @@ class SlimmingStudy(Study):
         if not self.block.sparsity:
             return network
         if (kept := context.notes.load_arrays("sparse")) is None:
-            groups = slimming.groups_of(network)
             made = own_set.contender(own_set.names(self.params)[0], self.params, context)
-            extra = partial(weighted, groups=groups, weight=self.block.sparsity)
-            trained = self._trained(context, network, made, self.protocol, 0, "sparse-training", extra).cpu()
-            context.notes.save_arrays("sparse", **{key: value.numpy() for key, value in trained.state_dict().items()})
-            kept = context.notes.load_arrays("sparse")
-        assert kept is not None
+            extra = partial(weighted, groups=slimming.groups_of(network), weight=self.block.sparsity)
+            trained = self._trained(context, network, made, 0, "sparse-training", extra).cpu()
+            kept = {key: value.numpy() for key, value in trained.state_dict().items()}
+            context.notes.save_arrays("sparse", **kept)
         network.load_state_dict({key: torch.from_numpy(value) for key, value in kept.items()})
         return network
 
@@ -226,36 +222,24 @@ class SlimmingStudy(Study):
         context: StudyContext,
         network: nn.Module,
         made: Contender,
-        protocol: Protocol,
         seed: int,
         note: str,
-        extra: Any = None,
+        extra: Callable[[nn.Module], torch.Tensor] | None = None,
     ) -> nn.Module:
         """A network that goes on from these weights; a killed run continues from its checkpoint."""
-        labels, whose = made.labels(), context.teachers[self.key]
-        dataset = CondensedDataset(
-            made.images,
-            labels,
-            made.policy,
-            temperature=protocol.target_temperature(labels),
-            size=context.train.size,
+        whose = context.teachers[self.key]
+        trained, _ = contenders.trained(
+            made,
+            self.protocol,
+            context.train,
+            seed,
             device=context.device,
-        )
-        checkpoint, epochs = context.notes.folder / f"{note}.pt", protocol.recipe.epochs
-        trained, _ = train_student(
-            dataset,
-            protocol,
-            n_classes=len(context.train.classes),
-            mean=whose.mean,
-            std=whose.std,
-            seed=seed,
-            device=context.device,
-            checkpoint=checkpoint,
-            report=lambda row: progress.epoch(note, row, epochs),
+            checkpoint=context.notes.folder / f"{note}.pt",
+            title=note,
+            colours=(whose.mean, whose.std),
             start=network,
             extra=extra,
         )
-        checkpoint.unlink(missing_ok=True)
         return trained
 
     def _inputs(self, context: StudyContext) -> Iterator[torch.Tensor]:
@@ -267,11 +251,10 @@ class SlimmingStudy(Study):
 
     def _accuracy(self, context: StudyContext, network: nn.Module) -> float:
         whose = context.teachers[self.key]
-        parts = read_kept(context.test, context.notes.folder)
-        batches = teacher.plain_batches(parts, whose.mean, whose.std, 512, context.device)
+        batches = contenders.test_batches(context.test, context.notes.folder, whose.mean, whose.std, context.device)
         return training.accuracy(network.to(context.device), batches, context.device)
 
 
-def weighted(network: nn.Module, groups: Sequence[slimming.Group], weight: float) -> torch.Tensor:
+def weighted(network: nn.Module, groups: list[slimming.Group], weight: float) -> torch.Tensor:
     """The penalty of Network Slimming, times its weight."""
-    return weight * slimming.penalty(network, list(groups))
+    return weight * slimming.penalty(network, groups)

@@ -13,6 +13,7 @@ from tiny import table
 from variant_studies import PARAMS, counting, run_of, run_study
 
 from dcpipe import store
+from dcpipe.evaluation import contenders
 from dcpipe.studies import continual
 from dcpipe.types import DataError
 
@@ -32,7 +33,7 @@ def test_a_study_that_was_stopped_goes_on_with_memories_of_equal_bytes(
     tiny.write_studies(continual=STUDY)
     calls: dict[str, int] = {}
     with monkeypatch.context() as patch:
-        patch.setattr(continual, "train_student", counting(calls, continual.train_student, dies_at=8))
+        patch.setattr(contenders, "train_student", counting(calls, contenders.train_student, dies_at=8))
         with pytest.raises(KeyboardInterrupt):
             run_study("continual")
     seen: list[tuple[set[int], float]] = []
@@ -46,9 +47,9 @@ def test_a_study_that_was_stopped_goes_on_with_memories_of_equal_bytes(
         assert np.allclose(targets.sum(1).numpy(), 1, atol=1e-5)
         return trained(dataset, *arguments, **options)
 
-    trained = counting(calls, continual.train_student)
+    trained = counting(calls, contenders.train_student)
     with monkeypatch.context() as patch:
-        patch.setattr(continual, "train_student", watched)
+        patch.setattr(contenders, "train_student", watched)
         run_study("continual")
     assert calls == {"train_student": 8 + 4 * 2 * 3 - 7}, "seven were done before the interruption"
     assert all(mass == 0.0 for _, mass in seen), "a label tells of a class that has not arrived"

@@ -15,6 +15,7 @@ from tiny import table
 from variant_studies import PARAMS, counting, run_of, run_study
 
 from dcpipe import networks, store
+from dcpipe.evaluation import contenders
 from dcpipe.images import read_parts
 from dcpipe.networks import slimming as surgery
 from dcpipe.studies import slimming
@@ -48,11 +49,11 @@ def test_a_study_that_was_stopped_goes_on_and_its_rows_are_worked_out(
 ) -> None:
     calls: dict[str, int] = {}
     with monkeypatch.context() as patch:
-        patch.setattr(slimming, "train_student", counting(calls, slimming.train_student, dies_at=5))
+        patch.setattr(contenders, "train_student", counting(calls, contenders.train_student, dies_at=5))
         with pytest.raises(KeyboardInterrupt):
             run_study("slimming")
     with monkeypatch.context() as patch:
-        patch.setattr(slimming, "train_student", counting(calls, slimming.train_student))
+        patch.setattr(contenders, "train_student", counting(calls, contenders.train_student))
         run_study("slimming")
     assert calls == {"train_student": 5 + 4 * 2 * 3 - 4}, "four were done before the interruption"
     summary = {(row["trained_on"], row["ratio"]): row for row in table(FOLDER / "summary.csv")}
