@@ -46,6 +46,13 @@ class SynthesisContext:
         return {name: self.observers[name] for name in chosen}
 
 
+def as_images(pixels: torch.Tensor) -> npt.NDArray[np.uint8]:
+    """Pixels [n, 3, s, s] in [0, 1] as images u8 [n, s, s, 3], rounded and clipped."""
+    whole = pixels.detach().mul(255).round().clamp(0, 255).to(torch.uint8)
+    images: npt.NDArray[np.uint8] = whole.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return images
+
+
 def _unrecorded(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """The default of `Progress.record`, which records nothing."""
 

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 
 from dcpipe import networks, training
 from dcpipe.synthesis import statistics
-from dcpipe.synthesis.base import Progress, SynthesisContext
+from dcpipe.synthesis.base import Progress, SynthesisContext, as_images
 from dcpipe.synthesis.checkpoints import Images, RecoveryNotes, fingerprint
 from dcpipe.synthesis.initial import Pixels, initial
 from dcpipe.synthesis.matching import Matcher, Matching, needs_statistics
@@ -268,16 +268,16 @@ class Engine:
         """Give the pixels the gradient of one step, and return the terms of its loss."""
         if not (self.choices.flat and self.choices.flatness == "sam"):
             terms = self.terms(batch, number, observer, matcher, labels)
-            torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+            _total(terms).backward()  # type: ignore[no-untyped-call]
             return terms
         own, running = batch.pixels.detach().clone(), matcher.running
-        there = torch.stack(list(self.terms(batch, number, observer, matcher, labels).values())).sum()
-        [ascent] = torch.autograd.grad(there, batch.pixels)
+        there = self.terms(batch, number, observer, matcher, labels)
+        [ascent] = torch.autograd.grad(_total(there), batch.pixels)
         matcher.running = running  # the two passes are one turn of the observer
         with torch.no_grad():
             batch.pixels.add_(ascent * (self.choices.flat / ascent.norm().clamp_min(1e-12)))
         terms = self.terms(batch, number, observer, matcher, labels)
-        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        _total(terms).backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             batch.pixels.copy_(own)
         return terms
@@ -315,12 +315,15 @@ class Engine:
 
     def rounded(self, pixels: torch.Tensor) -> Images:
         """Images u8 [m, s, s, 3] of normalised pixels, rounded (the official code truncates)."""
-        whole = (pixels.detach() * self.std + self.mean).mul(255).round().clamp(0, 255).to(torch.uint8)
-        images: Images = whole.permute(0, 2, 3, 1).cpu().numpy()
-        return images
+        return as_images(pixels.detach() * self.std + self.mean)
 
     def _on_device(self, rows: IntArray) -> torch.Tensor:
         return torch.from_numpy(rows).to(self.context.device)
+
+
+def _total(terms: Terms) -> torch.Tensor:
+    """The loss of which these are the terms."""
+    return torch.stack(list(terms.values())).sum()
 
 
 def batches_of(start: ImageSet, choices: Recovery) -> list[IntArray]:

@@ -34,7 +34,7 @@ import torch
 
 from dcpipe import networks, training
 from dcpipe.random import STEPS, torch_seed
-from dcpipe.synthesis.base import Progress, SynthesisContext
+from dcpipe.synthesis.base import Progress, SynthesisContext, as_images
 from dcpipe.synthesis.gradients.accuracies import SubsetEvaluation, accuracies, teach_epoch
 from dcpipe.synthesis.gradients.choices import Choices, check_alone
 from dcpipe.synthesis.gradients.class_gradients import ClassGradients
@@ -271,9 +271,8 @@ class Engine:
     def _image_set(self) -> ImageSet:
         """The current set, u8, in the order of `start`."""
         subsets = self.choices.subsets
-        whole = self.pixels.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 1, 3, 4, 2).flatten(0, 1)
         images = np.empty_like(self.start.images)
-        images[self.rows.reshape(-1)] = whole.cpu().numpy()
+        images[self.rows.reshape(-1)] = as_images(self.pixels.flatten(0, 1))
         by: By = "images" if subsets is None else subsets.by
         return replace(self.start, images=images, grid=self.choices.factor, by=by)
 

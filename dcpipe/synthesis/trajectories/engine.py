@@ -26,7 +26,7 @@ import torch
 
 from dcpipe import training
 from dcpipe.random import Draw, Stream, permutation, philox, uniform
-from dcpipe.synthesis.base import Progress, SynthesisContext
+from dcpipe.synthesis.base import Progress, SynthesisContext, as_images
 from dcpipe.synthesis.gradients.choices import check_alone
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching, uniform_draws
@@ -186,9 +186,7 @@ class Engine:
         return permutation(own, Stream.MATCHER_EPOCH + turn, n)[place * size : (place + 1) * size]
 
     def _image_set(self) -> ImageSet:
-        plain = self.pixels.detach() * self.real.std + self.real.mean
-        whole = plain.mul(255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
-        return replace(self.start, images=whole.cpu().numpy())
+        return replace(self.start, images=as_images(self.pixels * self.real.std + self.real.mean))
 
     def _state(self) -> dict[str, Any]:
         """The contents of a checkpoint."""

@@ -54,15 +54,17 @@ class Student:
     @torch.no_grad()
     def set(self, weights: torch.Tensor) -> None:
         """Give the network the weights [p]."""
-        parts = torch.split(weights, [shape.numel() for shape in self.shapes.values()])
-        for own, part in zip(self.network.parameters(), parts, strict=True):
-            own.copy_(part.view_as(own))  # not a view of `weights`: kernels round by how their input is aligned
+        for own, part in zip(self.network.parameters(), self._named(weights).values(), strict=True):
+            own.copy_(part)  # not a view of `weights`: kernels round by how their input is aligned
 
     def loss(self, weights: torch.Tensor, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """The mean cross-entropy with weights [p]; `labels` are classes i64 [m] or probabilities [m, c]."""
+        return F.cross_entropy(torch.func.functional_call(self.network, self._named(weights), (images,)), labels)
+
+    def _named(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The weights [p] by the names and in the shapes of the network's."""
         parts = torch.split(weights, [shape.numel() for shape in self.shapes.values()])
-        named = {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
-        return F.cross_entropy(torch.func.functional_call(self.network, named, (images,)), labels)
+        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)
