@@ -162,8 +162,9 @@ def _content(
     packing = dict((own or base)["compression"])
     if not uses_own_labels(release, evaluation.get("protocol")):
         labels["method"], packing = "none", {"codec": "none"}
-        if wishes.protocol in PROTOCOLS and PROTOCOLS[wishes.protocol].views is not None:
-            labels |= _views(PROTOCOLS[wishes.protocol].views or {}, labels)  # no stored label ties them to others
+        row = PROTOCOLS.get(wishes.protocol or "")
+        if row is not None and row.views is not None:
+            labels |= _views(row.views, labels)  # no stored label ties them to others
     picked = {"method": "random", "ipc": ipc, "seed": own["selection"].get("seed", 0) if own else 0}
     if counts.min() < ipc:  # some classes have fewer images
         picked["small_classes"] = "take_all"
