@@ -58,7 +58,8 @@ def judging_stage(run: Run) -> None:
     ):
         notes = store.Notes(kept.notes)
         known = [train, store.table_of(inputs["images"], "minival")]
-        remarks = list(tested.remarks(release.images, test, known, kept.notes))
+        hashes = tested.hashes_of(test, kept.notes)
+        remarks = list(tested.remarks(release.images, test, known, hashes))
         judged = Judged(
             release=release,
             params=params,
@@ -84,7 +85,7 @@ def judging_stage(run: Run) -> None:
                 train=len(train),
                 test=len(test),
                 digest=inputs["images"].digest,
-                test_digest=tested.digest(test, kept.notes),
+                test_digest=tested.digest(test, hashes),
             ),
             versions={package: version(package) for package in ("dcpipe", "torch")},
             device=run.device.type,

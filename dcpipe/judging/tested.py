@@ -18,19 +18,24 @@ from dcpipe.store import digest_of
 from dcpipe.types import ImageSet, ImageTable, IntArray, require
 
 
-def digest(test: ImageTable, folder: Path) -> str:
+def hashes_of(test: ImageTable, folder: Path) -> list[str]:
+    """The hashes of the pixels of the test images, in their order; `folder` is on the scratch disk."""
+    return list(_hashes(read_kept(test, folder)))
+
+
+def digest(test: ImageTable, hashes: Sequence[str]) -> str:
     """A digest of the test images and their division into classes, whatever their order, files and class names are.
-    `folder` is on the scratch disk."""
+    `hashes` are those of `hashes_of`."""
     by_class: list[list[str]] = [[] for _ in test.classes]
-    for label, found in zip(test.labels.tolist(), _hashes(read_kept(test, folder)), strict=True):
+    for label, found in zip(test.labels.tolist(), hashes, strict=True):
         by_class[label].append(found)
     return digest_of(sorted(sorted(hashes) for hashes in by_class))
 
 
-def remarks(images: ImageSet, test: ImageTable, known: Sequence[ImageTable], folder: Path) -> Iterator[str]:
+def remarks(images: ImageSet, test: ImageTable, known: Sequence[ImageTable], hashes: Sequence[str]) -> Iterator[str]:
     """What a reader of the numbers has to know of a set and the images that its students are tested on, in sentences.
     Arguments and errors are those of `leaked`."""
-    if found := leaked(images, test, known, folder):
+    if found := leaked(images, test, known, hashes):
         yield f"{found}: accuracy on them measures memory."
     height, width = images.images.shape[1:3]
     if (height, width) != (test.size, test.size):
@@ -40,7 +45,7 @@ def remarks(images: ImageSet, test: ImageTable, known: Sequence[ImageTable], fol
         )
 
 
-def leaked(images: ImageSet, test: ImageTable, known: Sequence[ImageTable], folder: Path) -> str:
+def leaked(images: ImageSet, test: ImageTable, known: Sequence[ImageTable], hashes: Sequence[str]) -> str:
     """A clause about images of a set that are test images pixel by pixel; empty without any.
 
     Sources may have images that are in train and in test (see `dcpipe.images.leakage`), and a set made from train may
@@ -50,16 +55,15 @@ def leaked(images: ImageSet, test: ImageTable, known: Sequence[ImageTable], fold
         images: the set, as it is stored.
         test: the test images. Where the set is stored at another size, they are decoded at that.
         known: the images that a set may be made from. They are read only if the set has test images.
-        folder: on the scratch disk.
+        hashes: of the test images, from `hashes_of`.
 
     Raises `DataError` if an image of the set is a test image and none of `known`.
     """
     height, width = images.images.shape[1:3]
     if height != width:  # images are decoded to squares
         return ""
-    same = height == test.size
-    parts = read_kept(test, folder) if same else read_parts(replace(test, size=height))
-    in_test = dict(zip(_hashes(parts), test.ids.tolist(), strict=True))
+    found_there = hashes if height == test.size else _hashes(read_parts(replace(test, size=height)))
+    in_test = dict(zip(found_there, test.ids.tolist(), strict=True))
     rows = [(row, found) for row, found in enumerate(map(pixel_hash, images.images)) if found in in_test]
     if not rows:
         return ""
