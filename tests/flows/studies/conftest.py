@@ -20,7 +20,7 @@ from flows.synthesis import synthesis_stage
 from flows.teacher import teacher_stage
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="package", autouse=True)
 def cached_code_digest() -> Iterator[None]:
     """Every staging folder needs the digest of the code, which would take most of the time of these tests."""
     with pytest.MonkeyPatch.context() as patch:

@@ -82,7 +82,8 @@ def test_a_study_that_was_stopped_goes_on_and_its_rows_are_worked_out(
     assert (FOLDER / "figure.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_the_penalty_makes_scales_smaller(desk: Path) -> None:
+def test_the_penalty_makes_scales_smaller(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slimming.SlimmingStudy, "cells", [slimming.SlimmingCell("none", 0.6)])
     tiny.write_studies(slimming={**STUDY, "ratios": [0.6], "sparsity": 0.0})
     run_study("slimming")
     plain = table(FOLDER / "summary.csv")[0]
