@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 from dcpipe import logs
 from dcpipe.release.tags import need_dvc
 from dcpipe.reports.printing import print_table
@@ -30,12 +32,19 @@ def study(name: str | None, level: str | None, sweep: str | None = None) -> None
 
     studies.check_name(name)
     assert name is not None
+    stages = Path("studies/dvc.yaml")
     require(
-        Path("studies/dvc.yaml").is_file(),
+        stages.is_file(),
         f"{Path.cwd()} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of dcpipe there",
     )
+    require(sweep is None or name == "sweep", f"study {name} has no entries to choose from; leave {sweep} out")
+    content = yaml.safe_load(stages.read_text(encoding="utf-8"))
+    require(
+        isinstance(content, dict) and name in (content.get("stages") or {}),
+        f"{stages} has no study {name}, because an earlier dcpipe wrote it; run `dcpipe upgrade` and give {name} a "
+        f"block in {studies.FILE}",
+    )
     if sweep is not None:
-        require(name == "sweep", f"study {name} has no entries to choose from; leave {sweep} out")
         text = studies.FILE.read_text(encoding="utf-8")
         studies.FILE.write_text(running(text, sweep), encoding="utf-8")
     _repro(f"studies/dvc.yaml:{name}", level)

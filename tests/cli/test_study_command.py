@@ -57,7 +57,7 @@ def stand_in(workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str, summar
 
     monkeypatch.setattr(subprocess, "run", run)
     (workspace / "studies").mkdir()
-    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    (workspace / "studies/dvc.yaml").write_text(f"stages: {{{name}: {{}}}}", encoding="utf-8")
     return ran
 
 
@@ -212,7 +212,14 @@ def test_study_refuses_what_it_cannot_run(
         assert cli.main(words) == 2
         assert capsys.readouterr().err == sentence
     (workspace / "studies").mkdir()
-    (workspace / "studies/dvc.yaml").write_text("stages: {}", encoding="utf-8")
+    for text in ("", "stages: {}", "stages: {slimming: {}}"):
+        (workspace / "studies/dvc.yaml").write_text(text, encoding="utf-8")
+        assert cli.main(["study", "selection"]) == 2
+        assert capsys.readouterr().err == (
+            "dcpipe: studies/dvc.yaml has no study selection, because an earlier dcpipe wrote it; run `dcpipe upgrade` "
+            "and give selection a block in studies/params.yaml\n"
+        )
+    (workspace / "studies/dvc.yaml").write_text("stages: {selection: {}}", encoding="utf-8")
     monkeypatch.setattr(subprocess, "run", lambda command, env, check: subprocess.CompletedProcess(command, 1))
     assert cli.main(["study", "selection"]) == 2
     told = capsys.readouterr().err
