@@ -31,7 +31,7 @@ from dcpipe.config.values import (
     Side,
     Strategy,
 )
-from dcpipe.types import Decoder, Head, LabelShape, Mix, ViewPolicy, require
+from dcpipe.types import Decoder, Head, LabelShape, Mix, MixBox, ViewPolicy, require
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Baseline = Literal["random", "uncompressed", "online", "hard", "equal_bytes", "all_images"]
@@ -83,7 +83,7 @@ class Augmentation(Block):
     Each view is a crop with an area between `scale_min` and `scale_max`, which is flipped with probability `flip`.
     Before that come `randaugment` operations of RandAugment and a `shuffle` x `shuffle` grid of shuffled patches (see
     `dcpipe.views.randaugment`); after it comes a strategy of `dcpipe.views.siamese`. `mix_share` is the probability of
-    the mix in `softlabels`, if there is one.
+    the mix in `softlabels`, if there is one, and `mix_box` how its box becomes pixels (see `dcpipe.views.boxes`).
     """
 
     scale_min: PositiveShare = 0.08
@@ -93,6 +93,13 @@ class Augmentation(Block):
     shuffle: Annotated[int, Field(ge=1, le=16)] = 1
     siamese: Strategy = ""
     mix_share: Share = 1.0
+    mix_box: MixBox = "rounded"
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `mix_box` at its default, so that labels have the digests that they had before it existed."""
+        content: dict[str, Any] = serialize(self)
+        return {key: value for key, value in content.items() if key not in self.unchanged("mix_box")}
 
     def policy(self, seed: int, mix: Mix = "none") -> ViewPolicy:
         """The view policy with these settings."""

@@ -10,6 +10,7 @@ Dimension letters, everywhere: n images, v or K views, c or C classes, d feature
 """
 
 from dcpipe.types.base import (
+    MIX_BOXES,
     MIXES,
     BudgetError,
     By,
@@ -19,6 +20,7 @@ from dcpipe.types.base import (
     IntArray,
     Map,
     Mix,
+    MixBox,
     NotApplicableError,
     Sliceable,
     check_labels,
@@ -57,6 +59,7 @@ __all__ = [
     "ALL_IMAGES_PROTOCOL",
     "EXACT",
     "MIXES",
+    "MIX_BOXES",
     "VIEW_ARRAYS",
     "BudgetError",
     "By",
@@ -76,6 +79,7 @@ __all__ = [
     "LabelShape",
     "Map",
     "Mix",
+    "MixBox",
     "NotApplicableError",
     "PlacedImage",
     "Score",

@@ -14,11 +14,13 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Mix = Literal["none", "cutmix_images", "cutmix_labels"]
+MixBox = Literal["rounded", "even"]
 By = Literal["images", "cells"]
 Colour = tuple[float, float, float]  # red, green and blue in [0, 1]: a mean or a standard deviation
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MIXES: tuple[str, ...] = ("none", "cutmix_images", "cutmix_labels")
+MIX_BOXES: tuple[str, ...] = ("rounded", "even")
 
 
 class DataError(ValueError):

@@ -266,6 +266,18 @@ def test_views_that_take_more_than_a_crop_are_compared_too() -> None:
         assert describe(block("sre2l/cifar100"), {"mix": mix}) == "sre2l/cifar100; views differ"
 
 
+def test_the_box_of_cutmix_is_compared_where_a_protocol_says_how_it_is_cut() -> None:
+    views = {"scale_min": 0.5, "randaugment": 2}
+    for name, box, end in (
+        ("edc-code/cifar100", "even", ""),
+        ("edc-code/cifar100", "rounded", "; views differ"),
+        ("edc/cifar100", "even", ""),  # the paper does not say
+        ("edc/cifar100", "rounded", ""),
+    ):
+        whole = parsed(name, {"augmentation": views | {"mix_box": box}, "mix": CUT})
+        assert protocol_of(whole.evaluation, whole.softlabels).name == f"{name}{end}"
+
+
 IDC_VIEWS = {"scale_min": 1.0, "flip": 0.0, "siamese": OBJECTS, "mix_share": 0.5}
 
 

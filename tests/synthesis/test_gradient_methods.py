@@ -46,6 +46,7 @@ GRIDS = [
     ("learn_images", 12, {}),
     ("early", 1, {}),
     ("cutmix", 1.0, {"cutmix": 0.0}),
+    ("mix_box", "even", {"cutmix": 1.0}),
     ("strategy", "flip", {}),
     ("net_strategy", "", {}),
     ("factor", 1, {}),
@@ -272,8 +273,8 @@ NESTED: list[tuple[str, dict[str, Any], str]] = [
         "mdc",
         {"options": {"subsets": {}}},
         "base 'idc' of synthesis method 'mdc' has no option 'subsets'; its options are network, outer, inner, lr, "
-        "momentum, distance, real_batch, cluster, learn_images, early, cutmix, strategy, net_strategy, factor, kind, "
-        "bound, most, at_once",
+        "momentum, distance, real_batch, cluster, learn_images, early, cutmix, mix_box, strategy, net_strategy, "
+        "factor, kind, bound, most, at_once",
     ),
     (
         "idc",
