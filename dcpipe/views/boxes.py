@@ -32,9 +32,10 @@ def in_pixels(boxes: FloatArray, size: int) -> IntArray:
     return np.floor(boxes * size + 0.5).astype(np.int64)
 
 
-def even_pixels(area: FloatArray, x: FloatArray, y: FloatArray, size: int) -> IntArray:
-    """The boxes of `cutmix_box` in pixels of a view of side `size`, with even sides: i64 [m, 4]. A box that is not cut
-    off at the edges has a side of 2 floor(floor(size sqrt(area)) / 2) pixels."""
+def even_pixels(cut: FloatArray, size: int) -> IntArray:
+    """The boxes of `cutmix_box` in pixels of a view of side `size`, with even sides: i64 [m, 4]. `cut` f64 [m, 3] are
+    areas and centres. A box that is not clipped has a side of 2 floor(floor(size sqrt(area)) / 2) pixels."""
+    area, x, y = cut.T
     reach = np.floor(size * np.sqrt(area)).astype(np.int64) // 2
     across, down = (np.minimum(np.floor(size * place), size - 1).astype(np.int64) for place in (x, y))
     bounds: IntArray = np.stack([across - reach, down - reach, across + reach, down + reach], axis=1).clip(0, size)

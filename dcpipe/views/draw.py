@@ -63,7 +63,7 @@ class Views:
 
     def pixels(self, size: int) -> IntArray:
         """The pasted box in pixels of a view of side `size`: i64 [m, 4]."""
-        return in_pixels(self.mix_box, size) if self.cut is None else even_pixels(*self.cut.T, size)
+        return in_pixels(self.mix_box, size) if self.cut is None else even_pixels(self.cut, size)
 
     def unmixed_share(self, size: int) -> FloatArray:
         """Lambda: the share of the pixels of a view that CutMix leaves unchanged, f64 [m]."""

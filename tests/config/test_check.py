@@ -132,7 +132,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a base's unknown option": (
         {"synthesis": {"method": "mdc", "options": {"base": "dm", "options": {"factr": 2}}}},
         "synthesis.options.options: base 'dm' of synthesis method 'mdc' has no option 'factr'; its options are "
-        "network, outer, inner, lr, momentum, real_batch, strategy, initial, most, at_once",
+        "network, outer, inner, lr, momentum, real_batch, strategy, initial, clip, most, at_once",
     ),
     "a network that cannot take the size": (
         {"evaluation.student": "convnet-d4-w8"},

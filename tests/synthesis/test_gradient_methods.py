@@ -39,6 +39,7 @@ COMMON: list[tuple[str, Any, dict[str, Any]]] = [
     ("subsets", {"begin": "code"}, {"subsets": {}}),
 ]
 SMALL = [*COMMON, ("strategy", "flip", {}), ("initial", "start", {"initial": "noise"}), ("most", 1, {})]
+NOISE = {"initial": "noise"}
 GRIDS = [
     *COMMON,
     ("distance", "l1", {}),
@@ -55,6 +56,7 @@ GRIDS = [
     ("most", 7, {}),
 ]
 CHANGES = [
+    *[(m, "clip", "step", NOISE) for m in ("dc", "dsa", "dm")],
     *[(m, *change) for m in ("dc", "dsa", "dm") for change in SMALL],
     *[(m, "learn_epochs", 1, {}) for m in ("dc", "dsa")],
     *[(m, *change) for m in ("idc", "dream") for change in GRIDS],
@@ -267,7 +269,7 @@ NESTED: list[tuple[str, dict[str, Any], str]] = [
         "mdc",
         {"base": "dm", "options": {"learn_images": 3}},
         "base 'dm' of synthesis method 'mdc' has no option 'learn_images'; its options are network, outer, inner, lr, "
-        "momentum, real_batch, strategy, initial, most, at_once",
+        "momentum, real_batch, strategy, initial, clip, most, at_once",
     ),
     (
         "mdc",

@@ -41,7 +41,7 @@ def mean_share(size: int) -> Fraction:
 @settings(deadline=None, max_examples=200)
 @given(area=SHARES, x=SHARES, y=SHARES, size=st.integers(1, 300))
 def test_even_sides_are_those_of_the_official_law(area: float, x: float, y: float, size: int) -> None:
-    [found] = even_pixels(*(np.array([value]) for value in (area, x, y)), size).tolist()
+    [found] = even_pixels(np.array([[area, x, y]]), size).tolist()
     assert found == official(size, area, x, y)
 
 
@@ -105,8 +105,8 @@ def test_the_law_is_in_the_policy_only_where_it_is_not_the_default() -> None:
 @settings(deadline=None, max_examples=100)
 @given(area=SHARES, x=SHARES, y=SHARES, size=st.integers(1, 64))
 def test_lambda_is_the_share_that_a_loop_counts(area: float, x: float, y: float, size: int) -> None:
-    drawn = tuple(np.array([value]) for value in (area, x, y))
-    for bounds in (even_pixels(*drawn, size), in_pixels(cutmix_box(*drawn), size)):
+    cut = np.array([[area, x, y]])
+    for bounds in (even_pixels(cut, size), in_pixels(cutmix_box(*cut.T), size)):
         left, top, right, bottom = bounds[0].tolist()
         assert 0 <= left <= right <= size and 0 <= top <= bottom <= size
         inside = sum(left <= i < right and top <= j < bottom for i in range(size) for j in range(size))

@@ -83,8 +83,8 @@ def cutmix(
     """CutMix of a batch: in every image, the same box is replaced by that of its partner. Returns the mixed images, the
     partners i64 [m] and the share of remaining pixels. `box`: three numbers in [0, 1) for the area and position of the
     box."""
-    size, drawn = images.shape[-1], box[:, None]  # the area is 1 - lambda, which is uniform like lambda
-    bounds = even_pixels(*drawn, size) if mix_box == "even" else in_pixels(cutmix_box(*drawn), size)
+    size = images.shape[-1]  # the area is 1 - lambda, which is uniform like lambda
+    bounds = even_pixels(box[None], size) if mix_box == "even" else in_pixels(cutmix_box(*box[:, None]), size)
     partner = send(order, images.device)
     mixed = paste_box(images, images[partner], send(bounds, images.device))
     return mixed, partner, float(share_outside(bounds, size)[0])
