@@ -117,9 +117,11 @@ def fit(
     pause = checkpoint_pause()
     saved = time.monotonic()
     for epoch in range(len(history), recipe.epochs):
-        lr = recipe.rate(epoch, [row["loss"] for row in history])
-        for parameters in optimizer.param_groups:
-            parameters["lr"] = lr
+        if recipe.restarts(epoch):
+            optimizer.state.clear()
+        rates = recipe.rates(epoch, [row["loss"] for row in history], len(optimizer.param_groups))
+        for parameters, rate in zip(optimizer.param_groups, rates, strict=True):
+            parameters["lr"] = rate
         chance = torch_seed(seed, epoch)  # for dropout and the like: independent of earlier epochs
         torch.manual_seed(torch_seed(chance, group.rank) if group.rank else chance)
         heard = partial(_report_within, report, epoch) if group.rank == 0 else None
@@ -130,7 +132,7 @@ def fit(
         )
         extra = evaluate(average if average is not None else network, epoch)
         together = {"processes": group.world} if group.world > 1 else {}
-        history.append({"epoch": epoch, "loss": mean_loss, "lr": lr, **extra, **together})
+        history.append({"epoch": epoch, "loss": mean_loss, "lr": rates[0], **extra, **together})
         if group.rank > 0:
             continue
         report(history[-1])

@@ -29,6 +29,8 @@ class Recipe:
         amp: bfloat16 autocast on a GPU.
         milestones: of the schedule `multistep`, as epochs or as fractions of them.
         decay_factor: the factor of `multistep`, or gamma of `alrs`.
+        restart: whether the optimizer begins anew at every milestone of `multistep`, so that momentum starts from zero
+            (the code of DC and of DC-BENCH).
         momentum, nesterov: of SGD.
         decay: which parameters decay: `all`, or `weights`, those with more than one dimension and "weight" in their
             names, as in the official code of EDC. Position embeddings, class tokens, layer scales and
@@ -48,6 +50,7 @@ class Recipe:
     amp: bool = True
     milestones: tuple[float, ...] = ()
     decay_factor: float = 0.5
+    restart: bool = False
     momentum: float = 0.9
     nesterov: bool = True
     decay: str = "all"
@@ -68,8 +71,24 @@ class Recipe:
 
     def rate(self, epoch: int, losses: Sequence[float]) -> float:
         """The learning rate of an epoch, given the mean losses of the epochs before it."""
-        now = Moment(epoch, self.epochs, self.zeta, self.milestones, self.decay_factor, losses)
-        return self.lr * schedules.factor(self.schedule, now, self.warmup)
+        return self.lr * schedules.factor(self.schedule, self._at(epoch, losses), self.warmup)
+
+    def rates(self, epoch: int, losses: Sequence[float], groups: int) -> list[float]:
+        """The learning rates of the parameter groups of `grouped`: those of a schedule in `schedules.FIRST_GROUP`
+        differ."""
+        first = self.rate(epoch, losses)
+        others = first
+        if self.schedule in schedules.FIRST_GROUP:
+            others = self.lr * schedules.factor("constant", self._at(epoch, losses), self.warmup)
+        return [first] + [others] * (groups - 1)
+
+    def restarts(self, epoch: int) -> bool:
+        """Whether the optimizer begins anew before this epoch."""
+        left = Moment(epoch - self.warmup, self.epochs - self.warmup, milestones=self.milestones)
+        return self.restart and left.epoch in schedules.milestones_of(left)
+
+    def _at(self, epoch: int, losses: Sequence[float]) -> Moment:
+        return Moment(epoch, self.epochs, self.zeta, self.milestones, self.decay_factor, losses)
 
 
 def _check_schedule(recipe: Recipe) -> None:
@@ -85,6 +104,11 @@ def _check_schedule(recipe: Recipe) -> None:
     require(
         recipe.schedule != "multistep" or len(recipe.milestones) > 0,
         "training: schedule multistep needs milestones, found none; give epochs or fractions of them, as in [0.8, 0.9]",
+    )
+    require(
+        not recipe.restart or recipe.schedule == "multistep",
+        f"training: restart needs schedule multistep, found {recipe.schedule}; set restart false, or choose multistep "
+        "and give milestones",
     )
     for place in recipe.milestones:
         require(

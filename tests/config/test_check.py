@@ -71,8 +71,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a schedule": (
         {"evaluation.schedule": "cos"},
-        "evaluation.schedule is 'cos': input should be 'smoothing', 'constant', 'linear', 'ssrs', 'multistep' "
-        "or 'alrs'",
+        "evaluation.schedule is 'cos': input should be 'smoothing', 'constant', 'linear', 'ssrs', 'multistep', "
+        "'alrs' or 'alrs_code'",
     ),
     "a protocol": (
         {"evaluation.protocol": "edc/cifar"},

@@ -15,7 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from dcpipe.config.protocols import dcbench, edc, gvbsm, hard, idc, rd3, rded, sre2l
@@ -27,9 +34,10 @@ __all__ = ["PROTOCOLS", "Settings", "describe"]
 # The names in the tables of `dcpipe.training`, written out because importing it takes seconds; a test compares them.
 Optimizer = Literal["adamw", "sgd"]
 Loss = Literal["kl", "kl_plain", "kl_ce", "mse_gt"]
-Schedule = Literal["smoothing", "constant", "linear", "ssrs", "multistep", "alrs"]
+Schedule = Literal["smoothing", "constant", "linear", "ssrs", "multistep", "alrs", "alrs_code"]
 Decay = Literal["all", "weights"]
 
+_ADDED = ("restart",)
 SCORE = Row(
     constants={},
     views=None,
@@ -67,6 +75,7 @@ class Settings(BaseModel):
     schedule: Schedule = "smoothing"
     milestones: list[int | float] = []
     decay_factor: PositiveShare = 0.5
+    restart: bool = False
     momentum: BelowOne = 0.9
     nesterov: bool = True
     decay: Decay = "all"
@@ -81,6 +90,14 @@ class Settings(BaseModel):
         name = content.get("protocol", "score")
         row = PROTOCOLS.get(name, SCORE) if isinstance(name, str) else SCORE  # a wrong name is refused below
         return {**row.constants, **content}
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without keys that were added later where they have their defaults, so that evaluations have the digests that
+        they had before the keys existed."""
+        content: dict[str, Any] = serialize(self)
+        unchanged = {key for key in _ADDED if getattr(self, key) == Settings.model_fields[key].default}
+        return {key: value for key, value in content.items() if key not in unchanged}
 
     @field_validator("protocol")
     @classmethod
