@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from dcpipe.config import budget, check, packages, protocols
-from dcpipe.config.blocks import Block, checked, read
+from dcpipe.config.blocks import Block, GrownBlock, checked, read
 from dcpipe.config.values import (
     AtLeastOne,
     Count,
@@ -31,7 +31,7 @@ from dcpipe.config.values import (
     Side,
     Strategy,
 )
-from dcpipe.types import Decoder, Head, LabelShape, Mix, MixBox, ViewPolicy, require
+from dcpipe.types import Decoder, Head, LabelShape, Mix, MixBox, Precision, ViewPolicy, require
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Baseline = Literal["random", "uncompressed", "online", "hard", "equal_bytes", "all_images"]
@@ -77,7 +77,7 @@ class Images(Block):
         return self.model_dump(mode="json", exclude={"max_leakage", *unchanged})
 
 
-class Augmentation(Block):
+class Augmentation(GrownBlock):
     """The views of training or labelling.
 
     Each view is a crop with an area between `scale_min` and `scale_max`, which is flipped with probability `flip`.
@@ -94,12 +94,7 @@ class Augmentation(Block):
     siamese: Strategy = ""
     mix_share: Share = 1.0
     mix_box: MixBox = "rounded"
-
-    @model_serializer(mode="wrap")
-    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `mix_box` at its default, so that labels have the digests that they had before it existed."""
-        content: dict[str, Any] = serialize(self)
-        return {key: value for key, value in content.items() if key not in self.unchanged("mix_box")}
+    added: ClassVar = ("mix_box",)
 
     def policy(self, seed: int, mix: Mix = "none") -> ViewPolicy:
         """The view policy with these settings."""
@@ -143,6 +138,7 @@ class TeacherTraining(Block):
     `epochs: 0` leaves pretrained weights as they are. `sync_batchnorm`: where several processes share a batch, whether
     batch norm uses the statistics of the whole batch, as one process does. `crops` are cut from the `stored` central
     squares, or from the `full` images at their original resolution, which are decoded anew in every epoch.
+    `precision` of the network's passes: see `dcpipe.training.precision`.
     """
 
     epochs: Natural
@@ -155,11 +151,12 @@ class TeacherTraining(Block):
     seed: Seed = 0
     sync_batchnorm: bool = False
     crops: Crops = "stored"
+    precision: Precision = "auto"
 
     def content(self) -> dict[str, Any]:
         """All that decides how a teacher is trained. Keys that were added later are left out at their default, so that
         such teachers have the lineage that they had before the keys existed."""
-        return self.model_dump(mode="json", exclude=self.unchanged("sync_batchnorm", "crops"))
+        return self.model_dump(mode="json", exclude=self.unchanged("sync_batchnorm", "crops", "precision"))
 
 
 class TeacherBlock(Block):
@@ -194,14 +191,17 @@ class LabelRate(Block):
     shortlist: Shortlist | None = None
 
 
-class FeaturesBlock(Block):
-    """Which teacher extracts the features of the candidates, and the views that R_C is measured on."""
+class FeaturesBlock(GrownBlock):
+    """Which teacher extracts the features of the candidates, and the views that R_C is measured on. `precision` of the
+    features: see `dcpipe.training.precision`; R_C is always computed from logits in float32."""
 
     teacher: str
     label_rate: LabelRate = LabelRate()
     augmentation: Augmentation = Augmentation()
     batch_size: Count = 256
     seed: Seed = 0
+    precision: Precision = "auto"
+    added: ClassVar = ("precision",)
 
 
 class SelectionBlock(Block):
@@ -275,7 +275,7 @@ class CompressionBlock(Block):
 NOT_OF_STUDIES = ("seeds", "baselines", "sizes")
 
 
-class EvaluationBlock(protocols.Settings, Block):
+class EvaluationBlock(protocols.Settings):
     """The protocol of students.
 
     `baselines` are the rows in addition to that of the condensed set: `equal_bytes` are as many random images with hard
@@ -327,8 +327,8 @@ class Params(Block):
         for name in ("centre", "unit_rows"):
             if not content["features"]["label_rate"][name]:
                 del content["features"]["label_rate"][name]
-        if self.teacher.training.crops == "stored":
-            del content["teacher"]["training"]["crops"]
+        for name in self.teacher.training.unchanged("crops", "precision"):
+            del content["teacher"]["training"][name]
         content["teacher"]["networks"] = {key: block.content() for key, block in self.teacher.networks.items()}
         return content
 

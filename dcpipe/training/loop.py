@@ -23,6 +23,7 @@ from torch import nn
 from dcpipe.random import torch_seed
 from dcpipe.store.files import replacing
 from dcpipe.training.batchnorm import synchronised
+from dcpipe.training.precision import autocast
 from dcpipe.training.processes import ALONE, Group
 from dcpipe.training.recipe import OPTIMIZERS, Recipe, grouped
 from dcpipe.types import IntArray, require
@@ -166,7 +167,7 @@ def _epoch(
     for inputs, target in batches:
         if device.type == "cuda":
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.amp and device.type == "cuda"):
+        with autocast(recipe.precision, device):
             value = loss(trained(inputs), target)
         if group.world > 1:  # shares of a batch may differ by one item
             value = value * group.weight(len(inputs), device)

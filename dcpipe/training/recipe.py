@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from dcpipe.training import schedules
 from dcpipe.training.schedules import SCHEDULES, Moment
-from dcpipe.types import DataError, require
+from dcpipe.types import DataError, Precision, require
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Recipe:
         schedule: a name in `schedules.SCHEDULES`; it runs after the warm-up.
         zeta: stretches the time of the schedules `smoothing`, `linear` and `ssrs`.
         ema: decay per step of the averaged parameters, which are then the result; 0 turns averaging off.
-        amp: bfloat16 autocast on a GPU.
+        precision: of the network's passes, see `training.precision`.
         milestones: of the schedule `multistep`, as epochs or as fractions of them.
         decay_factor: the factor of `multistep`, or gamma of `alrs`.
         restart: whether the optimizer begins anew at every milestone of `multistep`, so that momentum starts from zero
@@ -47,7 +47,7 @@ class Recipe:
     schedule: str = "smoothing"
     zeta: float = 1.0
     ema: float = 0.0
-    amp: bool = True
+    precision: Precision = "auto"
     milestones: tuple[float, ...] = ()
     decay_factor: float = 0.5
     restart: bool = False
@@ -62,6 +62,7 @@ class Recipe:
         _choose("optimizer", self.optimizer, OPTIMIZERS)
         _choose("schedule", self.schedule, SCHEDULES)
         _choose("decay", self.decay, DECAYS)
+        _choose("precision", self.precision, dict.fromkeys(get_args(Precision)))
         require(0 <= self.momentum < 1, f"training: momentum must be in [0, 1), got {self.momentum}")
         require(
             self.optimizer != "sgd" or not self.nesterov or self.momentum > 0,

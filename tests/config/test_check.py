@@ -328,6 +328,7 @@ def test_resolved_parameters_name_every_option() -> None:
         **{"precision": "float64", "device": "cpu", "typical": 1.0, "start": "greedy"},
     }
     assert filled["compression"]["options"]["parts"] == "fitted"
+    assert filled["evaluation"]["precision"] == "auto" and filled["softlabels"]["augmentation"]["mix_box"] == "rounded"
     mdc = params.parse(changed({"synthesis": {"method": "mdc", "options": {"options": {"factor": 1}}}}))
     nested = check.resolved(mdc)["synthesis"]["options"]
     assert nested["options"]["outer"] == 2000 and nested["options"]["factor"] == 1 and nested["period"] == 100

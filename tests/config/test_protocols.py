@@ -149,7 +149,9 @@ def test_a_protocol_is_its_papers(name: str) -> None:
     whole = name.split("/")[0] in {"idc", "idc-i", "dcbench", "dcbench-code"} and seen["scale_min"] == 1
     assert (seen["scale_max"], seen["flip"]) == (1.0, 0.0 if whole else 0.5)
     assert (seen.get("siamese", ""), seen.get("mix_share", 1.0)) == AFTER.get(name, ("", 1.0))
+    assert found.precision == ("float32" if name.startswith("edc-code/") else "auto")
     protocol = protocol_of(found)  # the recipe and the loss accept it
+    assert protocol.recipe.precision == found.precision
     assert protocol.name == name
     rates = [protocol.recipe.rate(epoch, []) for epoch in range(epochs)]
     assert max(rates) == pytest.approx(found.lr) and min(rates) >= 0
@@ -231,6 +233,7 @@ OTHER = {
     "nesterov": True,
     "decay": "all",
     "warmup": 3,
+    "precision": "bfloat16",
 }
 
 
@@ -276,8 +279,15 @@ def test_views_that_take_more_than_a_crop_are_compared_too() -> None:
 
 def test_keys_that_came_later_are_in_the_digest_only_where_they_are_used() -> None:
     plain = block("dcbench/cifar10/plain").model_dump()
-    assert "restart" not in plain and plain["decay_factor"] == 0.1
+    assert not {"restart", "precision"} & set(plain) and plain["decay_factor"] == 0.1
     assert block("dcbench-code/cifar10/plain").model_dump()["restart"] is True
+    assert block("edc/cifar10", precision="float32").model_dump()["precision"] == "float32"
+    whole = parsed("edc/cifar10")
+    assert "precision" not in whole.features.model_dump() and "precision" not in whole.teacher.training.content()
+    changed = whole.teacher.training.model_copy(update={"precision": "float32"})
+    assert changed.content()["precision"] == "float32"
+    assert not any("precision" in part for part in (whole.content()["evaluation"], whole.content()["features"]))
+    assert "precision" not in whole.content()["teacher"]["training"]
 
 
 def test_the_box_of_cutmix_is_compared_where_a_protocol_says_how_it_is_cut() -> None:
@@ -369,7 +379,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"protocol": "edc/cifar10", "gammas": 1.0},
         "unknown key 'evaluation.gammas'; valid keys are protocol, epochs, batch_size, optimizer, lr, weight_decay, "
         "temperature, zeta, ema, loss, gamma, schedule, milestones, decay_factor, restart, momentum, nesterov, decay, "
-        "warmup, student, seeds, baselines, sizes, best_of; did you mean 'gamma'?",
+        "warmup, precision, student, seeds, baselines, sizes, best_of; did you mean 'gamma'?",
     ),
 ]
 
