@@ -31,7 +31,7 @@ from dcpipe.config.values import (
     Side,
     Strategy,
 )
-from dcpipe.types import Decoder, Head, LabelShape, Mix, MixBox, Precision, ViewPolicy, require
+from dcpipe.types import Decoder, Ensemble, Head, LabelShape, Mix, MixBox, Precision, ViewPolicy, require
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Baseline = Literal["random", "uncompressed", "online", "hard", "equal_bytes", "all_images"]
@@ -239,9 +239,9 @@ class SynthesisBlock(Block):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class SoftLabelsBlock(Block):
+class SoftLabelsBlock(GrownBlock):
     """K views of every image, labelled by one teacher or by the mean logits of several. `method: none` is hard
-    labels."""
+    labels. With `ensemble: equal_norms`, the logits of several teachers are scaled to the same norm first."""
 
     method: Literal["stored", "none"] = "stored"
     teachers: Annotated[list[str], Field(min_length=1), Distinct]
@@ -250,6 +250,8 @@ class SoftLabelsBlock(Block):
     mix: Mix = "none"
     batch_size: Count = 256
     seed: Seed = 0
+    ensemble: Ensemble = "mean"
+    added: ClassVar = ("ensemble",)
 
     @property
     def policy(self) -> ViewPolicy:

@@ -283,6 +283,7 @@ def test_keys_that_came_later_are_in_the_digest_only_where_they_are_used() -> No
     assert block("dcbench-code/cifar10/plain").model_dump()["restart"] is True
     assert block("edc/cifar10", precision="float32").model_dump()["precision"] == "float32"
     whole = parsed("edc/cifar10")
+    assert "ensemble" not in whole.softlabels.model_dump()
     assert "precision" not in whole.features.model_dump() and "precision" not in whole.teacher.training.content()
     changed = whole.teacher.training.model_copy(update={"precision": "float32"})
     assert changed.content()["precision"] == "float32"
