@@ -41,6 +41,7 @@ def features_stage(run: Run) -> None:
             rate.shortlist is not None,
             block.batch_size,
             str(run.device),
+            block.precision,
         )
         work = shards.work_of(job)
         missing = (work.rates if rate.shortlist is None else work.logits).missing()

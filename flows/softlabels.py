@@ -35,6 +35,7 @@ def softlabels_stage(run: Run) -> None:
             device=run.device,
             map_tasks=run.map,
             file=store.SetFile.of(inputs["synthesis"]),
+            ensemble=block.ensemble,
         )
         meta = {
             **store.save_label_keys(staging.root, images.ids, block.policy, images.classes, list(teachers)),

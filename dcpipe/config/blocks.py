@@ -7,16 +7,35 @@ import re
 import reprlib
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 from pydantic_core import ErrorDetails
 
 from dcpipe.config.values import Count, Positive, Share
 from dcpipe.types import DataError, describe_os_error, require
 
-__all__ = ["Block", "Count", "Positive", "Share", "checked", "parse_yaml", "read", "remedy", "said"]
+__all__ = [
+    "WHOLE",
+    "Block",
+    "Count",
+    "GrownBlock",
+    "Positive",
+    "Share",
+    "checked",
+    "parse_yaml",
+    "read",
+    "remedy",
+    "said",
+]
 
 
 class Block(BaseModel):
@@ -27,6 +46,22 @@ class Block(BaseModel):
     def unchanged(self, *keys: str) -> set[str]:
         """Those of the keys that have their default."""
         return {key for key in keys if getattr(self, key) == type(self).model_fields[key].default}
+
+
+WHOLE = "whole"  # the context in which a grown block is written with all keys
+
+
+class GrownBlock(Block):
+    """A block with keys that were `added` later. Where they have their defaults they are left out of its content, so
+    that it has the digest that it had before the keys existed."""
+
+    added: ClassVar[tuple[str, ...]] = ()
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        content: dict[str, Any] = serialize(self)
+        unchanged = set() if info.context == WHOLE else self.unchanged(*self.added)
+        return {key: value for key, value in content.items() if key not in unchanged}
 
 
 Checked = TypeVar("Checked", bound=Block)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from dcpipe.config import packages
+from dcpipe.config.blocks import WHOLE
 from dcpipe.config.options import Options
 from dcpipe.config.registry import Registry
 from dcpipe.config.values import import_name
@@ -71,7 +72,7 @@ def problems(params: Params) -> Iterator[DataError]:
 
 def resolved(params: Params) -> dict[str, Any]:
     """The content of params.yaml as JSON values, with all defaults filled in, including those of options."""
-    content = params.model_dump(mode="json")
+    content = params.model_dump(mode="json", context=WHOLE)
     for choice in CHOICES:
         content[choice.block]["options"] = choice.resolved(params)[1]
     return content

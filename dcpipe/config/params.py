@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from dcpipe.config import budget, check, packages, protocols
-from dcpipe.config.blocks import Block, checked, read
+from dcpipe.config.blocks import Block, GrownBlock, checked, read
 from dcpipe.config.values import (
     AtLeastOne,
     Count,
@@ -31,7 +31,7 @@ from dcpipe.config.values import (
     Side,
     Strategy,
 )
-from dcpipe.types import Decoder, Head, LabelShape, Mix, ViewPolicy, require
+from dcpipe.types import Decoder, Ensemble, Head, LabelShape, Mix, MixBox, Precision, ViewPolicy, require
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Baseline = Literal["random", "uncompressed", "online", "hard", "equal_bytes", "all_images"]
@@ -77,13 +77,13 @@ class Images(Block):
         return self.model_dump(mode="json", exclude={"max_leakage", *unchanged})
 
 
-class Augmentation(Block):
+class Augmentation(GrownBlock):
     """The views of training or labelling.
 
     Each view is a crop with an area between `scale_min` and `scale_max`, which is flipped with probability `flip`.
     Before that come `randaugment` operations of RandAugment and a `shuffle` x `shuffle` grid of shuffled patches (see
     `dcpipe.views.randaugment`); after it comes a strategy of `dcpipe.views.siamese`. `mix_share` is the probability of
-    the mix in `softlabels`, if there is one.
+    the mix in `softlabels`, if there is one, and `mix_box` how its box becomes pixels (see `dcpipe.views.boxes`).
     """
 
     scale_min: PositiveShare = 0.08
@@ -93,6 +93,8 @@ class Augmentation(Block):
     shuffle: Annotated[int, Field(ge=1, le=16)] = 1
     siamese: Strategy = ""
     mix_share: Share = 1.0
+    mix_box: MixBox = "rounded"
+    added: ClassVar = ("mix_box",)
 
     def policy(self, seed: int, mix: Mix = "none") -> ViewPolicy:
         """The view policy with these settings."""
@@ -136,6 +138,7 @@ class TeacherTraining(Block):
     `epochs: 0` leaves pretrained weights as they are. `sync_batchnorm`: where several processes share a batch, whether
     batch norm uses the statistics of the whole batch, as one process does. `crops` are cut from the `stored` central
     squares, or from the `full` images at their original resolution, which are decoded anew in every epoch.
+    `precision` of the network's passes: see `dcpipe.training.precision`.
     """
 
     epochs: Natural
@@ -148,11 +151,12 @@ class TeacherTraining(Block):
     seed: Seed = 0
     sync_batchnorm: bool = False
     crops: Crops = "stored"
+    precision: Precision = "auto"
 
     def content(self) -> dict[str, Any]:
         """All that decides how a teacher is trained. Keys that were added later are left out at their default, so that
         such teachers have the lineage that they had before the keys existed."""
-        return self.model_dump(mode="json", exclude=self.unchanged("sync_batchnorm", "crops"))
+        return self.model_dump(mode="json", exclude=self.unchanged("sync_batchnorm", "crops", "precision"))
 
 
 class TeacherBlock(Block):
@@ -187,14 +191,17 @@ class LabelRate(Block):
     shortlist: Shortlist | None = None
 
 
-class FeaturesBlock(Block):
-    """Which teacher extracts the features of the candidates, and the views that R_C is measured on."""
+class FeaturesBlock(GrownBlock):
+    """Which teacher extracts the features of the candidates, and the views that R_C is measured on. `precision` of the
+    features: see `dcpipe.training.precision`; R_C is always computed from logits in float32."""
 
     teacher: str
     label_rate: LabelRate = LabelRate()
     augmentation: Augmentation = Augmentation()
     batch_size: Count = 256
     seed: Seed = 0
+    precision: Precision = "auto"
+    added: ClassVar = ("precision",)
 
 
 class SelectionBlock(Block):
@@ -232,9 +239,9 @@ class SynthesisBlock(Block):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-class SoftLabelsBlock(Block):
+class SoftLabelsBlock(GrownBlock):
     """K views of every image, labelled by one teacher or by the mean logits of several. `method: none` is hard
-    labels."""
+    labels. With `ensemble: equal_norms`, the logits of several teachers are scaled to the same norm first."""
 
     method: Literal["stored", "none"] = "stored"
     teachers: Annotated[list[str], Field(min_length=1), Distinct]
@@ -243,6 +250,8 @@ class SoftLabelsBlock(Block):
     mix: Mix = "none"
     batch_size: Count = 256
     seed: Seed = 0
+    ensemble: Ensemble = "mean"
+    added: ClassVar = ("ensemble",)
 
     @property
     def policy(self) -> ViewPolicy:
@@ -268,7 +277,7 @@ class CompressionBlock(Block):
 NOT_OF_STUDIES = ("seeds", "baselines", "sizes")
 
 
-class EvaluationBlock(protocols.Settings, Block):
+class EvaluationBlock(protocols.Settings):
     """The protocol of students.
 
     `baselines` are the rows in addition to that of the condensed set: `equal_bytes` are as many random images with hard
@@ -320,8 +329,8 @@ class Params(Block):
         for name in ("centre", "unit_rows"):
             if not content["features"]["label_rate"][name]:
                 del content["features"]["label_rate"][name]
-        if self.teacher.training.crops == "stored":
-            del content["teacher"]["training"]["crops"]
+        for name in self.teacher.training.unchanged("crops", "precision"):
+            del content["teacher"]["training"][name]
         content["teacher"]["networks"] = {key: block.content() for key, block in self.teacher.networks.items()}
         return content
 

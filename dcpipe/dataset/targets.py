@@ -17,7 +17,7 @@ from dcpipe import networks
 from dcpipe.compression import CODECS, check_mix, rebuild
 from dcpipe.compression.base import Array
 from dcpipe.training import soften
-from dcpipe.types import ImageSet, IntArray, LabelPack, Teacher, find_rows, require
+from dcpipe.types import Ensemble, ImageSet, IntArray, LabelPack, Teacher, find_rows, require
 from dcpipe.views import Views
 
 Beyond = Literal["wrap", "refuse"]
@@ -141,8 +141,10 @@ class PrefixLabels:
 class OnlineLabels:
     """The teachers label every batch: labels take no bytes and views never repeat, but the teachers must be shipped."""
 
-    def __init__(self, teachers: Sequence[Teacher], n_images: int, device: torch.device) -> None:
-        self.teachers = list(teachers)
+    def __init__(
+        self, teachers: Sequence[Teacher], n_images: int, device: torch.device, ensemble: Ensemble = "mean"
+    ) -> None:
+        self.teachers, self.ensemble = list(teachers), ensemble
         self.networks: list[nn.Module] = [networks.from_teacher(teacher, device) for teacher in teachers]
         self.n_images = n_images
 
@@ -157,8 +159,13 @@ class OnlineLabels:
     def targets(
         self, located: Mapping[str, torch.Tensor], inputs: torch.Tensor, temperature: float | None
     ) -> torch.Tensor:
-        """softmax(mean logits of the teachers / T), or the mean logits."""
-        return targets_of(networks.mean_logits(self.networks, self.teachers, inputs), temperature)
+        """softmax(mean logits of the teachers / T), or the mean logits. With `equal_norms`, those of each teacher are
+        scaled to the same norm in this batch, as G-VBSM's code does."""
+        if self.ensemble == "mean":
+            return targets_of(networks.mean_logits(self.networks, self.teachers, inputs), temperature)
+        each = torch.stack(list(networks.each_logits(self.networks, self.teachers, inputs)))
+        factors = networks.equal_norms(each.flatten(1).norm(dim=1))
+        return targets_of((each * factors[:, None, None]).mean(0), temperature)
 
 
 class HardLabels:

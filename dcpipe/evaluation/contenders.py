@@ -30,6 +30,7 @@ from dcpipe.shards import progress
 from dcpipe.types import (
     BudgetError,
     Colour,
+    Ensemble,
     ImageSet,
     ImageTable,
     LabelPack,
@@ -101,12 +102,14 @@ class Contender:
         labels = partial(StoredLabels, logits)
         return replace(self, labels=labels, label_bytes=n_bytes, stored=stored, has_hard_labels=False)
 
-    def with_online_teachers(self, teachers: Mapping[str, Teacher], n_bytes: int, device: torch.device) -> Contender:
+    def with_online_teachers(
+        self, teachers: Mapping[str, Teacher], n_bytes: int, device: torch.device, ensemble: Ensemble = "mean"
+    ) -> Contender:
         """The same images, labelled online by the teachers at every step: labels take no bytes, but weights take
         `n_bytes`."""
-        online = partial(OnlineLabels, list(teachers.values()), len(self.images.decoded_ids), device)
+        online = partial(OnlineLabels, list(teachers.values()), len(self.images.decoded_ids), device, ensemble)
         files = store.Verified.teachers(teachers.values())
-        stored = replace(self.stored, teachers=files) if self.stored and files is not None else None
+        stored = replace(self.stored, teachers=files, ensemble=ensemble) if self.stored and files is not None else None
         free = replace(self, labels=online, label_bytes=0, has_hard_labels=False)
         return replace(free, teacher_bytes=n_bytes, stored=stored)
 
@@ -240,6 +243,7 @@ class Labeller:
             device=self.device,
             map_tasks=self.map_tasks,
             file=file,
+            ensemble=block.ensemble,
         )
         return SoftLabels(blocks.array, block.policy, images.ids, images.classes, tuple(teachers))
 

@@ -76,7 +76,8 @@ class Lineup:
             rows.append(named.with_stored_labels(whole.logits, uncompressed_bytes(whole)))
         if "online" in baselines and labels.teachers:
             online = hard.renamed("online", f"{name}, teacher online")
-            rows.append(online.with_online_teachers(labels.teachers, labels.teacher_bytes, device))
+            ensemble = self.params.softlabels.ensemble
+            rows.append(online.with_online_teachers(labels.teachers, labels.teacher_bytes, device, ensemble))
         if "hard" in baselines:
             rows.append(hard)
         return [*rows, *self._random(labels.teachers), *self._equal_bytes(rows[0])]

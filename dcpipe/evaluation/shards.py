@@ -79,7 +79,7 @@ def contender_of(stored: Stored, name: str, device: torch.device) -> Contender:
         contender = contender.with_stored_labels(store.open_blocks(Path(stored.logits)), 0)
     if stored.teachers:
         teachers = {artifact.path: store.teacher_of(artifact.open()) for artifact in stored.teachers}
-        contender = contender.with_online_teachers(teachers, 0, device)
+        contender = contender.with_online_teachers(teachers, 0, device, stored.ensemble)
     return contender if stored.first is None else first_images(contender, stored.first)
 
 

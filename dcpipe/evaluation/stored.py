@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dcpipe import store
-from dcpipe.types import ViewPolicy
+from dcpipe.types import Ensemble, ViewPolicy
 
 
 @dataclass(frozen=True)
@@ -13,8 +13,8 @@ class Stored:
     """The file of the images, and how their views are drawn, unless the pack says so itself.
 
     `pack`: the file of packed labels, `logits`: the store of uncompressed ones, "" for other labels; `teachers`: those
-    that label every batch. Without any of them, labels are hard. `first`: only so many images per class are used, None
-    for all.
+    that label every batch, averaged as `ensemble` says. Without any of them, labels are hard. `first`: only so many
+    images per class are used, None for all.
     """
 
     images: store.SetFile
@@ -23,3 +23,4 @@ class Stored:
     teachers: tuple[store.Verified, ...] = ()
     first: int | None = None
     logits: str = ""
+    ensemble: Ensemble = "mean"

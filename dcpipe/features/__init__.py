@@ -19,19 +19,26 @@ from torch import nn
 from dcpipe import networks, store, views
 from dcpipe.coding_rate import Objective, greedy
 from dcpipe.coding_rate.label_rate import label_rate
-from dcpipe.types import FloatArray, IntArray, Sliceable, Teacher, ViewPolicy, require
+from dcpipe.training import autocast
+from dcpipe.types import FloatArray, IntArray, Precision, Sliceable, Teacher, ViewPolicy, require
 
 Float32 = npt.NDArray[np.float32]
 
 
 def extract(
-    network: nn.Module, teacher: Teacher, images: npt.NDArray[np.uint8], *, batch_size: int, device: torch.device
+    network: nn.Module,
+    teacher: Teacher,
+    images: npt.NDArray[np.uint8],
+    *,
+    batch_size: int,
+    device: torch.device,
+    precision: Precision = "auto",
 ) -> tuple[Float32, Float32]:
     """Vectors f32 [n, d] and logits f32 [n, c] of whole images u8 [n, s, s, 3]."""
     vectors, logits = [], []
     for start in range(0, len(images), batch_size):
         pixels = views.send(images[start : start + batch_size], device).permute(0, 3, 1, 2).float() / 255.0
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
+        with autocast(precision, device):
             vector, logit = networks.forward(network, views.normalise(pixels, teacher.mean, teacher.std))
         vectors.append(vector.float().cpu().numpy())
         logits.append(logit.float().cpu().numpy())

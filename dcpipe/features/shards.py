@@ -18,7 +18,7 @@ from torch import nn
 from dcpipe import images, networks, store
 from dcpipe.features import extract, label_rates
 from dcpipe.shards import opened
-from dcpipe.types import FloatArray, ImageTable, IntArray, Teacher, ViewPolicy
+from dcpipe.types import FloatArray, ImageTable, IntArray, Precision, Teacher, ViewPolicy
 
 KEYS = "keys.parquet"
 
@@ -38,6 +38,7 @@ class Job:
     shortlist: bool
     batch_size: int
     device: str
+    precision: Precision = "auto"
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +106,14 @@ def extract_part(job: Job, part: int) -> None:
     work = work_of(job)
     pixels, _, ids = images.read_part(work.table, part)
     with work.computing:
-        vectors, logits = extract(work.network, work.teacher, pixels, batch_size=job.batch_size, device=work.device)
+        vectors, logits = extract(
+            work.network,
+            work.teacher,
+            pixels,
+            batch_size=job.batch_size,
+            device=work.device,
+            precision=job.precision,
+        )
         rates = None if job.shortlist else work.measure(pixels, ids)
     work.vectors.write(part, vectors)
     work.logits.write(part, logits)

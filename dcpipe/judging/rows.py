@@ -75,11 +75,12 @@ class Judged:
         out."""
         if PROTOCOLS[self.params.evaluation.protocol].labels == "hard":
             return list(found)
+        ensemble = self.params.softlabels.ensemble
         rows: list[Contender] = []
         for row in found:
             whole = row.part_of or row.kind
             if whole in ("hard", "random"):
-                online = row.with_online_teachers(self.teachers, self.teacher_bytes, self.labeller.device)
+                online = row.with_online_teachers(self.teachers, self.teacher_bytes, self.labeller.device, ensemble)
                 kind = row.kind.replace("hard", "online")
                 online = online.renamed(kind, row.name.replace("hard labels", "teacher online"))
                 rows.append(replace(online, part_of=row.part_of.replace("hard", "online")))
@@ -155,7 +156,9 @@ class Judged:
         ):
             row = hard_contender(kind, name, images, PLAIN, file.stat().st_size, device, file)
             if self.release.pack is not None and self.teachers:
-                row = row.with_online_teachers(self.teachers, self.teacher_bytes, device)
+                row = row.with_online_teachers(
+                    self.teachers, self.teacher_bytes, device, self.params.softlabels.ensemble
+                )
             labels = "hard labels" if row.has_hard_labels else "teacher online"
             rows.append(row.renamed(kind, f"{name}, {labels}, no augmentation"))
         return rows

@@ -18,7 +18,7 @@ To add a network, write a file with `build(name, n_classes, size) -> nn.Module |
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,9 @@ __all__ = [
     "BUILDERS",
     "build",
     "check_teachers",
+    "each_logits",
     "embed",
+    "equal_norms",
     "expected_pixels",
     "forward",
     "from_teacher",
@@ -146,22 +148,42 @@ def check_teachers(teachers: dict[str, Teacher], classes: tuple[str, ...], size:
 
 
 @torch.no_grad()
-def mean_logits(networks: list[nn.Module], teachers: list[Teacher], inputs: torch.Tensor) -> torch.Tensor:
-    """Mean logits f32 [m, c] of one or several teachers for inputs [m, 3, s, s] in [0, 1].
+def each_logits(
+    networks: Sequence[nn.Module], teachers: Sequence[Teacher], inputs: torch.Tensor
+) -> Iterator[torch.Tensor]:
+    """The logits f32 [m, c] of every teacher in turn for inputs [m, 3, s, s] in [0, 1].
 
     Inputs are normalised for each teacher with its own mean and std. Networks run in float32 (channels-last on a GPU),
     even within autocast: bfloat16 has 8 significant bits, so its errors would be 6 to 16 times those of storing the
     logits in fp16. (TF32, which PyTorch allows in convolutions by default, has 11, as fp16 has.)
     """
-    total = torch.zeros((), device=inputs.device)
     for network, teacher in zip(networks, teachers, strict=True):
         normalised = views.normalise(inputs, teacher.mean, teacher.std)
         if inputs.is_cuda:
             normalised = normalised.contiguous(memory_format=torch.channels_last)
         with torch.autocast(inputs.device.type, enabled=False):
             logits = network(normalised)
-        total = total + logits.float()
+        yield logits.float()
+
+
+@torch.no_grad()
+def mean_logits(
+    networks: Sequence[nn.Module],
+    teachers: Sequence[Teacher],
+    inputs: torch.Tensor,
+    scales: Sequence[float] | None = None,
+) -> torch.Tensor:
+    """Mean logits f32 [m, c] of one or several teachers, as `each_logits` gives them. Those of each teacher are first
+    multiplied by its number in `scales`, if there are any."""
+    total = torch.zeros((), device=inputs.device)
+    for number, logits in enumerate(each_logits(networks, teachers, inputs)):
+        total = total + (logits if scales is None else logits * scales[number])
     return total / len(networks)
+
+
+def equal_norms(norms: torch.Tensor) -> torch.Tensor:
+    """The factors f [t] that give t teachers' logits the same norm, the mean of `norms` f [t]; 1 for a norm of 0."""
+    return torch.where(norms > 0, norms.mean() / norms.clamp_min(1e-30), 1.0)
 
 
 def from_teacher(teacher: Teacher, device: torch.device) -> nn.Module:

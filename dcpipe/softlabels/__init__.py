@@ -15,7 +15,7 @@ import torch
 from dcpipe import store
 from dcpipe.softlabels import shards
 from dcpipe.softlabels.labelling import label_block
-from dcpipe.types import ImageSet, Map, Teacher, ViewPolicy, require
+from dcpipe.types import Ensemble, ImageSet, Map, Teacher, ViewPolicy, require
 
 __all__ = ["fill", "label_block", "shape_of"]
 
@@ -39,19 +39,21 @@ def fill(
     device: torch.device,
     map_tasks: Map,
     file: store.SetFile | None = None,
+    ensemble: Ensemble = "mean",
 ) -> None:
     """Fill an array of shape `shape_of` with the labels of a set, one task per shard. Shards that an earlier run has
     written are left as they are.
 
     Two tasks run at a time: while one writes, the other computes. If `file` is where the images are on disk, and the
-    teachers are on disk too, the tasks may run on workers. Raises `DataError` for teachers with other classes or of
-    another image size, and for logits that fp16 cannot store.
+    teachers are on disk too, the tasks may run on workers. `ensemble`: `mean` logits of the teachers, or `equal_norms`,
+    where those of all teachers have the same norm first (`labelling.equal_scales`). Raises `DataError` for teachers
+    with other classes or of another image size, and for logits that fp16 cannot store.
     """
-    work = shards.Work.of(labels, images, teachers, policy, batch_size, device)
+    work = shards.Work.of(labels, images, teachers, policy, batch_size, device, ensemble)
     stored, write = store.Verified.teachers(teachers.values()), work.write
     if file is not None and stored is not None:
         path, shape = str(labels.path.absolute()), labels.array.shape
-        job = shards.Job(file, stored, policy, batch_size, path, shape, labels.rows, str(device))
+        job = shards.Job(file, stored, policy, batch_size, path, shape, labels.rows, str(device), ensemble)
         shards.work_of.put(work, job)
         write = partial(shards.write_shard, job)
     map_tasks(write, labels.missing(), "softlabels[{:05d}]".format, retries=2, workers=2, progress="softlabels")

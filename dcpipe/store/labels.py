@@ -37,7 +37,7 @@ LABELS = "labels.safetensors"
 IDS = "ids.parquet"
 # Fields of a policy that were added later. They are left out if they are off, so that earlier packs have the same
 # bytes.
-_LEFT_OUT = (("randaugment", 0), ("shuffle", 1), ("siamese", ""), ("mix_share", 1.0))
+_LEFT_OUT = (("randaugment", 0), ("shuffle", 1), ("siamese", ""), ("mix_share", 1.0), ("mix_box", "rounded"))
 _VIEW = "view_"  # prefix of the arrays of a pack that are parameters of stored views
 _REMEDY = "pull or rebuild it"
 _FEW = 2**24  # images that a pack of any size may label
@@ -59,6 +59,7 @@ class _Policy(Strict):
     shuffle: int = 1
     siamese: str = Field(default="", max_length=100)
     mix_share: float = 1.0
+    mix_box: Literal["rounded", "even"] = "rounded"
 
 
 class _Kept(Strict):

@@ -152,7 +152,8 @@ class LabelsStudy(Study):
         if cell.codec == HARD:
             return hard
         if cell.codec == ONLINE:
-            return hard.with_online_teachers(context.teachers, sum(context.teacher_bytes.values()), context.device)
+            n_bytes, ensemble = sum(context.teacher_bytes.values()), self.params.softlabels.ensemble
+            return hard.with_online_teachers(context.teachers, n_bytes, context.device, ensemble)
         if cell.codec == UNCOMPRESSED:
             return hard.with_stored_labels(labels.logits, uncompressed_bytes(labels))
         return hard.with_pack(notes.read_pack(f"pack-{cell}", labels.ids), context.device)

@@ -197,4 +197,5 @@ def labelled(context: StudyContext, cell: VariantCell, made: ImageSet) -> Conten
     hard = labeller.hard(str(cell), made, notes).renamed(str(cell), str(cell))
     if cell.labels == "hard":
         return hard
-    return hard.with_online_teachers(teachers, sum(context.teacher_bytes[key] for key in teachers), context.device)
+    n_bytes = sum(context.teacher_bytes[key] for key in teachers)
+    return hard.with_online_teachers(teachers, n_bytes, context.device, cell.params.softlabels.ensemble)

@@ -7,7 +7,8 @@ themselves. Images start as noise and are optimised in normalised space. After e
 
 The images are stored as u8, which clips values outside [0, 1]; during matching they are not clipped. The official code
 saves floats and trains students on them. In a small run, 5 % of the values of DC (which starts from noise) and 2 % of
-those of DSA were outside after 60 steps, so students see other images than those that were matched.
+those of DSA were outside after 60 steps, so students see other images than those that were matched. `clip: step` clips
+after every step, so that they see the same, up to rounding; neither the paper nor the code does so.
 
 If `inner` and `learn_epochs` are not given, they follow the official table by ipc: 1: (1, 1), 10: (10, 50), 20: (20,
 25), 30: (30, 20), 40: (40, 15), 50: (50, 10); another ipc uses the nearest entry. Students are trained with hard labels
@@ -21,7 +22,7 @@ from typing import Literal
 from dcpipe.config.options import validated
 from dcpipe.config.values import BelowOne, Count, Network, Positive, Strategy
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.gradients.choices import Choices, Nested, SubsetOptions
+from dcpipe.synthesis.gradients.choices import Choices, Clip, Nested, SubsetOptions
 from dcpipe.synthesis.gradients.engine import match
 from dcpipe.synthesis.gradients.teaching import Teaching
 from dcpipe.types import ImageSet
@@ -46,6 +47,7 @@ def dc(
     real_batch: Count = 256,
     strategy: Strategy = "",
     initial: Literal["noise", "start"] = "noise",
+    clip: Clip = "end",
     most: Count = 256,
     at_once: Count | None = None,
     subsets: SubsetOptions = None,
@@ -68,6 +70,7 @@ def dc(
         learn_epochs=loops[1] if learn_epochs is None else learn_epochs,
         teaching=Teaching(momentum=0.0, decay=0.0, batch=256, strategy=strategy),
         initial=initial,
+        clip=clip,
         most=most,
         at_once=at_once,
         subsets=Nested.of(subsets),

@@ -3,7 +3,7 @@
 For each class, the mean feature of the condensed images is moved towards that of the real images, under the same
 augmentation, in a new random network at every step. No network is trained and no second derivative is needed, so DM is
 the cheapest method of its family. Images start as real ones. On CIFAR-10, lr 1 suits up to 50 images per class, and lr
-10 larger sets. `subsets`: options of MDC, see `mdc`.
+10 larger sets. Pixels are clipped when they are stored; `clip: step` as in `dc`. `subsets`: options of MDC, see `mdc`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from dcpipe.config.options import validated
 from dcpipe.config.values import BelowOne, Count, Network, Positive, Strategy
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.gradients.choices import Choices, Nested, SubsetOptions, check_subsets
+from dcpipe.synthesis.gradients.choices import Choices, Clip, Nested, SubsetOptions, check_subsets
 from dcpipe.synthesis.gradients.engine import match
 from dcpipe.types import ImageSet
 
@@ -38,6 +38,7 @@ def dm(
     real_batch: Count = 256,
     strategy: Strategy = "dsa:color_crop_cutout_flip_scale_rotate",
     initial: Literal["noise", "start"] = "start",
+    clip: Clip = "end",
     most: Count = 256,
     at_once: Count | None = None,
     subsets: SubsetOptions = None,
@@ -55,6 +56,7 @@ def dm(
         real_batch=real_batch,
         learn="nothing",
         initial=initial,
+        clip=clip,
         most=most,
         at_once=at_once,
         subsets=Nested.of(subsets),

@@ -41,7 +41,7 @@ from dcpipe.synthesis.recovery import Recovery
 from dcpipe.synthesis.regularisers import Direction, Flatness
 from dcpipe.synthesis.statistics import Variance
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation
-from dcpipe.types import ImageSet
+from dcpipe.types import ImageSet, Precision
 
 
 @validated("synthesis method 'edc'")
@@ -75,6 +75,7 @@ def edc(
     initial: Initial = "real",
     factor: Count = 1,
     candidates: Count = 300,
+    precision: Precision = "auto",
 ) -> ImageSet:
     """The recovered images. `weight` is that of the matching term and `first` that of its first layer; `factor` and
     `candidates` are options of `initial: rded`.
@@ -97,6 +98,7 @@ def edc(
         initial=initial,
         factor=factor,
         candidates=candidates,
+        precision=precision,
         matching=Matching(alpha, classes, first, momentum, average, norms=norms, swapped=swapped),
         augmentation=WeakAugmentation(crop_min=crop_min, flip=flip),
     )

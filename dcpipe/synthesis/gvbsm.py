@@ -22,7 +22,7 @@ from dcpipe.synthesis.initial import Initial
 from dcpipe.synthesis.matching import Average, Matching
 from dcpipe.synthesis.recovery import Recovery
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation
-from dcpipe.types import ImageSet
+from dcpipe.types import ImageSet, Precision
 
 
 def _together(*, crop_min: float, pad: int, **others: Any) -> None:
@@ -52,6 +52,7 @@ def gvbsm(
     flip: Share = 0.5,
     jitter: Natural = 4,
     initial: Initial = "noise",
+    precision: Precision = "auto",
 ) -> ImageSet:
     """The recovered images. `weight` is that of the matching term, `first` that of its first layer, and `density` that
     of densification.
@@ -68,6 +69,7 @@ def gvbsm(
         weight=weight,
         density=density,
         initial=initial,
+        precision=precision,
         matching=Matching(alpha=1.0, first=first, momentum=momentum, average=average, drop=drop),
         augmentation=WeakAugmentation(crop_min=crop_min, pad=pad, flip=flip, jitter=jitter),
     )

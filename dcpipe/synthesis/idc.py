@@ -12,7 +12,8 @@ according to the paper of MDC).
 `lr` is the rate for 10 images per class and is scaled with ipc, as in the official code. Other settings of that code:
 SVHN `learn_images` 500; MNIST and FashionMNIST `distance: l1`, lr 1e-4, `learn_images` 500; ImageNet-10 resnet10-ap,
 l1, lr 3e-3, factor 3, 500 outer loops, `early` 10, `cutmix` 1, `learn_images` 500. That code starts from the first
-images of each class; here they are drawn at random. `subsets`: options of MDC, see `mdc`.
+images of each class; here they are drawn at random. It cuts the sides of CutMix's boxes to even numbers of pixels, as
+`mix_box: even` does. `subsets`: options of MDC, see `mdc`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dcpipe.synthesis.gradients.choices import Choices, Nested, SubsetOptions, c
 from dcpipe.synthesis.gradients.distances import Distance
 from dcpipe.synthesis.gradients.engine import match
 from dcpipe.synthesis.gradients.teaching import Teaching
-from dcpipe.types import ImageSet, require
+from dcpipe.types import ImageSet, MixBox, require
 from dcpipe.views.multiformation import Kind
 
 
@@ -57,6 +58,7 @@ def idc(
     learn_images: Count = 2000,
     early: Natural = 0,
     cutmix: Share = 0.5,
+    mix_box: MixBox = "rounded",
     strategy: Strategy = "color_crop_cutout",
     net_strategy: Strategy = "color_crop",
     factor: GridSide = 2,
@@ -81,7 +83,7 @@ def idc(
         cluster=cluster,
         learn_images=learn_images,
         early=early,
-        teaching=Teaching(batch=real_batch, strategy=net_strategy, cutmix=cutmix),
+        teaching=Teaching(batch=real_batch, strategy=net_strategy, cutmix=cutmix, mix_box=mix_box),
         initial="mix" if factor > 1 or cluster else "start",
         factor=factor,
         kind=kind,

@@ -8,7 +8,8 @@ are choices of these parts (`Recovery`), and each of them is a small file. A kil
 batch. All random numbers are functions of (seed, batch, step), so on a CPU it finishes with the same images, and
 batches can be recovered in any order and in several processes (`batches.py`, `shards.py`). On a GPU
 sums are added up in any order (`index_add`, the gradient of `grid_sample`), so images differ by rounding, as they do
-between two uninterrupted runs; and the networks run in bfloat16, whereas the official code uses float32.
+between two uninterrupted runs; and by default the networks run in bfloat16 there, whereas the official code uses
+float32 (`precision: float32`).
 
 Memory: only the pixels of one batch, with their average and Adam's state, are on the device.
 """
@@ -36,7 +37,7 @@ from dcpipe.synthesis.observers import Layers, Observer
 from dcpipe.synthesis.regularisers import Direction, Flatness, class_groups, densification, flatness
 from dcpipe.synthesis.statistics import Statistics, Variance
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation, uniforms
-from dcpipe.types import ImageSet, IntArray, require
+from dcpipe.types import ImageSet, IntArray, Precision, require
 
 Terms = dict[str, torch.Tensor]
 REPORT_SECONDS = 2.0
@@ -53,7 +54,8 @@ class Recovery:
     `statistics` (Eq. 6), or `sam`, where the gradient is that at X + `flat` g / |g|, with g the gradient at X and its
     norm over all pixels of the batch (Foret et al., ICLR 2021). `variance`: of class statistics, see
     `statistics.collect`. `initial`: what recovery starts from; `factor` and `candidates` are RDED's. `order`: batches
-    of whole classes (`classes`), or of one image of many classes (`rounds`, SRe2L).
+    of whole classes (`classes`), or of one image of many classes (`rounds`, SRe2L). `precision`: of the observers'
+    passes, see `training.precision`.
     """
 
     iterations: int
@@ -75,6 +77,7 @@ class Recovery:
     factor: int = 1
     candidates: int = 300
     order: Literal["classes", "rounds"] = "classes"
+    precision: Precision = "auto"
     matching: Matching = field(default_factory=Matching)
     augmentation: WeakAugmentation = field(default_factory=WeakAugmentation)
 
@@ -290,9 +293,7 @@ class Engine:
             seen = choices.augmentation.apply(images, self.seed, number, step, choices.iterations)
             return seen * self.std + self.mean
 
-        half = torch.autocast(
-            self.context.device.type, dtype=torch.bfloat16, enabled=self.context.device.type == "cuda"
-        )
+        half = training.autocast(choices.precision, self.context.device)
         with half:
             logits, means, variances = observer.measure(augmented(batch.pixels))
         drawn = (

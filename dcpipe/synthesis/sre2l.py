@@ -19,7 +19,7 @@ from dcpipe.synthesis.initial import Initial
 from dcpipe.synthesis.matching import Matching
 from dcpipe.synthesis.recovery import Recovery
 from dcpipe.synthesis.weak_augmentation import WeakAugmentation
-from dcpipe.types import ImageSet
+from dcpipe.types import ImageSet, Precision
 
 
 @validated("synthesis method 'sre2l'")
@@ -40,6 +40,7 @@ def sre2l(
     flip: Share = 0.5,
     jitter: Natural = 4,
     initial: Initial = "noise",
+    precision: Precision = "auto",
 ) -> ImageSet:
     """The recovered images. `weight` is that of the batch-norm term, `first` that of its first layer, and `curriculum`
     is described in `cda`. Several observers take turns (the paper has one). Raises `DataError` for options out of
@@ -52,6 +53,7 @@ def sre2l(
         layers="bn",
         weight=weight,
         initial=initial,
+        precision=precision,
         order="rounds",
         matching=Matching(alpha=1.0, first=first),
         augmentation=WeakAugmentation(crop_min=crop_min, curriculum=curriculum, flip=flip, jitter=jitter),

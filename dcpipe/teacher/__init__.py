@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from dcpipe import networks, training
+from dcpipe.config.params import TeacherTraining
 from dcpipe.teacher.feeds import (
     MEMORY_BYTES,
     Feed,
@@ -46,11 +47,24 @@ __all__ = [
     "make",
     "memory_feed",
     "plain_batches",
+    "recipe_of",
     "stream_feed",
     "train",
     "train_classifier",
     "training_batches",
 ]
+
+
+def recipe_of(block: TeacherTraining, epochs: int | None = None) -> Recipe:
+    """The recipe that `teacher.training` gives, for `epochs` instead of its own number if they are given."""
+    return Recipe(
+        epochs or block.epochs,
+        block.optimizer,
+        block.lr,
+        block.weight_decay,
+        zeta=block.zeta,
+        precision=block.precision,
+    )
 
 
 def expected_colours(
@@ -177,7 +191,7 @@ def train_classifier(
         for inputs, labels in batches(epoch):
             if device.type == "cuda":
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.amp and device.type == "cuda"):
+            with training.autocast(recipe.precision, device):
                 vectors, _ = networks.forward(network, inputs)
             yield vectors.float(), labels
 

@@ -23,6 +23,7 @@ from torch import nn
 from dcpipe.random import torch_seed
 from dcpipe.store.files import replacing
 from dcpipe.training.batchnorm import synchronised
+from dcpipe.training.precision import autocast
 from dcpipe.training.processes import ALONE, Group
 from dcpipe.training.recipe import OPTIMIZERS, Recipe, grouped
 from dcpipe.types import IntArray, require
@@ -117,9 +118,11 @@ def fit(
     pause = checkpoint_pause()
     saved = time.monotonic()
     for epoch in range(len(history), recipe.epochs):
-        lr = recipe.rate(epoch, [row["loss"] for row in history])
-        for parameters in optimizer.param_groups:
-            parameters["lr"] = lr
+        if recipe.restarts(epoch):
+            optimizer.state.clear()
+        rates = recipe.rates(epoch, [row["loss"] for row in history], len(optimizer.param_groups))
+        for parameters, rate in zip(optimizer.param_groups, rates, strict=True):
+            parameters["lr"] = rate
         chance = torch_seed(seed, epoch)  # for dropout and the like: independent of earlier epochs
         torch.manual_seed(torch_seed(chance, group.rank) if group.rank else chance)
         heard = partial(_report_within, report, epoch) if group.rank == 0 else None
@@ -130,7 +133,7 @@ def fit(
         )
         extra = evaluate(average if average is not None else network, epoch)
         together = {"processes": group.world} if group.world > 1 else {}
-        history.append({"epoch": epoch, "loss": mean_loss, "lr": lr, **extra, **together})
+        history.append({"epoch": epoch, "loss": mean_loss, "lr": rates[0], **extra, **together})
         if group.rank > 0:
             continue
         report(history[-1])
@@ -164,7 +167,7 @@ def _epoch(
     for inputs, target in batches:
         if device.type == "cuda":
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.amp and device.type == "cuda"):
+        with autocast(recipe.precision, device):
             value = loss(trained(inputs), target)
         if group.world > 1:  # shares of a batch may differ by one item
             value = value * group.weight(len(inputs), device)

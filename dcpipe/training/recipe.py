@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from dcpipe.training import schedules
 from dcpipe.training.schedules import SCHEDULES, Moment
-from dcpipe.types import DataError, require
+from dcpipe.types import DataError, Precision, require
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,11 @@ class Recipe:
         schedule: a name in `schedules.SCHEDULES`; it runs after the warm-up.
         zeta: stretches the time of the schedules `smoothing`, `linear` and `ssrs`.
         ema: decay per step of the averaged parameters, which are then the result; 0 turns averaging off.
-        amp: bfloat16 autocast on a GPU.
+        precision: of the network's passes, see `training.precision`.
         milestones: of the schedule `multistep`, as epochs or as fractions of them.
         decay_factor: the factor of `multistep`, or gamma of `alrs`.
+        restart: whether the optimizer begins anew at every milestone of `multistep`, so that momentum starts from zero
+            (the code of DC and of DC-BENCH).
         momentum, nesterov: of SGD.
         decay: which parameters decay: `all`, or `weights`, those with more than one dimension and "weight" in their
             names, as in the official code of EDC. Position embeddings, class tokens, layer scales and
@@ -45,9 +47,10 @@ class Recipe:
     schedule: str = "smoothing"
     zeta: float = 1.0
     ema: float = 0.0
-    amp: bool = True
+    precision: Precision = "auto"
     milestones: tuple[float, ...] = ()
     decay_factor: float = 0.5
+    restart: bool = False
     momentum: float = 0.9
     nesterov: bool = True
     decay: str = "all"
@@ -59,6 +62,7 @@ class Recipe:
         _choose("optimizer", self.optimizer, OPTIMIZERS)
         _choose("schedule", self.schedule, SCHEDULES)
         _choose("decay", self.decay, DECAYS)
+        _choose("precision", self.precision, dict.fromkeys(get_args(Precision)))
         require(0 <= self.momentum < 1, f"training: momentum must be in [0, 1), got {self.momentum}")
         require(
             self.optimizer != "sgd" or not self.nesterov or self.momentum > 0,
@@ -68,8 +72,24 @@ class Recipe:
 
     def rate(self, epoch: int, losses: Sequence[float]) -> float:
         """The learning rate of an epoch, given the mean losses of the epochs before it."""
-        now = Moment(epoch, self.epochs, self.zeta, self.milestones, self.decay_factor, losses)
-        return self.lr * schedules.factor(self.schedule, now, self.warmup)
+        return self.lr * schedules.factor(self.schedule, self._at(epoch, losses), self.warmup)
+
+    def rates(self, epoch: int, losses: Sequence[float], groups: int) -> list[float]:
+        """The learning rates of the parameter groups of `grouped`: those of a schedule in `schedules.FIRST_GROUP`
+        differ."""
+        first = self.rate(epoch, losses)
+        others = first
+        if self.schedule in schedules.FIRST_GROUP:
+            others = self.lr * schedules.factor("constant", self._at(epoch, losses), self.warmup)
+        return [first] + [others] * (groups - 1)
+
+    def restarts(self, epoch: int) -> bool:
+        """Whether the optimizer begins anew before this epoch."""
+        left = Moment(epoch - self.warmup, self.epochs - self.warmup, milestones=self.milestones)
+        return self.restart and left.epoch in schedules.milestones_of(left)
+
+    def _at(self, epoch: int, losses: Sequence[float]) -> Moment:
+        return Moment(epoch, self.epochs, self.zeta, self.milestones, self.decay_factor, losses)
 
 
 def _check_schedule(recipe: Recipe) -> None:
@@ -85,6 +105,11 @@ def _check_schedule(recipe: Recipe) -> None:
     require(
         recipe.schedule != "multistep" or len(recipe.milestones) > 0,
         "training: schedule multistep needs milestones, found none; give epochs or fractions of them, as in [0.8, 0.9]",
+    )
+    require(
+        not recipe.restart or recipe.schedule == "multistep",
+        f"training: restart needs schedule multistep, found {recipe.schedule}; set restart false, or choose multistep "
+        "and give milestones",
     )
     for place in recipe.milestones:
         require(

@@ -1,6 +1,6 @@
 """Learning-rate schedules: the factor on the base rate in epoch e of N.
 
-Every schedule takes a `Moment` and returns a factor. Rates change between epochs, never within one. Only `alrs` depends
+Every schedule takes a `Moment` and returns a factor. Rates change between epochs, never within one. Only ALRS depends
 on the losses so far. Checkpoints store them, so a resumed run has the same rates as an uninterrupted one.
 """
 
@@ -61,10 +61,14 @@ def ssrs(now: Moment) -> float:
     return (1.0 + math.cos(5.0 * math.pi / (6.0 * now.zeta))) / 2.0 * (now.epochs - now.epoch) / now.epochs
 
 
+def milestones_of(now: Moment) -> list[int]:
+    """The epochs of the milestones. An integer m is an epoch; a fraction in (0, 1) is the epoch round(m N)."""
+    return [m if isinstance(m, int) else round(m * now.epochs) for m in now.milestones]
+
+
 def multistep(now: Moment) -> float:
-    """factor^(number of milestones m <= e). An integer m is an epoch; a fraction in (0, 1) is the epoch round(m N)."""
-    places = [m if isinstance(m, int) else round(m * now.epochs) for m in now.milestones]
-    return float(now.factor ** sum(place <= now.epoch for place in places))
+    """factor^(number of milestones <= e); `milestones_of` says at which epochs they are."""
+    return float(now.factor ** sum(place <= now.epoch for place in milestones_of(now)))
 
 
 def alrs(now: Moment) -> float:
@@ -72,12 +76,19 @@ def alrs(now: Moment) -> float:
 
         mu(i) = mu(i - 1) * gamma ^ [ |L_i - L_(i-1)| / |L_i| <= h1  and  |L_i - L_(i-1)| <= h2 ],  h1 = h2 = 0.02.
 
-    In the paper i is an iteration; here it is an epoch, and the rate of epoch e depends on the losses before it. The
-    official code has `<` instead of `<=`, and lowers the rate of its first parameter group only, so that biases and
-    normalisation layers keep the full rate; here all parameters have the same rate.
+    In the paper i is an iteration; here it is an epoch, and the rate of epoch e depends on the losses before it. All
+    parameters have the same rate; `alrs_code` differs.
     """
     steps = [(abs(new - old), abs(new)) for old, new in pairwise(now.losses[: now.epoch])]
     return float(now.factor ** sum(step <= RELATIVE * size and step <= ABSOLUTE for step, size in steps))
+
+
+def alrs_code(now: Moment) -> float:
+    """ALRS as EDC's official code runs it: `<` instead of `<=`, and for the first group of parameters only
+    (`FIRST_GROUP`). With `decay: weights` these are the weights, and biases and normalisation layers keep the full
+    rate; with `decay: all` there is one group."""
+    steps = [(abs(new - old), abs(new)) for old, new in pairwise(now.losses[: now.epoch])]
+    return float(now.factor ** sum(step < RELATIVE * size and step < ABSOLUTE for step, size in steps))
 
 
 SCHEDULES: dict[str, Callable[[Moment], float]] = {
@@ -87,7 +98,9 @@ SCHEDULES: dict[str, Callable[[Moment], float]] = {
     "ssrs": ssrs,
     "multistep": multistep,
     "alrs": alrs,
+    "alrs_code": alrs_code,
 }
+FIRST_GROUP = frozenset({"alrs_code"})  # schedules of the first parameter group; for others the rate is constant
 
 
 def factor(name: str, now: Moment, warmup: int = 0) -> float:

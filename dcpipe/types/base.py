@@ -14,11 +14,15 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
 Mix = Literal["none", "cutmix_images", "cutmix_labels"]
+MixBox = Literal["rounded", "even"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Ensemble = Literal["mean", "equal_norms"]
 By = Literal["images", "cells"]
 Colour = tuple[float, float, float]  # red, green and blue in [0, 1]: a mean or a standard deviation
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 MIXES: tuple[str, ...] = ("none", "cutmix_images", "cutmix_labels")
+MIX_BOXES: tuple[str, ...] = ("rounded", "even")
 
 
 class DataError(ValueError):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dcpipe.types.base import MIXES, DataError, IntArray, Mix, Sliceable, require
+from dcpipe.types.base import MIX_BOXES, MIXES, DataError, IntArray, Mix, MixBox, Sliceable, require
 
 # Name of an array of stored views -> (shape after the axes of image and view, dtype).
 VIEW_ARRAYS: dict[str, tuple[tuple[int, ...], str]] = {
@@ -50,7 +50,8 @@ class ViewPolicy:
     applied after the crop, "" for none. Its parameters are drawn for every view, and so is the operation that runs if
     operations exclude each other. The official code draws that operation once per batch, but here a view must not
     depend on its batch. Values of such views may leave [0, 1]. `mix_share`: the probability that a view is mixed if
-    there is a mix (IDC: 0.5).
+    there is a mix (IDC: 0.5). `mix_box`: how the box of the mix becomes pixels (`dcpipe.views.boxes`): its edges are
+    `rounded`, or its side is cut to an `even` number as in the official code of CutMix.
     """
 
     scale_min: float = 0.08
@@ -64,6 +65,7 @@ class ViewPolicy:
     shuffle: int = 1
     siamese: str = ""
     mix_share: float = 1.0
+    mix_box: MixBox = "rounded"
 
     def __post_init__(self) -> None:
         whole = isinstance(self.seed, int) and not isinstance(self.seed, bool)
@@ -78,6 +80,9 @@ class ViewPolicy:
         require(0 <= steps <= 16, f"views: randaugment is a number of operations in 0..16, got {steps}")
         require(1 <= side <= 16, f"views: shuffle is a number of patches per side in 1..16, got {side}")
         require(0 <= self.mix_share <= 1, f"views: mix_share is a probability in 0..1, got {self.mix_share}")
+        require(
+            self.mix_box in MIX_BOXES, f"views: unknown mix_box {self.mix_box!r}; choose one of {', '.join(MIX_BOXES)}"
+        )
         if self.siamese:
             siamese_operations(self.siamese)
 

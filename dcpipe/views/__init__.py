@@ -5,6 +5,7 @@ the device. So a stored label needs no bytes for its crop and does not depend on
 and the student see the same pixels.
 
 * `draw.py`            draws the parameters of views: crop, flip, CutMix, and what happens before and after the crop
+* `boxes.py`           the box of CutMix, and how it becomes pixels
 * `prepared.py`        the parameters in the form that pixels need, on the device
 * `crop.py`            applies them to pixels
 * `device.py`          brings arrays to a device without waiting for it

@@ -3,8 +3,7 @@
 * Crop, distributed as in torchvision's RandomResizedCrop, on a unit square: up to ten attempts draw area ~
   U(scale_min, scale_max) and log aspect ~ U(log ratio_min, log ratio_max). The first box that fits is placed uniformly;
   if none fits, the largest centred box is used. Boxes are continuous, not rounded to pixels.
-* CutMix (Yun et al., ICCV 2019): lambda ~ Beta(1, 1) and a box of side sqrt(1 - lambda) around a uniform centre. The
-  box is clipped, and rounded to pixels when it is applied; lambda is then the true share of remaining pixels. If
+* CutMix (see `boxes`): a uniform lambda and a uniform centre, of which the box is made when it is applied. If
   `mix_share` is below 1, a view is mixed only where the one random number that the box does not use is below it.
 * RandAugment and shuffled patches change the whole image before the crop: see `randaugment`. Siamese augmentation
   changes the view itself, after the crop and before the mix: see `siamese`.
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from dcpipe.random import Draw, philox, uniform
 from dcpipe.types import FloatArray, IntArray, ViewPolicy
 from dcpipe.views import randaugment, siamese
+from dcpipe.views.boxes import cutmix_box, even_pixels, in_pixels, share_outside
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +33,8 @@ class Views:
         partner: i64 [m]; row of the image that CutMix pastes.
         mix_box: f64 [m, 4]; left, top, right and bottom of the pasted box as fractions of the view. The box is empty
             where a view is not mixed.
+        cut: f64 [m, 3] or None; area (0 where a view is not mixed) and centre of the pasted box before it is clipped,
+            if its sides are cut to even numbers of pixels.
         inside: whether samples stay between the outermost pixel centres of the box, as if the crop had been cut out
             first and then enlarged. Drawn views may sample half a pixel beyond.
         ops, signs: i64 [m, steps]; the steps of RandAugment before the crop, or None.
@@ -45,6 +47,7 @@ class Views:
     partner: IntArray
     mix_box: FloatArray
     inside: bool = False
+    cut: FloatArray | None = None
     ops: IntArray | None = None
     signs: IntArray | None = None
     patches: IntArray | None = None
@@ -60,33 +63,11 @@ class Views:
 
     def pixels(self, size: int) -> IntArray:
         """The pasted box in pixels of a view of side `size`: i64 [m, 4]."""
-        return in_pixels(self.mix_box, size)
+        return in_pixels(self.mix_box, size) if self.cut is None else even_pixels(self.cut, size)
 
     def unmixed_share(self, size: int) -> FloatArray:
         """Lambda: the share of the pixels of a view that CutMix leaves unchanged, f64 [m]."""
         return share_outside(self.pixels(size), size)
-
-
-def cutmix_box(area: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:
-    """Square boxes that cover a share `area` of a view around the centres (x, y), clipped at its edges.
-
-    The arguments are f64 [m] in [0, 1]. Boxes are f64 [m, 4]: left, top, right, bottom as fractions of the view.
-    """
-    half = np.sqrt(area) / 2
-    box: FloatArray = np.stack([x - half, y - half, x + half, y + half], axis=1).clip(0.0, 1.0)
-    return box
-
-
-def in_pixels(boxes: FloatArray, size: int) -> IntArray:
-    """Boxes f64 [m, 4] in fractions of a view of side `size`, rounded half up to its pixels: i64 [m, 4]."""
-    return np.floor(boxes * size + 0.5).astype(np.int64)
-
-
-def share_outside(bounds: IntArray, size: int) -> FloatArray:
-    """CutMix's lambda: the share of the pixels of a view outside the box `bounds` i64 [m, 4], f64 [m]."""
-    left, top, right, bottom = bounds.T
-    share: FloatArray = 1.0 - (right - left) * (bottom - top) / float(size * size)
-    return share
 
 
 def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> Views:
@@ -103,12 +84,13 @@ def draw(policy: ViewPolicy, ids: IntArray, views: IntArray, n_images: int) -> V
     flip = first[:, 0] < policy.flip
     if policy.mix == "none":
         nothing = np.zeros((len(ids), 4))
-        return Views(box, flip, np.zeros(len(ids), dtype=np.int64), nothing, False, *before, after)
+        return Views(box, flip, np.zeros(len(ids), dtype=np.int64), nothing, False, None, *before, after)
     second = uniform(philox(policy.seed, views, Draw.MIX, ids))
     partner = np.minimum((first[:, 1] * n_images).astype(np.int64), n_images - 1)
     mixed = second[:, 3:] < policy.mix_share
-    mix_box = cutmix_box(1.0 - second[:, 0], second[:, 1], second[:, 2])  # lambda = second[:, 0]
-    return Views(box, flip, partner, mix_box * mixed, False, *before, after)
+    area, x, y = 1.0 - second[:, 0], second[:, 1], second[:, 2]  # lambda = second[:, 0]
+    cut = np.stack([area * mixed[:, 0], x, y], axis=1) if policy.mix_box == "even" else None
+    return Views(box, flip, partner, cutmix_box(area, x, y) * mixed, False, cut, *before, after)
 
 
 def draw_boxes(policy: ViewPolicy, ids: IntArray, views: IntArray, aspects: FloatArray | None = None) -> FloatArray:

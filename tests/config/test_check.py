@@ -71,8 +71,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a schedule": (
         {"evaluation.schedule": "cos"},
-        "evaluation.schedule is 'cos': input should be 'smoothing', 'constant', 'linear', 'ssrs', 'multistep' "
-        "or 'alrs'",
+        "evaluation.schedule is 'cos': input should be 'smoothing', 'constant', 'linear', 'ssrs', 'multistep', "
+        "'alrs' or 'alrs_code'",
     ),
     "a protocol": (
         {"evaluation.protocol": "edc/cifar"},
@@ -132,7 +132,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "a base's unknown option": (
         {"synthesis": {"method": "mdc", "options": {"base": "dm", "options": {"factr": 2}}}},
         "synthesis.options.options: base 'dm' of synthesis method 'mdc' has no option 'factr'; its options are "
-        "network, outer, inner, lr, momentum, real_batch, strategy, initial, most, at_once",
+        "network, outer, inner, lr, momentum, real_batch, strategy, initial, clip, most, at_once",
     ),
     "a network that cannot take the size": (
         {"evaluation.student": "convnet-d4-w8"},
@@ -328,6 +328,7 @@ def test_resolved_parameters_name_every_option() -> None:
         **{"precision": "float64", "device": "cpu", "typical": 1.0, "start": "greedy"},
     }
     assert filled["compression"]["options"]["parts"] == "fitted"
+    assert filled["evaluation"]["precision"] == "auto" and filled["softlabels"]["augmentation"]["mix_box"] == "rounded"
     mdc = params.parse(changed({"synthesis": {"method": "mdc", "options": {"options": {"factor": 1}}}}))
     nested = check.resolved(mdc)["synthesis"]["options"]
     assert nested["options"]["outer"] == 2000 and nested["options"]["factor"] == 1 and nested["period"] == 100

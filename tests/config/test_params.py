@@ -106,7 +106,7 @@ REFUSED = [
         "teacher.training.augmentation",
         {"flips": 0.5},
         "unknown key 'teacher.training.augmentation.flips'; valid keys are scale_min, scale_max, flip, "
-        "randaugment, shuffle, siamese, mix_share; "
+        "randaugment, shuffle, siamese, mix_share, mix_box; "
         "did you mean 'flip'?",
     ),
     ("release", ABSENT, "'release' is missing; add it"),

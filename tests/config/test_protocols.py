@@ -55,6 +55,7 @@ GOLDEN: dict[str, tuple[Any, ...]] = {
         )
         for ipc, batch in zip((1, 10, 50), batches, strict=True)
     },
+    "rded/cifar100/convnet": (300, 25, ("adamw", 2e-3, *ADAMW[2:]), ZETA_2, RDED, 0, 0, (1.0, 0, 1, CUT)),
     "rded/tiny-imagenet": (300, 100, ADAMW, ZETA_2, RDED, 0, 0, (1.0, 0, 1, CUT)),
     "gvbsm/cifar10": (1000, 100, ("adamw", 1e-3, 0.0, "weights"), COSINE, ("mse_gt", 0.15), 0, 0, (0.08, 0, 1, CUT)),
     "gvbsm/cifar100": (1000, 64, GVBSM_SGD, COSINE, ("mse_gt", 0.15), 0, 0, (0.08, 0, 1, CUT)),
@@ -73,11 +74,10 @@ GOLDEN: dict[str, tuple[Any, ...]] = {
         for ipc, epochs in zip((1, 10, 20, 50), lengths, strict=True)
     },
     **{
-        f"dcbench/{dataset}/{name}": (epochs, 256, SGD, ("multistep", [step], 0.1), HARD, 0, 0, (1.0, ops, 1, "none"))
+        f"{bench}/{dataset}/{name}": (n, 256, SGD, ("multistep", [step / n], 0.1), HARD, 0, 0, (1.0, ops, 1, "none"))
         for dataset in ("cifar10", "cifar100", "tiny-imagenet")
-        for name, epochs, step, ops in (
-            *(("plain", 300, 151 / 300, 0), ("dsa", 1000, 501 / 1000, 0), ("randaug", 1000, 501 / 1000, 1)),
-        )
+        for bench, short, long, early, late in (("dcbench", 300, 1000, 151, 501), ("dcbench-code", 301, 1001, 152, 502))
+        for name, n, step, ops in (("plain", short, early, 0), ("dsa", long, late, 0), ("randaug", long, late, 1))
     },
 }
 GOLDEN |= {
@@ -96,8 +96,9 @@ AFTER: dict[str, tuple[str, float]] = {
     "idc/mnist": (DIGITS, 1.0),
     "idc-i/mnist": (DIGITS, 0.5),
     **{
-        f"dcbench/{name}/dsa": ("dsa:color_crop_cutout_flip_scale_rotate", 1.0)
+        f"{bench}/{name}/dsa": ("dsa:color_crop_cutout_flip_scale_rotate", 1.0)
         for name in ("cifar10", "cifar100", "tiny-imagenet")
+        for bench in ("dcbench", "dcbench-code")
     },
 }
 
@@ -145,10 +146,12 @@ def test_a_protocol_is_its_papers(name: str) -> None:
         assert (found.loss, found.temperature, found.gamma) == (*loss, 0.0)
     seen = {**protocols.PLAIN_VIEWS, **(PROTOCOLS[name].views or {})}
     assert (seen["scale_min"], seen["randaugment"], seen["shuffle"], seen["mix"]) == views
-    whole = name.split("/")[0] in {"idc", "idc-i", "dcbench"} and seen["scale_min"] == 1
+    whole = name.split("/")[0] in {"idc", "idc-i", "dcbench", "dcbench-code"} and seen["scale_min"] == 1
     assert (seen["scale_max"], seen["flip"]) == (1.0, 0.0 if whole else 0.5)
     assert (seen.get("siamese", ""), seen.get("mix_share", 1.0)) == AFTER.get(name, ("", 1.0))
+    assert found.precision == ("float32" if name.startswith("edc-code/") else "auto")
     protocol = protocol_of(found)  # the recipe and the loss accept it
+    assert protocol.recipe.precision == found.precision
     assert protocol.name == name
     rates = [protocol.recipe.rate(epoch, []) for epoch in range(epochs)]
     assert max(rates) == pytest.approx(found.lr) and min(rates) >= 0
@@ -158,6 +161,12 @@ def test_a_protocol_is_its_papers(name: str) -> None:
         assert rates == pytest.approx([0.01] * 667 + [0.002] * 166 + [0.0004] * 167)
     if name == "dcbench/cifar10/plain":
         assert rates == pytest.approx([0.01] * 151 + [0.001] * 149)
+    if name.startswith("dcbench-code/"):  # for ep in range(E + 1), and at E // 2 + 1 a new optimiser for the next ones
+        full = (epochs - 1) // 2 + 2
+        assert rates == pytest.approx([0.01] * full + [0.001] * (full - 3))
+        assert [epoch for epoch in range(epochs) if protocol.recipe.restarts(epoch)] == [full]
+    else:
+        assert not any(protocol.recipe.restarts(epoch) for epoch in range(epochs))
     if name == "sre2l/tiny-imagenet":
         assert rates[:6] == pytest.approx([0.002, 0.0416, 0.0812, 0.1208, 0.1604, 0.2])
 
@@ -219,10 +228,12 @@ OTHER = {
     "schedule": "constant",
     "milestones": [0.3],
     "decay_factor": 0.3,
+    "restart": True,
     "momentum": 0.3,
     "nesterov": True,
     "decay": "all",
     "warmup": 3,
+    "precision": "bfloat16",
 }
 
 
@@ -231,7 +242,7 @@ OTHER = {
 def test_every_change_of_every_key_is_in_the_name_once(keys: set[str]) -> None:
     name = "edc-code/tiny-imagenet"
     assert set(OTHER) == set(Settings.model_fields) - {"protocol"}
-    words = describe(block(name, **{key: OTHER[key] for key in keys}))
+    words = describe(Settings(protocol=name, **{key: OTHER[key] for key in keys}))
     changes = words.removeprefix(name).removeprefix(" with ")
     assert sorted(change.split()[0] for change in changes.split(", ") if change) == sorted(keys)
 
@@ -264,6 +275,32 @@ def test_views_that_take_more_than_a_crop_are_compared_too() -> None:
     assert describe(block("rded/imagenet-1k/ipc10"), views | {"shuffle": 2}) == "rded/imagenet-1k/ipc10"
     for mix in ("none", CUT, "cutmix_labels"):  # mixup is no mix of ours
         assert describe(block("sre2l/cifar100"), {"mix": mix}) == "sre2l/cifar100; views differ"
+
+
+def test_keys_that_came_later_are_in_the_digest_only_where_they_are_used() -> None:
+    plain = block("dcbench/cifar10/plain").model_dump()
+    assert not {"restart", "precision"} & set(plain) and plain["decay_factor"] == 0.1
+    assert block("dcbench-code/cifar10/plain").model_dump()["restart"] is True
+    assert block("edc/cifar10", precision="float32").model_dump()["precision"] == "float32"
+    whole = parsed("edc/cifar10")
+    assert "ensemble" not in whole.softlabels.model_dump()
+    assert "precision" not in whole.features.model_dump() and "precision" not in whole.teacher.training.content()
+    changed = whole.teacher.training.model_copy(update={"precision": "float32"})
+    assert changed.content()["precision"] == "float32"
+    assert not any("precision" in part for part in (whole.content()["evaluation"], whole.content()["features"]))
+    assert "precision" not in whole.content()["teacher"]["training"]
+
+
+def test_the_box_of_cutmix_is_compared_where_a_protocol_says_how_it_is_cut() -> None:
+    views = {"scale_min": 0.5, "randaugment": 2}
+    for name, box, end in (
+        ("edc-code/cifar100", "even", ""),
+        ("edc-code/cifar100", "rounded", "; views differ"),
+        ("edc/cifar100", "even", ""),  # the paper does not say
+        ("edc/cifar100", "rounded", ""),
+    ):
+        whole = parsed(name, {"augmentation": views | {"mix_box": box}, "mix": CUT})
+        assert protocol_of(whole.evaluation, whole.softlabels).name == f"{name}{end}"
 
 
 IDC_VIEWS = {"scale_min": 1.0, "flip": 0.0, "siamese": OBJECTS, "mix_share": 0.5}
@@ -336,14 +373,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"protocol": "edc/cifar10", "schedule": "cos"},
-        "evaluation.schedule is 'cos': input should be 'smoothing', 'constant', 'linear', 'ssrs', 'multistep' or "
-        "'alrs'",
+        "evaluation.schedule is 'cos': input should be 'smoothing', 'constant', 'linear', 'ssrs', 'multistep', "
+        "'alrs' or 'alrs_code'",
     ),
     (
         {"protocol": "edc/cifar10", "gammas": 1.0},
         "unknown key 'evaluation.gammas'; valid keys are protocol, epochs, batch_size, optimizer, lr, weight_decay, "
-        "temperature, zeta, ema, loss, gamma, schedule, milestones, decay_factor, momentum, nesterov, decay, warmup, "
-        "student, seeds, baselines, sizes, best_of; did you mean 'gamma'?",
+        "temperature, zeta, ema, loss, gamma, schedule, milestones, decay_factor, restart, momentum, nesterov, decay, "
+        "warmup, precision, student, seeds, baselines, sizes, best_of; did you mean 'gamma'?",
     ),
 ]
 

@@ -49,6 +49,11 @@ def test_teachers_online_are_averaged_before_the_softmax() -> None:
         for noun in (teacher(), other)
     ]
     np.testing.assert_allclose(targets, [softmax(row) for row in (each[0] + each[1]) / 2], atol=1e-5)
+    equal = OnlineLabels([teacher(), other], N, CPU, "equal_norms")
+    norms = [float(np.sqrt((logits**2).sum())) for logits in each]
+    mean = sum(logits * np.mean(norms) / norm for logits, norm in zip(each, norms, strict=True)) / 2
+    np.testing.assert_allclose(equal.targets({}, inputs, None), mean, atol=1e-5)
+    assert np.abs(equal.targets({}, inputs, None).numpy() - (each[0] + each[1]) / 2).max() > 0.01
 
 
 def test_logits_that_labels_do_not_have_are_refused() -> None:

@@ -44,14 +44,14 @@ def tables(tmp_path: Path) -> tuple[ImageTable, ImageTable]:
 def test_a_student_is_a_network_trained_as_a_teacher_from_its_own_seed(
     tables: tuple[ImageTable, ImageTable], tmp_path: Path
 ) -> None:
-    own, (train, test) = params_of(), tables
+    own, (train, test) = params_of(precision="bfloat16"), tables
     block = own.teacher.training
     network, history = teacher.train(
         "convnet-d1-w4",
         None,
         teacher.feed_of(train, 6, 3, CPU),
         policy=block.augmentation.policy(block.seed),
-        recipe=Recipe(2, block.optimizer, block.lr, block.weight_decay, zeta=2.0),
+        recipe=Recipe(2, block.optimizer, block.lr, block.weight_decay, zeta=2.0, precision="bfloat16"),
         classes=CLASSES,
         size=SIZE,
         mean=train.mean,

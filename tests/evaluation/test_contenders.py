@@ -81,6 +81,15 @@ def test_a_contender_of_grids(notes: store.Notes, some: Parts) -> None:
     assert (hard.image_bytes, hard.label_bytes, hard.name) == (own.image_bytes, 0, "dm, hard labels")
 
 
+def test_random_images_are_labelled_by_the_same_ensemble(notes: store.Notes, some: Parts) -> None:
+    quiet = replace(some.teacher, weights={name: -0.5 * value for name, value in some.teacher.weights.items()})
+    teachers, found = {"main": some.teacher, "quiet": quiet}, []
+    for ensemble in ("mean", "equal_norms"):
+        own = replace(labeller(), softlabels=SOFT.model_copy(update={"ensemble": ensemble}))
+        found.append(own.soft_labels(some.images, teachers, notes.within(ensemble)).logits[:])
+    assert np.abs(found[0] - found[1]).max() > 0.01
+
+
 def test_a_contender_is_labelled_once(notes: store.Notes, some: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     first = labeller().contender("dm", some.images, {"main": some.teacher}, notes)
     monkeypatch.setattr(softlabels, "fill", None)

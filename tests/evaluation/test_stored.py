@@ -64,6 +64,8 @@ def test_teachers_are_known_by_their_artifacts(some: Parts, tmp_path: Path) -> N
     read = store.load_teacher(artifact.path)
     online = own.with_online_teachers({"one": read}, 5, CPU)
     assert online.stored == replace(own.stored, teachers=(store.Verified.of(artifact),))
+    equal = own.with_online_teachers({"one": read}, 5, CPU, "equal_norms")
+    assert equal.stored == replace(online.stored, ensemble="equal_norms")
     assert own.with_online_teachers({"one": read, "other": some.teacher}, 5, CPU).stored is None
 
 

@@ -57,6 +57,20 @@ def features(
     return vectors, logits, rates
 
 
+def test_features_are_computed_in_the_format_that_is_asked_for() -> None:
+    vectors = {
+        name: extract(NETWORK, TEACHER, IMAGES, batch_size=5, device=CPU, precision=name)[0]  # type: ignore[arg-type]
+        for name in ("auto", "float32", "bfloat16")
+    }
+    rounded = {name: torch.from_numpy(its).bfloat16().float().numpy() for name, its in vectors.items()}
+    np.testing.assert_array_equal(vectors["auto"], vectors["float32"])
+    np.testing.assert_array_equal(vectors["bfloat16"], rounded["bfloat16"])
+    assert not np.array_equal(vectors["float32"], rounded["float32"])
+    np.testing.assert_allclose(
+        vectors["bfloat16"], vectors["float32"], rtol=0, atol=0.05 * np.abs(vectors["auto"]).max()
+    )
+
+
 def seen(pixels: torch.Tensor) -> torch.Tensor:
     """Normalised by the teacher's own colours, in float64."""
     mean, std = (torch.tensor(value, dtype=torch.float64)[:, None, None] for value in (TEACHER.mean, TEACHER.std))

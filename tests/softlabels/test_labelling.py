@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dcpipe import networks, views
-from dcpipe.softlabels.labelling import label_block
+from dcpipe.softlabels.labelling import equal_scales, label_block
 from dcpipe.types import MIXES, DataError, Mix, Teacher, ViewPolicy
 
 CPU = torch.device("cpu")
@@ -43,6 +43,7 @@ def labels(
     batch_size: int = 8,
     nouns: tuple[Teacher, ...] = TEACHERS[:1],
     policy: ViewPolicy | None = None,
+    scales: list[float] | None = None,
 ) -> np.ndarray:
     return label_block(
         [networks.from_teacher(noun, CPU) for noun in nouns],
@@ -54,6 +55,7 @@ def labels(
         n_views=VIEWS,
         size=SIZE,
         batch_size=batch_size,
+        scales=scales,
     )
 
 
@@ -63,6 +65,42 @@ def said(noun: Teacher, policy: ViewPolicy, row: int, view: int) -> np.ndarray:
     network = networks.from_teacher(noun, CPU).double()
     mean, std = (torch.tensor(value, dtype=torch.float64)[:, None, None] for value in (noun.mean, noun.std))
     return network((inputs.double() - mean) / std)[0].numpy()
+
+
+@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("batch_size", [3, 50])
+def test_teachers_of_equal_norms_count_equally_however_loud_one_is(mix: Mix, batch_size: int) -> None:
+    """In float64, view by view: the Frobenius norm of a teacher is that of view 0 of every image."""
+    last = list(TEACHERS[1].weights)[-2:]
+    loud = replace(TEACHERS[1], weights={k: 9.0 * v if k in last else v for k, v in TEACHERS[1].weights.items()})
+    nouns, policy = (TEACHERS[0], loud), policy_of(mix)
+    found = equal_scales(
+        [networks.from_teacher(noun, CPU) for noun in nouns],
+        list(nouns),
+        PIXELS,
+        IDS,
+        policy=policy,
+        size=SIZE,
+        batch_size=batch_size,
+    )
+    norms = [np.linalg.norm([said(noun, policy.labelling, row, 0) for row in range(N)]) for noun in nouns]
+    assert norms[1] > 4 * norms[0]
+    np.testing.assert_allclose(found, np.mean(norms) / norms, rtol=1e-5)
+    factors = list(zip(nouns, np.mean(norms) / norms, strict=True))
+    equal = labels(mix=mix, nouns=nouns, scales=found, batch_size=batch_size)
+    slow = np.array(
+        [
+            [sum(f * said(noun, policy.labelling, row, view) for noun, f in factors) / 2 for view in range(VIEWS)]
+            for row in range(N)
+        ]
+    )
+    np.testing.assert_allclose(equal, slow, **CLOSE)
+    assert np.abs(labels(mix=mix, nouns=nouns) - slow).max() > 0.1, "the mean as it is follows the loud one"
+
+
+def test_equal_norms_leave_a_silent_teacher_as_it_is() -> None:
+    assert networks.equal_norms(torch.tensor([2.0, 4.0, 0.0])).tolist() == [1.0, 0.5, 1.0]
+    assert networks.equal_norms(torch.tensor([3.0])).tolist() == [1.0]
 
 
 @pytest.mark.parametrize("mix", MIXES)

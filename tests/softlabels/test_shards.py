@@ -13,8 +13,9 @@ from sent import DIGEST, POLICY, ROOT, STAGING, imagenet_set, make_teacher, publ
 
 from dcpipe import networks, store
 from dcpipe.softlabels import label_block
+from dcpipe.softlabels.labelling import equal_scales
 from dcpipe.softlabels.shards import Job, Work, work_of, write_shard
-from dcpipe.types import DataError, ImageSet
+from dcpipe.types import DataError, Ensemble, ImageSet
 from dcpipe.views import multiformation
 
 CPU = torch.device("cpu")
@@ -26,8 +27,8 @@ IDS = SOURCE.permutation(90)[:6].astype(np.int64)
 TEACHERS = (make_teacher(CLASSES, SIZE, 0), make_teacher(CLASSES, SIZE, 1))
 
 
-@pytest.mark.parametrize("grid", [1, 2])
-def test_shards_are_those_of_the_function_in_process(grid: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("grid", "ensemble"), [(1, "mean"), (2, "mean"), (1, "equal_norms")])
+def test_shards_are_those_of_the_function_in_process(grid: int, ensemble: Ensemble, tmp_path: Path) -> None:
     images = ImageSet(PIXELS, np.arange(6) % 3, IDS, CLASSES, grid)
     store.save_set(tmp_path, images)
     teachers = tuple(
@@ -45,22 +46,29 @@ def test_shards_are_those_of_the_function_in_process(grid: int, tmp_path: Path) 
         blocks.array.shape,
         4,
         "cpu",
+        ensemble,
     )
     whole = multiformation.decoded(images)
+    models, pixels = [networks.from_teacher(teacher, CPU) for teacher in TEACHERS], torch.from_numpy(whole.images)
+    scales = None
+    if ensemble == "equal_norms":
+        scales = equal_scales(models, list(TEACHERS), pixels, whole.ids, policy=POLICY, size=SIZE, batch_size=7)
+        assert abs(scales[0] - 1) > 0.01
     for shard in reversed(blocks.missing()):
         work_of.forget()  # as in another process
         write_shard(job, shard)
         rows = np.arange(n)[blocks.span(shard)]
         expected = label_block(
-            [networks.from_teacher(teacher, CPU) for teacher in TEACHERS],
+            models,
             list(TEACHERS),
-            torch.from_numpy(whole.images),
+            pixels,
             whole.ids,
             rows,
             policy=POLICY,
             n_views=VIEWS,
             size=SIZE,
             batch_size=7,
+            scales=scales,
         )
         assert np.array_equal(blocks.array[rows[0] : rows[-1] + 1], expected)
     assert blocks.missing() == [] and len(blocks) > 1

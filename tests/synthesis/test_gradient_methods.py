@@ -39,6 +39,7 @@ COMMON: list[tuple[str, Any, dict[str, Any]]] = [
     ("subsets", {"begin": "code"}, {"subsets": {}}),
 ]
 SMALL = [*COMMON, ("strategy", "flip", {}), ("initial", "start", {"initial": "noise"}), ("most", 1, {})]
+NOISE = {"initial": "noise"}
 GRIDS = [
     *COMMON,
     ("distance", "l1", {}),
@@ -46,6 +47,7 @@ GRIDS = [
     ("learn_images", 12, {}),
     ("early", 1, {}),
     ("cutmix", 1.0, {"cutmix": 0.0}),
+    ("mix_box", "even", {"cutmix": 1.0}),
     ("strategy", "flip", {}),
     ("net_strategy", "", {}),
     ("factor", 1, {}),
@@ -54,6 +56,7 @@ GRIDS = [
     ("most", 7, {}),
 ]
 CHANGES = [
+    *[(m, "clip", "step", NOISE) for m in ("dc", "dsa", "dm")],
     *[(m, *change) for m in ("dc", "dsa", "dm") for change in SMALL],
     *[(m, "learn_epochs", 1, {}) for m in ("dc", "dsa")],
     *[(m, *change) for m in ("idc", "dream") for change in GRIDS],
@@ -266,14 +269,14 @@ NESTED: list[tuple[str, dict[str, Any], str]] = [
         "mdc",
         {"base": "dm", "options": {"learn_images": 3}},
         "base 'dm' of synthesis method 'mdc' has no option 'learn_images'; its options are network, outer, inner, lr, "
-        "momentum, real_batch, strategy, initial, most, at_once",
+        "momentum, real_batch, strategy, initial, clip, most, at_once",
     ),
     (
         "mdc",
         {"options": {"subsets": {}}},
         "base 'idc' of synthesis method 'mdc' has no option 'subsets'; its options are network, outer, inner, lr, "
-        "momentum, distance, real_batch, cluster, learn_images, early, cutmix, strategy, net_strategy, factor, kind, "
-        "bound, most, at_once",
+        "momentum, distance, real_batch, cluster, learn_images, early, cutmix, mix_box, strategy, net_strategy, "
+        "factor, kind, bound, most, at_once",
     ),
     (
         "idc",

@@ -36,6 +36,7 @@ COMMON = [
     ("crop_min", 0.3, {}),
     ("flip", 1.0, {"crop_min": 1.0}),
     ("initial", "rded", {}),
+    ("precision", "bfloat16", {}),
 ]
 OWN: dict[str, list[tuple[str, Any, dict[str, Any]]]] = {
     "sre2l": [("curriculum", 1.0, {}), ("jitter", 0, {}), ("initial", "real", {})],

@@ -24,8 +24,8 @@ CPU = torch.device("cpu")
 EPOCHS = 4
 SIZES = (7, 5, 8, 6, 7)  # of the batches of an epoch: shares of two processes differ where a size is odd
 RECIPES = {
-    "sgd": Recipe(EPOCHS, optimizer="sgd", lr=0.05, ema=0.9, schedule="alrs", decay_factor=0.5, amp=False),
-    "adamw": Recipe(EPOCHS, lr=0.01, amp=False),
+    "sgd": Recipe(EPOCHS, optimizer="sgd", lr=0.05, ema=0.9, schedule="alrs", decay_factor=0.5, precision="float32"),
+    "adamw": Recipe(EPOCHS, lr=0.01, precision="float32"),
 }
 
 

@@ -34,6 +34,8 @@ def test_every_schedule_trains_at_rates_of_its_own() -> None:
         assert [row["epoch"] for row in history] == list(range(13))
         assert [row["lr"] for row in history] == [recipe.rate(epoch, losses[:epoch]) for epoch in range(13)]
         seen[schedule] = [row["lr"] for row in history]
+    alike = seen.pop("alrs_code")  # `alrs` but for the bounds
+    assert alike == seen["alrs"]
     assert len({tuple(rates) for rates in seen.values()}) == len(seen) == 6
 
 
@@ -68,6 +70,7 @@ RECIPES = [
     *(Recipe(EPOCHS, optimizer=name, lr=0.05, ema=ema) for name in ("adamw", "sgd") for ema in (0.0, 0.9)),
     Recipe(EPOCHS, lr=0.01, schedule="multistep", milestones=(2, 0.75), decay="weights"),
     Recipe(EPOCHS, lr=0.01, schedule="ssrs", optimizer="sgd", momentum=0.5, nesterov=False, warmup=2),
+    Recipe(EPOCHS, lr=0.05, schedule="multistep", optimizer="sgd", milestones=(2, 3), restart=True),
 ]
 
 

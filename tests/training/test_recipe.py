@@ -48,6 +48,56 @@ def test_sgd_has_the_momentum_it_is_told(momentum: float, nesterov: bool) -> Non
         torch.testing.assert_close(value.detach().double(), weights[name], rtol=1e-5, atol=1e-6)
 
 
+def test_a_restart_forgets_the_momentum_at_every_milestone() -> None:
+    """Steps in float64 with a new velocity in epochs 1 and 3 (a warm-up of one epoch, and milestones after it)."""
+    recipe = Recipe(
+        *(5, "sgd", 0.1, 0.0, "multistep"),
+        milestones=(2, 0.5),
+        decay_factor=1.0,
+        nesterov=False,
+        warmup=1,
+        restart=True,
+    )
+    assert [epoch for epoch in range(5) if recipe.restarts(epoch)] == [3]
+    recipe = replace(recipe, milestones=(2, 0.9), warmup=0)  # round(0.9 * 5) is 4
+    assert [epoch for epoch in range(5) if recipe.restarts(epoch)] == [2, 4]
+    assert not any(replace(recipe, restart=False).restarts(epoch) for epoch in range(5))
+    found = []
+    for chosen in (recipe, replace(recipe, restart=False)):
+        network = nn.Linear(1, 1, bias=False)
+        nn.init.zeros_(network.weight)
+        one = lambda epoch: iter([(torch.ones(1, 1), None)])  # noqa: E731
+        training.fit(network, one, lambda out, _: out.sum(), chosen, seed=0, device=CPU)
+        found.append(float(network.weight.detach()))
+    expected = []
+    for restarts in ([2, 4], []):
+        weight = velocity = 0.0
+        for epoch in range(5):
+            velocity = 0.9 * (0.0 if epoch in restarts else velocity) + 1.0
+            weight -= 0.1 * velocity
+        expected.append(weight)
+    assert found == pytest.approx(expected, abs=1e-6) and expected[0] - expected[1] > 0.1
+
+
+def test_alrs_of_the_code_keeps_the_rate_of_biases_and_norms() -> None:
+    """With a loss that stands still, weights move by a tenth more slowly from the third epoch on."""
+    network = make_network()
+    before = {name: value.detach().clone() for name, value in network.named_parameters()}
+    recipe = Recipe(*(3, "sgd", 1.0, 0.0, "alrs_code"), decay_factor=0.1, momentum=0.0, nesterov=False, decay="weights")
+
+    def loss(out: torch.Tensor, _: Any) -> torch.Tensor:  # a gradient of 1 for every parameter, and a value of 1
+        total = sum(parameter.sum() for parameter in network.parameters())
+        return total - total.detach() + 1.0
+
+    def one(epoch: int) -> Iterable[Batch]:
+        yield torch.ones(2, 5), None
+
+    _, history = training.fit(network, one, loss, recipe, seed=0, device=CPU)
+    moved = {name: float((before[name] - value.detach()).mean()) for name, value in network.named_parameters()}
+    assert [row["lr"] for row in history] == pytest.approx([1.0, 1.0, 0.1])
+    assert moved == pytest.approx({name: 2.1 if name in {"0.weight", "4.weight"} else 3.0 for name in moved}, abs=1e-5)
+
+
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("decay", ["all", "weights"])
 def test_decay_shrinks_what_it_is_for(optimizer: str, decay: str) -> None:
@@ -91,6 +141,7 @@ def test_weights_that_decay_are_called_so() -> None:
         {"warmup": 1},
         {"schedule": "multistep", "milestones": (2,)},
         {"schedule": "multistep", "milestones": (2,), "decay_factor": 0.1},
+        {"schedule": "alrs_code"},
     ],
 )
 def test_every_option_changes_the_network(change: dict[str, Any]) -> None:
@@ -106,7 +157,8 @@ def test_every_option_changes_the_network(change: dict[str, Any]) -> None:
         ({"optimizer": "lion"}, "training: unknown optimizer 'lion'; choose one of adamw, sgd"),
         (
             {"schedule": "step"},
-            "training: unknown schedule 'step'; choose one of smoothing, constant, linear, ssrs, multistep, alrs",
+            "training: unknown schedule 'step'; choose one of smoothing, constant, linear, ssrs, multistep, alrs, "
+            "alrs_code",
         ),
         ({"decay": "none"}, "training: unknown decay 'none'; choose one of all, weights"),
         ({"momentum": 1.0}, "training: momentum must be in [0, 1), got 1.0"),
@@ -124,6 +176,11 @@ def test_every_option_changes_the_network(change: dict[str, Any]) -> None:
             {"schedule": "multistep"},
             "training: schedule multistep needs milestones, found none; give epochs or fractions of them, as in "
             "[0.8, 0.9]",
+        ),
+        (
+            {"restart": True},
+            "training: restart needs schedule multistep, found smoothing; set restart false, or choose multistep and "
+            "give milestones",
         ),
         *(
             (

@@ -92,7 +92,22 @@ def test_alrs_slows_down_where_the_loss_stands_still_by_both_measures() -> None:
     assert [long.rate(epoch + 1, losses) for epoch in range(40)] == rates and rate < 1
 
 
-@pytest.mark.parametrize("schedule", ["smoothing", "constant", "linear", "ssrs", "multistep", "alrs"])
+def test_alrs_of_the_code_is_strict_and_slows_down_the_first_group_alone() -> None:
+    losses = [5.0, 5.0, 1.0, 1.01, 0.0, 0.0, 9.0]  # steps of 0, 4, 0.01, 1.01 and 0, the last at the bound of 0.02 * 0
+    rates = {
+        schedule: [Recipe(9, lr=1.0, schedule=schedule, decay_factor=0.5).rate(e, losses[:e]) for e in range(8)]
+        for schedule in ("alrs", "alrs_code")
+    }
+    assert rates["alrs_code"] == [1, 1, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25]
+    assert rates["alrs"] == [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
+    recipe = Recipe(20, lr=2.0, schedule="alrs_code", decay_factor=0.5, warmup=2)
+    assert recipe.rates(1, losses, 2) == pytest.approx([2 * 0.505] * 2)
+    assert recipe.rates(7, [3.0, 2.0, *losses], 3) == [0.5, 2.0, 2.0]
+    assert recipe.rates(7, [3.0, 2.0, *losses], 1) == [0.5]
+    assert Recipe(20, lr=2.0, schedule="alrs", decay_factor=0.5).rates(5, losses, 2) == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("schedule", ["smoothing", "constant", "linear", "ssrs", "multistep", "alrs", "alrs_code"])
 def test_a_warm_up_rises_to_a_schedule_of_the_epochs_left(schedule: str) -> None:
     losses = [5.0, 5.0, 5.0, 4.0, 3.0, 3.0, 3.0, 2.0, 2.0, 1.0]
     options = {"lr": 2.0, "schedule": schedule, "milestones": (2, 0.75), "zeta": 1.5}

@@ -13,21 +13,23 @@ paper. Students are tested at the last epoch, whatever the code of a paper repor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from dcpipe.config.blocks import GrownBlock
 from dcpipe.config.protocols import dcbench, edc, gvbsm, hard, idc, rd3, rded, sre2l
 from dcpipe.config.protocols.row import PLAIN_VIEWS, Row
 from dcpipe.config.values import BelowOne, Count, Natural, NotNegative, Positive, PositiveShare
+from dcpipe.types import Precision
 
 __all__ = ["PROTOCOLS", "Settings", "describe"]
 
 # The names in the tables of `dcpipe.training`, written out because importing it takes seconds; a test compares them.
 Optimizer = Literal["adamw", "sgd"]
 Loss = Literal["kl", "kl_plain", "kl_ce", "mse_gt"]
-Schedule = Literal["smoothing", "constant", "linear", "ssrs", "multistep", "alrs"]
+Schedule = Literal["smoothing", "constant", "linear", "ssrs", "multistep", "alrs", "alrs_code"]
 Decay = Literal["all", "weights"]
 
 SCORE = Row(
@@ -48,10 +50,8 @@ PROTOCOLS: dict[str, Row] = {
 }
 
 
-class Settings(BaseModel):
+class Settings(GrownBlock):
     """The settings of a student's training that a protocol may set; `training.Recipe` and `losses` explain them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     protocol: str = "score"
     epochs: Count
@@ -65,12 +65,15 @@ class Settings(BaseModel):
     loss: Loss = "kl"
     gamma: NotNegative = 0.0
     schedule: Schedule = "smoothing"
-    milestones: list[int | float] = []
+    milestones: list[int | float] = Field(default=[])
     decay_factor: PositiveShare = 0.5
+    restart: bool = False
     momentum: BelowOne = 0.9
     nesterov: bool = True
     decay: Decay = "all"
     warmup: Natural = 0
+    precision: Precision = "auto"
+    added: ClassVar = ("restart", "precision")
 
     @model_validator(mode="before")
     @classmethod

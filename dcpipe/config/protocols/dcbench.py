@@ -9,9 +9,9 @@ learning rates and CutMix.
 
 Differences from the code: it draws the augmentation once per batch (for RandAugment completely), here it is drawn per
 view; and it augments in units of the mean and std of each dataset, here those of CIFAR are used for all
-(`dcpipe.views.siamese`). The code trains for one epoch more (301 or 1001), of which 152 or 502 have the full rate (here
-151 or 501), and begins the second part with a new optimiser, so that momentum starts from zero; here it continues. Its
-AutoAugment and its recipes for ImageNet and CIFAR are not implemented.
+(`dcpipe.views.siamese`). Its AutoAugment and its recipes for ImageNet and CIFAR are not implemented. `dcbench-code`
+counts as the code does: E + 1 epochs (301 or 1001), of which 152 or 502 have the full rate (in `dcbench` 151 or 501),
+and the second part begins with a new optimiser, so that momentum starts from zero.
 """
 
 from __future__ import annotations
@@ -38,17 +38,21 @@ WHOLE = {"scale_min": 1.0, "flip": 0.0}
 DSA = WHOLE | {"siamese": "dsa:color_crop_cutout_flip_scale_rotate"}
 
 
-def _row(epochs: int, views: dict[str, Any]) -> Row:
-    """The milestone is a fraction, so that it moves if params.yaml changes `epochs`."""
-    return Row(COMMON | {"epochs": epochs, "milestones": [(epochs // 2 + 1) / epochs]}, views)
+def _rows(protocol: str, **code: Any) -> dict[str, Row]:
+    """All rows, with an epoch and constants more if the code is followed. The milestone is a fraction, so that it moves
+    if params.yaml changes `epochs`."""
+    more = bool(code)
+    return {
+        f"{protocol}/{dataset}/{name}": Row(
+            COMMON | {"epochs": epochs + more, "milestones": [(epochs // 2 + 1 + more) / (epochs + more)]} | code, views
+        )
+        for dataset in ("cifar10", "cifar100", "tiny-imagenet")
+        for name, epochs, views in (
+            ("plain", 300, WHOLE),
+            ("dsa", 1000, DSA),
+            ("randaug", 1000, WHOLE | {"randaugment": 1}),
+        )
+    }
 
 
-ROWS: dict[str, Row] = {
-    f"dcbench/{dataset}/{name}": row
-    for dataset in ("cifar10", "cifar100", "tiny-imagenet")
-    for name, row in {
-        "plain": _row(300, WHOLE),
-        "dsa": _row(1000, DSA),
-        "randaug": _row(1000, WHOLE | {"randaugment": 1}),
-    }.items()
-}
+ROWS: dict[str, Row] = _rows("dcbench") | _rows("dcbench-code", restart=True)

@@ -5,8 +5,10 @@ The loss is the mean squared error to the mean logits of the teachers plus gamma
 not use the temperature. The schedule is a plain cosine, and only weights decay. The batch size on CIFAR-100 is that of
 its ConvNet of width 128. On Tiny-ImageNet the code forwards a batch of 100 in two halves, so its batch norm sees 50
 images; here it sees 100. On ImageNet-1K the code scales the logits of every teacher in a batch to the same Frobenius
-norm before it averages them; here they are averaged as they are, so the targets of the squared error differ. CutMix
-differs as described in `edc.py`: one box per batch in the code, one per view here.
+norm before it averages them, as `softlabels.ensemble: equal_norms` does, with norms over all images of the set where
+labels are stored; by default they are averaged as they are, so the targets of the squared error differ. CutMix
+differs as described in `edc.py`: one box per batch in the code, one per view here, and
+`softlabels.augmentation.mix_box: even` for sides that are cut as in the code.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ always say that views differ.
 Differences from the code: it reports the best of four tests, here students are tested at the last epoch; it draws once
 per batch whether to use CutMix, and which one of crop, scale and rotate to use, here this is drawn per view; and it
 augments in units of the mean and std of each dataset, here those of CIFAR are used for all (`dcpipe.views.siamese`).
-The code cuts the side of a CutMix box to an even number of pixels, here its edges are rounded: at 32 pixels a box
-covers 32 % of an image on average, in the code 30 %.
+The code cuts the side of a CutMix box to an even number of pixels, as `softlabels.augmentation.mix_box: even` does. By
+default its edges are rounded: at 32 pixels a box then covers 32 % of an image on average, in the code 30 %. Scores name
+the same protocol for both.
 """
 
 from __future__ import annotations

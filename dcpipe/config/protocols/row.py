@@ -24,9 +24,10 @@ class Row:
     """`constants` are values for keys of `evaluation`; other keys have their usual defaults.
 
     `views` are the settings in which the views of students, for which labels are stored, differ from `PLAIN_VIEWS`;
-    with None, views are not checked. `free` are keys that the protocol leaves to params.yaml; they never count as
-    changes. `labels` are those that the protocol gives to every set, whatever labels it is shipped with: those of a
-    teacher that labels every batch, or the classes of the images; "own" leaves a set its own.
+    with None, views are not checked, and a key that is in neither is not compared. `free` are keys that the protocol
+    leaves to params.yaml; they never count as changes. `labels` are those that the protocol gives to every set,
+    whatever labels it is shipped with: those of a teacher that labels every batch, or the classes of the images; "own"
+    leaves a set its own.
     """
 
     constants: Mapping[str, Any]

@@ -6,7 +6,8 @@
 * CIFAR-100: teacher online at T = 30 without T^2, AdamW with decay on all parameters. Its images are padded crops of 32
   pixels with mixup, which views in dcpipe do not support, so scores always say that views differ.
 
-CutMix differs as described in `edc.py`: one box per batch in the code, one per view here.
+CutMix differs as described in `edc.py`: one box per batch in the code, one per view here, and
+`softlabels.augmentation.mix_box: even` for sides that are cut as in the code.
 """
 
 from __future__ import annotations

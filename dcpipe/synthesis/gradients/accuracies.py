@@ -55,7 +55,7 @@ class SubsetEvaluation:
         size, augmentation and CutMix are those that the base method trains its networks with (IDC's for idc and dream,
         none for dc and dm)."""
         own, nested = choices.teaching, choices.subsets or Nested()
-        recipe = Teaching(batch=own.batch, strategy=own.strategy, cutmix=own.cutmix)
+        recipe = Teaching(batch=own.batch, strategy=own.strategy, cutmix=own.cutmix, mix_box=own.mix_box)
         return cls(choices.network, recipe, nested.epochs, nested.judged)
 
 

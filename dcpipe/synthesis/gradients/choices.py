@@ -46,6 +46,7 @@ class Nested:
         return Rules(ipc, n_classes, self.period, self.rate, self.begin, self.freeze, self.class_wise)
 
 
+Clip = Literal["end", "step"]
 SubsetOptions = Annotated[dict[str, Any] | None, OptionsOf(lambda options: ("option 'subsets'", Nested))]
 
 
@@ -74,10 +75,12 @@ class Choices:
     `cluster`: choose them as DREAM does, anew after this many steps (0: in random order). `learn`: how the network is
     trained after each inner step, on `real` images (`learn_images` of them) or on `condensed` ones (`learn_epochs`
     epochs); `early`: epochs on real images before. `initial`: `start` (the selection), `mix` (real images in the cells
-    of a grid) or `noise`. `factor`, `kind`, `bound`: multi-formation. `most`: if a class has more training images, this
-    many random ones are matched in a step. `at_once`: number of classes in one pass, None for all (on a CPU, for as
-    many as fit its caches); fewer need less memory and give the same result. A ConvNet-D3 of width 128 needs about
-    7 MiB per crop of 32 pixels, so 100 classes with 200 crops each do not fit a GPU at once.
+    of a grid) or `noise`. `clip`: pixels are clipped to [0, 1] at the `end` (in the space `pixels` also before each
+    outer loop, as IDC does), or after every `step`, so that what is matched can be stored. `factor`, `kind`, `bound`:
+    multi-formation. `most`: if a class has more training images, this many random ones are matched in a step.
+    `at_once`: number of classes in one pass, None for all (on a CPU, for as many as fit its caches); fewer need less
+    memory and give the same result. A ConvNet-D3 of width 128 needs about 7 MiB per crop of 32 pixels, so 100 classes
+    with 200 crops each do not fit a GPU at once.
     """
 
     network: str
@@ -90,6 +93,7 @@ class Choices:
     parameters: Parameters = "conv"
     sweeps: bool = False
     space: Literal["pixels", "normalised"] = "pixels"
+    clip: Clip = "end"
     strategy: str = ""
     real_batch: int = 64
     cluster: int = 0

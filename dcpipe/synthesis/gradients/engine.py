@@ -77,7 +77,9 @@ class Engine:
         self.subsets = None if rules is None else Subsets.begin(rules)
         self.loop = self.step = 0
         self._new_network()
-        self.pixels = self._initial_pixels().clamp_(0, 1) if choices.space == "pixels" else self._initial_pixels()
+        self.pixels = self._initial_pixels()
+        if choices.space == "pixels" or choices.clip == "step":
+            self.pixels.clamp_(0, 1)
         self.velocity = torch.zeros_like(self.pixels)
 
     def run(self) -> ImageSet:
@@ -165,6 +167,8 @@ class Engine:
         scale = self.real.std.square() if self.choices.space == "normalised" else 1.0
         self.velocity.mul_(momentum).add_(found.grad * scale)
         self.pixels.sub_(lr * self.velocity * found.moving)
+        if self.choices.clip == "step":
+            self.pixels.clamp_(0, 1)
         if self.step + 1 < self.choices.inner:  # otherwise a new network follows
             self._train_network()
         return found.loss

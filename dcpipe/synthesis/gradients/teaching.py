@@ -11,19 +11,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from dcpipe.random import Draw, Stream, permutation, philox, uniform
-from dcpipe.types import FloatArray
+from dcpipe.types import FloatArray, MixBox
 from dcpipe.views import siamese
+from dcpipe.views.boxes import cutmix_box, even_pixels, in_pixels, share_outside
 from dcpipe.views.crop import paste_box
 from dcpipe.views.device import send
-from dcpipe.views.draw import cutmix_box, in_pixels, share_outside
 
 
 @dataclass(frozen=True)
 class Teaching:
     """SGD of the network: `lr`, `momentum`, `decay`, batches of `batch` images. `strategy` of augmentation ("" for
     none), drawn for each image; `cutmix`: probability that a batch is mixed (Yun et al., ICCV 2019; lambda ~ Beta(1,
-    1)). IDC's and MDC's code cut the side of the box to an even number of pixels, here its edges are rounded: at 32
-    pixels a box covers 32 % of an image on average, in the code 30 %."""
+    1)); `mix_box`: how its box becomes pixels (`dcpipe.views.boxes`), `even` in IDC's and MDC's code."""
 
     lr: float = 0.01
     momentum: float = 0.9
@@ -31,6 +30,7 @@ class Teaching:
     batch: int = 64
     strategy: str = ""
     cutmix: float = 0.0
+    mix_box: MixBox = "rounded"
 
     def optimizer(self, network: nn.Module) -> torch.optim.SGD:
         """The optimiser for a new network."""
@@ -53,7 +53,7 @@ class Teaching:
         first, *box = uniform_draws(seed, step, np.zeros(1, dtype=np.int64))(Draw.CUTMIX)[0]
         if first < self.cutmix:
             order = permutation(seed, Stream.CUTMIX_PARTNERS + step, len(images))
-            images, partner, kept = cutmix(images, np.array(box), order)
+            images, partner, kept = cutmix(images, np.array(box), order, self.mix_box)
             logits = network(images)
             loss = kept * F.cross_entropy(logits, labels) + (1 - kept) * F.cross_entropy(logits, labels[partner])
         else:
@@ -75,13 +75,16 @@ def uniform_draws(
 
 
 def cutmix(
-    images: torch.Tensor, box: FloatArray, order: np.ndarray[tuple[int], np.dtype[np.int64]]
+    images: torch.Tensor,
+    box: FloatArray,
+    order: np.ndarray[tuple[int], np.dtype[np.int64]],
+    mix_box: MixBox = "rounded",
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """CutMix of a batch: in every image, the same box is replaced by that of its partner. Returns the mixed images, the
     partners i64 [m] and the share of remaining pixels. `box`: three numbers in [0, 1) for the area and position of the
     box."""
-    size = images.shape[-1]
-    bounds = in_pixels(cutmix_box(*box[:, None]), size)  # the area is 1 - lambda, which is uniform like lambda
+    size = images.shape[-1]  # the area is 1 - lambda, which is uniform like lambda
+    bounds = even_pixels(box[None], size) if mix_box == "even" else in_pixels(cutmix_box(*box[:, None]), size)
     partner = send(order, images.device)
     mixed = paste_box(images, images[partner], send(bounds, images.device))
     return mixed, partner, float(share_outside(bounds, size)[0])

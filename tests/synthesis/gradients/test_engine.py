@@ -111,6 +111,29 @@ def test_normalised_space_takes_steps_in_units_of_the_deviation(world: World) ->
         optimizer.step()
 
 
+@pytest.mark.parametrize("space", ["normalised", "pixels"])
+def test_clipping_each_step_is_projected_descent_whose_images_are_stored_unchanged(world: World, space: Any) -> None:
+    engine = world.engine(inner=6, lr=0.3, momentum=0.5, space=space, clip="step", initial="noise", **ALONE)
+    assert engine.pixels.min() == 0 and engine.pixels.max() == 1, "the start must leave the range before it is clipped"
+    images, velocity = engine.pixels.clone(), torch.zeros_like(engine.pixels)
+    scale = engine.real.std.square() if space == "normalised" else 1.0
+    seen: list[torch.Tensor] = []
+
+    def find(pixels: torch.Tensor, *others: Any) -> StepLoss:
+        seen.append(pixels.clone())
+        return StepLoss(torch.zeros(()), pixels - 1.5, torch.ones(()), None)  # a bowl outside the range
+
+    engine.losses.compute = find  # type: ignore[assignment, method-assign]
+    stored = engine.run().images[engine.rows.reshape(-1)]
+    for ours in seen:
+        torch.testing.assert_close(ours, images, rtol=0, atol=1e-6)
+        velocity = 0.5 * velocity + (images - 1.5) * scale
+        images = (images - 0.3 * velocity).clamp(0, 1)
+    last = engine.pixels.flatten(0, 1).permute(0, 2, 3, 1)
+    assert (last == 1).any()
+    np.testing.assert_allclose(stored / 255, last, rtol=0, atol=0.5001 / 255)
+
+
 def freezing(world: World, by: Any, factor: int) -> Engine:
     """One image of classes 0 and 1 is frozen, while all pixels still have momentum."""
     engine = World(world.folder, np.repeat(np.arange(3), 12)).engine(

@@ -73,6 +73,15 @@ def test_cut_is_a_loop_over_pixels(box: list[float]) -> None:
     assert kept == pytest.approx(1 - pasted / SIZE**2)
 
 
+def test_even_boxes_are_those_of_the_official_code() -> None:
+    images, order = torch.zeros(M, 3, 32, 32), np.arange(M)[::-1].copy()
+    images[3:] = 1.0
+    mixed, _, kept = cutmix(images, np.array([0.3, 0.5, 0.9]), order, "even")
+    # A side of int(32 sqrt(0.3)) = 17, so 8 pixels around pixel (16, 28), where 8 + 4 rows are left of 16.
+    assert kept == pytest.approx(1 - 16 * 12 / 32**2)
+    assert mixed[0, 0].nonzero().amin(0).tolist() == [20, 8] and mixed[0, 0].nonzero().amax(0).tolist() == [31, 23]
+
+
 def test_labels_are_mixed_by_the_share_of_remaining_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[torch.Tensor, torch.Tensor, float]] = []
 
