@@ -120,7 +120,7 @@ Try many settings, train students on every result under the protocol of `evaluat
     syntheses      compare ways to make the images: EDC, G-VBSM, CDA, SRe2L, RDED, real images (EDC, Table 1)
     ladder         EDC's design choices, added one by one (EDC, Fig. 1 and Tables 3 to 5)
     sweep          a named grid of settings, as in `dcpipe study sweep iterations-digits` (EDC, Tables 3 to 5, 11 to 21)
-    sizes          one set at every smaller size, with baselines A, B and C of its base method (MDC, Table 1)
+    sizes          one set at every smaller size, with baselines A, B and C and slimmed sets (MDC, Tables 1 and 2c)
     students       several networks on one set, with their learning curves (SCORE, Table 4)
     compressions   image sets made in several ways, each with labels of every codec at every ratio (SCORE, Table 2)
     slimming       a smaller network, repaired by training on the condensed set (EDC, Fig. 4)

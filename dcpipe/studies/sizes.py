@@ -6,9 +6,16 @@ N and scored at each of these sizes, and by the average over them. Instead, a ba
 * A: a separate run for every size; the best possible at each size, but with N runs and N sets to store
 * B: N runs of one image per class, each from other real images and with the next seed, joined
 * C: the first images of one run at N; the cheapest, and what a method for every size has to beat
+* lfs, lbs: one run at N, slimmed to the bytes of n images without the real ones: by truncated singular value
+  decomposition, or then trained at every size (Table 2c; `dcpipe.synthesis.slimmable`, which says what is our reading
+  of slimmable condensation). C is their control.
 
 With `runs`, a method and its baselines are condensed several times with other seeds (Table 6). Each run is an entry,
 and `runs.csv` has means and deviations over runs, which the seeds of students do not show.
+
+With slimmed sets, the summary also has what each entry needs for all sizes, the paper's R: its `condensations` (a
+training of `lbs` counts as one) and the `stored` images per class, where lbs stores a set for each size. `slimming.csv`
+has the rank, bytes and errors of each slimmed set.
 
 The degradation of a smaller size is the accuracy that it lacks compared with a set made for this size (A).
 """
@@ -17,26 +24,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from statistics import fmean
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import numpy as np
 from pydantic import Field
 
 from dcpipe.config.values import Count, Distinct
+from dcpipe.evaluation.contenders import Contender
 from dcpipe.reports import figures, pictures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, text
+from dcpipe.studies import slimmed_cells
 from dcpipe.studies.base import BYTES, CellResult, EntryName, Report, Sizes, StudyBlock, StudyContext
+from dcpipe.studies.slimmed_cells import Slimmed, Slimming
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, spread, summarise
-from dcpipe.studies.variant_cells import MADE_BY, Made, VariantCell, VariantCellsStudy, conditions
+from dcpipe.studies.variant_cells import MADE_BY, Made, VariantCell, VariantCellsStudy, conditions, labelled
 from dcpipe.studies.variants import Variant, settings
+from dcpipe.synthesis import slimmable
 from dcpipe.types import ImageSet, require
 from dcpipe.views import multiformation
 
-Baseline = Literal["A", "B", "C"]
+Baseline = Literal["A", "B", "C", "lfs", "lbs"]
 AVERAGE = "average"
 SAME = ("image_bytes", "label_bytes", "protocol", "seconds")
+RESOURCES = ("condensations", "stored")
 RESULTS = ("entry", "size", "seed", "accuracy", *BYTES, *MADE_BY)
 
 
@@ -96,17 +108,19 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class SizeCell(VariantCell):
-    """One entry at one size; `runs` are the cells of the runs that its images come from."""
+    """One entry at one size; `runs` are the cells of the runs that its images come from, and `slimming` is how the set
+    of its only run was made smaller, if it was."""
 
     entry: Entry = Entry("", None)
     runs: tuple[VariantCell, ...] = ()
+    slimming: Slimming | None = None
 
 
 class SizesStudy(VariantCellsStudy):
     """Every method and baseline at every size. Entries share runs where they can."""
 
     title: ClassVar[str] = (
-        "test one set at every smaller size, with baselines A, B and C of its base method (MDC, Table 1)"
+        "test one set at every smaller size, with baselines A, B and C and slimmed sets (MDC, Tables 1 and 2c)"
     )
     block_type: ClassVar[type[StudyBlock]] = SizesBlock
     figures: ClassVar[tuple[str, ...]] = ("figure",)
@@ -122,6 +136,10 @@ class SizesStudy(VariantCellsStudy):
 
     @cached_property
     def cells(self) -> list[SizeCell]:
+        for entry in entries(self.block):
+            if entry.baseline == "lbs":
+                with self.error_context(entry.method):
+                    slimmable.check_method(self.whole[entry.method].params.synthesis.method)
         return [
             cell_of(self.whole[entry.method], entry, size)
             for entry in entries(self.block)
@@ -129,39 +147,83 @@ class SizesStudy(VariantCellsStudy):
         ]
 
     def run(self, context: StudyContext, cell: SizeCell) -> CellResult:
-        made = self.images_of(context, cell)
+        made, contender = self.images_of(context, cell), None
+        if cell.slimming:
+            contender = partial(self.slimmed_contender, context, cell)
         place = {"entry": str(cell.entry), "size": cell.ipc}
-        rows = [{**place, **row} for row in self.students(context, cell, made)]
-        largest = cell.ipc == self.block.scored[-1]
-        return CellResult(rows, {str(cell): pictures.grid(made.images)} if largest else {})
+        rows = [{**place, **row} for row in self.students(context, cell, made, contender=contender)]
+        shown = cell.slimming or cell.ipc == self.block.scored[-1]
+        return CellResult(rows, {str(cell): pictures.grid(made.images)} if shown else {})
 
     def images_of(self, context: StudyContext, cell: SizeCell) -> Made:
         """The images of an entry at one size, and the seconds of the runs that they come from."""
+        if cell.slimming:
+            whole, made = self.make_images(context, cell.runs[0]), self.slimmed(context, cell).made
+            return replace(made, seconds=whole.seconds + made.seconds)
         runs = [self.make_images(context, run) for run in cell.runs]
         images = joined([made.images for made in runs])
         if cell.runs[-1].ipc > cell.ipc:
             images = multiformation.subset(images, cell.ipc)
         return Made(images, sum(made.seconds for made in runs))
 
+    def slimmed(self, context: StudyContext, cell: SizeCell) -> Slimmed:
+        """The slimmed set of a cell, which is made once."""
+        assert cell.slimming
+        slimming, run = cell.slimming, cell.runs[0]
+        whole = self.make_images(context, run).images
+        name = f"slimmed-{cell.digest('selection', 'synthesis')}"
+        if (saved := context.notes.load_arrays(name)) is None:
+
+            def slim(cell: SizeCell) -> Slimmed:
+                with self.error_context(str(cell.entry), f"size {cell.ipc}"):
+                    notes = context.notes.within(name)
+                    return slimmed_cells.slimmed(context, slimming, whole, cell.ipc, run.params, notes)
+
+            [found] = context.map_tasks(slim, [cell], str, retries=2, progress=f"slim {cell}")
+            saved = slimmed_cells.saved(found)
+            context.notes.save_arrays(name, **saved)
+            context.notes.remove(name)
+        return slimmed_cells.of_saved(saved, whole)
+
+    def slimmed_contender(self, context: StudyContext, cell: SizeCell) -> Contender:
+        """A slimmed set with its labels. It takes the bytes of its components, not those of the images that they decode
+        to."""
+        found = self.slimmed(context, cell)
+        return replace(labelled(context, cell, found.made.images), image_bytes=found.row["bytes"])
+
+    def slimming(self, context: StudyContext) -> list[Row]:
+        """A row for each slimmed set: its entry, size, and `slimmed_cells.COLUMNS`."""
+        cells = [cell for cell in self.cells if cell.slimming]
+        return [{"entry": str(cell.entry), "size": cell.ipc, **self.slimmed(context, cell).row} for cell in cells]
+
     def seconds(self, context: StudyContext) -> dict[str, float]:
-        """By entry, the seconds of all runs that its sizes need; shared runs count once."""
+        """By entry, the seconds of all runs that its sizes need, and of slimming; shared runs count once."""
         runs: dict[str, dict[str, VariantCell]] = {}
         for cell in self.cells:
             entry_runs = runs.setdefault(str(cell.entry), {})
             entry_runs |= {run.digest("selection", "synthesis"): run for run in cell.runs}
-        return {
-            entry: round(sum(self.make_images(context, run).seconds for run in entry_runs.values()), 1)
+        sums = {
+            entry: sum(self.make_images(context, run).seconds for run in entry_runs.values())
             for entry, entry_runs in runs.items()
         }
+        for cell in self.cells:
+            if cell.slimming:
+                sums[str(cell.entry)] += self.slimmed(context, cell).made.seconds
+        return {entry: round(seconds, 1) for entry, seconds in sums.items()}
 
     def report(self, context: StudyContext, rows: list[Row]) -> Report:
         summary = summarise_sizes(rows, self.seconds(context), made_for_size(self.block))
+        slimming = self.slimming(context)
+        if slimming:
+            add_resources(summary, self.block)
         baselines = {str(entry): entry.baseline or "" for entry in entries(self.block)}
         drawn = [{**row, "baseline": baselines[row["entry"]]} for row in summary]
         figure = figures.png(figures.sizes(drawn, self.block.split, conditions(rows)))
         tables = {"results": arranged(rounded(rows), RESULTS), "summary": summary}
         if over_runs := summarise_runs(summary, list(entries(self.block))):
             tables["runs"] = over_runs
+        if slimming:
+            tables["slimming"] = slimming
         return Report(tables, {"figure": figure})
 
     @classmethod
@@ -172,7 +234,8 @@ class SizesStudy(VariantCellsStudy):
     @classmethod
     def columns(cls, rows: Sequence[Row]) -> list[Column]:
         """The columns of the table. `degradation` is what an entry lacks, on average over sizes, compared with runs
-        made for each size; `seconds` is the time of all its runs."""
+        made for each size; `seconds` is the time of all its runs. With slimmed sets, there are also the numbers of
+        condensations and of stored images."""
         sizes = [size for size in dict.fromkeys(row["size"] for row in rows) if size != AVERAGE]
         return [
             text("entry"),
@@ -180,13 +243,15 @@ class SizesStudy(VariantCellsStudy):
             mean_and_std(AVERAGE),
             decimals("degradation", 1),
             decimals("seconds", 1),
+            *(text(key) for key in RESOURCES if key in rows[0]),
         ]
 
 
 def entries(block: SizesBlock) -> Iterator[Entry]:
-    """The entries in the order of the file, the baselines of a method in the order A, B, C, and then their runs."""
+    """The entries in the order of the file, the baselines of a method in the order A, B, C, lfs, lbs, and then
+    their runs."""
     for name, method in block.methods.items():
-        for baseline in (*sorted(method.baselines),) or (None,):
+        for baseline in (*sorted(method.baselines, key=get_args(Baseline).index),) or (None,):
             yield from (Entry(name, baseline, run) for run in runs_of(method))
 
 
@@ -227,7 +292,7 @@ def parts(entry: Entry, size: int, ipc: int) -> tuple[Part, ...]:
 def cell_of(whole: VariantCell, entry: Entry, size: int) -> SizeCell:
     """The cell of one entry and size. Its digest equals that of other entries with the same set.
 
-    At the ipc of the study, baselines A and C are the same run; at one image per class, A and B are the same run.
+    At the ipc of the study, baselines A, C, lfs and lbs are the same run; at one image per class, A and B are.
     """
     runs = tuple(run_of(whole, part) for part in parts(entry, size, whole.ipc))
     if len(runs) > 1:
@@ -235,7 +300,10 @@ def cell_of(whole: VariantCell, entry: Entry, size: int) -> SizeCell:
     else:
         params, rounds = runs[0].params, runs[0].rounds
         subset = "" if runs[0].ipc == size else f"first {size}"
-    return SizeCell(str(entry), size, params, whole.labels, rounds, subset, entry, runs)
+    slimming: Slimming | None = None
+    if subset and entry.baseline in ("lfs", "lbs"):
+        slimming, subset = entry.baseline, f"{entry.baseline} {size}"
+    return SizeCell(str(entry), size, params, whole.labels, rounds, subset, entry, runs, slimming)
 
 
 def run_of(whole: VariantCell, part: Part) -> VariantCell:
@@ -278,6 +346,26 @@ def summarise_sizes(results: Sequence[Row], seconds: Mapping[str, float], agains
         goal = reached.get((against.get(row["entry"], ""), row["size"]))
         row["degradation"] = "" if goal is None else round(goal - row["accuracy"], 3)
     return rows
+
+
+def resources(baseline: Baseline | None, scored: Sequence[int], ipc: int) -> tuple[int, int]:
+    """What an entry needs for all sizes, R in MDC's Table 2c: condensations, and stored images per class."""
+    if baseline == "A":
+        return len(scored), sum(scored)
+    if baseline == "B":
+        return max(scored), max(scored)
+    if baseline == "lbs":
+        below = [size for size in scored if size < ipc]
+        return 1 + len(below), ipc + sum(below)
+    return 1, ipc
+
+
+def add_resources(summary: Sequence[Row], block: SizesBlock) -> None:
+    """Add the `resources` of each entry to the row of its average, and empty columns to its other rows."""
+    needs = {str(entry): resources(entry.baseline, block.scored, block.ipc) for entry in entries(block)}
+    for row in summary:
+        found = needs[row["entry"]] if row["size"] == AVERAGE else ("", "")
+        row.update(zip(RESOURCES, found, strict=True))
 
 
 def summarise_runs(summary: Sequence[Row], among: Sequence[Entry]) -> list[Row]:

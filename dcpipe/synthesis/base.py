@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dcpipe.synthesis.gradients.forms import Form
 from dcpipe.types import ImageSet, ImageTable, IntArray, Map, Teacher, require, run_in_turn
 
 
@@ -20,7 +21,9 @@ class SynthesisContext:
     labels), the labels of all train images (i64 [n], table order), and the device to compute on.
 
     `map_tasks`: how independent parts of the work run. They can run in other processes if `table` is the table that the
-    real images come from, and the set that a method starts from is a selection of its images; None otherwise.
+    real images come from, and the set that a method starts from is a selection of its images; None otherwise. `form`:
+    what the methods of matching move instead of pixels (`gradients/forms.py`), and leave as their result; None for
+    pixels.
     """
 
     observers: Mapping[str, Teacher]
@@ -29,6 +32,7 @@ class SynthesisContext:
     device: torch.device
     map_tasks: Map = run_in_turn
     table: ImageTable | None = None
+    form: Form | None = None
 
     def choose(self, names: list[str] | None) -> dict[str, Teacher]:
         """The teachers with these names, in this order; all teachers for None. Raises `DataError` for an unknown

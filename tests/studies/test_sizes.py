@@ -110,6 +110,61 @@ def test_runs_are_entries_whose_seeds_differ() -> None:
     assert sizes.made_for_size(block) == against | {f"idc-B-run{k}": f"idc-A-run{k}" for k in (1, 2)}
 
 
+def test_slimmed_sets_are_cells_of_the_whole_run() -> None:
+    """At the ipc of the study they are the run itself; below, no two have equal digests, and none has that of C."""
+    methods = {"idc": {"synthesis": {"method": "idc"}, "baselines": ["lbs", "lfs", "C"]}}
+    study = SizesStudy("sizes", block_of(ipc=3, methods=methods), tiny.run_of("studies").params, tiny.PARAMS)
+    cells = {str(cell): cell for cell in study.cells}
+    names = [f"idc-{baseline}" for baseline in ("C", "lfs", "lbs")]
+    assert list(cells) == [f"{name}-ipc{n}" for name in names for n in (1, 2, 3)]
+    assert {name: cell.slimming for name, cell in cells.items() if cell.slimming} == {
+        f"idc-{baseline}-ipc{n}": baseline for baseline in ("lfs", "lbs") for n in (1, 2)
+    }
+    digests = {name: cell.digest("selection", "synthesis") for name, cell in cells.items()}
+    assert len({digests[f"{name}-ipc3"] for name in names}) == 1 and len(set(digests.values())) == 7
+    assert {len(cell.runs) for cell in cells.values()} == {1}
+    alone = SizesStudy("sizes", block_of(ipc=3, methods={"idc": {"synthesis": {"method": "idc"}}}), *parts_of(study))
+    assert [cell.digest("selection", "synthesis") for cell in alone.cells] == [
+        digests[f"idc-C-ipc{n}"] for n in (1, 2, 3)
+    ], "other entries have the digests that they had"
+
+
+def parts_of(study: SizesStudy) -> tuple[Any, Any]:
+    return study.params, study.content
+
+
+def test_training_components_needs_a_method_with_a_matching_loss() -> None:
+    methods = {"x": {"synthesis": {"method": "edc"}, "baselines": ["lbs"]}}
+    study = SizesStudy("sizes", block_of(methods=methods), tiny.run_of("studies").params, tiny.PARAMS)
+    with pytest.raises(DataError) as error:
+        _ = study.cells
+    assert str(error.value) == (
+        "studies/params.yaml: sizes, x: lbs trains with the loss of the method that made the set, but 'edc' does not "
+        "match gradients or features; use lfs, or one of the methods mdc, idc, dream, dc, dsa, dm"
+    )
+
+
+def test_resources_are_those_of_table_2c() -> None:
+    """R = (20, 210) for LBS and (1, 20) for LFS and MDC."""
+    every = range(1, 21)
+    found = {baseline: sizes.resources(baseline, every, 20) for baseline in (None, "A", "B", "C", "lfs", "lbs")}
+    assert found == {
+        **dict.fromkeys((None, "C", "lfs"), (1, 20)),
+        "A": (20, 210),
+        "B": (20, 20),
+        "lbs": (20, 210),
+    }
+    assert sizes.resources("lbs", (2, 5), 10) == (3, 17), "the whole set is condensed, scored or not"
+    assert sizes.resources("A", (2, 5), 10) == (2, 7)
+    block = block_of(ipc=2, methods={"idc": {"baselines": ["C", "lbs"]}})
+    summary = [{"entry": entry, "size": size} for entry in ("idc-C", "idc-lbs") for size in (1, 2, "average")]
+    sizes.add_resources(summary, block)
+    assert [(row["condensations"], row["stored"]) for row in summary] == [
+        *[("", ""), ("", ""), (1, 2)],
+        *[("", ""), ("", ""), (2, 3)],
+    ]
+
+
 def test_means_over_runs() -> None:
     """As in Table 6; a method with one run has no such row."""
     block = block_of(methods={"mdc": {"runs": 4}, "idc": {}}, ipc=1)
@@ -220,6 +275,10 @@ def test_the_table_has_a_column_a_size(tmp_path: Any) -> None:
     assert cells[4] == [f"{rows[2]['degradation']:.1f}", ""]
     assert cells[1] == [f"{row['accuracy']:.1f}" for row in rows if row["size"] == 1]
     assert cells[3] == [f"{row['accuracy']:.1f} ± {row['std']:.1f}" for row in rows if row["size"] == "average"]
+    sizes.add_resources(rows, block_of(ipc=3, methods={"mdc": {}, "idc": {"baselines": ["A"]}}))
+    tabular.write_csv(path, rows)
+    *_, condensations, stored = [(str(column.header), list(column.cells)) for column in SizesStudy.table(path).columns]
+    assert condensations == ("condensations", ["1", "3"]) and stored == ("stored", ["3", "6"])
     rows[0]["protocol"] = "edc/cifar10"
     tabular.write_csv(path, rows)
     assert str(SizesStudy.table(path).title).endswith("\nprotocols differ: see summary.csv")

@@ -12,6 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from dcpipe.config.values import Count, NotNegative, OptionsOf
 from dcpipe.synthesis.gradients.class_gradients import Parameters
+from dcpipe.synthesis.gradients.forms import Bounds
 from dcpipe.synthesis.gradients.subsets import Begin, Freeze, Metric, Rate, Rules
 from dcpipe.synthesis.gradients.teaching import Teaching
 from dcpipe.types import By, require
@@ -116,6 +117,11 @@ class Choices:
             f"synthesis: initial 'start' needs factor 1, but factor is {self.factor}; set initial: mix",
         )
         check_subsets(self.subsets, self.match, self.kind)
+
+    @property
+    def bounds(self) -> Bounds:
+        """When pixels are clipped during matching."""
+        return "step" if self.clip == "step" else "loop" if self.space == "pixels" else None
 
 
 def check_alone(network: nn.Module, name: str) -> None:

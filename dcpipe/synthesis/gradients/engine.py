@@ -38,6 +38,7 @@ from dcpipe.synthesis.base import Progress, SynthesisContext, as_images
 from dcpipe.synthesis.gradients.accuracies import SubsetEvaluation, accuracies, teach_epoch
 from dcpipe.synthesis.gradients.choices import Choices, check_alone
 from dcpipe.synthesis.gradients.class_gradients import ClassGradients
+from dcpipe.synthesis.gradients.forms import Pixels
 from dcpipe.synthesis.gradients.loss import Losses
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.representatives import representatives
@@ -77,10 +78,16 @@ class Engine:
         self.subsets = None if rules is None else Subsets.begin(rules)
         self.loop = self.step = 0
         self._new_network()
-        self.pixels = self._initial_pixels()
-        if choices.space == "pixels" or choices.clip == "step":
-            self.pixels.clamp_(0, 1)
-        self.velocity = torch.zeros_like(self.pixels)
+        self.form = context.form or Pixels(self._initial_pixels(), choices.bounds)
+        require(
+            context.form is None or self.subsets is None,
+            "synthesis: images that are made of components have no pixels to freeze; leave subsets out",
+        )
+
+    @property
+    def pixels(self) -> torch.Tensor:
+        """The images f32 [c, n, 3, s, s]."""
+        return self.form.pixels
 
     def run(self) -> ImageSet:
         """All loops, starting from the checkpoint if there is one."""
@@ -127,8 +134,7 @@ class Engine:
     def _begin_loop(self) -> None:
         """A new network, trained for `early` epochs; pixels are clipped to their range."""
         self._new_network()
-        if self.choices.space == "pixels":
-            self.pixels.clamp_(0, 1)
+        self.form.clip()
         if self.subsets is not None:
             known = len(self.subsets.history)
             self.subsets = self.subsets.entered(self.loop)
@@ -165,10 +171,7 @@ class Engine:
         # One unit of normalised pixels is std of plain ones, and a gradient w.r.t. normalised pixels is std times as
         # large.
         scale = self.real.std.square() if self.choices.space == "normalised" else 1.0
-        self.velocity.mul_(momentum).add_(found.grad * scale)
-        self.pixels.sub_(lr * self.velocity * found.moving)
-        if self.choices.clip == "step":
-            self.pixels.clamp_(0, 1)
+        self.form.step(found.grad, scale, found.moving, lr, momentum)
         if self.step + 1 < self.choices.inner:  # otherwise a new network follows
             self._train_network()
         return found.loss
@@ -283,8 +286,7 @@ class Engine:
     def _state(self) -> dict[str, Any]:
         """The contents of a checkpoint."""
         return {
-            "pixels": self.pixels,
-            "velocity": self.velocity,
+            **self.form.state(),
             "loop": self.loop,
             "step": self.step,
             "network": self.network.state_dict(),
@@ -300,8 +302,8 @@ class Engine:
         self._new_network()
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        for name in ("pixels", "velocity", "distances"):
-            setattr(self, name, state[name].to(self.device))
+        self.form.restore(state)
+        self.distances = state["distances"].to(self.device)
         self.picked = state["picked"]
         if self.subsets is not None:
             self.subsets = Subsets.resume(self.subsets.rules, state["subsets"])

@@ -19,6 +19,7 @@ from dcpipe import images, selection, store, synthesis
 from dcpipe.evaluation import contenders
 from dcpipe.studies.sizes import SizesStudy
 from dcpipe.studies.variant_cells import VariantCellsStudy
+from dcpipe.synthesis import components, slimmable
 from dcpipe.types import DataError, ImageSet
 from flows.features import features_stage
 from flows.images import images_stage
@@ -39,15 +40,15 @@ SHORT = {
 HARD: dict[str, Any] = {"selection": {"method": "random"}, "softlabels": {"method": "none"}}
 METHODS: dict[str, Any] = {
     "mdc": {**HARD, "synthesis": {"method": "mdc", "options": {"base": "idc", "options": SHORT, "period": 1}}},
-    "idc": {**HARD, "synthesis": {"method": "idc", "options": SHORT}, "baselines": ["A", "B", "C"]},
+    "idc": {**HARD, "synthesis": {"method": "idc", "options": SHORT}, "baselines": ["A", "B", "C", "lfs", "lbs"]},
     "real": {"selection": {"method": "random"}, "compression": {"ratio": 1.0}},
 }
-ENTRIES = ("mdc", "idc-A", "idc-B", "idc-C", "real")
+ENTRIES = ("mdc", "idc-A", "idc-B", "idc-C", "idc-lfs", "idc-lbs", "real")
 STUDY = {"ipc": 3, "seeds": [0, 1, 5]}
 FOLDER = Path("data/study/sizes")
 # Runs of idc: all three rounds, A at 1 and 2, and B at the second and third round, each with another seed.
-# Students: mdc 3 sizes, A 3, B 2 (one image is A's), C 2 (all is A's), real 3.
-WHOLE = {"mdc": 1, "idc": 5, "none": 1, "score": (3 + 3 + 2 + 2 + 3) * 3}
+# Students: mdc 3 sizes, A 3, B 2 (one image is A's), C, lfs and lbs 2 (all is A's), real 3. lbs trains at two sizes.
+WHOLE = {"mdc": 1, "idc": 5, "none": 1, "score": (3 + 3 + 2 + 2 + 2 + 2 + 3) * 3, "train": 2, "decompose": 4}
 
 
 def write_study(**changes: Any) -> None:
@@ -72,6 +73,8 @@ def watch(patch: pytest.MonkeyPatch, where: str = "", dies_at: int = 0) -> dict[
     for name in ("none", "idc", "mdc"):
         patch.setitem(synthesis.METHODS, name, counted(synthesis.METHODS[name]))
     patch.setattr(contenders, "score", counted(contenders.score))
+    patch.setattr(slimmable, "train", counted(slimmable.train))
+    patch.setattr(components, "decompose", counted(components.decompose))
     return calls
 
 
@@ -101,9 +104,9 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, di
         calls = watch(patch)
         students = VariantCellsStudy.students
 
-        def noted(study: Any, context: Any, cell: Any, made: Any) -> Any:
+        def noted(study: Any, context: Any, cell: Any, made: Any, **others: Any) -> Any:
             seen[str(cell)] = made.images
-            return students(study, context, cell, made)
+            return students(study, context, cell, made, **others)
 
         patch.setattr(VariantCellsStudy, "students", noted)
         run_study()
@@ -132,6 +135,7 @@ def test_every_entry_has_a_row_a_size_and_seed_and_runs_are_shared(studied: tupl
     assert {path.name for path in (root / FOLDER).rglob("*.png")} == {
         "figure.png",
         *(f"{entry}-ipc3.png" for entry in ENTRIES),
+        *(f"idc-{slimming}-ipc{size}.png" for slimming in ("lfs", "lbs") for size in (1, 2)),
     }
     assert store.open_artifact(root / FOLDER, "study").meta == {"name": "sizes", "split": "test"}
 
@@ -168,6 +172,31 @@ def test_baselines_are_the_papers(studied: tuple[Path, Any, dict[str, ImageSet]]
     assert len({images.tobytes() for images in apart}) == 4, "no two entries have the same images"
 
 
+def test_slimmed_sets_decode_to_all_images_from_the_bytes_of_fewer(studied: tuple[Path, Any, dict[str, Any]]) -> None:
+    root, _, seen = studied
+    whole = seen["idc-A-ipc3"]
+    values = components.values_of(whole)
+    parts, singular = components.decompose(values)
+    rows = {(row["entry"], row["size"]): row for row in table(root / FOLDER / "slimming.csv")}
+    assert list(rows) == [(f"idc-{slimming}", size) for slimming in ("lfs", "lbs") for size in "12"]
+    results = table(root / FOLDER / "results.csv")
+    taken = {(row["entry"], row["size"]): int(row["image_bytes"]) for row in results}
+    for place, row in rows.items():
+        made, rank = seen["{}-ipc{}".format(*place)], int(row["rank"])
+        assert np.array_equal(made.ids, whole.ids) and not np.array_equal(made.images, whole.images)
+        assert taken[place] == int(row["bytes"]) <= int(row["budget"]) == taken["idc-C", place[1]]
+        assert float(row["tail"]) == pytest.approx(255 * components.tail(singular, rank) / values.size**0.5, abs=1e-4)
+        assert float(row["tail"]) <= float(row["coded"]) if place[0] == "idc-lfs" else float(row["coded"]) > 0
+        if place[0] == "idc-lfs":
+            stored = components.stored(parts.first(rank), values, int(row["bits"]))
+            assert np.array_equal(made.images, components.images_of(stored.components().decoded(), whole).images)
+    error = np.sqrt(np.mean((seen["idc-lfs-ipc2"].images.astype(float) - whole.images) ** 2))
+    assert float(rows["idc-lfs", "2"]["error"]) == pytest.approx(error, abs=1e-3)
+    summary = {(row["entry"], row["size"]): row for row in table(root / FOLDER / "summary.csv")}
+    needs = [(row["condensations"], row["stored"]) for (_, size), row in summary.items() if size == "average"]
+    assert needs == [("1", "3"), ("3", "6"), ("3", "3"), ("1", "3"), ("1", "3"), ("3", "6"), ("1", "3")]
+
+
 def test_students_are_those_of_the_line(studied: tuple[Path, Any, dict[str, ImageSet]], workspace: Path) -> None:
     root, _, seen = studied
     rows = table(root / FOLDER / "results.csv")
@@ -198,7 +227,7 @@ def test_seconds_are_of_all_runs_that_an_entry_takes(studied: tuple[Path, Any, A
 
 def test_an_interrupted_run_continues_and_does_nothing_twice(studied: tuple[Path, Any, Any], workspace: Path) -> None:
     total: Counter[str] = Counter()
-    for where, at in (("idc", 3), ("score", 20), ("", 0)):
+    for where, at in (("idc", 3), ("score", 20), ("train", 2), ("", 0)):
         with pytest.MonkeyPatch.context() as patch:
             calls = watch(patch, where, at)
             with pytest.raises(KeyboardInterrupt) if where else nullcontext():
@@ -209,7 +238,7 @@ def test_an_interrupted_run_continues_and_does_nothing_twice(studied: tuple[Path
         if path.suffix == ".png" or path.name == "results.csv":
             own = FOLDER / path.relative_to(studied[0] / FOLDER)
             assert own.read_bytes() == path.read_bytes(), own
-    assert total == {**WHOLE, "idc": WHOLE["idc"] + 1, "score": WHOLE["score"] + 1}
+    assert total == {**WHOLE, "idc": WHOLE["idc"] + 1, "score": WHOLE["score"] + 1, "train": 3, "decompose": 5}
 
 
 def forbidden(*arguments: Any, **options: Any) -> Any:

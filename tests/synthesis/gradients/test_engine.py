@@ -15,6 +15,7 @@ from matching_scenes import NETWORK, World, start_of
 
 from dcpipe.synthesis.gradients.choices import Choices, Nested
 from dcpipe.synthesis.gradients.engine import Engine
+from dcpipe.synthesis.gradients.forms import Pixels
 from dcpipe.synthesis.gradients.loss import StepLoss
 from dcpipe.types import DataError, ImageSet
 
@@ -145,7 +146,8 @@ def freezing(world: World, by: Any, factor: int) -> Engine:
         strategy="color_crop_cutout",
         subsets=Nested(by=by),
     )
-    engine.velocity.fill_(0.5)
+    assert isinstance(engine.form, Pixels)
+    engine.form.velocity.fill_(0.5)
     assert engine.subsets is not None
     engine.subsets = replace(engine.subsets, chosen=np.array([2, 2, 1]), previous=np.array([1, 1, 2]))
     return engine
