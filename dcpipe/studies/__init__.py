@@ -36,6 +36,7 @@ from dcpipe.studies.compressions import CompressionsStudy
 from dcpipe.studies.continual import ContinualStudy
 from dcpipe.studies.labels import LabelsStudy
 from dcpipe.studies.ladder import LadderStudy
+from dcpipe.studies.landscape import LandscapeStudy
 from dcpipe.studies.resilience import ResilienceStudy
 from dcpipe.studies.selection import SelectionStudy
 from dcpipe.studies.sizes import SizesStudy
@@ -71,6 +72,7 @@ STUDIES: dict[str, type[Study]] = {
     "compressions": CompressionsStudy,
     "slimming": SlimmingStudy,
     "continual": ContinualStudy,
+    "landscape": LandscapeStudy,
 }
 
 

@@ -167,9 +167,14 @@ def synthesis_context(context: StudyContext) -> synthesis.SynthesisContext:
     return synthesis.SynthesisContext(context.teachers, real, train.labels, context.device, context.map_tasks, train)
 
 
-def synthesised(context: StudyContext, cell: VariantCell, notes: store.Notes) -> ImageSet:
-    """Pick images and refine those of the cell's rounds, as the stages do; an interrupted run resumes from its
-    notes."""
+def synthesised(
+    context: StudyContext,
+    cell: VariantCell,
+    notes: store.Notes,
+    watch: Callable[[Any, Any, int], None] | None = None,
+) -> ImageSet:
+    """Pick images and refine those of the cell's rounds, as the stages do; an interrupted run resumes from its notes.
+    `watch` is that of `synthesis.Progress`."""
     choice, block = cell.params.selection, cell.params.synthesis
     select = selection.SELECTORS[choice.method]
     picks = select(context.candidates, choice.ipc, choice.seed, selection.Progress(), **choice.options)
@@ -178,7 +183,7 @@ def synthesised(context: StudyContext, cell: VariantCell, notes: store.Notes) ->
     picks = selection.Picks(picks.rows[among], picks.gains[among])
     start = images.read_selection(context.train, context.candidates.selection(picks, choice.method))
     shared = context.notes.within("statistics")
-    progress = synthesis.Progress(notes.folder, shared.folder, context.live)
+    progress = synthesis.Progress(notes.folder, shared.folder, context.live, watch=watch)
     return synthesis.METHODS[block.method](start, synthesis_context(context), block.seed, progress, **block.options)
 
 

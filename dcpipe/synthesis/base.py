@@ -62,10 +62,13 @@ class Progress:
     """How a method saves and reports its progress. `notes`: a folder for checkpoints, from which a method may resume.
     `shared`: a folder for results that are the same for every run with these images and teachers (statistics).
     `report(done, total, note, images)`: shows progress; the function `images` is called only if they are displayed.
-    `record(name, rows)`: stores a small table of all decisions, measurements or losses so far. None of them may
-    change the result."""
+    `record(name, rows)`: stores a small table of all decisions, measurements or losses so far. `watch(engine, batch,
+    number)`: called by recoveries with their `recovery.Engine` and each batch, before its first step (or, after a kill,
+    the step of its checkpoint) and after every step; batches then run one after another in this process. None of them
+    may change the result."""
 
     notes: Path
     shared: Path
     report: Callable[[int, int, str, Callable[[], ImageSet]], None]
     record: Callable[[str, Sequence[Mapping[str, Any]]], None] = _unrecorded
+    watch: Callable[[Any, Any, int], None] | None = None
