@@ -15,7 +15,7 @@ and with the scores of the workspace. The study's block in studies/params.yaml l
 * `variants.py`         params.yaml with changes, for `syntheses.py`, `ladder.py`, `sweep.py`, `sizes.py`, `students.py`
                         and `compressions.py`
 * `variant_cells.py`    runs such variants from picks to students
-* `own_set.py`          the condensed set of the workspace beside random images, for `slimming.py` and `continual.py`
+* `own_set.py`          the condensed set of the workspace beside random images, for `slimming.py` and `landscape.py`
 
 To add a study, write a file, and add a line to `STUDIES` and a stage to studies/dvc.yaml.
 """

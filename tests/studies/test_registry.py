@@ -200,7 +200,7 @@ REFUSED = [
     ("slimming.ratios", [1.0], "slimming.ratios.0 is 1.0: input should be less than 1"),
     ("slimming.ratios", [0.5, 0.5], "slimming.ratios is [0.5, 0.5]: 0.5 is listed more than once; list each once"),
     ("slimming.rate", 0, "slimming.rate is 0: input should be greater than 0"),
-    ("landscape.zetas", [1, 1], "landscape.zetas is [1, 1]: 1 is listed more than once; list each once"),
+    ("landscape.zetas", [1, 1], "landscape.zetas is [1, 1]: 1.0 is listed more than once; list each once"),
     ("landscape.radius", 0, "landscape.radius is 0: input should be greater than 0"),
     ("landscape.points", 2, "landscape.points is 2: input should be greater than or equal to 3"),
     ("landscape.batches", [0], "landscape.batches.0 is 0: input should be greater than or equal to 1"),
