@@ -241,7 +241,7 @@ class LandscapeStudy(Study):
             params = cell.cell.params
             own = params.synthesis.model_copy(update={"seed": params.synthesis.seed + seed})
             changed = replace(cell.cell, params=params.model_copy(update={"synthesis": own}))
-            synthesised(context, changed, notes.within("recovery"), watch)
+            synthesised(context, changed, notes.within("recovery"), watch=watch)
             steps = [step for step in range(iterations + 1) if step % block.every == 0 or step == iterations]
             rows = [
                 {"step": step, "observer": observer, "norm": norm}
