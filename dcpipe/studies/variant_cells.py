@@ -148,6 +148,7 @@ class VariantCellsStudy(Study):
             "student": protocol.student,
             "protocol": protocol.name,
             "seconds": round(made.seconds, 1),
+            "label_seconds": round(notes_of_labels(context, cell).load_json("seconds") or 0.0, 3),
         }
         return [{**row, **shared} for row in rows]
 
@@ -217,13 +218,20 @@ def teachers_of(context: StudyContext, cell: VariantCell) -> dict[str, Teacher]:
     return {key: context.teachers[key] for key in cell.params.softlabels.teachers}
 
 
+def notes_of_labels(context: StudyContext, cell: VariantCell) -> store.Notes:
+    """The notes of the labels of a cell, and of the `seconds` that labelling and packing took."""
+    return context.notes.within(f"labels-{cell.digest('selection', 'synthesis', 'softlabels', 'compression')}")
+
+
 def labelled(context: StudyContext, cell: VariantCell, made: ImageSet) -> Contender:
     """The images of a cell with the labels or teachers that its students are trained with."""
-    labeller = labeller_of(context, cell)
-    notes = context.notes.within(f"labels-{cell.digest('selection', 'synthesis', 'softlabels', 'compression')}")
-    teachers = teachers_of(context, cell)
+    labeller, notes, teachers = labeller_of(context, cell), notes_of_labels(context, cell), teachers_of(context, cell)
     if cell.labels == "packed":
-        return labeller.contender(str(cell), made, teachers, notes).renamed(str(cell), str(cell))
+        started = time.perf_counter()
+        contender = labeller.contender(str(cell), made, teachers, notes).renamed(str(cell), str(cell))
+        if notes.load_json("seconds") is None:  # later, its labels are only read
+            notes.save_json("seconds", time.perf_counter() - started)
+        return contender
     hard = labeller.hard(str(cell), made, notes).renamed(str(cell), str(cell))
     if cell.labels == "hard":
         return hard
