@@ -148,7 +148,7 @@ class VariantCellsStudy(Study):
             "student": protocol.student,
             "protocol": protocol.name,
             "seconds": round(made.seconds, 1),
-            "label_seconds": round(notes_of_labels(context, cell).load_json("seconds") or 0.0, 3),
+            "label_seconds": round(label_seconds(context, cell), 3),
         }
         return [{**row, **shared} for row in rows]
 
@@ -221,6 +221,12 @@ def teachers_of(context: StudyContext, cell: VariantCell) -> dict[str, Teacher]:
 def notes_of_labels(context: StudyContext, cell: VariantCell) -> store.Notes:
     """The notes of the labels of a cell, and of the `seconds` that labelling and packing took."""
     return context.notes.within(f"labels-{cell.digest('selection', 'synthesis', 'softlabels', 'compression')}")
+
+
+def label_seconds(context: StudyContext, cell: VariantCell) -> float:
+    """The seconds that labelling and packing took; 0 for a cell without packed labels."""
+    found = notes_of_labels(context, cell).load_json("seconds") if cell.labels == "packed" else None
+    return 0.0 if found is None else float(found)
 
 
 def labelled(context: StudyContext, cell: VariantCell, made: ImageSet) -> Contender:
