@@ -125,6 +125,7 @@ Try many settings, train students on every result under the protocol of `evaluat
     compressions   image sets made in several ways, each with labels of every codec at every ratio (SCORE, Table 2)
     slimming       a smaller network, repaired by training on the condensed set (EDC, Fig. 4)
     continual      classes learnt task by task from a memory: the condensed set, or real images (EDC, Fig. 4)
+    landscape      sharpness of students, Hessian of synthesis, cosine of batches' gradients (EDC, Fig. 2)
 
 studies/params.yaml lists the settings, the numbers of images per class and the seeds. Everything else comes from
 params.yaml (teachers, views, codec and budget, students), so that all sets are labelled, packed and evaluated in the

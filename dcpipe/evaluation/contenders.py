@@ -329,16 +329,8 @@ def trained(
         colours: mean and deviation that pixels are normalised by, instead of those of `train`.
         test, start, extra: see `train_student`.
     """
-    labels = contender.labels() if labels is None else labels
     mean, std = colours or (train.mean, train.std)
-    dataset = CondensedDataset(
-        contender.images,
-        labels,
-        contender.policy,
-        temperature=protocol.target_temperature(labels),
-        size=train.size,
-        device=device,
-    )
+    dataset = dataset_of(contender, protocol, train, device, labels)
     epochs = protocol.recipe.epochs
     progress.report(title, 0, epochs)
     found = train_student(
@@ -357,6 +349,21 @@ def trained(
     )
     checkpoint.unlink(missing_ok=True)
     return found
+
+
+def dataset_of(
+    contender: Contender, protocol: Protocol, train: ImageTable, device: torch.device, labels: Labels | None = None
+) -> CondensedDataset:
+    """What students of a contender are trained on under a protocol; `labels` instead of its own."""
+    labels = contender.labels() if labels is None else labels
+    return CondensedDataset(
+        contender.images,
+        labels,
+        contender.policy,
+        temperature=protocol.target_temperature(labels),
+        size=train.size,
+        device=device,
+    )
 
 
 def test_batches(

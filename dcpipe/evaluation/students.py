@@ -8,7 +8,7 @@ source, labels belong to the pixels that the student sees.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -128,6 +128,19 @@ def train_student(
         report=report,
         evaluate=evaluate,
     )
+
+
+def training_losses(
+    network: nn.Module, dataset: CondensedDataset, protocol: Protocol, *, mean: Colour, std: Colour
+) -> Iterator[torch.Tensor]:
+    """The parts, one per batch, whose sum is the mean loss that the protocol trains with, over the items of epoch 0 in
+    their order: every image in the same view, so that the loss is a function of the network alone."""
+    loader = CondensedLoader(
+        dataset, protocol.batch_size, shuffle=False, finish=partial(views.normalise, mean=mean, std=std)
+    )
+    loss, batches = _loss_and_batches(dataset, protocol, loader)
+    for inputs, target in batches(0):
+        yield loss(network(inputs), target) * (len(inputs) / len(dataset))
 
 
 def _loss_and_batches(

@@ -15,7 +15,7 @@ and with the scores of the workspace. The study's block in studies/params.yaml l
 * `variants.py`         params.yaml with changes, for `syntheses.py`, `ladder.py`, `sweep.py`, `sizes.py`, `students.py`
                         and `compressions.py`
 * `variant_cells.py`    runs such variants from picks to students
-* `own_set.py`          the condensed set of the workspace beside random images, for `slimming.py` and `continual.py`
+* `own_set.py`          the condensed set of the workspace beside random images, for `slimming.py` and `landscape.py`
 
 To add a study, write a file, and add a line to `STUDIES` and a stage to studies/dvc.yaml.
 """
@@ -36,6 +36,7 @@ from dcpipe.studies.compressions import CompressionsStudy
 from dcpipe.studies.continual import ContinualStudy
 from dcpipe.studies.labels import LabelsStudy
 from dcpipe.studies.ladder import LadderStudy
+from dcpipe.studies.landscape import LandscapeStudy
 from dcpipe.studies.resilience import ResilienceStudy
 from dcpipe.studies.selection import SelectionStudy
 from dcpipe.studies.sizes import SizesStudy
@@ -71,6 +72,7 @@ STUDIES: dict[str, type[Study]] = {
     "compressions": CompressionsStudy,
     "slimming": SlimmingStudy,
     "continual": ContinualStudy,
+    "landscape": LandscapeStudy,
 }
 
 

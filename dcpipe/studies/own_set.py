@@ -7,6 +7,7 @@ from dcpipe.config.params import Params
 from dcpipe.evaluation.contenders import Contender, hard_contender
 from dcpipe.evaluation.lineup import random_images
 from dcpipe.studies.base import StudyContext
+from dcpipe.types import ImageSet
 
 CONDENSED, RANDOM = "condensed", "random"
 HARD = ", hard labels"
@@ -35,9 +36,14 @@ def contender(name: str, params: Params, context: StudyContext) -> Contender:
         if name == what:
             made = made.with_pack(store.load_pack(context.artifacts["compression"], images.decoded_ids), context.device)
         return made
-    block = params.selection
-    images = random_images(context.train, block.ipc, block.seed, block.takes_all)
+    images = random_of(params, context)
     if name != what:
         return labeller.hard(what, images, notes).renamed(name, name)
     teachers = {key: context.teachers[key] for key in params.softlabels.teachers}
     return labeller.contender(what, images, teachers, notes).renamed(name, name)
+
+
+def random_of(params: Params, context: StudyContext) -> ImageSet:
+    """As many random images per class as params.yaml selects, of its seed."""
+    block = params.selection
+    return random_images(context.train, block.ipc, block.seed, block.takes_all)

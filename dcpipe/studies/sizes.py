@@ -11,7 +11,11 @@ N and scored at each of these sizes, and by the average over them. Instead, a ba
   of slimmable condensation). C is their control.
 
 With `runs`, a method and its baselines are condensed several times with other seeds (Table 6). Each run is an entry,
-and `runs.csv` has means and deviations over runs, which the seeds of students do not show.
+and `runs.csv` has means and deviations over runs, which the seeds of students do not show. With `same_start`, later
+runs start from the images of the first, so that `gallery.png` shows what became of the same image (Figs. 6, 10-15).
+
+With `snapshots`, the set is also scored as it was after these outer loops of gradient matching, 0 at the start (Fig. 4,
+Tables 10, 11). Each is an entry, and `loops.csv` has them with the seconds of synthesis until then.
 
 With slimmed sets, the summary also has what each entry needs for all sizes, the paper's R: its `condensations` (a
 training of `lbs` counts as one) and the `stored` images per class, where lbs stores a set for each size. `slimming.csv`
@@ -26,16 +30,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from statistics import fmean
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 import numpy as np
 from pydantic import Field
 
-from dcpipe.config.values import Count, Distinct
+from dcpipe.config.values import Count, Distinct, Natural
 from dcpipe.evaluation.contenders import Contender
 from dcpipe.reports import figures, pictures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, text
-from dcpipe.studies import slimmed_cells
+from dcpipe.studies import slimmed_cells, snapshots
 from dcpipe.studies.base import BYTES, CellResult, EntryName, Report, Sizes, StudyBlock, StudyContext
 from dcpipe.studies.slimmed_cells import Slimmed, Slimming
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, spread, summarise
@@ -54,10 +58,13 @@ RESULTS = ("entry", "size", "seed", "accuracy", *BYTES, *MADE_BY)
 
 class Method(Variant):
     """A variant of params.yaml whose run is scored at every size or, with `baselines`, which is run as these. `runs`:
-    how many times it is condensed, each time with another seed."""
+    how many times it is condensed, each time with another seed, but from the same images with `same_start`.
+    `snapshots`: outer loops after which the run at the whole size is scored too."""
 
     baselines: Annotated[list[Baseline], Distinct] = Field(default=[])
     runs: Count = 1
+    same_start: bool = False
+    snapshots: Annotated[list[Natural], Distinct] = Field(default=[])
 
 
 class SizesBlock(StudyBlock):
@@ -82,16 +89,18 @@ class SizesBlock(StudyBlock):
 @dataclass(frozen=True)
 class Entry:
     """A line of the figure: a method with its run at N (which is also baseline C), or with baseline A or B. `run`, from
-    1, is the number of the condensation if there are several, else None."""
+    1, is the number of the condensation if there are several, else None. `loop` is that of a snapshot."""
 
     method: str
     baseline: Baseline | None
     run: int | None = None
+    loop: int | None = None
 
     @property
     def of_all_runs(self) -> str:
         """The name that the entries of all runs share."""
-        return f"{self.method}-{self.baseline}" if self.baseline else self.method
+        name = f"{self.method}-{self.baseline}" if self.baseline else self.method
+        return name if self.loop is None else f"{name}-loop{self.loop}"
 
     def __str__(self) -> str:
         return self.of_all_runs if self.run is None else f"{self.of_all_runs}-run{self.run}"
@@ -123,7 +132,6 @@ class SizesStudy(VariantCellsStudy):
         "test one set at every smaller size, with baselines A, B and C and slimmed sets (MDC, Tables 1 and 2c)"
     )
     block_type: ClassVar[type[StudyBlock]] = SizesBlock
-    figures: ClassVar[tuple[str, ...]] = ("figure",)
 
     @cached_property
     def whole(self) -> dict[str, VariantCell]:
@@ -131,7 +139,9 @@ class SizesStudy(VariantCellsStudy):
         cells = {}
         for name, method in self.block.methods.items():
             with self.error_context(name):
-                cells[name] = VariantCell(name, self.block.ipc, *settings([method], self.block.ipc, self.content))
+                cell = VariantCell(name, self.block.ipc, *settings([method], self.block.ipc, self.content))
+                check_snapshots(method, cell)
+                cells[name] = cell
         return cells
 
     @cached_property
@@ -141,7 +151,7 @@ class SizesStudy(VariantCellsStudy):
                 with self.error_context(entry.method):
                     slimmable.check_method(self.whole[entry.method].params.synthesis.method)
         return [
-            cell_of(self.whole[entry.method], entry, size)
+            cell_of(self.whole[entry.method], entry, size, self.block.methods[entry.method])
             for entry in entries(self.block)
             for size in self.block.scored
         ]
@@ -160,7 +170,7 @@ class SizesStudy(VariantCellsStudy):
         if cell.slimming:
             whole, made = self.make_images(context, cell.runs[0]), self.slimmed(context, cell).made
             return replace(made, seconds=whole.seconds + made.seconds)
-        runs = [self.make_images(context, run) for run in cell.runs]
+        runs = [self.make_images(context, run, cell.entry.loop) for run in cell.runs]
         images = joined([made.images for made in runs])
         if cell.runs[-1].ipc > cell.ipc:
             images = multiformation.subset(images, cell.ipc)
@@ -198,18 +208,23 @@ class SizesStudy(VariantCellsStudy):
 
     def seconds(self, context: StudyContext) -> dict[str, float]:
         """By entry, the seconds of all runs that its sizes need, and of slimming; shared runs count once."""
-        runs: dict[str, dict[str, VariantCell]] = {}
+        runs: dict[Entry, dict[str, VariantCell]] = {}
         for cell in self.cells:
-            entry_runs = runs.setdefault(str(cell.entry), {})
+            entry_runs = runs.setdefault(cell.entry, {})
             entry_runs |= {run.digest("selection", "synthesis"): run for run in cell.runs}
         sums = {
-            entry: sum(self.make_images(context, run).seconds for run in entry_runs.values())
-            for entry, entry_runs in runs.items()
+            str(entry): sum(self.make_images(context, run, entry.loop).seconds for run in own.values())
+            for entry, own in runs.items()
         }
         for cell in self.cells:
             if cell.slimming:
                 sums[str(cell.entry)] += self.slimmed(context, cell).made.seconds
         return {entry: round(seconds, 1) for entry, seconds in sums.items()}
+
+    def gallery(self, context: StudyContext) -> bytes:
+        """The first image of each class at the smallest size, one row per entry (MDC, Figs. 6, 10-15)."""
+        smallest = [cell for cell in self.cells if cell.ipc == self.block.scored[0]]
+        return pictures.gallery({str(cell.entry): self.images_of(context, cell).images.prefix(1) for cell in smallest})
 
     def report(self, context: StudyContext, rows: list[Row]) -> Report:
         summary = summarise_sizes(rows, self.seconds(context), made_for_size(self.block))
@@ -224,7 +239,15 @@ class SizesStudy(VariantCellsStudy):
             tables["runs"] = over_runs
         if slimming:
             tables["slimming"] = slimming
-        return Report(tables, {"figure": figure})
+        drawings = {"figure": figure, "gallery": self.gallery(context)}
+        outer = {name: snapshots.outer_loops(cell.params.synthesis) for name, cell in self.whole.items()}
+        if loops := by_loop(summary, list(entries(self.block)), outer):
+            tables["loops"] = loops
+            average = [row for row in loops if row["size"] == AVERAGE]
+            drawn_as = {"x": "loop", "by": "entry", "title": "Average over sizes", "axis": "outer loops"}
+            course = figures.against(average, self.block.split, conditions(rows), **drawn_as)
+            drawings["loops"] = figures.png(course)
+        return Report(tables, drawings)
 
     @classmethod
     def lines(cls, rows: Sequence[Row]) -> list[Row]:
@@ -252,7 +275,8 @@ def entries(block: SizesBlock) -> Iterator[Entry]:
     their runs."""
     for name, method in block.methods.items():
         for baseline in (*sorted(method.baselines, key=get_args(Baseline).index),) or (None,):
-            yield from (Entry(name, baseline, run) for run in runs_of(method))
+            loops = [*sorted(method.snapshots), None] if baseline in (None, "C") else [None]
+            yield from (Entry(name, baseline, run, loop) for run in runs_of(method) for loop in loops)
 
 
 def runs_of(method: Method) -> Sequence[int | None]:
@@ -289,30 +313,46 @@ def parts(entry: Entry, size: int, ipc: int) -> tuple[Part, ...]:
     return (Part(0, ipc, step),)
 
 
-def cell_of(whole: VariantCell, entry: Entry, size: int) -> SizeCell:
+def check_snapshots(method: Method, cell: VariantCell) -> None:
+    """Raises `DataError` for snapshots that no run of a method would make."""
+    snapshots.check(method.snapshots, cell.params.synthesis)
+    require(
+        not method.snapshots or not method.baselines or "C" in method.baselines,
+        f"snapshots are of the run at the whole size, but baselines is {method.baselines}; add C, or remove snapshots",
+    )
+
+
+def cell_of(whole: VariantCell, entry: Entry, size: int, method: Method | None = None) -> SizeCell:
     """The cell of one entry and size. Its digest equals that of other entries with the same set.
 
     At the ipc of the study, baselines A, C, lfs and lbs are the same run; at one image per class, A and B are.
     """
-    runs = tuple(run_of(whole, part) for part in parts(entry, size, whole.ipc))
+    method = method or Method()
+    runs = tuple(run_of(whole, part, method) for part in parts(entry, size, whole.ipc))
     if len(runs) > 1:
         params, rounds, subset = whole.params, None, f"{len(runs)} joined"
     else:
         params, rounds = runs[0].params, runs[0].rounds
         subset = "" if runs[0].ipc == size else f"first {size}"
+        subset += "" if entry.loop is None else f" after {entry.loop}"
     slimming: Slimming | None = None
     if subset and entry.baseline in ("lfs", "lbs"):
         slimming, subset = entry.baseline, f"{entry.baseline} {size}"
-    return SizeCell(str(entry), size, params, whole.labels, rounds, subset, entry, runs, slimming)
+    start_seed = runs[0].start_seed
+    return SizeCell(str(entry), size, params, whole.labels, rounds, subset, start_seed, (), entry, runs, slimming)
 
 
-def run_of(whole: VariantCell, part: Part) -> VariantCell:
+def run_of(whole: VariantCell, part: Part, method: Method) -> VariantCell:
     """One run of a method, with its rounds of the picks and its seed."""
     block = whole.params.synthesis
+    first = part.step % whole.ipc  # of the same part in the first run
+    start_seed = block.seed + first if method.same_start and first != part.step else None
+    keeps = tuple(sorted(method.snapshots)) if part.stop - part.start == whole.ipc else ()
     params = whole.params.model_copy(update={"synthesis": block.model_copy(update={"seed": block.seed + part.step})})
     rounds = None if (part.start, part.stop) == (0, whole.ipc) else (part.start, part.stop)
     name = whole.name if rounds is None else f"{whole.name}-from-{part.start}"
-    return replace(whole, name=name, ipc=part.stop - part.start, params=params, rounds=rounds)
+    own: dict[str, Any] = {"params": params, "rounds": rounds, "start_seed": start_seed, "keeps": keeps}
+    return replace(whole, name=name, ipc=part.stop - part.start, **own)
 
 
 def joined(sets: Sequence[ImageSet]) -> ImageSet:
@@ -380,4 +420,18 @@ def summarise_runs(summary: Sequence[Row], among: Sequence[Entry]) -> list[Row]:
             "runs": len(group),
         }
         for group in grouped(named, ("entry", "size"))
+    ]
+
+
+def by_loop(summary: Sequence[Row], among: Sequence[Entry], outer: Mapping[str, int | None]) -> list[Row]:
+    """The rows of entries with snapshots, and of the same runs in the end, by entry (without its loop), loop and size:
+    the seconds of synthesis until then, and the accuracy (MDC, Fig. 4, Tables 10, 11). `outer` by method."""
+    whole = {str(entry): replace(entry, loop=None) for entry in among}
+    watched = {str(whole[str(entry)]) for entry in among if entry.loop is not None}
+    loops = {str(entry): outer[entry.method] if entry.loop is None else entry.loop for entry in among}
+    return [
+        {"entry": str(whole[row["entry"]]), "loop": loops[row["entry"]]}
+        | {key: row[key] for key in ("seconds", "size", "accuracy", "std", "seeds")}
+        for row in summary
+        if str(whole[row["entry"]]) in watched
     ]

@@ -17,7 +17,7 @@ from dcpipe.studies.variants import Variant, settings
 from dcpipe.types import ImageSet
 
 RESULTS = ("variant", "ipc", "seed", "accuracy", *BYTES, *MADE_BY)
-SUMMARY = ("variant", "ipc", "accuracy", "std", "gain", "seeds", *BYTES, *MADE_BY, "seconds")
+SUMMARY = ("variant", "ipc", "accuracy", "std", "gain", "seeds", *BYTES, *MADE_BY, "seconds", "label_seconds")
 
 
 class VariantsBlock(StudyBlock):
@@ -43,6 +43,7 @@ class SynthesesStudy(VariantCellsStudy):
         size("in fp16", "fp16_label_bytes"),
         size("teachers", "teacher_bytes"),
         decimals("seconds", 1),
+        decimals("labelling", 1, "label_seconds"),
     )
 
     @cached_property
@@ -84,5 +85,6 @@ class SynthesesStudy(VariantCellsStudy):
         return Report(tables, {"figure": figures.png(drawn), "gallery": gallery})
 
     def summary(self, rows: Sequence[Row]) -> list[Row]:
-        """One row per variant and ipc; `seconds` is the time of selection and synthesis."""
-        return summarise(rows, ("variant", "ipc"), same=(*BYTES, *MADE_BY, "seconds"))
+        """One row per variant and ipc; `seconds` is the time of selection and synthesis (EDC, Table 12),
+        and `label_seconds` that of labelling and packing (Table 13), 0 if nothing is packed."""
+        return summarise(rows, ("variant", "ipc"), same=(*BYTES, *MADE_BY, "seconds", "label_seconds"))

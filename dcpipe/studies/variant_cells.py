@@ -32,7 +32,8 @@ class VariantCell:
     """One variant at one ipc.
 
     Images start from the picks of `rounds` (start, stop), or from all picks if it is None. `subset` describes the
-    images that students get, if they do not get all of them.
+    images that students get, if they do not get all of them. `start_seed` is that of `SynthesisContext`. `keeps` are
+    outer loops of gradient matching, after which the images are kept beside the last ones.
     """
 
     name: str
@@ -41,6 +42,8 @@ class VariantCell:
     labels: Labels
     rounds: tuple[int, int] | None = None
     subset: str = ""
+    start_seed: int | None = None
+    keeps: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name}-ipc{self.ipc}"
@@ -51,8 +54,9 @@ class VariantCell:
         return self.params.model_dump(mode="json", include=set(blocks), exclude=unused)
 
     def digest(self, *blocks: str) -> str:
-        """A digest that is equal for cells that agree in these blocks, in `rounds` and in `subset`."""
-        return store.digest_of({**self.content(*blocks), "rounds": self.rounds, "taken": self.subset})[:12]
+        """A digest that is equal for cells that agree in these blocks, in `rounds`, `subset` and `start_seed`."""
+        own = {"rounds": self.rounds, "taken": self.subset, "start": self.start_seed}
+        return store.digest_of({**self.content(*blocks), **own})[:12]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,24 +99,31 @@ class VariantCellsStudy(Study):
                     labeller = labeller_of(context, cell)
                     labeller.plan(labeller.shape(cell.ipc, len(context.train.classes)))
 
-    def make_images(self, context: StudyContext, cell: VariantCell) -> Made:
-        """The images of a cell, which are made once for all cells that agree in selection and synthesis."""
+    def make_images(self, context: StudyContext, cell: VariantCell, loop: int | None = None) -> Made:
+        """The images of a cell, or with `loop` those after this outer loop, which the cell keeps. They are made once
+        for all cells that agree in selection and synthesis."""
         name = f"images-{cell.digest('selection', 'synthesis')}"
-        if (saved := context.notes.load_arrays(name)) is None:
+        names: dict[int | None, str] = {kept: f"{name}-loop{kept}" for kept in cell.keeps} | {None: name}
+        classes = context.train.classes
+        if any(_read(context.notes, each, classes) is None for each in names.values()):
 
             def make(cell: VariantCell) -> Made:
                 started = time.perf_counter()
+
+                def snapshot(loop: int, images: Callable[[], ImageSet]) -> None:
+                    if loop in cell.keeps:
+                        _keep(context.notes, names[loop], Made(images(), time.perf_counter() - started))
+
                 with self.error_context(cell.name, f"ipc {cell.ipc}"):
-                    return Made(synthesised(context, cell, context.notes.within(name)), time.perf_counter() - started)
+                    images = synthesised(context, cell, context.notes.within(name), snapshot=snapshot)
+                    return Made(images, time.perf_counter() - started)
 
             [made] = context.map_tasks(make, [cell], str, retries=2, progress=f"synthesise {cell}")
-            saved = {key: np.asarray(getattr(made.images, key)) for key in ("images", "labels", "ids", "grid", "by")}
-            saved["seconds"] = np.array(made.seconds)
-            context.notes.save_arrays(name, **saved)
+            _keep(context.notes, name, made)
             context.notes.remove(name)  # checkpoints of many variants would fill the disk
-        arrays = saved["images"], saved["labels"], saved["ids"]
-        result = ImageSet(*arrays, context.train.classes, saved["grid"].item(), saved["by"].item())
-        return Made(result, saved["seconds"].item())
+        found = _read(context.notes, names[loop], classes)
+        assert found is not None
+        return found
 
     def students(
         self,
@@ -137,8 +148,22 @@ class VariantCellsStudy(Study):
             "student": protocol.student,
             "protocol": protocol.name,
             "seconds": round(made.seconds, 1),
+            "label_seconds": round(label_seconds(context, cell), 3),
         }
         return [{**row, **shared} for row in rows]
+
+
+def _keep(notes: store.Notes, name: str, made: Made) -> None:
+    arrays = {key: np.asarray(getattr(made.images, key)) for key in ("images", "labels", "ids", "grid", "by")}
+    notes.save_arrays(name, **arrays, seconds=np.array(made.seconds))
+
+
+def _read(notes: store.Notes, name: str, classes: tuple[str, ...]) -> Made | None:
+    """What `_keep` kept under this name, if it did."""
+    if (saved := notes.load_arrays(name)) is None:
+        return None
+    arrays = saved["images"], saved["labels"], saved["ids"]
+    return Made(ImageSet(*arrays, classes, saved["grid"].item(), saved["by"].item()), saved["seconds"].item())
 
 
 def conditions(rows: Sequence[Row]) -> str:
@@ -167,9 +192,14 @@ def synthesis_context(context: StudyContext) -> synthesis.SynthesisContext:
     return synthesis.SynthesisContext(context.teachers, real, train.labels, context.device, context.map_tasks, train)
 
 
-def synthesised(context: StudyContext, cell: VariantCell, notes: store.Notes) -> ImageSet:
-    """Pick images and refine those of the cell's rounds, as the stages do; an interrupted run resumes from its
-    notes."""
+def synthesised(
+    context: StudyContext,
+    cell: VariantCell,
+    notes: store.Notes,
+    **callbacks: Any,
+) -> ImageSet:
+    """Pick images and refine those of the cell's rounds, as the stages do; an interrupted run resumes from its notes.
+    `callbacks` are further ones of `synthesis.Progress`."""
     choice, block = cell.params.selection, cell.params.synthesis
     select = selection.SELECTORS[choice.method]
     picks = select(context.candidates, choice.ipc, choice.seed, selection.Progress(), **choice.options)
@@ -178,8 +208,9 @@ def synthesised(context: StudyContext, cell: VariantCell, notes: store.Notes) ->
     picks = selection.Picks(picks.rows[among], picks.gains[among])
     start = images.read_selection(context.train, context.candidates.selection(picks, choice.method))
     shared = context.notes.within("statistics")
-    progress = synthesis.Progress(notes.folder, shared.folder, context.live)
-    return synthesis.METHODS[block.method](start, synthesis_context(context), block.seed, progress, **block.options)
+    progress = synthesis.Progress(notes.folder, shared.folder, context.live, **callbacks)
+    given = replace(synthesis_context(context), start_seed=cell.start_seed)
+    return synthesis.METHODS[block.method](start, given, block.seed, progress, **block.options)
 
 
 def teachers_of(context: StudyContext, cell: VariantCell) -> dict[str, Teacher]:
@@ -187,13 +218,26 @@ def teachers_of(context: StudyContext, cell: VariantCell) -> dict[str, Teacher]:
     return {key: context.teachers[key] for key in cell.params.softlabels.teachers}
 
 
+def notes_of_labels(context: StudyContext, cell: VariantCell) -> store.Notes:
+    """The notes of the labels of a cell, and of the `seconds` that labelling and packing took."""
+    return context.notes.within(f"labels-{cell.digest('selection', 'synthesis', 'softlabels', 'compression')}")
+
+
+def label_seconds(context: StudyContext, cell: VariantCell) -> float:
+    """The seconds that labelling and packing took; 0 for a cell without packed labels."""
+    found = notes_of_labels(context, cell).load_json("seconds") if cell.labels == "packed" else None
+    return 0.0 if found is None else float(found)
+
+
 def labelled(context: StudyContext, cell: VariantCell, made: ImageSet) -> Contender:
     """The images of a cell with the labels or teachers that its students are trained with."""
-    labeller = labeller_of(context, cell)
-    notes = context.notes.within(f"labels-{cell.digest('selection', 'synthesis', 'softlabels', 'compression')}")
-    teachers = teachers_of(context, cell)
+    labeller, notes, teachers = labeller_of(context, cell), notes_of_labels(context, cell), teachers_of(context, cell)
     if cell.labels == "packed":
-        return labeller.contender(str(cell), made, teachers, notes).renamed(str(cell), str(cell))
+        started = time.perf_counter()
+        contender = labeller.contender(str(cell), made, teachers, notes).renamed(str(cell), str(cell))
+        if notes.load_json("seconds") is None:  # later, its labels are only read
+            notes.save_json("seconds", time.perf_counter() - started)
+        return contender
     hard = labeller.hard(str(cell), made, notes).renamed(str(cell), str(cell))
     if cell.labels == "hard":
         return hard

@@ -9,7 +9,7 @@ its labels and ids.
 * `sre2l`, `cda`, `gvbsm`, `edc`  statistical matching by one engine (`recovery.py`), batch by batch (`batches.py`), on
   workers too (`shards.py`): observers of layers' inputs (`observers.py`), statistics of the real images
   (`statistics.py`), the loss (`matching.py`, `regularisers.py`), weak augmentation (`weak_augmentation.py`), what to
-  start from (`initial.py`)
+  start from (`initial.py`); `hessian.py` measures how their loss curves
 * `dc`, `dsa`, `idc`, `dream`     gradient matching; `dm` is feature matching, and `mdc` adds every smaller size to
   any of them. All have one engine (`gradients/`). They need no teacher, and students learn from hard labels
 * `mtt`                          matching of training trajectories (`trajectories/`); no teacher, hard labels

@@ -21,9 +21,10 @@ class SynthesisContext:
     labels), the labels of all train images (i64 [n], table order), and the device to compute on.
 
     `map_tasks`: how independent parts of the work run. They can run in other processes if `table` is the table that the
-    real images come from, and the set that a method starts from is a selection of its images; None otherwise. `form`:
-    what the methods of matching move instead of pixels (`gradients/forms.py`), and leave as their result; None for
-    pixels.
+    real images come from, and the set that a method starts from is a selection of its images; None otherwise.
+    `start_seed`: the seed of the images that gradient matching starts from (the real images of `mix`, the noise), None
+    for that of the run, so that several runs can start from the same images. `form`: what the methods of matching move
+    instead of pixels (`gradients/forms.py`), and leave as their result; None for pixels.
     """
 
     observers: Mapping[str, Teacher]
@@ -32,6 +33,7 @@ class SynthesisContext:
     device: torch.device
     map_tasks: Map = run_in_turn
     table: ImageTable | None = None
+    start_seed: int | None = None
     form: Form | None = None
 
     def choose(self, names: list[str] | None) -> dict[str, Teacher]:
@@ -66,10 +68,16 @@ class Progress:
     """How a method saves and reports its progress. `notes`: a folder for checkpoints, from which a method may resume.
     `shared`: a folder for results that are the same for every run with these images and teachers (statistics).
     `report(done, total, note, images)`: shows progress; the function `images` is called only if they are displayed.
-    `record(name, rows)`: stores a small table of all decisions, measurements or losses so far. None of them may
+    `record(name, rows)`: stores a small table of all decisions, measurements or losses so far. `watch(engine, batch,
+    number)`: called by recoveries with their `recovery.Engine` and each batch, before its first step (or, after a kill,
+    the step of its checkpoint) and after every step; batches then run one after another in this process.
+    `snapshot(loops, images)`: called by gradient matching with the number of outer loops so far, 0 at the start, and a
+    function that gives the images; loops after the last checkpoint of a killed run are told again. None of them may
     change the result."""
 
     notes: Path
     shared: Path
     report: Callable[[int, int, str, Callable[[], ImageSet]], None]
     record: Callable[[str, Sequence[Mapping[str, Any]]], None] = _unrecorded
+    watch: Callable[[Any, Any, int], None] | None = None
+    snapshot: Callable[[int, Callable[[], ImageSet]], None] | None = None

@@ -20,7 +20,7 @@ from dcpipe.synthesis import shards
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.checkpoints import Images
 from dcpipe.synthesis.recovery import Batch, Engine, Recovery
-from dcpipe.types import ImageSet, require
+from dcpipe.types import ImageSet, require, run_in_turn
 
 
 def recover(start: ImageSet, context: SynthesisContext, seed: int, progress: Progress, choices: Recovery) -> ImageSet:
@@ -34,13 +34,14 @@ def recover(start: ImageSet, context: SynthesisContext, seed: int, progress: Pro
     missing = engine.notes.missing(len(engine.rows))
     if missing:
         _ = engine.pixels  # made here, before a worker would have to
-        work, job = shards.Work(engine, whole.report), shards.job_of(engine)
+        work, job = shards.Work(engine, whole.report), shards.job_of(engine) if progress.watch is None else None
         one: Callable[[int], None] = work.recover
         if job is not None:
             shards.work_of.put(work, job)
             one = partial(shards.recover_batch, job)
         try:
-            context.map_tasks(one, missing, "recover[{:05d}]".format, retries=2, progress="batches")
+            in_turn = context.map_tasks if progress.watch is None else run_in_turn
+            in_turn(one, missing, "recover[{:05d}]".format, retries=2, progress="batches")
         finally:
             shards.work_of.forget()
     return whole.finished()

@@ -202,7 +202,7 @@ class Observer:
     def measure(self, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits [m, c], means and biased variances f32 [m, entries] of inputs f32 [m, 3, s, s] in [0, 1].
 
-        Differentiable once w.r.t. the inputs, which are normalised with the mean and deviation of the teacher. May run
+        Differentiable twice w.r.t. the inputs, which are normalised with the mean and deviation of the teacher. May run
         under autocast: statistics are computed in float32 (float64 if network and inputs are float64). Raises
         `DataError` for another image size.
         """

@@ -165,7 +165,10 @@ class Engine:
             return finished
         batch, pause = self._open(self.rows[number], self.notes.load(number)), training.checkpoint_pause()
         saved = reported = time.monotonic()
+        watch = self.progress.watch or unwatched
+        watch(self, batch, number)
         for terms in self._steps(batch, number, self.rows[number]):
+            watch(self, batch, number)
             if time.monotonic() - reported > REPORT_SECONDS:  # seldom, because this reads numbers from the device
                 values = (f"{name} {float(value.detach()):.3f}" for name, value in terms.items())
                 report(batch, number, ", ".join(values))
@@ -320,6 +323,10 @@ class Engine:
 
     def _on_device(self, rows: IntArray) -> torch.Tensor:
         return torch.from_numpy(rows).to(self.context.device)
+
+
+def unwatched(engine: Engine, batch: Batch, number: int) -> None:
+    """In place of `Progress.watch`."""
 
 
 def _total(terms: Terms) -> torch.Tensor:

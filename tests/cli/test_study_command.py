@@ -196,12 +196,12 @@ def test_study_refuses_what_it_cannot_run(
         (
             ["study"],
             "dcpipe: name a study: selection, coefficients, labels, resilience, syntheses, ladder, sweep, sizes, "
-            "students, compressions, slimming, continual\n",
+            "students, compressions, slimming, continual, landscape\n",
         ),
         (
             ["study", "codecs"],
             "dcpipe: unknown study 'codecs'; choose one of selection, coefficients, labels, resilience, syntheses, "
-            "ladder, sweep, sizes, students, compressions, slimming, continual\n",
+            "ladder, sweep, sizes, students, compressions, slimming, continual, landscape\n",
         ),
         (
             ["study", "selection"],

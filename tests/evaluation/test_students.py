@@ -21,7 +21,7 @@ from dcpipe.config import params
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, OnlineLabels
 from dcpipe.evaluation import contenders
-from dcpipe.evaluation.students import Protocol, protocol_of, train_student
+from dcpipe.evaluation.students import Protocol, protocol_of, train_student, training_losses
 from dcpipe.random import permutation
 from dcpipe.shards import progress
 from dcpipe.training import Recipe
@@ -345,3 +345,25 @@ def test_the_name_of_a_protocol_says_if_the_best_test_counts(tmp_path: Path, mon
     assert protocol_of(block.model_copy(update={"best_of": 1})).name == "idc/cifar10"
     with pytest.raises(DataError, match=r"^evaluation: best_of is 0; give 1 or more tests$"):
         replace(PROTOCOL, best_of=0)
+
+
+@pytest.mark.parametrize("loss", ["kl", "mse_gt"])
+def test_the_parts_of_the_training_loss_add_up_to_its_mean_over_the_set(loss: str) -> None:
+    """Over all items of epoch 0 at once, whatever was drawn before."""
+    protocol = replace(PROTOCOL, loss=loss, gamma=0.1 if loss == "mse_gt" else 0.0, batch_size=4)
+    pack = some().pack
+    assert pack is not None
+    whole = CondensedDataset.from_pack(some().images, pack, temperature=TEMPERATURE if loss == "kl" else None)
+    torch.manual_seed(0)
+    network = networks.build(protocol.student, len(CLASSES), SIZE).eval()
+    inputs, targets = whole.batch(np.arange(len(whole)))
+    logits, hard = network(views.normalise(inputs, MEAN, STD)), whole.hard(np.arange(len(whole)))
+    if loss == "kl":
+        now, goal = (logits / TEMPERATURE).log_softmax(1), targets
+        expected = TEMPERATURE**2 * (goal * (goal.log() - now)).sum(1).mean()
+    else:
+        expected = (logits - targets).square().mean() + 0.1 * F.cross_entropy(logits, hard)
+    whole.set_epoch(3)
+    parts = list(training_losses(network, whole, protocol, mean=MEAN, std=STD))
+    assert len(parts) == -(-len(whole) // 4) > 1
+    assert sum(part.item() for part in parts) == pytest.approx(expected.item(), rel=1e-4)

@@ -141,7 +141,7 @@ def test_mistakes_stop_it_in_one_line(copy_of_line: Workspace) -> None:
     told = copy_of_line.run("dcpipe", "study", "codecs", ok=False)
     legal = (
         "selection, coefficients, labels, resilience, syntheses, ladder, sweep, sizes, students, compressions, "
-        "slimming, continual"
+        "slimming, continual, landscape"
     )
     assert told == f"dcpipe: unknown study 'codecs'; choose one of {legal}\n"
 

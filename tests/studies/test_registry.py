@@ -70,6 +70,11 @@ LEGAL: dict[str, Any] = {
     },
     "slimming": {"ratios": [0.5, 0.2], "seeds": [0, 1, 2]},
     "continual": {"tasks": 5, "memories": ["random", "condensed"], "seeds": [0, 1, 2]},
+    "landscape": {
+        "zetas": [1.0, 2.0],
+        "recoveries": {"edc": {"synthesis": {"method": "edc"}}},
+        "seeds": [0, 1, 2],
+    },
 }
 
 
@@ -136,7 +141,7 @@ REFUSED = [
         "selections",
         {},
         "unknown key 'selections'; valid keys are selection, coefficients, labels, resilience, syntheses, ladder, "
-        "sweep, sizes, students, compressions, slimming, continual; did you mean 'selection'?",
+        "sweep, sizes, students, compressions, slimming, continual, landscape; did you mean 'selection'?",
     ),
     ("coefficients", None, "'coefficients' is missing; add it"),
     ("coefficients.base.beta", None, "'coefficients.base.beta' is missing; add it"),
@@ -195,6 +200,10 @@ REFUSED = [
     ("slimming.ratios", [1.0], "slimming.ratios.0 is 1.0: input should be less than 1"),
     ("slimming.ratios", [0.5, 0.5], "slimming.ratios is [0.5, 0.5]: 0.5 is listed more than once; list each once"),
     ("slimming.rate", 0, "slimming.rate is 0: input should be greater than 0"),
+    ("landscape.zetas", [1, 1], "landscape.zetas is [1, 1]: 1.0 is listed more than once; list each once"),
+    ("landscape.radius", 0, "landscape.radius is 0: input should be greater than 0"),
+    ("landscape.points", 2, "landscape.points is 2: input should be greater than or equal to 3"),
+    ("landscape.batches", [0], "landscape.batches.0 is 0: input should be greater than or equal to 1"),
     ("continual.tasks", 1, "continual.tasks is 1: input should be greater than or equal to 2"),
     ("continual.memories", ["dm"], "continual.memories.0 is 'dm': input should be 'random', 'herding', "),
     ("continual.memories", ["random", "random"], "continual.memories is ['random', 'random']: 'random' is listed"),
@@ -218,7 +227,7 @@ def test_unknown_studies_list_the_known(tmp_path: Path) -> None:
         studies.check_name(name)
     known = (
         "selection, coefficients, labels, resilience, syntheses, ladder, sweep, sizes, students, compressions, "
-        "slimming, continual"
+        "slimming, continual, landscape"
     )
     with pytest.raises(DataError, match=rf"^unknown study 'codecs'; choose one of {known}$"):
         load("codecs", tmp_path)

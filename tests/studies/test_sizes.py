@@ -165,6 +165,78 @@ def test_resources_are_those_of_table_2c() -> None:
     ]
 
 
+IDC = {"method": "idc", "options": {"outer": 20, "factor": 1}}
+
+
+def test_runs_may_start_from_the_images_of_the_first() -> None:
+    """Also those that B joins, each from its own."""
+    methods = {"idc": {"synthesis": IDC, "baselines": ["B", "C"], "runs": 2, "same_start": True}}
+    study = SizesStudy("sizes", block_of(ipc=3, methods=methods), tiny.run_of("studies").params, tiny.PARAMS)
+    starts = {str(cell): [run.start_seed for run in cell.runs] for cell in study.cells}
+    assert starts["idc-C-run1-ipc3"] == [None], "its own seed"
+    assert starts["idc-C-run2-ipc3"] == [0]
+    assert (starts["idc-B-run1-ipc3"], starts["idc-B-run2-ipc3"]) == ([None] * 3, [0, 1, 2])
+    digests = {cell.digest("selection", "synthesis") for cell in study.cells if cell.entry.run == 2}
+    apart = {"idc": {**methods["idc"], "same_start": False}}
+    other = SizesStudy("sizes", block_of(ipc=3, methods=apart), study.params, tiny.PARAMS)
+    assert digests.isdisjoint(cell.digest("selection", "synthesis") for cell in other.cells)
+
+
+def test_snapshots_are_entries_before_the_last_images() -> None:
+    methods = {"idc": {"synthesis": IDC, "baselines": ["A", "C"], "runs": 2, "snapshots": [10, 0]}}
+    block = block_of(ipc=2, methods=methods)
+    runs = [[f"idc-C-loop0-run{k}", f"idc-C-loop10-run{k}", f"idc-C-run{k}"] for k in (1, 2)]
+    assert [str(entry) for entry in sizes.entries(block)] == ["idc-A-run1", "idc-A-run2", *runs[0], *runs[1]]
+    study = SizesStudy("sizes", block, tiny.run_of("studies").params, tiny.PARAMS)
+    cells = {str(cell): cell for cell in study.cells}
+    assert [run.keeps for run in cells["idc-A-run1-ipc2"].runs] == [(0, 10)], "which is the run of C"
+    assert [run.keeps for run in cells["idc-A-run1-ipc1"].runs] == [()]
+    digests = [cells[f"{name}-ipc{n}"].digest("selection") for name in runs[0] for n in (1, 2)]
+    assert len(set(digests)) == 6
+    assert sizes.made_for_size(block)["idc-C-loop0-run2"] == "idc-A-run2"
+    rows = [
+        {"entry": name, "size": "average", "seconds": k, "accuracy": k, "std": 0, "seeds": 3}
+        for k, name in enumerate(["idc-A-run1", *runs[0]])
+    ]
+    found = sizes.by_loop(rows, list(sizes.entries(block)), {"idc": 20})
+    assert [(row["entry"], row["loop"], row["seconds"]) for row in found] == [
+        ("idc-C-run1", 0, 1),
+        ("idc-C-run1", 10, 2),
+        ("idc-C-run1", 20, 3),
+    ]
+    none = block_of(methods={"idc": {"synthesis": IDC}})
+    assert sizes.by_loop(rows[:0], list(sizes.entries(none)), {"idc": 20}) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [
+        (
+            {"synthesis": IDC, "snapshots": [5, 20]},
+            "snapshots has 20, but the run has 20 outer loops, whose end is scored anyway; give numbers from 0 to 19",
+        ),
+        (
+            {"synthesis": {"method": "mdc", "options": {"base": "dm", "options": {"outer": 7}}}, "snapshots": [7]},
+            "snapshots has 7, but the run has 7 outer loops, whose end is scored anyway; give numbers from 0 to 6",
+        ),
+        (
+            {"synthesis": {"method": "edc"}, "snapshots": [0]},
+            "snapshots are of outer loops, which synthesis.method 'edc' has not; remove snapshots, or choose one of "
+            "dc, dsa, dm, idc, dream, mdc",
+        ),
+        (
+            {"synthesis": IDC, "baselines": ["A", "B"], "snapshots": [0]},
+            "snapshots are of the run at the whole size, but baselines is ['A', 'B']; add C, or remove snapshots",
+        ),
+    ],
+)
+def test_snapshots_that_no_run_makes_are_refused(method: dict[str, Any], sentence: str) -> None:
+    study = SizesStudy("sizes", block_of(methods={"it": method}), tiny.run_of("studies").params, tiny.PARAMS)
+    with pytest.raises(DataError) as error:
+        _ = study.cells
+    assert str(error.value) == f"studies/params.yaml: sizes, it: {sentence}"
+
+
 def test_means_over_runs() -> None:
     """As in Table 6; a method with one run has no such row."""
     block = block_of(methods={"mdc": {"runs": 4}, "idc": {}}, ipc=1)
@@ -202,7 +274,7 @@ def test_sets_that_do_not_fit_are_not_joined() -> None:
         (
             {"methods": {"idc": {"baseline": ["A"]}}},
             "s.yaml: unknown key 'methods.idc.baseline'; valid keys are selection, synthesis, softlabels, compression, "
-            "evaluation, labels, baselines, runs; did you mean 'baselines'?",
+            "evaluation, labels, baselines, runs, same_start, snapshots; did you mean 'baselines'?",
         ),
     ],
 )

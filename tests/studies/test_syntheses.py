@@ -87,7 +87,7 @@ def test_a_summary_is_mean_deviation_and_gain(accuracies: list[float], cumulativ
     cells = [(name, ipc) for name in ("c", "a", "d", "b") for ipc in (1, 10)]
     rows = [
         {"variant": cells[i // 3][0], "ipc": cells[i // 3][1], "seed": i % 3, "accuracy": accuracies[i]}
-        | dict.fromkeys((*BYTES, *MADE_BY, "seconds"), i // 3)
+        | dict.fromkeys((*BYTES, *MADE_BY, "seconds", "label_seconds"), i // 3)
         for i in order
     ]
     found = (study_of(LadderStudy, "ladder") if cumulative else study_of(SynthesesStudy, "syntheses")).summary(rows)
@@ -100,6 +100,7 @@ def test_a_summary_is_mean_deviation_and_gain(accuracies: list[float], cumulativ
         assert row["accuracy"] == pytest.approx(statistics.mean(own), abs=1e-3)
         assert row["std"] == pytest.approx(statistics.stdev(own), abs=1e-3)
         assert (row["seeds"], row["image_bytes"], row["protocol"], row["seconds"]) == (3, place, place, place)
+        assert row["label_seconds"] == place
         assert "seed" not in row
         if not cumulative:
             assert "gain" not in row

@@ -12,6 +12,7 @@ from slow_observers import Odd, inputs_of, pooled, teacher_of
 from torch import nn
 
 from dcpipe import networks, views
+from dcpipe.synthesis import observers
 from dcpipe.synthesis.observers import Observer, Segment
 from dcpipe.types import DataError, FloatArray
 
@@ -287,3 +288,10 @@ def test_an_observer_that_resizes_measures_what_its_network_sees(layers: str) ->
     assert resizing.segments == direct.segments
     for found, expected in zip(resizing.measure(images), direct.measure(larger), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_moments_have_second_derivatives() -> None:
+    """Which the Hessian of the synthesis loss needs, and which the hand-written backward pass must not cut off."""
+    images = torch.randn(2, 3, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    assert torch.autograd.gradgradcheck(observers._channels, (images,))
+    assert torch.autograd.gradgradcheck(lambda seen: observers._patches(seen, 2), (images,))

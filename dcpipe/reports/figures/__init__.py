@@ -9,6 +9,7 @@ from dcpipe.reports.figures.codecs import codecs
 from dcpipe.reports.figures.curves import curves
 from dcpipe.reports.figures.drops import drops
 from dcpipe.reports.figures.grouped import grouped
+from dcpipe.reports.figures.landscape import landscape
 from dcpipe.reports.figures.lines import lines
 from dcpipe.reports.figures.pareto import frontier, pareto
 from dcpipe.reports.figures.sizes import sizes
@@ -25,6 +26,7 @@ __all__ = [
     "drops",
     "frontier",
     "grouped",
+    "landscape",
     "lines",
     "need_matplotlib",
     "pareto",

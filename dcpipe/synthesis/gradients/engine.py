@@ -77,8 +77,10 @@ class Engine:
         rules = None if choices.subsets is None else choices.subsets.rules(self.n, self.c)
         self.subsets = None if rules is None else Subsets.begin(rules)
         self.loop = self.step = 0
-        self._new_network()
+        self._seed_with(seed if context.start_seed is None else context.start_seed)
         self.form = context.form or Pixels(self._initial_pixels(), choices.bounds)
+        if self.seed != seed:
+            self._seed_with(seed)
         require(
             context.form is None or self.subsets is None,
             "synthesis: images that are made of components have no pixels to freeze; leave subsets out",
@@ -94,6 +96,7 @@ class Engine:
         path, choices = self.progress.notes / CHECKPOINT, self.choices
         if path.exists():
             self._restore(torch.load(path, map_location="cpu", weights_only=True))
+        self._tell_snapshot()
         pause = training.checkpoint_pause()
         saved = reported = time.monotonic()
         while self.loop < choices.outer:
@@ -107,6 +110,7 @@ class Engine:
                 self.step += 1
             if self.step == choices.inner:
                 self._end_loop()
+                self._tell_snapshot()
             if time.monotonic() - saved > pause:
                 training.save_checkpoint(path, self._state())
                 saved = time.monotonic()
@@ -117,6 +121,11 @@ class Engine:
     def count(self) -> int:
         """Inner steps made so far."""
         return self.loop * self.choices.inner + self.step
+
+    def _seed_with(self, seed: int) -> None:
+        """Draw everything by this seed from now on: the order of real images, and the network."""
+        self.seed = self.real.seed = seed
+        self._new_network()
 
     def _new_network(self) -> None:
         """A new network for this outer loop, and everything that depends on it."""
@@ -258,6 +267,10 @@ class Engine:
         rows = self._representatives(cells, -1).numpy() if choices.cluster else self.real.first(cells)
         whole = self.real.take(rows.reshape(-1), normalised=False).reshape(self.c, cells, 3, size, size)
         return multiformation.arrange(whole, choices.factor)
+
+    def _tell_snapshot(self) -> None:
+        if self.step == 0 and self.progress.snapshot is not None:
+            self.progress.snapshot(self.loop, self._image_set)
 
     def _report(self, note: str) -> None:
         outer, inner = self.choices.outer, self.choices.inner

@@ -37,7 +37,7 @@ class RealImages:
         )
         self.seed, self.batch = seed, batch
         self.mean, self.std = colours(self.pixels)
-        self._orders: dict[tuple[int, int], IntArray] = {}
+        self._orders: dict[tuple[int, int, int], IntArray] = {}
 
     def class_batches(self, step: int) -> IntArray:
         """Rows i64 [c, batch] of a step: drawn from each class without replacement; an exhausted class is
@@ -58,7 +58,7 @@ class RealImages:
 
     def _order(self, label: int, epoch: int, n: int) -> IntArray:
         """A permutation. The last one of each class is cached, because many steps use it."""
-        key = (label, epoch)
+        key = (label, epoch, self.seed)
         if key not in self._orders:
             self._orders = {other: order for other, order in self._orders.items() if other[0] != label}
             self._orders[key] = permutation(real_images_seed(self.seed, label), Stream.REAL_IMAGES + epoch, n)

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache, partial, wraps
 from pathlib import Path
 from typing import Any
@@ -39,16 +40,21 @@ SHORT = {
 }
 HARD: dict[str, Any] = {"selection": {"method": "random"}, "softlabels": {"method": "none"}}
 METHODS: dict[str, Any] = {
-    "mdc": {**HARD, "synthesis": {"method": "mdc", "options": {"base": "idc", "options": SHORT, "period": 1}}},
+    "mdc": {
+        **HARD,
+        "synthesis": {"method": "mdc", "options": {"base": "idc", "options": SHORT, "period": 1}},
+        "snapshots": [1],
+    },
     "idc": {**HARD, "synthesis": {"method": "idc", "options": SHORT}, "baselines": ["A", "B", "C", "lfs", "lbs"]},
     "real": {"selection": {"method": "random"}, "compression": {"ratio": 1.0}},
 }
-ENTRIES = ("mdc", "idc-A", "idc-B", "idc-C", "idc-lfs", "idc-lbs", "real")
+ENTRIES = ("mdc-loop1", "mdc", "idc-A", "idc-B", "idc-C", "idc-lfs", "idc-lbs", "real")
 STUDY = {"ipc": 3, "seeds": [0, 1, 5]}
 FOLDER = Path("data/study/sizes")
 # Runs of idc: all three rounds, A at 1 and 2, and B at the second and third round, each with another seed.
-# Students: mdc 3 sizes, A 3, B 2 (one image is A's), C, lfs and lbs 2 (all is A's), real 3. lbs trains at two sizes.
-WHOLE = {"mdc": 1, "idc": 5, "none": 1, "score": (3 + 3 + 2 + 2 + 2 + 2 + 3) * 3, "train": 2, "decompose": 4}
+# Students: mdc 3 sizes after each of two loops, A 3, B 2 (one image is A's), C, lfs and lbs 2 (all is A's), real 3. lbs
+# trains at two sizes.
+WHOLE = {"mdc": 1, "idc": 5, "none": 1, "score": (6 + 3 + 2 + 2 + 2 + 2 + 3) * 3, "train": 2, "decompose": 4}
 
 
 def write_study(**changes: Any) -> None:
@@ -133,11 +139,34 @@ def test_every_entry_has_a_row_a_size_and_seed_and_runs_are_shared(studied: tupl
         (entry, size) for entry in ENTRIES for size in ("1", "2", "3", "average")
     ]
     assert {path.name for path in (root / FOLDER).rglob("*.png")} == {
-        "figure.png",
+        *("figure.png", "gallery.png", "loops.png"),
         *(f"{entry}-ipc3.png" for entry in ENTRIES),
         *(f"idc-{slimming}-ipc{size}.png" for slimming in ("lfs", "lbs") for size in (1, 2)),
     }
     assert store.open_artifact(root / FOLDER, "study").meta == {"name": "sizes", "split": "test"}
+
+
+def test_a_snapshot_is_the_set_of_a_shorter_run(studied: tuple[Path, Any, dict[str, ImageSet]]) -> None:
+    """With a period of 1, subsets are chosen after each loop, so a run of one loop makes the same images."""
+    root, _, seen = studied
+    train = store.table_of(store.open_artifact(root / "data/images", "images"), "train")
+    notes = root / "shorter"
+    notes.mkdir()
+    given = synthesis.SynthesisContext({}, lambda: images.read_parts(train), train.labels, run_of("x").device)
+    options = {"base": "idc", "options": {**SHORT, "outer": 1}, "period": 1}
+    begun = replace(seen["mdc-ipc3"], images=seen["real-ipc3"].images)
+    assert np.array_equal(begun.ids, seen["real-ipc3"].ids)
+    again = synthesis.METHODS["mdc"](begun, given, 0, synthesis.Progress(notes, notes, lambda *_: None), **options)
+    assert np.array_equal(seen["mdc-loop1-ipc3"].images, again.images)
+    assert np.array_equal(seen["mdc-loop1-ipc2"].images, again.prefix(2).images)
+    assert not np.array_equal(seen["mdc-ipc3"].images, again.images)
+    loops = table(root / FOLDER / "loops.csv")
+    assert [(row["entry"], row["loop"], row["size"]) for row in loops] == [
+        ("mdc", loop, size) for loop in "12" for size in ("1", "2", "3", "average")
+    ]
+    assert 0 < float(loops[0]["seconds"]) <= float(loops[4]["seconds"])
+    summary = {(row["entry"], row["size"]): row["accuracy"] for row in table(root / FOLDER / "summary.csv")}
+    assert [row["accuracy"] for row in loops[::4]] == [summary["mdc-loop1", "1"], summary["mdc", "1"]]
 
 
 def test_baselines_are_the_papers(studied: tuple[Path, Any, dict[str, ImageSet]]) -> None:

@@ -85,6 +85,9 @@ def test_the_summary_is_the_results_by_variant_and_ipc(studied: tuple[Path, Call
         assert float(row["accuracy"]) == pytest.approx(statistics.fmean(own), abs=2e-3)
         assert float(row["std"]) == pytest.approx(statistics.stdev(own), abs=2e-3)
         assert row["seeds"] == "3" and "gain" not in row and float(row["seconds"]) >= 0
+        assert ("label_seconds" in row) and "label_seconds" not in rows[0], "which would differ from run to run"
+        seconds = float(row["label_seconds"])
+        assert seconds > 0 if row["labels"] == "packed" else seconds == 0
 
 
 def test_the_figure_and_a_picture_of_every_variant_are_png(studied: tuple[Path, Calls]) -> None:
