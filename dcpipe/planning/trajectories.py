@@ -8,6 +8,8 @@ from typing import Any
 from dcpipe.planning.stages import BASE, READ_GROWTH, Setting, manifest
 from dcpipe.planning.work import Remedy, Stage, Work, batches
 
+_ROW = 100  # bytes about an expert in the record
+
 
 def trajectories(setting: Setting, options: Mapping[str, Any]) -> Stage:
     """The stage with the resolved options of `mtt`. Experts that an earlier run has trained are counted again."""
@@ -37,8 +39,8 @@ def trajectories(setting: Setting, options: Mapping[str, Any]) -> Stage:
     return Stage(
         "synthesis",
         (*work, Work("read", setting.table_bytes)),
-        n_bytes=setting.set_bytes + manifest(3),
-        files=3,
+        n_bytes=setting.set_bytes + manifest(4) + _ROW * options["experts"],
+        files=4,
         scratch=8 * setting.pixels + (epochs + options["experts"]) * found.weights,
         host=BASE + real + int(READ_GROWTH * setting.pixels),
         device=real + 12 * setting.pixels + 3 * graphs * batch * found.outputs + (options["steps"] + 8) * found.weights,

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from dcpipe.config.options import validated
-from dcpipe.config.values import BelowOne, Count, Natural, Network, NotNegative, Positive, Strategy
+from dcpipe.config.values import BelowOne, Count, LocalPath, Natural, Network, NotNegative, Positive, Strategy
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.trajectories.engine import Choices, Engine
 from dcpipe.synthesis.trajectories.unrolling import Through
@@ -71,12 +71,14 @@ def mtt(
     expert_epochs: Count = 50,
     expert_lr: Positive = 0.01,
     expert_batch: Count = 256,
+    trajectories: LocalPath | None = None,
 ) -> ImageSet:
     """The optimised images. Raises `DataError` for options out of range, and if images or step size diverge.
 
     `steps` of a student, `span` epochs of an expert; start epochs in [`start_from`, `start_below`), below `grow_from`
     at first if that is given. `lr`, `momentum`: of the images, in units of their standard deviation. `rate`: the first
-    step size, `lr_rate`: its own rate. `batch`: condensed images of a step, None for all.
+    step size, `lr_rate`: its own rate. `batch`: condensed images of a step, None for all. `trajectories`: a folder for
+    experts, which others may use too, or with buffers of MTT's own code; None for the scratch space.
     """
     choices = Choices(
         network=network,
@@ -100,5 +102,6 @@ def mtt(
         expert_epochs=expert_epochs,
         expert_lr=expert_lr,
         expert_batch=expert_batch,
+        trajectories=trajectories,
     )
     return Engine(start, context, seed, progress, choices).run()

@@ -19,6 +19,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ from dcpipe.synthesis.gradients.choices import check_alone
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching, uniform_draws
 from dcpipe.synthesis.initial import noise
-from dcpipe.synthesis.trajectories import experts, unrolling
+from dcpipe.synthesis.trajectories import buffers, collection, experts, unrolling
 from dcpipe.types import ImageSet, IntArray, require
 from dcpipe.views import siamese
 
@@ -65,6 +66,7 @@ class Choices:
     expert_epochs: int
     expert_lr: float
     expert_batch: int
+    trajectories: str | None
 
     def bound(self, iteration: int) -> int:
         """Start epochs of an iteration are below it."""
@@ -110,7 +112,8 @@ class Engine:
     def run(self) -> ImageSet:
         """Experts, then all iterations, from the checkpoint if there is one."""
         choices, path = self.choices, self.progress.notes / CHECKPOINT
-        self.paths = [self._expert(number) for number in range(choices.experts)]
+        self.experts = self._experts()
+        self.progress.record("experts", self.experts.table())
         if path.exists():
             self._restore(torch.load(path, map_location="cpu", weights_only=True))
         pause, every = training.checkpoint_pause(), max(1, choices.iterations // ROWS)
@@ -138,20 +141,27 @@ class Engine:
         """The step size."""
         return math.exp(self.log_rate)
 
-    def _expert(self, number: int) -> Any:
-        epochs, total = self.choices.expert_epochs, self.choices.experts * self.choices.expert_epochs
+    def _experts(self) -> collection.Experts:
+        """The experts of this run: in the user's folder, made of buffers there, or in the scratch space."""
+        choices, shared = self.choices, self.progress.shared
+        total = choices.experts * choices.expert_epochs
 
-        def report(epoch: int) -> None:
-            note = f"expert {number + 1} of {self.choices.experts}"
-            self.progress.report(number * epochs + epoch, total, note, lambda: self.start)
+        def report(number: int, epoch: int) -> None:
+            note = f"expert {number + 1} of {choices.experts}"
+            self.progress.report(number * choices.expert_epochs + epoch, total, note, lambda: self.start)
 
-        return experts.train(self.recipe, number, self.real, self.progress.shared, report)
+        if choices.trajectories is None:
+            return collection.collected(self.recipe, self.real, self.recipe.folder(shared), choices.experts, report)
+        folder = Path(choices.trajectories)
+        if buffers.found(folder):
+            return buffers.imported(self.recipe, self.real, folder, shared, choices.experts, report)
+        return collection.collected(self.recipe, self.real, folder, choices.experts, report)
 
     def _iterate(self) -> float:
         """One update of images and step size; returns the loss."""
         choices = self.choices
         expert, begin, own = choices.segment(self.seed, self.iteration)
-        first, last = (row.to(self.device) for row in experts.read(self.paths[expert], begin, begin + choices.span))
+        first, last = (row.to(self.device) for row in self.experts.read(expert, begin, begin + choices.span))
         pixels, rate = self.pixels.detach().requires_grad_(True), self.rate
 
         def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -191,9 +201,12 @@ class Engine:
     def _state(self) -> dict[str, Any]:
         """The contents of a checkpoint."""
         numbers = {"log_rate": self.log_rate, "rate_velocity": self.rate_velocity, "iteration": self.iteration}
-        return {"pixels": self.pixels, "velocity": self.velocity, "rows": self.rows, **numbers}
+        kept = {"pixels": self.pixels, "velocity": self.velocity, "rows": self.rows, **numbers}
+        return {**kept, "experts": self.experts.digest}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
+        if state["experts"] != self.experts.digest:
+            return  # the folder of the user has others now, so the iterations so far are not theirs
         self.pixels, self.velocity = state["pixels"].to(self.device), state["velocity"].to(self.device)
         self.log_rate, self.rate_velocity = state["log_rate"], state["rate_velocity"]
         self.iteration, self.rows = state["iteration"], state["rows"]

@@ -63,7 +63,7 @@ def run(world: World, ipc: int = 2, seed: int = 0, **options: Any) -> ImageSet:
 
 def test_every_option_changes_something(tmp_path: Path) -> None:
     parameters = inspect.signature(METHODS["mtt"]).parameters.values()
-    assert {name for name, *_ in CHANGES} == {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert {name for name, *_ in CHANGES} | {"trajectories"} == {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     world, made, few = World(tmp_path), {}, TINY | {"iterations": 3, "steps": 2}
     for name, value, beside in CHANGES:
         if str(beside) not in made:
@@ -106,14 +106,34 @@ def test_a_killed_run_resumes_to_the_same_images(
     world.kill_at = -1
     assert np.array_equal(method(start_of(2), world.context, 0, world.progress, **TINY).images, whole)
     assert sorted(made) == sorted([0, 1, 2, 3, *([iteration] if iteration >= 0 else [])])  # none is repeated
-    assert world.records == one.records
+    assert [record for record in world.records if record[0] != "experts"] == one.records[1:]
+    assert world.records[-2] == one.records[0]
+
+
+def test_experts_of_a_folder_are_used_and_kept(tmp_path: Path) -> None:
+    own, folder = run(World(tmp_path / "a"), **TINY), str(tmp_path / "experts")
+    kept = run(World(tmp_path / "b"), **TINY, trajectories=folder)
+    assert np.array_equal(own.images, kept.images)
+    world = World(tmp_path / "c", kill_at=1)  # no expert is trained again, which would end the run
+    assert np.array_equal(run(world, **TINY, trajectories=folder).images, own.images)
+
+
+def test_iterations_on_other_experts_are_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "checkpoint_pause", lambda: -1.0)
+    method, folder = METHODS["mtt"], tmp_path / "experts"
+    whole = run(World(tmp_path / "a"), **TINY).images
+    world = World(tmp_path / "b")
+    method(start_of(2), world.context, 1, world.progress, **TINY, trajectories=str(folder))
+    folder.rename(tmp_path / "former")
+    made = method(start_of(2), world.context, 0, world.progress, **TINY, trajectories=str(folder))
+    assert np.array_equal(made.images, whole)
 
 
 def test_the_step_size_stays_positive_and_is_recorded(tmp_path: Path) -> None:
     world = World(tmp_path)
     run(world, **TINY | {"lr_rate": 3e-2, "iterations": 12})
-    [(name, rows)] = world.records
-    assert name == "trajectories" and [row["iteration"] for row in rows] == list(range(12))
+    [(first, _), (name, rows)] = world.records
+    assert first == "experts" and name == "trajectories" and [row["iteration"] for row in rows] == list(range(12))
     sizes = [row["step size"] for row in rows]
     assert min(sizes) > 0 and len(set(sizes)) == 12
 
