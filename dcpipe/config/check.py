@@ -162,6 +162,24 @@ def _small_classes_are_allowed(params: Params) -> None:
     require(not problem, f"selection.small_classes is take_all, but {problem}")
 
 
+def _learned_labels_exist(params: Params) -> None:
+    labels, synthesis = params.softlabels, params.synthesis
+    if labels.method != "learned":
+        return
+    _, options = SYNTHESIS.resolved(params)
+    where = "softlabels.method is learned"
+    require(
+        options.get("lr_labels") is not None,
+        f"{where}, but synthesis {synthesis.method!r} learns none; set synthesis.method: mtt with lr_labels in its "
+        "options, or softlabels.method: stored or none",
+    )
+    require(labels.views == 1, f"{where}: one label per image holds for all views; set softlabels.views: 1")
+    codec = params.compression.codec
+    require(
+        codec == "mean_label", f"{where}, but codec {codec!r} ties labels to views; set compression.codec: mean_label"
+    )
+
+
 def _there_is_one_budget(params: Params) -> None:
     budget = params.compression
     require(
@@ -201,6 +219,7 @@ CHECKS: tuple[Callable[[Params], Any], ...] = (
     _sizes_are_possible,
     _all_images_can_be_trained_on,
     _small_classes_are_allowed,
+    _learned_labels_exist,
     _there_is_one_budget,
     _trainings_can_run,
     _networks_take_the_images,

@@ -233,10 +233,10 @@ class SynthesisBlock(Block):
 
 
 class SoftLabelsBlock(Block):
-    """K views of every image, labelled by one teacher or by the mean logits of several. `method: none` is hard
-    labels."""
+    """K views of every image, labelled by one teacher or by the mean logits of several. `method: none` is hard labels,
+    and `learned` is the labels that the synthesis learned with the images, one per image, which hold for all views."""
 
-    method: Literal["stored", "none"] = "stored"
+    method: Literal["stored", "learned", "none"] = "stored"
     teachers: Annotated[list[str], Field(min_length=1), Distinct]
     views: Count
     augmentation: Augmentation = Augmentation()

@@ -254,7 +254,8 @@ class Study(ABC):
     def needs_stored_labels(self) -> None:
         """Raises `NotApplicableError` where params.yaml makes no soft labels."""
         if self.params.softlabels.method != "stored":
-            raise NotApplicableError("softlabels.method is none: there are no labels to compress; choose stored")
+            method = self.params.softlabels.method
+            raise NotApplicableError(f"softlabels.method is {method}: there are no labels to compress; choose stored")
 
     def check_split(self, counts: Mapping[str, int]) -> None:
         """Raises `DataError` if the split that students are tested on is empty."""

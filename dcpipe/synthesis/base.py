@@ -53,6 +53,10 @@ def as_images(pixels: torch.Tensor) -> npt.NDArray[np.uint8]:
     return images
 
 
+def _unkept(arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """The default of `Progress.keep`, which keeps nothing."""
+
+
 def _unrecorded(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """The default of `Progress.record`, which records nothing."""
 
@@ -63,9 +67,11 @@ class Progress:
     `shared`: a folder for results that are the same for every run with these images and teachers (statistics).
     `report(done, total, note, images)`: shows progress; the function `images` is called only if they are displayed.
     `record(name, rows)`: stores a small table of all decisions, measurements or losses so far. None of them may
-    change the result."""
+    change the result. `keep(arrays)`: what was learned beside the images, once they are done: `logits` f32 [n, c] of
+    labels that hold for all views of an image, the step size `rate` f32 [] of students."""
 
     notes: Path
     shared: Path
     report: Callable[[int, int, str, Callable[[], ImageSet]], None]
     record: Callable[[str, Sequence[Mapping[str, Any]]], None] = _unrecorded
+    keep: Callable[[Mapping[str, npt.NDArray[np.float32]]], None] = _unkept

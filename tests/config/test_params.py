@@ -150,7 +150,7 @@ REFUSED = [
         "mixup",
         "softlabels.mix is 'mixup': input should be 'none', 'cutmix_images' or 'cutmix_labels'",
     ),
-    ("softlabels.method", "hard", "softlabels.method is 'hard': input should be 'stored' or 'none'"),
+    ("softlabels.method", "hard", "softlabels.method is 'hard': input should be 'stored', 'learned' or 'none'"),
     (
         "softlabels.teachers",
         [],
