@@ -180,6 +180,15 @@ def _learned_labels_exist(params: Params) -> None:
     )
 
 
+def _learned_rate_exists(params: Params) -> None:
+    _, options = SYNTHESIS.resolved(params)
+    require(
+        not params.evaluation.learns_rate or "lr_rate" in options,
+        f"evaluation.lr is learned, but synthesis {params.synthesis.method!r} learns no step size; set evaluation.lr "
+        "to a number, or synthesis.method: mtt",
+    )
+
+
 def _there_is_one_budget(params: Params) -> None:
     budget = params.compression
     require(
@@ -202,7 +211,7 @@ def _networks_take_the_images(params: Params) -> None:
 def _trainings_can_run(params: Params) -> None:
     """Recipes and the loss refuse values that contradict each other."""
     recipe, loss = import_name("dcpipe.training:Recipe"), import_name("dcpipe.training.losses:choose")
-    teacher, student = params.teacher.training, params.evaluation
+    teacher, student = params.teacher.training, params.evaluation.at_rate(1.0)  # what is learned is above 0
     if teacher.epochs > 0:
         with at("teacher.training"):
             recipe(teacher.epochs, teacher.optimizer, teacher.lr, teacher.weight_decay, zeta=teacher.zeta)
@@ -220,6 +229,7 @@ CHECKS: tuple[Callable[[Params], Any], ...] = (
     _all_images_can_be_trained_on,
     _small_classes_are_allowed,
     _learned_labels_exist,
+    _learned_rate_exists,
     _there_is_one_budget,
     _trainings_can_run,
     _networks_take_the_images,

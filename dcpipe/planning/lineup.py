@@ -51,7 +51,7 @@ def evaluation(setting: Setting) -> Stage:
     lineup, seeds, size = rows(setting), len(block.seeds), params.images.size
     found = setting.figures(block.student, size)
     students = len(lineup) * seeds
-    tests = students * len(protocol_of(block).all_test_epochs)
+    tests = students * len(protocol_of(block.at_rate(1.0)).all_test_epochs)
     samples = seeds * block.epochs * sum(row.images for row in lineup)
     training = params.teacher.training
     steps = seeds * block.epochs * sum(batches(row.images, block.batch_size) for row in lineup)

@@ -207,6 +207,10 @@ class Study(ABC):
     def check(self, context: StudyContext) -> None:
         """Raises `DataError`, before any work, for a cell that could not be finished; the message names the cell."""
         figures.need_matplotlib()
+        if self.params.evaluation.learns_rate:
+            raise NotApplicableError(
+                "evaluation.lr is learned, which is known for the set of the workspace alone; set it to a number"
+            )
         if context.teachers:
             networks.check_teachers(dict(context.teachers), context.train.classes, context.train.size)
 

@@ -2,9 +2,9 @@
 
 Students that learn from the condensed images for a few steps should reach the weights that experts, networks trained on
 the real images, have after `span` epochs. Images and the step size of students are learned together
-(`trajectories/engine.py`); students of the evaluation use the step size of its recipe, the learned one is in the
-record. `through`: `exact` is MTT's gradient in memory for one step, `unrolled` is the same by keeping all steps, and
-`tesla` is TESLA's, which leaves terms out (`trajectories/unrolling.py`).
+(`trajectories/engine.py`); students of the evaluation use the step size of its recipe, or the learned one with
+`evaluation.lr: learned`. `through`: `exact` is MTT's gradient in memory for one step, `unrolled` is the same by keeping
+all steps, and `tesla` is TESLA's, which leaves terms out (`trajectories/unrolling.py`).
 
 Defaults are those for CIFAR-10 at 10 images per class without ZCA whitening, which is not offered. Images are stored as
 u8, which clips values outside [0, 1]; during matching they are not clipped. `grow_from`, `grow_for` and `start_from`

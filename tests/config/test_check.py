@@ -97,6 +97,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         | {"softlabels.views": 1},
         "softlabels.method is learned, but codec 'rpca' ties labels to views; set compression.codec: mean_label",
     ),
+    "a learned rate that nothing learns": (
+        {"evaluation.lr": "learned"},
+        "evaluation.lr is learned, but synthesis 'none' learns no step size; set evaluation.lr to a number, or "
+        "synthesis.method: mtt",
+    ),
     "an option of a method without any": (
         {"synthesis.options": {"lr": 1}},
         "synthesis.options: synthesis method 'none' takes no options; remove 'lr'",

@@ -132,16 +132,21 @@ def test_labels_that_mtt_learns_reach_students_and_the_release(workspace: Worksp
     labels = {"softlabels": {**SMALL["softlabels"], "method": "learned", "views": 1}}
     packed = {"compression": {"codec": "mean_label", "bytes_per_image": 100}}
     learned = {"method": "mtt", "options": {**few, "lr_labels": 1.0, "initial": "predicted"}}
-    workspace.params(**SMALL | labels | packed | {"synthesis": learned})
+    evaluation = SMALL["evaluation"] | {"lr": "learned"}
+    workspace.params(**SMALL | labels | packed | {"synthesis": learned, "evaluation": evaluation})
     assert stages_run(workspace.run("dvc", "repro")) == ["synthesis", *AFTER]
     data = workspace.root / "data"
     artifact = store.open_artifact(data / "synthesis", "synthesis")
     with (data / "synthesis/experts.csv").open(encoding="utf-8", newline="") as stream:
         assert [len(row["sha256"]) for row in csv.DictReader(stream)] == [64, 64]
+    rate = float(store.load_learned(artifact)["rate"])
     logits = store.load_learned(artifact)["logits"].astype(np.float16).astype(np.float32)
     names = ["mtt, mean_label", "mtt, mean_label, first 1", "random, hard labels", "random, hard labels, first 1"]
-    assert [score.name for score in store.load_scores(data / "evaluation/scores")] == names
+    scores = store.load_scores(data / "evaluation/scores")
+    assert [score.name for score in scores] == names
+    assert {score.protocol for score in scores} == {f"idc/mnist with epochs 1, lr {rate:g}"}
     release = dcpipe.load(data / "release")
+    assert release.manifest["params"]["evaluation"]["lr"] == pytest.approx(rate) and not release.manifest["teachers"]
     assert np.array_equal(release.images.ids, store.load_set(data / "synthesis").ids)
     for epoch in (0, 5):
         dataset = release.dataset()
