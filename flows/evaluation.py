@@ -32,6 +32,7 @@ def evaluation_stage(run: Run) -> None:
     params, block = run.params, run.params.evaluation
     kinds = ("images", "selection", "synthesis", "softlabels", "compression")
     inputs = Inputs.open(*kinds, teachers=params.softlabels.teachers)
+    block = block.at_rate(learned_rate(inputs["synthesis"]))
     protocol = protocol_of(block, params.softlabels)
     settings = {
         "evaluation": block.model_dump(mode="json"),
@@ -67,16 +68,23 @@ def evaluation_stage(run: Run) -> None:
         staging.publish("scores", store.save_scores(staging.root, scores))
 
 
+def learned_rate(synthesis: store.Artifact) -> float | None:
+    """The step size that was learned with the images, if one was."""
+    rate = store.load_learned(synthesis).get("rate")
+    return None if rate is None else float(rate)
+
+
 def lineup_of(run: Run, inputs: Inputs, notes: store.Notes) -> lineup.Lineup:
     """The images, labels and settings that the contenders are made from."""
     images = store.load_set(inputs.path("synthesis"))
     labels = None
     if run.params.softlabels.method != "none":
+        stored = run.params.softlabels.method == "stored"  # learned labels have no teacher, and a pack loses nothing
         labels = lineup.SoftLabelled(
             pack=store.load_pack(inputs.path("compression"), images.decoded_ids),
-            uncompressed=store.load_soft_labels(inputs.path("softlabels")),
-            teachers=inputs.load_teachers(),
-            teacher_bytes=sum(inputs.teacher_bytes.values()),
+            uncompressed=store.load_soft_labels(inputs.path("softlabels")) if stored else None,
+            teachers=inputs.load_teachers() if stored else {},
+            teacher_bytes=sum(inputs.teacher_bytes.values()) if stored else 0,
         )
     return lineup.Lineup(
         params=run.params,
@@ -114,10 +122,10 @@ def write_reports(
     tabular.write_csv(folder / "learning_curves.csv", curves)
     at_sizes = [row for of_kind in sizes.values() for row in of_kind]
     tabular.write_csv(folder / "sizes.csv", [row for row in at_sizes if row["size"] != "average"])
-    if inputs["softlabels"].meta["method"] != "none":
+    if inputs["softlabels"].meta["method"] == "stored":
         spectra = tabular.spectra(store.load_soft_labels(inputs.path("softlabels")))
     else:
-        spectra = [{"component": 1, "p10": 1.0, "median": 1.0, "p90": 1.0}]  # one-hot labels have rank one
+        spectra = [{"component": 1, "p10": 1.0, "median": 1.0, "p90": 1.0}]  # one label per image has rank one
     tabular.write_csv(folder / "spectra.csv", spectra)
     run.reporter.table("scores", rows)
     if run.params.evaluation.sizes:

@@ -6,6 +6,7 @@ Output: data/release. `dcpipe publish NAME@vX.Y.Z` tags and pushes it.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from dcpipe import store
 from dcpipe.images import leakage, report
@@ -18,7 +19,7 @@ def release_stage(run: Run) -> None:
     """Assemble the folder and publish it."""
     block, first = run.params.release, run.params.softlabels.teachers[0]
     inputs = Inputs.open("synthesis", "compression", "scores", teachers=[first])
-    settings, source = run.params.content(), report.recorded(Path("data/images"))
+    settings, source = params_of(run, inputs), report.recorded(Path("data/images"))
     with run.staging("data/release", settings, inputs) as staging:
 
         def gather(name: str) -> dict[str, object]:
@@ -43,6 +44,13 @@ def release_stage(run: Run) -> None:
         [meta] = run.map(gather, [block.name], lambda name: f"assemble[{name}]", retries=2, progress="assemble")
         run.reporter.markdown("card", (staging.root / "README.md").read_text(encoding="utf-8"))
         staging.publish("release", meta)
+
+
+def params_of(run: Run, inputs: Inputs) -> dict[str, Any]:
+    """The parameters that the release tells, in which a learned rate is its number."""
+    rate = store.load_learned(inputs["synthesis"]).get("rate")
+    evaluation = run.params.evaluation.at_rate(None if rate is None else float(rate))
+    return run.params.model_copy(update={"evaluation": evaluation}).content()
 
 
 if __name__ == "__main__":

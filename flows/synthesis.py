@@ -1,12 +1,14 @@
 """synthesis: refine the picked images; method `none` leaves them as they are, as SCORE does.
 
 Output: data/synthesis with the condensed images (lossless) in pick order. A method that records its decisions (MDC)
-adds them as a table and a figure. A grid of the images is displayed.
+adds them as a table and a figure; what it learned beside the images (MTT's labels and step size) is a file of its own.
+A grid of the images is displayed.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from dcpipe import images, store, synthesis
 from dcpipe.reports import pictures
@@ -28,7 +30,9 @@ def synthesis_stage(run: Run) -> None:
         run.staging("data/synthesis", block.model_dump(mode="json"), inputs) as staging,
     ):
         records = Records(run, f"{block.method}, seed {block.seed}")
-        progress = synthesis.Progress(staging.notes, shared.notes, LiveImages(run).report, records.update)
+        learned: dict[str, Any] = {}
+        told = LiveImages(run).report, records.update, learned.update
+        progress = synthesis.Progress(staging.notes, shared.notes, *told)
 
         def refine(method: str) -> ImageSet:
             start = images.read_selection(table, store.load_selection(inputs.path("selection")))
@@ -38,6 +42,7 @@ def synthesis_stage(run: Run) -> None:
             refine, [block.method], lambda method: f"synthesise[{method}]", retries=2, progress="synthesise"
         )
         meta = store.save_set(staging.root, result)
+        store.save_learned(staging.root, learned)
         records.save(staging.root)
         run.reporter.image("condensed images", pictures.grid(result))
         staging.publish("synthesis", meta)

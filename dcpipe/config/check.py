@@ -163,6 +163,33 @@ def _small_classes_are_allowed(params: Params) -> None:
     require(not problem, f"selection.small_classes is take_all, but {problem}")
 
 
+def _learned_labels_exist(params: Params) -> None:
+    labels, synthesis = params.softlabels, params.synthesis
+    if labels.method != "learned":
+        return
+    _, options = SYNTHESIS.resolved(params)
+    where = "softlabels.method is learned"
+    require(
+        options.get("lr_labels") is not None,
+        f"{where}, but synthesis {synthesis.method!r} learns none; set synthesis.method: mtt with lr_labels in its "
+        "options, or softlabels.method: stored or none",
+    )
+    require(labels.views == 1, f"{where}: one label per image holds for all views; set softlabels.views: 1")
+    codec = params.compression.codec
+    require(
+        codec == "mean_label", f"{where}, but codec {codec!r} ties labels to views; set compression.codec: mean_label"
+    )
+
+
+def _learned_rate_exists(params: Params) -> None:
+    _, options = SYNTHESIS.resolved(params)
+    require(
+        not params.evaluation.learns_rate or "lr_rate" in options,
+        f"evaluation.lr is learned, but synthesis {params.synthesis.method!r} learns no step size; set evaluation.lr "
+        "to a number, or synthesis.method: mtt",
+    )
+
+
 def _there_is_one_budget(params: Params) -> None:
     budget = params.compression
     require(
@@ -185,7 +212,7 @@ def _networks_take_the_images(params: Params) -> None:
 def _trainings_can_run(params: Params) -> None:
     """Recipes and the loss refuse values that contradict each other."""
     recipe, loss = import_name("dcpipe.training:Recipe"), import_name("dcpipe.training.losses:choose")
-    teacher, student = params.teacher.training, params.evaluation
+    teacher, student = params.teacher.training, params.evaluation.at_rate(1.0)  # what is learned is above 0
     if teacher.epochs > 0:
         with at("teacher.training"):
             recipe(teacher.epochs, teacher.optimizer, teacher.lr, teacher.weight_decay, zeta=teacher.zeta)
@@ -202,6 +229,8 @@ CHECKS: tuple[Callable[[Params], Any], ...] = (
     _sizes_are_possible,
     _all_images_can_be_trained_on,
     _small_classes_are_allowed,
+    _learned_labels_exist,
+    _learned_rate_exists,
     _there_is_one_budget,
     _trainings_can_run,
     _networks_take_the_images,

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, cast, get_args
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from dcpipe.config import budget, check, packages, protocols
 from dcpipe.config.blocks import Block, GrownBlock, checked, read
 from dcpipe.config.values import (
+    LEARNED,
     AtLeastOne,
     Count,
     Distinct,
@@ -31,7 +32,7 @@ from dcpipe.config.values import (
     Side,
     Strategy,
 )
-from dcpipe.types import Decoder, Ensemble, Head, LabelShape, Mix, MixBox, Precision, ViewPolicy, require
+from dcpipe.types import DataError, Decoder, Ensemble, Head, LabelShape, Mix, MixBox, Precision, ViewPolicy, require
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$")]
 Baseline = Literal["random", "uncompressed", "online", "hard", "equal_bytes", "all_images"]
@@ -240,10 +241,11 @@ class SynthesisBlock(Block):
 
 
 class SoftLabelsBlock(GrownBlock):
-    """K views of every image, labelled by one teacher or by the mean logits of several. `method: none` is hard
-    labels. With `ensemble: equal_norms`, the logits of several teachers are scaled to the same norm first."""
+    """K views of every image, labelled by one teacher or by the mean logits of several. `method: none` is hard labels,
+    and `learned` is the labels that the synthesis learned with the images, one per image, which hold for all views.
+    With `ensemble: equal_norms`, the logits of several teachers are scaled to the same norm first."""
 
-    method: Literal["stored", "none"] = "stored"
+    method: Literal["stored", "learned", "none"] = "stored"
     teachers: Annotated[list[str], Field(min_length=1), Distinct]
     views: Count
     augmentation: Augmentation = Augmentation()
@@ -280,6 +282,8 @@ NOT_OF_STUDIES = ("seeds", "baselines", "sizes")
 class EvaluationBlock(protocols.Settings):
     """The protocol of students.
 
+    `lr: learned` is the step size that the synthesis learned with the images.
+
     `baselines` are the rows in addition to that of the condensed set: `equal_bytes` are as many random images with hard
     labels as fit in its bytes, and `all_images` is the student trained on all train images with the recipe of
     `teacher.training`, the upper bound. `sizes` are smaller sets that are evaluated too:
@@ -292,6 +296,22 @@ class EvaluationBlock(protocols.Settings):
     baselines: Annotated[list[Baseline], Distinct] = Field(default=_BASELINES)
     sizes: Annotated[list[Count], Distinct] = Field(default=[])
     best_of: Count = 1
+
+    @property
+    def learns_rate(self) -> bool:
+        """Whether the rate is the one that was learned with the images."""
+        return cast(object, self.lr) == LEARNED
+
+    def at_rate(self, rate: float | None) -> EvaluationBlock:
+        """The block with the learned rate, if it asks for it. Raises `DataError` if that is not known."""
+        if not self.learns_rate:
+            return self
+        if rate is None:
+            raise DataError(
+                "evaluation.lr is learned, but there is no learned step size in data/synthesis; run `dvc repro "
+                "synthesis`, or set evaluation.lr to a number"
+            )
+        return self.model_copy(update={"lr": rate})
 
 
 class ReleaseBlock(Block):

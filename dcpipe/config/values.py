@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainSerializer, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from dcpipe.types import DataError, ViewPolicy
@@ -31,6 +31,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
+
+
+LEARNED = "learned"
 
 
 def import_name(path: str) -> Any:
@@ -73,6 +76,11 @@ def _local(path: str) -> str:
     return path
 
 
+def _or_learned(value: Any, check: Callable[[Any], Any]) -> Any:
+    """The word instead of a number."""
+    return value if value == LEARNED else check(value)
+
+
 def _strategy(name: str) -> str:
     try:
         return ViewPolicy(siamese=name).siamese
@@ -83,6 +91,9 @@ def _strategy(name: str) -> str:
 Distinct = AfterValidator(_distinct)
 Seeds = Annotated[list[Seed], Field(min_length=3), Distinct]
 LocalPath = Annotated[str, AfterValidator(_local)]
+# A learning rate, or the word `LEARNED` for the one that was learned with the condensed images. It has the type of a
+# number, which is what it is wherever it is used (`EvaluationBlock.at_rate`).
+Rate = Annotated[float, Field(gt=0), WrapValidator(_or_learned), PlainSerializer(lambda rate: rate)]
 Strategy = Annotated[str, AfterValidator(_strategy)]
 
 

@@ -65,7 +65,10 @@ class Protocol:
 
 def protocol_of(block: EvaluationBlock, labels: SoftLabelsBlock | None = None) -> Protocol:
     """How students are trained: the protocol that `block` names, with the changes that params.yaml makes. The changes
-    are part of its name, including changes of how views are drawn if `labels` is given."""
+    are part of its name, including changes of how views are drawn if `labels` is given.
+
+    Raises `DataError` for a learned rate that is not filled in (`EvaluationBlock.at_rate`)."""
+    block = block.at_rate(None)
     chosen = block.model_dump(include={field.name for field in fields(Recipe)})
     recipe = Recipe(**chosen | {"milestones": tuple(block.milestones)})
     drawn = None if labels is None else {**labels.augmentation.model_dump(), "mix": labels.mix}

@@ -33,7 +33,8 @@ def rows(setting: Setting) -> list[Row]:
     per_class, classes = setting.shape.images // setting.stored, setting.counts.classes
     found = [Row("own" if setting.soft else "hard", size * classes * per_class) for size in sizes]
     if setting.soft:
-        kinds = (kind for kind in ("uncompressed", "online", "hard") if kind in block.baselines)
+        possible = ("uncompressed", "online", "hard") if setting.taught else ("hard",)
+        kinds = (kind for kind in possible if kind in block.baselines)
         found += [Row(kind, setting.shape.images) for kind in kinds]
     if "random" in block.baselines:
         found += [Row("random", size * classes) for size in sizes]
@@ -50,7 +51,7 @@ def evaluation(setting: Setting) -> Stage:
     lineup, seeds, size = rows(setting), len(block.seeds), params.images.size
     found = setting.figures(block.student, size)
     students = len(lineup) * seeds
-    tests = students * len(protocol_of(block).all_test_epochs)
+    tests = students * len(protocol_of(block.at_rate(1.0)).all_test_epochs)
     samples = seeds * block.epochs * sum(row.images for row in lineup)
     training = params.teacher.training
     steps = seeds * block.epochs * sum(batches(row.images, block.batch_size) for row in lineup)
@@ -72,7 +73,7 @@ def evaluation(setting: Setting) -> Stage:
             Work("forward", seeds * counts.test, seeds, name=block.student, size=size, batch=training.batch_size),
         ]
     kinds = {row.kind for row in lineup}
-    teachers = [setting.network(key) for key in params.softlabels.teachers] if setting.soft else []
+    teachers = [setting.network(key) for key in params.softlabels.teachers] if setting.taught else []
     online = seeds * block.epochs * sum(row.images for row in lineup if row.kind == "online")
     if online:
         work += [
@@ -89,7 +90,7 @@ def evaluation(setting: Setting) -> Stage:
     if "random" in kinds:
         work += [setting.decode(setting.stored), setting.encode(setting.stored)]
         scratch += setting.stored * png_bytes(size)
-        if setting.soft:
+        if setting.taught:
             work += [*setting.label(setting.random_shape), setting.pack(setting.random_shape)]
             scratch += setting.random_shape.reference_bytes + 2 * pack  # labels, then encoded blocks and their pack
     host, device = 0, pack

@@ -72,6 +72,11 @@ class Setting:
         return self.params.softlabels.method != "none"
 
     @cached_property
+    def taught(self) -> bool:
+        """Whether teachers give the labels."""
+        return self.params.softlabels.method == "stored"
+
+    @cached_property
     def pack_bytes(self) -> int:
         """Bytes of the packed labels; 0 for hard ones."""
         planned = budget.planned(self.params, self.counts.classes)
@@ -253,6 +258,9 @@ def softlabels(setting: Setting) -> Stage:
         return Stage("softlabels", (), manifest(1), 1, BASE)
     n_bytes, files = store.array_size((shape.images, shape.views, shape.classes), "float16")
     shard = n_bytes // max(1, files - 1)
+    if not setting.taught:
+        size = n_bytes + 8 * shape.images + manifest(files + 2) + 40 * shape.classes
+        return Stage("softlabels", (Work("read", setting.set_bytes + n_bytes),), size, files + 2, BASE)
     found = [setting.figures(*setting.network(key)) for key in block.teachers]
     return Stage(
         "softlabels",

@@ -8,6 +8,9 @@ from typing import Any
 from dcpipe.planning.stages import BASE, READ_GROWTH, Setting, manifest
 from dcpipe.planning.work import Remedy, Stage, Work, batches
 
+_FORWARD_BATCH = 512
+_ROW = 100  # bytes about an expert in the record
+
 
 def trajectories(setting: Setting, options: Mapping[str, Any]) -> Stage:
     """The stage with the resolved options of `mtt`. Experts that an earlier run has trained are counted again."""
@@ -32,13 +35,18 @@ def trajectories(setting: Setting, options: Mapping[str, Any]) -> Stage:
     ]
     if options["through"] != "unrolled":
         work.append(Work("train", seen, steps=students, name=name, size=size, batch=batch))
+    # Of the last weights of an expert: its accuracy, then what chooses images and labels.
+    passed = options["experts"] * (counts.train + (setting.stored if options["lr_labels"] is not None else 0))
+    passed += counts.train if options["initial"] == "predicted" else 0
+    work.append(Work("forward", passed, name=name, size=size, batch=_FORWARD_BATCH))
     found, real = setting.figures(name, size), setting.decoded(counts.train)
+    labels = 0 if options["lr_labels"] is None else 4 * setting.stored * counts.classes
     graphs = options["steps"] if options["through"] == "unrolled" else 1
     return Stage(
         "synthesis",
         (*work, Work("read", setting.table_bytes)),
-        n_bytes=setting.set_bytes + manifest(3),
-        files=3,
+        n_bytes=setting.set_bytes + manifest(5) + _ROW * options["experts"] + labels,
+        files=5,
         scratch=8 * setting.pixels + (epochs + options["experts"]) * found.weights,
         host=BASE + real + int(READ_GROWTH * setting.pixels),
         device=real + 12 * setting.pixels + 3 * graphs * batch * found.outputs + (options["steps"] + 8) * found.weights,

@@ -71,7 +71,8 @@ def assemble(
         require(same, f"release {name}: the label pack is of other images; run `dvc repro compression`")
     check_same_classes(teacher.classes, images.classes, f"release {name}: teacher and images")
     shipped = store.save_teacher(folder, teacher, TEACHER) if with_teacher else None
-    labellers = params["softlabels"]["teachers"] if pack is not None else []
+    by_teachers = pack is not None and params["softlabels"].get("method") != "learned"
+    labellers = params["softlabels"]["teachers"] if by_teachers else []
     teachers = [params["teacher"]["networks"][key]["network"] for key in labellers]
     origin = Origin(teacher.mean, teacher.std, licence, params, teachers, shipped, leakage, source)
     return write_release(folder, name, images, pack, scores, origin, lineage.get("versions", {}), stored)

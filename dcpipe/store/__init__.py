@@ -14,6 +14,7 @@ is published by one rename.
 * `images.py`, `teacher.py`, `features.py`, `selection.py`, `labels.py`, `scores.py`: the files of each kind of artifact
 * `image_index.py`  where images are that were not copied
 * `encoding.py`  condensed images as PNG, in threads, and only once
+* `learned.py`   labels and step size that were learned with condensed images
 * `blocks.py`    chunked, sharded Zarr arrays that are filled shard by shard
 * `tensors.py`   safetensors files that are written without having them in memory
 * `columns.py`   small Parquet files of plain columns
@@ -39,6 +40,7 @@ from dcpipe.store.labels import (
     save_pack,
     view_specs,
 )
+from dcpipe.store.learned import load_learned, save_learned
 from dcpipe.store.notes import Notes
 from dcpipe.store.scores import load_scores, save_scores
 from dcpipe.store.selection import load_selection, save_selection
@@ -67,6 +69,7 @@ __all__ = [
     "folder_bytes",
     "header_bytes",
     "load_features",
+    "load_learned",
     "load_pack",
     "load_scores",
     "load_selection",
@@ -82,6 +85,7 @@ __all__ = [
     "read_pack",
     "replacing",
     "save_label_keys",
+    "save_learned",
     "save_pack",
     "save_scores",
     "save_selection",

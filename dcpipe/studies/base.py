@@ -207,6 +207,10 @@ class Study(ABC):
     def check(self, context: StudyContext) -> None:
         """Raises `DataError`, before any work, for a cell that could not be finished; the message names the cell."""
         figures.need_matplotlib()
+        if self.params.evaluation.learns_rate:
+            raise NotApplicableError(
+                "evaluation.lr is learned, which is known for the set of the workspace alone; set it to a number"
+            )
         if context.teachers:
             networks.check_teachers(dict(context.teachers), context.train.classes, context.train.size)
 
@@ -254,7 +258,8 @@ class Study(ABC):
     def needs_stored_labels(self) -> None:
         """Raises `NotApplicableError` where params.yaml makes no soft labels."""
         if self.params.softlabels.method != "stored":
-            raise NotApplicableError("softlabels.method is none: there are no labels to compress; choose stored")
+            method = self.params.softlabels.method
+            raise NotApplicableError(f"softlabels.method is {method}: there are no labels to compress; choose stored")
 
     def check_split(self, counts: Mapping[str, int]) -> None:
         """Raises `DataError` if the split that students are tested on is empty."""

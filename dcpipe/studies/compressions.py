@@ -116,7 +116,7 @@ class CompressionsStudy(VariantCellsStudy):
                 self.needs_stored_labels()
             require(
                 params.softlabels.method == "stored",
-                "softlabels.method is none: there are no labels to compress; choose stored",
+                f"softlabels.method is {params.softlabels.method}: there are no labels to compress; choose stored",
             )
             require(labels == "packed", f"labels is {labels}, but this study compresses stored labels; remove labels")
         return CompressionCell(name, ipc, compressed(params, CompressionBlock(codec="none")), labels)

@@ -266,6 +266,6 @@ def picture_of(train: ImageTable, picks: Selection) -> bytes:
 def conditions(params: Params, packed: str) -> str:
     """The settings that all rows share, in one line; `packed` describes how labels are packed, "" if all are hard."""
     protocol, labels = f"{params.evaluation.student}, {params.evaluation.epochs} epochs", params.softlabels
-    if labels.method == "none" or not packed:
+    if labels.method != "stored" or not packed:
         return f"{protocol}, hard labels"
     return f"{protocol}; {labels.views} views per image, labelled by {', '.join(labels.teachers)}; {packed}"

@@ -120,10 +120,10 @@ class SelectionStudy(CoresetStudy):
 
     @cached_property
     def cells(self) -> list[CoresetCell]:
-        if len(self.kinds) > 1 and self.params.softlabels.method == "none":
+        if len(self.kinds) > 1 and self.params.softlabels.method != "stored":
             raise NotApplicableError(
-                f"softlabels.method is none: there are no labels to pack; choose stored, or take packed out of "
-                f"{self.name}.labels in studies/params.yaml"
+                f"softlabels.method is {self.params.softlabels.method}: there are no labels to pack; choose stored, or "
+                f"take packed out of {self.name}.labels in studies/params.yaml"
             )
         return self.all_cells()
 

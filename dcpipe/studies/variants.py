@@ -29,7 +29,7 @@ class Variant(Block):
     """Other values for keys of params.yaml by block; null means the default of a key.
 
     `labels` says what students are trained with: the packed labels, the teachers at every step (`online`) or the
-    classes of the images (`hard`). The default is `hard` if `softlabels.method` is none, else `packed`.
+    classes of the images (`hard`). The default is `packed` if `softlabels.method` is stored, else `hard`.
     """
 
     selection: Changes = Field(default_factory=dict)
@@ -60,7 +60,8 @@ def settings(chain: Sequence[Variant], ipc: int, content: Mapping[str, Any]) -> 
     stored = parsed.softlabels.method == "stored"
     require(
         stored or labels != "packed",
-        "labels is packed but softlabels.method is none; choose online or hard, or softlabels: {method: stored}",
+        f"labels is packed but softlabels.method is {parsed.softlabels.method}; choose online or hard, or softlabels: "
+        "{method: stored}",
     )
     return parsed, labels or ("packed" if stored else "hard")
 

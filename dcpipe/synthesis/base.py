@@ -59,6 +59,10 @@ def as_images(pixels: torch.Tensor) -> npt.NDArray[np.uint8]:
     return images
 
 
+def _unkept(arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
+    """The default of `Progress.keep`, which keeps nothing."""
+
+
 def _unrecorded(name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """The default of `Progress.record`, which records nothing."""
 
@@ -72,8 +76,9 @@ class Progress:
     number)`: called by recoveries with their `recovery.Engine` and each batch, before its first step (or, after a kill,
     the step of its checkpoint) and after every step; batches then run one after another in this process.
     `snapshot(loops, images)`: called by gradient matching with the number of outer loops so far, 0 at the start, and a
-    function that gives the images; loops after the last checkpoint of a killed run are told again. None of them may
-    change the result."""
+    function that gives the images; loops after the last checkpoint of a killed run are told again. `keep(arrays)`: what
+    was learned beside the images, once they are done: `logits` f32 [n, c] of labels that hold for all views of an
+    image, the step size `rate` f32 [] of students. Only `keep` belongs to the result; none of them may change it."""
 
     notes: Path
     shared: Path
@@ -81,3 +86,4 @@ class Progress:
     record: Callable[[str, Sequence[Mapping[str, Any]]], None] = _unrecorded
     watch: Callable[[Any, Any, int], None] | None = None
     snapshot: Callable[[int, Callable[[], ImageSet]], None] | None = None
+    keep: Callable[[Mapping[str, npt.NDArray[np.float32]]], None] = _unkept

@@ -2,14 +2,15 @@
 
 Students that learn from the condensed images for a few steps should reach the weights that experts, networks trained on
 the real images, have after `span` epochs. Images and the step size of students are learned together
-(`trajectories/engine.py`); students of the evaluation use the step size of its recipe, the learned one is in the
-record. `through`: `exact` is MTT's gradient in memory for one step, `unrolled` is the same by keeping all steps, and
-`tesla` is TESLA's, which leaves terms out (`trajectories/unrolling.py`).
+(`trajectories/engine.py`); students of the evaluation use the step size of its recipe, or the learned one with
+`evaluation.lr: learned`. `through`: `exact` is MTT's gradient in memory for one step, `unrolled` is the same by keeping
+all steps, and `tesla` is TESLA's, which leaves terms out (`trajectories/unrolling.py`).
 
 Defaults are those for CIFAR-10 at 10 images per class without ZCA whitening, which is not offered. Images are stored as
 u8, which clips values outside [0, 1]; during matching they are not clipped. `grow_from`, `grow_for` and `start_from`
-give DATM's ranges (Guo et al., ICLR 2024), `skip_above` its rule to skip an iteration; its learned soft labels and its
-experts (trained with GSAM) are not offered. The official code takes each expert once before any comes again; here they
+give DATM's ranges (Guo et al., ICLR 2024), `skip_above` its rule to skip an iteration, `lr_labels` its learned soft
+labels and `initial: predicted` its first images; its experts, trained with GSAM, can be read from buffers
+(`trajectories`). The official code takes each expert once before any comes again; here they
 are drawn with replacement, as with its option `load_all`. It also reports the best of many evaluations on test images;
 here the last iteration counts.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from dcpipe.config.options import validated
-from dcpipe.config.values import BelowOne, Count, Natural, Network, NotNegative, Positive, Strategy
+from dcpipe.config.values import BelowOne, Count, LocalPath, Natural, Network, NotNegative, Positive, Strategy
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.trajectories.engine import Choices, Engine
 from dcpipe.synthesis.trajectories.unrolling import Through
@@ -64,19 +65,23 @@ def mtt(
     lr_rate: NotNegative = 1e-5,
     batch: Count | None = None,
     strategy: Strategy = "dsa:color_crop_cutout_flip_scale_rotate",
-    initial: Literal["noise", "start"] = "start",
+    initial: Literal["noise", "start", "predicted"] = "start",
     through: Through = "exact",
     skip_above: Positive | None = None,
     experts: Count = 100,
     expert_epochs: Count = 50,
     expert_lr: Positive = 0.01,
     expert_batch: Count = 256,
+    trajectories: LocalPath | None = None,
+    lr_labels: Positive | None = None,
 ) -> ImageSet:
     """The optimised images. Raises `DataError` for options out of range, and if images or step size diverge.
 
     `steps` of a student, `span` epochs of an expert; start epochs in [`start_from`, `start_below`), below `grow_from`
     at first if that is given. `lr`, `momentum`: of the images, in units of their standard deviation. `rate`: the first
-    step size, `lr_rate`: its own rate. `batch`: condensed images of a step, None for all.
+    step size, `lr_rate`: its own rate. `batch`: condensed images of a step, None for all. `trajectories`: a folder for
+    experts, which others may use too, or with buffers of MTT's own code; None for the scratch space. `lr_labels`: of
+    soft labels that are learned with the images (`softlabels.method: learned`); None for the classes.
     """
     choices = Choices(
         network=network,
@@ -100,5 +105,7 @@ def mtt(
         expert_epochs=expert_epochs,
         expert_lr=expert_lr,
         expert_batch=expert_batch,
+        trajectories=trajectories,
+        lr_labels=lr_labels,
     )
     return Engine(start, context, seed, progress, choices).run()

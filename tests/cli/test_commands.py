@@ -64,7 +64,9 @@ def test_a_mistake_is_one_line(workspace: Path, capsys: pytest.CaptureFixture[st
     assert cli.main(["init", "digit"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("dcpipe: unknown preset 'digit'; did you mean digits, digits-edc or digits-mdc? ")
+    assert captured.err.startswith(
+        "dcpipe: unknown preset 'digit'; did you mean digits, digits-edc, digits-mdc or digits-mtt? "
+    )
     assert captured.err.count("\n") == 1
 
 

@@ -20,7 +20,7 @@ def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
     ("words", "completed"),
     [
         (["pu"], {"publish", "pull"}),
-        (["init", "digits-"], {"digits-edc", "digits-mdc"}),
+        (["init", "digits-"], {"digits-edc", "digits-mdc", "digits-mtt"}),
         (["study", "s"], {"selection", "sizes", "slimming", "students", "sweep", "syntheses"}),
         (["export", "--fo"], {"--format"}),
         (["export", "--format", ""], {"folder", "parquet", "ddranking"}),

@@ -83,6 +83,25 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "selection.options: selector 'score' has no option 'alhpa'; its options are alpha, beta, eps2, coefficient, "
         "order, precision, device, typical, start; did you mean 'alpha'?",
     ),
+    "learned labels that nothing learns": (
+        {"softlabels.method": "learned"},
+        "softlabels.method is learned, but synthesis 'none' learns none; set synthesis.method: mtt with lr_labels in "
+        "its options, or softlabels.method: stored or none",
+    ),
+    "views of learned labels": (
+        {"softlabels.method": "learned", "synthesis": {"method": "mtt", "options": {"lr_labels": 1.0}}},
+        "softlabels.method is learned: one label per image holds for all views; set softlabels.views: 1",
+    ),
+    "a codec of learned labels": (
+        {"softlabels.method": "learned", "synthesis": {"method": "mtt", "options": {"lr_labels": 1.0}}}
+        | {"softlabels.views": 1},
+        "softlabels.method is learned, but codec 'rpca' ties labels to views; set compression.codec: mean_label",
+    ),
+    "a learned rate that nothing learns": (
+        {"evaluation.lr": "learned"},
+        "evaluation.lr is learned, but synthesis 'none' learns no step size; set evaluation.lr to a number, or "
+        "synthesis.method: mtt",
+    ),
     "an option of a method without any": (
         {"synthesis.options": {"lr": 1}},
         "synthesis.options: synthesis method 'none' takes no options; remove 'lr'",

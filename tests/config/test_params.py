@@ -150,7 +150,7 @@ REFUSED = [
         "mixup",
         "softlabels.mix is 'mixup': input should be 'none', 'cutmix_images' or 'cutmix_labels'",
     ),
-    ("softlabels.method", "hard", "softlabels.method is 'hard': input should be 'stored' or 'none'"),
+    ("softlabels.method", "hard", "softlabels.method is 'hard': input should be 'stored', 'learned' or 'none'"),
     (
         "softlabels.teachers",
         [],
@@ -384,3 +384,13 @@ def test_the_hash_of_weights_is_that_of_the_file_or_of_the_file_in_the_package(t
         (None, None),
     ):
         assert params.TeacherNetwork(network="efficientnet_lite0", weights=weights).weights_sha256() == sha256
+
+
+def test_a_learned_rate_is_filled_in_and_refused_where_it_is_not_known() -> None:
+    plain = params.parse(LEGAL).evaluation
+    learned = params.EvaluationBlock(**plain.model_dump() | {"lr": "learned"})
+    assert learned.learns_rate and not plain.learns_rate and learned.model_dump(mode="json")["lr"] == "learned"
+    assert learned.at_rate(0.25) == params.EvaluationBlock(**plain.model_dump() | {"lr": 0.25})
+    assert plain.at_rate(0.25) is plain and plain.at_rate(None) is plain
+    with pytest.raises(DataError, match="there is no learned step size in data/synthesis; run `dvc repro synthesis`"):
+        learned.at_rate(None)

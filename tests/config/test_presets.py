@@ -13,9 +13,15 @@ from dcpipe.config import presets
 from dcpipe.config.presets.composing import families
 from dcpipe.types import DataError
 
-OWN = {"digits", "digits-edc", "digits-mdc", "cifar10-small", "cifar10-edc-small", "tiny-imagenet-50-small"} | {
-    "cifar10-pretrained-small"
-}
+OWN = {
+    "digits",
+    "digits-edc",
+    "digits-mdc",
+    "digits-mtt",
+    "cifar10-small",
+    "cifar10-edc-small",
+    "tiny-imagenet-50-small",
+} | {"cifar10-pretrained-small"}
 
 
 def test_the_default_comes_first_and_numbers_are_in_order() -> None:
@@ -47,12 +53,12 @@ def test_source_accuracy_and_cost_are_stated(name: str) -> None:
 
 
 UNKNOWN = {
-    "digit": "did you mean digits, digits-edc or digits-mdc? `dcpipe init --list` shows all 69",
-    "tiny-imagenet-ipc1": "did you mean tiny-imagenet-ipc10? `dcpipe init --list` shows all 69",
+    "digit": "did you mean digits, digits-edc, digits-mdc or digits-mtt? `dcpipe init --list` shows all 72",
+    "tiny-imagenet-ipc1": "did you mean tiny-imagenet-ipc10? `dcpipe init --list` shows all 72",
     "cifar10-mcd-ipc10": "did you mean cifar10-mdc-ipc10, cifar100-mdc-ipc10 or cifar10-dc-ipc10? `dcpipe init --list` "
-    "shows all 69",
-    "": "`dcpipe init --list` shows all 69",
-    "zzz": "`dcpipe init --list` shows all 69",
+    "shows all 72",
+    "": "`dcpipe init --list` shows all 72",
+    "zzz": "`dcpipe init --list` shows all 72",
 }
 
 

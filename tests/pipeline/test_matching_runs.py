@@ -127,6 +127,35 @@ def test_methods_of_grids_and_mdc_are_values_of_synthesis_method(workspace: Work
     assert stages_run(workspace.run("dvc", "repro")) == []
 
 
+def test_labels_that_mtt_learns_reach_students_and_the_release(workspace: Workspace) -> None:
+    few = {"network": "convnet-d1-w4", "iterations": 2, "steps": 2, "start_below": 1, "experts": 2, "expert_epochs": 2}
+    labels = {"softlabels": {**SMALL["softlabels"], "method": "learned", "views": 1}}
+    packed = {"compression": {"codec": "mean_label", "bytes_per_image": 100}}
+    learned = {"method": "mtt", "options": {**few, "lr_labels": 1.0, "initial": "predicted"}}
+    evaluation = SMALL["evaluation"] | {"lr": "learned"}
+    workspace.params(**SMALL | labels | packed | {"synthesis": learned, "evaluation": evaluation})
+    assert stages_run(workspace.run("dvc", "repro")) == ["synthesis", *AFTER]
+    data = workspace.root / "data"
+    artifact = store.open_artifact(data / "synthesis", "synthesis")
+    with (data / "synthesis/experts.csv").open(encoding="utf-8", newline="") as stream:
+        assert [len(row["sha256"]) for row in csv.DictReader(stream)] == [64, 64]
+    rate = float(store.load_learned(artifact)["rate"])
+    logits = store.load_learned(artifact)["logits"].astype(np.float16).astype(np.float32)
+    names = ["mtt, mean_label", "mtt, mean_label, first 1", "random, hard labels", "random, hard labels, first 1"]
+    scores = store.load_scores(data / "evaluation/scores")
+    assert [score.name for score in scores] == names
+    assert {score.protocol for score in scores} == {f"idc/mnist with epochs 1, lr {rate:g}"}
+    release = dcpipe.load(data / "release")
+    assert release.manifest["params"]["evaluation"]["lr"] == pytest.approx(rate) and not release.manifest["teachers"]
+    assert np.array_equal(release.images.ids, store.load_set(data / "synthesis").ids)
+    for epoch in (0, 5):
+        dataset = release.dataset()
+        dataset.set_epoch(epoch)
+        given = dataset.batch(np.arange(len(dataset)))[1].numpy()
+        shown = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        assert np.allclose(given[np.lexsort(given.T)], shown[np.lexsort(shown.T)], atol=1e-3)
+
+
 def each_makes_other_images(
     workspace: Workspace, methods: list[tuple[str, dict[str, Any], int]], whole: bool = False
 ) -> None:

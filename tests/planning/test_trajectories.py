@@ -40,7 +40,9 @@ def test_calls_are_counted_as_the_method_makes_them(
     own = setting("digits", Counts(33, 0, 6, 3, 300, "a test"), selection={"method": "random", "ipc": 2, "options": {}})
     stage = trajectories(own, Options.of(run).resolve(options, "mtt"))
     assert stage.steps == len(calls) + 2 * 2 * 3
-    assert stage.forwards == sum(calls) + 2 * 2 * 33
+    assert stage.forwards == sum(calls) + 2 * 2 * 33 + 2 * 33  # training of experts, and their accuracies
     assert not stage.spread and not stage.omitted
+    learned = trajectories(own, Options.of(run).resolve(options | {"lr_labels": 1.0, "initial": "predicted"}, "mtt"))
+    assert learned.forwards - stage.forwards == 2 * 6 + 33 and learned.n_bytes - stage.n_bytes == 4 * 6 * 3
     more = trajectories(own, Options.of(run).resolve(options | {"experts": 3}, "mtt"))
     assert more.scratch - stage.scratch == 3 * look("", 3, 8).weights  # rows of one expert

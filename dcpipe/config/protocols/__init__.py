@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from dcpipe.config.blocks import GrownBlock
 from dcpipe.config.protocols import dcbench, edc, gvbsm, hard, idc, rd3, rded, sre2l
 from dcpipe.config.protocols.row import PLAIN_VIEWS, Row
-from dcpipe.config.values import BelowOne, Count, Natural, NotNegative, Positive, PositiveShare
+from dcpipe.config.values import BelowOne, Count, Natural, NotNegative, Positive, PositiveShare, Rate
 from dcpipe.types import Precision
 
 __all__ = ["PROTOCOLS", "Settings", "describe"]
@@ -57,7 +57,7 @@ class Settings(GrownBlock):
     epochs: Count
     batch_size: Count
     optimizer: Optimizer = "adamw"
-    lr: Positive = 1e-3
+    lr: Rate = 1e-3
     weight_decay: NotNegative = 0.01
     temperature: Positive = 20.0
     zeta: Positive = 1.0

@@ -71,7 +71,12 @@ class RealImages:
             n <= short,
             f"synthesis: {n} real images per class are needed for the start, but a class has {short}; lower ipc",
         )
-        return np.stack([rows[self._order(c, 0, len(rows))[:n]] for c, rows in enumerate(self.classes)])
+        return np.stack([self.shuffled(label)[:n] for label in range(len(self.classes))])
+
+    def shuffled(self, label: int) -> IntArray:
+        """All rows of a class in the random order of `first`: i64 [m]."""
+        rows = self.classes[label]
+        return rows[self._order(label, 0, len(rows))]
 
     def take(self, rows: IntArray, normalised: bool = True) -> torch.Tensor:
         """Images f32 [m, 3, s, s] of some rows, normalised or in [0, 1]."""

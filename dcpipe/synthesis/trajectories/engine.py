@@ -7,6 +7,9 @@ epochs later (`unrolling.py`). Images are in normalised space and move by SGD wi
 The step size a stays above 0, which the official code does not ensure: log a is what SGD moves, at rate
 `lr_rate` / a_0^2, so that its first step changes a by as much as a step of `lr_rate` on a itself.
 
+With `lr_labels`, labels are the softmax of logits that are learned too, by SGD with momentum 0.9 (`labels.py` has their
+start).
+
 Start epochs are below a bound which grows from `grow_from` to `start_below` during the first `grow_for` iterations, as
 in DATM (Guo et al., ICLR 2024): bound = grow_from + floor((start_below - grow_from) t / grow_for).
 
@@ -17,8 +20,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,13 +35,14 @@ from dcpipe.synthesis.gradients.choices import check_alone
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching, uniform_draws
 from dcpipe.synthesis.initial import noise
-from dcpipe.synthesis.trajectories import experts, unrolling
+from dcpipe.synthesis.trajectories import buffers, collection, experts, labels, unrolling
 from dcpipe.types import ImageSet, IntArray, require
 from dcpipe.views import siamese
 
 CHECKPOINT = "trajectories.pt"
 REPORT_SECONDS = 2.0
 ROWS = 100  # of the record
+LABELS_MOMENTUM = 0.9  # of learned labels, in DATM's code
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class Choices:
     expert_epochs: int
     expert_lr: float
     expert_batch: int
+    trajectories: str | None
+    lr_labels: float | None
 
     def bound(self, iteration: int) -> int:
         """Start epochs of an iteration are below it."""
@@ -97,6 +104,8 @@ class Engine:
         self.student = unrolling.Student(network.to(self.device))
         self.real = RealImages(context, len(start.classes), seed, 1)
         self.labels = torch.from_numpy(start.labels).to(self.device)
+        self.soft: torch.Tensor | None = None  # logits f32 [n, c] of learned labels
+        self.soft_velocity: torch.Tensor | None = None
         if choices.initial == "noise":
             drawn = noise(start, context, seed, progress, mean=(0, 0, 0), std=(1, 1, 1))(np.arange(len(start)))
             self.pixels = drawn.to(self.device)
@@ -110,9 +119,13 @@ class Engine:
     def run(self) -> ImageSet:
         """Experts, then all iterations, from the checkpoint if there is one."""
         choices, path = self.choices, self.progress.notes / CHECKPOINT
-        self.paths = [self._expert(number) for number in range(choices.experts)]
-        if path.exists():
-            self._restore(torch.load(path, map_location="cpu", weights_only=True))
+        self.experts = self._experts()
+        self.progress.record("experts", self.experts.table())
+        state = torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+        if state is not None and state["experts"] == self.experts.digest:
+            self._restore(state)
+        else:  # also if the folder of the user has other experts now, to which the iterations so far do not belong
+            self._begin()
         pause, every = training.checkpoint_pause(), max(1, choices.iterations // ROWS)
         saved = reported = time.monotonic()
         while self.iteration < choices.iterations:
@@ -131,28 +144,54 @@ class Engine:
         self.progress.record(
             "trajectories", [{names[0]: int(t), names[1]: loss, names[2]: rate} for t, loss, rate in self.rows]
         )
+        learned = {"rate": np.array(self.rate, dtype=np.float32)}
+        if self.soft is not None:
+            learned["logits"] = self.soft.cpu().numpy()
+        self.progress.keep(learned)
         return self._image_set()
+
+    def _begin(self) -> None:
+        """Images and labels that experts choose."""
+        choices = self.choices
+
+        def last() -> Iterator[torch.Tensor]:
+            for number in range(choices.experts):
+                yield self.experts.read(number, choices.expert_epochs)[0].to(self.device)
+
+        if choices.initial == "predicted":
+            self.pixels = self.real.take(labels.predicted(self.student, last(), self.real, self.start.labels))
+        if choices.lr_labels is not None:
+            self.soft = labels.mean_logits(self.student, last(), self.pixels, self.labels)
+            self.soft_velocity = torch.zeros_like(self.soft)
 
     @property
     def rate(self) -> float:
         """The step size."""
         return math.exp(self.log_rate)
 
-    def _expert(self, number: int) -> Any:
-        epochs, total = self.choices.expert_epochs, self.choices.experts * self.choices.expert_epochs
+    def _experts(self) -> collection.Experts:
+        """The experts of this run: in the user's folder, made of buffers there, or in the scratch space."""
+        choices, shared = self.choices, self.progress.shared
+        total = choices.experts * choices.expert_epochs
 
-        def report(epoch: int) -> None:
-            note = f"expert {number + 1} of {self.choices.experts}"
-            self.progress.report(number * epochs + epoch, total, note, lambda: self.start)
+        def report(number: int, epoch: int) -> None:
+            note = f"expert {number + 1} of {choices.experts}"
+            self.progress.report(number * choices.expert_epochs + epoch, total, note, lambda: self.start)
 
-        return experts.train(self.recipe, number, self.real, self.progress.shared, report)
+        if choices.trajectories is None:
+            return collection.collected(self.recipe, self.real, self.recipe.folder(shared), choices.experts, report)
+        folder = Path(choices.trajectories)
+        if buffers.found(folder):
+            return buffers.imported(self.recipe, self.real, folder, shared, choices.experts, report)
+        return collection.collected(self.recipe, self.real, folder, choices.experts, report)
 
     def _iterate(self) -> float:
         """One update of images and step size; returns the loss."""
         choices = self.choices
         expert, begin, own = choices.segment(self.seed, self.iteration)
-        first, last = (row.to(self.device) for row in experts.read(self.paths[expert], begin, begin + choices.span))
+        first, last = (row.to(self.device) for row in self.experts.read(expert, begin, begin + choices.span))
         pixels, rate = self.pixels.detach().requires_grad_(True), self.rate
+        soft = None if self.soft is None else self.soft.detach().requires_grad_(True)
 
         def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
             rows = self._batch(own, step)
@@ -160,21 +199,27 @@ class Engine:
             images = pixels[some]
             if choices.strategy:
                 images = siamese.apply(images, siamese.draw(choices.strategy, uniform_draws(own, step, rows)))
-            return images, self.labels[some]
+            return images, self.labels[some] if soft is None else soft[some].softmax(1)
 
-        found = unrolling.gradients(self.student, first, last, batches, choices.steps, rate, [pixels], choices.through)
+        leaves = [pixels] if soft is None else [pixels, soft]
+        found = unrolling.gradients(self.student, first, last, batches, choices.steps, rate, leaves, choices.through)
         loss = float(found.loss)
         if choices.skip_above is not None and loss > choices.skip_above:
             return loss
         self.velocity.mul_(choices.momentum).add_(found.leaves[0])
         self.pixels = (pixels - choices.lr * self.velocity).detach()
+        if soft is not None and self.soft_velocity is not None and choices.lr_labels is not None:
+            self.soft_velocity.mul_(LABELS_MOMENTUM).add_(found.leaves[1])
+            self.soft = (soft - choices.lr_labels * self.soft_velocity).detach()
         self.rate_velocity = choices.momentum * self.rate_velocity + rate * float(found.rate)
         self.log_rate -= choices.lr_rate / choices.rate**2 * self.rate_velocity
         sound = math.isfinite(loss) and abs(self.log_rate) < 50 and bool(self.pixels.isfinite().all())
+        sound = sound and (self.soft is None or bool(self.soft.isfinite().all()))
+        labelling = "" if choices.lr_labels is None else f", lr_labels ({choices.lr_labels})"
         require(
             sound,
-            f"synthesis: images or step size diverged in iteration {self.iteration} (loss {loss:.4g}, step size "
-            f"{rate:.4g}); lower lr ({choices.lr}) or lr_rate ({choices.lr_rate})",
+            f"synthesis: images, labels or step size diverged in iteration {self.iteration} (loss {loss:.4g}, step "
+            f"size {rate:.4g}); lower lr ({choices.lr}){labelling} or lr_rate ({choices.lr_rate})",
         )
         return loss
 
@@ -191,9 +236,12 @@ class Engine:
     def _state(self) -> dict[str, Any]:
         """The contents of a checkpoint."""
         numbers = {"log_rate": self.log_rate, "rate_velocity": self.rate_velocity, "iteration": self.iteration}
-        return {"pixels": self.pixels, "velocity": self.velocity, "rows": self.rows, **numbers}
+        kept = {"pixels": self.pixels, "velocity": self.velocity, "rows": self.rows, **numbers}
+        return {**kept, "experts": self.experts.digest, "soft": self.soft, "soft_velocity": self.soft_velocity}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.pixels, self.velocity = state["pixels"].to(self.device), state["velocity"].to(self.device)
         self.log_rate, self.rate_velocity = state["log_rate"], state["rate_velocity"]
         self.iteration, self.rows = state["iteration"], state["rows"]
+        if state["soft"] is not None:
+            self.soft, self.soft_velocity = state["soft"].to(self.device), state["soft_velocity"].to(self.device)

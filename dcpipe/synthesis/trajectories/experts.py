@@ -1,9 +1,7 @@
-"""Expert trajectories: the weights of networks after every epoch of training on the real images.
+"""Training of experts: networks whose weights are kept after every epoch of training on the real images.
 
-Each expert is a file of its own, `weights` f32 [epochs + 1, p] in the order of `named_parameters`, from which single
-rows are read. Experts depend on the real images and on their own settings, not on the condensed set, so they are kept
-in the folder that runs with the same images share. A killed run continues an expert after its last saved epoch:
-training has no momentum, so a row of weights is its whole state.
+Each expert is a file of its own (`rows.py`), and a folder of them has an index (`collection.py`). A killed run
+continues an expert after its last saved epoch: training has no momentum, so a row of weights is its whole state.
 
 MTT trains 100 experts for 50 epochs: SGD with rate 0.01, no momentum and no decay, batches of 256, under DSA's
 augmentation. f32, because differences between rows are small. Size: 4 (epochs + 1) p bytes each; ConvNet-D3 of width
@@ -14,21 +12,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
-from dcpipe import networks, training
+from dcpipe import networks
 from dcpipe.random import Draw, Stream, permutation, philox, torch_seed
-from dcpipe.store.files import replacing
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching
+from dcpipe.synthesis.trajectories.rows import Rows
 from dcpipe.synthesis.trajectories.unrolling import Student
-from dcpipe.types import DataError, require
+from dcpipe.types import require
+
+_BATCH = 512  # images whose classes are predicted together
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,18 @@ class Recipe:
     teaching: Teaching
     seed: int
 
+    def described(self) -> dict[str, Any]:
+        """All but the seed, as JSON values."""
+        found = asdict(self)
+        return {**{key: found[key] for key in ("network", "classes", "size", "epochs")}, **found["teaching"]}
+
+    def folder(self, shared: Path) -> Path:
+        """The folder of these experts among those of other recipes for the same images."""
+        return shared / f"experts-{hashlib.sha256(repr(self).encode()).hexdigest()[:16]}"
+
     def path(self, folder: Path, number: int) -> Path:
-        """The file of an expert; its name covers everything but the images that its weights are a function of."""
-        return folder / f"expert-{hashlib.sha256(repr(self).encode()).hexdigest()[:16]}-{number:04d}.safetensors"
+        """The file of an expert in a folder that has no others than those of this recipe."""
+        return folder / f"expert-{number:04d}.safetensors"
 
     def untrained(self, number: int) -> nn.Module:
         """An expert before its training."""
@@ -64,40 +72,41 @@ def train(
     path = recipe.path(folder, number)
     if path.exists():
         return path
-    opened = path.with_suffix(".open.pt")
     network = recipe.untrained(number).to(real.pixels.device)
     student, seed, n = Student(network), recipe.own_seed(number), len(real.labels)
-    rows = [student.flat().cpu()]
-    if opened.exists():
-        saved = torch.load(opened, map_location="cpu", weights_only=True)
-        rows = list(saved["weights"])
-        student.set(rows[-1])
+    rows = Rows(path, student.layout, recipe.epochs + 1)
+    if (last := rows.last()) is None:
+        rows.append(student.flat())
+    else:
+        student.set(last.to(real.pixels.device))
     optimizer, parts = recipe.teaching.optimizer(network), -(-n // recipe.teaching.batch)
-    for epoch in range(len(rows) - 1, recipe.epochs):
+    for epoch in range(rows.done - 1, recipe.epochs):
         order = torch.from_numpy(permutation(seed, Stream.MATCHER_EPOCH + epoch, n))
         for part, some in enumerate(torch.split(order, recipe.teaching.batch)):
             labels = real.labels[some.to(real.labels.device)]
             recipe.teaching.step(network, optimizer, real.take(some.numpy()), labels, seed, epoch * parts + part)
-        rows.append(student.flat().cpu())
+        row = student.flat()
         require(
-            bool(rows[-1].isfinite().all()),
+            bool(row.isfinite().all()),
             f"synthesis: the weights of expert {number} became NaN or infinite in epoch {epoch + 1}; lower expert_lr "
             f"({recipe.teaching.lr})",
         )
-        training.save_checkpoint(opened, {"weights": torch.stack(rows)})
+        rows.append(row)
         report(epoch + 1)
-    weights = torch.stack(rows)
-    with replacing(path) as partial:
-        save_file({"weights": weights}, partial)
-    opened.unlink(missing_ok=True)
+    rows.finish()
     return path
 
 
-def read(path: Path, *epochs: int) -> list[torch.Tensor]:
-    """The weights f32 [p] of an expert after some epochs. Raises `DataError` for a missing or damaged file."""
-    try:
-        with safe_open(path, framework="pt") as stream:
-            rows = stream.get_slice("weights")
-            return [rows[epoch] for epoch in epochs]
-    except (SafetensorError, OSError) as error:
-        raise DataError(f"expert {path} cannot be read ({error}); remove the file and run again") from error
+@torch.no_grad()
+def logits(student: Student, weights: torch.Tensor, images: Callable[[slice], torch.Tensor], n: int) -> torch.Tensor:
+    """Logits f32 [n, c] of the network with weights [p]; `images` gives some of n normalised images."""
+    student.set(weights)
+    parts = [student.network(images(slice(first, min(first + _BATCH, n)))) for first in range(0, n, _BATCH)]
+    return torch.cat(parts)
+
+
+def accuracy(student: Student, weights: torch.Tensor, real: RealImages) -> float:
+    """The share of the real images, without augmentation, that the network with weights [p] predicts right."""
+    n = len(real.labels)
+    found = logits(student, weights, lambda part: real.take(torch.arange(part.start, part.stop).numpy()), n)
+    return float((found.argmax(1) == real.labels).double().mean())

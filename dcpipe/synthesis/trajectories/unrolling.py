@@ -26,6 +26,7 @@ Distillation to ImageNet-1K with Constant Memory", Cui et al., ICML 2023.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -45,7 +46,7 @@ class Student:
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
-        self.shapes = {name: weight.shape for name, weight in network.named_parameters()}
+        self.layout = {name: tuple(weight.shape) for name, weight in network.named_parameters()}
 
     def flat(self) -> torch.Tensor:
         """The weights of the network: [p]."""
@@ -63,8 +64,8 @@ class Student:
 
     def _named(self, weights: torch.Tensor) -> dict[str, torch.Tensor]:
         """The weights [p] by the names and in the shapes of the network's."""
-        parts = torch.split(weights, [shape.numel() for shape in self.shapes.values()])
-        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
+        parts = torch.split(weights, [math.prod(shape) for shape in self.layout.values()])
+        return {name: part.view(shape) for (name, shape), part in zip(self.layout.items(), parts, strict=True)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,6 +46,8 @@ MDC_TABLES = {
     "cifar10-dc-ipc50": "16.32 18.77 21.24 21.42 23.32 23.63 25.35 27.40 27.93 28.00 36.53 42.82 48.90 53.90",
     "cifar10-dsa-ipc50": "12.50 15.19 19.69 22.02 23.28 24.79 25.62 27.84 29.57 32.51 40.94 48.05 54.24 60.60",
     "cifar10-dream-ipc50": "27.57 36.57 43.50 47.35 49.81 53.38 54.58 56.78 58.91 60.10 68.07 70.48 72.79 74.80",
+    "cifar10-mtt-ipc10": "18.80 24.90 31.90 38.10 43.20 49.20 51.60 56.30 58.50 62.80",
+    "cifar10-mtt-ipc50": "15.13 23.92 26.53 30.30 32.71 35.54 34.12 40.60 43.43 45.99 60.41 67.68 69.71 71.60",
     "cifar10-mdc-dream-ipc10": "49.70 55.12 55.84 57.59 58.72 62.92 63.61 64.71 66.26 67.44",
     "cifar10-mdc-first-ipc10": "49.35 48.27 50.00 52.30 54.20 58.29 60.90 63.63 65.90 67.63",
     "cifar10-mdc-unfrozen-ipc10": "40.12 54.91 56.02 56.17 56.18 59.74 61.68 63.41 65.56 67.01",
@@ -69,6 +71,7 @@ MDC_AVERAGES = {
     **{"imagenet-10-mdc-ipc20": "67.62", "imagenet-10-idc-ipc20": "66.58", "cifar100-mdc-ipc20": "37.02"},
     **{"cifar10-dc-ipc10": "31.21", "cifar10-dsa-ipc10": "35.44", "cifar10-dream-ipc10": "55.50"},
     **{"cifar10-dc-ipc50": "29.68", "cifar10-dsa-ipc50": "31.20", "cifar10-dream-ipc50": "55.33"},
+    **{"cifar10-mtt-ipc10": "43.53", "cifar10-mtt-ipc50": "42.69"},
     **{"cifar10-mdc-dream-ipc10": "60.19", "cifar10-mdc-first-ipc10": "57.08", "cifar10-mdc-unfrozen-ipc10": "58.08"},
     **{"cifar10-mdc-gradient-ipc10": "58.73", "cifar10-mdc-accuracy-ipc10": "59.76"},
     **{"cifar10-mdc-class-wise-ipc10": "59.19", "cifar10-mdc-class-wise-ipc50": "61.26"},
@@ -84,7 +87,11 @@ MDC_VALUES: dict[str, tuple[Any, ...]] = {
     "imagenet-10": ("resnet10-ap", 500, 100, 0.003, "l1", 500, 10, 1.0, 3, 50),
 }
 DC_LOOPS = {10: (10, 50), 50: (50, 10)}  # DC's code: inner loops, epochs of the network after each
-GRADIENTS = ("mdc", "idc", "dream", "dc", "dsa")
+# DC-BENCH's settings of MTT, by images per class: bound of start epochs and rate of the images; then those of all:
+# steps, span, momentum, first step size and its rate, experts and their epochs, rate and batch.
+MTT_VALUES = {10: (20, 100.0), 50: (40, 1000.0)}
+MTT_SHARED = (30, 2, 0.5, 0.001, 1e-5, 100, 50, 0.01, 256)
+METHODS = ("mdc", "idc", "dream", "dc", "dsa", "mtt")
 # Table 4's students, as IDC's code has them on CIFAR-10.
 MDC_STUDENTS = {"resnet": "resnet10-w32", "densenet": "densenet121-k12-small"}
 
@@ -116,11 +123,11 @@ def test_table_accuracies_and_cost_are_stated(name: str) -> None:
         assert MDC_AVERAGES[beside(name)] in published
     assert "last epoch" in published
     assert "estimate, not measured" in note(name, "cost")
-    for word in ("minival", *(("this is the paper", "by: cells") if method not in ("dc", "dsa") else ())):
+    for word in ("minival", *(("this is the paper", "by: cells") if method not in ("dc", "dsa", "mtt") else ())):
         assert word in unstated, word
 
 
-@pytest.mark.parametrize("name", MDC_TABLES)
+@pytest.mark.parametrize("name", [name for name in MDC_TABLES if "-mtt-" not in name])
 def test_values_are_those_of_the_facts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content, dataset, method, ipc = load(name), dataset_of(name), method_of(name), ipc_of(name)
     found = choices(content, class_count(dataset), monkeypatch)
@@ -144,6 +151,18 @@ def test_values_are_those_of_the_facts(name: str, monkeypatch: pytest.MonkeyPatc
     if found.subsets is not None:
         assert ipc * found.factor**2 <= found.most  # no subset is scrambled
         assert found.subsets.period == period
+
+
+@pytest.mark.parametrize("ipc", MTT_VALUES)
+def test_trajectories_are_matched_as_in_dc_bench(ipc: int) -> None:
+    content = load(f"cifar10-mtt-ipc{ipc}")
+    found = effective(content)
+    assert (content.synthesis.method, content.selection.method, content.selection.ipc) == ("mtt", "random", ipc)
+    assert (found["start_below"], found["lr"]) == MTT_VALUES[ipc]
+    shared = ("steps", "span", "momentum", "rate", "lr_rate", "experts", "expert_epochs", "expert_lr", "expert_batch")
+    assert tuple(found[key] for key in shared) == MTT_SHARED
+    assert (found["network"], found["batch"], found["initial"]) == ("convnet-d3-w128", None, "start")
+    assert (found["iterations"], found["through"], found["skip_above"]) == (5000, "exact", None)
 
 
 @pytest.mark.parametrize("name", [name for name in MDC_TABLES if "-mdc-" in name])
@@ -187,7 +206,7 @@ def dataset_of(name: str) -> str:
 
 
 def method_of(name: str) -> str:
-    return next(method for method in GRADIENTS if f"-{method}-" in name)
+    return next(method for method in METHODS if f"-{method}-" in name)
 
 
 def ipc_of(name: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ class World:
     labels: np.ndarray = field(default_factory=lambda: np.array([2, 0, 1, 0, 1, 2] * 5 + [0, 0, 1]))
     told: list[int] = field(default_factory=list)
     records: list[tuple[str, list[dict[str, int]]]] = field(default_factory=list)
+    kept: list[dict[str, np.ndarray]] = field(default_factory=list)
     kill_at: int = -1
 
     def __post_init__(self) -> None:
@@ -60,7 +61,10 @@ class World:
 
     @property
     def progress(self) -> Progress:
-        return Progress(self.folder, self.folder, self._report, lambda *record: self.records.append(record))
+        return Progress(self.folder, self.folder, self._report, lambda *record: self.records.append(record), self._keep)
+
+    def _keep(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.kept.append(dict(arrays))
 
     def _report(self, done: int, total: int, note: str, images: Callable[[], ImageSet]) -> None:
         self.told.append(done)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from matching_scenes import NETWORK, KilledError, World, start_of
@@ -16,7 +17,7 @@ from matching_scenes import NETWORK, KilledError, World, start_of
 from dcpipe import training
 from dcpipe.config.options import check_options
 from dcpipe.synthesis import METHODS
-from dcpipe.synthesis.trajectories import engine
+from dcpipe.synthesis.trajectories import engine, labels, unrolling
 from dcpipe.synthesis.trajectories.engine import Choices
 from dcpipe.types import DataError, ImageSet
 
@@ -46,6 +47,8 @@ CHANGES: list[tuple[str, Any, dict[str, Any]]] = [
     ("expert_epochs", 4, {}),
     ("expert_lr", 0.02, {}),
     ("expert_batch", 8, {}),
+    ("initial", "predicted", {}),
+    ("lr_labels", 1.0, {}),
 ]
 SAME = {"expert_epochs"}  # more epochs than are matched give the same images
 
@@ -63,7 +66,7 @@ def run(world: World, ipc: int = 2, seed: int = 0, **options: Any) -> ImageSet:
 
 def test_every_option_changes_something(tmp_path: Path) -> None:
     parameters = inspect.signature(METHODS["mtt"]).parameters.values()
-    assert {name for name, *_ in CHANGES} == {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert {name for name, *_ in CHANGES} | {"trajectories"} == {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     world, made, few = World(tmp_path), {}, TINY | {"iterations": 3, "steps": 2}
     for name, value, beside in CHANGES:
         if str(beside) not in made:
@@ -89,7 +92,8 @@ def test_a_killed_run_resumes_to_the_same_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expert_epoch: int, iteration: int
 ) -> None:
     one, world, method = World(tmp_path / "a"), World(tmp_path / "b", kill_at=expert_epoch), METHODS["mtt"]
-    whole = run(one, **TINY).images
+    learned = TINY | {"lr_labels": 5.0, "initial": "predicted"}
+    whole = run(one, **learned).images
     monkeypatch.setattr(training, "checkpoint_pause", lambda: -1.0)
     iterate, made = engine.Engine._iterate, []
 
@@ -102,18 +106,81 @@ def test_a_killed_run_resumes_to_the_same_images(
 
     monkeypatch.setattr(engine.Engine, "_iterate", killed)
     with pytest.raises(KilledError):
-        method(start_of(2), world.context, 0, world.progress, **TINY)
+        method(start_of(2), world.context, 0, world.progress, **learned)
     world.kill_at = -1
-    assert np.array_equal(method(start_of(2), world.context, 0, world.progress, **TINY).images, whole)
+    assert np.array_equal(method(start_of(2), world.context, 0, world.progress, **learned).images, whole)
+    assert np.array_equal(world.kept[0]["logits"], one.kept[0]["logits"])
     assert sorted(made) == sorted([0, 1, 2, 3, *([iteration] if iteration >= 0 else [])])  # none is repeated
-    assert world.records == one.records
+    assert [record for record in world.records if record[0] != "experts"] == one.records[1:]
+    assert world.records[-2] == one.records[0]
+
+
+def test_learned_labels_start_from_experts_and_move_by_their_gradient(tmp_path: Path) -> None:
+    world, one = World(tmp_path), TINY | {"iterations": 1, "lr_labels": 7.0, "strategy": "", "initial": "predicted"}
+    made = engine.Engine(start_of(2), world.context, 0, world.progress, choices(**one))
+    made.experts = made._experts()
+    made._begin()
+    pixels, first, rate = made.pixels.clone(), made.soft, made.rate
+    assert first is not None
+    last = [made.experts.read(number, 3)[0] for number in range(2)]
+    assert torch.equal(first, labels.mean_logits(made.student, last, pixels, made.labels))
+    assert not torch.equal(pixels, engine.Engine(start_of(2), world.context, 0, world.progress, made.choices).pixels)
+    leaves = [pixels.requires_grad_(True), first.clone().requires_grad_(True)]
+    expert, begin, own = made.choices.segment(0, 0)
+    ends = made.experts.read(expert, begin, begin + 1)
+
+    def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        some = torch.from_numpy(made._batch(own, step))
+        return leaves[0][some], leaves[1][some].softmax(1)
+
+    found = unrolling.gradients(made.student, *ends, batches, 3, rate, leaves, "unrolled")
+    run(world, **one)
+    [kept] = world.kept
+    assert np.allclose(kept["logits"], (first - 7.0 * found.leaves[1]).numpy(), atol=1e-5)
+    assert not np.allclose(kept["logits"], first.numpy(), atol=1e-3)
+    assert kept["rate"] == pytest.approx(rate * np.exp(-1e-3 / 0.05**2 * rate * float(found.rate)), rel=1e-4)
+
+
+def test_a_skipped_iteration_changes_neither_labels_nor_step_size(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    run(world, **TINY, lr_labels=7.0, skip_above=1e-9)
+    run(world, **TINY | {"iterations": 1}, lr_labels=7.0, skip_above=1e-9)
+    assert world.kept[0]["rate"] == pytest.approx(0.05, rel=1e-6)
+    assert np.array_equal(world.kept[0]["logits"], world.kept[1]["logits"])
+
+
+def test_without_learned_labels_only_the_step_size_is_kept(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    run(world, **TINY)
+    [kept] = world.kept
+    assert list(kept) == ["rate"] and kept["rate"].shape == () and kept["rate"].dtype == np.float32
+    assert kept["rate"] == pytest.approx(world.records[-1][1][-1]["step size"], rel=0.1)
+
+
+def test_experts_of_a_folder_are_used_and_kept(tmp_path: Path) -> None:
+    own, folder = run(World(tmp_path / "a"), **TINY), str(tmp_path / "experts")
+    kept = run(World(tmp_path / "b"), **TINY, trajectories=folder)
+    assert np.array_equal(own.images, kept.images)
+    world = World(tmp_path / "c", kill_at=1)  # no expert is trained again, which would end the run
+    assert np.array_equal(run(world, **TINY, trajectories=folder).images, own.images)
+
+
+def test_iterations_on_other_experts_are_not_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "checkpoint_pause", lambda: -1.0)
+    method, folder = METHODS["mtt"], tmp_path / "experts"
+    whole = run(World(tmp_path / "a"), **TINY).images
+    world = World(tmp_path / "b")
+    method(start_of(2), world.context, 1, world.progress, **TINY, trajectories=str(folder))
+    folder.rename(tmp_path / "former")
+    made = method(start_of(2), world.context, 0, world.progress, **TINY, trajectories=str(folder))
+    assert np.array_equal(made.images, whole)
 
 
 def test_the_step_size_stays_positive_and_is_recorded(tmp_path: Path) -> None:
     world = World(tmp_path)
     run(world, **TINY | {"lr_rate": 3e-2, "iterations": 12})
-    [(name, rows)] = world.records
-    assert name == "trajectories" and [row["iteration"] for row in rows] == list(range(12))
+    [(first, _), (name, rows)] = world.records
+    assert first == "experts" and name == "trajectories" and [row["iteration"] for row in rows] == list(range(12))
     sizes = [row["step size"] for row in rows]
     assert min(sizes) > 0 and len(set(sizes)) == 12
 

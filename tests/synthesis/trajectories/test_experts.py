@@ -1,4 +1,4 @@
-"""Experts: rows are weights after each epoch, a killed run resumes, files of damaged or missing experts are refused."""
+"""Experts: rows are weights after each epoch, a killed run resumes, divergence is refused."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from matching_scenes import NETWORK, KilledError, World
@@ -13,6 +14,7 @@ from matching_scenes import NETWORK, KilledError, World
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching
 from dcpipe.synthesis.trajectories import experts
+from dcpipe.synthesis.trajectories.rows import read
 from dcpipe.synthesis.trajectories.unrolling import Student
 from dcpipe.types import DataError
 
@@ -24,7 +26,7 @@ def real_of(folder: Path) -> RealImages:
 
 
 def test_rows_begin_untrained_and_move_every_epoch(tmp_path: Path) -> None:
-    rows = experts.read(experts.train(RECIPE, 1, real_of(tmp_path), tmp_path), 0, 1, 2, 3, 4)
+    rows = read(experts.train(RECIPE, 1, real_of(tmp_path), tmp_path), 0, 1, 2, 3, 4)
     assert torch.equal(rows[0], Student(RECIPE.untrained(1)).flat())
     assert all(not torch.equal(one, other) for one, other in pairwise(rows))
     assert not torch.equal(rows[0], Student(RECIPE.untrained(2)).flat())
@@ -48,16 +50,21 @@ def test_a_killed_expert_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     assert told == [1, 2, 3, 4] and [p.name for p in (tmp_path / "b").iterdir()] == [path.name]
 
 
-def test_other_recipes_have_other_files(tmp_path: Path) -> None:
+def test_other_recipes_have_other_folders(tmp_path: Path) -> None:
     others = [replace(RECIPE, **{name: value}) for name, value in (("epochs", 5), ("seed", 1), ("network", "n"))]
-    assert len({recipe.path(tmp_path, 0) for recipe in (RECIPE, *others)}) == 4
+    assert len({recipe.folder(tmp_path) for recipe in (RECIPE, *others)}) == 4
 
 
-def test_what_cannot_be_read_or_diverges_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.safetensors").write_bytes(b"no")
-    for name in ("x.safetensors", "y.safetensors"):
-        with pytest.raises(DataError, match="remove the file and run again"):
-            experts.read(tmp_path / name, 0)
+def test_accuracy_is_that_of_each_image(tmp_path: Path) -> None:
+    real = real_of(tmp_path)
+    network = RECIPE.untrained(0)
+    student, row = Student(RECIPE.untrained(1)), Student(network).flat()
+    with torch.no_grad():
+        found = [int(network(real.take(np.array([k]))).argmax()) for k in range(33)]
+    assert experts.accuracy(student, row, real) == np.mean(np.array(found) == real.labels.numpy())
+
+
+def test_divergence_is_refused(tmp_path: Path) -> None:
     wild = replace(RECIPE, teaching=replace(RECIPE.teaching, lr=1e30))
     with pytest.raises(DataError, match="lower expert_lr"):
         experts.train(wild, 0, real_of(tmp_path), tmp_path)
