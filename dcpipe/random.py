@@ -72,6 +72,8 @@ class Draw(Allocation):
     SUBSET_TEST = 1000  # seed of the network that evaluates a subset: by outer loop, size of the subset
     EXPERT = 1001  # seed of an expert: by number, 0
     SEGMENT = 1002  # expert, start epoch and seed of an iteration of trajectory matching: by iteration, 0
+    PROTOTYPES = 1006  # seed of k-means of a class: by class, 0
+    DENOISING = 1007  # seed of the noise of row 0 of a set; other rows count on from it: by 0, 0
     NOISE = 1024, 2**62  # initial pixels, as many draws as an image needs: by 0, image
 
     BADGE = (

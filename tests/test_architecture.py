@@ -59,6 +59,9 @@ HEAVY = {"dask", "distributed", "sklearn", "scipy", "matplotlib", "prefect", "ti
     "huggingface_hub",
     "datasets",
     "zarr",
+    "diffusers",
+    "transformers",
+    "threadpoolctl",
 }
 
 

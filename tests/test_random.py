@@ -129,6 +129,8 @@ def test_entries_stay_where_they_are() -> None:
         "SUBSET_TEST": (1000, 1),
         "EXPERT": (1001, 1),
         "SEGMENT": (1002, 1),
+        "PROTOTYPES": (1006, 1),
+        "DENOISING": (1007, 1),
         "NOISE": (1024, 2**62),
         "BADGE": (0, 2**32),
         "PURSUIT": (0, 1),

@@ -9,7 +9,7 @@ an artifact or keeps anything.
 * `figures.py`      operations, weights and outputs of a network, from its shapes alone
 * `stages.py`       the stages, from `images` to `release`
 * `recovery.py`     `synthesis` by recovery and by mosaics; `gradients.py` by matching gradients
-* `trajectories.py`  by matching trajectories
+* `trajectories.py`  by matching trajectories; `diffusion.py` by a diffusion model
 * `lineup.py`       the students of the evaluation
 * `costs.py`        seconds of each kind of work, from stored figures (`devices.yaml`)
 * `calibration.py`  the same, measured here in half a minute

@@ -1,5 +1,5 @@
-"""The stage `synthesis`: nothing to do, mosaics (RDED), recovery (SRe2L, CDA, G-VBSM, EDC), gradient matching or
-matching of trajectories (MTT)."""
+"""The stage `synthesis`: nothing to do, mosaics (RDED), recovery (SRe2L, CDA, G-VBSM, EDC), gradient matching,
+matching of trajectories (MTT), or a diffusion model (D4M)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dcpipe.config.check import SYNTHESIS
+from dcpipe.planning.diffusion import diffusion
 from dcpipe.planning.gradients import METHODS as MATCHING
 from dcpipe.planning.gradients import matching
 from dcpipe.planning.stages import BASE, READ_GROWTH, Setting, manifest
@@ -27,6 +28,8 @@ def synthesis(setting: Setting) -> Stage:
         return matching(setting, method, options)
     if method == "mtt":
         return trajectories(setting, options)
+    if method == "d4m":
+        return diffusion(setting, options)
     if method in MEASURES:
         return _recovered(setting, method, options)
     work = [setting.decode(setting.stored), setting.encode(setting.stored)]

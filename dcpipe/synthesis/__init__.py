@@ -13,6 +13,7 @@ its labels and ids.
 * `dc`, `dsa`, `idc`, `dream`     gradient matching; `dm` is feature matching, and `mdc` adds every smaller size to
   any of them. All have one engine (`gradients/`). They need no teacher, and students learn from hard labels
 * `mtt`                          matching of training trajectories (`trajectories/`); no teacher, hard labels
+* `d4m`                          prototypes of classes in the latent space of a text-to-image model (`diffusion/`)
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ METHODS: Registry[Callable[..., ImageSet]] = Registry(
         "dream": "dcpipe.synthesis.dream:dream",
         "mdc": "dcpipe.synthesis.mdc:mdc",
         "mtt": "dcpipe.synthesis.mtt:mtt",
+        "d4m": "dcpipe.synthesis.d4m:d4m",
     },
     ("start", "context", "seed", "progress"),
 )

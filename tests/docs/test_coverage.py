@@ -21,7 +21,8 @@ METHOD_PAGES = {
     "selector": ("methods/selectors.md", "methods/score.md"),
     "codec": ("methods/codecs.md",),
     "synthesis": tuple(
-        f"methods/{page}.md" for page in ("index", "statistical_matching", "gradient_matching", "trajectory_matching")
+        f"methods/{page}.md"
+        for page in ("index", "statistical_matching", "gradient_matching", "trajectory_matching", "diffusion")
     ),
     "source": ("stages/images.md",),
 }

@@ -73,7 +73,7 @@ def test_mosaics_score_the_crops_of_all_candidates_there_are() -> None:
 
 
 def test_the_work_of_every_method_of_dcpipe_is_known() -> None:
-    assert {*methods.METHODS.builtin} == {"none", "rded", "mtt", *recovery.MEASURES, *recovery.MATCHING}
+    assert {*methods.METHODS.builtin} == {"none", "rded", "mtt", "d4m", *recovery.MEASURES, *recovery.MATCHING}
 
 
 def test_a_method_of_another_package_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
