@@ -31,8 +31,9 @@ def synthesis_stage(run: Run) -> None:
     ):
         records = Records(run, f"{block.method}, seed {block.seed}")
         learned: dict[str, Any] = {}
-        told = LiveImages(run).report, records.update, learned.update
-        progress = synthesis.Progress(staging.notes, shared.notes, *told)
+        progress = synthesis.Progress(
+            staging.notes, shared.notes, LiveImages(run).report, records.update, keep=learned.update
+        )
 
         def refine(method: str) -> ImageSet:
             start = images.read_selection(table, store.load_selection(inputs.path("selection")))
