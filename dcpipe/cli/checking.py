@@ -69,7 +69,7 @@ def check_all(path: Path) -> Checked:
         except DataError as error:
             mistakes.append(f"{path}: {error}")
         wrong, notes = _studies(params, path)
-        mistakes += wrong
+        mistakes += [*wrong, *(f"{path}: {problem}" for problem in _absent_models(params, path.parent))]
     notes += _outdated(path.parent / "data")
     return Checked(path, params, mistakes, notes, n_classes, planned)
 
@@ -95,6 +95,21 @@ def _studies(params: Params, path: Path) -> tuple[list[str], list[str]]:
     mistakes = dict.fromkeys(str(error) for error in problems if not isinstance(error, NotApplicableError))
     notes = dict.fromkeys(str(error) for error in problems if isinstance(error, NotApplicableError))
     return list(mistakes), list(notes)  # without repetitions: a mistake in one block is reported for every study
+
+
+def _absent_models(params: Params, workspace: Path) -> Iterator[DataError]:
+    """What is wrong with the folder of a diffusion model or the packages for it. Only the stage that uses it refuses
+    it: other machines that read the parameters may not have it."""
+    from dcpipe.synthesis.diffusion.folder import Folder, need_packages  # torch, which `--help` does not need
+
+    options, values = check.SYNTHESIS.resolved(params)
+    for key, where in options.with_role(values, "model"):
+        try:
+            with check.at(f"synthesis.options.{key}"):
+                need_packages()
+                Folder.of(str(workspace / where))
+        except DataError as error:
+            yield error
 
 
 def _classes(params: Params, path: Path) -> tuple[int | None, list[int] | None]:

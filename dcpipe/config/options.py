@@ -84,7 +84,7 @@ class Options:
         return {name: resolved[name] for name in self.names}
 
     def with_role(
-        self, resolved: Mapping[str, Any], role: Literal["network", "teachers", "grid"]
+        self, resolved: Mapping[str, Any], role: Literal["network", "teachers", "grid", "model"]
     ) -> Iterator[tuple[str, Any]]:
         """Key and value of each resolved option, including nested ones, that has this `values.Role`."""
         for key in self.names:

@@ -100,10 +100,10 @@ Strategy = Annotated[str, AfterValidator(_strategy)]
 @dataclass(frozen=True)
 class Role:
     """Marks an option that is checked against the rest of params.yaml: the name of a `network`, which must take images
-    of this size; names of `teachers`, which must be in `teacher.networks`; or the side of the `grid` of training images
-    in a stored image."""
+    of this size; names of `teachers`, which must be in `teacher.networks`; the side of the `grid` of training images in
+    a stored image; or the folder of a diffusion `model`, which `dcpipe check` looks at."""
 
-    name: Literal["network", "teachers", "grid"]
+    name: Literal["network", "teachers", "grid", "model"]
 
 
 @dataclass(frozen=True)
@@ -122,4 +122,5 @@ class OptionsOf:
 
 Network = Annotated[str, Role("network")]
 TeacherNames = Annotated[list[str], Field(min_length=1), Distinct, Role("teachers")]
+ModelFolder = Annotated[LocalPath, Role("model")]
 GridSide = Annotated[int, Field(ge=1), Role("grid")]

@@ -31,13 +31,13 @@ import numpy as np
 import torch
 
 from dcpipe.config.options import validated
-from dcpipe.config.values import Count, LocalPath, NotNegative, Share
+from dcpipe.config.values import Count, ModelFolder, NotNegative, Share
 from dcpipe.random import Draw, philox
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.checkpoints import RecoveryNotes, fingerprint
-from dcpipe.synthesis.diffusion.folder import CHANNELS, Folder
+from dcpipe.synthesis.diffusion.folder import CHANNELS, Folder, need_packages
 from dcpipe.synthesis.diffusion.latents import by_class
-from dcpipe.synthesis.diffusion.model import Denoising, Diffusion, need_packages
+from dcpipe.synthesis.diffusion.model import Denoising, Diffusion
 from dcpipe.synthesis.diffusion.prototypes import Clusters, Place, Prototypes, Recipe
 from dcpipe.types import DataError, ImageSet, IntArray, require
 
@@ -56,7 +56,7 @@ def d4m(
     seed: int,
     progress: Progress,
     *,
-    model: LocalPath,
+    model: ModelFolder,
     prototypes_per_class: Count | None = None,
     clusters: Clusters = "all",
     expand: Count = 10,

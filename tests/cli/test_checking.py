@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny_plugin
 import yaml
+from tiny_model import outline
 
 from dcpipe.cli import checking
 from dcpipe.cli.commands import main
@@ -90,6 +91,21 @@ def test_a_budget_out_of_reach_is_one(workspace: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().err.startswith(
         "dcpipe: params.yaml: compression.ratio 12 leaves 16,666 bytes for labels of 100 images x 100 views"
     )
+
+
+def test_a_model_that_is_not_here_is_one_before_any_stage_runs(
+    workspace: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(workspace, ("synthesis:\n  method: none", "synthesis:\n  method: d4m\n  options: {model: model}"))
+    assert main(["check"]) == 2
+    sentence = (
+        "params.yaml: synthesis.options.model: d4m: model 'model' is not a folder with model_index.json; give the"
+    )
+    assert sentence in capsys.readouterr().err
+    outline(workspace / "model")
+    assert main(["check"]) == 0 and "synthesis d4m {model: model}" in capsys.readouterr().out
+    monkeypatch.chdir("/")
+    assert main(["check", str(workspace / "params.yaml")]) == 0
 
 
 def test_mistakes_in_studies_are_found_and_studies_that_do_not_apply_are_notes(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +45,15 @@ REMEDY = "give the folder of a Stable Diffusion pipeline, as `save_pretrained` o
 _LIMIT = 2**20  # bytes of a configuration
 
 Whole = Annotated[int, Field(ge=1, lt=2**16)]
+
+
+def need_packages() -> None:
+    """Raises `DataError` if a package that the model needs is not installed."""
+    for name in ("diffusers", "transformers", "sklearn"):
+        require(
+            find_spec(name) is not None,
+            f"d4m needs the package {name}, which is not installed; run `pip install 'dcpipe[diffusion]'`",
+        )
 
 
 class _Unet(Open):

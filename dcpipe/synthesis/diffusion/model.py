@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ import torch.nn.functional as F
 
 from dcpipe.store.documents import reading
 from dcpipe.synthesis.base import as_images
-from dcpipe.synthesis.diffusion.folder import REMEDY, Folder
+from dcpipe.synthesis.diffusion.folder import REMEDY, Folder, need_packages
 from dcpipe.synthesis.diffusion.prototypes import Latents
 from dcpipe.types import require
 
@@ -43,15 +42,6 @@ class Denoising:
     def taken(self) -> int:
         """Steps that are taken. With none, latents are decoded as they are."""
         return int(self.steps * self.strength)
-
-
-def need_packages() -> None:
-    """Raises `DataError` if a package that the model needs is not installed."""
-    for name in ("diffusers", "transformers", "sklearn"):
-        require(
-            find_spec(name) is not None,
-            f"d4m needs the package {name}, which is not installed; run `pip install 'dcpipe[diffusion]'`",
-        )
 
 
 class Diffusion:

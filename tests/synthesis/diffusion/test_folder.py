@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from tiny_model import outline
 
-from dcpipe.synthesis.diffusion.folder import Folder
+from dcpipe.synthesis.diffusion.folder import Folder, need_packages
 from dcpipe.types import DataError
 
 
@@ -88,3 +89,9 @@ def test_urls_and_names_of_hubs_are_no_folders(tmp_path: Path, monkeypatch: pyte
         Folder.of("https://example.org/model")
     with pytest.raises(DataError, match="model 'some/model' is not a folder"):
         Folder.of("some/model")
+
+
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(DataError, match=r"package transformers, .* run `pip install 'dcpipe\[diffusion\]'`"):
+        need_packages()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,12 @@ import torch
 import torch.nn.functional as F
 import yaml
 from safetensors.numpy import load_file, save_file
-from tiny_model import LATENT, SIDE, model
+from tiny_model import LATENT, SIDE, TOKENS, model
 
 from dcpipe import store
 from dcpipe.config import params, presets
 from dcpipe.synthesis.diffusion.folder import Folder
-from dcpipe.synthesis.diffusion.model import Denoising, Diffusion, need_packages
+from dcpipe.synthesis.diffusion.model import Denoising, Diffusion
 from dcpipe.types import DataError, Selection
 from flows.images import images_stage
 from flows.running.inputs import Inputs
@@ -182,18 +181,37 @@ def test_weights_that_are_not_there_are_not_left_at_random(folder: Folder, tmp_p
         Diffusion(Folder.of(str(tmp_path / "model")), CPU)
 
 
+def test_the_published_files_of_stable_diffusion_have_older_names(
+    folder: Folder, tiny: Diffusion, latents: np.ndarray, tmp_path: Path
+) -> None:
+    """Attention in the VAE, a prefix and positions in the text encoder, and two files of words for the tokenizer."""
+    path = shutil.copytree(folder.path, tmp_path / "model")
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    weights = load_file(path / "vae/diffusion_pytorch_model.safetensors")
+    for new, old in names.items():
+        weights = {name.replace(f".{new}.", f".{old}."): value for name, value in weights.items()}
+    assert any(".proj_attn." in name for name in weights)
+    save_file(weights, path / "vae/diffusion_pytorch_model.safetensors")
+    text = load_file(path / "text_encoder/model.safetensors")
+    text = {f"text_model.{name.removeprefix('text_model.')}": value for name, value in text.items()}
+    text["text_model.embeddings.position_ids"] = np.arange(TOKENS)[None]
+    save_file(text, path / "text_encoder/model.safetensors")
+    (path / "tokenizer/tokenizer.json").unlink()
+    for file in ("vocab.json", "merges.txt"):
+        shutil.copy(folder.path.parent / "words" / file, path / "tokenizer")
+    other = Diffusion(Folder.of(str(path)), CPU)
+    images = np.random.default_rng(1).integers(0, 256, (2, 9, 9, 3), dtype=np.uint8)
+    assert np.array_equal(tiny.encode(images), other.encode(images))
+    made = [one.images(latents, PROMPTS, [1, 2, 3], PLAIN, SIDE) for one in (tiny, other)]
+    assert np.array_equal(*made)
+
+
 def test_a_tokenizer_without_a_limit_has_that_of_the_text_encoder(folder: Folder, tmp_path: Path) -> None:
     shutil.copytree(folder.path, tmp_path / "model")
     path = tmp_path / "model/tokenizer/tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": None}))
     with pytest.raises(DataError, match="has 26 tokens, but the model reads 24; shorten it"):
         Diffusion(Folder.of(str(tmp_path / "model")), CPU).check(["a" * 24], PLAIN)
-
-
-def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    with pytest.raises(DataError, match=r"package transformers, .* run `pip install 'dcpipe\[diffusion\]'`"):
-        need_packages()
 
 
 def test_a_stage_killed_under_way_publishes_the_same_set(
