@@ -24,10 +24,10 @@ _CROPS, _CROPS_BATCH = 5, 256  # of mosaics that recovery starts from
 def synthesis(setting: Setting) -> Stage:
     """Makes the condensed images. The work of a method of another package is not known, and is left out."""
     method, (_, options) = setting.params.synthesis.method, SYNTHESIS.resolved(setting.params)
+    if method == "mtt" or (method == "mdc" and options["base"] == "mtt"):
+        return trajectories(setting, options)
     if method in MATCHING:
         return matching(setting, method, options)
-    if method == "mtt":
-        return trajectories(setting, options)
     if method == "d4m":
         return diffusion(setting, options)
     if method in MEASURES:

@@ -13,13 +13,18 @@ _ROW = 100  # bytes about an expert in the record
 
 
 def trajectories(setting: Setting, options: Mapping[str, Any]) -> Stage:
-    """The stage with the resolved options of `mtt`. Experts that an earlier run has trained are counted again."""
+    """The stage with the resolved options of `mtt`, or of `mdc` on it. Experts that an earlier run has trained are
+    counted again."""
+    if setting.params.synthesis.method == "mdc":
+        options = {**options["options"], "subsets": {key: value for key, value in options.items() if key != "options"}}
     counts, size, name = setting.counts, setting.params.images.size, options["network"]
     epochs, taught = options["experts"] * options["expert_epochs"], min(options["expert_batch"], counts.train)
     students, batch = options["iterations"] * options["steps"], min(options["batch"] or setting.stored, setting.stored)
     whole, left = divmod(options["steps"], batches(setting.stored, batch))
     # Chunks of a permutation: all images in each whole turn, and the first ones in the turn that is left.
     seen = options["iterations"] * (whole * setting.stored + left * batch)
+    if options["subsets"]:  # as many steps again, of at most as many images: how many is chosen on the way
+        seen, students = 2 * seen, 2 * students
     work = [
         setting.decode(counts.train),
         setting.encode(setting.stored),

@@ -11,6 +11,8 @@ distances cost another pass in each step that measures, and `accuracy` costs N -
 measurement, which are evaluated on `judged` real images per class (`gradients/accuracies.py`). The chosen subsets, the
 frozen images and the distances are passed to `progress.record`.
 
+On the base `mtt` the construction is ours (`trajectories/nested.py`); an iteration is an outer loop there.
+
 `freeze` and `begin` (whether subsets start in loop 0 or 1) follow the paper by default and the official code with
 `code`. If images are grids, a subset consists of the first stored images (`by: images`), or of the first cells (`by:
 cells`) as in the published files.
@@ -30,9 +32,10 @@ from dcpipe.synthesis.dream import dream
 from dcpipe.synthesis.dsa import dsa
 from dcpipe.synthesis.gradients.choices import Nested
 from dcpipe.synthesis.idc import idc
+from dcpipe.synthesis.mtt import mtt
 from dcpipe.types import ImageSet
 
-BASES: dict[str, Callable[..., ImageSet]] = {"idc": idc, "dream": dream, "dc": dc, "dsa": dsa, "dm": dm}
+BASES: dict[str, Callable[..., ImageSet]] = {"idc": idc, "dream": dream, "dc": dc, "dsa": dsa, "dm": dm, "mtt": mtt}
 Base = Annotated[str, one_of(BASES)]
 
 

@@ -17,19 +17,30 @@ here the last iteration counts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from dcpipe.config.options import validated
 from dcpipe.config.values import BelowOne, Count, LocalPath, Natural, Network, NotNegative, Positive, Strategy
 from dcpipe.synthesis.base import Progress, SynthesisContext
+from dcpipe.synthesis.gradients.choices import Nested, SubsetOptions
 from dcpipe.synthesis.trajectories.engine import Choices, Engine
 from dcpipe.synthesis.trajectories.unrolling import Through
 from dcpipe.types import ImageSet, require
 
 
 def _together(
-    *, start_from: int, start_below: int, grow_from: int | None, span: int, expert_epochs: int, **others: Any
+    *,
+    start_from: int,
+    start_below: int,
+    grow_from: int | None,
+    span: int,
+    expert_epochs: int,
+    subsets: Mapping[str, Any] | None,
+    **others: Any,
 ) -> None:
+    metric = (subsets or {}).get("metric", "feature")
+    require(metric == "feature", f"metric {metric!r} for subsets is not possible here; set metric: feature")
     first = start_below if grow_from is None else grow_from
     require(
         start_from < first <= start_below,
@@ -74,6 +85,7 @@ def mtt(
     expert_batch: Count = 256,
     trajectories: LocalPath | None = None,
     lr_labels: Positive | None = None,
+    subsets: SubsetOptions = None,
 ) -> ImageSet:
     """The optimised images. Raises `DataError` for options out of range, and if images or step size diverge.
 
@@ -81,7 +93,8 @@ def mtt(
     at first if that is given. `lr`, `momentum`: of the images, in units of their standard deviation. `rate`: the first
     step size, `lr_rate`: its own rate. `batch`: condensed images of a step, None for all. `trajectories`: a folder for
     experts, which others may use too, or with buffers of MTT's own code; None for the scratch space. `lr_labels`: of
-    soft labels that are learned with the images (`softlabels.method: learned`); None for the classes.
+    soft labels that are learned with the images (`softlabels.method: learned`); None for the classes. `subsets`: MDC's,
+    see `trajectories/nested.py`.
     """
     choices = Choices(
         network=network,
@@ -107,5 +120,6 @@ def mtt(
         expert_batch=expert_batch,
         trajectories=trajectories,
         lr_labels=lr_labels,
+        subsets=Nested.of(subsets),
     )
     return Engine(start, context, seed, progress, choices).run()

@@ -13,6 +13,7 @@ from planned import look, setting
 from dcpipe import synthesis
 from dcpipe.config.options import Options
 from dcpipe.planning.counts import Counts
+from dcpipe.planning.recovery import synthesis as plan_synthesis
 from dcpipe.planning.trajectories import trajectories
 from dcpipe.synthesis.trajectories.unrolling import Student
 
@@ -46,3 +47,19 @@ def test_calls_are_counted_as_the_method_makes_them(
     assert learned.forwards - stage.forwards == 2 * 6 + 33 and learned.n_bytes - stage.n_bytes == 4 * 6 * 3
     more = trajectories(own, Options.of(run).resolve(options | {"experts": 3}, "mtt"))
     assert more.scratch - stage.scratch == 3 * look("", 3, 8).weights  # rows of one expert
+
+
+def test_mdc_on_it_takes_the_steps_twice() -> None:
+    mtt, mdc = synthesis.METHODS["mtt"], synthesis.METHODS["mdc"]
+    own = setting("digits", Counts(33, 0, 6, 3, 300, "a test"), selection={"method": "random", "ipc": 2, "options": {}})
+    alone = trajectories(own, Options.of(mtt).resolve(TINY, "mtt"))
+    both = setting(
+        "digits",
+        Counts(33, 0, 6, 3, 300, "a test"),
+        selection={"method": "random", "ipc": 2, "options": {}},
+        synthesis={"method": "mdc", "options": {"base": "mtt", "options": TINY}},
+    )
+    nested = plan_synthesis(both)
+    experts = 2 * 2 * 3
+    assert nested.steps - experts == 2 * (alone.steps - experts)
+    assert Options.of(mdc).resolve({"base": "mtt", "options": TINY}, "mdc")["options"]["steps"] == TINY["steps"]

@@ -213,7 +213,12 @@ def test_a_killed_run_resumes_with_the_same_bytes(tmp_path: Path, monkeypatch: p
 
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("dm", {"at_once": 0}, "at_once is 0: input should be greater than or equal to 1"),
-    ("mdc", {"base": "mtt"}, "base is 'mtt': input should be 'idc', 'dream', 'dc', 'dsa' or 'dm'"),
+    ("mdc", {"base": "edc"}, "base is 'edc': input should be 'idc', 'dream', 'dc', 'dsa', 'dm' or 'mtt'"),
+    (
+        "mdc",
+        {"base": "mtt", "metric": "accuracy"},
+        "base 'mtt': metric 'accuracy' for subsets is not possible here; set metric: feature",
+    ),
     (
         "mdc",
         {"options": IDC | {"kind": "multi"}, "by": "cells"},

@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ import torch
 from dcpipe import training
 from dcpipe.random import Draw, Stream, permutation, philox, uniform
 from dcpipe.synthesis.base import Progress, SynthesisContext, as_images
-from dcpipe.synthesis.gradients.choices import check_alone
+from dcpipe.synthesis.gradients.choices import Nested, check_alone
 from dcpipe.synthesis.gradients.real import RealImages
+from dcpipe.synthesis.gradients.subsets import Subsets
 from dcpipe.synthesis.gradients.teaching import Teaching, uniform_draws
 from dcpipe.synthesis.initial import noise
 from dcpipe.synthesis.trajectories import buffers, collection, experts, labels, unrolling
+from dcpipe.synthesis.trajectories.nested import Nest
 from dcpipe.types import ImageSet, IntArray, require
 from dcpipe.views import siamese
 
@@ -72,6 +75,7 @@ class Choices:
     expert_batch: int
     trajectories: str | None
     lr_labels: float | None
+    subsets: Nested | None
 
     def bound(self, iteration: int) -> int:
         """Start epochs of an iteration are below it."""
@@ -113,6 +117,7 @@ class Engine:
             plain = torch.from_numpy(start.images).to(self.device).permute(0, 3, 1, 2).float() / 255
             self.pixels = (plain - self.real.mean) / self.real.std
         self.velocity = torch.zeros_like(self.pixels)
+        self.nest = None if choices.subsets is None else Nest(choices.subsets, start)
         self.log_rate, self.rate_velocity, self.iteration = math.log(choices.rate), 0.0, 0
         self.rows: list[list[float]] = []
 
@@ -140,6 +145,8 @@ class Engine:
             if time.monotonic() - saved > pause:
                 training.save_checkpoint(path, self._state())
                 saved = time.monotonic()
+        if self.nest is not None:
+            self.nest.record(self.progress, choices.iterations - 1)
         names = ("iteration", "loss", "step size")
         self.progress.record(
             "trajectories", [{names[0]: int(t), names[1]: loss, names[2]: rate} for t, loss, rate in self.rows]
@@ -190,11 +197,11 @@ class Engine:
         choices = self.choices
         expert, begin, own = choices.segment(self.seed, self.iteration)
         first, last = (row.to(self.device) for row in self.experts.read(expert, begin, begin + choices.span))
-        pixels, rate = self.pixels.detach().requires_grad_(True), self.rate
+        pixels, rate, nest = self.pixels.detach().requires_grad_(True), self.rate, self.nest
         soft = None if self.soft is None else self.soft.detach().requires_grad_(True)
 
-        def batches(step: int) -> tuple[torch.Tensor, torch.Tensor]:
-            rows = self._batch(own, step)
+        def batches(among: IntArray, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            rows = self._batch(own, step, among)
             some = torch.from_numpy(rows).to(self.device)
             images = pixels[some]
             if choices.strategy:
@@ -202,15 +209,26 @@ class Engine:
             return images, self.labels[some] if soft is None else soft[some].softmax(1)
 
         leaves = [pixels] if soft is None else [pixels, soft]
-        found = unrolling.gradients(self.student, first, last, batches, choices.steps, rate, leaves, choices.through)
-        loss = float(found.loss)
+
+        def of(among: IntArray) -> unrolling.Gradients:
+            part, steps, through = partial(batches, among), choices.steps, choices.through
+            return unrolling.gradients(self.student, first, last, part, steps, rate, leaves, through)
+
+        found, moving = of(np.arange(len(self.start))), None
+        loss = float(found.loss)  # of the whole set, also where a subset's is added
+        if nest is not None:
+            nest.enter(self.iteration)
+            moving = nest.moving(self.iteration).to(self.device)
+            if (less := nest.rows(self.iteration)) is not None:
+                found = found.plus(of(less), nest.weight)
+            nest.measure(self.iteration, self.student, first, pixels.detach(), self.real)
         if choices.skip_above is not None and loss > choices.skip_above:
             return loss
         self.velocity.mul_(choices.momentum).add_(found.leaves[0])
-        self.pixels = (pixels - choices.lr * self.velocity).detach()
+        self.pixels = _moved(pixels, choices.lr * self.velocity, moving)
         if soft is not None and self.soft_velocity is not None and choices.lr_labels is not None:
             self.soft_velocity.mul_(LABELS_MOMENTUM).add_(found.leaves[1])
-            self.soft = (soft - choices.lr_labels * self.soft_velocity).detach()
+            self.soft = _moved(soft, choices.lr_labels * self.soft_velocity, moving)
         self.rate_velocity = choices.momentum * self.rate_velocity + rate * float(found.rate)
         self.log_rate -= choices.lr_rate / choices.rate**2 * self.rate_velocity
         sound = math.isfinite(loss) and abs(self.log_rate) < 50 and bool(self.pixels.isfinite().all())
@@ -223,12 +241,13 @@ class Engine:
         )
         return loss
 
-    def _batch(self, own: int, step: int) -> IntArray:
-        """Rows of the condensed images of a step: each once, in random order, before any comes again."""
-        n = len(self.start)
+    def _batch(self, own: int, step: int, among: IntArray) -> IntArray:
+        """Rows of the condensed images of a step, of those in `among`: each once, in random order, before any comes
+        again."""
+        n = len(among)
         size = min(self.choices.batch or n, n)
         turn, place = divmod(step, -(-n // size))
-        return permutation(own, Stream.MATCHER_EPOCH + turn, n)[place * size : (place + 1) * size]
+        return among[permutation(own, Stream.MATCHER_EPOCH + turn, n)[place * size : (place + 1) * size]]
 
     def _image_set(self) -> ImageSet:
         return replace(self.start, images=as_images(self.pixels * self.real.std + self.real.mean))
@@ -237,11 +256,21 @@ class Engine:
         """The contents of a checkpoint."""
         numbers = {"log_rate": self.log_rate, "rate_velocity": self.rate_velocity, "iteration": self.iteration}
         kept = {"pixels": self.pixels, "velocity": self.velocity, "rows": self.rows, **numbers}
+        kept["subsets"] = None if self.nest is None else self.nest.subsets.state()
         return {**kept, "experts": self.experts.digest, "soft": self.soft, "soft_velocity": self.soft_velocity}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.pixels, self.velocity = state["pixels"].to(self.device), state["velocity"].to(self.device)
         self.log_rate, self.rate_velocity = state["log_rate"], state["rate_velocity"]
         self.iteration, self.rows = state["iteration"], state["rows"]
+        if self.nest is not None:
+            self.nest.subsets = Subsets.resume(self.nest.subsets.rules, state["subsets"])
         if state["soft"] is not None:
             self.soft, self.soft_velocity = state["soft"].to(self.device), state["soft_velocity"].to(self.device)
+
+
+def _moved(values: torch.Tensor, by: torch.Tensor, moving: torch.Tensor | None) -> torch.Tensor:
+    """Values [n, ...] less `by`, but for the rows that do not move."""
+    if moving is not None:
+        by = by * moving.view(-1, *(1 for _ in by.shape[1:]))
+    return (values - by).detach()

@@ -76,6 +76,11 @@ class Gradients:
     leaves: list[torch.Tensor]
     rate: torch.Tensor
 
+    def plus(self, other: Gradients, weight: float) -> Gradients:
+        """Those of the sum with `weight` times another loss of the same leaves."""
+        leaves = [own + weight * its for own, its in zip(self.leaves, other.leaves, strict=True)]
+        return Gradients(self.loss + weight * other.loss, leaves, self.rate + weight * other.rate)
+
 
 def gradients(
     student: Student,
