@@ -149,7 +149,8 @@ class SizesStudy(VariantCellsStudy):
         for entry in entries(self.block):
             if entry.baseline == "lbs":
                 with self.error_context(entry.method):
-                    slimmable.check_method(self.whole[entry.method].params.synthesis.method)
+                    block = self.whole[entry.method].params.synthesis
+                    slimmable.check_method(block.method, block.options)
         return [
             cell_of(self.whole[entry.method], entry, size, self.block.methods[entry.method])
             for entry in entries(self.block)

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dcpipe import synthesis
 from dcpipe.config.options import Options
 from dcpipe.config.params import SynthesisBlock
+from dcpipe.synthesis.mdc import MATCHING, base_of
 from dcpipe.types import require
-
-METHODS = ("dc", "dsa", "dm", "idc", "dream", "mdc")
 
 
 def outer_loops(block: SynthesisBlock) -> int | None:
     """The number of outer loops that a block of params.yaml asks for; None for a method that has none."""
-    method, options = block.method, block.options
-    if method not in METHODS:
+    method, options = base_of(block.method, block.options)
+    if method not in MATCHING:
         return None
-    if method == "mdc":
-        chosen = Options.of(synthesis.METHODS[method]).resolve(options, method)
-        method, options = chosen["base"], chosen["options"]
-    loops: int = Options.of(synthesis.METHODS[method]).resolve(options, method)["outer"]
+    loops: int = Options.of(MATCHING[method]).resolve(options, method)["outer"]
     return loops
 
 
@@ -31,8 +26,8 @@ def check(loops: Sequence[int], block: SynthesisBlock) -> None:
     outer = outer_loops(block)
     require(
         outer is not None,
-        f"snapshots are of outer loops, which synthesis.method {block.method!r} has not; remove snapshots, or choose "
-        f"one of {', '.join(METHODS)}",
+        f"snapshots are of outer loops, which synthesis method {base_of(block.method, block.options)[0]!r} has not; "
+        f"remove snapshots, or choose one of mdc, {', '.join(MATCHING)}",
     )
     assert outer is not None
     require(

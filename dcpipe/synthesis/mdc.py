@@ -35,12 +35,22 @@ from dcpipe.synthesis.idc import idc
 from dcpipe.synthesis.mtt import mtt
 from dcpipe.types import ImageSet
 
-BASES: dict[str, Callable[..., ImageSet]] = {"idc": idc, "dream": dream, "dc": dc, "dsa": dsa, "dm": dm, "mtt": mtt}
+Method = Callable[..., ImageSet]
+# The methods of `gradients/`, which match gradients or features in outer loops.
+MATCHING: dict[str, Method] = {"idc": idc, "dream": dream, "dc": dc, "dsa": dsa, "dm": dm}
+BASES: dict[str, Method] = {**MATCHING, "mtt": mtt}
 Base = Annotated[str, one_of(BASES)]
 
 
 def _base_of(options: Mapping[str, Any]) -> tuple[str, Callable[..., ImageSet]]:
     return f"base {options['base']!r}", BASES[options["base"]]
+
+
+def base_of(method: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The method that moves the images, with the options given to it: the base of `mdc`, any other method itself."""
+    if method != "mdc":
+        return method, dict(options)
+    return options.get("base", "idc"), dict(options.get("options") or {})
 
 
 BaseOptions = Annotated[dict[str, Any] | None, OptionsOf(_base_of, without=("subsets",), none_is_empty=True)]

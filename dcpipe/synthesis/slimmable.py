@@ -30,17 +30,18 @@ from dcpipe.config.options import Options
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.components import Components
 from dcpipe.synthesis.gradients.forms import Combined
-from dcpipe.synthesis.mdc import BASES
+from dcpipe.synthesis.mdc import MATCHING, base_of
 from dcpipe.types import ImageSet, IntArray, require
 from dcpipe.views import multiformation
 
 
-def check_method(method: str) -> None:
+def check_method(method: str, options: Mapping[str, Any]) -> None:
     """Raises `DataError` unless the loss of a synthesis method can train components."""
+    base, _ = base_of(method, options)
     require(
-        method == "mdc" or method in BASES,
-        f"lbs trains with the loss of the method that made the set, but {method!r} does not match gradients or "
-        f"features; use lfs, or one of the methods mdc, {', '.join(BASES)}",
+        base in MATCHING,
+        f"lbs trains with the loss of the method that made the set, but {base!r} does not match gradients or features; "
+        f"use lfs, or one of the methods mdc, {', '.join(MATCHING)}",
     )
 
 
@@ -58,10 +59,9 @@ def train(
     A killed run continues from the checkpoint in `progress.notes`. Raises `DataError` as `check_method` and the method
     do.
     """
-    check_method(method)
-    if method == "mdc":
-        method, options = options.get("base", "idc"), options.get("options") or {}
-    base = BASES[method]
+    check_method(method, options)
+    method, options = base_of(method, options)
+    base = MATCHING[method]
     real = multiformation.decoded(images)
     resolved = Options.of(base).resolve(options, f"synthesis method {method!r}")
     batch = min(resolved["real_batch"], int(real.per_class.min()))

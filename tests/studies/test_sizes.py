@@ -221,8 +221,13 @@ def test_snapshots_are_entries_before_the_last_images() -> None:
         ),
         (
             {"synthesis": {"method": "edc"}, "snapshots": [0]},
-            "snapshots are of outer loops, which synthesis.method 'edc' has not; remove snapshots, or choose one of "
-            "dc, dsa, dm, idc, dream, mdc",
+            "snapshots are of outer loops, which synthesis method 'edc' has not; remove snapshots, or choose one of "
+            "mdc, idc, dream, dc, dsa, dm",
+        ),
+        (
+            {"synthesis": {"method": "mdc", "options": {"base": "mtt"}}, "snapshots": [0]},
+            "snapshots are of outer loops, which synthesis method 'mtt' has not; remove snapshots, or choose one of "
+            "mdc, idc, dream, dc, dsa, dm",
         ),
         (
             {"synthesis": IDC, "baselines": ["A", "B"], "snapshots": [0]},
