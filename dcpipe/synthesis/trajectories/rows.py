@@ -8,6 +8,7 @@ momentum. So no row is written twice, and a killed training goes on after its la
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from dcpipe.store.files import sync_entries
+from dcpipe.store.tensors import header_bytes
 from dcpipe.types import DataError, require
 
 Layout = Mapping[str, tuple[int, ...]]  # shapes by name, in the order of a row
@@ -29,7 +31,7 @@ class Rows:
 
     def __init__(self, path: Path, layout: Layout, n: int) -> None:
         self.path, self.opened = path, path.with_suffix(OPEN)
-        self.size = sum(int(np.prod(shape)) for shape in layout.values())
+        self.size = _size(layout)
         self.n, self._header = n, header(layout, n)
         self.done = self._found()
 
@@ -74,15 +76,13 @@ class Rows:
 
 
 def header(layout: Layout, n: int) -> bytes:
-    """What a safetensors file with such rows begins with: the length of its JSON, and the JSON."""
-    size = sum(int(np.prod(shape)) for shape in layout.values())
-    content = {
-        "__metadata__": {"layout": json.dumps([[name, list(shape)] for name, shape in layout.items()])},
-        TENSOR: {"dtype": "F32", "shape": [n, size], "data_offsets": [0, _WORD * n * size]},
-    }
-    text = json.dumps(content, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text
+    """What a safetensors file with `n` such rows begins with."""
+    described = json.dumps([[name, list(shape)] for name, shape in layout.items()])
+    return header_bytes({TENSOR: ((n, _size(layout)), "float32")}, {"layout": described})
+
+
+def _size(layout: Layout) -> int:
+    return sum(math.prod(shape) for shape in layout.values())
 
 
 def read(path: Path, *epochs: int) -> list[torch.Tensor]:
@@ -97,8 +97,7 @@ def read(path: Path, *epochs: int) -> list[torch.Tensor]:
 
 def check(path: Path, layout: Layout, n: int) -> None:
     """Raises `DataError` for a file that does not have `n` rows of this layout."""
-    wanted = header(layout, n)
-    size = sum(int(np.prod(shape)) for shape in layout.values())
+    wanted, size = header(layout, n), _size(layout)
     try:
         with path.open("rb") as stream:
             same = stream.read(len(wanted)) == wanted
