@@ -37,8 +37,8 @@ def surface_of(engine: Engine, batch: Batch, number: int, observer: Observer) ->
     choices = engine.choices
     pixels = batch.pixels.detach().clone().requires_grad_(True)
     labels = engine.labels[torch.from_numpy(engine.rows[number]).to(pixels.device)]
-    settings = replace(choices.matching, momentum=0.0, drop=0.0)
-    matcher = Matcher(observer, engine.statistics[observer.name], labels, settings)
+    matching = replace(choices.matching, momentum=0.0)
+    matcher = Matcher(observer, engine.statistics[observer.name], labels, matching)
 
     def parts() -> list[torch.Tensor]:
         view = choices.augmentation.apply(pixels, engine.seed, number, 0, choices.iterations)

@@ -48,6 +48,15 @@ def test_runs_with_and_without_flatness_are_compared_by_one_loss(tmp_path: Path)
     assert flat[2][2] != plain[2][2]
 
 
+def test_the_statistics_are_those_of_the_images_as_they_are(tmp_path: Path) -> None:
+    """Not their running average, which as in EDC's code may begin at zero."""
+    one, other = two_worlds(tmp_path)
+    steps = replace(EVERYTHING, iterations=1)
+    _, running = measured(one, replace(steps, matching=replace(EVERYTHING.matching, average="zero")))
+    _, plain = measured(other, replace(steps, matching=replace(EVERYTHING.matching, momentum=0.0)))
+    assert running[0] == plain[0]
+
+
 def plainly(inputs: torch.Tensor, dims: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and variance as autograd differentiates them."""
     return inputs.mean(dims, keepdim=True), inputs.var(dims, correction=0, keepdim=True)
