@@ -139,7 +139,7 @@ class TeacherTraining(Block):
     `epochs: 0` leaves pretrained weights as they are. `sync_batchnorm`: where several processes share a batch, whether
     batch norm uses the statistics of the whole batch, as one process does. `crops` are cut from the `stored` central
     squares, or from the `full` images at their original resolution, which are decoded anew in every epoch.
-    `precision` of the network's passes: see `dcpipe.training.precision`.
+    `precision` of the network's passes: see `dcpipe.precision`.
     """
 
     epochs: Natural
@@ -194,7 +194,7 @@ class LabelRate(Block):
 
 class FeaturesBlock(GrownBlock):
     """Which teacher extracts the features of the candidates, and the views that R_C is measured on. `precision` of the
-    features: see `dcpipe.training.precision`; R_C is always computed from logits in float32."""
+    features: see `dcpipe.precision`; R_C is always computed from logits in float32."""
 
     teacher: str
     label_rate: LabelRate = LabelRate()

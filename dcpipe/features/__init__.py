@@ -19,7 +19,7 @@ from torch import nn
 from dcpipe import networks, store, views
 from dcpipe.coding_rate import Objective, greedy
 from dcpipe.coding_rate.label_rate import label_rate
-from dcpipe.training import autocast
+from dcpipe.precision import autocast
 from dcpipe.types import FloatArray, IntArray, Precision, Sliceable, Teacher, ViewPolicy, require
 
 Float32 = npt.NDArray[np.float32]

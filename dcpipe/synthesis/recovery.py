@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 
 from dcpipe import networks, training
+from dcpipe.precision import autocast
 from dcpipe.synthesis import statistics
 from dcpipe.synthesis.base import Progress, SynthesisContext, as_images
 from dcpipe.synthesis.checkpoints import Images, RecoveryNotes, fingerprint
@@ -55,7 +56,7 @@ class Recovery:
     norm over all pixels of the batch (Foret et al., ICLR 2021). `variance`: of class statistics, see
     `statistics.collect`. `initial`: what recovery starts from; `factor` and `candidates` are RDED's. `order`: batches
     of whole classes (`classes`), or of one image of many classes (`rounds`, SRe2L). `precision`: of the observers'
-    passes, see `training.precision`.
+    passes, see `dcpipe.precision`.
     """
 
     iterations: int
@@ -296,7 +297,7 @@ class Engine:
             seen = choices.augmentation.apply(images, self.seed, number, step, choices.iterations)
             return seen * self.std + self.mean
 
-        half = training.autocast(choices.precision, self.context.device)
+        half = autocast(choices.precision, self.context.device)
         with half:
             logits, means, variances = observer.measure(augmented(batch.pixels))
         drawn = (

@@ -17,6 +17,7 @@ from torch import nn
 
 from dcpipe import networks, training
 from dcpipe.config.params import TeacherTraining
+from dcpipe.precision import autocast
 from dcpipe.teacher.feeds import (
     MEMORY_BYTES,
     Feed,
@@ -191,7 +192,7 @@ def train_classifier(
         for inputs, labels in batches(epoch):
             if device.type == "cuda":
                 inputs = inputs.contiguous(memory_format=torch.channels_last)
-            with training.autocast(recipe.precision, device):
+            with autocast(recipe.precision, device):
                 vectors, _ = networks.forward(network, inputs)
             yield vectors.float(), labels
 

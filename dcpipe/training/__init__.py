@@ -14,7 +14,6 @@ from dcpipe.training.loop import (
 )
 from dcpipe.training.losses import cross_entropy, divergence, soften
 from dcpipe.training.memory import keep_freed_memory
-from dcpipe.training.precision import autocast
 from dcpipe.training.processes import ALONE, Group
 from dcpipe.training.recipe import DECAYS, OPTIMIZERS, Recipe, grouped
 
@@ -27,7 +26,6 @@ __all__ = [
     "Recipe",
     "accuracy",
     "accuracy_of",
-    "autocast",
     "checkpoint_pause",
     "confusion",
     "cross_entropy",

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from dcpipe.precision import autocast
 from dcpipe.random import torch_seed
 from dcpipe.store.files import replacing
 from dcpipe.training.batchnorm import synchronised
-from dcpipe.training.precision import autocast
 from dcpipe.training.processes import ALONE, Group
 from dcpipe.training.recipe import OPTIMIZERS, Recipe, grouped
 from dcpipe.types import IntArray, require

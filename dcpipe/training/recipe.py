@@ -26,7 +26,7 @@ class Recipe:
         schedule: a name in `schedules.SCHEDULES`; it runs after the warm-up.
         zeta: stretches the time of the schedules `smoothing`, `linear` and `ssrs`.
         ema: decay per step of the averaged parameters, which are then the result; 0 turns averaging off.
-        precision: of the network's passes, see `training.precision`.
+        precision: of the network's passes, see `dcpipe.precision`.
         milestones: of the schedule `multistep`, as epochs or as fractions of them.
         decay_factor: the factor of `multistep`, or gamma of `alrs`.
         restart: whether the optimizer begins anew at every milestone of `multistep`, so that momentum starts from zero

@@ -12,6 +12,7 @@ from fitting import CPU, batches, make_network
 from torch import nn
 
 from dcpipe import training
+from dcpipe.precision import autocast
 from dcpipe.training import Batch, Recipe
 from dcpipe.types import DataError, Precision
 
@@ -29,7 +30,7 @@ def test_a_name_asks_for_a_format(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(torch, "autocast", lambda kind, dtype, enabled: asked.append((kind, dtype, enabled)))
-    training.autocast(precision, torch.device(device))
+    autocast(precision, torch.device(device))
     assert asked == [(device.split(":")[0], torch.bfloat16, half)]
 
 
