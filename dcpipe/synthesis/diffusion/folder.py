@@ -45,6 +45,7 @@ REMEDY = "give the folder of a Stable Diffusion pipeline, as `save_pretrained` o
 _LIMIT = 2**20  # bytes of a configuration
 
 Whole = Annotated[int, Field(ge=1, lt=2**16)]
+Layers = Annotated[int, Field(ge=1, le=100)]
 
 
 def need_packages() -> None:
@@ -61,6 +62,7 @@ class _Unet(Open):
     in_channels: Whole
     out_channels: Whole
     cross_attention_dim: Whole
+    layers_per_block: Layers = 2
 
 
 class _Vae(Open):
@@ -68,10 +70,12 @@ class _Vae(Open):
     latent_channels: Whole
     scaling_factor: Annotated[float, Field(gt=0)]
     shift_factor: None = None
+    layers_per_block: Layers = 1
 
 
 class _Text(Open):
     hidden_size: Whole
+    num_hidden_layers: Layers = 12
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,14 @@ class Folder:
                 name in names, f"{path / INDEX}: {part} is {shown(name)}, but d4m takes {' or '.join(names)}; {REMEDY}"
             )
         for part, name in WEIGHTS.items():
-            require(
-                (path / part / name).is_file(),
-                f"d4m: model {str(path)!r} has no {part}/{name}; weights are read from safetensors only, so save the "
-                "pipeline again with `save_pretrained` of diffusers",
+            half = name.replace(".safetensors", ".fp16.safetensors")
+            remedy = (
+                f"rename {half} beside it"
+                if (path / part / half).is_file()
+                else "weights are read from safetensors only, so save the pipeline again with `save_pretrained` of "
+                "diffusers"
             )
+            require((path / part / name).is_file(), f"d4m: model {str(path)!r} has no {part}/{name}; {remedy}")
         unet, vae = _config(_Unet, path / "unet"), _config(_Vae, path / "vae")
         text = _config(_Text, path / "text_encoder")
         channels = {unet.in_channels, unet.out_channels, vae.latent_channels}

@@ -6,9 +6,10 @@ that is drawn on the CPU by a generator of its own for each image; DDIM with eta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch.nn.functional as F
 
 from dcpipe.store.documents import reading
 from dcpipe.synthesis.base import as_images
-from dcpipe.synthesis.diffusion.folder import REMEDY, Folder, need_packages
+from dcpipe.synthesis.diffusion.folder import REMEDY, WEIGHTS, Folder, need_packages
 from dcpipe.synthesis.diffusion.prototypes import Latents
 from dcpipe.types import require
 
@@ -55,7 +56,12 @@ class Diffusion:
         self.folder, self.device, self.type = folder, device, torch.float16 if half else torch.float32
         path = str(folder.path)
 
-        def load(kind: Any, part: str, **more: Any) -> Any:
+        def load(part: str, kind: Any, untrained: Callable[[], torch.nn.Module], **more: Any) -> Any:
+            with torch.device("meta"):  # which takes no memory, whatever the settings say
+                numbers = sum(weight.numel() for weight in untrained().parameters())
+            n_bytes = (folder.path / part / WEIGHTS[part]).stat().st_size
+            if numbers > n_bytes:
+                raise ValueError(f"{part} has {numbers:,} weights by its settings, but a file of {n_bytes:,} bytes")
             module, found = kind.from_pretrained(
                 path, subfolder=part, local_files_only=True, use_safetensors=True, output_loading_info=True, **more
             )
@@ -64,16 +70,23 @@ class Diffusion:
                 raise ValueError(f"{part} lacks the weights {missing[0]!r}, one of {len(missing)}")
             return module.to(device)
 
+        def load_own(part: str, kind: Any) -> Any:
+            settings = kind.load_config(path, subfolder=part, local_files_only=True)
+            untrained = partial(kind.from_config, settings)
+            return load(part, kind, untrained, low_cpu_mem_usage=False, torch_dtype=self.type)
+
         with reading(folder.path, "a diffusion model", REMEDY), _silent():
-            self.vae = load(diffusers.AutoencoderKL, "vae", low_cpu_mem_usage=False, torch_dtype=self.type)
+            self.vae = load_own("vae", diffusers.AutoencoderKL)
             self.tokenizer = transformers.CLIPTokenizer.from_pretrained(
                 path, subfolder="tokenizer", local_files_only=True
             )
+            words = transformers.CLIPTextConfig.from_pretrained(path, subfolder="text_encoder", local_files_only=True)
+            text = transformers.CLIPTextModel
             self.pipeline = diffusers.StableDiffusionImg2ImgPipeline(
                 vae=self.vae,
-                text_encoder=load(transformers.CLIPTextModel, "text_encoder").to(self.type),
+                text_encoder=load("text_encoder", text, partial(text, words)).to(self.type),
                 tokenizer=self.tokenizer,
-                unet=load(diffusers.UNet2DConditionModel, "unet", low_cpu_mem_usage=False, torch_dtype=self.type),
+                unet=load_own("unet", diffusers.UNet2DConditionModel),
                 scheduler=diffusers.DDIMScheduler.from_pretrained(path, subfolder="scheduler", local_files_only=True),
                 safety_checker=None,  # it would replace images by black ones
                 feature_extractor=None,

@@ -56,6 +56,10 @@ def pickled(path: Path) -> None:
     (path / "unet/diffusion_pytorch_model.safetensors").rename(path / "unet/diffusion_pytorch_model.bin")
 
 
+def in_half(path: Path) -> None:
+    (path / "vae/diffusion_pytorch_model.safetensors").rename(path / "vae/diffusion_pytorch_model.fp16.safetensors")
+
+
 BAD: list[tuple[Callable[[Path], Any], str]] = [
     (lambda path: (path / "model_index.json").unlink(), "is not a folder with model_index.json; give the folder"),
     (lambda path: (path / "model_index.json").write_text("[]"), "unet is None, but d4m takes UNet2DConditionModel;"),
@@ -64,6 +68,8 @@ BAD: list[tuple[Callable[[Path], Any], str]] = [
         lambda path: change(path / "model_index.json", vae=["diffusers", "AutoencoderTiny"]),
         "vae is 'AutoencoderTiny', but d4m takes AutoencoderKL; give the folder",
     ),
+    (in_half, "has no vae/.*; rename diffusion_pytorch_model.fp16.safetensors beside it"),
+    (lambda path: change(path / "unet/config.json", layers_per_block=10**9), "unet/config.json is damaged .layers_per"),
     (pickled, "has no unet/diffusion_pytorch_model.safetensors; weights are read from safetensors only, so save the"),
     (lambda path: change(path / "unet/config.json", in_channels=9), "unet.in_channels 9, .* all must be 4"),
     (lambda path: change(path / "vae/config.json", latent_channels=16), "vae.latent_channels 16, but all must be 4"),

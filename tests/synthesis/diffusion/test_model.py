@@ -163,12 +163,33 @@ def test_loading_shows_nothing_and_draws_nothing(
     assert {weight.dtype for part in parts for weight in part.parameters()} == {tiny.type}
 
 
-def test_files_that_do_not_fit_each_other_are_refused(folder: Folder, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "change", "sentence"),
+    [
+        ("unet", {"layers_per_block": 2}, "cannot be read as a diffusion model"),
+        (
+            "unet",
+            {"block_out_channels": [2**15, 2**15]},
+            r"unet has \d+,\d+,\d+,\d+ weights by its settings, but a file",
+        ),
+        ("vae", {"block_out_channels": [2**15, 2**15]}, r"vae has \d+,\d+,\d+,\d+ weights by its settings, but a file"),
+        ("text_encoder", {"vocab_size": 2**40}, "text_encoder has 35,184,37.* weights by its settings, but a file"),
+        ("unet", None, "cannot be read as a diffusion model"),
+    ],
+)
+def test_weights_that_do_not_fit_the_settings_are_refused_before_memory_is_taken(
+    folder: Folder, tmp_path: Path, part: str, change: dict[str, Any] | None, sentence: str
+) -> None:
     shutil.copytree(folder.path, tmp_path / "model")
-    path = tmp_path / "model/unet/config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"layers_per_block": 2}))
-    with pytest.raises(DataError, match="cannot be read as a diffusion model"):
+    if change is None:  # a pointer of Git LFS in place of the file
+        path = tmp_path / "model/unet/diffusion_pytorch_model.safetensors"
+        path.write_text("version https://git-lfs.github.com/spec/v1\n" + 4_000_000 * " ")
+    else:
+        path = tmp_path / "model" / part / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError, match=sentence) as caught:
         Diffusion(Folder.of(str(tmp_path / "model")), CPU)
+    assert "\n" not in str(caught.value)
 
 
 def test_weights_that_are_not_there_are_not_left_at_random(folder: Folder, tmp_path: Path) -> None:
