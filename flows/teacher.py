@@ -25,7 +25,13 @@ def teacher_stage(run: Run, key: str) -> None:
     tables = {split: store.table_of(inputs["images"], split) for split in inputs["images"].meta["splits"]}
     train = tables["train"]
     mean, std = teacher.expected_colours(network.weights, network.mean, network.std, train)
-    recipe = teacher.recipe_of(block) if block.epochs else None
+    recipe = (
+        training.Recipe(
+            block.epochs, block.optimizer, block.lr, block.weight_decay, zeta=block.zeta, precision=block.precision
+        )
+        if block.epochs
+        else None
+    )
     settings = {**block.content(), "network": network.content()}
     if (sha256 := network.weights_sha256()) is not None:
         settings["network"]["weights_sha256"] = sha256

@@ -232,7 +232,7 @@ def test_every_stage_has_a_flow_of_its_name_and_nothing_else_stands_beside_them(
 
 def test_the_top_of_the_library_is_packages_and_few_modules() -> None:
     modules = {path.name for path in (ROOT / "dcpipe").glob("*.py")}
-    assert modules == {"__init__.py", "logs.py", "random.py", "stopping.py"}
+    assert modules == {"__init__.py", "logs.py", "precision.py", "random.py", "stopping.py"}
 
 
 def test_the_rules_bite() -> None:

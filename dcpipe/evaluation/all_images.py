@@ -24,6 +24,7 @@ from dcpipe.images.kept import read_kept
 from dcpipe.shards import progress
 from dcpipe.store.image_index import encoded_bytes
 from dcpipe.teacher.jobs import Job
+from dcpipe.training import Recipe
 from dcpipe.types import ALL_IMAGES_PROTOCOL, ImageTable, Score
 
 KIND, AT_COMPUTE = "all_images", "all_images_at_compute"
@@ -95,7 +96,14 @@ def training_of(
         input_size=None,
         images=images,
         policy=block.augmentation.policy(block.seed),
-        recipe=teacher.recipe_of(block, epochs),
+        recipe=Recipe(
+            epochs or block.epochs,
+            block.optimizer,
+            block.lr,
+            block.weight_decay,
+            zeta=block.zeta,
+            precision=block.precision,
+        ),
         batch_size=block.batch_size,
         sync_batchnorm=block.sync_batchnorm,
         seed=block.seed,

@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from dcpipe import networks, training
-from dcpipe.config.params import TeacherTraining
 from dcpipe.precision import autocast
 from dcpipe.teacher.feeds import (
     MEMORY_BYTES,
@@ -48,24 +47,11 @@ __all__ = [
     "make",
     "memory_feed",
     "plain_batches",
-    "recipe_of",
     "stream_feed",
     "train",
     "train_classifier",
     "training_batches",
 ]
-
-
-def recipe_of(block: TeacherTraining, epochs: int | None = None) -> Recipe:
-    """The recipe that `teacher.training` gives, for `epochs` instead of its own number if they are given."""
-    return Recipe(
-        epochs or block.epochs,
-        block.optimizer,
-        block.lr,
-        block.weight_decay,
-        zeta=block.zeta,
-        precision=block.precision,
-    )
 
 
 def expected_colours(
