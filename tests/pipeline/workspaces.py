@@ -29,6 +29,18 @@ for name, content in json.loads(pathlib.Path("cases.json").read_text()).items():
     run_stage(function, stage)
     shutil.copytree(f"data/{stage}", f"cases/{name}")
 """
+REFUSALS = """
+import importlib, json, pathlib, sys, yaml
+from flows.running.runtime import main
+del sys.argv[1:]
+for name, (stage, content) in json.loads(pathlib.Path("cases.json").read_text()).items():
+    pathlib.Path("params.yaml").write_text(yaml.safe_dump(content))
+    print(f"case {name}", flush=True)
+    try:
+        main(getattr(importlib.import_module(f"flows.{stage}"), f"{stage}_stage"), stage)
+    except SystemExit as end:
+        print(f"ended with {end.code}", flush=True)
+"""
 AUGMENTATION = {"scale_min": 0.6, "flip": 0.0}
 TINY: dict[str, Any] = {
     "images": {"source": "digits", "options": {"test_share": 0.2, "seed": 0}, "size": 8, "minival": 0.1},
@@ -98,6 +110,16 @@ class Workspace:
         (self.root / "cases.json").write_text(json.dumps(contents), encoding="utf-8")
         self.run(sys.executable, "-c", EACH, stage)
         yield from ((name, self.root / "cases" / name) for name in cases)
+
+    def refusals(self, cases: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+        """What the stage of the first block of each case prints, whose command line must refuse it; all in one
+        process."""
+        contents = {name: (next(iter(blocks)), {**TINY, **blocks}) for name, blocks in cases.items()}
+        (self.root / "cases.json").write_text(json.dumps(contents), encoding="utf-8")
+        told = self.run(sys.executable, "-c", REFUSALS)
+        found = dict(re.findall(r"^case (\w+)\n(.*?)^ended with 1$", told, re.MULTILINE | re.DOTALL))
+        assert list(found) == list(cases), told
+        return found
 
     def kill(self, noun: str, place: Callable[[], int], wanted: int, **env: str) -> list[int]:
         """Run a stage's flow until `place` is `wanted` or more, then SIGKILL it; the places it had, the last when it
