@@ -48,9 +48,8 @@ class Rows:
         with self.opened.open("r+b" if self.done else "wb") as stream:
             if not self.done:
                 stream.write(self._header)
-            stream.seek(self._end)
+            stream.seek(self._end)  # what a kill has left of this row is overwritten
             stream.write(row.cpu().numpy().astype("<f4").tobytes())
-            stream.truncate()  # a part of a row that a kill has left
             stream.flush()
             os.fsync(stream.fileno())
         self.done += 1

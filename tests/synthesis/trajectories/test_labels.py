@@ -60,15 +60,19 @@ class Coloured(nn.Module):
         return nn.functional.one_hot(self.turn[0].long(), 3).float() * hit[:, None] + torch.tensor([0.0, 0.0, 0.1])
 
 
-@pytest.mark.parametrize("bound", [-9.0, 0.0, 9.0])
-def test_images_that_experts_predict_right_come_first(tmp_path: Path, bound: float) -> None:
+@pytest.mark.parametrize("right", ["all", "some", "none"])
+def test_images_that_experts_predict_right_come_first(tmp_path: Path, right: str) -> None:
     """The second expert takes what the first leaves, and the first images fill up what both leave."""
     real = RealImages(World(tmp_path).context, 3, 0, 1)
     wanted = np.array([1, 0, 1, 0, 0, 1])
-    experts = [torch.tensor([0.0, bound]), torch.tensor([1.0, -9.0])]
+    shown = {label: real.take(real.shuffled(label))[:, 0, 0, 0] for label in (0, 1)}
+    # Above the bound of "some" is not the image that is tried first.
+    bounds = {label: {"all": -9.0, "some": float(values[0]), "none": 9.0}[right] for label, values in shown.items()}
+    experts = [torch.tensor([float(label), bound]) for label, bound in bounds.items()]
     rows = labels.predicted(Student(Coloured()), experts, real, wanted)
     assert len(set(rows)) == 6 and np.array_equal(real.labels.numpy()[rows], wanted)
-    assert rows[wanted == 1].tolist() == real.shuffled(1)[:3].tolist()
-    order = real.shuffled(0)
-    above = (real.take(order)[:, 0, 0, 0] > bound).numpy()
-    assert rows[wanted == 0].tolist() == [*order[above], *order[~above]][:3]
+    for label, values in shown.items():
+        order, above = real.shuffled(label), (values > bounds[label]).numpy()
+        first = [*order[above], *order[~above]][:3]
+        assert rows[wanted == label].tolist() == first
+        assert (first == order[:3].tolist()) == (right != "some")
