@@ -109,7 +109,7 @@ class Folder:
         for part, name in WEIGHTS.items():
             half = name.replace(".safetensors", ".fp16.safetensors")
             remedy = (
-                f"rename {half} beside it"
+                f"rename {part}/{half}"
                 if (path / part / half).is_file()
                 else "weights are read from safetensors only, so save the pipeline again with `save_pretrained` of "
                 "diffusers"

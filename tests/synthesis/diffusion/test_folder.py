@@ -68,7 +68,7 @@ BAD: list[tuple[Callable[[Path], Any], str]] = [
         lambda path: change(path / "model_index.json", vae=["diffusers", "AutoencoderTiny"]),
         "vae is 'AutoencoderTiny', but d4m takes AutoencoderKL; give the folder",
     ),
-    (in_half, "has no vae/.*; rename diffusion_pytorch_model.fp16.safetensors beside it"),
+    (in_half, "has no vae/.*; rename vae/diffusion_pytorch_model.fp16.safetensors"),
     (lambda path: change(path / "unet/config.json", layers_per_block=10**9), "unet/config.json is damaged .layers_per"),
     (pickled, "has no unet/diffusion_pytorch_model.safetensors; weights are read from safetensors only, so save the"),
     (lambda path: change(path / "unet/config.json", in_channels=9), "unet.in_channels 9, .* all must be 4"),
