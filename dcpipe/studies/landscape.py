@@ -35,7 +35,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from dcpipe import networks, training
+from dcpipe import networks, synthesis, training
+from dcpipe.config.options import Options
 from dcpipe.config.values import Count, Distinct, Positive
 from dcpipe.evaluation import contenders
 from dcpipe.evaluation.batch_gradients import Gradients, Labelled
@@ -226,23 +227,20 @@ class LandscapeStudy(Study):
         ]
 
     def _hessian(self, context: StudyContext, cell: Recoveries, seed: int) -> list[Row]:
-        """The rows of a recovery: the norm by step, and the loss of the step that led there."""
+        """The rows of a recovery: the norm by step and observer."""
         block, notes = self.block, context.notes.within(_note(cell, seed))
-        iterations = 0
+        own = cell.cell.params.synthesis
+        iterations = Options.of(synthesis.METHODS[own.method]).resolve(own.options, own.method)["iterations"]
+        steps = [step for step in range(iterations + 1) if step % block.every == 0 or step == iterations]
 
         def watch(engine: Engine, batch: Batch, number: int) -> None:
-            nonlocal iterations
-            iterations = engine.choices.iterations
-            here = number == 0 and (batch.step % block.every == 0 or batch.step == iterations)
-            if here and notes.load_json(f"step-{batch.step}") is None:
+            if number == 0 and batch.step in steps and notes.load_json(f"step-{batch.step}") is None:
                 notes.save_json(f"step-{batch.step}", hessian.norms(engine, batch, number, block.probes, seed))
 
         if (rows := notes.load_json("rows")) is None:
-            params = cell.cell.params
-            own = params.synthesis.model_copy(update={"seed": params.synthesis.seed + seed})
-            changed = replace(cell.cell, params=params.model_copy(update={"synthesis": own}))
+            seeded = own.model_copy(update={"seed": own.seed + seed})
+            changed = replace(cell.cell, params=cell.cell.params.model_copy(update={"synthesis": seeded}))
             synthesised(context, changed, notes.within("recovery"), watch=watch)
-            steps = [step for step in range(iterations + 1) if step % block.every == 0 or step == iterations]
             rows = [
                 {"step": step, "observer": observer, "norm": norm}
                 for step in steps
