@@ -5,11 +5,11 @@ reported in three stages, as the root of the mean square over all values, in gre
 
 * `tail`    what the components that are left out are worth: no other components of this rank come closer
 * `coded`   with pictures of few bits and fp16 coefficients, which is at least as much
-* `error`   of the images that students see, which are rounded and clipped: `clipped` is the share of values outside
-  0 to 255
+* `error`   of the images that students see, which are rounded and clipped; `clipped` is the share of values that the
+  components put outside 0 to 255
 
 `lbs` moves away from the set on purpose, so its `coded` and `error` count from the trained components; `tail` is that
-of the components that training began with.
+of as many components before training.
 """
 
 from __future__ import annotations
@@ -56,24 +56,23 @@ def slimmed(
     values = components.values_of(images)
     parts, singular = components.decompose(values)
     found = components.fitted(parts, values, images, budget, measure)
-    tail = components.tail(singular, found.rank)
     if slimming == "lbs":
         block = params.synthesis
         progress = synthesis.Progress(notes.folder, context.notes.within("statistics").folder, context.live)
-        trained = slimmable.train(
+        parts = slimmable.train(
             images, parts.first(found.rank), block.method, block.options, block.seed, progress, context.device
         )
-        values = trained.decoded()
-        found = components.fitted(trained, values, images, budget, measure)
-    decoded = found.components().decoded()
-    made = components.images_of(decoded, images)
+        values = parts.decoded()
+        found = components.fitted(parts, values, images, budget, measure)
+    coded, exact = found.components().decoded(), parts.first(found.rank).decoded()
+    made = components.images_of(coded, images)
     row = {
         "rank": found.rank,
         "bits": found.bits,
-        "tail": round(255 * tail / values.size**0.5, 4),
-        "coded": _grey_levels(decoded - values),
+        "tail": round(255 * components.tail(singular, found.rank) / values.size**0.5, 4),
+        "coded": _grey_levels(coded - values),
         "error": _grey_levels(components.values_of(made) - values),
-        "clipped": round(float(np.mean((decoded < 0) | (decoded > 1))), 5),
+        "clipped": round(float(np.mean((exact < 0) | (exact > 1))), 5),
         "bytes": found.n_bytes(images, measure),
         "budget": budget,
     }

@@ -17,7 +17,7 @@ they replace, and coefficients are fp16 (`Stored`). Coarser pictures take fewer 
 components, so `fitted` tries every number of bits with as many components as the budget holds, and takes what comes
 closest. Coefficients are fitted again, by least squares, to the rounded pictures.
 
-Memory: all images in float64, twice.
+Memory: a few copies of all images in float64.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from dcpipe import store
 from dcpipe.types import FloatArray, ImageSet, IntArray, require
 
 BITS = (8, 7, 6, 5, 4, 3, 2)
-_DEPENDENT = 1e-6  # singular values of rounded bases below this share of the largest get no coefficients
 _FP16_MAX = 65504.0
 
 
@@ -153,8 +152,7 @@ def stored(parts: Components, values: FloatArray, bits: int) -> Stored:
     codes = np.concatenate(pictures, axis=1).astype(np.uint8)
     mean, bases = _decoded(codes, bits)
     fits = [
-        np.linalg.lstsq(bases[label].T, (values[label] - mean[label]).T, rcond=_DEPENDENT)[0].T
-        for label in range(len(mean))
+        np.linalg.lstsq(bases[label].T, (values[label] - mean[label]).T, rcond=None)[0].T for label in range(len(mean))
     ]
     return Stored(codes, np.stack(fits).clip(-_FP16_MAX, _FP16_MAX).astype(np.float16), bits)
 

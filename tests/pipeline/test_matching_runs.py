@@ -46,7 +46,7 @@ AFTER = ["softlabels", "compression", "evaluation", "release"]
 SIZES: dict[str, Any] = {
     "methods": {
         "mdc": {"synthesis": {"method": "mdc", "options": {"base": "idc", "options": IDC, "period": 1}}},
-        "idc": {"synthesis": {"method": "idc", "options": IDC}, "baselines": ["A", "B", "C"]},
+        "idc": {"synthesis": {"method": "idc", "options": IDC}, "baselines": ["A", "C", "lfs", "lbs"]},
     },
     "ipc": 3,
     "seeds": [0, 1, 2],
@@ -214,10 +214,14 @@ def test_a_study_of_sizes_is_made_once_and_shown(workspace: Workspace) -> None:
     store.open_artifact(folder, "study")
     with (folder / "summary.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    entries = ("mdc", "idc-A", "idc-B", "idc-C")
+    entries = ("mdc", "idc-A", "idc-C", "idc-lfs", "idc-lbs")
     assert [(row["entry"], row["size"]) for row in rows] == [
         (entry, size) for entry in entries for size in ("1", "2", "3", "average")
     ]
     assert {row["protocol"] for row in rows} == {"idc/mnist with epochs 1"} and {row["seeds"] for row in rows} == {"3"}
     assert all(entry in told for entry in entries) and "idc/mnist with epochs 1" in told
+    with (folder / "slimming.csv").open(encoding="utf-8", newline="") as stream:
+        slimmed = {(row["entry"], row["size"]): row["bytes"] for row in csv.DictReader(stream)}
+    assert list(slimmed) == [(f"idc-{slimming}", size) for slimming in ("lfs", "lbs") for size in "12"]
+    assert all(row["image_bytes"] == slimmed.get((row["entry"], row["size"]), row["image_bytes"]) for row in rows)
     assert stages_run(workspace.run("dvc", "repro", "studies/dvc.yaml:sizes")) == []

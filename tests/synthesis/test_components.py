@@ -134,6 +134,7 @@ def test_dependent_bases_get_no_huge_coefficients() -> None:
     twice = Components(values.mean(1), np.concatenate([base, base, 0 * base], axis=1), np.zeros((3, 3, 3)))
     found = components.stored(twice, values, 8)
     assert np.abs(found.coefficients).max() < 1 and not found.coefficients[..., 2].any()
+    assert np.allclose(found.coefficients[..., 0], found.coefficients[..., 1])
 
 
 @settings(max_examples=6)
