@@ -33,6 +33,7 @@ from dcpipe.types import (
     Ensemble,
     ImageSet,
     ImageTable,
+    IntArray,
     LabelPack,
     LabelShape,
     Map,
@@ -313,6 +314,7 @@ def trained(
     test: Callable[[nn.Module], float] | None = None,
     start: nn.Module | None = None,
     extra: Callable[[nn.Module], torch.Tensor] | None = None,
+    classes: IntArray | None = None,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train one student on a contender, as `train_student` does, and show its progress under a title. A killed run
     continues from the checkpoint, which is removed in the end.
@@ -327,7 +329,7 @@ def trained(
         title: what progress is shown under.
         labels: instead of those of the contender.
         colours: mean and deviation that pixels are normalised by, instead of those of `train`.
-        test, start, extra: see `train_student`.
+        test, start, extra, classes: see `train_student`.
     """
     mean, std = colours or (train.mean, train.std)
     dataset = dataset_of(contender, protocol, train, device, labels)
@@ -346,6 +348,7 @@ def trained(
         test=test,
         start=start,
         extra=extra,
+        classes=classes,
     )
     checkpoint.unlink(missing_ok=True)
     return found

@@ -23,7 +23,7 @@ from dcpipe.config.params import EvaluationBlock, SoftLabelsBlock
 from dcpipe.dataset import CondensedDataset, CondensedLoader
 from dcpipe.dataset.targets import HardLabels, Labels
 from dcpipe.training import Batch, Recipe, losses
-from dcpipe.types import Colour, require
+from dcpipe.types import Colour, IntArray, require
 
 
 @dataclass(frozen=True)
@@ -99,19 +99,22 @@ def train_student(
     test: Callable[[nn.Module], float] | None = None,
     start: nn.Module | None = None,
     extra: Callable[[nn.Module], torch.Tensor] | None = None,
+    classes: IntArray | None = None,
 ) -> tuple[nn.Module, list[dict[str, float]]]:
     """Train a new student by the protocol. Returns the network after the last epoch and one row (epoch, loss, lr) per
     epoch. The rows of epochs after which it was tested also have `accuracy`, the result of `test`.
 
     The seed determines the initial weights and the order of items; views are those of the dataset. With `start`, a copy
     of this network goes on from its weights instead of a new one. `extra` of the network is added to the loss.
+    `classes` i64 [k] are those outside of which soft labels are 0, if they do not tell of all (`losses.among`).
     """
     torch.manual_seed(seed)
     network = networks.build(protocol.student, n_classes, dataset.size) if start is None else copy.deepcopy(start)
     loader = CondensedLoader(
         dataset, protocol.batch_size, seed=seed, finish=partial(views.normalise, mean=mean, std=std)
     )
-    plain, batches = _loss_and_batches(dataset, protocol, loader)
+    told = None if classes is None else torch.from_numpy(classes).to(device)
+    plain, batches = _loss_and_batches(dataset, protocol, loader, told)
 
     def loss(logits: torch.Tensor, target: Any) -> torch.Tensor:
         value = plain(logits, target)
@@ -147,7 +150,7 @@ def training_losses(
 
 
 def _loss_and_batches(
-    dataset: CondensedDataset, protocol: Protocol, loader: CondensedLoader
+    dataset: CondensedDataset, protocol: Protocol, loader: CondensedLoader, classes: torch.Tensor | None = None
 ) -> tuple[losses.Loss, Callable[[int], Iterable[Batch]]]:
     """The loss and the batches that it needs. Raises `DataError` if the soft targets have another temperature than the
     loss requires."""
@@ -160,7 +163,7 @@ def _loss_and_batches(
         f"takes {_targets(expected)}; make the dataset with temperature={expected}",
     )
     chosen = losses.choose(protocol.loss, protocol.gamma)
-    loss = chosen.make(protocol.temperature, protocol.gamma)
+    loss = chosen.make(protocol.temperature, protocol.gamma, classes)
     return loss, loader.with_hard if chosen.hard else loader.batches
 
 

@@ -16,7 +16,8 @@ Formula. The class order of a seed s is NumPy's legacy `RandomState(s).permutati
 Memories. `condensed` with its soft labels, with hard ones, and `random` and `herding` real images with hard labels, as
 many per class as take no more bytes than the condensed set with its labels (`equal: images` takes as many images
 instead). Real images are those of the seed of params.yaml. Images with soft labels are labelled after every task by the
-teachers of params.yaml, and each label is cut to the classes seen so far.
+teachers of params.yaml, and each label is cut to the classes seen so far. The loss of the protocol then compares the
+student's outputs of these classes, and that no other class is meant is a term without temperature (`losses.among`).
 
 What this flatters. The teachers, the features of `herding` and, in general, the synthesis of the condensed set have
 seen all classes, so soft labels and synthesised images are upper bounds of what could be made while classes arrive; DM
@@ -271,6 +272,7 @@ class ContinualStudy(Study):
             checkpoint=context.notes.folder / f"{note}.pt",
             title=note,
             labels=labels,
+            classes=None if len(seen) == n_classes else np.sort(seen),
         )
         mean, std = context.train.mean, context.train.std
         batches = contenders.test_batches(context.test, context.notes.folder, mean, std, context.device)

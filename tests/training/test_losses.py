@@ -109,6 +109,34 @@ def test_losses_are_their_definitions(
     assert float(value) == pytest.approx(expected, rel=1e-3, abs=1e-6 * scale)
 
 
+@pytest.mark.parametrize("name", ["kl", "kl_plain", "kl_ce"])
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 10**6), temperature=st.floats(0.5, 30), k=st.integers(1, 6))
+def test_labels_of_some_classes_have_a_loss_of_these_and_of_their_probability(
+    name: str, seed: int, temperature: float, k: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    student, teacher = rng.normal(0, 3, (2, 4, 6))
+    classes = np.sort(rng.permutation(6)[:k])
+    labels = classes[rng.integers(0, k, 4)]
+    target = np.zeros((4, 6))
+    target[:, classes] = losses.soften(torch.from_numpy(teacher[:, classes]), temperature)
+    gamma = 0.3 if name == "kl_ce" else 0.0
+    loss = losses.choose(name, gamma).make(temperature, gamma, torch.from_numpy(classes))
+    soft, logits = torch.from_numpy(target).float(), torch.from_numpy(student).requires_grad_(True)
+    value = loss(logits, (soft, torch.from_numpy(labels)) if name == "kl_ce" else soft)
+    known = "kl_plain" if name == "kl_plain" else "kl"
+    shares = np.exp(student) / np.exp(student).sum(1, keepdims=True)
+    places = np.searchsorted(classes, labels)
+    expected = slow_loss(known, student[:, classes], teacher[:, classes], places, temperature, 0.0)
+    expected += -np.log(shares[:, classes].sum(1)).mean() + gamma * slow_cross_entropy(student, labels)
+    assert value.item() == pytest.approx(expected, rel=1e-3, abs=1e-6 * temperature**2 + 1e-5)
+    value.backward()
+    others = np.setdiff1d(np.arange(6), classes)
+    found = logits.grad[:, others].numpy()  # type: ignore[index]
+    assert np.allclose(found, (1 + gamma) * shares[:, others] / 4, atol=1e-6), "no temperature"
+
+
 def test_the_classes_weigh_gamma_and_their_gradient_is_that_of_cross_entropy() -> None:
     teacher, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
     logits = teacher.clone().requires_grad_(True)  # where the squared error's gradient is zero
