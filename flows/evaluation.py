@@ -95,6 +95,7 @@ def lineup_of(run: Run, inputs: Inputs, notes: store.Notes) -> lineup.Lineup:
         train=store.table_of(inputs["images"], "train"),
         labeller=contenders.Labeller(run.params.softlabels, run.params.compression, run.device, run.map),
         notes=notes,
+        whitening=store.whitening_file(inputs["synthesis"]),
     )
 
 

@@ -25,6 +25,7 @@ def release_stage(run: Run) -> None:
         def gather(name: str) -> dict[str, object]:
             images = store.load_set(inputs.path("synthesis"))
             hard = inputs["compression"].meta["hard"]
+            transform = store.whitening_file(inputs["synthesis"])
             return assemble(
                 staging.root,
                 name=name,
@@ -39,6 +40,7 @@ def release_stage(run: Run) -> None:
                 stored=inputs["synthesis"].file("images.parquet"),
                 leakage=leakage.recorded(Path("data/images")),
                 source=source.lines() if source else (),
+                whitening=None if transform is None else store.read_whitening(transform),
             )
 
         [meta] = run.map(gather, [block.name], lambda name: f"assemble[{name}]", retries=2, progress="assemble")

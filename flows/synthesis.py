@@ -1,7 +1,8 @@
 """synthesis: refine the picked images; method `none` leaves them as they are, as SCORE does.
 
 Output: data/synthesis with the condensed images (lossless) in pick order. A method that records its decisions (MDC)
-adds them as a table and a figure; what it learned beside the images (MTT's labels and step size) is a file of its own.
+adds them as a table and a figure; what it learned beside the images (MTT's labels and step size) is a file of its own,
+and so is the ZCA transform that they were made for.
 A grid of the images is displayed.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 
 from dcpipe import images, store, synthesis
 from dcpipe.reports import pictures
-from dcpipe.types import ImageSet
+from dcpipe.types import ImageSet, Whitening
 from flows.running.drawing import LiveImages, Records
 from flows.running.inputs import Inputs
 from flows.running.runtime import Run, main
@@ -31,8 +32,14 @@ def synthesis_stage(run: Run) -> None:
     ):
         records = Records(run, f"{block.method}, seed {block.seed}")
         learned: dict[str, Any] = {}
+        transforms: list[Whitening] = []
         progress = synthesis.Progress(
-            staging.notes, shared.notes, LiveImages(run).report, records.update, keep=learned.update
+            staging.notes,
+            shared.notes,
+            LiveImages(run).report,
+            records.update,
+            keep=learned.update,
+            whiten=transforms.append,
         )
 
         def refine(method: str) -> ImageSet:
@@ -44,6 +51,8 @@ def synthesis_stage(run: Run) -> None:
         )
         meta = store.save_set(staging.root, result)
         store.save_learned(staging.root, learned)
+        if transforms:
+            store.save_whitening(staging.root, transforms[-1])
         records.save(staging.root)
         run.reporter.image("condensed images", pictures.grid(result))
         staging.publish("synthesis", meta)

@@ -15,7 +15,8 @@ from dcpipe import networks, release, store, views
 from dcpipe.compression import CODECS
 from dcpipe.config import params, presets
 from dcpipe.dataset.targets import PackLabels
-from dcpipe.types import ImageSet, LabelPack, LabelShape, Score, Teacher, ViewPolicy
+from dcpipe.types import ImageSet, LabelPack, LabelShape, Score, Teacher, ViewPolicy, Whitening
+from dcpipe.views.whitening import fit
 
 CLASSES = ("tench", "goldfish", "white shark")
 IPC, SIZE, VIEWS = 4, 8, 5
@@ -34,6 +35,7 @@ class Parts:
     with_teacher: bool = True
     name: str = "fish"
     small_classes: str = "stop"
+    whitening: Whitening | None = None
 
 
 def parts(seed: int = 0, policy: ViewPolicy = POLICY, grid: int = 1) -> Parts:
@@ -87,6 +89,12 @@ def hard(some: Parts) -> Parts:
     return replace(some, pack=None, with_teacher=False)
 
 
+def whitened() -> Parts:
+    """With hard labels and a ZCA transform."""
+    some = hard(parts())
+    return replace(some, whitening=fit(torch.from_numpy(some.images.images), 0.1).stored())
+
+
 def settings(name: str) -> params.Params:
     """Valid parameters, of the default preset."""
     content = params.parse(yaml.safe_load(presets.text("digits")))
@@ -110,6 +118,7 @@ def build(folder: Path, some: Parts, stored: Path | None = None) -> store.Artifa
         lineage=lineage,
         licence="CC0-1.0",
         stored=stored,
+        whitening=some.whitening,
     )
     return store.publish(scratch, folder, "release", meta, lineage)
 

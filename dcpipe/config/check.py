@@ -16,7 +16,7 @@ from dcpipe.config.blocks import WHOLE
 from dcpipe.config.options import Options
 from dcpipe.config.registry import Registry
 from dcpipe.config.values import import_name
-from dcpipe.types import DataError, NotApplicableError, require
+from dcpipe.types import DataError, NotApplicableError, check_whitened_size, require
 
 if TYPE_CHECKING:
     from dcpipe.config.params import Params
@@ -190,6 +190,30 @@ def _learned_rate_exists(params: Params) -> None:
     )
 
 
+def whitening_of(params: Params) -> float | None:
+    """The eps of the ZCA transform that the synthesis makes images for; None if it does not whiten."""
+    _, options = SYNTHESIS.resolved(params)
+    eps = options.get("whitening", (options.get("options") or {}).get("whitening"))  # those of the base of `mdc`
+    return None if eps is None else float(eps)
+
+
+def _whitening_is_possible(params: Params) -> None:
+    if whitening_of(params) is None:
+        return
+    with at("synthesis.options"):
+        check_whitened_size(params.images.size)
+    require(
+        params.softlabels.method != "stored",
+        "softlabels.method is stored, but synthesis.options has whitening, and teachers do not see whitened images; "
+        "set softlabels.method: none, or leave whitening out",
+    )
+    require(
+        params.softlabels.augmentation.randaugment == 0,
+        "softlabels.augmentation has randaugment, which is not possible on whitened images; set randaugment: 0, or "
+        "leave whitening out",
+    )
+
+
 def _there_is_one_budget(params: Params) -> None:
     budget = params.compression
     require(
@@ -231,6 +255,7 @@ CHECKS: tuple[Callable[[Params], Any], ...] = (
     _small_classes_are_allowed,
     _learned_labels_exist,
     _learned_rate_exists,
+    _whitening_is_possible,
     _there_is_one_budget,
     _trainings_can_run,
     _networks_take_the_images,

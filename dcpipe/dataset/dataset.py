@@ -20,10 +20,11 @@ from torch.utils.data import Dataset
 from dcpipe import views
 from dcpipe.dataset.items import Items
 from dcpipe.dataset.repeats import Repeats
-from dcpipe.dataset.targets import Beyond, HardLabels, Labels, PackLabels
+from dcpipe.dataset.targets import Beyond, HardLabels, Labels, OnlineLabels, PackLabels
 from dcpipe.training.losses import check_temperature
-from dcpipe.types import ImageSet, IntArray, LabelPack, StoredViews, ViewSource, require
+from dcpipe.types import ImageSet, IntArray, LabelPack, StoredViews, ViewSource, Whitening, require
 from dcpipe.views import multiformation
+from dcpipe.views.whitening import Whitener
 
 
 class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -42,8 +43,12 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             of the two is requested, probabilities or logits.
         size: side of a view in pixels; by default that of stored views, or the height of the images.
         device: where the images are stored.
+        whitening: the ZCA transform of the set. Whole images are whitened once, and everything that makes views of them
+            (crop, flip, mix, siamese augmentation) acts in the whitened space, as during matching. Views are then
+            inputs of networks as they are, and must not be normalised.
 
-    Raises `DataError` if the labels are for another number of images.
+    Raises `DataError` if the labels are for another number of images; with `whitening`, for a teacher's labels and
+    RandAugment, which need pixels in [0, 1], and for images of another size.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         temperature: float | None = 1.0,
         size: int | None = None,
         device: torch.device | str = "cpu",
+        whitening: Whitening | None = None,
     ) -> None:
         self.images = images = multiformation.decoded(images)
         require(
@@ -74,13 +80,34 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         )
         self.temperature = temperature
         self.size = size or (policy.size if isinstance(policy, StoredViews) else images.images.shape[1])
+        self.whitening = whitening
         self.pixels = torch.from_numpy(images.images).to(device)
+        if whitening is not None:
+            self._check(whitening)
+            self.pixels = _whitened(self.pixels, whitening)
         self.classes_of = torch.from_numpy(images.labels).to(device)
         # In shared memory, so that persistent workers (`persistent_workers=True`) see a new epoch.
         self._requested_epoch: torch.Tensor = torch.zeros((), dtype=torch.int64)
         self._requested_epoch.share_memory_()  # type: ignore[no-untyped-call]  # torch has no annotation of it
         self.repeats = Repeats()
         self.set_epoch(0)
+
+    def _check(self, whitening: Whitening) -> None:
+        randaugment = getattr(self.policy, "randaugment", 0)
+        require(
+            not isinstance(self.labels, OnlineLabels),
+            "condensed dataset: whitened images cannot be labelled by a teacher, which sees others; take the labels of "
+            "the set",
+        )
+        require(
+            not randaugment, "condensed dataset: RandAugment is not possible on whitened images; set randaugment to 0"
+        )
+        size = self.images.images.shape[1]
+        require(
+            size == whitening.size,
+            f"condensed dataset: the transform is for images of {whitening.size} pixels, but these have {size}; give "
+            "the one of this set",
+        )
 
     @classmethod
     def from_pack(
@@ -141,7 +168,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             self.classes_of,
             self.labels,
             self.temperature,
-            views.Placed.of(self.pixels, rows, drawn, partners, self.size),
+            views.Placed.of(self.pixels, rows, drawn, partners, self.size, self.whitening is not None),
             self._sent(rows, numbers, drawn),
             self._sent(drawn.partner, numbers, partners) if partners is not None and mixed_later else None,
         )
@@ -152,7 +179,7 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return {name: views.send(array, self.pixels.device) for name, array in located.items()}
 
     def batch(self, items: IntArray) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views f32 [m, 3, s, s] in [0, 1] and targets f32 [m, c] of the given items, i64 [m].
+        """Views f32 [m, 3, s, s] in [0, 1], or whitened, and targets f32 [m, c] of the given items, i64 [m].
 
         Raises `IndexError` for an item outside -n..n - 1, as sequences do.
         """
@@ -190,3 +217,9 @@ class CondensedDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             self._draw(epoch)
         inputs, targets = self.batch(np.asarray(items, dtype=np.int64))
         return list(zip(inputs, targets, strict=True))
+
+
+def _whitened(images: torch.Tensor, whitening: Whitening) -> torch.Tensor:
+    """Images u8 [n, s, s, 3] whitened: f32 of the same shape."""
+    pixels = images.permute(0, 3, 1, 2).float() / 255
+    return Whitener.of(whitening, images.device)(pixels).permute(0, 2, 3, 1).contiguous()

@@ -22,9 +22,9 @@ Located = Mapping[str, torch.Tensor]
 class Items:
     """m items of an epoch.
 
-    `pixels` u8 [n, h, w, 3] and `classes` i64 [n] are those of the whole set. `located` and `partners_located` say
-    where the targets of the views and of their partners are (`Labels.locate`); the latter is None unless labels are
-    mixed by lambda. With `temperature` None, targets are logits.
+    `pixels` u8 [n, h, w, 3], or f32 if they are whitened, and `classes` i64 [n] are those of the whole set.
+    `located` and `partners_located` say where the targets of the views and of their partners are (`Labels.locate`);
+    the latter is None unless labels are mixed by lambda. With `temperature` None, targets are logits.
     """
 
     pixels: torch.Tensor
@@ -39,7 +39,7 @@ class Items:
         return len(self.placed)
 
     def batch(self, span: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """Views f32 [m, 3, s, s] in [0, 1] and targets f32 [m, c] of consecutive items."""
+        """Views f32 [m, 3, s, s] in [0, 1], or whitened, and targets f32 [m, c] of consecutive items."""
         placed = self.placed[span]
         inputs, pasted = placed.inputs(self.pixels), placed.pasted(self.pixels)
         if pasted is None:

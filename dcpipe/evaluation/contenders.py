@@ -45,6 +45,9 @@ from dcpipe.types import (
     ViewSource,
 )
 from dcpipe.views import multiformation
+from dcpipe.views.whitening import Whitener
+
+UNCHANGED: tuple[Colour, Colour] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and deviation that change nothing
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,8 @@ class Contender:
     size of another one has that contender's `kind` in `part_of` and its nominal number of images per class in `size`.
     It may store another number of images if it is made of cells. `file` has the encoded images if they are on disk;
     `stored` says where everything is on disk, None if some of it is only in memory. With `has_hard_labels`, students
-    learn from the classes of the images.
+    learn from the classes of the images. `whitening` is the file of the ZCA transform that students see all images
+    through, those they are tested on too, None for mean and deviation; its bytes are among those of the images.
     """
 
     kind: str
@@ -72,6 +76,7 @@ class Contender:
     file: Path | None = None
     stored: Stored | None = None
     has_hard_labels: bool = False
+    whitening: Path | None = None
 
     @property
     def ipc(self) -> int:
@@ -81,6 +86,13 @@ class Contender:
     def renamed(self, kind: str, name: str) -> Contender:
         """The same contender under another kind and name, for a separate row."""
         return replace(self, kind=kind, name=name)
+
+    def whitened(self, file: Path | None) -> Contender:
+        """The same contender with the transform in a file, which students need too; unchanged for None."""
+        if file is None:
+            return self
+        stored = self.stored and replace(self.stored, whitening=str(file.absolute()))
+        return replace(self, whitening=file, image_bytes=self.image_bytes + file.stat().st_size, stored=stored)
 
     def with_pack(self, pack: LabelPack, device: torch.device) -> Contender:
         """The same images with the labels of a pack, which are decoded on the device when they are needed, in the views
@@ -138,11 +150,12 @@ def smaller(whole: Contender, ipc: int, notes: store.Notes) -> Contender:
     are those of the whole pack, and their size is that of the whole pack. Images that are measured for their size are
     taken from the file of the whole as they are, unless they are new combinations of cells."""
     less = first_images(whole, ipc)
+    transform = 0 if whole.whitening is None else whole.whitening.stat().st_size
     return replace(
         less,
         kind=f"{whole.kind} {ipc}",
         name=f"{whole.name}, first {ipc}",
-        image_bytes=notes.image_bytes(less.images, whole.file),
+        image_bytes=notes.image_bytes(less.images, whole.file) + transform,
         file=None,
         part_of=whole.kind,
         size=ipc,
@@ -279,12 +292,14 @@ def score(
     """Train one student on a contender and test it, after the last epoch or as often as the protocol specifies.
 
     Returns `accuracy`, the best accuracy in percent of the tests that count, and `history`, one row per epoch. A killed
-    run continues from its checkpoint in `folder`. Pixels are normalised by the mean and deviation of `train`.
+    run continues from its checkpoint in `folder`. Pixels are normalised by the mean and deviation of `train`, or
+    whitened by the transform of the contender.
     """
     stem = f"{contender.name}-{seed}".replace("/", "-").replace(" ", "-")
 
     def accuracy(student: nn.Module) -> float:
-        return training.accuracy(student, test_batches(test, folder, train.mean, train.std, device), device)
+        batches = test_batches(test, folder, train.mean, train.std, device, contender.whitening)
+        return training.accuracy(student, batches, device)
 
     _, history = trained(
         contender,
@@ -328,9 +343,13 @@ def trained(
         checkpoint: the file to continue from.
         title: what progress is shown under.
         labels: instead of those of the contender.
-        colours: mean and deviation that pixels are normalised by, instead of those of `train`.
+        colours: mean and deviation that pixels are normalised by, instead of those of `train`; a contender with a
+            transform is whitened instead, and must have none.
         test, start, extra, classes: see `train_student`.
     """
+    if contender.whitening is not None:
+        assert colours is None, "whitened images are not normalised"
+        colours = UNCHANGED
     mean, std = colours or (train.mean, train.std)
     dataset = dataset_of(contender, protocol, train, device, labels)
     epochs = protocol.recipe.epochs
@@ -366,12 +385,18 @@ def dataset_of(
         temperature=protocol.target_temperature(labels),
         size=train.size,
         device=device,
+        whitening=None if contender.whitening is None else store.read_whitening(contender.whitening),
     )
 
 
 def test_batches(
-    test: ImageTable, folder: Path, mean: Colour, std: Colour, device: torch.device
+    test: ImageTable, folder: Path, mean: Colour, std: Colour, device: torch.device, whitening: Path | None = None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Whole images of a split, normalised, with their labels; they are decoded once for all students that share the
-    folder."""
-    return teacher.plain_batches(read_kept(test, folder), mean, std, 512, device)
+    """Whole images of a split, normalised, or whitened by the transform in a file, with their labels; they are decoded
+    once for all students that share the folder."""
+    if whitening is None:
+        yield from teacher.plain_batches(read_kept(test, folder), mean, std, 512, device)
+        return
+    whitener = Whitener.of(store.read_whitening(whitening), device)
+    for pixels, labels in teacher.plain_batches(read_kept(test, folder), *UNCHANGED, 512, device):
+        yield whitener(pixels), labels

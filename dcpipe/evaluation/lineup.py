@@ -48,7 +48,9 @@ class Lineup:
     """Makes the contenders; the condensed set comes first.
 
     `method`: what the images are named after in the table. `image_file`: the file of `images`. `labels`: None if
-    students learn from hard labels.
+    students learn from hard labels. `whitening`: the file of the ZCA transform of the set, if it has one. Random images
+    are then seen through it too, and its bytes are among theirs; `equal_bytes` is normalised by mean and deviation and
+    spends those bytes on images.
     """
 
     params: Params
@@ -59,6 +61,7 @@ class Lineup:
     train: ImageTable
     labeller: Labeller
     notes: store.Notes
+    whitening: Path | None = None
 
     def contenders(self) -> list[Contender]:
         """All of them, in the order of the table."""
@@ -66,6 +69,7 @@ class Lineup:
         policy = self.params.softlabels.policy
         n_bytes = self.image_file.stat().st_size
         hard = hard_contender("hard", f"{name}, hard labels", self.images, policy, n_bytes, device, self.image_file)
+        hard = hard.whitened(self.whitening)
         if self.labels is None:
             sized = self._at_sizes(hard)
             return [*sized, *self._random({}), *self._equal_bytes(sized[0])]
@@ -87,7 +91,8 @@ class Lineup:
         if "random" not in self.params.evaluation.baselines:
             return []
         images = self._random_images(self.params.selection.ipc)
-        return self._at_sizes(self.labeller.contender("random", images, teachers, self.notes.within("random")))
+        whole = self.labeller.contender("random", images, teachers, self.notes.within("random"))
+        return self._at_sizes(whole.whitened(self.whitening))
 
     def _equal_bytes(self, whole: Contender) -> list[Contender]:
         """As many random real images with hard labels as take no more bytes than a contender with its labels, judged by

@@ -80,6 +80,8 @@ def contender_of(stored: Stored, name: str, device: torch.device) -> Contender:
     if stored.teachers:
         teachers = {artifact.path: store.teacher_of(artifact.open()) for artifact in stored.teachers}
         contender = contender.with_online_teachers(teachers, 0, device, stored.ensemble)
+    if stored.whitening:
+        contender = contender.whitened(Path(stored.whitening))
     return contender if stored.first is None else first_images(contender, stored.first)
 
 

@@ -14,7 +14,8 @@ class Stored:
 
     `pack`: the file of packed labels, `logits`: the store of uncompressed ones, "" for other labels; `teachers`: those
     that label every batch, averaged as `ensemble` says. Without any of them, labels are hard. `first`: only so many
-    images per class are used, None for all.
+    images per class are used, None for all. `whitening`: the file of the ZCA transform of the
+    set, "" if there is none.
     """
 
     images: store.SetFile
@@ -24,3 +25,4 @@ class Stored:
     first: int | None = None
     logits: str = ""
     ensemble: Ensemble = "mean"
+    whitening: str = ""

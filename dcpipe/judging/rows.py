@@ -55,6 +55,7 @@ class Judged:
             train=self.train,
             labeller=self.labeller,
             notes=self.notes,
+            whitening=self.release.transform_file,
         ).contenders()
         has_it = any(row.kind == "random" and row.has_hard_labels for row in found)
         if "random_hard" in self.rows and not has_it:
@@ -113,7 +114,8 @@ class Judged:
         """As many random real images as the set has, with hard labels."""
         block, notes = self.params.selection, self.notes.within("random-hard")
         images = random_images(self.train, block.ipc, block.seed, block.takes_all)
-        return self.labeller.hard("random_hard", images, notes).renamed("random_hard", "random, hard labels")
+        made = self.labeller.hard("random_hard", images, notes).renamed("random_hard", "random, hard labels")
+        return made.whitened(self.release.transform_file)
 
     def _equal_bytes_soft(self, own: Contender) -> list[Contender]:
         """As many random images, labelled and packed as those of the row `random` are, as take no more bytes than the
@@ -160,6 +162,7 @@ class Judged:
                     self.teachers, self.teacher_bytes, device, self.params.softlabels.ensemble
                 )
             labels = "hard labels" if row.has_hard_labels else "teacher online"
+            row = row.whitened(self.release.transform_file)
             rows.append(row.renamed(kind, f"{name}, {labels}, no augmentation"))
         return rows
 

@@ -46,14 +46,20 @@ def trajectories(setting: Setting, options: Mapping[str, Any]) -> Stage:
     work.append(Work("forward", passed, name=name, size=size, batch=_FORWARD_BATCH))
     found, real = setting.figures(name, size), setting.decoded(counts.train)
     labels = 0 if options["lr_labels"] is None else 4 * setting.stored * counts.classes
+    d = 0 if options["whitening"] is None else 3 * size**2
+    transform, matrices = 2 * d * (d + 3), 4 * 8 * d**2  # half a matrix and a mean in float32; what fits it in float64
     graphs = options["steps"] if options["through"] == "unrolled" else 1
     return Stage(
         "synthesis",
         (*work, Work("read", setting.table_bytes)),
-        n_bytes=setting.set_bytes + manifest(5) + _ROW * options["experts"] + labels,
+        n_bytes=setting.set_bytes + manifest(5) + _ROW * options["experts"] + labels + transform,
         files=5,
-        scratch=8 * setting.pixels + (epochs + options["experts"]) * found.weights,
+        scratch=8 * setting.pixels + (epochs + options["experts"]) * found.weights + 8 * d**2,
         host=BASE + real + int(READ_GROWTH * setting.pixels),
-        device=real + 12 * setting.pixels + 3 * graphs * batch * found.outputs + (options["steps"] + 8) * found.weights,
+        device=real
+        + 12 * setting.pixels
+        + 3 * graphs * batch * found.outputs
+        + (options["steps"] + 8) * found.weights
+        + matrices,
         remedy=Remedy(disk="synthesis.options.experts", host="images.size", device="synthesis.options.batch"),
     )

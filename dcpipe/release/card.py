@@ -14,6 +14,7 @@ from dcpipe.types import Score, reference_bytes
 _FILES = {
     "images.parquet": "the images: lossless PNG, `label`, and `id`, which views are drawn from",
     "labels.safetensors": "compressed soft labels of augmented views; its header says how to decode it",
+    "whitening.safetensors": "the ZCA transform that all images are seen through, in place of mean and std",
     "teacher.safetensors": "weights of the teacher that gave the soft labels",
     "scores.json": "the table above, one number a seed",
 }
@@ -149,13 +150,18 @@ def _file_table(meta: Mapping[str, Any]) -> str:
 
 def _loading(meta: Mapping[str, Any]) -> str:
     stored = "" if meta["grid"] == 1 else ", as stored; `dcpipe export` writes them decoded"
+    whitened = (
+        ""
+        if "whitening" not in meta
+        else " Views of the dataset are ZCA-whitened; `release.whitening` whitens those that students are tested on."
+    )
     return (
         "```python\nimport dcpipe\n\n"
         f'release = dcpipe.load("{meta["name"]}@vX.Y.Z", repo="URL of its repository")  # or this folder\n'
         "dataset = release.dataset()  # a torch dataset of (image view, soft label)\n"
         "dataset.set_epoch(0)\n```\n\n"
         "`ipc=` loads fewer images per class. The images alone also load with "
-        f'`datasets.load_dataset("parquet", data_files="images.parquet")`{stored}.'
+        f'`datasets.load_dataset("parquet", data_files="images.parquet")`{stored}.{whitened}'
     )
 
 

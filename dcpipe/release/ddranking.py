@@ -26,8 +26,14 @@ from dcpipe.views import normalise, views_of
 
 
 def write_ddranking(release: Release, folder: Path, pack: LabelPack | None) -> None:
-    """Write both files. Raises `DataError` for classes of unequal size, and if an image has no label in the pack."""
+    """Write both files. Raises `DataError` for classes of unequal size, if an image has no label in the pack, and
+    for ZCA-whitened releases."""
     images = release.images
+    require(
+        release.transform is None,
+        f"release {release.name} is ZCA-whitened, but DD-Ranking tests students on normalised images; export it as "
+        "folder or parquet",
+    )
     counts = np.bincount(images.labels, minlength=len(images.classes))
     require(
         bool((counts == counts[0]).all()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from dcpipe.views import multiformation
 def export(release: Release, folder: Path, *, form: str = "folder", labels: bool = True) -> None:
     """Write a release into the new folder `folder`, in one of the formats `FORMS`; `labels` includes soft labels.
 
-    Images that are stored as grids are decoded, because other code could not decode them.
+    Images that are stored as grids are decoded, because other code could not decode them. The ZCA transform of a
+    release that has one is copied beside them.
 
     Raises `DataError` if the folder exists or the format is unknown. Also for soft labels, if images were mixed before
     labelling (a mixed view has no single image) or, for formats with every view, if the codec dropped views.
@@ -35,6 +37,8 @@ def export(release: Release, folder: Path, *, form: str = "folder", labels: bool
     whole = replace(release, images=multiformation.decoded(release.images))
     with new_folder(folder) as partial:
         FORMS[form](whole, partial, pack)
+        if (transform := release.transform_file) is not None:
+            shutil.copyfile(transform, partial / transform.name)
 
 
 FORMS: dict[str, Callable[[Release, Path, LabelPack | None], None]] = {

@@ -26,6 +26,7 @@ from dcpipe.store.labels import LABELS, read_policy
 from dcpipe.store.manifest import MANIFEST
 from dcpipe.store.scores import SCORES, read_scores
 from dcpipe.store.teacher import TeacherMeta, read_teacher
+from dcpipe.store.whitening import WHITENING
 from dcpipe.types import (
     By,
     Colour,
@@ -38,12 +39,14 @@ from dcpipe.types import (
     Teacher,
     ViewPolicy,
     ViewSource,
+    Whitening,
     check_same_classes,
     require,
 )
 from dcpipe.types.arguments import as_whole
 from dcpipe.types.paths import is_url
 from dcpipe.views import multiformation
+from dcpipe.views.whitening import Whitener
 
 REMEDY = "get the release again"
 LabelKind = Literal["pack", "teacher", "hard"]
@@ -82,6 +85,7 @@ class ReleaseMeta(SetMeta):
     licence: str
     params: _Params
     bytes: dict[Text, Size]
+    whitening: float | None = Field(default=None, ge=0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,9 +171,37 @@ class Release:
         )
         return pack.policy.select(rows_of(pack, self.images))
 
+    @cached_property
+    def transform(self) -> Whitening | None:
+        """The stored ZCA transform that students see images through; None if they are normalised. Raises `DataError`
+        if it is for images of another size or eps."""
+        if self.manifest.get("whitening") is None:
+            return None
+        found, manifest = store.read_whitening(self.source.file(WHITENING)), self.path / MANIFEST
+        _agree(manifest, "whitening", self.manifest["whitening"], found.eps)
+        _agree(manifest, "size", self.manifest["size"], found.size)
+        return found
+
+    @property
+    def transform_file(self) -> Path | None:
+        """The file of `transform`."""
+        return None if self.transform is None else self.source.file(WHITENING)
+
+    @property
+    def whitening(self) -> Whitener | None:
+        """The ZCA transform as a function from images f32 [m, 3, s, s] in [0, 1] to inputs of networks: for the images
+        that students are tested on, because `dataset` gives whitened views. None if inputs are normalised."""
+        return None if self.transform is None else Whitener.of(self.transform, "cpu")
+
     @property
     def normalisation(self) -> tuple[Colour, Colour]:
-        """Mean and std per channel of the original training images in [0, 1], with which students normalise."""
+        """Mean and std per channel of the original training images in [0, 1], with which students normalise. Raises
+        `DataError` if they whiten instead."""
+        require(
+            self.manifest.get("whitening") is None,
+            f"release {self.name} is ZCA-whitened, not normalised: its dataset gives whitened views, and "
+            "release.whitening(images) whitens others",
+        )
         return tuple(self.manifest["mean"]), tuple(self.manifest["std"])
 
     def dataset(
@@ -180,7 +212,8 @@ class Release:
         size: int | None = None,
         device: torch.device | str = "cpu",
     ) -> CondensedDataset:
-        """A torch dataset of (view f32 [3, s, s] in [0, 1], target f32 [c]).
+        """A torch dataset of (view f32 [3, s, s] in [0, 1], target f32 [c]). If the release has a ZCA transform, views
+        are whitened: images are whitened as a whole, before they are cropped and augmented.
 
         Args:
             labels: `pack` decodes the stored soft labels, `teacher` computes labels with the shipped teacher at every
@@ -195,7 +228,15 @@ class Release:
         if temperature is None:
             temperature = float(self.manifest["params"]["evaluation"]["temperature"])
         source = self._labels(kind, torch.device(device))
-        return CondensedDataset(self.images, source, self.policy, temperature=temperature, size=size, device=device)
+        return CondensedDataset(
+            self.images,
+            source,
+            self.policy,
+            temperature=temperature,
+            size=size,
+            device=device,
+            whitening=self.transform,
+        )
 
     def push_to_hub(self, repo_id: str, *, token: str | None = None, private: bool | None = None) -> str:
         """Copy the whole release, as it is, into a dataset repository of the Hugging Face Hub, in one commit.
@@ -274,7 +315,7 @@ def load(
     used = images if ipc is None else multiformation.subset(images, as_whole(ipc, "ipc", -sys.maxsize), by)
     release = Release(source, used, images.decoded_ids, tuple(read_scores(source.file(SCORES))))
     if isinstance(source, store.Artifact):
-        _ = release.pack, release.teacher  # what is here is checked now
+        _ = release.pack, release.teacher, release.transform  # what is here is checked now
     return release
 
 

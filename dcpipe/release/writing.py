@@ -14,6 +14,7 @@ from dcpipe.release.card import card
 from dcpipe.store.images import IMAGES, smaller_sizes
 from dcpipe.store.labels import LABELS
 from dcpipe.store.scores import SCORES
+from dcpipe.store.whitening import WHITENING
 from dcpipe.types import (
     Colour,
     ImageSet,
@@ -23,6 +24,7 @@ from dcpipe.types import (
     Teacher,
     ViewPolicy,
     ViewSource,
+    Whitening,
     check_same_classes,
     require,
 )
@@ -45,6 +47,7 @@ def assemble(
     leakage: str = "",
     source: Sequence[str] = (),
     stored: Path | None = None,
+    whitening: Whitening | None = None,
 ) -> dict[str, Any]:
     """Write a release's files into the existing `folder` and return the metadata to publish it with.
 
@@ -63,6 +66,7 @@ def assemble(
         leakage: a clause for the card about test images that are also train images; empty without any.
         source: the lines of the report of the source images, for the card.
         stored: the file of the artifact `synthesis`, whose encoded images are taken as they are.
+        whitening: the ZCA transform that students see images through, instead of the teacher's normalisation.
 
     Raises `DataError` if the pack or the teacher belongs to other images or to another class order.
     """
@@ -74,7 +78,7 @@ def assemble(
     by_teachers = pack is not None and params["softlabels"].get("method") != "learned"
     labellers = params["softlabels"]["teachers"] if by_teachers else []
     teachers = [params["teacher"]["networks"][key]["network"] for key in labellers]
-    origin = Origin(teacher.mean, teacher.std, licence, params, teachers, shipped, leakage, source)
+    origin = Origin(teacher.mean, teacher.std, licence, params, teachers, shipped, leakage, source, whitening)
     return write_release(folder, name, images, pack, scores, origin, lineage.get("versions", {}), stored)
 
 
@@ -82,7 +86,8 @@ def assemble(
 class Origin:
     """Where a release comes from: the mean and std that students normalise with, the licence of the images, the
     parameters as a mapping, the network names of the known teachers, the metadata of the included one, a clause about
-    test images that are also train images, and the lines of the report of the source images."""
+    test images that are also train images, the lines of the report of the source images, and the ZCA transform that
+    takes the place of mean and std, if there is one."""
 
     mean: Colour
     std: Colour
@@ -92,6 +97,7 @@ class Origin:
     shipped: Mapping[str, Any] | None = None
     leakage: str = ""
     source: Sequence[str] = ()
+    whitening: Whitening | None = None
 
 
 def write_release(
@@ -110,7 +116,9 @@ def write_release(
     if pack is not None:
         store.save_pack(folder / LABELS, pack)
     store.save_scores(folder, scores)
-    present = (folder / file for file in (IMAGES, LABELS, TEACHER, SCORES))
+    if origin.whitening is not None:
+        store.save_whitening(folder, origin.whitening)
+    present = (folder / file for file in (IMAGES, LABELS, TEACHER, WHITENING, SCORES))
     law = _law(pack, origin.params)
     meta = {
         "name": name,
@@ -130,6 +138,8 @@ def write_release(
         "params": dict(origin.params),
         "bytes": {path.name: path.stat().st_size for path in present if path.is_file()},
     }
+    if origin.whitening is not None:
+        meta["whitening"] = origin.whitening.eps
     if isinstance(law, StoredViews):
         meta["view_bytes"] = law.n_bytes
     (folder / CARD).write_text(card(meta, scores, versions, origin.leakage, origin.source), encoding="utf-8")

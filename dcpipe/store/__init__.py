@@ -15,6 +15,7 @@ is published by one rename.
 * `image_index.py`  where images are that were not copied
 * `encoding.py`  condensed images as PNG, in threads, and only once
 * `learned.py`   labels and step size that were learned with condensed images
+* `whitening.py`  the ZCA transform that they were made for
 * `blocks.py`    chunked, sharded Zarr arrays that are filled shard by shard
 * `tensors.py`   safetensors files that are written without having them in memory
 * `columns.py`   small Parquet files of plain columns
@@ -48,6 +49,7 @@ from dcpipe.store.sorting import RowsSortedWhenRead, by_label, sorted_rows
 from dcpipe.store.staging import StagingDir, clean, need_space, scratch_root, staging_dir
 from dcpipe.store.teacher import load_teacher, save_teacher, teacher_of
 from dcpipe.store.tensors import header_bytes
+from dcpipe.store.whitening import read_whitening, save_whitening, whitening_file
 
 __all__ = [
     "SCHEMA",
@@ -83,6 +85,7 @@ __all__ = [
     "publish",
     "read_columns",
     "read_pack",
+    "read_whitening",
     "replacing",
     "save_label_keys",
     "save_learned",
@@ -91,6 +94,7 @@ __all__ = [
     "save_selection",
     "save_set",
     "save_teacher",
+    "save_whitening",
     "scratch_root",
     "set_of",
     "shard_rows",
@@ -100,6 +104,7 @@ __all__ = [
     "table_of",
     "teacher_of",
     "view_specs",
+    "whitening_file",
     "write_columns",
     "write_index",
     "write_part",

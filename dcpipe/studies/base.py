@@ -22,6 +22,7 @@ from rich.table import Table
 
 from dcpipe import networks, selection, store
 from dcpipe.config.blocks import Block
+from dcpipe.config.check import whitening_of
 from dcpipe.config.params import CompressionBlock, Params, SoftLabelsBlock
 from dcpipe.config.values import AtLeastOne, Count, Distinct, Seeds
 from dcpipe.evaluation import shards
@@ -210,6 +211,12 @@ class Study(ABC):
         if self.params.evaluation.learns_rate:
             raise NotApplicableError(
                 "evaluation.lr is learned, which is known for the set of the workspace alone; set it to a number"
+            )
+        own = [self.params] if "synthesis" in self.needs else []
+        others = [cell.params for cell in self.cells if isinstance(getattr(cell, "params", None), Params)]
+        if any(whitening_of(params) is not None for params in [*own, *others]):
+            raise NotApplicableError(
+                "synthesis.options has whitening, and studies normalise by mean and deviation; leave whitening out"
             )
         if context.teachers:
             networks.check_teachers(dict(context.teachers), context.train.classes, context.train.size)

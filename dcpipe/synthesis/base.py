@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from dcpipe.synthesis.gradients.forms import Form
-from dcpipe.types import ImageSet, ImageTable, IntArray, Map, Teacher, require, run_in_turn
+from dcpipe.types import ImageSet, ImageTable, IntArray, Map, Teacher, Whitening, require, run_in_turn
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,9 @@ class Progress:
     `snapshot(loops, images)`: called by gradient matching with the number of outer loops so far, 0 at the start, and a
     function that gives the images; loops after the last checkpoint of a killed run are told again. `keep(arrays)`: what
     was learned beside the images, once they are done: `logits` f32 [n, c] of labels that hold for all views of an
-    image, the step size `rate` f32 [] of students. Only `keep` belongs to the result; none of them may change it."""
+    image, the step size `rate` f32 [] of students. `whiten(transform)`: stores the ZCA transform that the images are
+    made for, before the work begins; None where it would be lost, so that a method must refuse to whiten. Only `keep`
+    and `whiten` belong to the result; none of them may change it."""
 
     notes: Path
     shared: Path
@@ -87,3 +89,4 @@ class Progress:
     watch: Callable[[Any, Any, int], None] | None = None
     snapshot: Callable[[int, Callable[[], ImageSet]], None] | None = None
     keep: Callable[[Mapping[str, npt.NDArray[np.float32]]], None] = _unkept
+    whiten: Callable[[Whitening], None] | None = None

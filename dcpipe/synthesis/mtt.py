@@ -6,8 +6,9 @@ the real images, have after `span` epochs. Images and the step size of students 
 `evaluation.lr: learned`. `through`: `exact` is MTT's gradient in memory for one step, `unrolled` is the same by keeping
 all steps, and `tesla` is TESLA's, which leaves terms out (`trajectories/unrolling.py`).
 
-Defaults are those for CIFAR-10 at 10 images per class without ZCA whitening, which is not offered. Images are stored as
-u8, which clips values outside [0, 1]; during matching they are not clipped. `grow_from`, `grow_for` and `start_from`
+Defaults are those for CIFAR-10 at 10 images per class, but without ZCA whitening, which `whitening: 0.1` adds
+(`trajectories/whitened.py`). Images are stored as u8, which clips values outside [0, 1]; during matching they are not
+clipped. `grow_from`, `grow_for` and `start_from`
 give DATM's ranges (Guo et al., ICLR 2024), `skip_above` its rule to skip an iteration, `lr_labels` its learned soft
 labels and `initial: predicted` its first images; its experts, trained with GSAM, can be read from buffers
 (`trajectories`). The official code takes each expert once before any comes again; here they
@@ -86,6 +87,7 @@ def mtt(
     trajectories: LocalPath | None = None,
     lr_labels: Positive | None = None,
     subsets: SubsetOptions = None,
+    whitening: NotNegative | None = None,
 ) -> ImageSet:
     """The optimised images. Raises `DataError` for options out of range, and if images or step size diverge.
 
@@ -94,7 +96,8 @@ def mtt(
     step size, `lr_rate`: its own rate. `batch`: condensed images of a step, None for all. `trajectories`: a folder for
     experts, which others may use too, or with buffers of MTT's own code; None for the scratch space. `lr_labels`: of
     soft labels that are learned with the images (`softlabels.method: learned`); None for the classes. `subsets`: MDC's,
-    see `trajectories/nested.py`.
+    see `trajectories/nested.py`. `whitening`: the eps of ZCA whitening, None for none; then experts, matching and
+    students see whitened images instead of normalised ones, `lr` and `strategy` act on those.
     """
     choices = Choices(
         network=network,
@@ -121,5 +124,6 @@ def mtt(
         trajectories=trajectories,
         lr_labels=lr_labels,
         subsets=Nested.of(subsets),
+        whitening=whitening,
     )
     return Engine(start, context, seed, progress, choices).run()

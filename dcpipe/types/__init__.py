@@ -5,6 +5,7 @@
 * `teacher.py`  `Teacher`, `Features`
 * `labels.py`   `ViewPolicy`, `StoredViews`, `SoftLabels`, `LabelShape`, `LabelPack`
 * `score.py`    `Score`
+* `whitening.py`  `Whitening`
 
 Dimension letters, everywhere: n images, v or K views, c or C classes, d features, m picked, h/w pixels.
 """
@@ -56,10 +57,12 @@ from dcpipe.types.labels import (
 )
 from dcpipe.types.score import ALL_IMAGES_PROTOCOL, Score
 from dcpipe.types.teacher import Features, Head, Teacher
+from dcpipe.types.whitening import LARGEST, Whitening, check_whitened_size
 
 __all__ = [
     "ALL_IMAGES_PROTOCOL",
     "EXACT",
+    "LARGEST",
     "MIXES",
     "MIX_BOXES",
     "VIEW_ARRAYS",
@@ -94,9 +97,11 @@ __all__ = [
     "Teacher",
     "ViewPolicy",
     "ViewSource",
+    "Whitening",
     "check_labels",
     "check_logits",
     "check_same_classes",
+    "check_whitened_size",
     "describe_os_error",
     "find_rows",
     "reference_bytes",

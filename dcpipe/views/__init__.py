@@ -12,6 +12,7 @@ and the student see the same pixels.
 * `replay.py`          the views of a set of images, drawn from a policy or stored
 * `randaugment.py`     RandAugment and shuffled patches, before the crop
 * `siamese.py`         differentiable augmentation (DSA, IDC), after the crop
+* `whitening.py`       ZCA whitening of whole images, before the crop
 * `multiformation.py`  stored images that are grids of smaller ones
 """
 

@@ -15,9 +15,9 @@ from dcpipe.views.prepared import PreparedViews, prepare
 def crop(images: torch.Tensor, views: Views, size: int) -> torch.Tensor:
     """Crop and flip one view of each image: u8 or f32 [m, h, w, 3] -> f32 [m, 3, size, size].
 
-    The result is in [0, 1], except that siamese augmentation may leave that range. Sampling is bilinear at pixel
-    centres (`align_corners=False`, border padding) without antialiasing, because crops of condensed images are
-    enlarged, not shrunk. The whole batch takes one call.
+    The result is in [0, 1] if the images are, except that siamese augmentation may leave that range. Sampling is
+    bilinear at pixel centres (`align_corners=False`, border padding) without antialiasing, because crops of condensed
+    images are enlarged, not shrunk. The whole batch takes one call.
     """
     height, width = images.shape[1:3]
     return crop_prepared(images, prepare(views, size, height, width, images.device, mixed=False))
@@ -42,7 +42,10 @@ def crop_prepared(images: torch.Tensor, views: PreparedViews) -> torch.Tensor:
         first, last = views.box[:, 0, None, None], views.box[:, 1, None, None]
         grid = torch.minimum(torch.maximum(grid, first), last)
     sampled = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    return sampled if views.after is None else siamese.on_pixels(sampled, views.after, views.amounts)
+    if views.after is None:
+        return sampled
+    augment = siamese.apply if views.normalised else siamese.on_pixels
+    return augment(sampled, views.after, views.amounts)
 
 
 def paste(inputs: torch.Tensor, partners: torch.Tensor, views: Views) -> torch.Tensor:

@@ -36,6 +36,7 @@ class PreparedViews:
         ops, signs, after: as in `Views`, and in host memory: which operations run decides how many calls a batch takes.
             Only policies with RandAugment or siamese augmentation have them. Each of their operations sends the numbers
             of its rows to the device, without waiting for it.
+        normalised: whether the images are normalised or whitened, and not in [0, 1].
     """
 
     size: int
@@ -48,6 +49,7 @@ class PreparedViews:
     ops: IntArray | None = None
     signs: IntArray | None = None
     after: siamese.Drawn | None = None
+    normalised: bool = False
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -58,8 +60,11 @@ class PreparedViews:
         return replace(self, **sliced)
 
 
-def prepare(views: Views, size: int, height: int, width: int, device: torch.device, mixed: bool) -> PreparedViews:
-    """Prepare views of `size` pixels of images of height x width pixels; `mixed` tells whether the mix is needed."""
+def prepare(
+    views: Views, size: int, height: int, width: int, device: torch.device, mixed: bool, normalised: bool = False
+) -> PreparedViews:
+    """Prepare views of `size` pixels of images of height x width pixels; `mixed` tells whether the mix is needed, and
+    `normalised` whether the images are normalised or whitened already."""
     left, top, wide, tall = views.box.T
     factors = np.stack([np.where(views.flip, -wide, wide), tall], axis=1)
     offsets = np.stack([2 * left + wide - 1, 2 * top + tall - 1], axis=1)
@@ -80,4 +85,5 @@ def prepare(views: Views, size: int, height: int, width: int, device: torch.devi
         views.ops,
         views.signs,
         views.after,
+        normalised,
     )

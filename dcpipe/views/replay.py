@@ -99,14 +99,22 @@ class Placed:
     partners: PreparedViews | None = None
 
     @classmethod
-    def of(cls, images: torch.Tensor, rows: IntArray, drawn: Views, partners: Views | None, size: int) -> Placed:
-        """Views `drawn` of the given rows of a set `images` u8 [n, h, w, 3]. `partners` are the views of the pasted
-        images, None without a mix."""
+    def of(
+        cls,
+        images: torch.Tensor,
+        rows: IntArray,
+        drawn: Views,
+        partners: Views | None,
+        size: int,
+        normalised: bool = False,
+    ) -> Placed:
+        """Views `drawn` of the given rows of a set `images` u8 [n, h, w, 3], or f32 if they are `normalised` or
+        whitened already. `partners` are the views of the pasted images, None without a mix."""
         (height, width), device, mixed = images.shape[1:3], images.device, partners is not None
-        own = prepare(drawn, size, height, width, device, mixed)
+        own = prepare(drawn, size, height, width, device, mixed, normalised)
         if partners is None:
             return cls(send(rows, device), own)
-        pasted = prepare(partners, size, height, width, device, mixed=False)
+        pasted = prepare(partners, size, height, width, device, False, normalised)
         return cls(send(rows, device), own, send(drawn.partner, device), pasted)
 
     def __len__(self) -> int:

@@ -97,6 +97,27 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         | {"softlabels.views": 1},
         "softlabels.method is learned, but codec 'rpca' ties labels to views; set compression.codec: mean_label",
     ),
+    "labels of teachers for whitened images": (
+        {"synthesis": {"method": "mtt", "options": {"whitening": 0.1}}},
+        "softlabels.method is stored, but synthesis.options has whitening, and teachers do not see whitened images; "
+        "set softlabels.method: none, or leave whitening out",
+    ),
+    "those of a base": (
+        {"synthesis": {"method": "mdc", "options": {"base": "mtt", "options": {"whitening": 0.0}}}},
+        "softlabels.method is stored, but synthesis.options has whitening, and teachers do not see whitened images; "
+        "set softlabels.method: none, or leave whitening out",
+    ),
+    "RandAugment on whitened images": (
+        {"synthesis": {"method": "mtt", "options": {"whitening": 0.1}}, "softlabels.method": "none"}
+        | {"softlabels.augmentation.randaugment": 2},
+        "softlabels.augmentation has randaugment, which is not possible on whitened images; set randaugment: 0, or "
+        "leave whitening out",
+    ),
+    "large whitened images": (
+        {"synthesis": {"method": "mtt", "options": {"whitening": 0.1}}, "softlabels.method": "none", "images.size": 65},
+        "synthesis.options: whitening: the matrix for images of 65 x 65 pixels has 642,622,500 bytes; leave whitening "
+        "out, or set images.size to 64 or less",
+    ),
     "a learned rate that nothing learns": (
         {"evaluation.lr": "learned"},
         "evaluation.lr is learned, but synthesis 'none' learns no step size; set evaluation.lr to a number, or "

@@ -37,8 +37,10 @@ from view_cases import column, random_images
 
 from dcpipe import views
 from dcpipe.dataset import CondensedDataset
-from dcpipe.dataset.targets import HardLabels, OnlineLabels, PackLabels
+from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels
 from dcpipe.types import MIXES, DataError, ImageSet, Mix, ViewPolicy
+from dcpipe.views import siamese
+from dcpipe.views.whitening import Whitener, fit
 
 
 @pytest.mark.parametrize("mix", MIXES)
@@ -337,3 +339,44 @@ def test_workers_that_live_on_hear_of_a_new_epoch(context: str) -> None:
         expected = dataset.batch(np.arange(len(dataset)))
         inputs, targets = next(iter(loader))
         assert torch.equal(inputs, expected[0]) and torch.equal(targets, expected[1]), f"epoch {epoch}"
+
+
+def whitened(policy: ViewPolicy, labels: Labels | None = None, size: int = SIZE) -> CondensedDataset:
+    own = image_set()
+    other = np.random.default_rng(1).integers(0, 256, (40, size, size, 3), dtype=np.uint8)
+    transform = fit(torch.from_numpy(other), 0.1).stored()
+    return CondensedDataset(own, labels or HardLabels(own.labels, len(CLASSES), CPU), policy, whitening=transform)
+
+
+def test_views_of_whitened_images_are_made_in_whitened_space() -> None:
+    """Whole images are whitened; then they are cropped, and augmented as normalised images are."""
+    plain = {"scale_min": 1.0, "ratio_min": 1.0, "ratio_max": 1.0, "flip": 0.0, "seed": 3}
+    dataset = whitened(ViewPolicy(**plain))
+    assert dataset.whitening is not None
+    pixels = torch.from_numpy(image_set().images).permute(0, 3, 1, 2).float() / 255
+    shown = Whitener.of(dataset.whitening, CPU)(pixels)
+    torch.testing.assert_close(dataset.batch(ALL)[0], shown, rtol=0, atol=1e-4)
+    policy = ViewPolicy(**plain, siamese="color_crop_cutout_flip_scale_rotate")
+    drawn = views.draw(policy, image_set().ids, np.zeros(N, dtype=np.int64), N)
+    assert drawn.after is not None
+    wanted = siamese.apply(shown, drawn.after)
+    torch.testing.assert_close(whitened(policy).batch(ALL)[0], wanted, rtol=0, atol=1e-4)
+    mixed = whitened(ViewPolicy(scale_min=0.3, mix="cutmix_images", seed=7))
+    in_pixels, drawn = views.render(
+        shown.permute(0, 2, 3, 1),
+        ViewPolicy(scale_min=0.3, mix="cutmix_images", seed=7),
+        image_set().ids,
+        ALL,
+        0 * ALL,
+        SIZE,
+    )
+    torch.testing.assert_close(mixed.batch(ALL)[0], in_pixels, rtol=0, atol=1e-4)
+
+
+def test_what_needs_plain_pixels_is_refused_on_whitened_images() -> None:
+    with pytest.raises(DataError, match="whitened images cannot be labelled by a teacher"):
+        whitened(ViewPolicy(), OnlineLabels([teacher()], N, CPU))
+    with pytest.raises(DataError, match="RandAugment is not possible on whitened images; set randaugment to 0"):
+        whitened(ViewPolicy(randaugment=1))
+    with pytest.raises(DataError, match="the transform is for images of 4 pixels, but these have 8"):
+        whitened(ViewPolicy(), size=4)

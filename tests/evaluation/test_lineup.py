@@ -24,6 +24,7 @@ from dcpipe.evaluation.lineup import Lineup, SoftLabelled
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.store import encoding
 from dcpipe.types import ImageTable, Score, SoftLabels, run_in_turn
+from dcpipe.views.whitening import fit
 
 CPU = torch.device("cpu")
 WHOLE = params.parse(yaml.safe_load(presets.text("digits")))
@@ -99,6 +100,40 @@ def test_the_set_comes_first_and_every_row_has_its_sizes(some: Parts, train: Ima
     assert np.isin(random.images.ids, train.ids).all()
     pack = random.labels()
     assert isinstance(pack, PackLabels) and pack.pack.ids.tolist() == random.images.ids.tolist()
+
+
+def test_rows_of_a_whitened_set_count_the_transform(some: Parts, train: ImageTable, tmp_path: Path) -> None:
+    """But the random images in equal bytes, which are normalised, spend its bytes on themselves."""
+    store.save_whitening(tmp_path, fit(torch.from_numpy(some.images.images), 0.1).stored())
+    file, own = (
+        tmp_path / "whitening.safetensors",
+        params_of(softlabels={"method": "none"}, evaluation={"baselines": ["random", "equal_bytes"], "sizes": [2]}),
+    )
+    notes = store.Notes(tmp_path)
+    plain, rows = (
+        {
+            row.kind: row
+            for row in Lineup(
+                params=own,
+                method="mtt",
+                images=some.images,
+                image_file=notes.within("own").image_file(some.images),
+                labels=None,
+                train=train,
+                labeller=Labeller(own.softlabels, own.compression, CPU, run_in_turn),
+                notes=notes.within(f"{whitening is None}"),
+                whitening=whitening,
+            ).contenders()
+        }
+        for whitening in (None, file)
+    )
+    assert [*rows] == ["hard", "hard 2", "random", "random 2", "equal_bytes"] and [*plain] == [*rows]
+    for kind in ("hard", "hard 2", "random", "random 2"):
+        assert rows[kind].whitening == file
+        assert rows[kind].image_bytes == plain[kind].image_bytes + file.stat().st_size, kind
+    equal = rows["equal_bytes"]
+    assert equal.whitening is None and equal.ipc == 6 > plain["equal_bytes"].ipc
+    assert equal.image_bytes <= rows["hard"].image_bytes
 
 
 def test_contenders_are_those_requested(some: Parts, train: ImageTable, tmp_path: Path) -> None:

@@ -15,17 +15,20 @@ from sent import DIGEST, ROOT, STAGING, imagenet_set, publish_images, publish_te
 from sent import POLICY as TRAINED
 
 from dcpipe import store
+from dcpipe.dataset import CondensedDataset, CondensedLoader
 from dcpipe.evaluation import contenders, shards
 from dcpipe.evaluation.contenders import Contender, hard_contender, smaller
 from dcpipe.evaluation.shards import Job, Student, contender_of, job_of, train, trained, work_of
 from dcpipe.evaluation.stored import Stored
-from dcpipe.evaluation.students import Protocol
+from dcpipe.evaluation.students import Protocol, train_student
+from dcpipe.images.kept import read_kept
 from dcpipe.training import Recipe
 from dcpipe.types import ImageTable
+from dcpipe.views.whitening import fit
 
 CPU = torch.device("cpu")
 PROTOCOL = Protocol("tiny", "convnet-d1-w4", Recipe(epochs=2), batch_size=4, temperature=4.0)
-KINDS = ("hard", "pack", "stored", "online", "first", "first of pack")
+KINDS = ("hard", "pack", "stored", "online", "first", "first of pack", "whitened", "first of whitened")
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,10 @@ def contender(kind: str, some: Parts, folder: Path) -> Contender:
     if kind == "online":
         teacher = store.load_teacher(publish_teacher(folder / "teacher", some.teacher).path)
         made = made.with_online_teachers({"main": teacher}, 7, CPU)
+    if "whitened" in kind:
+        whitener = fit(torch.from_numpy(some.images.images), 0.1)
+        store.save_whitening(folder, whitener.stored())
+        made = made.whitened(folder / "whitening.safetensors")
     if "first" in kind:
         (folder / "small").mkdir()
         made = smaller(made, 2, store.Notes(folder / "small"))
@@ -80,6 +87,32 @@ def test_labels_from_their_store_train_the_student_of_their_pack(
         made = contender(kind, some, tmp_path / kind)
         outcomes.append(contenders.score(made, longer, *tables, 3, device=CPU, folder=tmp_path / kind))
     assert outcomes[0] == outcomes[1]
+
+
+def test_students_see_train_and_test_images_whitened(
+    some: Parts, tables: tuple[ImageTable, ImageTable], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, made = (contender(kind, some, tmp_path / kind) for kind in ("hard", "whitened"))
+    assert made.whitening is not None and made.image_bytes == 123 + made.whitening.stat().st_size
+    small = smaller(made, 2, store.Notes(tmp_path / "whitened"))
+    assert small.image_bytes == store.Notes(tmp_path / "hard").image_bytes(small.images) + made.whitening.stat().st_size
+    whitener, (train, test) = fit(torch.from_numpy(some.images.images), 0.1), tables
+    shown: list[torch.Tensor] = []
+
+    def watched(dataset: CondensedDataset, protocol: Protocol, **others: Any) -> Any:
+        shown.append(CondensedLoader(dataset, 100, shuffle=False).__iter__().__next__()[0])
+        assert (others["mean"], others["std"]) == ((0, 0, 0), (1, 1, 1))
+        return train_student(dataset, protocol, **others)
+
+    monkeypatch.setattr(contenders, "train_student", watched)
+    contenders.score(made, PROTOCOL, *tables, 3, device=CPU, folder=tmp_path / "whitened")
+    views_seen = contenders.dataset_of(plain, PROTOCOL, train, CPU).batch(np.arange(len(some.images)))[0]
+    assert not torch.allclose(shown[0], views_seen, atol=0.1)
+    parts_of = [images for images, _ in read_kept(test, tmp_path)]
+    pixels = torch.from_numpy(np.concatenate(parts_of)).permute(0, 3, 1, 2).double() / 255
+    given = contenders.test_batches(test, tmp_path, train.mean, train.std, CPU, made.whitening)
+    tested = torch.cat([images for images, _ in given]).double()
+    assert torch.allclose(tested, whitener(pixels), atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from image_tables import write_table
-from releases import CLASSES, IPC, SIZE, Parts, build, hard, parts
+from releases import CLASSES, IPC, SIZE, Parts, build, hard, parts, whitened
 
 from dcpipe import store
 from dcpipe.config.params import CompressionBlock
@@ -164,3 +164,14 @@ def test_a_protocol_that_gives_labels_leaves_those_of_the_set_aside(
     assert protocol_of(params.evaluation, params.softlabels).name == protocol
     judged = rows_of(release, train, tmp_path / "notes", Wishes(protocol=protocol, rows=["online", "random"]))
     assert [row.kind for row in judged.contenders()] == kinds
+
+
+def test_rows_of_a_whitened_set_are_whitened_but_for_equal_bytes(train: ImageTable, tmp_path: Path) -> None:
+    release = released(tmp_path / "release", whitened())
+    wanted = Wishes(rows=["hard", "random", "equal_bytes", "plain"])
+    found = rows(release, train, tmp_path / "notes", wanted)
+    file = tmp_path / "release/whitening.safetensors"
+    whitenings = {row.kind: row.whitening for row in found}
+    assert whitenings == {**dict.fromkeys(("hard", "random", "plain", "random_plain"), file), "equal_bytes": None}
+    size = (tmp_path / "release/images.parquet").stat().st_size + file.stat().st_size
+    assert {row.image_bytes for row in found if row.kind in ("hard", "plain")} == {size}

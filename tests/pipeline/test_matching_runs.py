@@ -127,11 +127,11 @@ def test_methods_of_grids_and_mdc_are_values_of_synthesis_method(workspace: Work
     assert stages_run(workspace.run("dvc", "repro")) == []
 
 
-def test_labels_that_mtt_learns_reach_students_and_the_release(workspace: Workspace) -> None:
+def test_labels_and_whitening_of_mtt_reach_students_and_the_release(workspace: Workspace) -> None:
     few = {"network": "convnet-d1-w4", "iterations": 2, "steps": 2, "start_below": 1, "experts": 2, "expert_epochs": 2}
     labels = {"softlabels": {**SMALL["softlabels"], "method": "learned", "views": 1}}
     packed = {"compression": {"codec": "mean_label", "bytes_per_image": 100}}
-    learned = {"method": "mtt", "options": {**few, "lr_labels": 1.0, "initial": "predicted"}}
+    learned = {"method": "mtt", "options": {**few, "lr_labels": 1.0, "initial": "predicted", "whitening": 0.1}}
     evaluation = SMALL["evaluation"] | {"lr": "learned"}
     workspace.params(**SMALL | labels | packed | {"synthesis": learned, "evaluation": evaluation})
     assert stages_run(workspace.run("dvc", "repro")) == ["synthesis", *AFTER]
@@ -145,7 +145,16 @@ def test_labels_that_mtt_learns_reach_students_and_the_release(workspace: Worksp
     scores = store.load_scores(data / "evaluation/scores")
     assert [score.name for score in scores] == names
     assert {score.protocol for score in scores} == {f"idc/mnist with epochs 1, lr {rate:g}"}
+    transform = store.whitening_file(artifact)
+    assert transform is not None
+    sizes = {score.image_bytes - transform.stat().st_size for score in scores}
+    assert artifact.file("images.parquet").stat().st_size in sizes and min(sizes) > 0
+    with (data / "synthesis/whitening.csv").open(encoding="utf-8", newline="") as stream:
+        [row] = csv.DictReader(stream)
+    assert float(row["eps"]) == 0.1 and 0 < float(row["rounding"]) < 0.6
     release = dcpipe.load(data / "release")
+    assert (data / "release" / transform.name).read_bytes() == transform.read_bytes()
+    assert release.whitening is not None and release.manifest["whitening"] == 0.1
     assert release.manifest["params"]["evaluation"]["lr"] == pytest.approx(rate) and not release.manifest["teachers"]
     assert np.array_equal(release.images.ids, store.load_set(data / "synthesis").ids)
     for epoch in (0, 5):

@@ -46,6 +46,9 @@ def test_calls_are_counted_as_the_method_makes_them(
     learned = trajectories(own, Options.of(run).resolve(options | {"lr_labels": 1.0, "initial": "predicted"}, "mtt"))
     assert learned.forwards - stage.forwards == 2 * 6 + 33 and learned.n_bytes - stage.n_bytes == 4 * 6 * 3
     more = trajectories(own, Options.of(run).resolve(options | {"experts": 3}, "mtt"))
+    white, d = trajectories(own, Options.of(run).resolve(options | {"whitening": 0.1}, "mtt")), 3 * 8**2
+    assert white.n_bytes - stage.n_bytes == 4 * (d * (d + 1) // 2 + d) and white.scratch - stage.scratch == 8 * d**2
+    assert white.device - stage.device == 32 * d**2
     assert more.scratch - stage.scratch == 3 * look("", 3, 8).weights  # rows of one expert
 
 

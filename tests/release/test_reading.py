@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from releases import FILES, logits_of
 
 import dcpipe
-from dcpipe import networks, views
+from dcpipe import networks, release, views
 from dcpipe.dataset import CondensedDataset
 from dcpipe.types import DataError
 
@@ -265,3 +265,35 @@ def test_reading_needs_nothing_of_the_pipeline_extra(made: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "(3, 8, 8) (3,)\n"), done.stderr
+
+
+def test_a_whitened_release_whitens_and_does_not_normalise(tmp_path: Path) -> None:
+    some = releases.whitened()
+    assert some.whitening is not None
+    artifact = releases.build(tmp_path / "r", some)
+    found = dcpipe.load(tmp_path / "r")
+    file = tmp_path / "r/whitening.safetensors"
+    assert artifact.meta["whitening"] == 0.1 and artifact.meta["bytes"][file.name] == file.stat().st_size
+    assert (
+        f"| `whitening.safetensors` | {file.stat().st_size:,} | the ZCA transform"
+        in (tmp_path / "r/README.md").read_text()
+    )
+    pixels = torch.from_numpy(found.images.images).permute(0, 3, 1, 2).float() / 255
+    mean, matrix = torch.from_numpy(some.whitening.mean), torch.from_numpy(some.whitening.matrix)
+    wanted = ((pixels.flatten(1) - mean) @ matrix).view(pixels.shape)
+    assert found.whitening is not None and torch.allclose(found.whitening(pixels), wanted, atol=1e-5)
+    dataset = found.dataset()
+    assert torch.allclose(dataset.pixels.permute(0, 3, 1, 2), wanted, atol=1e-5)
+    with pytest.raises(
+        DataError, match=r"release fish is ZCA-whitened, not normalised: .* release.whitening\(images\)"
+    ):
+        _ = found.normalisation
+    release.export(found, tmp_path / "out")
+    assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes()
+    with pytest.raises(DataError, match="is ZCA-whitened, but DD-Ranking tests students on normalised images"):
+        release.export(found, tmp_path / "other", form="ddranking")
+
+
+def test_a_release_without_transform_has_none(made: Path) -> None:
+    found = dcpipe.load(made)
+    assert found.whitening is None and "whitening" not in found.manifest

@@ -16,6 +16,7 @@ from kinds import KINDS, teacher, write_features
 
 from dcpipe import store
 from dcpipe.store.tensors import read_header
+from dcpipe.store.whitening import WHITENING
 from dcpipe.types import VIEW_ARRAYS, LabelPack, LabelShape, Score, StoredViews, ViewPolicy
 
 
@@ -127,10 +128,11 @@ def test_the_folder_of_a_release(tmp_path: Path) -> None:
     some = releases.parts(grid=2)
     build = releases.build(tmp_path / "fish", replace(some, images=replace(some.images, by="cells")))
     files, meta, rows = tables("Releases")
-    assert {path.name for path in build.path.iterdir()} == keys_of(files)
-    assert keys_of(meta) == build.meta.keys() | {"view_bytes"}
+    assert {path.name for path in build.path.iterdir()} | {WHITENING} == keys_of(files)
+    assert keys_of(meta) == build.meta.keys() | {"view_bytes", "whitening"}
     plain = releases.build(tmp_path / "plain", releases.hard(releases.parts())).meta
-    assert keys_of(meta) == plain.keys() | {"view_bytes", "by"}
+    assert keys_of(meta) == plain.keys() | {"view_bytes", "by", "whitening"}
+    assert releases.build(tmp_path / "whitened", releases.whitened()).meta.keys() == plain.keys() | {"whitening"}
     cells = {names(row[0])[0]: row[1] for row in meta}
     assert build.meta["labels"].keys() == set(names(cells["labels"]))
     assert build.meta["teacher"].keys() == store.save_teacher(tmp_path, teacher()).keys()

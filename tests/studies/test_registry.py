@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from dcpipe import studies
 from dcpipe.config import blocks, params, presets
 from dcpipe.config.params import Params
 from dcpipe.studies import STUDIES, Study
-from dcpipe.types import DataError
+from dcpipe.types import DataError, NotApplicableError
 
 LEGAL: dict[str, Any] = {
     "selection": {
@@ -295,3 +296,21 @@ def test_the_study_file_of_this_repository_can_be_run(name: str, monkeypatch: py
     monkeypatch.chdir(root)
     study = studies.load(name, params.load(), blocks.read(Path("params.yaml"), "blocks"))
     assert len(study.block.seeds) >= 3 and len(study.cells) >= 4 and study.settings
+
+
+def test_studies_of_whitened_images_are_not_applicable() -> None:
+    """Of the set of a workspace, and of those that they make themselves."""
+    mtt = {"method": "mtt", "options": {"whitening": 0.1}}
+    whitened = tiny.run_of("studies", synthesis=mtt, softlabels={"method": "none"}).params
+    plain = tiny.run_of("studies").params
+    context: Any = SimpleNamespace(teachers={})
+
+    def checked(params: Params, needs: tuple[str, ...] = (), *cells: Params) -> None:
+        study: Any = SimpleNamespace(params=params, needs=needs, cells=[SimpleNamespace(params=p) for p in cells])
+        Study.check(study, context)
+
+    checked(plain, ("synthesis",), plain)
+    checked(whitened)  # it asks for no set
+    for wrong in ((whitened, ("synthesis",)), (plain, (), plain, whitened)):
+        with pytest.raises(NotApplicableError, match=r"synthesis.options has whitening, and studies normalise"):
+            checked(*wrong)

@@ -12,6 +12,7 @@ from dcpipe import views
 from dcpipe.random import ALL_CLASSES, Stream, permutation, real_images_seed
 from dcpipe.synthesis.base import SynthesisContext
 from dcpipe.types import IntArray, require
+from dcpipe.views.whitening import Whitener
 
 Colours = tuple[torch.Tensor, torch.Tensor]
 
@@ -19,7 +20,8 @@ Colours = tuple[torch.Tensor, torch.Tensor]
 class RealImages:
     """All train images, u8 [m, s, s, 3] on the device, with their labels; `classes[c]` are the rows of class c.
 
-    `mean`, `std` f32 [3, 1, 1]: of the pixels in [0, 1]; batches are normalised by them. Raises `DataError` for a class
+    `mean`, `std` f32 [3, 1, 1]: of the pixels in [0, 1]; batches are normalised by them, or by `whitening` instead, if
+    it is set. Raises `DataError` for a class
     with fewer than `batch` images.
     """
 
@@ -37,6 +39,7 @@ class RealImages:
         )
         self.seed, self.batch = seed, batch
         self.mean, self.std = colours(self.pixels)
+        self.whitening: Whitener | None = None
         self._orders: dict[tuple[int, int, int], IntArray] = {}
 
     def class_batches(self, step: int) -> IntArray:
@@ -81,7 +84,15 @@ class RealImages:
     def take(self, rows: IntArray, normalised: bool = True) -> torch.Tensor:
         """Images f32 [m, 3, s, s] of some rows, normalised or in [0, 1]."""
         found = views.take(self.pixels, rows).permute(0, 3, 1, 2).to(torch.float32).div_(255.0)
-        return (found - self.mean) / self.std if normalised else found
+        return self.to_inputs(found) if normalised else found
+
+    def to_inputs(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Images [m, 3, s, s] in [0, 1] as networks see them: normalised or whitened."""
+        return (pixels - self.mean) / self.std if self.whitening is None else self.whitening(pixels)
+
+    def to_pixels(self, inputs: torch.Tensor) -> torch.Tensor:
+        """The inverse of `to_inputs`."""
+        return inputs * self.std + self.mean if self.whitening is None else self.whitening.undo(inputs)
 
 
 def colours(pixels: torch.Tensor) -> Colours:

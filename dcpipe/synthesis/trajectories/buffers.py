@@ -155,10 +155,13 @@ def _write(path: Path, trajectory: list[torch.Tensor], layout: rows.Layout, n: i
 def _described(path: Path, recipe: Recipe, student: Student, real: RealImages, who: str) -> Expert:
     """The entry of an expert in the index. Raises `DataError` if it predicts the images no better than chance."""
     [last] = rows.read(path, recipe.epochs)
+    other = "normalised images (leave whitening out for those)"
+    if real.whitening is None:
+        other = "whitened images (set whitening: 0.1 for those)"
     right, chance = accuracy(student, last.to(real.pixels.device), real), 1 / recipe.classes
     require(
         right > chance + _ABOVE_CHANCE,
         f"{who} predicts {100 * right:.1f} % of the train images right, and chance is {100 * chance:.1f} %: it was "
-        "trained on other or whitened images, or with another order of classes; train experts here",
+        f"trained on other or {other}, or with another order of classes; train experts here",
     )
     return Expert(seed=None, accuracy=right, sha256=sha256_all([path], again=False)[0])

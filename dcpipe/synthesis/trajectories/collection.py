@@ -43,6 +43,7 @@ _OPTIONS = {
     "lr": "expert_lr",
     "batch": "expert_batch",
     "strategy": "strategy",
+    "whitening": "whitening",
 }
 
 
@@ -57,7 +58,7 @@ class Expert(Strict):
 
 class Index(Strict):
     """The content of the index. `recipe`: how experts were trained, None if that is not known. `images`: SHA-256 of the
-    train images, their labels and the constants that they are normalised by. `layout`: names and shapes of a row."""
+    train images, their labels and what they are normalised by. `layout`: names and shapes of a row."""
 
     schema_number: int = Field(alias="schema", ge=SCHEMA, le=SCHEMA)
     recipe: dict[Text, str | int | float] | None
@@ -165,12 +166,15 @@ def write_index(
 
 
 def images_digest(real: RealImages) -> str:
-    """SHA-256 of pixels, labels and the constants of normalisation."""
+    """SHA-256 of pixels, labels and the constants of normalisation. The ZCA transform is a function of the pixels and
+    its eps, so it is told by eps: its numbers differ in their last digits from machine to machine."""
     whole = hashlib.sha256()
     for part in torch.split(real.pixels, 1024):
         whole.update(part.cpu().numpy().tobytes())
     for array in (real.labels.to(torch.int64), real.mean.float(), real.std.float()):
         whole.update(array.cpu().numpy().tobytes())
+    if real.whitening is not None:
+        whole.update(f"whitening {real.whitening.eps!r}".encode())
     return whole.hexdigest()
 
 
@@ -178,12 +182,14 @@ def _check(known: Index, recipe: Recipe, images: str, student: Student, folder: 
     """Raises `DataError` if the experts of a folder are not those that this run asks for."""
     require(known.recipe is not None, f"{folder} has an {INDEX} of experts that another program trained; {_ANOTHER}")
     assert known.recipe is not None
-    for key, wanted in recipe.described().items():
-        found = known.recipe.get(key)
-        hint = f"set {_OPTIONS[key]}: {shown(found)[:100]}, or " if key in _OPTIONS else ""
+    asked = recipe.described()
+    for key in [*asked, *(key for key in known.recipe if key not in asked)]:
+        wanted, found = asked.get(key), known.recipe.get(key)
+        hint = f"set {_OPTIONS[key]}: {_told(found)}, or " if key in _OPTIONS else ""
         require(
             found == wanted,
-            f"the experts in {folder} were trained with {key} {shown(found)}, not {wanted!r}; {hint}{_ANOTHER}",
+            f"the experts in {folder} were trained with {shown(key)[1:-1]} {_told(found)}, not {_told(wanted)}; {hint}"
+            + _ANOTHER,
         )
     require(known.images == images, f"the experts in {folder} were trained on other images; {_ANOTHER}")
     layout = {name: list(shape) for name, shape in student.layout.items()}
@@ -191,3 +197,8 @@ def _check(known: Index, recipe: Recipe, images: str, student: Student, folder: 
         [*known.layout.items()] == [*layout.items()],
         f"the experts in {folder} have other weights than {recipe.network!r}; {_ANOTHER}",
     )
+
+
+def _told(value: str | int | float | None) -> str:
+    """A value of a recipe as it is written in params.yaml; None is the value of a key that a recipe lacks."""
+    return "null" if value is None else shown(value)

@@ -2,7 +2,8 @@
 
 An iteration draws an expert and a start epoch s, uniformly and with replacement, lets a student with the weights of
 epoch s take `steps` steps on condensed images, each under new augmentation, and compares it with the expert `span`
-epochs later (`unrolling.py`). Images are in normalised space and move by SGD with momentum.
+epochs later (`unrolling.py`). Images are in normalised space, or in whitened space (`whitened.py`), and move by SGD
+with momentum.
 
 The step size a stays above 0, which the official code does not ensure: log a is what SGD moves, at rate
 `lr_rate` / a_0^2, so that its first step changes a by as much as a step of `lr_rate` on a itself.
@@ -37,7 +38,7 @@ from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.subsets import Subsets
 from dcpipe.synthesis.gradients.teaching import Teaching, uniform_draws
 from dcpipe.synthesis.initial import noise
-from dcpipe.synthesis.trajectories import buffers, collection, experts, labels, unrolling
+from dcpipe.synthesis.trajectories import buffers, collection, experts, labels, unrolling, whitened
 from dcpipe.synthesis.trajectories.nested import Nest
 from dcpipe.types import ImageSet, IntArray, require
 from dcpipe.views import siamese
@@ -76,6 +77,7 @@ class Choices:
     trajectories: str | None
     lr_labels: float | None
     subsets: Nested | None
+    whitening: float | None
 
     def bound(self, iteration: int) -> int:
         """Start epochs of an iteration are below it."""
@@ -93,7 +95,8 @@ class Choices:
 
 
 class Engine:
-    """The images f32 [n, 3, s, s] in normalised space, in the order of the start, and the log of the step size."""
+    """The images f32 [n, 3, s, s] in normalised or whitened space, in the order of the start, and the log of the step
+    size."""
 
     def __init__(
         self, start: ImageSet, context: SynthesisContext, seed: int, progress: Progress, choices: Choices
@@ -102,11 +105,17 @@ class Engine:
         self.device = context.device
         teaching = Teaching(choices.expert_lr, 0.0, 0.0, choices.expert_batch, choices.strategy)
         size = start.images.shape[1]
-        self.recipe = experts.Recipe(choices.network, len(start.classes), size, choices.expert_epochs, teaching, seed)
+        self.recipe = experts.Recipe(
+            choices.network, len(start.classes), size, choices.expert_epochs, teaching, seed, choices.whitening
+        )
         network = self.recipe.untrained(0)
         check_alone(network, choices.network)
         self.student = unrolling.Student(network.to(self.device))
+        if choices.whitening is not None:
+            whitened.check(size, progress)
         self.real = RealImages(context, len(start.classes), seed, 1)
+        if choices.whitening is not None:
+            whitened.whiten(self.real, choices.whitening, progress)
         self.labels = torch.from_numpy(start.labels).to(self.device)
         self.soft: torch.Tensor | None = None  # logits f32 [n, c] of learned labels
         self.soft_velocity: torch.Tensor | None = None
@@ -115,7 +124,7 @@ class Engine:
             self.pixels = drawn.to(self.device)
         else:
             plain = torch.from_numpy(start.images).to(self.device).permute(0, 3, 1, 2).float() / 255
-            self.pixels = (plain - self.real.mean) / self.real.std
+            self.pixels = self.real.to_inputs(plain)
         self.velocity = torch.zeros_like(self.pixels)
         self.nest = None if choices.subsets is None else Nest(choices.subsets, start)
         self.log_rate, self.rate_velocity, self.iteration = math.log(choices.rate), 0.0, 0
@@ -155,7 +164,10 @@ class Engine:
         if self.soft is not None:
             learned["logits"] = self.soft.cpu().numpy()
         self.progress.keep(learned)
-        return self._image_set()
+        result = self._image_set()
+        if self.real.whitening is not None:
+            self.progress.record("whitening", [whitened.losses(self.real.whitening, self.pixels, result)])
+        return result
 
     def _begin(self) -> None:
         """Images and labels that experts choose."""
@@ -250,7 +262,7 @@ class Engine:
         return among[permutation(own, Stream.MATCHER_EPOCH + turn, n)[place * size : (place + 1) * size]]
 
     def _image_set(self) -> ImageSet:
-        return replace(self.start, images=as_images(self.pixels * self.real.std + self.real.mean))
+        return replace(self.start, images=as_images(self.real.to_pixels(self.pixels)))
 
     def _state(self) -> dict[str, Any]:
         """The contents of a checkpoint."""

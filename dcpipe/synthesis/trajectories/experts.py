@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ _BATCH = 512  # images whose classes are predicted together
 
 @dataclass(frozen=True)
 class Recipe:
-    """How experts are trained: `epochs` epochs of `network` for `classes` classes of images of `size` pixels."""
+    """How experts are trained: `epochs` epochs of `network` for `classes` classes of images of `size` pixels, whitened
+    with eps `whitening`, or normalised for None."""
 
     network: str
     classes: int
@@ -40,15 +41,18 @@ class Recipe:
     epochs: int
     teaching: Teaching
     seed: int
+    whitening: float | None = field(default=None, repr=False)  # not in the names of folders of earlier versions
 
     def described(self) -> dict[str, Any]:
         """All but the seed, as JSON values."""
         found = asdict(self)
-        return {**{key: found[key] for key in ("network", "classes", "size", "epochs")}, **found["teaching"]}
+        known = {**{key: found[key] for key in ("network", "classes", "size", "epochs")}, **found["teaching"]}
+        return known if self.whitening is None else {**known, "whitening": self.whitening}
 
     def folder(self, shared: Path) -> Path:
         """The folder of these experts among those of other recipes for the same images."""
-        return shared / f"experts-{hashlib.sha256(repr(self).encode()).hexdigest()[:16]}"
+        told = repr(self) if self.whitening is None else f"{self!r}, whitening {self.whitening!r}"
+        return shared / f"experts-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
     def path(self, folder: Path, number: int) -> Path:
         """The file of an expert in a folder that has no others than those of this recipe."""

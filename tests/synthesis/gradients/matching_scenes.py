@@ -13,7 +13,7 @@ import torch
 from dcpipe.synthesis import Progress, SynthesisContext
 from dcpipe.synthesis.gradients.choices import Choices
 from dcpipe.synthesis.gradients.engine import Engine
-from dcpipe.types import ImageSet
+from dcpipe.types import ImageSet, Whitening
 
 SIZE, CLASSES, NETWORK = 8, ("class 0", "class 1", "class 2"), "convnet-d2-w3"
 CPU = torch.device("cpu")
@@ -45,6 +45,7 @@ class World:
     told: list[int] = field(default_factory=list)
     records: list[tuple[str, list[dict[str, int]]]] = field(default_factory=list)
     kept: list[dict[str, np.ndarray]] = field(default_factory=list)
+    transforms: list[Whitening] = field(default_factory=list)
     kill_at: int = -1
 
     def __post_init__(self) -> None:
@@ -61,7 +62,14 @@ class World:
 
     @property
     def progress(self) -> Progress:
-        return Progress(self.folder, self.folder, self._report, lambda *record: self.records.append(record), self._keep)
+        return Progress(
+            self.folder,
+            self.folder,
+            self._report,
+            lambda *record: self.records.append(record),
+            keep=self._keep,
+            whiten=self.transforms.append,
+        )
 
     def _keep(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.kept.append(dict(arrays))

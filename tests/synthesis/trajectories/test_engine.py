@@ -50,6 +50,7 @@ CHANGES: list[tuple[str, Any, dict[str, Any]]] = [
     ("initial", "predicted", {}),
     ("lr_labels", 1.0, {}),
     ("subsets", {"period": 1}, {}),
+    ("whitening", 0.1, {}),
 ]
 SAME = {"expert_epochs"}  # more epochs than are matched give the same images
 
