@@ -7,7 +7,7 @@ selectors and variants.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dcpipe import softlabels, store, teacher, training
+from dcpipe import softlabels, store, training
 from dcpipe.compression import Codec, packing
 from dcpipe.compression.budget import Budget
 from dcpipe.config.params import CompressionBlock, SoftLabelsBlock
@@ -25,7 +25,7 @@ from dcpipe.dataset.stored_labels import StoredLabels
 from dcpipe.dataset.targets import HardLabels, Labels, OnlineLabels, PackLabels, PrefixLabels, rows_of
 from dcpipe.evaluation.stored import Stored
 from dcpipe.evaluation.students import Protocol, train_student
-from dcpipe.images.kept import read_kept
+from dcpipe.evaluation.whole_images import UNCHANGED, whole_images
 from dcpipe.shards import progress
 from dcpipe.types import (
     BudgetError,
@@ -45,9 +45,6 @@ from dcpipe.types import (
     ViewSource,
 )
 from dcpipe.views import multiformation
-from dcpipe.views.whitening import Whitener
-
-UNCHANGED: tuple[Colour, Colour] = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))  # mean and deviation that change nothing
 
 
 @dataclass(frozen=True)
@@ -298,7 +295,7 @@ def score(
     stem = f"{contender.name}-{seed}".replace("/", "-").replace(" ", "-")
 
     def accuracy(student: nn.Module) -> float:
-        batches = test_batches(test, folder, train.mean, train.std, device, contender.whitening)
+        batches = whole_images(test, folder, train.mean, train.std, device, contender.whitening)
         return training.accuracy(student, batches, device)
 
     _, history = trained(
@@ -387,16 +384,3 @@ def dataset_of(
         device=device,
         whitening=None if contender.whitening is None else store.read_whitening(contender.whitening),
     )
-
-
-def test_batches(
-    test: ImageTable, folder: Path, mean: Colour, std: Colour, device: torch.device, whitening: Path | None = None
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Whole images of a split, normalised, or whitened by the transform in a file, with their labels; they are decoded
-    once for all students that share the folder."""
-    if whitening is None:
-        yield from teacher.plain_batches(read_kept(test, folder), mean, std, 512, device)
-        return
-    whitener = Whitener.of(store.read_whitening(whitening), device)
-    for pixels, labels in teacher.plain_batches(read_kept(test, folder), *UNCHANGED, 512, device):
-        yield whitener(pixels), labels

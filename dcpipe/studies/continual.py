@@ -47,6 +47,7 @@ from dcpipe.evaluation import contenders
 from dcpipe.evaluation.contenders import Contender
 from dcpipe.evaluation.lineup import random_images
 from dcpipe.evaluation.students import Protocol, protocol_of
+from dcpipe.evaluation.whole_images import whole_images
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text
 from dcpipe.studies.base import BYTES, CellResult, Report, Study, StudyBlock, StudyContext
@@ -275,7 +276,7 @@ class ContinualStudy(Study):
             classes=None if len(seen) == n_classes else np.sort(seen),
         )
         mean, std = context.train.mean, context.train.std
-        batches = contenders.test_batches(context.test, context.notes.folder, mean, std, context.device)
+        batches = whole_images(context.test, context.notes.folder, mean, std, context.device)
         return training.confusion(network, batches, n_classes, context.device)
 
 

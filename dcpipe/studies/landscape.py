@@ -41,6 +41,7 @@ from dcpipe.config.values import Count, Distinct, Positive
 from dcpipe.evaluation import contenders
 from dcpipe.evaluation.batch_gradients import Gradients, Labelled
 from dcpipe.evaluation.students import Protocol, protocol_of, training_losses
+from dcpipe.evaluation.whole_images import whole_images
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, text
 from dcpipe.studies import own_set
@@ -287,7 +288,7 @@ class LandscapeStudy(Study):
             made, protocol, context.train, seed, device=context.device, checkpoint=checkpoint, title=note
         )
         train, folder = context.train, context.notes.folder
-        batches = contenders.test_batches(context.test, folder, train.mean, train.std, context.device)
+        batches = whole_images(context.test, folder, train.mean, train.std, context.device)
         return student, training.accuracy(student, batches, context.device)
 
     def report(self, context: StudyContext, rows: list[Row]) -> Report:

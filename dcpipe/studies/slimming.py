@@ -34,6 +34,7 @@ from dcpipe.config.values import Distinct
 from dcpipe.evaluation import contenders
 from dcpipe.evaluation.contenders import Contender
 from dcpipe.evaluation.students import Protocol, protocol_of
+from dcpipe.evaluation.whole_images import whole_images
 from dcpipe.networks import slimming
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, mean_and_std, size, text
@@ -251,7 +252,7 @@ class SlimmingStudy(Study):
 
     def _accuracy(self, context: StudyContext, network: nn.Module) -> float:
         whose = context.teachers[self.key]
-        batches = contenders.test_batches(context.test, context.notes.folder, whose.mean, whose.std, context.device)
+        batches = whole_images(context.test, context.notes.folder, whose.mean, whose.std, context.device)
         return training.accuracy(network.to(context.device), batches, context.device)
 
 

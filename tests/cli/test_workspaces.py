@@ -17,8 +17,9 @@ def made(workspace: Path) -> Path:
     for folder in ("data/images", "studies"):
         (workspace / folder).mkdir(parents=True)
     (workspace / "params.yaml").write_text(presets.text("digits"), encoding="utf-8")
-    for name in ("dvc.yaml", "studies/dvc.yaml", "studies/params.yaml"):
+    for name in ("dvc.yaml", "studies/params.yaml"):
         (workspace / name).write_text("{}", encoding="utf-8")
+    (workspace / "studies/dvc.yaml").write_text("stages: {selection: {}}", encoding="utf-8")
     return workspace
 
 

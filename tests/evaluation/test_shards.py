@@ -21,6 +21,7 @@ from dcpipe.evaluation.contenders import Contender, hard_contender, smaller
 from dcpipe.evaluation.shards import Job, Student, contender_of, job_of, train, trained, work_of
 from dcpipe.evaluation.stored import Stored
 from dcpipe.evaluation.students import Protocol, train_student
+from dcpipe.evaluation.whole_images import whole_images
 from dcpipe.images.kept import read_kept
 from dcpipe.training import Recipe
 from dcpipe.types import ImageTable
@@ -110,7 +111,7 @@ def test_students_see_train_and_test_images_whitened(
     assert not torch.allclose(shown[0], views_seen, atol=0.1)
     parts_of = [images for images, _ in read_kept(test, tmp_path)]
     pixels = torch.from_numpy(np.concatenate(parts_of)).permute(0, 3, 1, 2).double() / 255
-    given = contenders.test_batches(test, tmp_path, train.mean, train.std, CPU, made.whitening)
+    given = whole_images(test, tmp_path, train.mean, train.std, CPU, made.whitening)
     tested = torch.cat([images for images, _ in given]).double()
     assert torch.allclose(tested, whitener(pixels), atol=1e-4)
 

@@ -20,7 +20,7 @@ from dcpipe import networks, views
 from dcpipe.config import params
 from dcpipe.dataset import CondensedDataset
 from dcpipe.dataset.targets import HardLabels, OnlineLabels
-from dcpipe.evaluation import contenders
+from dcpipe.evaluation import contenders, whole_images
 from dcpipe.evaluation.students import Protocol, protocol_of, train_student, training_losses
 from dcpipe.random import permutation
 from dcpipe.shards import progress
@@ -281,7 +281,7 @@ def test_the_flow_asks_labels_for_what_the_loss_takes(
     contender = contenders.hard_contender("own", f"score, {kind}", images, pack.policy, 0, CPU)
     contender = contender.with_pack(pack, CPU) if kind == "pack" else contender
     table: Any = SimpleNamespace(size=SIZE, classes=CLASSES, mean=MEAN, std=STD)
-    monkeypatch.setattr(contenders, "read_kept", lambda test, folder: iter([(images.images, images.labels)]))
+    monkeypatch.setattr(whole_images, "read_kept", lambda test, folder: iter([(images.images, images.labels)]))
     protocol = replace(PROTOCOL, loss="mse_gt", gamma=0.1)
     with progress.reporting_to(reports.append):
         result = contenders.score(
@@ -332,7 +332,7 @@ def test_the_name_of_a_protocol_says_if_the_best_test_counts(tmp_path: Path, mon
     images = some().images
     found = iter([40.0, 70.0, 60.0, 50.0])
     monkeypatch.setattr(contenders.training, "accuracy", lambda *_: next(found))
-    monkeypatch.setattr(contenders, "read_kept", lambda test, folder: iter([]))
+    monkeypatch.setattr(whole_images, "read_kept", lambda test, folder: iter([]))
     monkeypatch.setenv("DCPIPE_CHECKPOINT_SECONDS", "0")
     contender = contenders.hard_contender("own", "mdc", images, ViewPolicy(), 0, CPU)
     table: Any = SimpleNamespace(size=SIZE, classes=CLASSES, mean=MEAN, std=STD)
