@@ -44,15 +44,6 @@ def judging_stage(run: Run) -> None:
     check_same_classes(train.classes, release.classes, "the original images and the set")
     artifacts = [store.open_artifact(Path(folder), "teacher") for folder in wanted.teachers]
     teachers = teachers_of(release, [store.teacher_of(artifact) for artifact in artifacts])
-    require(
-        not teachers or release.transform is None,
-        f"{wanted.what} is ZCA-whitened, and teachers do not see whitened images; judge it without --teacher",
-    )
-    require(
-        run.params.softlabels.augmentation.randaugment == 0 or release.transform is None,
-        f"{wanted.what} is ZCA-whitened, but the views of this protocol have RandAugment, which needs plain pixels; "
-        "judge it by another --protocol",
-    )
     weights = [artifact.file("weights.safetensors") for artifact in artifacts]
     if teachers and not weights:
         weights = [release.source.file("teacher.safetensors")]

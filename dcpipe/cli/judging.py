@@ -83,6 +83,7 @@ def judge(options: argparse.Namespace) -> None:
     )
     base = None if options.data is None else request.described(options.data, out)
     wanted, params = request.make(options.what, release, base, wishes)
+    request.check_whitened(release, params, bool(options.teacher))
     folders = {str(folder.absolute()): open_artifact(folder, "teacher").digest for folder in options.teacher}
     wanted = wanted.model_copy(update={"teachers": list(folders), "teacher_digests": list(folders.values())})
     request.check_free(out, wanted)
@@ -98,7 +99,7 @@ def judge(options: argparse.Namespace) -> None:
         print_table(shown.table())
     for note in pages.notes(found):
         print(logs.printable(note))
-    for line in _not_run(wanted, found, hard=release.manifest["labels"] is None):
+    for line in _not_run(wanted, found, hard=release.manifest["labels"] is None or release.transform is not None):
         print(line)
     print(f"Written: {result} (judgement.json, judgement.csv, judgement.md, metrics.json, index.html)")
     if dvcfile.write(out, found):

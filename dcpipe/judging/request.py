@@ -214,6 +214,22 @@ def _name(release: Release) -> str:
     return plain.strip("-") or "judged"
 
 
+def check_whitened(release: Release, params: Params, teachers: bool) -> None:
+    """Raises `DataError` for what students of a ZCA-whitened release cannot have: teachers, who see other images, and
+    RandAugment, which needs plain pixels."""
+    if release.transform is None:
+        return
+    require(
+        not teachers,
+        f"release {release.name} is ZCA-whitened, and teachers do not see such images; leave --teacher out",
+    )
+    require(
+        params.softlabels.augmentation.randaugment == 0,
+        f"release {release.name} is ZCA-whitened, but views of protocol {params.evaluation.protocol} have RandAugment, "
+        "which needs plain pixels; choose another --protocol",
+    )
+
+
 def check_free(folder: Path, request: Request) -> None:
     """Raises `DataError` if the folder has a request for another set, or is a workspace."""
     if not (folder / REQUEST).exists():

@@ -52,7 +52,7 @@ def read_whitening(path: Path) -> Whitening:
         eps = math.nan
     finite = all(bool(np.isfinite(array).all()) for array in arrays.values())
     require(finite and 0 <= eps < math.inf, f"{path} has a number or an eps that is not finite; {_REMEDY}")
-    matrix, start = np.empty((d, d), dtype=np.float32), 0
+    matrix, start = np.zeros((d, d), dtype=np.float32), 0
     for row in range(d):
         part = arrays["matrix"][start : start + d - row]
         matrix[row, row:] = matrix[row:, row] = part

@@ -10,7 +10,7 @@ from unittest.mock import ANY
 import pytest
 import yaml
 from PIL import Image
-from releases import build, hard, parts
+from releases import build, hard, parts, whitened
 
 from dcpipe.config import presets
 from dcpipe.config.params import Params, parse
@@ -182,3 +182,22 @@ def write_pictures(folder: Path, n: int) -> None:
     folder.mkdir(parents=True)
     for number in range(n):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(folder / f"{number}.png")
+
+
+def test_a_whitened_release_has_neither_teachers_nor_randaugment(release: Release, tmp_path: Path) -> None:
+    build(tmp_path / "white", whitened())
+    white = load(tmp_path / "white")
+    _, params = make("it", white, None, Wishes())
+    request.check_whitened(white, params, teachers=False)
+    with pytest.raises(
+        DataError, match="release fish is ZCA-whitened, and teachers do not see such images; leave --teach"
+    ):
+        request.check_whitened(white, params, teachers=True)
+    augmentation = params.softlabels.augmentation.model_copy(update={"randaugment": 2})
+    softlabels = params.softlabels.model_copy(update={"augmentation": augmentation})
+    other = params.model_copy(update={"softlabels": softlabels})
+    with pytest.raises(
+        DataError, match=r"views of protocol .* have RandAugment, which needs plain pixels; choose another"
+    ):
+        request.check_whitened(white, other, teachers=False)
+    request.check_whitened(release, other, teachers=True)
