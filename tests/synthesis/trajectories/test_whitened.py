@@ -82,14 +82,14 @@ def test_what_bytes_lose_is_in_the_record(tmp_path: Path) -> None:
     world = World(tmp_path)
     whitener = fit(torch.from_numpy(world.images), EPS)
     pixels = torch.full((1, 3, SIZE, SIZE), 0.5, dtype=torch.float64)
-    pixels[0, 0, 0, 0], pixels[0, 0, 0, 1] = 1.5, -0.1
+    pixels[0, 0, 0, 0], pixels[0, 0, 0, 1], pixels[0, 0, 0, 2] = 1.5, -0.1, 1.001  # the last by less than half a step
     stored = replace(start_of(1), images=np.full((3, SIZE, SIZE, 3), 128, dtype=np.uint8))
-    stored.images[:, 0, 0, 0], stored.images[:, 0, 1, 0] = 255, 0
+    stored.images[:, 0, 0, 0], stored.images[:, 0, 1, 0], stored.images[:, 0, 2, 0] = 255, 0, 255
     row = whitened.losses(whitener, whitener(pixels.expand(3, -1, -1, -1)), stored)
     d = 3 * SIZE**2
     assert row["eps"] == EPS and row["clipped"] == pytest.approx(2 / d)
-    assert row["clipping"] == pytest.approx(255 * ((0.25 + 0.01) / d) ** 0.5)
-    assert row["rounding"] == pytest.approx(0.5 * ((d - 2) / d) ** 0.5, rel=1e-4)
+    assert row["clipping"] == pytest.approx(255 * ((0.25 + 0.01 + 1e-6) / d) ** 0.5)
+    assert row["rounding"] == pytest.approx(0.5 * ((d - 3) / d) ** 0.5, rel=1e-4)
     kept = torch.from_numpy(stored.images).permute(0, 3, 1, 2).double() / 255
     error = ((kept - pixels).flatten(1) @ whitener.matrix).square().mean().sqrt()
     assert row["whitened error"] == pytest.approx(float(error), rel=1e-4)
