@@ -53,7 +53,7 @@ from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text
 from dcpipe.studies.base import BYTES, CellResult, Report, Study, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, summarise
 from dcpipe.training import losses
-from dcpipe.types import ImageSet, IntArray, require
+from dcpipe.types import ImageSet, IntArray, NotApplicableError, require
 from dcpipe.views import Views
 
 Memory = Literal["random", "herding", "condensed-hard", "condensed"]
@@ -148,8 +148,12 @@ class ContinualStudy(Study):
     @cached_property
     def cells(self) -> list[ContinualCell]:
         if "condensed" in self.block.memories:
-            self.needs_stored_labels()
             with self.error_context("memories"):
+                if self.params.softlabels.method != "stored":
+                    raise NotApplicableError(
+                        f"softlabels.method is {self.params.softlabels.method}, so the memory condensed has no soft "
+                        "labels; give memories: [random, herding, condensed-hard], or choose softlabels.method: stored"
+                    )
                 require(
                     losses.LOSSES[self.protocol.loss].space != "logits",
                     f"loss {self.protocol.loss!r} takes raw logits, which cannot be cut to the classes seen; take "

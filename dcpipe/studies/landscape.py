@@ -91,7 +91,7 @@ class Students:
     protocol: Protocol
 
     def __str__(self) -> str:
-        return "students" if self.zeta is None else f"zeta {self.zeta:g}"
+        return "students" if self.zeta is None else f"zeta {self.zeta}"
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,8 @@ class LandscapeStudy(Study):
         if (rows := notes.load_json("rows")) is None:
             seeded = own.model_copy(update={"seed": own.seed + seed})
             changed = replace(cell.cell, params=cell.cell.params.model_copy(update={"synthesis": seeded}))
-            synthesised(context, changed, notes.within("recovery"), watch=watch)
+            with self.error_context("recoveries", str(cell)):
+                synthesised(context, changed, notes.within("recovery"), watch=watch)
             rows = [
                 {"step": step, "observer": observer, "norm": norm}
                 for step in steps

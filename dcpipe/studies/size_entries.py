@@ -44,6 +44,14 @@ class SizesBlock(StudyBlock):
         require(
             not above, f"{name}.sizes has {above[:1]}, but {name}.ipc is {self.ipc}; raise ipc or remove larger sizes"
         )
+        methods: dict[str, str] = {}
+        for entry in entries(self):
+            for own in (str(entry), entry.of_all_runs):
+                other = methods.setdefault(own, entry.method)
+                require(
+                    other == entry.method,
+                    f"{name}.methods: {other!r} and {entry.method!r} both have an entry {own!r}; rename one of them",
+                )
 
 
 @dataclass(frozen=True)

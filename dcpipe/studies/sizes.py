@@ -86,10 +86,11 @@ class SizesStudy(VariantCellsStudy):
 
     @cached_property
     def cells(self) -> list[SizeCell]:
+        whole = self.whole
         for entry in entries(self.block):
             if entry.baseline == "lbs":
                 with self.error_context(entry.method):
-                    block = self.whole[entry.method].params.synthesis
+                    block = whole[entry.method].params.synthesis
                     slimmable.check_method(block.method, block.options)
         return [
             cell_of(self.whole[entry.method], entry, size, self.block.methods[entry.method])

@@ -70,7 +70,7 @@ class SlimmingCell:
     ratio: float
 
     def __str__(self) -> str:
-        return f"{self.trained_on}, ratio {self.ratio:g}"
+        return f"{self.trained_on}, ratio {self.ratio}"
 
 
 class SlimmingStudy(Study):

@@ -22,6 +22,7 @@ import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
 from dcpipe.config.blocks import Block
+from dcpipe.config.changes import ANEW
 from dcpipe.studies.base import FILE, EntryName, Sizes, StudyBlock
 from dcpipe.studies.syntheses import SynthesesStudy
 from dcpipe.studies.variants import BLOCKS, Variant
@@ -104,12 +105,18 @@ def running(text: str, name: str) -> str:
 def try_points(where: str, sweep: Sweep) -> None:
     """Raises `DataError` for a sweep without points, or with a key or a value that no point can have."""
     require(bool(sweep.variants or sweep.grid), f"{where} has neither variants nor grid; give one of them")
-    for path, values in sweep.grid.items():
+    for place, (path, values) in enumerate(sweep.grid.items()):
         block, *keys = path.split(".")
         require(
             block in BLOCKS and len(keys) >= 1 and all(keys),
             f"{where}.grid has the key {path!r}; give BLOCK.KEY or BLOCK.options.KEY, where BLOCK is one of "
             f"{', '.join(BLOCKS)}",
+        )
+        chooses, kept = ANEW.get(block, ("", ()))
+        choosing, later = f"{block}.{chooses}", list(sweep.grid)[place + 1 :]
+        require(
+            choosing not in later or keys[0] in kept,
+            f"{where}.grid has {path!r} before {choosing!r}, which begins a new block; list {choosing!r} first",
         )
         for value in values if isinstance(values, list) else ():
             try:

@@ -83,7 +83,11 @@ class VariantCellsStudy(Study):
     def settings(self) -> dict[str, Any]:
         return {
             "study": {"seeds": self.block.seeds, "split": self.block.split},
-            "cells": {str(cell): {**cell.content(*BLOCKS), "labels": cell.labels} for cell in self.cells},
+            "cells": {
+                str(cell): {**cell.content(*BLOCKS), "labels": cell.labels}
+                | ({} if cell.start_seed is None else {"start_seed": cell.start_seed})
+                for cell in self.cells
+            },
         }
 
     def check(self, context: StudyContext) -> None:

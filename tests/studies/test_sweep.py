@@ -116,6 +116,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"grid": {"evaluation.zeta": [-1.0]}},
         "sweep.sweeps.it.grid.evaluation.zeta has the value -1.0, which cannot be ",
     ),
+    (
+        {"grid": {"synthesis.options.iterations": [5, 10], "synthesis.method": ["edc", "sre2l"]}},
+        "sweep.sweeps.it.grid has 'synthesis.options.iterations' before 'synthesis.method', which begins a new block; ",
+    ),
     ({"grid": {"evaluation.zeta": [1.0, 1.0]}}, "sweep.sweeps.it has the point zeta-1.0 more than once; list each "),
     ({"grid": {"evaluation.zeta": []}}, "sweep.sweeps.it.grid.evaluation.zeta"),
     ({"ipc": []}, "sweep.sweeps.it.ipc is []: give at least 1 entry"),

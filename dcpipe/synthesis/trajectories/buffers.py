@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from dcpipe.store.hashing import sha256_all
+from dcpipe.store.hashing import sha256_all, sha256_once
 from dcpipe.store.manifest import digest_of
 from dcpipe.store.torch_files import read_plain
 from dcpipe.synthesis.gradients.real import RealImages
@@ -36,7 +36,8 @@ _GIVE = "give the files as MTT's buffer.py writes them"
 
 def found(folder: Path) -> list[Path]:
     """The buffers of a folder in the order of their numbers; empty if there are none."""
-    numbered = [(int(match[1]), path) for path in folder.glob("*.pt") if (match := _NAME.fullmatch(path.name))]
+    files = (path for path in folder.glob("*.pt") if path.is_file())
+    numbered = [(int(match[1]), path) for path in files if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(numbered)]
 
 
@@ -70,8 +71,9 @@ def imported(
         f"{source} has {len(experts)} experts, but experts is {count}; set experts: {len(experts)}, or add buffers",
     )
     files = [recipe.path(folder, number) for number in range(count)]
-    for path in files:
+    for path, expert in zip(files, experts, strict=False):
         rows.check(path, student.layout, recipe.epochs + 1)
+        require(sha256_once(path) == expert.sha256, f"{path} has changed since it was imported; remove {folder}")
     return Experts(files, experts[:count])
 
 

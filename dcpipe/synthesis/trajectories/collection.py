@@ -6,8 +6,8 @@ folder is the user's: experts that are there are used, those that are missing ar
 may use the same folder. Its experts must have been trained as this run asks and on the same images; their seed may be
 another. A folder with MTT's own buffers (`buffers.py`) is read instead, and nothing is written there.
 
-`index.json` is rewritten after each expert. It repeats what the files and the recipe say, but the accuracies: the share
-of the real train images that the weights of the last epoch predict right.
+`index.json` is written before the first expert and after each. It repeats what the files and the recipe say, but the
+accuracies: the share of the real train images that the weights of the last epoch predict right.
 """
 
 from __future__ import annotations
@@ -109,6 +109,7 @@ def collected(
 
     Raises `DataError` if the experts of the folder were trained otherwise, on other images, or are damaged.
     """
+    require(not folder.exists() or folder.is_dir(), f"trajectories is {folder}, which is no folder; {_ANOTHER}")
     folder.mkdir(parents=True, exist_ok=True)
     student = Student(recipe.untrained(0).to(real.pixels.device))
     known = read_index(folder)
@@ -116,6 +117,8 @@ def collected(
     if known is not None:
         _check(known, recipe, images, student, folder)
         recipe = replace(recipe, seed=recipe.seed if known.seed is None else known.seed)
+    else:
+        _begin(folder, recipe, images, student)
     experts = [] if known is None else list(known.experts)
     paths = []
     for number in range(count):
@@ -125,7 +128,7 @@ def collected(
         if number < len(experts):
             require(
                 experts[number].sha256 == sha256,
-                f"expert {path} is not the one that {INDEX} beside it names; remove both and run again",
+                f"expert {path} is not the one that {INDEX} beside it names; remove {folder}, or {_ANOTHER}",
             )
         else:
             [last] = rows.read(path, recipe.epochs)
@@ -134,6 +137,18 @@ def collected(
             write_index(folder, recipe.described(), recipe.seed, images, student.layout, experts)
         paths.append(path)
     return Experts(paths, experts[:count])
+
+
+def _begin(folder: Path, recipe: Recipe, images: str, student: Student) -> None:
+    """Write the index of a folder without one, before its first expert, so that what a killed run leaves belongs to the
+    settings and images of the index. Raises `DataError` if there are experts of which nothing is known."""
+    require(
+        not recipe.path(folder, 0).exists(),
+        f"{folder} has experts but no {INDEX}, so it is not known how they were trained; remove it, or {_ANOTHER}",
+    )
+    for begun in folder.glob("expert-*.open"):
+        begun.unlink()  # begun with other settings, or on other images
+    write_index(folder, recipe.described(), recipe.seed, images, student.layout, [])
 
 
 def read_index(folder: Path) -> Index | None:

@@ -50,8 +50,35 @@ def test_experts_are_trained_once_and_completed(tmp_path: Path, real: RealImages
     assert both.experts[0] == first.experts[0] and both.experts[1].seed == RECIPE.own_seed(1)  # the folder's seed
     again = collected(RECIPE, real, tmp_path / "e", 1, lambda *of: told.append(of))
     assert len(told) == 4 and again.digest == first.digest != both.digest
-    (tmp_path / "e" / INDEX).unlink()  # as after a kill between a file and its entry
+    index = json.loads((tmp_path / "e" / INDEX).read_text())
+    index["experts"].pop()  # as after a kill between a file and its entry
+    (tmp_path / "e" / INDEX).write_text(json.dumps(index))
     assert collected(RECIPE, real, tmp_path / "e", 2).experts == both.experts
+    (tmp_path / "e" / INDEX).unlink()
+    with pytest.raises(DataError, match=r"has experts but no index.json, so it is not known how they were trained"):
+        collected(RECIPE, real, tmp_path / "e", 2)
+
+
+def test_an_expert_that_was_begun_belongs_to_its_settings(tmp_path: Path, real: RealImages) -> None:
+    """Killed in its first expert, a folder is already that of its recipe and images."""
+
+    def die(number: int, epoch: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        collected(RECIPE, real, tmp_path / "e", 1, die)
+    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["expert-0000.open", INDEX]
+    with pytest.raises(DataError, match=r"lr 0.05, not 0.1; set expert_lr: 0.05"):
+        collected(replace(RECIPE, teaching=replace(RECIPE.teaching, lr=0.1)), real, tmp_path / "e", 1)
+    (tmp_path / "e" / INDEX).unlink()  # of whom the begun file is, is not known any more
+    clean = collected(replace(RECIPE, seed=7), real, tmp_path / "clean", 1)
+    assert collected(replace(RECIPE, seed=7), real, tmp_path / "e", 1).experts == clean.experts
+
+
+def test_a_file_is_no_folder_of_experts(tmp_path: Path, real: RealImages) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="which is no folder; give another folder in trajectories"):
+        collected(RECIPE, real, tmp_path / "file", 1)
 
 
 @pytest.mark.parametrize(
