@@ -52,6 +52,14 @@ def test_a_row_has_a_command_or_says_that_there_is_none(paper: str) -> None:
         assert what and ("`" in command or "no command" in command or re.match("as Tables? |as Fig", command)), label
 
 
+@pytest.mark.parametrize("paper", ITEMS)
+def test_a_row_says_what_was_run_here(paper: str) -> None:
+    """Numbers, the row that has them, or that it was not run."""
+    for label, _, _, here in rows_of(paper):
+        assert here, label
+        assert re.search(r"not run|nothing to run|computed|digits|^as |\d\.\d", here), (label, here)
+
+
 def test_every_study_is_of_use_to_a_paper() -> None:
     text = "\n".join(inline_commands(PAGE))
     assert {name for name in STUDIES if f"dcpipe study {name}" not in text} == set()
