@@ -104,8 +104,11 @@ def test_the_rows_of_random_are_those_of_the_evaluations_baseline(studied: Works
 
 def test_killed_at_random_moments_ends_the_same(copy_of_line: Workspace) -> None:
     # Long enough that a kill falls among the cells, however slowly Python starts.
-    copy_of_line.params(evaluation={**TINY["evaluation"], "epochs": 30})
-    study_of(copy_of_line)
+    copy_of_line.params(evaluation={**TINY["evaluation"], "epochs": 40})
+    study_of(
+        copy_of_line,
+        selection={"ipc": [3], "selectors": {"random": {}, "flat": STUDIES["selection"]["selectors"]["flat"]}},
+    )
     folder = copy_of_line.root / "data/study/selection"
     words = (sys.executable, "-m", "flows.studies", "selection")
     env = {"DCPIPE_CHECKPOINT_SECONDS": "0"}
