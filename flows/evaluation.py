@@ -32,7 +32,7 @@ def evaluation_stage(run: Run) -> None:
     params, block = run.params, run.params.evaluation
     kinds = ("images", "selection", "synthesis", "softlabels", "compression")
     inputs = Inputs.open(*kinds, teachers=params.softlabels.teachers)
-    block = block.at_rate(learned_rate(inputs["synthesis"]))
+    block = block.at_rate(store.learned_rate(inputs["synthesis"]))
     protocol = protocol_of(block, params.softlabels)
     settings = {
         "evaluation": block.model_dump(mode="json"),
@@ -66,12 +66,6 @@ def evaluation_stage(run: Run) -> None:
             run.log.info(f"{score.name}: {score.mean:.1f} ± {score.std:.1f} % on test, {decimal(score.total_bytes)}")
         write_reports(run, dict(zip(names, scores, strict=True)), curves, sizes, rows[0].images, inputs)
         staging.publish("scores", store.save_scores(staging.root, scores))
-
-
-def learned_rate(synthesis: store.Artifact) -> float | None:
-    """The step size that was learned with the images, if one was."""
-    rate = store.load_learned(synthesis).get("rate")
-    return None if rate is None else float(rate)
 
 
 def lineup_of(run: Run, inputs: Inputs, notes: store.Notes) -> lineup.Lineup:

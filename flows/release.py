@@ -50,8 +50,7 @@ def release_stage(run: Run) -> None:
 
 def params_of(run: Run, inputs: Inputs) -> dict[str, Any]:
     """The parameters that the release tells, in which a learned rate is its number."""
-    rate = store.load_learned(inputs["synthesis"]).get("rate")
-    evaluation = run.params.evaluation.at_rate(None if rate is None else float(rate))
+    evaluation = run.params.evaluation.at_rate(store.learned_rate(inputs["synthesis"]))
     return run.params.model_copy(update={"evaluation": evaluation}).content()
 
 

@@ -41,7 +41,7 @@ from dcpipe.store.labels import (
     save_pack,
     view_specs,
 )
-from dcpipe.store.learned import load_learned, save_learned
+from dcpipe.store.learned import learned_rate, load_learned, save_learned
 from dcpipe.store.notes import Notes
 from dcpipe.store.scores import load_scores, save_scores
 from dcpipe.store.selection import load_selection, save_selection
@@ -70,6 +70,7 @@ __all__ = [
     "digest_of",
     "folder_bytes",
     "header_bytes",
+    "learned_rate",
     "load_features",
     "load_learned",
     "load_pack",

@@ -39,3 +39,9 @@ def load_learned(artifact: Artifact) -> dict[str, Array]:
     sound = valid and all(bool(np.isfinite(array).all()) for array in found.values())
     require(sound, f"{path} has other arrays than finite logits and a rate in f32; pull or rebuild it")
     return {name: array if _SHAPES[name] else array.reshape(()) for name, array in found.items()}
+
+
+def learned_rate(artifact: Artifact) -> float | None:
+    """The step size that was learned with the images, if one was. Raises `DataError` as `load_learned` does."""
+    rate = load_learned(artifact).get("rate")
+    return None if rate is None else float(rate)

@@ -50,7 +50,8 @@ from dcpipe.evaluation.students import Protocol, protocol_of
 from dcpipe.evaluation.whole_images import whole_images
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, size, text
-from dcpipe.studies.base import BYTES, CellResult, Report, Study, StudyBlock, StudyContext
+from dcpipe.studies import own_set
+from dcpipe.studies.base import BYTES, CellResult, Report, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, summarise
 from dcpipe.training import losses
 from dcpipe.types import ImageSet, IntArray, NotApplicableError, require
@@ -114,7 +115,7 @@ class SeenLabels:
         return cut / cut.sum(1, keepdim=True)
 
 
-class ContinualStudy(Study):
+class ContinualStudy(own_set.OwnSetStudy):
     """Every memory, task after task."""
 
     title: ClassVar[str] = "learn classes task by task from memories of equal bytes (EDC, Fig. 4)"
@@ -135,10 +136,6 @@ class ContinualStudy(Study):
     @property
     def teachers(self) -> list[str]:
         return list(self.params.softlabels.teachers) if self.params.softlabels.method == "stored" else []
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"study": self.block.model_dump(mode="json"), "params": self.params.content()}
 
     @cached_property
     def protocol(self) -> Protocol:

@@ -45,7 +45,7 @@ from dcpipe.evaluation.whole_images import whole_images
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, decimals, mean_and_std, text
 from dcpipe.studies import own_set
-from dcpipe.studies.base import CellResult, EntryName, Report, Study, StudyBlock, StudyContext
+from dcpipe.studies.base import CellResult, EntryName, Report, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, summarise
 from dcpipe.studies.variant_cells import VariantCell, synthesised
 from dcpipe.studies.variants import Variant, settings
@@ -117,7 +117,7 @@ class Batches:
 Cell = Students | Recoveries | Batches
 
 
-class LandscapeStudy(Study):
+class LandscapeStudy(own_set.OwnSetStudy):
     """Students, recoveries and gradients, each with tables of its own."""
 
     title: ClassVar[str] = "sharpness of students, Hessian of synthesis, gradients of batches (EDC, Fig. 2)"
@@ -135,10 +135,6 @@ class LandscapeStudy(Study):
     def teachers(self) -> list[str]:
         """All teachers, because any of them may observe or label."""
         return list(self.params.teacher.networks)
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"study": self.block.model_dump(mode="json"), "params": self.params.content()}
 
     @cached_property
     def cells(self) -> list[Cell]:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dcpipe import store
 from dcpipe.config.params import Params
 from dcpipe.evaluation.contenders import Contender, hard_contender
 from dcpipe.evaluation.lineup import random_images
-from dcpipe.studies.base import StudyContext
+from dcpipe.studies.base import Study, StudyContext
 from dcpipe.types import ImageSet
 
 CONDENSED, RANDOM = "condensed", "random"
 HARD = ", hard labels"
+
+
+class OwnSetStudy(Study):
+    """Abstract base of studies of the condensed set of params.yaml, whose results depend on all of its parameters."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"study": self.block.model_dump(mode="json"), "params": self.params.content()}
 
 
 def names(params: Params) -> list[str]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -39,7 +39,7 @@ from dcpipe.networks import slimming
 from dcpipe.reports import figures
 from dcpipe.reports.columns import Column, mean_and_std, size, text
 from dcpipe.studies import own_set
-from dcpipe.studies.base import BYTES, CellResult, Report, Study, StudyBlock, StudyContext
+from dcpipe.studies.base import BYTES, CellResult, Report, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, rounded, summarise
 from dcpipe.types import NotApplicableError, require
 from dcpipe.views import multiformation
@@ -73,7 +73,7 @@ class SlimmingCell:
         return f"{self.trained_on}, ratio {self.ratio}"
 
 
-class SlimmingStudy(Study):
+class SlimmingStudy(own_set.OwnSetStudy):
     """Every ratio with every row."""
 
     title: ClassVar[str] = "slim a teacher and repair it with the condensed set (EDC, Fig. 4)"
@@ -116,10 +116,6 @@ class SlimmingStudy(Study):
     def teachers(self) -> list[str]:
         labelling = self.params.softlabels.teachers if self.params.softlabels.method == "stored" else []
         return list(dict.fromkeys([self.key, *labelling]))
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        return {"study": self.block.model_dump(mode="json"), "params": self.params.content()}
 
     @cached_property
     def protocol(self) -> Protocol:

@@ -40,8 +40,8 @@ def recover(start: ImageSet, context: SynthesisContext, seed: int, progress: Pro
             shards.work_of.put(work, job)
             one = partial(shards.recover_batch, job)
         try:
-            in_turn = context.map_tasks if progress.watch is None else run_in_turn
-            in_turn(one, missing, "recover[{:05d}]".format, retries=2, progress="batches")
+            map_tasks = context.map_tasks if progress.watch is None else run_in_turn
+            map_tasks(one, missing, "recover[{:05d}]".format, retries=2, progress="batches")
         finally:
             shards.work_of.forget()
     return whole.finished()
