@@ -22,7 +22,8 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 def work():
-    torch.ones(20_000_000)
+    for _ in range(30):
+        torch.ones(20_000_000)
     before = faults()
     for _ in range(10):
         torch.ones(20_000_000)  # 80 MB
@@ -43,13 +44,12 @@ def page_faults(kept: str, where: str) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
-@pytest.mark.parametrize(("where", "share"), [("main", 0.25), ("thread", 0.75)])
-def test_pages_are_used_again(where: str, share: float) -> None:
-    """Ten tensors of 80 MB are some 195,000 pages of 4 kB; those of one or two may still be new. In a thread, what
-    others allocate at the time lies in the way of up to seven of ten on a busy machine, so a program gets three tries;
-    memory that is returned has the same faults in every one."""
-    most = share * page_faults("returned", where)
-    assert any(page_faults("kept", where) < most for _ in range(3))
+@pytest.mark.parametrize("where", ["main", "thread"])
+def test_pages_are_used_again(where: str) -> None:
+    """Ten tensors of 80 MB are some 195,000 pages of 4 kB. Thirty come before them: at first a small allocation may take
+    its place in the freed block, so that the next tensor needs a new one, up to eight times from run to run; then
+    there are blocks for both. Memory that is returned has the same faults for every tensor."""
+    assert page_faults("kept", where) < 0.1 * page_faults("returned", where)
 
 
 def test_a_gpu_has_its_own_allocator() -> None:
