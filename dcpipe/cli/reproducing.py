@@ -26,8 +26,12 @@ def evaluate(level: str | None) -> None:
 
 def study(name: str | None, level: str | None, sweep: str | None = None) -> None:
     """Reproduce a study of the workspace that the current folder is, and print its table and where its figures are;
-    `level` is how much is said. `sweep` becomes `sweep.run` in studies/params.yaml first."""
+    `level` is how much is said. `sweep` becomes `sweep.run` in studies/params.yaml first.
+
+    Raises `DataError` for a mistake in the parameters of the study before any stage runs, because the stages that a
+    study needs may take days."""
     from dcpipe import studies
+    from dcpipe.config import blocks, params
     from dcpipe.studies.sweep import running
 
     studies.check_name(name)
@@ -38,15 +42,17 @@ def study(name: str | None, level: str | None, sweep: str | None = None) -> None
         f"{Path.cwd()} has no studies/dvc.yaml; change to the workspace's folder, or copy studies/ of dcpipe there",
     )
     require(sweep is None or name == "sweep", f"study {name} has no entries to choose from; leave {sweep} out")
-    content = yaml.safe_load(stages.read_text(encoding="utf-8"))
+    known = yaml.safe_load(stages.read_text(encoding="utf-8"))
     require(
-        isinstance(content, dict) and name in (content.get("stages") or {}),
+        isinstance(known, dict) and name in (known.get("stages") or {}),
         f"{stages} has no study {name}, because an earlier dcpipe wrote it; run `dcpipe upgrade` and give {name} a "
         f"block in {studies.FILE}",
     )
     if sweep is not None:
         text = studies.FILE.read_text(encoding="utf-8")
         studies.FILE.write_text(running(text, sweep), encoding="utf-8")
+    content = blocks.read(Path("params.yaml"), "the workspace's parameters")
+    _ = studies.load(name, params.load(), content).cells
     _repro(f"studies/dvc.yaml:{name}", level)
     folder, found = Path("data/study") / name, studies.STUDIES[name]
     print_table(found.table(folder / "summary.csv"))

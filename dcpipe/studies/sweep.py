@@ -12,7 +12,9 @@ values, or a mapping of names to values, for lists and null. A variant is called
 from __future__ import annotations
 
 import json
+import math
 import re
+import reprlib
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import product
@@ -28,8 +30,8 @@ from dcpipe.studies.syntheses import SynthesesStudy
 from dcpipe.studies.variants import BLOCKS, Variant
 from dcpipe.types import NotApplicableError, require
 
-Scalar = bool | int | float | str
-Values = Annotated[list[Scalar], Field(min_length=1)] | Annotated[dict[EntryName, Any], Field(min_length=1)]
+# `try_points` tells what a list may have: pydantic would name every type that a value could have had.
+Values = Annotated[list[Any], Field(min_length=1)] | Annotated[dict[EntryName, Any], Field(min_length=1)]
 NAME = TypeAdapter(EntryName)
 
 
@@ -118,18 +120,34 @@ def try_points(where: str, sweep: Sweep) -> None:
             choosing not in later or keys[0] in kept,
             f"{where}.grid has {path!r} before {choosing!r}, which begins a new block; list {choosing!r} first",
         )
+        for value in values.values() if isinstance(values, dict) else values:
+            require(
+                not isinstance(value, float) or math.isfinite(value),
+                f"{where}.grid.{path} has the value {value!r}, which is not finite; give a finite number, or null for "
+                f"the default, as in {{{path}: {{default: null}}}}",
+            )
         for value in values if isinstance(values, list) else ():
-            try:
-                NAME.validate_python(_name(path, value))
-            except ValidationError:
-                require(
-                    False,
-                    f"{where}.grid.{path} has the value {value!r}, which cannot be part of a name; give names to the "
-                    f"values, as in {{{path}: {{first: {json.dumps(value)}}}}}",
-                )
+            require(
+                _can_name(path, value),
+                f"{where}.grid.{path} has the value {_shown(value)}, which cannot be part of a name; give names to the "
+                f"values, as in {{{path}: {{first: {_shown(value)}}}}}",
+            )
     names = [name for name, _ in _points(sweep)]
     twice = next((name for name in names if names.count(name) > 1), None)
     require(twice is None, f"{where} has the point {twice} more than once; list each value once")
+
+
+def _can_name(path: str, value: Any) -> bool:
+    """Whether a value can name its point: a number, a truth value or a text of the signs that names have."""
+    try:
+        return isinstance(value, bool | int | float | str) and bool(NAME.validate_python(_name(path, value)))
+    except ValidationError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written in YAML; a list or a mapping, which may have any number of values, is cut."""
+    return json.dumps(value) if value is None or isinstance(value, str | int | float) else reprlib.repr(value)
 
 
 def points(sweep: Sweep) -> dict[str, list[Variant]]:
@@ -149,7 +167,7 @@ def _axis(path: str, values: Any) -> list[tuple[str, Variant]]:
     return [(name, _change(path, value)) for name, value in named]
 
 
-def _name(path: str, value: Scalar) -> str:
+def _name(path: str, value: bool | float | str) -> str:
     """`zeta-1.5` for the value 1.5 of evaluation.zeta."""
     return f"{path.rpartition('.')[2]}-{value}".lower().replace("/", "-")
 

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from dcpipe.cli import commands as cli
+from dcpipe.config import presets
 from dcpipe.studies import STUDIES
+
+SHIPPED = (Path(__file__).resolve().parents[2] / "studies/params.yaml").read_text(encoding="utf-8")
 
 RESILIENCE = """\
 selector,ipc,codec,ratio,accuracy,std,drop,drop_std,seeds,image_bytes,label_bytes,fp16_label_bytes,label_rate,note
@@ -56,9 +59,31 @@ def stand_in(workspace: Path, monkeypatch: pytest.MonkeyPatch, name: str, summar
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr(subprocess, "run", run)
-    (workspace / "studies").mkdir()
+    (workspace / "studies").mkdir(exist_ok=True)
     (workspace / "studies/dvc.yaml").write_text(f"stages: {{{name}: {{}}}}", encoding="utf-8")
+    (workspace / "studies/params.yaml").write_text(SHIPPED, encoding="utf-8")
+    (workspace / "params.yaml").write_text(presets.text("digits"), encoding="utf-8")
     return ran
+
+
+def test_mistakes_are_told_before_any_stage_runs(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ran = stand_in(workspace, monkeypatch, "selection", SUMMARY)
+    path = workspace / "studies/params.yaml"
+    for old, new, sentence in (
+        ("seeds: [0, 1, 2]", "seeds: [0, 1]", "selection.seeds is [0, 1]: give at least 3 entries"),
+        ("score: {}", "score: {method: scoer}", "unknown selector 'scoer'; choose one of"),
+    ):
+        assert old in SHIPPED
+        path.write_text(SHIPPED.replace(old, new, 1), encoding="utf-8")
+        assert cli.main(["study", "selection"]) == 2
+        told = capsys.readouterr().err
+        assert told.startswith("dcpipe: studies/params.yaml: ") and sentence in told and not ran
+    path.write_text(SHIPPED, encoding="utf-8")
+    (workspace / "params.yaml").unlink()
+    assert cli.main(["study", "selection"]) == 2 and not ran
+    assert "params.yaml" in capsys.readouterr().err
 
 
 def test_study_runs_its_stage_and_shows_what_came_out(
@@ -100,7 +125,11 @@ def test_a_sweep_is_chosen_by_its_name(
         workspace, monkeypatch, "sweep", VARIANTS.replace("gain,", "").replace(",2.5,", ",").replace(",,", ",")
     )
     path = workspace / "studies/params.yaml"
-    path.write_text("sweep:\n  # which\n  run: a  # this\n  sweeps: {a: {}, b: {}}\nsizes: {}\n", encoding="utf-8")
+    grid = "{grid: {evaluation.epochs: [5]}, ipc: [1]}"
+    path.write_text(
+        f"sweep:\n  # which\n  run: a  # this\n  sweeps: {{a: {grid}, b: {grid}}}\n  seeds: [0, 1, 2]\n",
+        encoding="utf-8",
+    )
     assert cli.main(["study", "sweep", "c"]) == 2
     assert "there is no sweep 'c'; choose one of a, b" in capsys.readouterr().err and not ran
     assert cli.main(["study", "selection", "b"]) == 2
@@ -145,7 +174,7 @@ def test_study_of_compressions_shows_drops_and_the_figures_that_were_drawn(
     ran = stand_in(workspace, monkeypatch, "compressions", COMPRESSIONS)
     folder = Path("data/study/compressions")
     if curves:
-        monkeypatch.setattr(Path, "is_file", lambda path: path.name in ("dvc.yaml", "curves.png"))
+        monkeypatch.setattr(Path, "is_file", lambda path: path.name in ("dvc.yaml", "params.yaml", "curves.png"))
     assert cli.main(["study", "compressions"]) == 0
     assert ran == [["-m", "dvc", "repro", "studies/dvc.yaml:compressions"]]
     told = capsys.readouterr().out
@@ -219,7 +248,7 @@ def test_study_refuses_what_it_cannot_run(
             "dcpipe: studies/dvc.yaml has no study selection, because an earlier dcpipe wrote it; run `dcpipe upgrade` "
             "and give selection a block in studies/params.yaml\n"
         )
-    (workspace / "studies/dvc.yaml").write_text("stages: {selection: {}}", encoding="utf-8")
+    stand_in(workspace, monkeypatch, "selection", "")
     monkeypatch.setattr(subprocess, "run", lambda command, env, check: subprocess.CompletedProcess(command, 1))
     assert cli.main(["study", "selection"]) == 2
     told = capsys.readouterr().err

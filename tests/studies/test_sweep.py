@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,24 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (
         {"grid": {"synthesis.options.iterations": [5, 10], "synthesis.method": ["edc", "sre2l"]}},
         "sweep.sweeps.it.grid has 'synthesis.options.iterations' before 'synthesis.method', which begins a new block; ",
+    ),
+    (
+        {"grid": {"evaluation.zeta": [1.0, None]}},
+        "sweep.sweeps.it.grid.evaluation.zeta has the value null, which cannot be part of a name; give names to the "
+        "values, as in {evaluation.zeta: {first: null}}",
+    ),
+    (
+        {"grid": {"evaluation.zeta": [[1.0]]}},
+        "sweep.sweeps.it.grid.evaluation.zeta has the value [1.0], which cannot be part of a name; give names",
+    ),
+    (
+        {"grid": {"evaluation.zeta": [math.nan]}},
+        "sweep.sweeps.it.grid.evaluation.zeta has the value nan, which is not finite; give a finite number, or null "
+        "for the default, as in {evaluation.zeta: {default: null}}",
+    ),
+    (
+        {"grid": {"evaluation.zeta": {"most": math.inf}}},
+        "sweep.sweeps.it.grid.evaluation.zeta has the value inf, which is not finite; give a finite number, or null ",
     ),
     ({"grid": {"evaluation.zeta": [1.0, 1.0]}}, "sweep.sweeps.it has the point zeta-1.0 more than once; list each "),
     ({"grid": {"evaluation.zeta": []}}, "sweep.sweeps.it.grid.evaluation.zeta"),
