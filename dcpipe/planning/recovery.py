@@ -13,9 +13,8 @@ from dcpipe.planning.gradients import matching
 from dcpipe.planning.stages import BASE, READ_GROWTH, Setting, manifest
 from dcpipe.planning.trajectories import trajectories
 from dcpipe.planning.work import Remedy, Stage, Work, batches
+from dcpipe.synthesis.recovery import MEASURES
 
-# The methods of recovery, and whether they measure the statistics of the real images first.
-MEASURES = {"sre2l": False, "cda": False, "gvbsm": True, "edc": True, "edc-code": True}
 BY_ROUNDS = ("sre2l", "cda")  # a batch has one image of each class
 STATISTICS_BATCH = 256
 _CROPS, _CROPS_BATCH = 5, 256  # of mosaics that recovery starts from

@@ -35,7 +35,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from dcpipe import networks, synthesis, training
+from dcpipe import networks, selection, synthesis, training
 from dcpipe.config.options import Options
 from dcpipe.config.values import Count, Distinct, Positive
 from dcpipe.evaluation import contenders
@@ -47,14 +47,13 @@ from dcpipe.reports.columns import Column, decimals, mean_and_std, text
 from dcpipe.studies import own_set
 from dcpipe.studies.base import CellResult, EntryName, Report, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, summarise
-from dcpipe.studies.variant_cells import VariantCell, synthesised
+from dcpipe.studies.variant_cells import VariantCell, synthesised, synthesis_context
 from dcpipe.studies.variants import Variant, settings
-from dcpipe.synthesis import hessian
+from dcpipe.synthesis import hessian, recovery
 from dcpipe.synthesis.recovery import Batch, Engine
 from dcpipe.training import curvature
 from dcpipe.types import NotApplicableError, require
 
-METHODS = ("sre2l", "cda", "gvbsm", "edc", "edc-code")  # which recover images by matching statistics
 SCHEDULES = ("smoothing", "linear", "ssrs")  # which zeta stretches
 SHARP = ("loss", "sam", "ascent", "eigenvalue")
 SHARED = ("student", "protocol")
@@ -165,14 +164,25 @@ class LandscapeStudy(own_set.OwnSetStudy):
                 cell = VariantCell(name, ipc, *settings([variant], ipc, self.content))
                 method = cell.params.synthesis.method
                 require(
-                    method in METHODS,
-                    f"synthesis.method is {method!r}, which matches no statistics; choose one of {', '.join(METHODS)}",
+                    method in recovery.MEASURES,
+                    f"synthesis.method is {method!r}, which matches no statistics; choose one of "
+                    f"{', '.join(recovery.MEASURES)}",
                 )
             yield Recoveries(cell)
 
     def _batches(self) -> Iterator[Batches]:
         if self.block.batches:
             yield from (Batches(NEW), Batches(HALF))
+
+    def check(self, context: StudyContext) -> None:
+        """Also refuses a recovery that its selector or its observers do not allow, before students are trained."""
+        super().check(context)
+        for cell in self.cells:
+            if isinstance(cell, Recoveries):
+                choice, own = cell.cell.params.selection, cell.cell.params.synthesis
+                with self.error_context("recoveries", str(cell)):
+                    context.candidates.check(choice.ipc, logits=selection.uses_logits(choice.method))
+                    recovery.check(own.method, own.options, synthesis_context(context))
 
     def run(self, context: StudyContext, cell: Cell) -> CellResult:
         one: Callable[[int], Any]

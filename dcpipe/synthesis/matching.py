@@ -149,15 +149,20 @@ def needs_statistics(settings: Matching, layers: str) -> bool:
     return settings.alpha < 1 or layers != "bn" or settings.norms == "measured"
 
 
+def check_running(observer: Observer) -> None:
+    """Raises `DataError` if an observer has layers without running statistics, so that there is nothing to match."""
+    require(
+        not bool(torch.stack(observer.running()).isnan().any()),
+        f"synthesis: observer {observer.name!r} has layers without running statistics; leave it out, or "
+        "choose a method that measures the real images (gvbsm, edc)",
+    )
+
+
 def _global_target(observer: Observer, statistics: Statistics | None, settings: Matching) -> torch.Tensor:
     """[1, 2, entries]: mean and variance of the real images."""
     running = torch.stack(observer.running())
     if statistics is None:
-        require(
-            not bool(running.isnan().any()),
-            f"synthesis: observer {observer.name!r} has layers without running statistics; leave it out, or "
-            "choose a method that measures the real images (gvbsm, edc)",
-        )
+        check_running(observer)
         return running[None]
     measured = torch.stack([statistics.mean, statistics.variance])
     return (torch.where(running.isnan(), measured, running) if settings.norms == "running" else measured)[None]

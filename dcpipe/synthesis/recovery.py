@@ -33,7 +33,7 @@ from dcpipe.synthesis import statistics
 from dcpipe.synthesis.base import Progress, SynthesisContext, as_images
 from dcpipe.synthesis.checkpoints import Images, RecoveryNotes, fingerprint
 from dcpipe.synthesis.initial import Pixels, initial
-from dcpipe.synthesis.matching import Matcher, Matching, needs_statistics
+from dcpipe.synthesis.matching import Matcher, Matching, check_running, needs_statistics
 from dcpipe.synthesis.observers import Layers, Observer
 from dcpipe.synthesis.regularisers import Direction, Flatness, class_groups, densification, flatness
 from dcpipe.synthesis.statistics import Statistics, Variance
@@ -81,6 +81,21 @@ class Recovery:
     precision: Precision = "auto"
     matching: Matching = field(default_factory=Matching)
     augmentation: WeakAugmentation = field(default_factory=WeakAugmentation)
+
+
+# The methods of recovery, and whether they measure the statistics of the real images first. The others match the running
+# statistics of batch norms alone.
+MEASURES = {"sre2l": False, "cda": False, "gvbsm": True, "edc": True, "edc-code": True}
+
+
+def check(method: str, options: Mapping[str, Any], context: SynthesisContext) -> None:
+    """Raises `DataError` if a method of `MEASURES` with these options could not observe its teachers: one is not there,
+    or has no layer that the method matches. One pass of two images per teacher."""
+    layers: Layers = "bn+conv" if MEASURES[method] else "bn"
+    for name, teacher in context.choose(options.get("observers")).items():
+        observer = Observer(name, teacher, torch.device("cpu"), layers=layers, patch=options.get("patch"))
+        if not MEASURES[method]:
+            check_running(observer)
 
 
 @dataclass(eq=False)

@@ -56,7 +56,7 @@ def test_steps_and_images_are_those_that_the_engine_takes(
     stage = recovery.synthesis(own)
     assert (stage.steps, sum(work.amount for work in of_kind(stage.work, "recover"))) == (len(seen), sum(seen))
     assert of_kind(stage.work, "recover")[0].units == len(seen) // 2
-    assert world.passes == bool(recovery.MEASURES[method])
+    assert world.passes == bool(engine.MEASURES[method])
 
 
 def test_nothing_to_do_is_reading_and_writing() -> None:
@@ -73,7 +73,7 @@ def test_mosaics_score_the_crops_of_all_candidates_there_are() -> None:
 
 
 def test_the_work_of_every_method_of_dcpipe_is_known() -> None:
-    assert {*methods.METHODS.builtin} == {"none", "rded", "mtt", "d4m", *recovery.MEASURES, *recovery.MATCHING}
+    assert {*methods.METHODS.builtin} == {"none", "rded", "mtt", "d4m", *engine.MEASURES, *recovery.MATCHING}
 
 
 def test_a_method_of_another_package_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,6 +125,12 @@ REFUSED: list[tuple[dict[str, Any], type[DataError], str]] = [
         "choose one of sre2l, cda, gvbsm, edc, edc-code",
     ),
     (
+        {"recoveries": {"bn": {"synthesis": {"method": "sre2l", "options": {"observers": ["main"]}}}}},
+        DataError,
+        "studies/params.yaml: landscape, recoveries, bn: observer 'main': network 'convnet-d1-w8' has no BatchNorm2d "
+        "layer to observe; leave it out",
+    ),
+    (
         {"zetas": [0.5]},
         DataError,
         "schedule linear needs zeta of at least 1, got 0.5",
