@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from protocol_params import CUT, DIGITS, LABELS, OBJECTS, block, parsed
 
-from dcpipe.config import params, protocols
+from dcpipe.config import protocols
 from dcpipe.config.protocols import PROTOCOLS, Settings, describe, idc
 from dcpipe.evaluation.students import protocol_of
 from dcpipe.training import DECAYS, OPTIMIZERS
@@ -23,7 +24,6 @@ ZETA_2, COSINE, SSRS, LINEAR = ("smoothing", 2.0), ("smoothing", 1.0), ("ssrs", 
 STEPS = ("multistep", [0.8, 0.9, 0.95], 0.5)
 EDC, RDED = ("mse_gt", 0.025), ("kl_plain", 20.0)
 # name: epochs, batch size, optimiser, schedule, loss, EMA, warm-up; views: least area, RandAugment, shuffle, mix
-CUT, LABELS = "cutmix_images", "cutmix_labels"
 SGD, HARD = ("sgd", 0.01, 0.9, False, 5e-4, "all"), ("kl_plain", 1.0)
 FIFTHS = ("multistep", [2 / 3, 5 / 6], 0.2)
 GOLDEN: dict[str, tuple[Any, ...]] = {
@@ -85,7 +85,6 @@ GOLDEN |= {
     "rd3/other-students": (400, 50, ADAM, ZETA_2, ("kl_plain", 20.0), 0, 0, (0.08, 0, 1, CUT)),
     "hard": (400, 50, ADAM, COSINE, HARD, 0, 0, (0.08, 0, 1, "none")),
 }
-OBJECTS, DIGITS = "color_crop_flip_scale_rotate", "color_crop_scale_rotate"
 # name: what happens after the crop, and how many views are mixed, where it is not nothing and all
 AFTER: dict[str, tuple[str, float]] = {
     "idc/cifar10": (OBJECTS, 0.5),
@@ -101,25 +100,6 @@ AFTER: dict[str, tuple[str, float]] = {
         for bench in ("dcbench", "dcbench-code")
     },
 }
-
-
-def block(protocol: str = "score", **keys: Any) -> params.EvaluationBlock:
-    return parsed(protocol, **keys).evaluation
-
-
-def parsed(protocol: str, labels: dict[str, Any] | None = None, **keys: Any) -> params.Params:
-    content = {
-        "images": {"source": "digits", "size": 8},
-        "teacher": {"networks": {"main": {"network": "convnet-d2-w8"}}, "training": {"epochs": 2}},
-        "features": {"teacher": "main"},
-        "selection": {"method": "score", "ipc": 3},
-        "synthesis": {},
-        "softlabels": {"teachers": ["main"], "views": 8, **(labels or {})},
-        "compression": {"codec": "svd", "ratio": 4},
-        "evaluation": {"protocol": protocol, "student": "convnet-d2-w8", **keys},
-        "release": {"name": "tiny-digits"},
-    }
-    return params.parse(content, "p.yaml")
 
 
 def test_every_name_is_in_the_table() -> None:
@@ -247,36 +227,6 @@ def test_every_change_of_every_key_is_in_the_name_once(keys: set[str]) -> None:
     assert sorted(change.split()[0] for change in changes.split(", ") if change) == sorted(keys)
 
 
-@pytest.mark.parametrize(
-    ("labels", "differ"),
-    [
-        ({"augmentation": {"scale_min": 0.5}, "mix": CUT}, False),
-        ({"augmentation": {"scale_min": 0.08}, "mix": CUT}, True),
-        ({"augmentation": {"scale_min": 0.5, "flip": 0.0}, "mix": CUT}, True),
-        ({"augmentation": {"scale_min": 0.5}, "mix": "cutmix_labels"}, True),
-        ({}, True),
-    ],
-)
-def test_views_are_compared_with_the_papers(labels: dict[str, Any], differ: bool) -> None:
-    whole = parsed("edc/imagenet-1k", labels)
-    end = "; views differ" if differ else ""
-    assert protocol_of(whole.evaluation, whole.softlabels).name == f"edc/imagenet-1k{end}"
-    changed = parsed("edc/imagenet-1k", labels, epochs=5)
-    assert protocol_of(changed.evaluation, changed.softlabels).name == f"edc/imagenet-1k with epochs 5{end}"
-    free = parsed("score", labels, epochs=5, batch_size=4)
-    assert protocol_of(free.evaluation, free.softlabels).name == "score"
-
-
-def test_views_that_take_more_than_a_crop_are_compared_too() -> None:
-    views = {"scale_min": 0.5, "mix": CUT}
-    assert describe(block("edc/cifar100"), views) == "edc/cifar100; views differ"
-    assert describe(block("edc/cifar100"), views | {"randaugment": 2}) == "edc/cifar100"
-    assert describe(block("rded/imagenet-1k/ipc10"), views) == "rded/imagenet-1k/ipc10; views differ"
-    assert describe(block("rded/imagenet-1k/ipc10"), views | {"shuffle": 2}) == "rded/imagenet-1k/ipc10"
-    for mix in ("none", CUT, "cutmix_labels"):  # mixup is no mix of ours
-        assert describe(block("sre2l/cifar100"), {"mix": mix}) == "sre2l/cifar100; views differ"
-
-
 def test_keys_that_came_later_are_in_the_digest_only_where_they_are_used() -> None:
     plain = block("dcbench/cifar10/plain").model_dump()
     assert not {"restart", "precision"} & set(plain) and plain["decay_factor"] == 0.1
@@ -289,53 +239,6 @@ def test_keys_that_came_later_are_in_the_digest_only_where_they_are_used() -> No
     assert changed.content()["precision"] == "float32"
     assert not any("precision" in part for part in (whole.content()["evaluation"], whole.content()["features"]))
     assert "precision" not in whole.content()["teacher"]["training"]
-
-
-def test_the_box_of_cutmix_is_compared_where_a_protocol_says_how_it_is_cut() -> None:
-    views = {"scale_min": 0.5, "randaugment": 2}
-    for name, box, end in (
-        ("edc-code/cifar100", "even", ""),
-        ("edc-code/cifar100", "rounded", "; views differ"),
-        ("edc/cifar100", "even", ""),  # the paper does not say
-        ("edc/cifar100", "rounded", ""),
-    ):
-        whole = parsed(name, {"augmentation": views | {"mix_box": box}, "mix": CUT})
-        assert protocol_of(whole.evaluation, whole.softlabels).name == f"{name}{end}"
-
-
-IDC_VIEWS = {"scale_min": 1.0, "flip": 0.0, "siamese": OBJECTS, "mix_share": 0.5}
-
-
-@pytest.mark.parametrize(
-    ("name", "views", "mix", "differ"),
-    [
-        ("idc/cifar10", IDC_VIEWS, LABELS, False),
-        ("idc/cifar10", IDC_VIEWS | {"siamese": DIGITS}, LABELS, True),
-        ("idc/cifar10", IDC_VIEWS | {"siamese": ""}, LABELS, True),
-        ("idc/cifar10", IDC_VIEWS | {"mix_share": 1.0}, LABELS, True),
-        ("idc/cifar10", IDC_VIEWS | {"flip": 0.5}, LABELS, True),
-        ("idc/cifar10", IDC_VIEWS, "none", True),
-        ("idc/svhn", IDC_VIEWS | {"siamese": DIGITS}, LABELS, False),
-        ("idc/svhn", IDC_VIEWS, LABELS, True),
-        ("idc/mnist", IDC_VIEWS | {"siamese": DIGITS, "mix_share": 1.0}, "none", False),
-        ("idc/imagenet-10/ipc10", {"scale_min": 0.5}, LABELS, True),  # colour jitter is none of ours
-        ("dcbench/cifar10/plain", {"scale_min": 1.0, "flip": 0.0}, "none", False),
-        ("dcbench/cifar10/plain", {"scale_min": 1.0, "flip": 0.0, "siamese": "color"}, "none", True),
-        (
-            "dcbench/cifar10/dsa",
-            {"scale_min": 1.0, "flip": 0.0, "siamese": "dsa:color_crop_cutout_flip_scale_rotate"},
-            "none",
-            False,
-        ),
-        ("edc/cifar100", {"scale_min": 0.5, "randaugment": 2}, CUT, False),
-        ("edc/cifar100", {"scale_min": 0.5, "randaugment": 2, "siamese": "color"}, CUT, True),
-        ("edc/cifar100", {"scale_min": 0.5, "randaugment": 2, "mix_share": 0.5}, CUT, True),
-    ],
-)
-def test_views_with_siamese_augmentation_are_compared(name: str, views: Any, mix: str, differ: bool) -> None:
-    whole = parsed(name, {"method": "none", "augmentation": views, "mix": mix}, weight_decay=0.0)
-    end = "; views differ" if differ else ""
-    assert protocol_of(whole.evaluation, whole.softlabels).name == f"{name} with weight_decay 0{end}"
 
 
 def test_epochs_on_imagenet_10_depend_on_training_images_a_class() -> None:
