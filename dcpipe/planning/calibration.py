@@ -2,7 +2,7 @@
 
 Networks are those of params.yaml, at their image size, with random weights and inputs. Where a batch takes longer than
 its share of the time, a part of it is timed, and time is taken to grow with the number of images. What trains is timed
-with its backward pass and AdamW. An image of recovery or gradient matching is taken to cost twice an image of training,
+with its backward pass and AdamW, in the precision that params.yaml asks for. An image of recovery or gradient matching is taken to cost twice an image of training,
 which is a rule and not a measurement.
 """
 
@@ -25,6 +25,7 @@ from dcpipe.config import budget
 from dcpipe.config.params import Params
 from dcpipe.images import decode
 from dcpipe.planning.work import Work
+from dcpipe.precision import autocast
 from dcpipe.selection import Candidates
 from dcpipe.store.encoding import encode_png
 from dcpipe.types import DataError, LabelShape
@@ -36,14 +37,15 @@ _CLASS, _PICKS = 400, 4  # candidates and picks per class of the selection that 
 _IMAGES = 8  # that are decoded and encoded
 _BYTES = 2**25  # that are hashed
 
-Key = tuple[str, str, int, int]
+Key = tuple[str, str, int, int, str]
 
 
 def key_of(work: Work) -> Key:
     """What decides the seconds of a unit of work. All that trains is timed alike."""
     kind = "train" if work.kind in _PER_TRAINED else work.kind
     batched = kind in ("train", "forward")
-    return kind, work.name if kind != "read" else "", work.size if kind != "read" else 0, work.batch if batched else 1
+    name, size = ("", 0) if kind == "read" else (work.name, work.size)
+    return kind, name, size, work.batch if batched else 1, work.precision if batched else ""
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,7 @@ class _Timer:
             labels = torch.zeros(images, dtype=torch.int64, device=self.device)
 
             def call() -> None:
-                with torch.autocast(
-                    self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda" and trains
-                ):
+                with autocast(work.precision, self.device):
                     if optimizer is None:
                         with torch.no_grad():
                             network(inputs)

@@ -56,7 +56,7 @@ def evaluation(setting: Setting) -> Stage:
     training = params.teacher.training
     steps = seeds * block.epochs * sum(batches(row.images, block.batch_size) for row in lineup)
     work = [
-        Work("train", samples, students, steps, block.student, size, block.batch_size),
+        Work("train", samples, students, steps, block.student, size, block.batch_size, precision=block.precision),
         Work("forward", tests * counts.test, students, name=block.student, size=size, batch=TEST_BATCH),
         setting.decode(counts.test),  # once in every process
     ]
@@ -68,7 +68,14 @@ def evaluation(setting: Setting) -> Stage:
         work += [
             setting.decode(seeds * (seen if streamed else counts.train), seeds),
             Work(
-                "train", seeds * seen, seeds, seeds * training.epochs * each, block.student, size, training.batch_size
+                "train",
+                seeds * seen,
+                seeds,
+                seeds * training.epochs * each,
+                block.student,
+                size,
+                training.batch_size,
+                precision=training.precision,
             ),
             Work("forward", seeds * counts.test, seeds, name=block.student, size=size, batch=training.batch_size),
         ]

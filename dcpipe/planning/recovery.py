@@ -107,9 +107,12 @@ def _recovered(setting: Setting, method: str, options: Mapping[str, Any]) -> Sta
         steps = len(range(place, iterations * pieces, len(turns)))
         samples = iterations * stored * (place + 1) // len(turns) - iterations * stored * place // len(turns)
         sam = bool(options.get("flat")) and options["flatness"] == "sam"
-        work += [Work("recover", samples, pieces, steps, name, size, batch)] * (2 if sam else 1)
+        step = Work("recover", samples, pieces, steps, name, size, batch, precision=options["precision"])
+        work += [step] * (2 if sam else 1)
         if options.get("flat") and not sam:
-            work.append(Work("forward", samples, pieces, name=name, size=size, batch=batch))
+            work.append(
+                Work("forward", samples, pieces, name=name, size=size, batch=batch, precision=options["precision"])
+            )
     held = 20 * batch * setting.params.images.size**2 * 3  # pixels, average, gradient and two moments, float32
     statistics = 8 * (counts.classes + 1) * entries
     return whole(

@@ -178,7 +178,8 @@ def _teacher(setting: Setting, key: str) -> Stage:
     device = found.inference(block.batch_size)
     if samples:
         kind: Kind = "forward" if linear else "train"
-        work.append(Work(kind, samples, dealt, steps, name, size, block.batch_size, shared=True))
+        taught = Work(kind, samples, dealt, steps, name, size, block.batch_size, shared=True, precision=block.precision)
+        work.append(taught)
         device = device if linear else found.training(block.batch_size)
     part = setting.decoded(PART_ROWS)
     held = 0 if streamed else decoded
@@ -213,7 +214,8 @@ def features(setting: Setting) -> Stage:
         "features",
         (
             setting.decode(n + listed, parts),
-            Work("forward", n + views, parts, name=name, size=size, batch=block.batch_size),
+            Work("forward", n, parts, name=name, size=size, batch=block.batch_size, precision=block.precision),
+            Work("forward", views, parts, name=name, size=size, batch=block.batch_size),  # R_C is always in float32
             Work("read", setting.table_bytes + n_bytes, parts),
         ),
         n_bytes=n_bytes + manifest(files) + 40 * counts.classes,

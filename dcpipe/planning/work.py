@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from dcpipe.types import Precision
+
 # Passes of images through a network: without gradients, in training, in recovery (gradients of the images, through an
 # observer that measures its layers), and in gradient matching (gradients of gradients); and work of the processor.
 PASSES = ("forward", "train", "recover", "match")
@@ -21,7 +23,8 @@ class Work:
     pieces it is divided that can run on different devices; 1 if it runs on one. `steps`: of an optimiser. `shared`: the
     pieces are those of each batch, so that every device takes every step. `name`: of the network, the codec or the
     selector. `size`: side in pixels of what the network sees, or of decoded images;
-    length of the vectors of a selection; classes of a label. `batch`: images per pass or step.
+    length of the vectors of a selection; classes of a label. `batch`: images per pass or step. `precision`: of the
+    network's passes, as `dcpipe.precision` has it; what has no such key runs in float32.
     """
 
     kind: Kind
@@ -32,6 +35,7 @@ class Work:
     size: int = 0
     batch: int = 1
     shared: bool = False
+    precision: Precision = "float32"
 
     def on(self, devices: int) -> Work:
         """What the busiest of some devices does."""

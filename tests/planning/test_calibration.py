@@ -10,9 +10,10 @@ import pytest
 import torch
 from planned import DIGITS, setting
 
-from dcpipe import selection
+from dcpipe import networks, selection
 from dcpipe.planning.calibration import calibrate, key_of
 from dcpipe.planning.forecast import stages_of
+from dcpipe.planning.lineup import evaluation
 from dcpipe.planning.stages import Setting
 from dcpipe.planning.work import Work
 from dcpipe.types import DataError
@@ -60,6 +61,46 @@ def test_an_image_of_recovery_counts_as_two_of_training() -> None:
     assert trained is not None and recovered == pytest.approx(2 * trained)
     assert measured.seconds(replace(work, amount=200)) == pytest.approx(2 * trained)
     assert measured.seconds(replace(work, kind="decode", amount=0)) == 0
+
+
+def test_passes_run_in_the_precision_that_params_yaml_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a processor, bfloat16 has to be asked for, so what is computed in it tells which key was read."""
+    runs: list[tuple[bool, torch.dtype]] = []
+
+    class Watched(torch.nn.Linear):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            found = super().forward(inputs.mean((2, 3)))
+            runs.append((self.training, found.dtype))
+            return found
+
+    monkeypatch.setattr(networks, "build", lambda *arguments: Watched(3, 10))
+    for precision, dtype in (("bfloat16", torch.bfloat16), ("float32", torch.float32), ("auto", torch.float32)):
+        given = own(evaluation={"precision": precision})
+        work = [one for one in evaluation(given).work if one.kind == "train"][:1]
+        runs.clear()
+        calibrate(given.params, 10, work, CPU, seconds=0.01)
+        assert set(runs) == {(True, dtype)}
+    apart = Work("train", 1, steps=1, name="convnet-d2-w8", size=8, batch=4)
+    assert key_of(apart) != key_of(replace(apart, precision="bfloat16"))
+
+
+def test_stages_name_their_precision() -> None:
+    networks_of = {"resnet": {"network": "resnet10-w4"}}
+    training = {"epochs": 2, "precision": "bfloat16"}
+    edc = {"method": "edc", "options": {"precision": "bfloat16"}}
+    found = {stage.name: stage.work for stage in stages_of(own(synthesis=edc))}
+    assert {one.precision for one in found["synthesis"] if one.kind == "recover"} == {"bfloat16"}
+    assert {one.precision for one in found["softlabels"] if one.kind == "forward"} == {"float32"}
+    assert {one.precision for one in found["evaluation"] if one.kind == "train"} == {"auto"}
+    given = own(
+        teacher={"networks": networks_of, "training": training},
+        features={"teacher": "resnet", "precision": "bfloat16"},
+        softlabels={"teachers": ["resnet"]},
+    )
+    found = {stage.name: stage.work for stage in stages_of(given)}
+    assert {one.precision for one in found["teacher@resnet"] if one.kind == "train"} == {"bfloat16"}
+    vectors, rate = [one.precision for one in found["features"] if one.kind == "forward"]
+    assert (vectors, rate) == ("bfloat16", "float32")
 
 
 def test_what_cannot_be_timed_has_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
