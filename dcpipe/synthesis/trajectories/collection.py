@@ -6,6 +6,9 @@ folder is the user's: experts that are there are used, those that are missing ar
 may use the same folder. Its experts must have been trained as this run asks and on the same images; their seed may be
 another. A folder with MTT's own buffers (`buffers.py`) is read instead, and nothing is written there.
 
+One run at a time writes into a folder, and holds its `experts.lock` meanwhile, which the system releases when a run is
+killed. Runs that find all their experts there need no lock, so the folder may be read-only for them.
+
 `index.json` is written before the first expert and after each. It repeats what the files and the recipe say, but the
 accuracies: the share of the real train images that the weights of the last epoch predict right.
 """
@@ -21,6 +24,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
+from filelock import FileLock, Timeout
 from pydantic import Field
 
 from dcpipe.store.documents import Strict, Text, checked, parse, read_bytes, shown
@@ -31,9 +35,9 @@ from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.trajectories import rows
 from dcpipe.synthesis.trajectories.experts import Recipe, accuracy, train
 from dcpipe.synthesis.trajectories.unrolling import Student
-from dcpipe.types import require
+from dcpipe.types import DataError, require
 
-INDEX, SCHEMA = "index.json", 1
+INDEX, LOCK, SCHEMA = "index.json", "experts.lock", 1
 _LIMIT = 64 * 2**20  # bytes of an index
 _ANOTHER = "give another folder in trajectories"
 # How the options of the method call what a recipe has.
@@ -107,10 +111,28 @@ def collected(
     """The first `count` experts of a folder; those that are missing are trained. `report(number, epoch)` is called
     after each epoch.
 
-    Raises `DataError` if the experts of the folder were trained otherwise, on other images, or are damaged.
+    Raises `DataError` if the experts of the folder were trained otherwise, on other images, or are damaged, and if
+    some are missing while another run writes into the folder.
     """
     require(not folder.exists() or folder.is_dir(), f"trajectories is {folder}, which is no folder; {_ANOTHER}")
     folder.mkdir(parents=True, exist_ok=True)
+    known = read_index(folder)
+    missing = known is None or len(known.experts) < count
+    if not missing and all(recipe.path(folder, number).exists() for number in range(count)):
+        return _collected(recipe, real, folder, count, report)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return _collected(recipe, real, folder, count, report)
+    except Timeout as error:
+        raise DataError(
+            f"another run is training experts in {folder}; wait until it ends, or stop it, then run again, or {_ANOTHER}"
+        ) from error
+
+
+def _collected(
+    recipe: Recipe, real: RealImages, folder: Path, count: int, report: Callable[[int, int], None]
+) -> Experts:
+    """As `collected`, in a folder that no other run writes into."""
     student = Student(recipe.untrained(0).to(real.pixels.device))
     known = read_index(folder)
     images = images_digest(real)

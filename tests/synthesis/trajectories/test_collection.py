@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from matching_scenes import NETWORK, World
 from dcpipe.store.hashing import sha256
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching
-from dcpipe.synthesis.trajectories.collection import INDEX, collected
+from dcpipe.synthesis.trajectories.collection import INDEX, LOCK, collected
 from dcpipe.synthesis.trajectories.experts import Recipe, accuracy
 from dcpipe.synthesis.trajectories.unrolling import Student
 from dcpipe.types import DataError
@@ -67,7 +69,7 @@ def test_an_expert_that_was_begun_belongs_to_its_settings(tmp_path: Path, real: 
 
     with pytest.raises(KeyboardInterrupt):
         collected(RECIPE, real, tmp_path / "e", 1, die)
-    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["expert-0000.open", INDEX]
+    assert sorted(path.name for path in (tmp_path / "e").iterdir()) == ["expert-0000.open", LOCK, INDEX]
     with pytest.raises(DataError, match=r"lr 0.05, not 0.1; set expert_lr: 0.05"):
         collected(replace(RECIPE, teaching=replace(RECIPE.teaching, lr=0.1)), real, tmp_path / "e", 1)
     (tmp_path / "e" / INDEX).unlink()  # of whom the begun file is, is not known any more
@@ -131,3 +133,33 @@ def test_an_index_of_imported_experts_is_refused(tmp_path: Path, real: RealImage
     path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": None}))
     with pytest.raises(DataError, match="another program trained"):
         collected(RECIPE, real, tmp_path / "e", 1)
+
+
+HOLDER = """
+import sys, time
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_run_at_a_time_writes_and_a_killed_one_blocks_nobody(tmp_path: Path, real: RealImages) -> None:
+    folder = tmp_path / "e"
+    first = collected(RECIPE, real, folder, 1)
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, folder / LOCK], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        with pytest.raises(DataError) as told:
+            collected(RECIPE, real, folder, 2)
+        assert str(told.value) == (
+            f"another run is training experts in {folder}; wait until it ends, or stop it, then run again, or give "
+            "another folder in trajectories"
+        )
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+        assert collected(RECIPE, real, folder, 1).digest == first.digest, "nothing is written, so nobody is in the way"
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert (folder / LOCK).exists() and len(collected(RECIPE, real, folder, 2).paths) == 2
