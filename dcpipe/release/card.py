@@ -79,8 +79,9 @@ def _summary(meta: Mapping[str, Any]) -> str:
             f"({reference_bytes(labels, meta['ipc'], meta['grid'], meta.get('per_class')):,} in fp16)."
         )
     made = _making(meta["params"])
+    by = "imported by dcpipe, which did not make it" if "import" in meta["params"] else "made with dcpipe"
     return (
-        f"# {meta['name']}\n\nA condensed dataset for image classification, made with dcpipe: {_count(meta)} of each "
+        f"# {meta['name']}\n\nA condensed dataset for image classification, {by}: {_count(meta)} of each "
         f"of {len(meta['classes'])} classes, {meta['size']}x{meta['size']} pixels, {made}. {_grids(meta)}{carried}"
     )
 
@@ -172,7 +173,7 @@ def _inert(line: str) -> str:
 
 def _sources(meta: Mapping[str, Any], versions: Mapping[str, str]) -> str:
     named = ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
-    made = f"\n\nMade with {named}." if named else ""
+    made = f"\n\n{'Imported' if 'import' in meta['params'] else 'Made'} with {named}." if named else ""
     params = yaml.safe_dump(dict(meta["params"]), sort_keys=False, allow_unicode=True)
     # Backticks in a value, such as a path, must not end the block; nor may the licence contain markup.
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", params)), default=0))

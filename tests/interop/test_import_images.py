@@ -215,6 +215,8 @@ def test_the_release_says_where_it_comes_from(tmp_path: Path) -> None:
     assert 0.05 < told.clamped < 0.25 and told.source_bytes == sizes
     assert release.manifest["teachers"] == [] and release.scores == () and release.teacher is None
     text = (tmp_path / "out/README.md").read_text()
+    assert "imported by dcpipe, which did not make it" in text and "ade with dcpipe" not in text
+    assert "Imported with dcpipe " in text
     assert f"imported from 2 files of another project ({sizes:,} bytes in format `pair`)" in text
     assert "Its labels are the images' own classes." in text and "Licence of the source images: CC0-1.0" in text
     assert told.image_bytes == (tmp_path / "out/images.parquet").stat().st_size

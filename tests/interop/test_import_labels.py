@@ -318,6 +318,7 @@ def test_the_release_says_where_it_comes_from(tmp_path: Path) -> None:
         "agreement_with_classes": round(told.agreed, 4),
     }
     text = (tmp_path / "out/README.md").read_text()
+    assert "imported by dcpipe, which did not make it" in text and "ade with dcpipe" not in text
     assert "imported from 10 files of another program's soft labels (layout `lpld`)" in text
     assert "by teachers that the source does not name" in text
     assert f"{told.pack_bytes:,} bytes, {told.view_bytes:,} of them the views' crops and mixes" in text
