@@ -13,7 +13,7 @@ A workspace is a git repository with params.yaml (what the dataset is) and dvc.y
     dvc repro                 run the stages that are stale; after an interruption, run it again to continue
     dcpipe status             which stages are built, student accuracy, and sizes on disk
     dcpipe study selection    compare selectors on this dataset, with error bars
-    git commit -am "Build"    params.yaml and dvc.lock are the version
+    git add -A && git commit -m "Build"    params.yaml and the lock files are the version
     dcpipe publish digits-score@v1.0.0
 
 Whoever receives the dataset loads it like this:

@@ -99,7 +99,11 @@ def _check_tag(tag: str, root: Path) -> str:
 def _check_committed(root: Path) -> None:
     changed = git("status", "--porcelain", "--", ".", cwd=root).splitlines()
     if changed:
-        raise DataError(f"git has {len(changed)} uncommitted changes, first {changed[0].strip()!r}; commit them first")
+        changes = f"{len(changed)} uncommitted change{'' if len(changed) == 1 else 's'}"
+        raise DataError(
+            f"git has {changes}, first {changed[0].strip()!r}; run `git add -A` and `git commit -m Build`, or remove "
+            "what does not belong to the release"
+        )
 
 
 def _check_reproduced(root: Path) -> None:

@@ -32,7 +32,10 @@ def test_publish_checks_before_it_acts(repository: Path) -> None:
     tags.git("tag", "-a", "fish@v1.0.0", "-m", "x", cwd=repository)
     assert refused("fish@v1.0.0") == "tag fish@v1.0.0 exists; a release never changes, so raise the version"
     (repository / "new.txt").write_text("x")
-    assert refused("fish@v1.0.1") == "git has 1 uncommitted changes, first '?? new.txt'; commit them first"
+    remedy = "run `git add -A` and `git commit -m Build`, or remove what does not belong to the release"
+    assert refused("fish@v1.0.1") == f"git has 1 uncommitted change, first '?? new.txt'; {remedy}"
+    (repository / "other.txt").write_text("x")
+    assert refused("fish@v1.0.1").startswith("git has 2 uncommitted changes, first '?? new.txt'; run `git add -A`")
 
 
 def test_publish_needs_a_repository_and_dvc_in_the_workspace(repository: Path, tmp_path: Path) -> None:
