@@ -125,6 +125,13 @@ def notes(judgement: Judgement) -> Iterator[str]:
         "Bytes are those of files on disk. `images seen` are the training images of all epochs together. Rows that "
         "were not run are absent."
     )
+    if _lacks_teacher(judgement):
+        yield (
+            "No teacher was at hand, so random images have hard labels: compare them with the set's hard labels, not "
+            "with its soft ones. The rows of uncompressed labels, of the teacher online and of random images with soft "
+            "labels are absent for this reason. To get them, judge again with `--teacher FOLDER`, where FOLDER has the "
+            "teacher that labelled the set, such as data/teacher/KEY in its workspace."
+        )
     kinds = {row.kind for row in judgement.rows}
     if (upper := next((row for row in judgement.rows if row.kind == "all_images"), None)) is not None:
         yield (
@@ -147,6 +154,12 @@ def notes(judgement: Judgement) -> Iterator[str]:
         yield from fairness.sentences(judgement, student)
     versions = ", ".join(f"{name} {version}" for name, version in sorted(judgement.versions.items()))
     yield f"Judged with {versions}, on {judgement.device}; digest of the set {judgement.digest[:12]}."
+
+
+def _lacks_teacher(judgement: Judgement) -> bool:
+    """Whether a set with soft labels is compared with random images that nobody could label softly."""
+    own, random = judgement.rows[0], judgement.row("random", judgement.students()[0])
+    return bool(own.label_bytes) and random is not None and not random.label_bytes and not random.teacher_bytes
 
 
 def markdown(judgement: Judgement) -> str:

@@ -82,3 +82,18 @@ def test_a_page_is_one_file() -> None:
     page = pages.page(found, {"accuracy by bytes": picture})
     assert page.count("<table>") == 3 and "98.2 ± 0.2" in page
     assert re.findall(r'(?:src|href)="(?!data:image/png;base64,)', page) == [] and "http" not in page
+
+
+def test_a_table_without_a_teacher_says_what_is_absent_and_how_to_get_it() -> None:
+    own, hard = row("own", [60.0, 61.0, 62.0]), row("hard", [40.0, 41.0, 42.0], **NO_LABELS)
+    random = row("random", [50.0, 50.0, 50.0], **NO_LABELS)
+    told = pages.markdown(judgement(own, hard, random))
+    assert "No teacher was at hand, so random images have hard labels" in told and "`--teacher FOLDER`" in told
+    online = row("random", [50.0, 50.0, 50.0], **{**NO_LABELS, "teacher_bytes": 7})
+    for others in (
+        (own, hard, row("random", [50.0, 50.0, 50.0])),
+        (own, hard, online),
+        (hard, random),  # the labels of the set are hard too
+        (own, hard),
+    ):
+        assert "No teacher was at hand" not in pages.markdown(judgement(*others))
