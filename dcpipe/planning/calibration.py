@@ -2,8 +2,8 @@
 
 Networks are those of params.yaml, at their image size, with random weights and inputs. Where a batch takes longer than
 its share of the time, a part of it is timed, and time is taken to grow with the number of images. What trains is timed
-with its backward pass and AdamW, in the precision that params.yaml asks for. An image of recovery or gradient matching is taken to cost twice an image of training,
-which is a rule and not a measurement.
+with its backward pass and AdamW, in the precision that params.yaml asks for. An image of recovery or gradient matching
+is taken to cost twice an image of training, which is a rule and not a measurement.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ from dcpipe.reports.columns import Column, decimals, mean_and_std, text
 from dcpipe.studies import own_set
 from dcpipe.studies.base import CellResult, EntryName, Report, StudyBlock, StudyContext
 from dcpipe.studies.summary import Row, arranged, grouped, rounded, summarise
-from dcpipe.studies.variant_cells import VariantCell, synthesised, synthesis_context
+from dcpipe.studies.variant_cells import VariantCell, synthesis_context, synthesised
 from dcpipe.studies.variants import Variant, settings
 from dcpipe.synthesis import hessian, recovery
 from dcpipe.synthesis.recovery import Batch, Engine

@@ -83,8 +83,8 @@ class Recovery:
     augmentation: WeakAugmentation = field(default_factory=WeakAugmentation)
 
 
-# The methods of recovery, and whether they measure the statistics of the real images first. The others match the running
-# statistics of batch norms alone.
+# The methods of recovery, and whether they measure the statistics of the real images first. The others match the
+# running statistics of batch norms alone.
 MEASURES = {"sre2l": False, "cda": False, "gvbsm": True, "edc": True, "edc-code": True}
 
 

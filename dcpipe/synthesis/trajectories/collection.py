@@ -125,7 +125,8 @@ def collected(
             return _collected(recipe, real, folder, count, report)
     except Timeout as error:
         raise DataError(
-            f"another run is training experts in {folder}; wait until it ends, or stop it, then run again, or {_ANOTHER}"
+            f"another run is training experts in {folder}; wait until it ends, or stop it, then run again, or "
+            + _ANOTHER
         ) from error
 
 
