@@ -8,14 +8,17 @@ Formula. The channels of a teacher of params.yaml are removed by the global thre
 goes on from the weights that are left, by the protocol of params.yaml with `rate` of its learning rate, on each of:
 the condensed set with its soft labels or with hard ones, and as many random images with both. Two rows train nothing:
 the network as it was cut, and the one whose batch-norm statistics are measured again on the condensed images, which
-often repairs most. With `sparsity` s, the network is first trained on the condensed set with s times the sum of |gamma|
-added to the loss, which is Network Slimming's penalty; the paper adds it while the network is trained on real images.
+often repairs most. With `sparsity` s, the network is first trained with s times the sum of |gamma| added to the loss,
+which is Network Slimming's penalty; the paper adds it while the network is trained on real images. Each row does so on
+the images and labels that it is then repaired with, so that random images never start from what the condensed set
+taught; the two rows that train nothing do so on the condensed set. The column `start` says which, and channels are
+chosen anew for each.
 
 EDC gives no numbers, ratios or recipe for its figure, and its code has no slimming: ratios and recipe are ours.
 Parameters and MACs are those of the network without the channels. Seeds are of the order of batches; the two rows that
 train nothing are the same for all.
 
-Cost. One student of few images per row, ratio and seed.
+Cost. One student of few images per row, ratio and seed, and with `sparsity` one more per row that trains.
 """
 
 from __future__ import annotations
@@ -46,8 +49,8 @@ from dcpipe.views import multiformation
 
 CUT, MEASURED = "none", "statistics"  # rows without training
 NETWORK = ("channels", "parameters", "macs")
-RESULTS = ("trained_on", "ratio", "seed", "accuracy", *NETWORK, *BYTES, "network", "protocol")
-SUMMARY = ("trained_on", "ratio", "accuracy", "std", "seeds", *NETWORK, *BYTES, "network", "protocol")
+RESULTS = ("trained_on", "start", "ratio", "seed", "accuracy", *NETWORK, *BYTES, "network", "protocol")
+SUMMARY = ("trained_on", "start", "ratio", "accuracy", "std", "seeds", *NETWORK, *BYTES, "network", "protocol")
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -83,6 +86,7 @@ class SlimmingStudy(own_set.OwnSetStudy):
     shown: ClassVar[tuple[Column, ...]] = (
         text("ratio"),
         text("trained_on"),
+        text("start"),
         mean_and_std("accuracy"),
         text("channels"),
         text("parameters"),
@@ -143,7 +147,7 @@ class SlimmingStudy(own_set.OwnSetStudy):
             slimming.groups_of(self._teacher(context))
 
     def run(self, context: StudyContext, cell: SlimmingCell) -> CellResult:
-        whole = self._sparse(context)
+        whole = self._sparse(context, cell)
         groups = slimming.groups_of(whole)
         masks = slimming.masks_of(whole, groups, cell.ratio)
         smaller = slimming.pruned(whole, groups, masks)
@@ -158,6 +162,8 @@ class SlimmingStudy(own_set.OwnSetStudy):
             "parameters": counted.parameters,
             "macs": counted.macs,
         }
+        if self.block.sparsity:
+            place["start"] = f"sparse on {self._sparse_on(cell)}"
         seeds = list(self.block.seeds)
         if cell.trained_on in (CUT, MEASURED):
             if cell.trained_on == MEASURED:
@@ -188,7 +194,7 @@ class SlimmingStudy(own_set.OwnSetStudy):
 
     def report(self, context: StudyContext, rows: list[Row]) -> Report:
         rows = rounded(rows)
-        same = (*NETWORK, *BYTES, "network", "protocol")
+        same = (*NETWORK, *BYTES, "network", "protocol", *(("start",) if self.block.sparsity else ()))
         summary = arranged(summarise(rows, ("trained_on", "ratio"), same=same), SUMMARY)
         shared = f"{rows[0]['network']}; {rows[0]['protocol']}"
         drawn = figures.against(
@@ -200,17 +206,22 @@ class SlimmingStudy(own_set.OwnSetStudy):
         network = networks.from_teacher(context.teachers[self.key], torch.device("cpu"))
         return network.requires_grad_(True)
 
-    def _sparse(self, context: StudyContext) -> nn.Module:
-        """The teacher, after training with the penalty if there is one."""
+    def _sparse_on(self, cell: SlimmingCell) -> str:
+        """The set that the teacher is trained on with the penalty: the row's own, or the condensed one."""
+        return own_set.names(self.params)[0] if cell.trained_on in (CUT, MEASURED) else cell.trained_on
+
+    def _sparse(self, context: StudyContext, cell: SlimmingCell) -> nn.Module:
+        """The teacher, after training with the penalty if there is one; once for all ratios and rows of a set."""
         network = self._teacher(context)
         if not self.block.sparsity:
             return network
-        if (kept := context.notes.load_arrays("sparse")) is None:
-            made = own_set.contender(own_set.names(self.params)[0], self.params, context)
+        note = f"sparse-{self._sparse_on(cell)}".replace(" ", "").replace(",", "-")
+        if (kept := context.notes.load_arrays(note)) is None:
+            made = own_set.contender(self._sparse_on(cell), self.params, context)
             extra = partial(weighted, groups=slimming.groups_of(network), weight=self.block.sparsity)
-            trained = self._trained(context, network, made, 0, "sparse-training", extra).cpu()
+            trained = self._trained(context, network, made, 0, f"{note}-training", extra).cpu()
             kept = {key: value.numpy() for key, value in trained.state_dict().items()}
-            context.notes.save_arrays("sparse", **kept)
+            context.notes.save_arrays(note, **kept)
         network.load_state_dict({key: torch.from_numpy(value) for key, value in kept.items()})
         return network
 

@@ -93,6 +93,31 @@ def test_the_penalty_makes_scales_smaller(desk: Path, monkeypatch: pytest.Monkey
     assert plain["trained_on"] == sparse["trained_on"] == "none" and plain["accuracy"] != sparse["accuracy"]
 
 
+def test_each_row_is_made_sparse_on_its_own_images(desk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Soft labels and hard ones, condensed and random: none begins with what another set taught."""
+    seen: list[tuple[str, str]] = []
+    begun: dict[str, set[float]] = {}
+    train = slimming.SlimmingStudy._trained
+
+    def watched(self: Any, context: Any, network: Any, made: Any, seed: int, note: str, extra: Any = None) -> Any:
+        if extra is None:  # a repair, which is not at issue
+            begun.setdefault(made.kind, set()).add(float(next(network.parameters()).detach().double().sum()))
+            return network
+        seen.append((made.kind, note))
+        return train(self, context, network, made, seed, note, extra)
+
+    monkeypatch.setattr(slimming.SlimmingStudy, "_trained", watched)
+    tiny.write_studies(slimming={**STUDY, "ratios": [0.2], "sparsity": 0.1})
+    run_study("slimming")
+    names = ROWS[2:]
+    assert {len(sums) for sums in begun.values()} == {1}, "all seeds begin with the same weights"
+    assert len({min(sums) for sums in begun.values()}) == len(names), "and every set with its own"
+    assert seen == [(name, f"sparse-{name.replace(', ', '-').replace(' ', '')}-training") for name in names]
+    starts = {row["trained_on"]: row["start"] for row in table(FOLDER / "summary.csv")}
+    own = {name: f"sparse on {name}" for name in names}
+    assert starts == {"none": "sparse on condensed", "statistics": "sparse on condensed", **own}
+
+
 def test_a_workspace_without_batch_norm_has_nothing_to_slim() -> None:
     block = slimming.SlimmingBlock.model_validate(STUDY)
     study = slimming.SlimmingStudy("slimming", block, tiny.run_of("studies").params, tiny.PARAMS)
