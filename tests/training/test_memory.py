@@ -46,8 +46,8 @@ def page_faults(kept: str, where: str) -> int:
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 @pytest.mark.parametrize("where", ["main", "thread"])
 def test_pages_are_used_again(where: str) -> None:
-    """Ten tensors of 80 MB are some 195,000 pages of 4 kB. Thirty come before them: at first a small allocation may take
-    its place in the freed block, so that the next tensor needs a new one, up to eight times from run to run; then
+    """Ten tensors of 80 MB are some 195,000 pages of 4 kB. Thirty come before them: at first a small allocation may
+    take its place in the freed block, so that the next tensor needs a new one, up to eight times from run to run; then
     there are blocks for both. Memory that is returned has the same faults for every tensor."""
     assert page_faults("kept", where) < 0.1 * page_faults("returned", where)
 
