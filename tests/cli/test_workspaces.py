@@ -17,8 +17,9 @@ def made(workspace: Path) -> Path:
     for folder in ("data/images", "studies"):
         (workspace / folder).mkdir(parents=True)
     (workspace / "params.yaml").write_text(presets.text("digits"), encoding="utf-8")
-    for name in ("dvc.yaml", "studies/params.yaml"):
-        (workspace / name).write_text("{}", encoding="utf-8")
+    (workspace / "dvc.yaml").write_text("{}", encoding="utf-8")
+    study = "selection: {selectors: {random: {}}, ipc: [1], seeds: [0, 1, 2]}"
+    (workspace / "studies/params.yaml").write_text(study, encoding="utf-8")
     (workspace / "studies/dvc.yaml").write_text("stages: {selection: {}}", encoding="utf-8")
     return workspace
 
