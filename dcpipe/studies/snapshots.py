@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dcpipe.config.bases import base_of
 from dcpipe.config.options import Options
 from dcpipe.config.params import SynthesisBlock
-from dcpipe.synthesis.mdc import MATCHING, base_of
+from dcpipe.synthesis.mdc import MATCHING
 from dcpipe.types import require
 
 
