@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from dcpipe.config import packages
+from dcpipe.config.bases import base_of
 from dcpipe.config.blocks import WHOLE
 from dcpipe.config.options import Options
 from dcpipe.config.registry import Registry
@@ -163,15 +164,26 @@ def _small_classes_are_allowed(params: Params) -> None:
     require(not problem, f"selection.small_classes is take_all, but {problem}")
 
 
+def _base(params: Params) -> tuple[str, dict[str, Any]]:
+    """The method that moves the images, with all its options: the base of `mdc`, any other method itself."""
+    return base_of(params.synthesis.method, SYNTHESIS.resolved(params)[1])
+
+
+def _said(params: Params) -> str:
+    """The synthesis method in words."""
+    method, (base, _) = params.synthesis.method, _base(params)
+    return repr(method) if base == method else f"{method!r} with base {base!r}"
+
+
 def _learned_labels_exist(params: Params) -> None:
-    labels, synthesis = params.softlabels, params.synthesis
+    labels = params.softlabels
     if labels.method != "learned":
         return
-    _, options = SYNTHESIS.resolved(params)
+    _, options = _base(params)
     where = "softlabels.method is learned"
     require(
         options.get("lr_labels") is not None,
-        f"{where}, but synthesis {synthesis.method!r} learns none; set synthesis.method: mtt with lr_labels in its "
+        f"{where}, but synthesis {_said(params)} learns none; set synthesis.method: mtt with lr_labels in its "
         "options, or softlabels.method: stored or none",
     )
     require(labels.views == 1, f"{where}: one label per image holds for all views; set softlabels.views: 1")
@@ -182,18 +194,17 @@ def _learned_labels_exist(params: Params) -> None:
 
 
 def _learned_rate_exists(params: Params) -> None:
-    _, options = SYNTHESIS.resolved(params)
+    _, options = _base(params)
     require(
         not params.evaluation.learns_rate or "lr_rate" in options,
-        f"evaluation.lr is learned, but synthesis {params.synthesis.method!r} learns no step size; set evaluation.lr "
+        f"evaluation.lr is learned, but synthesis {_said(params)} learns no step size; set evaluation.lr "
         "to a number, or synthesis.method: mtt",
     )
 
 
 def whitening_of(params: Params) -> float | None:
     """The eps of the ZCA transform that the synthesis makes images for; None if it does not whiten."""
-    _, options = SYNTHESIS.resolved(params)
-    eps = options.get("whitening", (options.get("options") or {}).get("whitening"))  # those of the base of `mdc`
+    eps = _base(params)[1].get("whitening")
     return None if eps is None else float(eps)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dcpipe.config.bases import base_of
 from dcpipe.planning.stages import BASE, READ_GROWTH, Setting, manifest
 from dcpipe.planning.work import Remedy, Stage, Work, batches
 from dcpipe.synthesis.dc import LOOPS
@@ -22,7 +23,7 @@ def matching(setting: Setting, method: str, options: Mapping[str, Any]) -> Stage
     networks, which is left out."""
     subsets = options if method == "mdc" else options.get("subsets") or {}
     omitted = "the trainings of MDC's metric accuracy" if subsets.get("metric") == "accuracy" else ""
-    base, chosen = (options["base"], options["options"]) if method == "mdc" else (method, options)
+    base, chosen = base_of(method, options)
     counts, size, ipc = setting.counts, setting.params.images.size, setting.params.selection.ipc
     name, outer, real = chosen["network"], chosen["outer"], chosen["real_batch"]
     loops = LOOPS[min(LOOPS, key=lambda known: abs(known - ipc))]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dcpipe.config.bases import base_of
 from dcpipe.config.check import SYNTHESIS
 from dcpipe.planning.diffusion import diffusion
 from dcpipe.planning.gradients import METHODS as MATCHING
@@ -23,7 +24,7 @@ _CROPS, _CROPS_BATCH = 5, 256  # of mosaics that recovery starts from
 def synthesis(setting: Setting) -> Stage:
     """Makes the condensed images. The work of a method of another package is not known, and is left out."""
     method, (_, options) = setting.params.synthesis.method, SYNTHESIS.resolved(setting.params)
-    if method == "mtt" or (method == "mdc" and options["base"] == "mtt"):
+    if base_of(method, options)[0] == "mtt":
         return trajectories(setting, options)
     if method in MATCHING:
         return matching(setting, method, options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dcpipe.config.bases import base_of
 from dcpipe.planning.stages import BASE, READ_GROWTH, Setting, manifest
 from dcpipe.planning.work import Remedy, Stage, Work, batches
 
@@ -16,7 +17,8 @@ def trajectories(setting: Setting, options: Mapping[str, Any]) -> Stage:
     """The stage with the resolved options of `mtt`, or of `mdc` on it. Experts that an earlier run has trained are
     counted again."""
     if setting.params.synthesis.method == "mdc":
-        options = {**options["options"], "subsets": {key: value for key, value in options.items() if key != "options"}}
+        _, own = base_of("mdc", options)
+        options = {**own, "subsets": {key: value for key, value in options.items() if key != "options"}}
     counts, size, name = setting.counts, setting.params.images.size, options["network"]
     epochs, taught = options["experts"] * options["expert_epochs"], min(options["expert_batch"], counts.train)
     students, batch = options["iterations"] * options["steps"], min(options["batch"] or setting.stored, setting.stored)

@@ -19,7 +19,7 @@ Baseline = Literal["A", "B", "C", "lfs", "lbs"]
 class Method(Variant):
     """A variant of params.yaml whose run is scored at every size or, with `baselines`, which is run as these. `runs`:
     how many times it is condensed, each time with another seed, but from the same images with `same_start`.
-    `snapshots`: outer loops after which the run at the whole size is scored too."""
+    `snapshots`: outer loops (iterations of `mtt`) after which the run at the whole size is scored too."""
 
     baselines: Annotated[list[Baseline], Distinct] = Field(default=[])
     runs: Count = 1

@@ -14,7 +14,7 @@ With `runs`, a method and its baselines are condensed several times with other s
 and `runs.csv` has means and deviations over runs, which the seeds of students do not show. With `same_start`, later
 runs start from the images of the first, so that `gallery.png` shows what became of the same image (Figs. 6, 10-15).
 
-With `snapshots`, the set is also scored as it was after these outer loops of gradient matching, 0 at the start (Fig. 4,
+With `snapshots`, the set is also scored as it was after these outer loops of matching, 0 at the start (Fig. 4,
 Tables 10, 11). Each is an entry, and `loops.csv` has them with the seconds of synthesis until then.
 
 With slimmed sets, the summary also has what each entry needs for all sizes, the paper's R: its `condensations` (a

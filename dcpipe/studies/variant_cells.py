@@ -33,7 +33,7 @@ class VariantCell:
 
     Images start from the picks of `rounds` (start, stop), or from all picks if it is None. `subset` describes the
     images that students get, if they do not get all of them. `start_seed` is that of `SynthesisContext`. `keeps` are
-    outer loops of gradient matching, after which the images are kept beside the last ones.
+    outer loops of matching, after which the images are kept beside the last ones.
     """
 
     name: str

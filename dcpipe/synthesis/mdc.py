@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
+from dcpipe.config.bases import BASE
 from dcpipe.config.options import Options, takes_fields_of, validated
 from dcpipe.config.values import OptionsOf, one_of
 from dcpipe.synthesis.base import Progress, SynthesisContext
@@ -46,13 +47,6 @@ def _base_of(options: Mapping[str, Any]) -> tuple[str, Callable[..., ImageSet]]:
     return f"base {options['base']!r}", BASES[options["base"]]
 
 
-def base_of(method: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The method that moves the images, with the options given to it: the base of `mdc`, any other method itself."""
-    if method != "mdc":
-        return method, dict(options)
-    return options.get("base", "idc"), dict(options.get("options") or {})
-
-
 BaseOptions = Annotated[dict[str, Any] | None, OptionsOf(_base_of, without=("subsets",), none_is_empty=True)]
 
 
@@ -69,7 +63,7 @@ def mdc(
     seed: int,
     progress: Progress,
     *,
-    base: Base = "idc",
+    base: Base = BASE,
     options: BaseOptions = None,
     **subsets: Any,
 ) -> ImageSet:

@@ -27,13 +27,15 @@ from dcpipe.types import IntArray, Teacher, ViewPolicy
 
 Pixels = npt.NDArray[np.uint8]
 Ranks = Literal["stratified", "consecutive"]
+Edges = Literal["continuous", "pixels"]
 
 
 @dataclass(frozen=True)
 class Search:
     """How crops are searched: `crops` views of each of `candidates` images per class, whose area is at least
     `scale_min` of the image, shrunk to 1/`factor` of the side. `pad`: a crop is scored in a frame of the observer's
-    mean colour; otherwise it is enlarged. `batch_size`: crops per batch, at least those of one image."""
+    mean colour; otherwise it is enlarged. `batch_size`: crops per batch, at least those of one image. `edges`: of
+    crops, see `cut_pixels`."""
 
     seed: int
     factor: int = 1
@@ -42,6 +44,7 @@ class Search:
     scale_min: float = 0.08
     pad: bool = True
     batch_size: int = 256
+    edges: Edges = "continuous"
 
     @property
     def policy(self) -> ViewPolicy:
@@ -90,8 +93,11 @@ class CropScorer:
         m, crops = len(images), self.search.crops
         drawn = views.draw(self.search.policy, rows.repeat(crops), np.tile(np.arange(crops), m), m)
         whole = views.send(images, self.device).repeat_interleave(crops, dim=0)
-        # Cropped at full size, where nothing shrinks, and then averaged: `crop` alone would skip pixels of large boxes.
-        cut = F.avg_pool2d(views.crop(whole, drawn, self.size), self.search.factor)
+        if self.search.edges == "pixels":
+            cut = cut_pixels(whole, drawn.box, self.size // self.search.factor)
+        else:
+            # At full size, where nothing shrinks, and then averaged: `crop` alone would skip pixels of large boxes.
+            cut = F.avg_pool2d(views.crop(whole, drawn, self.size), self.search.factor)
         targets = views.send(labels, self.device).repeat_interleave(crops)
         losses = F.cross_entropy(self.logits(cut), targets, reduction="none").view(m, crops)
         scores, place = losses.min(dim=1)
@@ -119,6 +125,24 @@ class CropScorer:
         framed = colour.repeat(len(cut), 1, self.size, self.size)
         framed[:, :, first : first + cell, first : first + cell] = cut
         return framed
+
+
+def cut_pixels(images: torch.Tensor, boxes: npt.NDArray[np.float64], cell: int) -> torch.Tensor:
+    """Crops f32 [m, 3, cell, cell] in [0, 1] of square images u8 [m, s, s, 3], as torchvision's RandomResizedCrop cuts
+    them: edges are on whole pixels, and the bilinear filter is widened where it shrinks (antialiasing).
+
+    `boxes` f64 [m, 4]: left, top, width and height as shares of the side. Sides are rounded; a place that is uniform
+    among continuous ones becomes one that is uniform among those on pixels.
+    """
+    size = images.shape[1]
+    sides = np.clip(np.rint(boxes[:, 2:] * size), 1, size).astype(np.int64)
+    room = np.maximum(1 - boxes[:, 2:], 1e-12)
+    places = np.floor(boxes[:, :2] / room * (size - sides + 1)).astype(np.int64).clip(0, size - sides)
+    cut = []
+    for image, (left, top), (width, height) in zip(images, places.tolist(), sides.tolist(), strict=True):
+        part = image[top : top + height, left : left + width].permute(2, 0, 1)[None].float() / 255
+        cut.append(F.interpolate(part, (cell, cell), mode="bilinear", align_corners=False, antialias=True))
+    return torch.cat(cut)
 
 
 class BestCrops:

@@ -19,10 +19,10 @@ The paper uses one observer, with factor 2 for images of at least 128 pixels and
 ranks i factor^2 + k.
 
 Where we differ from the official code: crops are cut from the image at the table's size, not from the original file;
-their edges are not rounded to whole pixels; shrinking averages factor x factor samples of a bilinear crop instead of
-using torchvision's antialiasing filter; pixels are rounded,
-not truncated, and stored losslessly, not as JPEG; the frame around a crop has the mean colour of the observer, not
-always that of ImageNet. Training on mosaics shuffles their cells: `softlabels.augmentation`.
+their edges are not rounded to whole pixels, and shrinking averages factor x factor samples of a bilinear crop instead
+of using torchvision's antialiasing filter (the paper says neither; `edges: pixels` does as the code); pixels are
+rounded, not truncated, and stored losslessly, not as JPEG; the frame around a crop has the mean colour of the
+observer, not always that of ImageNet. Training on mosaics shuffles their cells: `softlabels.augmentation`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from dcpipe import networks
 from dcpipe.config.options import validated
 from dcpipe.config.values import Count, PositiveShare, TeacherNames
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.mosaics import BestCrops, CropScorer, Ranks, Search, draw_candidates
+from dcpipe.synthesis.mosaics import BestCrops, CropScorer, Edges, Ranks, Search, draw_candidates
 from dcpipe.types import ImageSet, IntArray, require
 
 
@@ -56,18 +56,20 @@ def rded(
     pad: bool = True,
     ranks: Ranks = "stratified",
     batch_size: Count = 256,
+    edges: Edges = "continuous",
 ) -> ImageSet:
     """Mosaics in place of the images of `start`, whose pixels are ignored. Labels, ids, classes and order remain, and
     the i-th row of a class gets the i-th mosaic of this class.
 
     `observers`: names of teachers, None for all; `pad`: a crop is scored in a frame of the mean colour (True) or
-    enlarged to the whole image; `batch_size`: crops per batch, which changes scores only by rounding.
+    enlarged to the whole image; `batch_size`: crops per batch, which changes scores only by rounding; `edges`: of
+    crops, anywhere (`continuous`) or on whole pixels, with antialiasing (`pixels`, as in the code).
 
     Raises `DataError` for an option outside its range, a factor that does not divide the size, a class with too few
     images or candidates, an observer that is unknown or has other classes or another size, and scores that are not
     finite.
     """
-    search = Search(seed, factor, candidates, crops, scale_min, pad, batch_size)
+    search = Search(seed, factor, candidates, crops, scale_min, pad, batch_size, edges)
     size, n_classes = start.images.shape[1], len(start.classes)
     valid = ", ".join(str(f) for f in range(1, size + 1) if size % f == 0)
     require(

@@ -26,11 +26,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dcpipe.config.bases import base_of
 from dcpipe.config.options import Options
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.components import Components
 from dcpipe.synthesis.gradients.forms import Combined
-from dcpipe.synthesis.mdc import MATCHING, base_of
+from dcpipe.synthesis.mdc import MATCHING
 from dcpipe.types import ImageSet, IntArray, require
 from dcpipe.views import multiformation
 

@@ -88,6 +88,16 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "softlabels.method is learned, but synthesis 'none' learns none; set synthesis.method: mtt with lr_labels in "
         "its options, or softlabels.method: stored or none",
     ),
+    "learned labels that no base learns": (
+        {"softlabels.method": "learned", "synthesis": {"method": "mdc", "options": {"base": "dm"}}},
+        "softlabels.method is learned, but synthesis 'mdc' with base 'dm' learns none; set synthesis.method: mtt with "
+        "lr_labels in its options, or softlabels.method: stored or none",
+    ),
+    "views of labels that a base learns": (
+        {"softlabels.method": "learned"}
+        | {"synthesis": {"method": "mdc", "options": {"base": "mtt", "options": {"lr_labels": 1.0}}}},
+        "softlabels.method is learned: one label per image holds for all views; set softlabels.views: 1",
+    ),
     "views of learned labels": (
         {"softlabels.method": "learned", "synthesis": {"method": "mtt", "options": {"lr_labels": 1.0}}},
         "softlabels.method is learned: one label per image holds for all views; set softlabels.views: 1",
@@ -122,6 +132,11 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"evaluation.lr": "learned"},
         "evaluation.lr is learned, but synthesis 'none' learns no step size; set evaluation.lr to a number, or "
         "synthesis.method: mtt",
+    ),
+    "a learned rate that no base learns": (
+        {"evaluation.lr": "learned", "synthesis": {"method": "mdc", "options": {"base": "dsa"}}},
+        "evaluation.lr is learned, but synthesis 'mdc' with base 'dsa' learns no step size; set evaluation.lr to a "
+        "number, or synthesis.method: mtt",
     ),
     "an option of a method without any": (
         {"synthesis.options": {"lr": 1}},

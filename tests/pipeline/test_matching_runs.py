@@ -127,11 +127,12 @@ def test_methods_of_grids_and_mdc_are_values_of_synthesis_method(workspace: Work
     assert stages_run(workspace.run("dvc", "repro")) == []
 
 
-def test_labels_and_whitening_of_mtt_reach_students_and_the_release(workspace: Workspace) -> None:
+def test_labels_and_whitening_of_mdc_on_mtt_reach_students_and_the_release(workspace: Workspace) -> None:
     few = {"network": "convnet-d1-w4", "iterations": 2, "steps": 2, "start_below": 1, "experts": 2, "expert_epochs": 2}
     labels = {"softlabels": {**SMALL["softlabels"], "method": "learned", "views": 1}}
     packed = {"compression": {"codec": "mean_label", "bytes_per_image": 100}}
-    learned = {"method": "mtt", "options": {**few, "lr_labels": 1.0, "initial": "predicted", "whitening": 0.1}}
+    few |= {"lr_labels": 1.0, "initial": "predicted", "whitening": 0.1}
+    learned = {"method": "mdc", "options": {"base": "mtt", "options": few, "period": 1}}
     evaluation = SMALL["evaluation"] | {"lr": "learned"}
     workspace.params(**SMALL | labels | packed | {"synthesis": learned, "evaluation": evaluation})
     assert stages_run(workspace.run("dvc", "repro")) == ["synthesis", *AFTER]
@@ -141,7 +142,7 @@ def test_labels_and_whitening_of_mtt_reach_students_and_the_release(workspace: W
         assert [len(row["sha256"]) for row in csv.DictReader(stream)] == [64, 64]
     rate = float(store.load_learned(artifact)["rate"])
     logits = store.load_learned(artifact)["logits"].astype(np.float16).astype(np.float32)
-    names = ["mtt, mean_label", "mtt, mean_label, first 1", "random, hard labels", "random, hard labels, first 1"]
+    names = ["mdc, mean_label", "mdc, mean_label, first 1", "random, hard labels", "random, hard labels, first 1"]
     scores = store.load_scores(data / "evaluation/scores")
     assert [score.name for score in scores] == names
     assert {score.protocol for score in scores} == {f"idc/mnist with epochs 1, lr {rate:g}"}

@@ -222,12 +222,12 @@ def test_snapshots_are_entries_before_the_last_images() -> None:
         (
             {"synthesis": {"method": "edc"}, "snapshots": [0]},
             "snapshots are of outer loops, which synthesis method 'edc' has not; remove snapshots, or choose one of "
-            "mdc, idc, dream, dc, dsa, dm",
+            "mdc, idc, dream, dc, dsa, dm, mtt",
         ),
         (
-            {"synthesis": {"method": "mdc", "options": {"base": "mtt"}}, "snapshots": [0]},
-            "snapshots are of outer loops, which synthesis method 'mtt' has not; remove snapshots, or choose one of "
-            "mdc, idc, dream, dc, dsa, dm",
+            {"synthesis": {"method": "mdc", "options": {"base": "mtt", "options": {"iterations": 9}}}}
+            | {"snapshots": [9]},
+            "snapshots has 9, but the run has 9 outer loops, whose end is scored anyway; give numbers from 0 to 8",
         ),
         (
             {"synthesis": IDC, "baselines": ["A", "B"], "snapshots": [0]},

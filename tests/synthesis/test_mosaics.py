@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,3 +66,39 @@ def test_mosaics_show_ranks_across_images_or_one_image_after_another(ranks: Any)
     found = best.mosaics(np.array([1, 0, 1]), 2, ranks)[..., 0].reshape(3, 4).tolist()
     expected = [ranked[::2], only, ranked[1::2]] if ranks == "stratified" else [ranked[:4], only, ranked[4:]]
     assert found == expected
+
+
+def triangle(length: int, cell: int) -> np.ndarray:
+    """Weights f64 [cell, length] of bilinear shrinking or enlarging: a triangle as wide as two samples are apart, at
+    least two pixels."""
+    scale = length / cell
+    centre = (np.arange(cell)[:, None] + 0.5) * scale
+    weights = np.maximum(0.0, 1 - abs(np.arange(length) + 0.5 - centre) / max(scale, 1.0))
+    return weights / weights.sum(1, keepdims=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 6), st.data())
+def test_a_crop_on_pixels_is_cut_there_and_filtered_by_triangles(size: int, cell: int, data: st.DataObject) -> None:
+    width, height = (data.draw(st.integers(1, size)) for _ in range(2))
+    left, top = data.draw(st.integers(0, size - width)), data.draw(st.integers(0, size - height))
+    images = np.random.default_rng(size).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+    # The middle of what becomes this place: u = (place + 1/2) / (size - side + 1), of the room 1 - side / size.
+    shares = [(p + 0.5) / (size - s + 1) * (1 - s / size) for p, s in ((left, width), (top, height))]
+    box = np.array([[*shares, width / size, height / size]])
+    found = mosaics.cut_pixels(torch.from_numpy(images), box, cell)
+    part = images[0, top : top + height, left : left + width].astype(np.float64) / 255
+    expected = np.einsum("ai,bj,ijc->cab", triangle(height, cell), triangle(width, cell), part)
+    assert found.dtype == torch.float32 and np.allclose(found[0].numpy(), expected, atol=1e-5)
+
+
+def test_places_on_pixels_are_equally_frequent_and_whole_images_stay() -> None:
+    """A ramp shows where a crop of one pixel comes from; sides of 0.3 of 4 pixels are rounded to 1."""
+    rng, n = np.random.default_rng(0), 4000
+    ramp = np.broadcast_to(np.arange(4, dtype=np.uint8)[:, None], (4, 4, 3)).copy()  # value: row, so top
+    boxes = np.column_stack([rng.random((n, 2)) * 0.7, np.full((n, 2), 0.3)])
+    found = mosaics.cut_pixels(torch.from_numpy(ramp).expand(n, 4, 4, 3), boxes, 1)[:, 0, 0, 0] * 255
+    counts = np.bincount(found.round().long().numpy(), minlength=4)
+    assert abs(counts - n / 4).max() < 5 * np.sqrt(n * 3 / 16)
+    whole = mosaics.cut_pixels(torch.from_numpy(ramp)[None], np.array([[0.0, 0.0, 1.0, 1.0]]), 4)
+    assert torch.equal((whole[0] * 255).round().permute(1, 2, 0).to(torch.uint8), torch.from_numpy(ramp))

@@ -249,6 +249,7 @@ def test_neither_parts_nor_batches_decide() -> None:
         {"scale_min": 0.9},
         {"pad": False},
         {"ranks": "consecutive"},
+        {"edges": "pixels"},
     ],
     ids=str,
 )

@@ -142,6 +142,7 @@ class Engine:
             self._begin()
         pause, every = training.checkpoint_pause(), max(1, choices.iterations // ROWS)
         saved = reported = time.monotonic()
+        self._tell_snapshot()
         while self.iteration < choices.iterations:
             loss = self._iterate()
             if self.iteration % every == 0 or self.iteration + 1 == choices.iterations:
@@ -151,6 +152,7 @@ class Engine:
                 self.progress.report(self.iteration, choices.iterations, note, self._image_set)
                 reported = time.monotonic()
             self.iteration += 1
+            self._tell_snapshot()
             if time.monotonic() - saved > pause:
                 training.save_checkpoint(path, self._state())
                 saved = time.monotonic()
@@ -263,6 +265,10 @@ class Engine:
 
     def _image_set(self) -> ImageSet:
         return replace(self.start, images=as_images(self.real.to_pixels(self.pixels)))
+
+    def _tell_snapshot(self) -> None:
+        if self.progress.snapshot is not None:
+            self.progress.snapshot(self.iteration, self._image_set)
 
     def _state(self) -> dict[str, Any]:
         """The contents of a checkpoint."""

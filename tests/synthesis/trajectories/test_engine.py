@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,33 @@ def test_a_killed_run_resumes_to_the_same_images(
     assert sorted(made) == sorted([0, 1, 2, 3, *([iteration] if iteration >= 0 else [])])  # none is repeated
     assert dict(world.records) == dict(one.records)
     assert [name for name, _ in one.records] == ["experts", "subsets", "distances", "trajectories"]
+
+
+@pytest.mark.parametrize("beside", [{}, {"lr_labels": 5.0, "subsets": {"period": 1}, "momentum": 0.9}])
+def test_snapshots_are_the_images_of_shorter_runs_also_of_a_killed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: dict[str, Any]
+) -> None:
+    shorter = World(tmp_path / "shorter")
+    expected = {k: run(shorter, **TINY | beside | {"iterations": k}).images for k in range(1, 5)}
+    expected[0] = start_of(2).images
+    monkeypatch.setattr(training, "checkpoint_pause", lambda: -1.0)
+    world, kept = World(tmp_path / "killed"), list[tuple[int, np.ndarray]]()
+    iterate, killed = engine.Engine._iterate, list[int]()
+
+    def once(self: engine.Engine) -> float:
+        if self.iteration == 2 and not killed:
+            killed.append(2)
+            raise KilledError
+        return iterate(self)
+
+    monkeypatch.setattr(engine.Engine, "_iterate", once)
+    told = replace(world.progress, snapshot=lambda number, images: kept.append((number, images().images)))
+    with pytest.raises(KilledError):
+        METHODS["mtt"](start_of(2), world.context, 0, told, **TINY | beside)
+    METHODS["mtt"](start_of(2), world.context, 0, told, **TINY | beside)
+    assert [number for number, _ in kept] == [0, 1, 2, 2, 3, 4]
+    assert all(np.array_equal(images, expected[number]) for number, images in kept)
+    assert not np.array_equal(expected[1], expected[2])
 
 
 def test_learned_labels_start_from_experts_and_move_by_their_gradient(tmp_path: Path) -> None:
