@@ -37,7 +37,7 @@ PROMPTS = ("a cat", "a dog", "7")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return Folder.of(str(model(tmp_path_factory.mktemp("diffusion"))))
+    return Folder.of(str(model(tmp_path_factory.mktemp("diffusion"))), "d4m")
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +139,16 @@ def test_an_image_depends_on_its_prototype_prompt_and_seed_alone(tiny: Diffusion
 
 
 def test_prompts_and_steps_that_the_model_cannot_take_are_refused(tiny: Diffusion) -> None:
-    tiny.check(PROMPTS, PLAIN)
+    tiny.check(PROMPTS, "")
     with pytest.raises(DataError, match="has 26 tokens, but the model reads 24; shorten it"):
-        tiny.check(["a" * 24], PLAIN)
-    with pytest.raises(DataError, match="steps is 1001, but the model has 1000; choose at most 1000"):
-        tiny.check(PROMPTS, Denoising(0.7, 8.0, 1001, ""))
+        tiny.check(["a" * 24], "")
+    with pytest.raises(DataError, match="has 26 tokens, but the model reads 24; shorten it"):
+        tiny.check(PROMPTS, "a" * 24)
+    # Its steps begin at 1, so the first of 1,000 would be 1,000, of 0 to 999.
+    for steps, taken in ((1001, None), (1001, 3), (1000, None), (1000, 1000)):
+        with pytest.raises(DataError, match=f"steps is {steps}, but the model has 1000; choose at most 999"):
+            tiny.times(steps, taken)
+    assert tiny.times(1000, 700)[0] == 700 and tiny.times(999)[0] == 999 and tiny.times(4) == [751, 501, 251, 1]
 
 
 def test_numbers_that_are_not_finite_are_refused(tiny: Diffusion, latents: np.ndarray) -> None:
@@ -188,7 +193,7 @@ def test_weights_that_do_not_fit_the_settings_are_refused_before_memory_is_taken
         path = tmp_path / "model" / part / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(DataError, match=sentence) as caught:
-        Diffusion(Folder.of(str(tmp_path / "model")), CPU)
+        Diffusion(Folder.of(str(tmp_path / "model"), "d4m"), CPU)
     assert "\n" not in str(caught.value)
 
 
@@ -199,7 +204,7 @@ def test_weights_that_are_not_there_are_not_left_at_random(folder: Folder, tmp_p
     gone = max(weights)
     save_file({name: value for name, value in weights.items() if name != gone}, path)
     with pytest.raises(DataError, match=rf"text_encoder lacks the weights '{gone}', one of 1\); give the folder"):
-        Diffusion(Folder.of(str(tmp_path / "model")), CPU)
+        Diffusion(Folder.of(str(tmp_path / "model"), "d4m"), CPU)
 
 
 def test_the_published_files_of_stable_diffusion_have_older_names(
@@ -220,7 +225,7 @@ def test_the_published_files_of_stable_diffusion_have_older_names(
     (path / "tokenizer/tokenizer.json").unlink()
     for file in ("vocab.json", "merges.txt"):
         shutil.copy(folder.path.parent / "words" / file, path / "tokenizer")
-    other = Diffusion(Folder.of(str(path)), CPU)
+    other = Diffusion(Folder.of(str(path), "d4m"), CPU)
     images = np.random.default_rng(1).integers(0, 256, (2, 9, 9, 3), dtype=np.uint8)
     assert np.array_equal(tiny.encode(images), other.encode(images))
     made = [one.images(latents, PROMPTS, [1, 2, 3], PLAIN, SIDE) for one in (tiny, other)]
@@ -232,7 +237,7 @@ def test_a_tokenizer_without_a_limit_has_that_of_the_text_encoder(folder: Folder
     path = tmp_path / "model/tokenizer/tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": None}))
     with pytest.raises(DataError, match="has 26 tokens, but the model reads 24; shorten it"):
-        Diffusion(Folder.of(str(tmp_path / "model")), CPU).check(["a" * 24], PLAIN)
+        Diffusion(Folder.of(str(tmp_path / "model"), "d4m"), CPU).check(["a" * 24], "")
 
 
 def test_a_stage_killed_under_way_publishes_the_same_set(
