@@ -127,7 +127,9 @@ class LatentModel(ABC):
         return as_images(small)
 
     def _finite(self, values: torch.Tensor, what: str) -> torch.Tensor:
-        remedy = "set half: false" if self.type == torch.float16 else "take weights that are not damaged"
+        remedy = (
+            "set half: false" if self.type == torch.float16 else "take weights that are not damaged, or lower guidance"
+        )
         where = f"{self.folder.method}: {what} of {self.folder.path}"
         require(bool(values.isfinite().all()), f"{where} are NaN or infinite; {remedy}")
         return values

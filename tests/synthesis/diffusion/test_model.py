@@ -19,6 +19,7 @@ from dcpipe import store
 from dcpipe.config import params, presets
 from dcpipe.synthesis.diffusion.folder import Folder
 from dcpipe.synthesis.diffusion.model import Denoising, Diffusion
+from dcpipe.synthesis.diffusion.sampling import Sampling, sample
 from dcpipe.types import DataError, Selection
 from flows.images import images_stage
 from flows.running.inputs import Inputs
@@ -136,6 +137,44 @@ def test_an_image_depends_on_its_prototype_prompt_and_seed_alone(tiny: Diffusion
         tiny.images(latents[1:2], ["a cat"], [1], PLAIN, 12),
     ):
         assert np.abs(one.astype(int) - other).max() > 1
+
+
+def test_sampling_towards_modes_is_ddpm_with_a_pull(tiny: Diffusion, latents: np.ndarray) -> None:
+    """MGD3 image by image in float64: the first 2 of 4 steps are pulled, and all but the last add noise."""
+    parts, own = tiny.pipeline, Sampling("ddpm", 4, 3.0, "a painting", 0.4, 0.5)
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    kept = torch.cumprod(1 - betas, 0)
+
+    def words(text: str) -> torch.Tensor:
+        found = tiny.tokenizer(text, padding="max_length", max_length=tiny.tokenizer.model_max_length)
+        return parts.text_encoder(torch.tensor([found.input_ids]))[0]
+
+    found = sample(tiny, PROMPTS, [1, 2, 3], own, torch.from_numpy(latents))
+    for row, prompt in enumerate(PROMPTS):
+        generator = torch.Generator().manual_seed(row + 1)
+        z = torch.randn((1, 4, LATENT, LATENT), generator=generator).double()
+        for place, time in enumerate((751, 501, 251, 1)):
+            with torch.no_grad():
+                e, without = (parts.unet(z.float(), time, words(one)).sample.double() for one in (prompt, own.negative))
+            e = without + 3 * (e - without)
+            before, after = kept[time], kept[time - 250] if place < 3 else kept[0]
+            beta = 1 - before / after
+            deviation = (beta * (1 - after) / (1 - before)).sqrt()
+            pull = 0.4 * (torch.from_numpy(latents[row : row + 1]) - (z - (1 - before).sqrt() * e) / before.sqrt())
+            z = (z - beta / (1 - before).sqrt() * e) / (1 - beta).sqrt() + (deviation * pull if place < 2 else 0)
+            if place < 3:
+                z = z + deviation * torch.randn((1, 4, LATENT, LATENT), generator=generator)
+        assert torch.allclose(found[row].double(), z[0], atol=1e-3)
+    assert not torch.allclose(found, sample(tiny, PROMPTS, [1, 2, 3], own), atol=0.1)
+
+
+def test_latents_have_no_limit_whatever_the_scheduler_is(folder: Folder, tmp_path: Path) -> None:
+    shutil.copytree(folder.path, tmp_path / "model")
+    path = tmp_path / "model/scheduler/scheduler_config.json"
+    content = json.loads(path.read_text())
+    del content["clip_sample"]
+    path.write_text(json.dumps(content))
+    assert Diffusion(Folder.of(str(tmp_path / "model"), "d4m"), CPU).scheduler.config.clip_sample is False
 
 
 def test_prompts_and_steps_that_the_model_cannot_take_are_refused(tiny: Diffusion) -> None:
