@@ -12,11 +12,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from matching_scenes import World, start_of
 from safetensors.numpy import load_file, save_file
 from tiny_model import LATENT, SIDE, TOKENS, model
 
 from dcpipe import store
 from dcpipe.config import params, presets
+from dcpipe.synthesis import METHODS
 from dcpipe.synthesis.diffusion.folder import Folder
 from dcpipe.synthesis.diffusion.model import Denoising, Diffusion
 from dcpipe.synthesis.diffusion.sampling import Sampling, sample
@@ -334,6 +336,32 @@ def test_a_stage_killed_under_way_publishes_the_same_set(
     assert condensed.images.shape == (10, 8, 8, 3) and condensed.ids.tolist() == train.ids[rows].tolist()
     assert (first.path / "prototypes.csv").read_text().startswith("class,prompt,prototype,images\n0,digit 0,0,")
     assert "unet/diffusion_pytorch_model.safetensors" in (first.path / "model.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["mgd3", "generate"])
+def test_sampling_killed_after_some_images_ends_the_same(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    plain, made = Diffusion.decode, 0
+
+    def decode(self: Diffusion, *arguments: Any) -> Any:
+        nonlocal made
+        made += 1
+        if made == 4:
+            raise KeyboardInterrupt
+        return plain(self, *arguments)
+
+    def run(world: World) -> np.ndarray:
+        options = {"model": str(folder.path), "steps": 3}
+        return METHODS[name](start_of(2), world.context, 0, world.progress, **options).images
+
+    expected = run(World(tmp_path / "whole"))
+    assert len(np.unique(expected.reshape(6, -1), axis=0)) == 6
+    monkeypatch.setattr(Diffusion, "decode", decode)
+    with pytest.raises(KeyboardInterrupt):
+        run(World(tmp_path / "killed"))
+    assert np.array_equal(run(World(tmp_path / "killed")), expected)
+    assert made == 4 + 3, "the three images before the kill are not made again"
 
 
 @pytest.mark.gpu
