@@ -106,8 +106,8 @@ def _absent_models(params: Params, workspace: Path) -> Iterator[DataError]:
     for key, where in options.with_role(values, "model"):
         try:
             with check.at(f"synthesis.options.{key}"):
-                need_packages()
-                Folder.of(str(workspace / where))
+                need_packages(params.synthesis.method)
+                Folder.of(str(workspace / where), params.synthesis.method)
         except DataError as error:
             yield error
 

@@ -1,4 +1,5 @@
-"""The stage `synthesis` by a diffusion model (D4M): every real image is encoded, every condensed one denoised."""
+"""The stage `synthesis` by a diffusion model: every real image is encoded if prototypes are needed (D4M, MGD3), and
+every condensed one denoised."""
 
 from __future__ import annotations
 
@@ -11,29 +12,39 @@ from dcpipe.synthesis.diffusion.folder import CHANNELS, Folder
 from dcpipe.synthesis.diffusion.latents import MOST_BYTES
 from dcpipe.types import DataError
 
+# The methods, and whether they encode the real images.
+METHODS = {"d4m": True, "mgd3": True, "generate": False}
 
-def diffusion(setting: Setting, options: Mapping[str, Any]) -> Stage:
-    """The stage with the resolved options of `d4m`. How fast the model is, nobody knows beforehand, so hours leave it
-    out and say how often it is called. Bytes of its weights and latents are left out if it is not on this machine."""
-    counts = setting.counts
+
+def diffusion(setting: Setting, method: str, options: Mapping[str, Any]) -> Stage:
+    """The stage with the resolved options of a method. How fast the model is, nobody knows beforehand, so hours leave
+    it out and say how often it is called. Bytes of its weights and latents are left out if it is not on this
+    machine."""
+    encodes, counts = METHODS[method], setting.counts
     weights = latent = 0
     try:
-        folder = Folder.of(options["model"])
+        folder = Folder.of(options["model"], method)
         weights, latent = folder.weight_bytes, 4 * CHANNELS * folder.latent_side**2
     except DataError:  # the stage raises it again
         pass
-    each = min(options["prototypes_per_class"] or setting.params.selection.ipc, setting.params.selection.ipc)
-    sides = 2 if options["guidance"] > 1 else 1
-    passes = setting.stored * int(options["steps"] * options["strength"]) * sides
+    each = min(options.get("prototypes_per_class") or setting.params.selection.ipc, setting.params.selection.ipc)
+    guidance = options["guidance"]
+    sides = 2 if guidance is None or guidance > 1 else 1  # without a scale it is more than 1
+    passes = setting.stored * int(options["steps"] * options.get("strength", 1)) * sides
+    images = f"{counts.train:,} images through the encoder of the diffusion model and " if encodes else ""
+    work = [setting.encode(setting.stored), Work("read", setting.table_bytes)]
     return Stage(
         "synthesis",
-        (setting.decode(counts.train), setting.encode(setting.stored), Work("read", setting.table_bytes)),
+        (setting.decode(counts.train), *work) if encodes else tuple(work),
         n_bytes=setting.set_bytes + manifest(4),
         files=4,
-        scratch=setting.pixels + counts.classes * each * latent,
-        host=BASE + 2 * weights + min(MOST_BYTES, counts.train * latent) + int(READ_GROWTH * setting.pixels),
+        scratch=setting.pixels + (counts.classes * each * latent if encodes else 0),
+        host=BASE
+        + 2 * weights
+        + (min(MOST_BYTES, counts.train * latent) if encodes else 0)
+        + int(READ_GROWTH * setting.pixels),
         device=weights,
         remedy=Remedy(disk="selection.ipc", host="selection.ipc", device="synthesis.options.batch_size"),
-        omitted=f"{counts.train:,} images through the encoder of the diffusion model and {passes:,} through its "
-        "denoiser, whose speeds are not known",
+        omitted=f"{images}{passes:,} through {'its denoiser' if encodes else 'the denoiser of the diffusion model'}, "
+        f"{'whose speeds are' if encodes else 'whose speed is'} not known",
     )

@@ -1,5 +1,5 @@
 """The stage `synthesis`: nothing to do, mosaics (RDED), recovery (SRe2L, CDA, G-VBSM, EDC), gradient matching,
-matching of trajectories (MTT), or a diffusion model (D4M)."""
+matching of trajectories (MTT), or a diffusion model (D4M, MGD3)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from dcpipe.config.bases import base_of
 from dcpipe.config.check import SYNTHESIS
+from dcpipe.planning.diffusion import METHODS as DIFFUSION
 from dcpipe.planning.diffusion import diffusion
 from dcpipe.planning.gradients import METHODS as MATCHING
 from dcpipe.planning.gradients import matching
@@ -28,8 +29,8 @@ def synthesis(setting: Setting) -> Stage:
         return trajectories(setting, options)
     if method in MATCHING:
         return matching(setting, method, options)
-    if method == "d4m":
-        return diffusion(setting, options)
+    if method in DIFFUSION:
+        return diffusion(setting, method, options)
     if method in MEASURES:
         return _recovered(setting, method, options)
     work = [setting.decode(setting.stored), setting.encode(setting.stored)]

@@ -13,7 +13,8 @@ its labels and ids.
 * `dc`, `dsa`, `idc`, `dream`     gradient matching; `dm` is feature matching, and `mdc` adds every smaller size to
   any of them. All have one engine (`gradients/`). They need no teacher, and students learn from hard labels
 * `mtt`                          matching of training trajectories (`trajectories/`); no teacher, hard labels
-* `d4m`                          prototypes of classes in the latent space of a text-to-image model (`diffusion/`)
+* `d4m`, `mgd3`                  prototypes of classes in the latent space of a diffusion model (`diffusion/`), denoised
+  or sampled towards; `generate` samples from such a model without real images
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ METHODS: Registry[Callable[..., ImageSet]] = Registry(
         "mdc": "dcpipe.synthesis.mdc:mdc",
         "mtt": "dcpipe.synthesis.mtt:mtt",
         "d4m": "dcpipe.synthesis.d4m:d4m",
+        "mgd3": "dcpipe.synthesis.mgd3:mgd3",
+        "generate": "dcpipe.synthesis.generate:generate",
     },
     ("start", "context", "seed", "progress"),
 )

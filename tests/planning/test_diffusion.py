@@ -33,3 +33,20 @@ def test_bytes_are_those_of_the_model(tmp_path: Path) -> None:
     assert stage.device == weights > 0 == absent.device
     assert stage.host - absent.host == 2 * weights + 1294 * latent < MOST_BYTES
     assert stage.scratch - plan(model, prototypes_per_class=3).scratch == 70 * latent
+
+
+def test_modes_are_encoded_and_free_samples_are_not(tmp_path: Path) -> None:
+    model = str(outline(tmp_path / "model"))
+
+    def of(method: str, **options: object) -> Stage:
+        return recovery.synthesis(
+            setting("digits", DIGITS, synthesis={"method": method, "options": {"model": model, **options}})
+        )
+
+    # 100 condensed images, all 50 steps, with and without the prompt.
+    assert "1,294 images through the encoder of the diffusion model and 10,000 through its den" in of("mgd3").omitted
+    assert of("generate").omitted == "10,000 through the denoiser of the diffusion model, whose speed is not known"
+    assert "and 5,000 through" in of("mgd3", guidance=1.0).omitted
+    latent = 16 * LATENT**2
+    assert of("mgd3").scratch - of("generate").scratch == 100 * latent
+    assert of("mgd3").host - of("generate").host == 1294 * latent

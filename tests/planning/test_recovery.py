@@ -13,6 +13,7 @@ from scenes import World, start_of
 from dcpipe import synthesis as methods
 from dcpipe.planning import recovery
 from dcpipe.planning.counts import Counts
+from dcpipe.planning.diffusion import METHODS as DIFFUSION
 from dcpipe.synthesis import recovery as engine
 
 
@@ -73,7 +74,7 @@ def test_mosaics_score_the_crops_of_all_candidates_there_are() -> None:
 
 
 def test_the_work_of_every_method_of_dcpipe_is_known() -> None:
-    assert {*methods.METHODS.builtin} == {"none", "rded", "mtt", "d4m", *engine.MEASURES, *recovery.MATCHING}
+    assert {*methods.METHODS.builtin} == {"none", "rded", "mtt", *engine.MEASURES, *recovery.MATCHING, *DIFFUSION}
 
 
 def test_a_method_of_another_package_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,69 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 from matching_scenes import CLASSES, SIZE, KilledError, World, start_of
+from painter import Painter
 from tiny_model import LATENT, outline
 
 from dcpipe.config.options import check_options
 from dcpipe.synthesis import METHODS, d4m
 from dcpipe.synthesis.diffusion import latents as passes
-from dcpipe.synthesis.diffusion.folder import Folder
-from dcpipe.synthesis.diffusion.model import Denoising
 from dcpipe.types import DataError, ImageSet
-
-
-class Painter:
-    """In place of the model: a latent repeats the mean colour, and an image shows latent, prompt and seed."""
-
-    encoded: ClassVar[list[np.ndarray]] = []
-    painted: ClassVar[list[tuple[str, int]]] = []
-    calls: ClassVar[int] = 0
-    kill_at: ClassVar[int] = -1
-
-    def __init__(self, folder: Folder, device: Any, half: bool) -> None:
-        self.folder, self.half = folder, half
-
-    @classmethod
-    def reset(cls, kill_at: int = -1) -> None:
-        cls.encoded, cls.painted, cls.calls, cls.kill_at = [], [], 0, kill_at
-
-    @classmethod
-    def _count(cls) -> None:
-        if cls.calls == cls.kill_at:
-            raise KilledError
-        cls.calls += 1
-
-    def check(self, prompts: Sequence[str], denoising: Denoising) -> None:
-        self.checked = prompts
-
-    def encode(self, images: np.ndarray) -> np.ndarray:
-        self._count()
-        self.encoded.extend(images)
-        means = images.reshape(len(images), -1, 3).mean(1) / 255
-        four = np.concatenate([means, means[:, :1]], axis=1)[:, :, None, None]
-        return np.float32(four * np.ones((1, 4, LATENT, LATENT)) * (0.5 if self.half else 1))
-
-    def images(
-        self, latents: np.ndarray, prompts: Sequence[str], seeds: Sequence[int], own: Denoising, size: int
-    ) -> np.ndarray:
-        self._count()
-        self.painted.extend(zip(prompts, seeds, strict=True))
-        made = np.zeros((len(latents), size, size, 3))
-        made += 100 * latents[:, :3, :1, :1].transpose(0, 2, 3, 1)
-        text = [hash_of(prompt + own.negative) + seed % 97 for prompt, seed in zip(prompts, seeds, strict=True)]
-        made[:, 0, 0, 0] += text
-        made[:, 0, 1, 0] += 40 * own.strength + own.guidance + own.steps + 3 * (len(latents) > 1)
-        return made.astype(np.uint8)
-
-
-def hash_of(text: str) -> int:
-    return sum((place + 1) * ord(letter) for place, letter in enumerate(text)) % 89
 
 
 @pytest.fixture(autouse=True)
@@ -185,17 +135,6 @@ def test_another_model_has_other_prototypes_and_images(tmp_path: Path, model: st
     path.write_bytes(path.read_bytes() + b" ")
     run(world, model=model)
     assert not Painter.encoded and len(Painter.painted) == 6
-
-
-def test_seeds_of_noise_are_32_bits_and_differ() -> None:
-    seeds = d4m.noise_seeds(5, 1000)
-    assert len({*seeds.tolist()}) == 1000 and seeds.min() >= 0 and seeds.max() < 2**32
-    assert np.array_equal(d4m.noise_seeds(5, 3), seeds[:3])
-    assert d4m.noise_seeds(6, 1) != seeds[0]
-    firsts = [int(d4m.noise_seeds(seed, 1)[0]) for seed in range(3000)]
-    late = int(np.argmax(firsts))
-    n = 2**32 - firsts[late] + 2
-    assert n < 10**7 and d4m.noise_seeds(late, n)[-2:].tolist() == [0, 1], "after the last number they start again at 0"
 
 
 @pytest.mark.parametrize(

@@ -1,2 +1,3 @@
-"""The parts of methods with a latent diffusion model: its folder (`folder.py`), the model itself (`model.py`), latents
-of the real images class by class (`latents.py`), and prototypes of them (`prototypes.py`)."""
+"""The parts of methods with a latent diffusion model: its folder (`folder.py`), the model itself (`model.py`, or
+`dit.py` if its condition is a number), latents of the real images class by class (`latents.py`), prototypes of them
+(`prototypes.py`), sampling (`sampling.py`), and what all of these methods do (`rows.py`)."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_model import outline
+from tiny_model import LABELS, dit_outline, outline
 
-from dcpipe.synthesis.diffusion.folder import Folder, need_packages
+from dcpipe.synthesis.diffusion.folder import CLASSES, TEXT, Folder, need_packages
 from dcpipe.types import DataError
 
 
@@ -26,17 +26,20 @@ def change(path: Path, **values: Any) -> None:
 
 
 def test_sides_follow_from_the_configuration(path: Path) -> None:
-    assert (Folder.of(str(path)).side, Folder.of(str(path)).latent_side) == (16, 8)
+    assert (Folder.of(str(path), "d4m").side, Folder.of(str(path), "d4m").latent_side) == (16, 8)
     change(path / "unet/config.json", sample_size=64)
     change(path / "vae/config.json", block_out_channels=[128, 256, 512, 512])
-    assert (Folder.of(str(path)).side, Folder.of(str(path)).latent_side) == (512, 64)  # those of Stable Diffusion 1.5
+    assert (Folder.of(str(path), "d4m").side, Folder.of(str(path), "d4m").latent_side) == (
+        512,
+        64,
+    )  # those of Stable Diffusion 1.5
 
 
 def test_digests_are_of_the_files_that_are_used(path: Path) -> None:
     (path / "tokenizer").mkdir()
     (path / "tokenizer/vocab.json").write_text("{}")
     (path / "unet/other.fp16.safetensors").write_text("not used")
-    digests = Folder.of(str(path)).digests
+    digests = Folder.of(str(path), "d4m").digests
     assert [*digests] == [
         "scheduler/scheduler_config.json",
         "text_encoder/config.json",
@@ -49,7 +52,7 @@ def test_digests_are_of_the_files_that_are_used(path: Path) -> None:
     ]
     assert digests["tokenizer/vocab.json"] == hashlib.sha256(b"{}").hexdigest()
     sizes = [(path / name).stat().st_size for name in digests if name.endswith(".safetensors")]
-    assert Folder.of(str(path)).weight_bytes == sum(sizes)
+    assert Folder.of(str(path), "d4m").weight_bytes == sum(sizes)
 
 
 def pickled(path: Path) -> None:
@@ -85,19 +88,68 @@ BAD: list[tuple[Callable[[Path], Any], str]] = [
 def test_other_folders_are_refused_in_one_sentence(path: Path, spoil: Callable[[Path], Any], sentence: str) -> None:
     spoil(path)
     with pytest.raises(DataError, match=sentence) as caught:
-        Folder.of(str(path))
+        Folder.of(str(path), "d4m")
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
 def test_urls_and_names_of_hubs_are_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="d4m: model is a URL"):
-        Folder.of("https://example.org/model")
+        Folder.of("https://example.org/model", "d4m")
     with pytest.raises(DataError, match="model 'some/model' is not a folder"):
-        Folder.of("some/model")
+        Folder.of("some/model", "d4m")
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(DataError, match=r"package transformers, .* run `pip install 'dcpipe\[diffusion\]'`"):
-        need_packages()
+        need_packages("d4m")
+
+
+def test_the_factor_of_latents_may_be_left_out_as_stable_diffusion_does(path: Path) -> None:
+    config = path / "vae/config.json"
+    content = json.loads(config.read_text())
+    del content["scaling_factor"]
+    config.write_text(json.dumps(content))
+    assert Folder.of(str(path), "d4m").layout is TEXT
+
+
+def test_a_dit_is_taken_by_methods_that_sample(tmp_path: Path) -> None:
+    path = dit_outline(tmp_path / "dit")
+    folder = Folder.of(str(path), "mgd3")
+    assert (folder.side, folder.latent_side, folder.layout) == (16, 8, CLASSES)
+    assert folder.labels == (*LABELS.values(), *[""] * 996)
+    assert "model_index.json" in folder.digests and folder.weight_bytes > 0
+    with pytest.raises(
+        DataError, match="unet is None, but d4m takes UNet2DConditionModel; give the folder of a Stable"
+    ):
+        Folder.of(str(path), "d4m")
+    assert Folder.of(str(outline(tmp_path / "model")), "generate").layout is TEXT
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "sentence"),
+    [
+        (
+            "transformer/config.json",
+            {"out_channels": 6},
+            "transformer.out_channels 6 and .* 4 or 8, and 4; give the fol",
+        ),
+        ("transformer/config.json", {"patch_size": 3}, "sample_size 8, no multiple of its patch_size 3"),
+        ("transformer/config.json", {"norm_type": "layer_norm"}, "transformer/config.json is damaged .norm_type"),
+        (
+            "transformer/config.json",
+            {"sample_size": 2048, "patch_size": 1, "attention_head_dim": 100},
+            "positions of 838,860,800 numbers",
+        ),
+        ("vae/config.json", {"latent_channels": 16}, "vae.latent_channels 16, but they must be 4"),
+        ("model_index.json", {"id2label": [1]}, "id2label is .1., not a text for each number of a class"),
+        ("model_index.json", {"transformer": ["diffusers", "Flux"]}, "transformer is 'Flux', but mgd3 takes DiTTrans"),
+    ],
+)
+def test_other_dits_are_refused(tmp_path: Path, file: str, values: dict[str, Any], sentence: str) -> None:
+    path = dit_outline(tmp_path / "dit")
+    change(path / file, **values)
+    with pytest.raises(DataError, match=sentence) as caught:
+        Folder.of(str(path), "mgd3")
+    assert "\n" not in str(caught.value)

@@ -12,13 +12,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
+from matching_scenes import World, start_of
 from safetensors.numpy import load_file, save_file
 from tiny_model import LATENT, SIDE, TOKENS, model
 
 from dcpipe import store
 from dcpipe.config import params, presets
+from dcpipe.synthesis import METHODS
 from dcpipe.synthesis.diffusion.folder import Folder
 from dcpipe.synthesis.diffusion.model import Denoising, Diffusion
+from dcpipe.synthesis.diffusion.sampling import Sampling, sample
 from dcpipe.types import DataError, Selection
 from flows.images import images_stage
 from flows.running.inputs import Inputs
@@ -37,7 +40,7 @@ PROMPTS = ("a cat", "a dog", "7")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return Folder.of(str(model(tmp_path_factory.mktemp("diffusion"))))
+    return Folder.of(str(model(tmp_path_factory.mktemp("diffusion"))), "d4m")
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +141,55 @@ def test_an_image_depends_on_its_prototype_prompt_and_seed_alone(tiny: Diffusion
         assert np.abs(one.astype(int) - other).max() > 1
 
 
+def test_sampling_towards_modes_is_ddpm_with_a_pull(tiny: Diffusion, latents: np.ndarray) -> None:
+    """MGD3 image by image in float64: the first 2 of 4 steps are pulled, and all but the last add noise."""
+    parts, own = tiny.pipeline, Sampling("ddpm", 4, 3.0, "a painting", 0.4, 0.5)
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    kept = torch.cumprod(1 - betas, 0)
+
+    def words(text: str) -> torch.Tensor:
+        found = tiny.tokenizer(text, padding="max_length", max_length=tiny.tokenizer.model_max_length)
+        return parts.text_encoder(torch.tensor([found.input_ids]))[0]
+
+    found = sample(tiny, PROMPTS, [1, 2, 3], own, torch.from_numpy(latents))
+    for row, prompt in enumerate(PROMPTS):
+        generator = torch.Generator().manual_seed(row + 1)
+        z = torch.randn((1, 4, LATENT, LATENT), generator=generator).double()
+        for place, time in enumerate((751, 501, 251, 1)):
+            with torch.no_grad():
+                e, without = (parts.unet(z.float(), time, words(one)).sample.double() for one in (prompt, own.negative))
+            e = without + 3 * (e - without)
+            before, after = kept[time], kept[time - 250] if place < 3 else kept[0]
+            beta = 1 - before / after
+            deviation = (beta * (1 - after) / (1 - before)).sqrt()
+            pull = 0.4 * (torch.from_numpy(latents[row : row + 1]) - (z - (1 - before).sqrt() * e) / before.sqrt())
+            z = (z - beta / (1 - before).sqrt() * e) / (1 - beta).sqrt() + (deviation * pull if place < 2 else 0)
+            if place < 3:
+                z = z + deviation * torch.randn((1, 4, LATENT, LATENT), generator=generator)
+        assert torch.allclose(found[row].double(), z[0], atol=1e-3)
+    assert not torch.allclose(found, sample(tiny, PROMPTS, [1, 2, 3], own), atol=0.1)
+
+
+def test_latents_have_no_limit_whatever_the_scheduler_is(folder: Folder, tmp_path: Path) -> None:
+    shutil.copytree(folder.path, tmp_path / "model")
+    path = tmp_path / "model/scheduler/scheduler_config.json"
+    content = json.loads(path.read_text())
+    del content["clip_sample"]
+    path.write_text(json.dumps(content))
+    assert Diffusion(Folder.of(str(tmp_path / "model"), "d4m"), CPU).scheduler.config.clip_sample is False
+
+
 def test_prompts_and_steps_that_the_model_cannot_take_are_refused(tiny: Diffusion) -> None:
-    tiny.check(PROMPTS, PLAIN)
+    tiny.check(PROMPTS, "")
     with pytest.raises(DataError, match="has 26 tokens, but the model reads 24; shorten it"):
-        tiny.check(["a" * 24], PLAIN)
-    with pytest.raises(DataError, match="steps is 1001, but the model has 1000; choose at most 1000"):
-        tiny.check(PROMPTS, Denoising(0.7, 8.0, 1001, ""))
+        tiny.check(["a" * 24], "")
+    with pytest.raises(DataError, match="has 26 tokens, but the model reads 24; shorten it"):
+        tiny.check(PROMPTS, "a" * 24)
+    # Its steps begin at 1, so the first of 1,000 would be 1,000, of 0 to 999.
+    for steps, taken in ((1001, None), (1001, 3), (1000, None), (1000, 1000)):
+        with pytest.raises(DataError, match=f"steps is {steps}, but the model has 1000; choose at most 999"):
+            tiny.times(steps, taken)
+    assert tiny.times(1000, 700)[0] == 700 and tiny.times(999)[0] == 999 and tiny.times(4) == [751, 501, 251, 1]
 
 
 def test_numbers_that_are_not_finite_are_refused(tiny: Diffusion, latents: np.ndarray) -> None:
@@ -188,7 +234,7 @@ def test_weights_that_do_not_fit_the_settings_are_refused_before_memory_is_taken
         path = tmp_path / "model" / part / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(DataError, match=sentence) as caught:
-        Diffusion(Folder.of(str(tmp_path / "model")), CPU)
+        Diffusion(Folder.of(str(tmp_path / "model"), "d4m"), CPU)
     assert "\n" not in str(caught.value)
 
 
@@ -199,7 +245,7 @@ def test_weights_that_are_not_there_are_not_left_at_random(folder: Folder, tmp_p
     gone = max(weights)
     save_file({name: value for name, value in weights.items() if name != gone}, path)
     with pytest.raises(DataError, match=rf"text_encoder lacks the weights '{gone}', one of 1\); give the folder"):
-        Diffusion(Folder.of(str(tmp_path / "model")), CPU)
+        Diffusion(Folder.of(str(tmp_path / "model"), "d4m"), CPU)
 
 
 def test_the_published_files_of_stable_diffusion_have_older_names(
@@ -220,7 +266,7 @@ def test_the_published_files_of_stable_diffusion_have_older_names(
     (path / "tokenizer/tokenizer.json").unlink()
     for file in ("vocab.json", "merges.txt"):
         shutil.copy(folder.path.parent / "words" / file, path / "tokenizer")
-    other = Diffusion(Folder.of(str(path)), CPU)
+    other = Diffusion(Folder.of(str(path), "d4m"), CPU)
     images = np.random.default_rng(1).integers(0, 256, (2, 9, 9, 3), dtype=np.uint8)
     assert np.array_equal(tiny.encode(images), other.encode(images))
     made = [one.images(latents, PROMPTS, [1, 2, 3], PLAIN, SIDE) for one in (tiny, other)]
@@ -232,7 +278,7 @@ def test_a_tokenizer_without_a_limit_has_that_of_the_text_encoder(folder: Folder
     path = tmp_path / "model/tokenizer/tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": None}))
     with pytest.raises(DataError, match="has 26 tokens, but the model reads 24; shorten it"):
-        Diffusion(Folder.of(str(tmp_path / "model")), CPU).check(["a" * 24], PLAIN)
+        Diffusion(Folder.of(str(tmp_path / "model"), "d4m"), CPU).check(["a" * 24], "")
 
 
 def test_a_stage_killed_under_way_publishes_the_same_set(
@@ -290,6 +336,32 @@ def test_a_stage_killed_under_way_publishes_the_same_set(
     assert condensed.images.shape == (10, 8, 8, 3) and condensed.ids.tolist() == train.ids[rows].tolist()
     assert (first.path / "prototypes.csv").read_text().startswith("class,prompt,prototype,images\n0,digit 0,0,")
     assert "unet/diffusion_pytorch_model.safetensors" in (first.path / "model.csv").read_text()
+
+
+@pytest.mark.parametrize("name", ["mgd3", "generate"])
+def test_sampling_killed_after_some_images_ends_the_same(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    plain, made = Diffusion.decode, 0
+
+    def decode(self: Diffusion, *arguments: Any) -> Any:
+        nonlocal made
+        made += 1
+        if made == 4:
+            raise KeyboardInterrupt
+        return plain(self, *arguments)
+
+    def run(world: World) -> np.ndarray:
+        options = {"model": str(folder.path), "steps": 3}
+        return METHODS[name](start_of(2), world.context, 0, world.progress, **options).images
+
+    expected = run(World(tmp_path / "whole"))
+    assert len(np.unique(expected.reshape(6, -1), axis=0)) == 6
+    monkeypatch.setattr(Diffusion, "decode", decode)
+    with pytest.raises(KeyboardInterrupt):
+        run(World(tmp_path / "killed"))
+    assert np.array_equal(run(World(tmp_path / "killed")), expected)
+    assert made == 4 + 3, "the three images before the kill are not made again"
 
 
 @pytest.mark.gpu

@@ -101,3 +101,52 @@ def model(folder: Path) -> Path:
         )
     pipeline.save_pretrained(folder / "model")
     return folder / "model"
+
+
+DIT: dict[str, Any] = {
+    "_class_name": "Transformer2DModel",
+    "num_attention_heads": 2,
+    "attention_head_dim": 8,
+    "in_channels": 4,
+    "out_channels": 8,
+    "num_layers": 1,
+    "sample_size": LATENT,
+    "patch_size": 2,
+    "num_embeds_ada_norm": 1000,
+    "norm_type": "ada_norm_zero",
+}
+LABELS = {"0": "tench, Tinca tinca", "1": "crane", "2": "crane", "3": "heron"}
+
+
+def dit_outline(folder: Path) -> Path:
+    """As `outline`, of a DiT."""
+    for part, content in {"transformer": DIT, "vae": CONFIGS["vae"]}.items():
+        (folder / part).mkdir(parents=True)
+        (folder / part / "config.json").write_text(json.dumps(content))
+        save_file({"weight": np.zeros(3, np.float32)}, folder / part / "diffusion_pytorch_model.safetensors")
+    index = {"transformer": ["diffusers", "Transformer2DModel"], "vae": ["diffusers", "AutoencoderKL"]}
+    (folder / "model_index.json").write_text(json.dumps(index | {"id2label": LABELS}))
+    return folder
+
+
+def dit_model(folder: Path) -> Path:
+    """The whole DiT."""
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformer = DiTTransformer2DModel(**{name: value for name, value in DIT.items() if name != "_class_name"})
+        for name, weight in transformer.named_parameters():  # what DiT starts as zeros would hide mistakes
+            if weight.ndim > 1 and "emb" not in name:
+                torch.nn.init.normal_(weight, std=0.1)
+        pipeline = DiTPipeline(
+            transformer=transformer,
+            vae=AutoencoderKL.from_config(CONFIGS["vae"]),
+            scheduler=DDIMScheduler(clip_sample=False),
+        )
+    pipeline.save_pretrained(folder)
+    # Published folders have the labels, but diffusers does not save them.
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"id2label": LABELS}))
+    return folder
