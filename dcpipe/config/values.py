@@ -99,9 +99,10 @@ Strategy = Annotated[str, AfterValidator(_strategy)]
 
 @dataclass(frozen=True)
 class Role:
-    """Marks an option that is checked against the rest of params.yaml: the name of a `network`, which must take images
-    of this size; names of `teachers`, which must be in `teacher.networks`; the side of the `grid` of training images in
-    a stored image; or the folder of a diffusion `model`, which `dcpipe check` looks at."""
+    """Marks an option that is checked against the rest of params.yaml: the name of a `network` that is matched, which
+    must take images of this size and treat each by itself; names of `teachers`, which must be in `teacher.networks`;
+    the side of the `grid` of training images in a stored image; or the folder of a diffusion `model`, which
+    `dcpipe check` looks at."""
 
     name: Literal["network", "teachers", "grid", "model"]
 

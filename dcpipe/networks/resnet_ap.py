@@ -27,7 +27,9 @@ from dcpipe.types import require
 PATTERN = re.compile(r"resnet10-ap(?:-w(\d+))?")
 WIDTH = 64
 SMALL, MID = 64, 128  # the largest image sizes of the first and the second stem
-LEAST = 8  # because three stages halve the image
+# Three stages halve the image. Below 16 pixels the last one would have maps of one pixel, all of which instance norm
+# makes equal: the network would give the same for every image.
+LEAST = 16
 
 
 def _norm(channels: int) -> nn.Module:
@@ -68,13 +70,17 @@ def _stem(width: int, size: int) -> list[tuple[str, nn.Module]]:
 
 
 def build(name: str, n_classes: int, size: int) -> nn.Module | None:
-    """The network, or None if `name` has another form; raises `DataError` for images below 8 pixels."""
+    """The network, or None if `name` has another form; raises `DataError` for images below 16 pixels."""
     match = PATTERN.fullmatch(name)
     if match is None:
         return None
     width = int(match[1] or WIDTH)
     require(width >= 1, f"network {name!r}: width must be at least 1")
-    require(size >= LEAST, f"network {name!r} halves images 3 times and needs at least {LEAST} pixels, got {size}")
+    require(
+        size >= LEAST,
+        f"network {name!r} halves images 3 times and normalises maps of 2 x 2 pixels or more, so it needs at least "
+        f"{LEAST} pixels, got {size}; choose convnet-dN-wN, or images.size {LEAST}",
+    )
     layers = OrderedDict(_stem(width, size))
     channels = width
     for stage in range(4):

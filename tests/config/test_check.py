@@ -201,6 +201,14 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         {"synthesis": {"method": "idc", "options": {"network": "convnet-d9-w8"}}},
         "synthesis.options.network: network 'convnet-d9-w8' halves images 9 times; for 8 pixels ",
     ),
+    "a network with batch norm, whose gradients would be matched": (
+        {"synthesis": {"method": "idc", "options": {"network": "resnet10-w8"}}},
+        "synthesis.options.network: layer 'bn1' of network 'resnet10-w8' is a BatchNorm2d, by which an image's features",
+    ),
+    "a network with batch norm of the base of mdc": (
+        {"synthesis": {"method": "mdc", "options": {"base": "mtt", "options": {"network": "resnet18-small"}}}},
+        "synthesis.options.options.network: layer 'bn1' of network 'resnet18-small' is a BatchNorm2d, by which an ",
+    ),
     "an observer that is no teacher": (
         {"synthesis": {"method": "edc", "options": {"observers": ["convnet", "who"]}}},
         "synthesis.options.observers names 'who', which is not in teacher.networks; choose one of convnet, resnet",

@@ -17,7 +17,7 @@ from dcpipe.types import DataError, Teacher
         ("convnet-d3-w128", 8),
         ("resnet10-w16", 8),
         ("resnet18-w64", 224),
-        ("resnet10-ap", 8),
+        ("resnet10-ap", 16),
         ("wrn-16-2", 4),
         ("resnet18-small", 32),
         ("alexnet-small", 32),
@@ -35,7 +35,11 @@ def test_networks_that_fit(name: str, size: int) -> None:
     ("name", "size", "reason"),
     [
         ("convnet-d4-w8", 8, "network 'convnet-d4-w8' halves images 4 times; for 8 pixels choose a depth of at most 3"),
-        ("resnet10-ap", 7, "network 'resnet10-ap' halves images 3 times and needs at least 8 pixels, got 7"),
+        (
+            "resnet10-ap",
+            8,
+            "network 'resnet10-ap' halves images 3 times and normalises maps of 2 x 2 pixels or more, so",
+        ),
         ("wrn-9-1", 8, "network 'wrn-9-1': depth must be 6n + 4 with n at least 1, such as 10, 16, 22, 28 or 40"),
         ("vit_b_16", 32, "network 'vit_b_16' does not take images of 32 pixels (Wrong image height! Expected 224"),
         ("inception_v3", 32, "network 'inception_v3' does not take images of 32 pixels (Calculated padded input size"),
@@ -108,7 +112,7 @@ def teacher(network: str, weights: dict[str, torch.Tensor], n_classes: int = 3, 
 
 @pytest.mark.parametrize("name", ["convnet-d1-w4", "resnet10-w4", "wrn-10-1", "resnet10-ap-w4", "mobilenet_v2-small"])
 def test_weights_of_the_network_itself_fit(name: str) -> None:
-    check_weights(teacher(name, networks.build(name, 3, 8).state_dict()))
+    check_weights(teacher(name, networks.build(name, 3, 16).state_dict(), size=16))
 
 
 def test_weights_of_another_network_are_named() -> None:

@@ -43,7 +43,7 @@ def test_multiplications_of_an_image_of_224_pixels() -> None:
 
 @pytest.mark.parametrize(
     ("size", "sides"),
-    [(8, [8, 4, 2, 1]), (64, [64, 32, 16, 8]), (65, [32, 16, 8, 4]), (128, [64, 32, 16, 8]), (224, [56, 28, 14, 7])],
+    [(16, [16, 8, 4, 2]), (64, [64, 32, 16, 8]), (65, [32, 16, 8, 4]), (128, [64, 32, 16, 8]), (224, [56, 28, 14, 7])],
 )
 def test_sides_of_the_stages(size: int, sides: list[int]) -> None:
     network = networks.build("resnet10-ap-w2", 5, size)
@@ -54,6 +54,22 @@ def test_sides_of_the_stages(size: int, sides: list[int]) -> None:
         assert network(torch.rand(2, 3, size, size)).shape == (2, 5)
     assert seen == [(2 * 2**i, side, side) for i, side in enumerate(sides)]
     assert all(m.stride == (1, 1) for m in network.modules() if isinstance(m, nn.Conv2d))
+
+
+@pytest.mark.parametrize("name", ["resnet10-ap-w2", "convnet-d1-w2", "convnet-d2-w2", "convnet-d3-w2"])
+def test_the_smallest_images_that_it_takes_are_told_apart(name: str) -> None:
+    """Instance norm of a map of one pixel would give the same for every image."""
+
+    def takes(size: int) -> bool:
+        try:
+            return bool(networks.build(name, 3, size))
+        except DataError:
+            return False
+
+    size = next(size for size in range(1, 33) if takes(size))
+    torch.manual_seed(0)
+    with torch.no_grad():
+        assert networks.build(name, 3, size)(torch.randn(8, 3, size, size)).std(0).max() > 1e-3
 
 
 def test_images_do_not_depend_on_each_other() -> None:
@@ -100,10 +116,11 @@ def test_a_block_by_hand(halve: bool) -> None:
     [
         (
             "resnet10-ap",
-            7,
-            "network 'resnet10-ap' halves images 3 times and needs at least 8 pixels, got 7",
+            15,
+            "network 'resnet10-ap' halves images 3 times and normalises maps of 2 x 2 pixels or more, so it needs at "
+            "least 16 pixels, got 15; choose convnet-dN-wN, or images.size 16",
         ),
-        ("resnet10-ap-w0", 8, "network 'resnet10-ap-w0': width must be at least 1"),
+        ("resnet10-ap-w0", 16, "network 'resnet10-ap-w0': width must be at least 1"),
     ],
 )
 def test_refused(name: str, size: int, sentence: str) -> None:

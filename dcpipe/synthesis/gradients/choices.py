@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from dcpipe import networks
 from dcpipe.config.values import Count, NotNegative, OptionsOf
+from dcpipe.networks.fitting import without_numbers
 from dcpipe.synthesis.gradients.class_gradients import Parameters
 from dcpipe.synthesis.gradients.forms import Bounds
 from dcpipe.synthesis.gradients.subsets import Begin, Freeze, Metric, Rate, Rules
@@ -131,6 +134,13 @@ def check_alone(network: nn.Module, name: str) -> None:
         kind, on = type(module).__name__, "chance" if chance else "its batch"
         require(
             not chance and not isinstance(module, _BatchNorm),
-            f"synthesis: layer {layer!r} of network {name!r} is a {kind}, by which an image's features depend on {on}; "
+            f"layer {layer!r} of network {name!r} is a {kind}, by which an image's features depend on {on}; "
             "use a network with group norm such as convnet-d3-w128 or resnet10-ap",
         )
+
+
+@cache
+def check_network(name: str, size: int) -> None:
+    """As `check_alone`, before any work: for the network of this name, which is built without weights."""
+    with without_numbers():
+        check_alone(networks.construct(name, 2, size), name)

@@ -24,7 +24,7 @@ def test_layers_by_which_images_depend_on_each_other_or_on_chance_are_named() ->
         with pytest.raises(DataError) as caught:
             check_alone(nn.Sequential(nn.Flatten(), layer), "x")
         assert str(caught.value) == (
-            f"synthesis: layer '1' of network 'x' is a {type(layer).__name__}, by which an image's features depend on "
+            f"layer '1' of network 'x' is a {type(layer).__name__}, by which an image's features depend on "
             f"{cause}; use a network with group norm such as convnet-d3-w128 or resnet10-ap"
         )
     check_alone(nn.Sequential(nn.Dropout(0.0)), "x")  # drops nothing

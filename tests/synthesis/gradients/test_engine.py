@@ -350,7 +350,7 @@ def test_networks_whose_images_depend_on_each_other_are_refused(world: World, ma
     with pytest.raises(DataError) as caught:
         world.engine(network="resnet10-w2", match=match)
     message = str(caught.value)
-    assert message.startswith("synthesis: layer ")
+    assert message.startswith("layer ")
     assert message.endswith(
         "of network 'resnet10-w2' is a BatchNorm2d, by which an image's features depend on its batch; use a network "
         "with group norm such as convnet-d3-w128 or resnet10-ap"
