@@ -203,7 +203,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "a network with batch norm, whose gradients would be matched": (
         {"synthesis": {"method": "idc", "options": {"network": "resnet10-w8"}}},
-        "synthesis.options.network: layer 'bn1' of network 'resnet10-w8' is a BatchNorm2d, by which an image's features",
+        "synthesis.options.network: layer 'bn1' of network 'resnet10-w8' is a BatchNorm2d, by which an ",
     ),
     "a network with batch norm of the base of mdc": (
         {"synthesis": {"method": "mdc", "options": {"base": "mtt", "options": {"network": "resnet18-small"}}}},
