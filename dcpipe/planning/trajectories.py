@@ -21,6 +21,7 @@ def trajectories(setting: Setting, options: Mapping[str, Any]) -> Stage:
         options = {**own, "subsets": {key: value for key, value in options.items() if key != "options"}}
     counts, size, name = setting.counts, setting.params.images.size, options["network"]
     epochs, taught = options["experts"] * options["expert_epochs"], min(options["expert_batch"], counts.train)
+    passes = 1 if options["expert_rho"] is None else 2
     students, batch = options["iterations"] * options["steps"], min(options["batch"] or setting.stored, setting.stored)
     whole, left = divmod(options["steps"], batches(setting.stored, batch))
     # Chunks of a permutation: all images in each whole turn, and the first ones in the turn that is left.
@@ -32,8 +33,8 @@ def trajectories(setting: Setting, options: Mapping[str, Any]) -> Stage:
         setting.encode(setting.stored),
         Work(
             "train",
-            epochs * counts.train,
-            steps=epochs * batches(counts.train, taught),
+            passes * epochs * counts.train,
+            steps=passes * epochs * batches(counts.train, taught),
             name=name,
             size=size,
             batch=taught,

@@ -26,6 +26,7 @@ from dcpipe.config.values import BelowOne, Count, LocalPath, Natural, Network, N
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.gradients.choices import Nested, SubsetOptions
 from dcpipe.synthesis.trajectories.engine import Choices, Engine
+from dcpipe.synthesis.trajectories.flatness import Flatness
 from dcpipe.synthesis.trajectories.unrolling import Through
 from dcpipe.types import ImageSet, require
 
@@ -37,11 +38,18 @@ def _together(
     grow_from: int | None,
     span: int,
     expert_epochs: int,
+    expert_rho: float | None,
+    expert_alpha: float,
     subsets: Mapping[str, Any] | None,
     **others: Any,
 ) -> None:
     metric = (subsets or {}).get("metric", "feature")
     require(metric == "feature", f"metric {metric!r} for subsets is not possible here; set metric: feature")
+    require(
+        expert_alpha == 0 or expert_rho is not None,
+        f"expert_alpha is {expert_alpha}, but without expert_rho experts are trained by plain SGD; set expert_rho: "
+        "0.01, or leave expert_alpha out",
+    )
     first = start_below if grow_from is None else grow_from
     require(
         start_from < first <= start_below,
@@ -84,6 +92,8 @@ def mtt(
     expert_epochs: Count = 50,
     expert_lr: Positive = 0.01,
     expert_batch: Count = 256,
+    expert_rho: Positive | None = None,
+    expert_alpha: NotNegative = 0.0,
     trajectories: LocalPath | None = None,
     lr_labels: Positive | None = None,
     subsets: SubsetOptions = None,
@@ -93,11 +103,12 @@ def mtt(
 
     `steps` of a student, `span` epochs of an expert; start epochs in [`start_from`, `start_below`), below `grow_from`
     at first if that is given. `lr`, `momentum`: of the images, in units of their standard deviation. `rate`: the first
-    step size, `lr_rate`: its own rate. `batch`: condensed images of a step, None for all. `trajectories`: a folder for
-    experts, which others may use too, or with buffers of MTT's own code; None for the scratch space. `lr_labels`: of
-    soft labels that are learned with the images (`softlabels.method: learned`); None for the classes. `subsets`: MDC's,
-    see `trajectories/nested.py`. `whitening`: the eps of ZCA whitening, None for none; then experts, matching and
-    students see whitened images instead of normalised ones, `lr` and `strategy` act on those.
+    step size, `lr_rate`: its own rate. `batch`: condensed images of a step, None for all. `expert_rho`, `expert_alpha`:
+    experts look for flat minima, by GSAM (`trajectories/flatness.py`); None is plain SGD, as in MTT. `trajectories`: a
+    folder for experts, which others may use too, or with buffers of MTT's own code; None for the scratch space.
+    `lr_labels`: of soft labels that are learned with the images (`softlabels.method: learned`); None for the classes.
+    `subsets`: MDC's, see `trajectories/nested.py`. `whitening`: the eps of ZCA whitening, None for none; then experts,
+    matching and students see whitened images instead of normalised ones, `lr` and `strategy` act on those.
     """
     choices = Choices(
         network=network,
@@ -121,6 +132,7 @@ def mtt(
         expert_epochs=expert_epochs,
         expert_lr=expert_lr,
         expert_batch=expert_batch,
+        flatness=None if expert_rho is None else Flatness(expert_rho, expert_alpha),
         trajectories=trajectories,
         lr_labels=lr_labels,
         subsets=Nested.of(subsets),

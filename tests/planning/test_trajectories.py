@@ -49,6 +49,8 @@ def test_calls_are_counted_as_the_method_makes_them(
     white, d = trajectories(own, Options.of(run).resolve(options | {"whitening": 0.1}, "mtt")), 3 * 8**2
     assert white.n_bytes - stage.n_bytes == 4 * (d * (d + 1) // 2 + d) and white.scratch - stage.scratch == 8 * d**2
     assert white.device - stage.device == 32 * d**2
+    flat = trajectories(own, Options.of(run).resolve(options | {"expert_rho": 0.01}, "mtt"))
+    assert (flat.steps - stage.steps, flat.forwards - stage.forwards) == (2 * 2 * 3, 2 * 2 * 33)  # twice for experts
     assert more.scratch - stage.scratch == 3 * look("", 3, 8).weights  # rows of one expert
 
 

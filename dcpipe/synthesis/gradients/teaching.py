@@ -46,6 +46,15 @@ class Teaching:
         step: int,
     ) -> None:
         """One SGD step on normalised images f32 [m, 3, s, s]; all random numbers are functions of (seed, step)."""
+        loss = self.loss(network, images, labels, seed, step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    def loss(
+        self, network: nn.Module, images: torch.Tensor, labels: torch.Tensor, seed: int, step: int
+    ) -> torch.Tensor:
+        """The loss of one step, augmented; the same at every call with the same arguments and weights."""
         if self.strategy:
             images = siamese.apply(
                 images, siamese.draw(self.strategy, uniform_draws(seed, step, np.arange(len(images))))
@@ -55,12 +64,8 @@ class Teaching:
             order = permutation(seed, Stream.CUTMIX_PARTNERS + step, len(images))
             images, partner, kept = cutmix(images, np.array(box), order, self.mix_box)
             logits = network(images)
-            loss = kept * F.cross_entropy(logits, labels) + (1 - kept) * F.cross_entropy(logits, labels[partner])
-        else:
-            loss = F.cross_entropy(network(images), labels)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+            return kept * F.cross_entropy(logits, labels) + (1 - kept) * F.cross_entropy(logits, labels[partner])
+        return F.cross_entropy(network(images), labels)
 
 
 def uniform_draws(

@@ -48,6 +48,8 @@ _OPTIONS = {
     "batch": "expert_batch",
     "strategy": "strategy",
     "whitening": "whitening",
+    "rho": "expert_rho",
+    "alpha": "expert_alpha",
 }
 
 

@@ -39,6 +39,7 @@ from dcpipe.synthesis.gradients.subsets import Subsets
 from dcpipe.synthesis.gradients.teaching import Teaching, uniform_draws
 from dcpipe.synthesis.initial import noise
 from dcpipe.synthesis.trajectories import buffers, collection, experts, labels, unrolling, whitened
+from dcpipe.synthesis.trajectories.flatness import Flatness
 from dcpipe.synthesis.trajectories.nested import Nest
 from dcpipe.types import ImageSet, IntArray, require
 from dcpipe.views import siamese
@@ -74,6 +75,7 @@ class Choices:
     expert_epochs: int
     expert_lr: float
     expert_batch: int
+    flatness: Flatness | None
     trajectories: str | None
     lr_labels: float | None
     subsets: Nested | None
@@ -106,7 +108,14 @@ class Engine:
         teaching = Teaching(choices.expert_lr, 0.0, 0.0, choices.expert_batch, choices.strategy)
         size = start.images.shape[1]
         self.recipe = experts.Recipe(
-            choices.network, len(start.classes), size, choices.expert_epochs, teaching, seed, choices.whitening
+            choices.network,
+            len(start.classes),
+            size,
+            choices.expert_epochs,
+            teaching,
+            seed,
+            choices.whitening,
+            choices.flatness,
         )
         network = self.recipe.untrained(0)
         check_alone(network, choices.network)

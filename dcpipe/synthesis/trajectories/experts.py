@@ -4,8 +4,9 @@ Each expert is a file of its own (`rows.py`), and a folder of them has an index 
 continues an expert after its last saved epoch: training has no momentum, so a row of weights is its whole state.
 
 MTT trains 100 experts for 50 epochs: SGD with rate 0.01, no momentum and no decay, batches of 256, under DSA's
-augmentation. f32, because differences between rows are small. Size: 4 (epochs + 1) p bytes each; ConvNet-D3 of width
-128 for 10 classes has p = 320,010, so 6.5 GB for 100 experts of 50 epochs.
+augmentation. Those of FTD and DATM look for flat minima (`flatness.py`). f32, because differences between rows are
+small. Size: 4 (epochs + 1) p bytes each; ConvNet-D3 of width 128 for 10 classes has p = 320,010, so 6.5 GB for 100
+experts of 50 epochs.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from dcpipe import networks
 from dcpipe.random import Draw, Stream, permutation, philox, torch_seed
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching
+from dcpipe.synthesis.trajectories.flatness import Flatness
 from dcpipe.synthesis.trajectories.rows import Rows
 from dcpipe.synthesis.trajectories.unrolling import Student
 from dcpipe.types import require
@@ -33,7 +36,7 @@ _BATCH = 512  # images whose classes are predicted together
 @dataclass(frozen=True)
 class Recipe:
     """How experts are trained: `epochs` epochs of `network` for `classes` classes of images of `size` pixels, whitened
-    with eps `whitening`, or normalised for None."""
+    with eps `whitening`, or normalised for None; with steps that look for flat minima, or SGD's for None."""
 
     network: str
     classes: int
@@ -42,16 +45,20 @@ class Recipe:
     teaching: Teaching
     seed: int
     whitening: float | None = field(default=None, repr=False)  # not in the names of folders of earlier versions
+    flatness: Flatness | None = field(default=None, repr=False)  # as well
 
     def described(self) -> dict[str, Any]:
         """All but the seed, as JSON values."""
         found = asdict(self)
         known = {**{key: found[key] for key in ("network", "classes", "size", "epochs")}, **found["teaching"]}
-        return known if self.whitening is None else {**known, "whitening": self.whitening}
+        if self.whitening is not None:
+            known["whitening"] = self.whitening
+        return known | (asdict(self.flatness) if self.flatness else {})
 
     def folder(self, shared: Path) -> Path:
         """The folder of these experts among those of other recipes for the same images."""
         told = repr(self) if self.whitening is None else f"{self!r}, whitening {self.whitening!r}"
+        told += f", {self.flatness!r}" if self.flatness else ""
         return shared / f"experts-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
     def path(self, folder: Path, number: int) -> Path:
@@ -88,7 +95,11 @@ def train(
         order = torch.from_numpy(permutation(seed, Stream.MATCHER_EPOCH + epoch, n))
         for part, some in enumerate(torch.split(order, recipe.teaching.batch)):
             labels = real.labels[some.to(real.labels.device)]
-            recipe.teaching.step(network, optimizer, real.take(some.numpy()), labels, seed, epoch * parts + part)
+            taught = (network, real.take(some.numpy()), labels, seed, epoch * parts + part)
+            if recipe.flatness:
+                recipe.flatness.step([*network.parameters()], optimizer, partial(recipe.teaching.loss, *taught))
+            else:
+                recipe.teaching.step(network, optimizer, *taught[1:])
         row = student.flat()
         require(
             bool(row.isfinite().all()),

@@ -47,6 +47,8 @@ CHANGES: list[tuple[str, Any, dict[str, Any]]] = [
     ("expert_epochs", 4, {}),
     ("expert_lr", 0.02, {}),
     ("expert_batch", 8, {}),
+    ("expert_rho", 0.5, {}),
+    ("expert_alpha", 5.0, {"expert_rho": 0.5}),
     ("initial", "predicted", {}),
     ("lr_labels", 1.0, {}),
     ("subsets", {"period": 1}, {}),
@@ -57,6 +59,7 @@ SAME = {"expert_epochs"}  # more epochs than are matched give the same images
 
 def choices(**changed: Any) -> Choices:
     defaults = {p.name: p.default for p in inspect.signature(METHODS["mtt"]).parameters.values()}
+    defaults["flatness"] = None
     return Choices(**{f.name: (defaults | changed)[f.name] for f in fields(Choices)})
 
 
@@ -245,6 +248,7 @@ def test_batches_take_every_image_before_any_comes_again(tmp_path: Path) -> None
         ({"start_below": 50}, "set expert_epochs: 51"),
         ({"start_from": 20}, "start_from < grow_from <= start_below"),
         ({"grow_from": 21}, "start_from < grow_from <= start_below"),
+        ({"expert_alpha": 0.3}, "without expert_rho experts are trained by plain SGD; set expert_rho: 0.01"),
         ({"rate": 0.0}, "rate"),
         ({"through": "half"}, "through"),
     ],
