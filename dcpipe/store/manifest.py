@@ -128,7 +128,7 @@ def parse_manifest(
     damaged = f"{manifest} is damaged: its"
     same = found.digest == content_digest(schema, found.noun, content["meta"], content["files"])
     require(same, f"{damaged} digest does not match; {remedy}")
-    if found.provenance is not None:
+    if "provenance" in content:  # null is no older version, which has no such key
         expected = provenance_digest(content["lineage"], content.get("arrays", {}))
         require(found.provenance == expected, f"{damaged} provenance digest does not match; {remedy}")
         same = data == written(content)  # older versions could order keys in another way
