@@ -236,16 +236,16 @@ def _there_is_one_budget(params: Params) -> None:
 def _networks_take_the_images(params: Params) -> None:
     """Every network in params.yaml must exist and take images of `images.size`; one whose gradients or weights are
     matched must treat each image by itself."""
-    fit, alone = import_name("dcpipe.networks.fitting:check_size"), "dcpipe.synthesis.gradients.choices:check_network"
+    fit, matched = import_name("dcpipe.networks.fitting:check_size"), _with_role(params, "network")
     for key, block in params.teacher.networks.items():
         with at(f"teacher.networks.{key}.network"):
             fit(block.network, block.input_size or params.images.size)
-    for key, name in {"evaluation.student": params.evaluation.student, **dict(_with_role(params, "network"))}.items():
+    for key, name in [("evaluation.student", params.evaluation.student), *matched]:
         with at(key):
             fit(name, params.images.size)
-    for key, name in _with_role(params, "network"):
+    for key, name in matched:
         with at(key):
-            import_name(alone)(name, params.images.size)
+            import_name("dcpipe.synthesis.gradients.choices:check_network")(name, params.images.size)
 
 
 def _trainings_can_run(params: Params) -> None:

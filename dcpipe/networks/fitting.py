@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from dcpipe import networks
@@ -72,6 +73,18 @@ def check_size(name: str, size: int) -> None:
         ) from error
 
 
+def structure(name: str, n_classes: int, size: int) -> nn.Module:
+    """A network to look at, whose tensors have no numbers unless it needs some while it is built. Raises `DataError` as
+    `networks.build` does."""
+    try:
+        with without_numbers():
+            return networks.build(name, n_classes, size)
+    except DataError:
+        raise
+    except Exception:  # as some networks of libraries do; these are of fixed sizes
+        return networks.build(name, n_classes, size)
+
+
 def check_weights(teacher: Teacher) -> None:
     """Raises `DataError` for an unknown network, and unless the teacher's weights have the names and shapes of the
     network's, which is built without numbers: its name may ask for more memory than there is."""
@@ -82,13 +95,7 @@ def check_weights(teacher: Teacher) -> None:
         and (deep is None or int(deep[1]) <= MAX_DEPTH),
         f"{where} is larger than any network; numbers in its name may be at most {MAX_NUMBER:,}, depths {MAX_DEPTH:,}",
     )
-    try:
-        with without_numbers():
-            wanted = networks.build(name, len(teacher.classes), teacher.network_size).state_dict()
-    except DataError:
-        raise
-    except Exception:  # it needs numbers while it is built, as some networks of libraries do; these are of fixed sizes
-        wanted = networks.build(name, len(teacher.classes), teacher.network_size).state_dict()
+    wanted = structure(name, len(teacher.classes), teacher.network_size).state_dict()
     shapes = {key: list(tensor.shape) for key, tensor in wanted.items()}
     found = {key: list(tensor.shape) for key, tensor in teacher.weights.items()}
     wrong = [key for key in sorted(shapes.keys() | found.keys()) if shapes.get(key) != found.get(key)]

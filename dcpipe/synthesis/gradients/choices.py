@@ -11,9 +11,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from dcpipe import networks
 from dcpipe.config.values import Count, NotNegative, OptionsOf
-from dcpipe.networks.fitting import without_numbers
+from dcpipe.networks.fitting import structure
 from dcpipe.synthesis.gradients.class_gradients import Parameters
 from dcpipe.synthesis.gradients.forms import Bounds
 from dcpipe.synthesis.gradients.subsets import Begin, Freeze, Metric, Rate, Rules
@@ -141,6 +140,6 @@ def check_alone(network: nn.Module, name: str) -> None:
 
 @cache
 def check_network(name: str, size: int) -> None:
-    """As `check_alone`, before any work: for the network of this name, which is built without weights."""
-    with without_numbers():
-        check_alone(networks.construct(name, 2, size), name)
+    """As `check_alone`, before any work, for the network of this name. Also raises `DataError` as `networks.build`
+    does."""
+    check_alone(structure(name, 2, size), name)

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from dcpipe import networks
-from dcpipe.synthesis.gradients.choices import check_alone
+from dcpipe.synthesis.gradients.choices import check_alone, check_network
 from dcpipe.types import DataError
 
 
@@ -28,3 +28,14 @@ def test_layers_by_which_images_depend_on_each_other_or_on_chance_are_named() ->
             f"{cause}; use a network with group norm such as convnet-d3-w128 or resnet10-ap"
         )
     check_alone(nn.Sequential(nn.Dropout(0.0)), "x")  # drops nothing
+
+
+@pytest.mark.parametrize("name", ["resnet10-w4", "regnet_y_400mf"])
+def test_networks_are_checked_by_name(name: str) -> None:
+    """Also those of libraries that cannot be built without numbers."""
+    with pytest.raises(DataError, match=f"of network '{name}' is a BatchNorm2d, by which an image's features depend"):
+        check_network(name, 32)
+
+
+def test_a_network_with_group_norm_passes() -> None:
+    check_network("convnet-d2-w3", 8)
