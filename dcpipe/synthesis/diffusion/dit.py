@@ -10,7 +10,8 @@ The official code guides the first three channels of the noise only; as diffuser
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib import import_module
 from typing import Any
 
@@ -24,6 +25,8 @@ _WORDNET = re.compile(r"n\d{8}")
 
 class ByClass(LatentModel):
     """The model of a folder of a DiT on a device."""
+
+    _wordnet: Mapping[str, int] = {}  # the classes of WordNet names, once `numbers` has seen all of them
 
     def _load(self) -> None:
         self.transformer = self._load_own("transformer", import_module("diffusers").DiTTransformer2DModel)
@@ -46,19 +49,25 @@ class ByClass(LatentModel):
 
     def numbers(self, texts: Sequence[str]) -> list[int]:
         """The class of the model for each text: the one that has it among its labels, or that has this number. The
-        1,000 WordNet names of ImageNet-1K in their order are the classes in order. Raises `DataError` for a text that
+        1,000 WordNet names of ImageNet-1K in their order are the classes in order, and any of them is known from then
+        on. Raises `DataError` for a text that
         is neither."""
-        labels = self.folder.labels
-        if len(texts) == len(labels) == 1000 and all(map(_WORDNET.fullmatch, texts)) and sorted(texts) == [*texts]:
-            return [*range(1000)]
+        n = len(self.folder.labels)
+        if len(texts) == n == 1000 and all(map(_WORDNET.fullmatch, texts)) and sorted(texts) == [*texts]:
+            self._wordnet = {text: number for number, text in enumerate(texts)}
+        return [self._wordnet[text] if text in self._wordnet else self._number(text) for text in texts]
+
+    @cached_property
+    def _known(self) -> dict[str, set[int]]:
+        """The classes of each label."""
         known: dict[str, set[int]] = {}
-        for number, label in enumerate(labels):
+        for number, label in enumerate(self.folder.labels):
             for name in {label, *label.split(",")} - {""}:
                 known.setdefault(name.strip().casefold(), set()).add(number)
-        return [self._number(text, known) for text in texts]
+        return known
 
-    def _number(self, text: str, known: dict[str, set[int]]) -> int:
-        n, found = len(self.folder.labels), known.get(text.strip().casefold(), set())
+    def _number(self, text: str) -> int:
+        n, found = len(self.folder.labels), self._known.get(text.strip().casefold(), set())
         remedy = f"give a label or a number from 0 to {n - 1} in prompts, as in prompts: {{CLASS: '7'}}"
         if len(found) == 1:
             return next(iter(found))

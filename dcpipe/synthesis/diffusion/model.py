@@ -90,7 +90,8 @@ class LatentModel(ABC):
 
     @abstractmethod
     def check(self, texts: Sequence[str], negative: str) -> None:
-        """Raises `DataError` for texts that the model cannot take."""
+        """Raises `DataError` for texts that the model cannot take. Called with those of all classes, before any
+        `conditions`."""
 
     def times(self, steps: int, taken: int | None = None) -> list[int]:
         """The steps of training at which `steps` steps of sampling, or the last `taken` of them, call the denoiser,

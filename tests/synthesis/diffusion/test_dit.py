@@ -32,6 +32,15 @@ def test_texts_are_labels_or_numbers() -> None:
     assert bare(("",) * 1000).numbers(wordnet) == [*range(1000)]
 
 
+def test_a_batch_has_some_of_the_wordnet_names_that_were_checked() -> None:
+    model, wordnet = bare(("",) * 1000), [f"n{number:08d}" for number in range(1000)]
+    model.device = torch.device("cpu")
+    model.check(wordnet, "")
+    assert model.conditions([wordnet[7], wordnet[3]], "").tolist() == [1000, 1000, 7, 3]
+    with pytest.raises(DataError, match="the model has no class 'n00000007'"):
+        bare(("",) * 1000).conditions([wordnet[7]], "")
+
+
 @pytest.mark.parametrize(
     ("texts", "negative", "sentence"),
     [
