@@ -8,12 +8,11 @@ all steps, and `tesla` is TESLA's, which leaves terms out (`trajectories/unrolli
 
 Defaults are those for CIFAR-10 at 10 images per class, but without ZCA whitening, which `whitening: 0.1` adds
 (`trajectories/whitened.py`). Images are stored as u8, which clips values outside [0, 1]; during matching they are not
-clipped. `grow_from`, `grow_for` and `start_from`
-give DATM's ranges (Guo et al., ICLR 2024), `skip_above` its rule to skip an iteration, `lr_labels` its learned soft
-labels and `initial: predicted` its first images; its experts, trained with GSAM, can be read from buffers
-(`trajectories`). The official code takes each expert once before any comes again; here they
-are drawn with replacement, as with its option `load_all`. It also reports the best of many evaluations on test images;
-here the last iteration counts.
+clipped. `grow_from`, `grow_for` and `start_from` give DATM's ranges (Guo et al., ICLR 2024), `skip_above` its rule to
+skip an iteration, `lr_labels` its learned soft labels, `initial: predicted` its first images, and `expert_rho` with
+`expert_alpha` its experts, which look for flat minima by GSAM; its own can be read from buffers (`trajectories`). The
+official code takes each expert once before any comes again; here they are drawn with replacement, as with its option
+`load_all`. It also reports the best of many evaluations on test images; here the last iteration counts.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from dcpipe.config.values import BelowOne, Count, LocalPath, Natural, Network, N
 from dcpipe.synthesis.base import Progress, SynthesisContext
 from dcpipe.synthesis.gradients.choices import Nested, SubsetOptions
 from dcpipe.synthesis.trajectories.engine import Choices, Engine
-from dcpipe.synthesis.trajectories.flatness import Flatness
+from dcpipe.synthesis.trajectories.gsam import Gsam
 from dcpipe.synthesis.trajectories.unrolling import Through
 from dcpipe.types import ImageSet, require
 
@@ -104,7 +103,7 @@ def mtt(
     `steps` of a student, `span` epochs of an expert; start epochs in [`start_from`, `start_below`), below `grow_from`
     at first if that is given. `lr`, `momentum`: of the images, in units of their standard deviation. `rate`: the first
     step size, `lr_rate`: its own rate. `batch`: condensed images of a step, None for all. `expert_rho`, `expert_alpha`:
-    experts look for flat minima, by GSAM (`trajectories/flatness.py`); None is plain SGD, as in MTT. `trajectories`: a
+    experts look for flat minima, by GSAM (`trajectories/gsam.py`); None is plain SGD, as in MTT. `trajectories`: a
     folder for experts, which others may use too, or with buffers of MTT's own code; None for the scratch space.
     `lr_labels`: of soft labels that are learned with the images (`softlabels.method: learned`); None for the classes.
     `subsets`: MDC's, see `trajectories/nested.py`. `whitening`: the eps of ZCA whitening, None for none; then experts,
@@ -132,7 +131,7 @@ def mtt(
         expert_epochs=expert_epochs,
         expert_lr=expert_lr,
         expert_batch=expert_batch,
-        flatness=None if expert_rho is None else Flatness(expert_rho, expert_alpha),
+        gsam=None if expert_rho is None else Gsam(expert_rho, expert_alpha),
         trajectories=trajectories,
         lr_labels=lr_labels,
         subsets=Nested.of(subsets),

@@ -119,8 +119,8 @@ def collected(
     require(not folder.exists() or folder.is_dir(), f"trajectories is {folder}, which is no folder; {_ANOTHER}")
     folder.mkdir(parents=True, exist_ok=True)
     known = read_index(folder)
-    missing = known is None or len(known.experts) < count
-    if not missing and all(recipe.path(folder, number).exists() for number in range(count)):
+    listed = known is not None and len(known.experts) >= count
+    if listed and all(recipe.path(folder, number).exists() for number in range(count)):
         return _collected(recipe, real, folder, count, report)
     try:
         with FileLock(folder / LOCK, timeout=0):

@@ -39,7 +39,7 @@ from dcpipe.synthesis.gradients.subsets import Subsets
 from dcpipe.synthesis.gradients.teaching import Teaching, uniform_draws
 from dcpipe.synthesis.initial import noise
 from dcpipe.synthesis.trajectories import buffers, collection, experts, labels, unrolling, whitened
-from dcpipe.synthesis.trajectories.flatness import Flatness
+from dcpipe.synthesis.trajectories.gsam import Gsam
 from dcpipe.synthesis.trajectories.nested import Nest
 from dcpipe.types import ImageSet, IntArray, require
 from dcpipe.views import siamese
@@ -75,7 +75,7 @@ class Choices:
     expert_epochs: int
     expert_lr: float
     expert_batch: int
-    flatness: Flatness | None
+    gsam: Gsam | None
     trajectories: str | None
     lr_labels: float | None
     subsets: Nested | None
@@ -115,7 +115,7 @@ class Engine:
             teaching,
             seed,
             choices.whitening,
-            choices.flatness,
+            choices.gsam,
         )
         network = self.recipe.untrained(0)
         check_alone(network, choices.network)

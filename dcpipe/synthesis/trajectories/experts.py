@@ -4,7 +4,7 @@ Each expert is a file of its own (`rows.py`), and a folder of them has an index 
 continues an expert after its last saved epoch: training has no momentum, so a row of weights is its whole state.
 
 MTT trains 100 experts for 50 epochs: SGD with rate 0.01, no momentum and no decay, batches of 256, under DSA's
-augmentation. Those of FTD and DATM look for flat minima (`flatness.py`). f32, because differences between rows are
+augmentation. Those of FTD and DATM look for flat minima (`gsam.py`). f32, because differences between rows are
 small. Size: 4 (epochs + 1) p bytes each; ConvNet-D3 of width 128 for 10 classes has p = 320,010, so 6.5 GB for 100
 experts of 50 epochs.
 """
@@ -25,7 +25,7 @@ from dcpipe import networks
 from dcpipe.random import Draw, Stream, permutation, philox, torch_seed
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching
-from dcpipe.synthesis.trajectories.flatness import Flatness
+from dcpipe.synthesis.trajectories.gsam import Gsam
 from dcpipe.synthesis.trajectories.rows import Rows
 from dcpipe.synthesis.trajectories.unrolling import Student
 from dcpipe.types import require
@@ -45,7 +45,7 @@ class Recipe:
     teaching: Teaching
     seed: int
     whitening: float | None = field(default=None, repr=False)  # not in the names of folders of earlier versions
-    flatness: Flatness | None = field(default=None, repr=False)  # as well
+    gsam: Gsam | None = field(default=None, repr=False)  # as well
 
     def described(self) -> dict[str, Any]:
         """All but the seed, as JSON values."""
@@ -53,12 +53,12 @@ class Recipe:
         known = {**{key: found[key] for key in ("network", "classes", "size", "epochs")}, **found["teaching"]}
         if self.whitening is not None:
             known["whitening"] = self.whitening
-        return known | (asdict(self.flatness) if self.flatness else {})
+        return known | (asdict(self.gsam) if self.gsam else {})
 
     def folder(self, shared: Path) -> Path:
         """The folder of these experts among those of other recipes for the same images."""
         told = repr(self) if self.whitening is None else f"{self!r}, whitening {self.whitening!r}"
-        told += f", {self.flatness!r}" if self.flatness else ""
+        told += f", {self.gsam!r}" if self.gsam else ""
         return shared / f"experts-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
     def path(self, folder: Path, number: int) -> Path:
@@ -95,11 +95,11 @@ def train(
         order = torch.from_numpy(permutation(seed, Stream.MATCHER_EPOCH + epoch, n))
         for part, some in enumerate(torch.split(order, recipe.teaching.batch)):
             labels = real.labels[some.to(real.labels.device)]
-            taught = (network, real.take(some.numpy()), labels, seed, epoch * parts + part)
-            if recipe.flatness:
-                recipe.flatness.step([*network.parameters()], optimizer, partial(recipe.teaching.loss, *taught))
+            batch = (real.take(some.numpy()), labels, seed, epoch * parts + part)
+            if recipe.gsam:
+                recipe.gsam.step([*network.parameters()], optimizer, partial(recipe.teaching.loss, network, *batch))
             else:
-                recipe.teaching.step(network, optimizer, *taught[1:])
+                recipe.teaching.step(network, optimizer, *batch)
         row = student.flat()
         require(
             bool(row.isfinite().all()),

@@ -21,7 +21,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Flatness:
+class Gsam:
     """`rho`: size of the neighbourhood; `alpha`: weight of the orthogonal part. DATM's are 0.01 and 0.3."""
 
     rho: float

@@ -59,7 +59,7 @@ SAME = {"expert_epochs"}  # more epochs than are matched give the same images
 
 def choices(**changed: Any) -> Choices:
     defaults = {p.name: p.default for p in inspect.signature(METHODS["mtt"]).parameters.values()}
-    defaults["flatness"] = None
+    defaults["gsam"] = None
     return Choices(**{f.name: (defaults | changed)[f.name] for f in fields(Choices)})
 
 

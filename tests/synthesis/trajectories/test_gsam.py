@@ -15,12 +15,10 @@ from torch import nn
 from dcpipe.synthesis.gradients.real import RealImages
 from dcpipe.synthesis.gradients.teaching import Teaching
 from dcpipe.synthesis.trajectories import experts
-from dcpipe.synthesis.trajectories.flatness import Flatness
+from dcpipe.synthesis.trajectories.gsam import Gsam
 
 LR = 0.1
-RECIPE = experts.Recipe(
-    NETWORK, 3, 8, 3, Teaching(0.05, 0.0, 0.0, 10, "dsa:color_crop"), 0, flatness=Flatness(0.05, 0.3)
-)
+RECIPE = experts.Recipe(NETWORK, 3, 8, 3, Teaching(0.05, 0.0, 0.0, 10, "dsa:color_crop"), 0, gsam=Gsam(0.05, 0.3))
 
 
 def network_of(seed: int = 0) -> nn.Module:
@@ -33,17 +31,17 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(7, 5, dtype=torch.float64, generator=generator), torch.arange(7) % 3
 
 
-def stepped(flatness: Flatness | None, lr: float = LR, momentum: float = 0.0, steps: int = 1) -> np.ndarray:
+def stepped(gsam: Gsam | None, lr: float = LR, momentum: float = 0.0, steps: int = 1) -> np.ndarray:
     """The weights after some steps."""
     network, (x, y) = network_of(), batch()
     optimizer = torch.optim.SGD(network.parameters(), lr, momentum=momentum)
     for _ in range(steps):
-        if flatness is None:
+        if gsam is None:
             optimizer.zero_grad()
             F.cross_entropy(network(x), y).backward()
             optimizer.step()
         else:
-            flatness.step([*network.parameters()], optimizer, lambda: F.cross_entropy(network(x), y))
+            gsam.step([*network.parameters()], optimizer, lambda: F.cross_entropy(network(x), y))
     return torch.cat([p.detach().flatten() for p in network.parameters()]).numpy()
 
 
@@ -68,23 +66,19 @@ def test_a_step_is_what_the_papers_write(rho: float, alpha: float) -> None:
     gp = gradient(w + worst)
     orthogonal = g - (g @ gp) / (gp @ gp) * gp
     assert abs(orthogonal @ gp) < 1e-12
-    np.testing.assert_allclose(stepped(Flatness(rho, alpha)), w - LR * (gp - alpha * orthogonal), atol=1e-8)
+    np.testing.assert_allclose(stepped(Gsam(rho, alpha)), w - LR * (gp - alpha * orthogonal), atol=1e-8)
     assert np.abs(gp - g).max() > 1e-4, "the reference sees the difference from plain SGD"
 
 
 def test_a_tiny_neighbourhood_is_sgd() -> None:
-    np.testing.assert_allclose(
-        stepped(Flatness(1e-9, 0.3), momentum=0.9, steps=3), stepped(None, momentum=0.9, steps=3)
-    )
+    np.testing.assert_allclose(stepped(Gsam(1e-9, 0.3), momentum=0.9, steps=3), stepped(None, momentum=0.9, steps=3))
 
 
 def test_weights_without_a_gradient_stay() -> None:
     network = network_of()
     optimizer = torch.optim.SGD(network.parameters(), LR)
     before = [p.detach().clone() for p in network.parameters()]
-    Flatness(0.1, 0.3).step(
-        [*network.parameters()], optimizer, lambda: 0.0 * sum(p.sum() for p in network.parameters())
-    )
+    Gsam(0.1, 0.3).step([*network.parameters()], optimizer, lambda: 0.0 * sum(p.sum() for p in network.parameters()))
     assert all(torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
 
 
@@ -100,11 +94,11 @@ def test_a_killed_expert_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         experts.train(RECIPE, 0, real("b"), tmp_path / "b", kill)
     assert experts.train(RECIPE, 0, real("b"), tmp_path / "b").read_bytes() == whole
-    plain = replace(RECIPE, flatness=None)
+    plain = replace(RECIPE, gsam=None)
     assert experts.train(plain, 0, real("c"), tmp_path / "c").read_bytes() != whole
 
 
 def test_other_settings_are_other_experts(tmp_path: Path) -> None:
-    recipes = [RECIPE, *(replace(RECIPE, flatness=other) for other in (None, Flatness(0.05), Flatness(0.01, 0.3)))]
+    recipes = [RECIPE, *(replace(RECIPE, gsam=other) for other in (None, Gsam(0.05), Gsam(0.01, 0.3)))]
     assert len({recipe.folder(tmp_path) for recipe in recipes}) == 4
     assert RECIPE.described() == {**recipes[1].described(), "rho": 0.05, "alpha": 0.3}
