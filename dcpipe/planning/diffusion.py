@@ -21,28 +21,30 @@ def diffusion(setting: Setting, method: str, options: Mapping[str, Any]) -> Stag
     it out and say how often it is called. Bytes of its weights and latents are left out if it is not on this
     machine."""
     encodes, counts = METHODS[method], setting.counts
+    real = counts.train if encodes else 0  # images that are encoded
     weights = latent = 0
     try:
         folder = Folder.of(options["model"], method)
         weights, latent = folder.weight_bytes, 4 * CHANNELS * folder.latent_side**2
     except DataError:  # the stage raises it again
         pass
-    each = min(options.get("prototypes_per_class") or setting.params.selection.ipc, setting.params.selection.ipc)
+    each = (
+        0
+        if not encodes
+        else min(options.get("prototypes_per_class") or setting.params.selection.ipc, setting.params.selection.ipc)
+    )
     guidance = options["guidance"]
     sides = 2 if guidance is None or guidance > 1 else 1  # without a scale it is more than 1
     passes = setting.stored * int(options["steps"] * options.get("strength", 1)) * sides
-    images = f"{counts.train:,} images through the encoder of the diffusion model and " if encodes else ""
+    images = f"{real:,} images through the encoder of the diffusion model and " if encodes else ""
     work = [setting.encode(setting.stored), Work("read", setting.table_bytes)]
     return Stage(
         "synthesis",
-        (setting.decode(counts.train), *work) if encodes else tuple(work),
+        (setting.decode(real), *work) if encodes else tuple(work),
         n_bytes=setting.set_bytes + manifest(4),
         files=4,
-        scratch=setting.pixels + (counts.classes * each * latent if encodes else 0),
-        host=BASE
-        + 2 * weights
-        + (min(MOST_BYTES, counts.train * latent) if encodes else 0)
-        + int(READ_GROWTH * setting.pixels),
+        scratch=setting.pixels + counts.classes * each * latent,
+        host=BASE + 2 * weights + min(MOST_BYTES, real * latent) + int(READ_GROWTH * setting.pixels),
         device=weights,
         remedy=Remedy(disk="selection.ipc", host="selection.ipc", device="synthesis.options.batch_size"),
         omitted=f"{images}{passes:,} through {'its denoiser' if encodes else 'the denoiser of the diffusion model'}, "

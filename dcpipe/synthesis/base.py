@@ -77,11 +77,10 @@ class Progress:
     the step of its checkpoint) and after every step; batches then run one after another in this process.
     `snapshot(loops, images)`: called by gradient matching with the number of outer loops so far, by `mtt` with that of
     iterations, 0 at the start, and a function that gives the images; what is after the last checkpoint of a killed run
-    is told again. `keep(arrays)`: what
-    was learned beside the images, once they are done: `logits` f32 [n, c] of labels that hold for all views of an
-    image, the step size `rate` f32 [] of students. `whiten(transform)`: stores the ZCA transform that the images are
-    made for, before the work begins; None where it would be lost, so that a method must refuse to whiten. Only `keep`
-    and `whiten` belong to the result; none of them may change it."""
+    is told again. `keep(arrays)`: what was learned beside the images, once they are done: `logits` f32 [n, c] of labels
+    that hold for all views of an image, the step size `rate` f32 [] of students. `whiten(transform)`: stores the ZCA
+    transform that the images are made for, before the work begins; None where it would be lost, so that a method must
+    refuse to whiten. Only `keep` and `whiten` belong to the result; none of them may change it."""
 
     notes: Path
     shared: Path

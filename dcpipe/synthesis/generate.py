@@ -14,7 +14,6 @@ import numpy as np
 from dcpipe.config.options import validated
 from dcpipe.config.values import Count, ModelFolder, NotNegative
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.checkpoints import RecoveryNotes, fingerprint
 from dcpipe.synthesis.diffusion import rows
 from dcpipe.synthesis.diffusion.folder import Folder, need_packages
 from dcpipe.synthesis.diffusion.model import Images
@@ -53,13 +52,12 @@ def generate(
     diffusion.check([texts[label] for label in np.unique(start.labels)], negative)
     diffusion.times(steps)
     settings = ("generate", repr(own), folder.digests, half, batch_size, seed, texts)
-    notes = RecoveryNotes(progress.notes, fingerprint(settings, start, context.labels, []))
 
     def make(some: IntArray, seeds: list[int]) -> Images:
         latents = sample(diffusion, [texts[label] for label in start.labels[some]], seeds, own)
         return diffusion.decode(latents, start.images.shape[1])
 
-    result = rows.made_by_row(start, seed, batch_size, notes, progress, make)
+    result = rows.made_by_row(start, context, seed, batch_size, settings, progress, make)
     rows.record_model(folder, progress)
     progress.record(
         "prompts", [{"class": name, "prompt": text} for name, text in zip(start.classes, texts, strict=True)]

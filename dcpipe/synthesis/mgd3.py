@@ -28,7 +28,6 @@ import torch
 from dcpipe.config.options import validated
 from dcpipe.config.values import Count, ModelFolder, NotNegative, Share
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.checkpoints import RecoveryNotes, fingerprint
 from dcpipe.synthesis.diffusion import rows
 from dcpipe.synthesis.diffusion.folder import Folder, need_packages
 from dcpipe.synthesis.diffusion.model import Images
@@ -83,14 +82,13 @@ def mgd3(
     recipe = Recipe(folder.encoder, folder.side, half, batch_size, clusters, expand, prototype, seed)
     by_row = rows.prototypes(context, diffusion, recipe, needed, start, progress)
     settings = ("mgd3", repr(recipe), repr(own), folder.digests, needed, texts)
-    notes = RecoveryNotes(progress.notes, fingerprint(settings, start, context.labels, []))
 
     def make(some: IntArray, seeds: list[int]) -> Images:
         of_rows = [texts[label] for label in start.labels[some]]
         latents = sample(diffusion, of_rows, seeds, own, torch.from_numpy(by_row.latents(some)))
         return diffusion.decode(latents, start.images.shape[1])
 
-    result = rows.made_by_row(start, seed, batch_size, notes, progress, make)
+    result = rows.made_by_row(start, context, seed, batch_size, settings, progress, make)
     rows.record_model(folder, progress)
     progress.record("prototypes", by_row.record(start.classes, texts))
     return result

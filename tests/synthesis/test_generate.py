@@ -9,23 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from matching_scenes import CLASSES, KilledError, World, start_of
-from painter import Painter
+from painter import SAMPLING, Painter
 from tiny_model import outline
 
 from dcpipe.synthesis import METHODS
 from dcpipe.synthesis.diffusion import rows
 from dcpipe.types import ImageSet
-
-CHANGES: list[tuple[str, Any]] = [
-    ("sampler", "ddim"),
-    ("guidance", 3.0),
-    ("steps", 20),
-    ("template", "a photo of a {}"),
-    ("prompts", {"class 1": "a cat"}),
-    ("negative", "a painting"),
-    ("half", True),
-    ("batch_size", 4),
-]
 
 
 @pytest.fixture
@@ -41,9 +30,9 @@ def run(world: World, seed: int = 0, **options: Any) -> ImageSet:
 
 def test_every_option_changes_something(tmp_path: Path, model: str) -> None:
     parameters = inspect.signature(METHODS["generate"]).parameters.values()
-    assert {name for name, _ in CHANGES} | {"model"} == {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert {name for name, _ in SAMPLING} | {"model"} == {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
     made = run(World(tmp_path / "a"), model=model).images
-    for name, value in [*CHANGES, ("seed", 1)]:
+    for name, value in [*SAMPLING, ("seed", 1)]:
         assert not np.array_equal(made, run(World(tmp_path / name), model=model, **{name: value}).images), name
 
 

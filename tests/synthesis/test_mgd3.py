@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matching_scenes import KilledError, World, start_of
-from painter import Painter
+from painter import SAMPLING, Painter
 from tiny_model import outline
 
 from dcpipe.config.options import check_options
@@ -43,14 +43,7 @@ CHANGES: list[tuple[str, Any]] = [
     ("prototype", "nearest"),
     ("mode_guidance", 0.5),
     ("guided", 1.0),
-    ("sampler", "ddim"),
-    ("guidance", 3.0),
-    ("steps", 20),
-    ("template", "a photo of a {}"),
-    ("prompts", {"class 1": "a cat"}),
-    ("negative", "a painting"),
-    ("half", True),
-    ("batch_size", 4),
+    *SAMPLING,
 ]
 BESIDE: dict[str, dict[str, Any]] = {"expand": {"clusters": "minibatch"}, "clusters": {"expand": 1}}
 

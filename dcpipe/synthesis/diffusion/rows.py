@@ -4,7 +4,7 @@ images, and make the images row by row, so that a killed run makes none again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,7 +14,7 @@ import torch
 
 from dcpipe.random import Draw, philox
 from dcpipe.synthesis.base import Progress, SynthesisContext
-from dcpipe.synthesis.checkpoints import RecoveryNotes
+from dcpipe.synthesis.checkpoints import RecoveryNotes, fingerprint
 from dcpipe.synthesis.diffusion.dit import ByClass
 from dcpipe.synthesis.diffusion.folder import CHANNELS, TEXT, Folder
 from dcpipe.synthesis.diffusion.latents import by_class
@@ -141,10 +141,17 @@ def prototypes(
 
 
 def made_by_row(
-    start: ImageSet, seed: int, batch_size: int, notes: RecoveryNotes, progress: Progress, make: Make
+    start: ImageSet,
+    context: SynthesisContext,
+    seed: int,
+    batch_size: int,
+    settings: Sequence[object],
+    progress: Progress,
+    make: Make,
 ) -> ImageSet:
     """`start` with the images that `make` makes of some rows i64 [m] and the seeds of their noise, batch by batch;
-    batches in the notes are read."""
+    batches that an earlier run with the same settings has made are read."""
+    notes = RecoveryNotes(progress.notes, fingerprint(settings, start, context.labels, []))
     images, seeds = np.zeros_like(start.images), noise_seeds(seed, len(start))
     for number, first in enumerate(range(0, len(start), batch_size)):
         rows = np.arange(first, min(first + batch_size, len(start)))

@@ -16,6 +16,17 @@ from dcpipe.synthesis.diffusion.folder import Folder
 from dcpipe.synthesis.diffusion.model import Denoising, guided
 
 CPU = torch.device("cpu")
+# Options of every method that samples, each with another value than the default.
+SAMPLING: list[tuple[str, Any]] = [
+    ("sampler", "ddim"),
+    ("guidance", 3.0),
+    ("steps", 20),
+    ("template", "a photo of a {}"),
+    ("prompts", {"class 1": "a cat"}),
+    ("negative", "a painting"),
+    ("half", True),
+    ("batch_size", 4),
+]
 SHARES = torch.cumprod(1 - torch.linspace(0.001, 0.02, 1000, dtype=torch.float64), 0)
 
 
